@@ -1,0 +1,3 @@
+//! Core.
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+extern crate alloc;

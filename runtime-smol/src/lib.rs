@@ -1,0 +1,1 @@
+//! The smol driver of MCP Local Provider.

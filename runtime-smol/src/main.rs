@@ -1,0 +1,2 @@
+//! The program `mcp-local-provider`.
+fn main() {}
