@@ -1,0 +1,1 @@
+//! Routes and every answer that is not an exchange.

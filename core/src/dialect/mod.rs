@@ -1,0 +1,1 @@
+//! Client dialects: maps of wire types to neutral ones and back.

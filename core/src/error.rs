@@ -1,0 +1,287 @@
+//! Errors, split by whose fault they are, with what goes on the wire.
+
+use alloc::borrow::Cow;
+use alloc::boxed::Box;
+use core::fmt;
+use core::time::Duration;
+
+/// What went wrong, as the tables of the agent protocol and of the client APIs name it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[non_exhaustive]
+pub enum Code {
+    /// The request is malformed or a field is wrong.
+    InvalidRequest,
+    /// The prompt is longer than the model's context.
+    ContextLength,
+    /// A body or a part of it is over a limit.
+    TooLarge,
+    /// The client took too long to send its request.
+    RequestTimeout,
+    /// No key, or none that is known.
+    InvalidKey,
+    /// The key's role does not allow this.
+    RoleDenied,
+    /// The session's scopes do not allow this.
+    ScopeDenied,
+    /// A browser page from elsewhere, or a host name that is not ours.
+    OriginDenied,
+    /// A session that is revoked, suspended or expired.
+    SessionDenied,
+    /// No such model.
+    ModelNotFound,
+    /// No such session, or none that can be used.
+    SessionNotFound,
+    /// No such route or object.
+    NotFound,
+    /// The route exists, the method does not.
+    MethodNotAllowed,
+    /// The object's state forbids this.
+    Conflict,
+    /// A limit of requests or tokens.
+    RateLimited,
+    /// No agent is connected that could answer.
+    NoAgent,
+    /// All capacity is in use.
+    Overloaded,
+    /// The program is shutting down.
+    Draining,
+    /// The agent's connection was lost.
+    AgentLost,
+    /// The agent broke the protocol.
+    AgentFault,
+    /// The agent reported an error.
+    AgentError,
+    /// The agent did not answer in time.
+    AgentTimeout,
+    /// The agent refused to answer; clients see an answer that ends with `content_filter`.
+    AgentRefused,
+    /// The client did not read fast enough and its budget is used up.
+    SlowClient,
+    /// The session ended while it was answering.
+    SessionEnded,
+    /// What this program does not do.
+    NotImplemented,
+    /// A fault of this program.
+    Internal,
+}
+
+impl Code {
+    /// HTTP status (RFC 9110).
+    #[must_use]
+    pub const fn status(self) -> u16 {
+        match self {
+            Self::InvalidRequest | Self::ContextLength => 400,
+            Self::InvalidKey => 401,
+            Self::RoleDenied | Self::ScopeDenied | Self::OriginDenied | Self::SessionDenied => 403,
+            Self::ModelNotFound | Self::SessionNotFound | Self::NotFound => 404,
+            Self::MethodNotAllowed => 405,
+            Self::RequestTimeout => 408,
+            Self::Conflict => 409,
+            Self::TooLarge => 413,
+            Self::RateLimited => 429,
+            Self::Internal => 500,
+            Self::NotImplemented => 501,
+            Self::AgentLost | Self::AgentFault | Self::AgentError | Self::SessionEnded => 502,
+            Self::NoAgent | Self::Overloaded | Self::Draining | Self::SlowClient => 503,
+            Self::AgentTimeout => 504,
+            Self::AgentRefused => 200,
+        }
+    }
+
+    /// OpenAI's `error.type`.
+    #[must_use]
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::InvalidKey => "authentication_error",
+            Self::RoleDenied | Self::ScopeDenied | Self::OriginDenied | Self::SessionDenied => {
+                "permission_error"
+            }
+            Self::RateLimited => "rate_limit_error",
+            _ if self.status() >= 500 => "server_error",
+            _ => "invalid_request_error",
+        }
+    }
+
+    /// OpenAI's `error.code`.
+    #[must_use]
+    pub const fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::InvalidRequest => return None,
+            Self::ContextLength => "context_length_exceeded",
+            Self::TooLarge => "request_too_large",
+            Self::RequestTimeout => "request_timeout",
+            Self::InvalidKey => "invalid_api_key",
+            Self::RoleDenied => "role_denied",
+            Self::ScopeDenied => "scope_denied",
+            Self::OriginDenied => "origin_denied",
+            Self::SessionDenied => "session_denied",
+            Self::ModelNotFound => "model_not_found",
+            Self::SessionNotFound => "session_not_found",
+            Self::NotFound => "not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
+            Self::Conflict => "conflict",
+            Self::RateLimited => "rate_limit_exceeded",
+            Self::NoAgent => "no_agent",
+            Self::Overloaded => "overloaded",
+            Self::Draining => "draining",
+            Self::AgentLost => "agent_lost",
+            Self::AgentFault => "agent_fault",
+            Self::AgentError => "agent_error",
+            Self::AgentTimeout => "agent_timeout",
+            Self::AgentRefused => "content_filter",
+            Self::SlowClient => "slow_client",
+            Self::SessionEnded => "session_ended",
+            Self::NotImplemented => "not_implemented",
+            Self::Internal => "internal",
+        })
+    }
+
+    /// Anthropic's `error.type`.
+    #[must_use]
+    pub const fn anthropic_kind(self) -> &'static str {
+        match self {
+            Self::InvalidKey => "authentication_error",
+            Self::RoleDenied
+            | Self::ScopeDenied
+            | Self::OriginDenied
+            | Self::SessionDenied
+            | Self::AgentRefused => "permission_error",
+            Self::RateLimited => "rate_limit_error",
+            Self::TooLarge => "request_too_large",
+            Self::Overloaded | Self::NoAgent | Self::Draining => "overloaded_error",
+            _ => match self.status() {
+                404 => "not_found_error",
+                400..=499 => "invalid_request_error",
+                _ => "api_error",
+            },
+        }
+    }
+}
+
+/// A request that is refused before or instead of an answer.
+///
+/// Small: its parts live in one box, which only a refused request allocates.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Refusal(Box<Parts>);
+
+#[derive(Clone, PartialEq, Eq)]
+struct Parts {
+    code: Code,
+    message: Cow<'static, str>,
+    param: Option<Cow<'static, str>>,
+    retry_after: Option<Duration>,
+}
+
+impl Refusal {
+    /// `message` tells the person what was wrong and what to do; it never quotes a prompt or a key.
+    #[must_use]
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self(Box::new(Parts {
+            code,
+            message: message.into(),
+            param: None,
+            retry_after: None,
+        }))
+    }
+
+    /// A malformed or unacceptable request.
+    #[must_use]
+    pub fn invalid(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::InvalidRequest, message)
+    }
+
+    /// Names the field, for instance `messages[2].content`.
+    #[must_use]
+    pub fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {
+        self.0.param = Some(param.into());
+        self
+    }
+
+    /// Says when a repetition may succeed.
+    #[must_use]
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.0.retry_after = Some(after);
+        self
+    }
+
+    /// What went wrong.
+    #[must_use]
+    pub fn code(&self) -> Code {
+        self.0.code
+    }
+
+    /// HTTP status.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.0.code.status()
+    }
+
+    /// For the person.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// The field that is wrong.
+    #[must_use]
+    pub fn param(&self) -> Option<&str> {
+        self.0.param.as_deref()
+    }
+
+    /// Whole seconds for `Retry-After`, rounded up, at least 1.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u64> {
+        self.0.retry_after.map(|after| {
+            let rounded = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+            rounded.max(1)
+        })
+    }
+}
+
+impl fmt::Debug for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:?} ({}): {}",
+            self.0.code,
+            self.status(),
+            self.0.message
+        )?;
+        match &self.0.param {
+            Some(param) => write!(f, " at {param}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl core::error::Error for Refusal {}
+
+/// An agent broke the protocol. `close` says whether the link must end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AgentFault {
+    /// The frame is not a JSON object in text, or a known message has a field of a wrong type.
+    Malformed(Cow<'static, str>),
+    /// The frame is larger than `limits.agent_frame_bytes`.
+    TooLarge,
+    /// A binary frame.
+    Binary,
+}
+
+impl fmt::Display for AgentFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(what) => write!(f, "malformed message: {what}"),
+            Self::TooLarge => f.write_str("frame over limits.agent_frame_bytes"),
+            Self::Binary => f.write_str("binary frame; messages are JSON objects in text frames"),
+        }
+    }
+}
+
+impl core::error::Error for AgentFault {}

@@ -1,0 +1,1 @@
+//! One HTTP request for a model, from its body to the last byte of its answer.

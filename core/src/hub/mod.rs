@@ -1,0 +1,1 @@
+//! What all connections share: sessions, keys, limits, routing, admission, metrics, audit.

@@ -1,0 +1,185 @@
+//! Names of things: exchanges, links, sessions, keys. None is ever used twice.
+
+use alloc::sync::Arc;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Hands out [`ExchangeId`]s without a lock.
+#[derive(Debug)]
+pub struct Ids {
+    process: u32,
+    next: AtomicU64,
+}
+
+impl Ids {
+    /// `process` tells the ids of one run from those of another; take it from the seed.
+    #[must_use]
+    pub const fn new(process: u32) -> Self {
+        Self {
+            process,
+            next: AtomicU64::new(1),
+        }
+    }
+
+    /// The next id.
+    #[must_use]
+    pub fn next(&self) -> ExchangeId {
+        ExchangeId {
+            process: self.process,
+            serial: self.next.fetch_add(1, Ordering::Relaxed),
+        }
+    }
+}
+
+/// One HTTP request and all that follows from it: the `x-request-id`, the id on the agent's wire and in every log line.
+///
+/// Its text form is 20 lower-case hexadecimal digits: 8 of the process, 12 of the serial number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExchangeId {
+    process: u32,
+    serial: u64,
+}
+
+impl ExchangeId {
+    /// Length of the text form in bytes.
+    pub const TEXT_LEN: usize = 20;
+
+    /// The serial number within this process, from 1.
+    #[must_use]
+    pub const fn serial(self) -> u64 {
+        self.serial
+    }
+
+    /// The text form.
+    #[must_use]
+    pub fn text(self) -> [u8; Self::TEXT_LEN] {
+        let digits = (u128::from(self.process) << 48) | u128::from(self.serial & 0xffff_ffff_ffff);
+        core::array::from_fn(|at| {
+            let nibble = (digits >> (4 * (Self::TEXT_LEN - 1 - at))) & 0xf;
+            b"0123456789abcdef"
+                .get(usize::try_from(nibble).unwrap_or(0))
+                .copied()
+                .unwrap_or(b'0')
+        })
+    }
+
+    /// Appends the text form.
+    pub fn write(self, out: &mut alloc::vec::Vec<u8>) {
+        out.extend_from_slice(&self.text());
+    }
+
+    /// Reads the text form back; `None` for anything that this program cannot have written.
+    #[must_use]
+    #[inline]
+    pub fn parse(text: &[u8]) -> Option<Self> {
+        let text: &[u8; Self::TEXT_LEN] = text.try_into().ok()?;
+        let (process, serial) = text.split_at(8);
+        Some(Self {
+            process: u32::try_from(hex(process)?).ok()?,
+            serial: hex(serial)?,
+        })
+    }
+}
+
+#[inline]
+fn hex(digits: &[u8]) -> Option<u64> {
+    digits.iter().try_fold(0u64, |value, digit| {
+        let nibble = match digit {
+            b'0'..=b'9' => digit - b'0',
+            b'a'..=b'f' => digit - b'a' + 10,
+            _ => return None,
+        };
+        Some((value << 4) | u64::from(nibble))
+    })
+}
+
+impl fmt::Display for ExchangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{:08x}{:012x}",
+            self.process,
+            self.serial & 0xffff_ffff_ffff
+        )
+    }
+}
+
+impl fmt::Debug for ExchangeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// One agent connection, counted from 1 in this process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct LinkId(pub u64);
+
+/// One admission that waits in the queue, counted from 1 in this process.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct WaitId(pub u64);
+
+/// The position of an API key in the configured list.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct KeyId(pub u32);
+
+/// The name of a session: given at registration or made here; 1 to 128 characters of `[A-Za-z0-9._:-]`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(Arc<str>);
+
+impl SessionId {
+    /// Longest accepted name in bytes.
+    pub const MAX_LEN: usize = 128;
+
+    /// `None` when the form is wrong.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let fits = (1..=Self::MAX_LEN).contains(&text.len())
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte));
+        fits.then(|| Self(text.into()))
+    }
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for SessionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::string::ToString;
+
+    #[test]
+    fn an_id_reads_back_as_it_was_written() {
+        let ids = Ids::new(0xdead_0001);
+        let id = ids.next();
+        assert_eq!(id.to_string(), "dead0001000000000001");
+        assert_eq!(id.text(), *b"dead0001000000000001");
+        assert_eq!(ExchangeId::parse(&id.text()), Some(id));
+        assert!(ids.next() > id);
+        for wrong in [
+            "",
+            "dead000100000000000",
+            "dead00010000000000011",
+            "DEAD0001000000000001",
+            "dead000100000000000g",
+        ] {
+            assert_eq!(ExchangeId::parse(wrong.as_bytes()), None, "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,389 @@
+//! The neutral request and the neutral answer: what all client dialects and all agent links meet in.
+
+use crate::error::Code;
+use crate::text::JsonStr;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+use serde_json::value::RawValue;
+
+/// What a client asks of a model, borrowed from the request body.
+#[derive(Clone, Debug)]
+pub struct Invocation<'a> {
+    /// The model as the client named it.
+    pub model: Cow<'a, str>,
+    /// What is to be done.
+    pub task: Task<'a>,
+    /// True when the client wants the answer as it comes. An agent may answer either way.
+    pub stream: bool,
+    /// How it is to be done. What the client did not give is absent.
+    pub parameters: Parameters<'a>,
+}
+
+/// The kinds of invocation (`payload.kind` on the agent's wire).
+#[derive(Clone, Debug)]
+pub enum Task<'a> {
+    /// A conversation to continue.
+    Chat {
+        /// In order; at most `limits.messages`.
+        messages: Vec<Message<'a>>,
+    },
+    /// A text to continue.
+    Completion {
+        /// What comes before the gap.
+        prompt: JsonStr<'a>,
+        /// What comes after the gap (fill in the middle).
+        suffix: Option<JsonStr<'a>>,
+    },
+    /// Texts to turn into vectors.
+    Embedding {
+        /// One vector is wanted for each.
+        input: Vec<JsonStr<'a>>,
+    },
+}
+
+/// Who speaks in a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Role {
+    /// Instructions.
+    System,
+    /// Instructions, as newer OpenAI models name them.
+    Developer,
+    /// The person.
+    User,
+    /// The model.
+    Assistant,
+    /// A tool's result.
+    Tool,
+    /// A tool's result in the legacy form.
+    Function,
+}
+
+impl Role {
+    /// The name in all dialects.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Developer => "developer",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+            Self::Function => "function",
+        }
+    }
+}
+
+/// One message of a conversation.
+#[derive(Clone, Debug)]
+pub struct Message<'a> {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Content<'a>,
+    /// Who exactly speaks, or the name of the tool.
+    pub name: Option<JsonStr<'a>>,
+    /// The tools that the assistant called.
+    pub tool_calls: Vec<ToolCall<'a>>,
+    /// Which call a tool's result answers.
+    pub tool_call_id: Option<Cow<'a, str>>,
+}
+
+/// The content of a message.
+#[derive(Clone, Debug)]
+pub enum Content<'a> {
+    /// Null or absent, as beside tool calls.
+    None,
+    /// A string.
+    Text(JsonStr<'a>),
+    /// A list of parts.
+    Parts(Vec<Part<'a>>),
+}
+
+/// One part of a message's content.
+#[derive(Clone, Debug)]
+pub enum Part<'a> {
+    /// Text.
+    Text(JsonStr<'a>),
+    /// An image as base64 without a URL round it (Ollama's form).
+    Image {
+        /// `image/png`, say, read from the first bytes.
+        media_type: &'static str,
+        /// The data.
+        base64: JsonStr<'a>,
+    },
+    /// `image_url`, `input_audio`, `file`, … in OpenAI's form, passed on as it came.
+    Other(&'a RawValue),
+}
+
+/// A call of a tool that the assistant made earlier in the conversation.
+#[derive(Clone, Debug)]
+pub struct ToolCall<'a> {
+    /// Given by the client, or made here (`call_0`) where the dialect has none. Never needs escaping when made here.
+    pub id: Cow<'a, str>,
+    /// The tool.
+    pub name: JsonStr<'a>,
+    /// Its arguments.
+    pub arguments: Arguments<'a>,
+}
+
+/// Arguments of a tool call in one of the two forms that dialects use.
+#[derive(Clone, Debug)]
+pub enum Arguments<'a> {
+    /// JSON inside a JSON string (OpenAI).
+    Text(JsonStr<'a>),
+    /// A JSON object (Ollama, Anthropic).
+    Object(&'a RawValue),
+}
+
+/// Sampling parameters and tools. Every absent one stays absent on the agent's wire.
+#[derive(Clone, Debug, Default)]
+#[allow(missing_docs)] // each is the OpenAI parameter of the same name, or Ollama's option
+pub struct Parameters<'a> {
+    pub max_tokens: Option<u64>,
+    pub temperature: Option<f64>,
+    pub top_p: Option<f64>,
+    pub top_k: Option<u64>,
+    pub min_p: Option<f64>,
+    pub presence_penalty: Option<f64>,
+    pub frequency_penalty: Option<f64>,
+    pub repeat_penalty: Option<f64>,
+    pub seed: Option<i64>,
+    pub n: Option<u64>,
+    pub num_ctx: Option<u64>,
+    /// Decoded, because the provider itself applies them.
+    pub stop: Vec<String>,
+    pub user: Option<JsonStr<'a>>,
+    pub metadata: Option<&'a RawValue>,
+    /// Tool definitions in OpenAI's form.
+    pub tools: Vec<&'a RawValue>,
+    pub tool_choice: Option<&'a RawValue>,
+    pub parallel_tool_calls: Option<bool>,
+    /// OpenAI's form.
+    pub response_format: Option<ResponseFormat<'a>>,
+    pub reasoning_effort: Option<JsonStr<'a>>,
+    pub logprobs: Option<bool>,
+    pub top_logprobs: Option<u64>,
+    pub logit_bias: Option<&'a RawValue>,
+}
+
+/// The form that the answer is to have.
+#[derive(Clone, Debug)]
+pub enum ResponseFormat<'a> {
+    /// OpenAI's `response_format` object as it came.
+    OpenAi(&'a RawValue),
+    /// Any JSON (Ollama's `format: "json"`).
+    Json,
+    /// A JSON Schema (Ollama's `format: {…}`).
+    Schema(&'a RawValue),
+}
+
+impl Invocation<'_> {
+    /// An estimate of the prompt in tokens: four bytes of text each, as the limiter counts.
+    #[must_use]
+    pub fn estimated_prompt_tokens(&self) -> u64 {
+        let bytes: usize = match &self.task {
+            Task::Chat { messages } => messages.iter().map(Message::text_len).sum(),
+            Task::Completion { prompt, suffix } => prompt.len() + suffix.map_or(0, JsonStr::len),
+            Task::Embedding { input } => input.iter().map(|text| text.len()).sum(),
+        };
+        let tools: usize = self
+            .parameters
+            .tools
+            .iter()
+            .map(|tool| tool.get().len())
+            .sum();
+        estimate_tokens(bytes + tools)
+    }
+}
+
+/// Four bytes of text to a token, rounded up.
+#[must_use]
+pub fn estimate_tokens(bytes: usize) -> u64 {
+    u64::try_from(bytes.div_ceil(4)).unwrap_or(u64::MAX)
+}
+
+impl Message<'_> {
+    /// Bytes of text, images left out.
+    #[must_use]
+    pub fn text_len(&self) -> usize {
+        let content = match &self.content {
+            Content::None => 0,
+            Content::Text(text) => text.len(),
+            Content::Parts(parts) => parts
+                .iter()
+                .map(|part| {
+                    if let Part::Text(text) = part {
+                        text.len()
+                    } else {
+                        0
+                    }
+                })
+                .sum(),
+        };
+        let calls: usize = self
+            .tool_calls
+            .iter()
+            .map(|call| {
+                call.name.len()
+                    + match &call.arguments {
+                        Arguments::Text(text) => text.len(),
+                        Arguments::Object(raw) => raw.get().len(),
+                    }
+            })
+            .sum();
+        content + calls
+    }
+}
+
+/// One step of a model's answer, borrowed from the agent's frame or from a mailbox.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Delivery<'a> {
+    /// More of the answer.
+    Delta(Delta<'a>),
+    /// One vector of an embedding answer: a JSON array of numbers as the agent wrote it.
+    Embedding(&'a str),
+    /// The answer is complete. Nothing follows.
+    End(End),
+    /// The answer failed. Nothing follows.
+    Failed(Failure<'a>),
+}
+
+/// More of an answer; the fields that a chunk carries.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Delta<'a> {
+    /// Text of the answer.
+    pub content: JsonStr<'a>,
+    /// Text that the model thinks aloud.
+    pub reasoning: JsonStr<'a>,
+    /// Text of a refusal.
+    pub refusal: JsonStr<'a>,
+    /// Pieces of tool calls.
+    pub tool_calls: Vec<ToolCallDelta<'a>>,
+}
+
+impl Delta<'_> {
+    /// True when there is nothing in it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.content.is_empty()
+            && self.reasoning.is_empty()
+            && self.refusal.is_empty()
+            && self.tool_calls.is_empty()
+    }
+}
+
+/// A piece of a tool call (OpenAI's streaming form).
+#[derive(Clone, Copy, PartialEq, Debug, Default)]
+pub struct ToolCallDelta<'a> {
+    /// Which call of this answer, from 0.
+    pub index: u32,
+    /// In the first piece.
+    pub id: JsonStr<'a>,
+    /// In the first piece.
+    pub name: JsonStr<'a>,
+    /// JSON text in pieces.
+    pub arguments: JsonStr<'a>,
+}
+
+/// How an answer ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct End {
+    /// Why.
+    pub finish: Finish,
+    /// What it cost, when the agent said so.
+    pub usage: Option<Usage>,
+}
+
+/// OpenAI's `finish_reason`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Finish {
+    /// The model was done or met a stop sequence.
+    Stop,
+    /// `max_tokens` was reached.
+    Length,
+    /// Tools are to be called.
+    ToolCalls,
+    /// The model refused or was cut by a filter.
+    ContentFilter,
+}
+
+impl Finish {
+    /// OpenAI's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+        }
+    }
+}
+
+/// Tokens of an exchange.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Usage {
+    /// Read by the model.
+    pub prompt_tokens: u64,
+    /// Written by the model.
+    pub completion_tokens: u64,
+}
+
+impl Usage {
+    /// Both together.
+    #[must_use]
+    pub const fn total_tokens(self) -> u64 {
+        self.prompt_tokens.saturating_add(self.completion_tokens)
+    }
+}
+
+/// An answer that failed on the agent's side or between it and us.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Failure<'a> {
+    /// What went wrong.
+    pub code: Code,
+    /// For the person.
+    pub message: Cow<'a, str>,
+    /// When the agent says that a repetition may succeed.
+    pub retry_after: Option<Duration>,
+}
+
+/// Why an exchange was cancelled (`model_cancel.reason`).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum CancelReason {
+    /// The client closed its connection.
+    ClientDisconnected,
+    /// A deadline passed.
+    Timeout,
+    /// The client did not read and its budget is used up.
+    BudgetOverrun,
+    /// The session was revoked, suspended, expired or unregistered.
+    SessionEnded,
+    /// A stop sequence was met.
+    StopSequence,
+    /// A chunk was missing for too long.
+    StreamGap,
+    /// The answer broke the protocol.
+    Protocol,
+    /// The program is shutting down.
+    Shutdown,
+}
+
+impl CancelReason {
+    /// The name on the agent's wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientDisconnected => "client_disconnected",
+            Self::Timeout => "timeout",
+            Self::BudgetOverrun => "budget_overrun",
+            Self::SessionEnded => "session_ended",
+            Self::StopSequence => "stop_sequence",
+            Self::StreamGap => "stream_gap",
+            Self::Protocol => "protocol",
+            Self::Shutdown => "shutdown",
+        }
+    }
+}

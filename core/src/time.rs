@@ -1,0 +1,206 @@
+//! Time as the machines see it: it comes in as an argument and is never read from a clock.
+
+use core::time::Duration;
+
+/// A point in time: microseconds since the driver's own epoch, which is the start of the program.
+///
+/// The driver reads its monotonic clock and hands the value in; core never reads one.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default)]
+pub struct Instant(u64);
+
+impl Instant {
+    /// The driver's epoch.
+    pub const ZERO: Self = Self(0);
+
+    /// The instant `micros` microseconds after the epoch.
+    #[must_use]
+    pub const fn from_micros(micros: u64) -> Self {
+        Self(micros)
+    }
+
+    /// Microseconds since the epoch.
+    #[must_use]
+    pub const fn as_micros(self) -> u64 {
+        self.0
+    }
+
+    /// The time from `earlier` to `self`, zero when `earlier` is later.
+    #[must_use]
+    pub const fn since(self, earlier: Self) -> Duration {
+        Duration::from_micros(self.0.saturating_sub(earlier.0))
+    }
+}
+
+impl core::ops::Add<Duration> for Instant {
+    type Output = Self;
+
+    fn add(self, duration: Duration) -> Self {
+        Self(
+            self.0
+                .saturating_add(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)),
+        )
+    }
+}
+
+/// When a machine wants to be called next, and why.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Timeout {
+    /// The driver calls `handle_timeout` at this instant or later.
+    pub at: Instant,
+    /// For logs and the simulator; a driver does not look at it.
+    pub why: Timer,
+}
+
+/// Every reason for which a machine waits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// An exchange holds its response head back so that an early error is a status.
+    Head,
+    /// An exchange waits for the agent's first chunk.
+    FirstChunk,
+    /// A started stream is silent.
+    Idle,
+    /// An exchange has its longest allowed duration.
+    Total,
+    /// A silent response is owed a sign of life.
+    KeepAlive,
+    /// A link owes its peer a ping.
+    Ping,
+    /// A ping waits for any sign of life.
+    Pong,
+    /// A chunk ahead of a gap waits for the missing one.
+    Gap,
+    /// The oldest tombstone of a link may go.
+    Tombstone,
+    /// A session's time to live ends.
+    Session,
+    /// A waiting admission gives up.
+    Queue,
+    /// Idle limiter buckets may go.
+    Limiter,
+}
+
+/// The fixed timer table of one machine: at most one deadline for each of `N` reasons.
+#[derive(Clone, Debug)]
+pub(crate) struct Timers<const N: usize> {
+    reasons: [Timer; N],
+    at: [Option<Instant>; N],
+}
+
+impl<const N: usize> Timers<N> {
+    pub(crate) const fn new(reasons: [Timer; N]) -> Self {
+        Self {
+            reasons,
+            at: [None; N],
+        }
+    }
+
+    pub(crate) fn set(&mut self, why: Timer, at: Option<Instant>) {
+        for (reason, slot) in self.reasons.iter().zip(self.at.iter_mut()) {
+            if *reason == why {
+                *slot = at;
+            }
+        }
+    }
+
+    /// Takes the earliest timer that is due at `now`.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Timer> {
+        let due = self.next().filter(|timeout| timeout.at <= now)?;
+        self.set(due.why, None);
+        Some(due.why)
+    }
+
+    pub(crate) fn next(&self) -> Option<Timeout> {
+        self.reasons
+            .iter()
+            .zip(self.at.iter())
+            .filter_map(|(why, at)| at.map(|at| Timeout { at, why: *why }))
+            .min()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.at = [None; N];
+    }
+}
+
+/// The last seen time of a machine. Threads deliver `now` out of order; time here only moves forward.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Latest(Instant);
+
+impl Latest {
+    pub(crate) fn clamp(&mut self, now: Instant) -> Instant {
+        self.0 = self.0.max(now);
+        self.0
+    }
+}
+
+/// Maps the driver's monotonic time to the calendar (UTC).
+#[derive(Clone, Copy, Debug)]
+pub struct WallClock {
+    unix_at_epoch: Duration,
+}
+
+impl WallClock {
+    /// `unix` is the time since 1970-01-01T00:00:00Z at the instant `now`.
+    #[must_use]
+    pub fn new(now: Instant, unix: Duration) -> Self {
+        Self {
+            unix_at_epoch: unix.saturating_sub(now.since(Instant::ZERO)),
+        }
+    }
+
+    /// Time since 1970-01-01T00:00:00Z.
+    #[must_use]
+    pub fn unix(&self, now: Instant) -> Duration {
+        self.unix_at_epoch.saturating_add(now.since(Instant::ZERO))
+    }
+
+    /// Writes RFC 3339 in UTC with microseconds, for instance `2026-01-01T00:05:00.000000Z`.
+    pub fn write_rfc3339(&self, now: Instant, out: &mut alloc::vec::Vec<u8>) {
+        let unix = self.unix(now);
+        let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
+        let nanos = i32::try_from(unix.subsec_micros() * 1000).unwrap_or(0);
+        let stamp = jiff::Timestamp::new(seconds, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let printer = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
+        // Writing to a Vec cannot fail.
+        let _ = printer.print_timestamp(&stamp, jiff::fmt::StdFmtWrite(Utf8(out)));
+    }
+
+    /// RFC 3339 in UTC, see [`WallClock::write_rfc3339`].
+    #[must_use]
+    pub fn rfc3339(&self, now: Instant) -> alloc::string::String {
+        let mut out = alloc::vec::Vec::with_capacity(27);
+        self.write_rfc3339(now, &mut out);
+        alloc::string::String::from_utf8(out).unwrap_or_default()
+    }
+}
+
+struct Utf8<'o>(&'o mut alloc::vec::Vec<u8>);
+
+impl core::fmt::Write for Utf8<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        self.0.extend_from_slice(text.as_bytes());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calendar_follows_the_monotonic_clock() {
+        let clock = WallClock::new(
+            Instant::from_micros(2_000_000),
+            Duration::from_secs(1_767_225_900),
+        );
+        assert_eq!(
+            clock.rfc3339(Instant::from_micros(2_000_000)),
+            "2026-01-01T00:05:00.000000Z"
+        );
+        assert_eq!(
+            clock.rfc3339(Instant::from_micros(3_000_001)),
+            "2026-01-01T00:05:01.000001Z"
+        );
+    }
+}
