@@ -1,0 +1,479 @@
+//! What types cannot say: values that contradict each other or can never work.
+
+use super::environment::Environment;
+use super::error::{Problem, nearest, one_of};
+use super::sections::{Agent, Bridge, Config, Limits, PRESETS, Timeouts, Upstream};
+use super::tree::{Node, Origin};
+use super::{Extra, Secret};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Names of keys, agents and servers are at most this long, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+/// A literal key shorter than this deserves a warning, in bytes.
+const SHORT_SECRET_BYTES: usize = 16;
+
+/// What was found, with the place of each.
+pub(crate) struct Report<'n> {
+    root: &'n Node,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) warnings: Vec<Problem>,
+}
+
+impl<'n> Report<'n> {
+    pub(crate) fn new(root: &'n Node) -> Self {
+        Report {
+            root,
+            problems: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn make(&self, path: &str, message: impl Into<String>) -> Problem {
+        Problem {
+            origin: self.root.origin_of(path).cloned(),
+            path: path.to_owned(),
+            message: message.into(),
+        }
+    }
+
+    pub(crate) fn problem(&mut self, path: &str, message: impl Into<String>) {
+        let problem = self.make(path, message);
+        self.problems.push(problem);
+    }
+
+    fn warning(&mut self, path: &str, message: impl Into<String>) {
+        let problem = self.make(path, message);
+        self.warnings.push(problem);
+    }
+
+    fn at_least(&mut self, path: &str, value: usize, least: usize, why: &str) {
+        if value < least {
+            self.problem(
+                path,
+                format!("must be at least {least}, not {value}: {why}"),
+            );
+        }
+    }
+
+    fn at_most(&mut self, path: &str, value: usize, most: usize) {
+        if value > most {
+            self.problem(path, format!("must be at most {most}, not {value}"));
+        }
+    }
+
+    fn name(&mut self, path: &str, name: &str) {
+        let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(proper) {
+            let rule = "a name is 1 to 64 letters, digits, `-`, `_` and `.`";
+            self.problem(
+                path,
+                format!("`{}` is no name here; {rule}", name.escape_debug()),
+            );
+        }
+    }
+
+    fn unique<'a>(&mut self, what: &str, names: impl Iterator<Item = (String, &'a str)>) {
+        let mut seen = BTreeSet::new();
+        for (path, name) in names {
+            if !seen.insert(name) {
+                self.problem(
+                    &path,
+                    format!("`{name}` is the name of another {what}; names must differ"),
+                );
+            }
+        }
+    }
+}
+
+/// Looks up every secret that the program itself needs.
+pub(crate) fn secrets(config: &mut Config, environment: &Environment, report: &mut Report<'_>) {
+    let mut resolve = |path: String, secret: &mut Secret, sent: bool| {
+        if let Err(message) = secret.resolve(environment) {
+            return report.problem(&path, message);
+        }
+        if sent && secret.text().is_none() {
+            report.problem(
+                &path,
+                "a digest cannot be sent; give the secret as `env:NAME` or `file:PATH`",
+            );
+        }
+        let in_a_file = matches!(report.root.origin_of(&path), Some(Origin::File { .. }));
+        if secret.is_literal() && in_a_file {
+            report.warning(
+                &path,
+                "the secret stands in the file itself; `env:NAME` or `file:PATH` keeps it out",
+            );
+        }
+        if !sent
+            && secret
+                .text()
+                .is_some_and(|text| text.len() < SHORT_SECRET_BYTES)
+        {
+            report.warning(
+                &path,
+                format!(
+                    "the key is shorter than {SHORT_SECRET_BYTES} characters and can be guessed"
+                ),
+            );
+        }
+    };
+    for (index, key) in config.auth.keys.iter_mut().enumerate() {
+        resolve(format!("auth.keys[{index}].key"), &mut key.key, false);
+    }
+    for (index, bridge) in config.bridges.iter_mut().enumerate() {
+        if let Some(token) = &mut bridge.token {
+            resolve(format!("bridges[{index}].token"), token, true);
+        }
+    }
+    for (index, upstream) in config.upstreams.iter_mut().enumerate() {
+        if let Some(key) = &mut upstream.key {
+            resolve(format!("upstreams[{index}].key"), key, true);
+        }
+    }
+}
+
+/// Checks everything else.
+pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
+    listen(config, report);
+    auth(config, report);
+    limits(&config.limits, report);
+    timeouts(&config.timeouts, report);
+    let sessions = &config.sessions;
+    if !(1..=86_400).contains(&sessions.ttl_seconds) {
+        report.problem(
+            "sessions.ttl_seconds",
+            format!("must be from 1 to 86400, not {}", sessions.ttl_seconds),
+        );
+    }
+    report.at_least(
+        "sessions.max",
+        sessions.max as usize,
+        1,
+        "no agent could register",
+    );
+    models(config, report);
+    bridges(&config.bridges, report);
+    agents(&config.agents, report);
+    upstreams(&config.upstreams, report);
+    for (name, server) in &config.mcp_servers {
+        report.name(&format!("mcpServers.{name}"), name);
+        if server.command.trim().is_empty() {
+            report.problem(
+                &format!("mcpServers.{name}.command"),
+                "the command is empty",
+            );
+        }
+    }
+    if config
+        .audit
+        .file
+        .as_ref()
+        .is_some_and(|file| file.as_os_str().is_empty())
+    {
+        report.problem(
+            "audit.file",
+            "the path is empty; write `off` to have no audit file",
+        );
+    }
+    report.at_least(
+        "audit.max_bytes",
+        config.audit.max_bytes,
+        4096,
+        "a single record may be that long",
+    );
+    report.at_most("audit.keep", config.audit.keep as usize, 1000);
+    report.at_most("runtime.threads", config.runtime.threads as usize, 1024);
+    if config.data_dir.as_os_str().is_empty() {
+        report.problem("data_dir", "the path is empty");
+    }
+}
+
+fn listen(config: &Config, report: &mut Report<'_>) {
+    let listen = &config.listen;
+    if listen.http.is_empty() {
+        report.problem(
+            "listen.http",
+            "at least one address is needed, such as `127.0.0.1:8788`",
+        );
+    }
+    let mut all: Vec<(String, SocketAddr)> = Vec::new();
+    for (index, listener) in listen.http.iter().enumerate() {
+        all.push((format!("listen.http[{index}]"), listener.0));
+    }
+    for (path, extra) in [
+        ("listen.ollama", listen.ollama),
+        ("listen.metrics", listen.metrics),
+    ] {
+        match extra {
+            Extra::Address(address) => all.push((path.to_owned(), address)),
+            Extra::Auto if path == "listen.metrics" => {
+                report.problem(path, "`auto` is for `listen.ollama`; write `off` or an address such as `127.0.0.1:9090`");
+            }
+            Extra::Auto | Extra::Off => {}
+        }
+    }
+    let mut seen = BTreeSet::new();
+    for (path, address) in &all {
+        if address.port() != 0 && !seen.insert(*address) {
+            report.problem(path, format!("`{address}` is listened on already"));
+        }
+        if !config.auth.required && !address.ip().is_loopback() {
+            let message = format!(
+                "`{address}` can be reached from other machines, and `auth.required` is false; listen on 127.0.0.1 or require keys"
+            );
+            report.problem(path, message);
+        }
+    }
+}
+
+fn auth(config: &Config, report: &mut Report<'_>) {
+    let auth = &config.auth;
+    for (index, key) in auth.keys.iter().enumerate() {
+        report.name(&format!("auth.keys[{index}].name"), &key.name);
+        for (limit, value) in [
+            ("requests_per_minute", key.requests_per_minute),
+            ("tokens_per_minute", key.tokens_per_minute),
+        ] {
+            let why = "everything would be refused; leave it out to use the general limit";
+            report.at_least(
+                &format!("auth.keys[{index}].{limit}"),
+                value.unwrap_or(1) as usize,
+                1,
+                why,
+            );
+        }
+    }
+    let names = auth
+        .keys
+        .iter()
+        .enumerate()
+        .map(|(index, key)| (format!("auth.keys[{index}].name"), key.name.as_str()));
+    report.unique("key", names);
+    let mut digests = BTreeSet::new();
+    for (index, key) in auth.keys.iter().enumerate() {
+        if key
+            .key
+            .value()
+            .is_some_and(|value| !digests.insert(value.digest()))
+        {
+            report.problem(
+                &format!("auth.keys[{index}].key"),
+                "another entry has the same key; keys must differ",
+            );
+        }
+    }
+    for (index, host) in auth.allowed_hosts.iter().enumerate() {
+        if host.is_empty() || host.contains(['/', ' ', '*']) {
+            let message = format!(
+                "`{host}` is no host; write it as a browser sends it, such as `provider.example` or `10.0.0.5:8788`"
+            );
+            report.problem(&format!("auth.allowed_hosts[{index}]"), message);
+        }
+    }
+    for (index, origin) in auth.allowed_origins.iter().enumerate() {
+        let host = origin.split_once("://").map(|(_, host)| host);
+        if host.is_none_or(|host| host.is_empty() || host.contains(['/', ' ', '*'])) {
+            let message = format!(
+                "`{origin}` is no origin; write scheme, host and port, such as `https://chat.example`"
+            );
+            report.problem(&format!("auth.allowed_origins[{index}]"), message);
+        }
+    }
+}
+
+fn limits(limits: &Limits, report: &mut Report<'_>) {
+    let why = "everything would be refused; leave it out for the default";
+    for (name, value) in [
+        ("requests_per_minute", limits.requests_per_minute),
+        ("tokens_per_minute", limits.tokens_per_minute),
+        ("burst", limits.burst),
+        ("exchanges", limits.exchanges),
+        ("connections", limits.connections),
+        ("messages", limits.messages),
+        ("json_depth", limits.json_depth),
+    ] {
+        report.at_least(&format!("limits.{name}"), value as usize, 1, why);
+    }
+    // serde_json ends at 128, and says so in words that name no limit of ours.
+    report.at_most("limits.json_depth", limits.json_depth as usize, 127);
+    for (name, value) in [
+        ("body_bytes", limits.body_bytes),
+        ("content_bytes", limits.content_bytes),
+    ] {
+        report.at_least(&format!("limits.{name}"), value, 1, why);
+    }
+    for (name, value) in [
+        ("agent_frame_bytes", limits.agent_frame_bytes),
+        ("mailbox_bytes", limits.mailbox_bytes),
+    ] {
+        report.at_least(
+            &format!("limits.{name}"),
+            value,
+            4096,
+            "no answer would fit",
+        );
+    }
+}
+
+fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) {
+    for (name, value) in [
+        ("head", timeouts.head),
+        ("body", timeouts.body),
+        ("write", timeouts.write),
+        ("first_chunk", timeouts.first_chunk),
+        ("idle", timeouts.idle),
+        ("total", timeouts.total),
+        ("keep_alive", timeouts.keep_alive),
+    ] {
+        let path = format!("timeouts.{name}");
+        if value < Duration::from_millis(1) {
+            report.problem(&path, "must be at least 1ms; leave it out for the default");
+        }
+        if value > Duration::from_secs(7 * 86_400) {
+            report.problem(&path, "must be at most 7d");
+        }
+    }
+    if timeouts.drain > Duration::from_secs(86_400) {
+        report.problem("timeouts.drain", "must be at most 1d");
+    }
+}
+
+fn models(config: &Config, report: &mut Report<'_>) {
+    if config
+        .models
+        .default
+        .as_ref()
+        .is_some_and(|name| name.trim().is_empty())
+    {
+        report.problem("models.default", "the name is empty");
+    }
+    for (name, alias) in &config.models.aliases {
+        let path = format!("models.aliases.{name}");
+        if alias.model.trim().is_empty() || name.trim().is_empty() {
+            report.problem(&path, "the name is empty");
+        }
+        if alias.model == *name {
+            report.problem(&path, "an alias cannot stand for itself");
+        } else if config.models.aliases.contains_key(&alias.model) {
+            report.problem(
+                &path,
+                format!(
+                    "`{}` is an alias itself; name the model that it stands for",
+                    alias.model
+                ),
+            );
+        }
+        if alias.context_length == Some(0) {
+            report.problem(&format!("{path}.context_length"), "must be at least 1");
+        }
+    }
+}
+
+fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str; 2]) {
+    let host = schemes
+        .iter()
+        .find_map(|scheme| url.strip_prefix(scheme)?.strip_prefix("://"));
+    if host.is_none_or(|host| {
+        host.is_empty()
+            || host.starts_with(['/', ':', '?', '#'])
+            || host.contains(char::is_whitespace)
+    }) {
+        let [first, second] = schemes;
+        report.problem(
+            path,
+            format!(
+                "expected an address that begins with `{first}://` or `{second}://`, found `{url}`"
+            ),
+        );
+    }
+}
+
+fn bridges(bridges: &[Bridge], report: &mut Report<'_>) {
+    for (index, bridge) in bridges.iter().enumerate() {
+        report.name(&format!("bridges[{index}].name"), &bridge.name);
+        url(
+            report,
+            &format!("bridges[{index}].url"),
+            &bridge.url,
+            ["ws", "wss"],
+        );
+    }
+    report.unique(
+        "bridge",
+        bridges
+            .iter()
+            .enumerate()
+            .map(|(index, bridge)| (format!("bridges[{index}].name"), bridge.name.as_str())),
+    );
+    let mut defaults = bridges
+        .iter()
+        .enumerate()
+        .filter(|(_, bridge)| bridge.default);
+    if let (Some((_, first)), Some((index, _))) = (defaults.next(), defaults.next()) {
+        let message = format!(
+            "`{}` is the default already; only one bridge can be",
+            first.name
+        );
+        report.problem(&format!("bridges[{index}].default"), message);
+    }
+}
+
+fn agents(agents: &[Agent], report: &mut Report<'_>) {
+    for (index, agent) in agents.iter().enumerate() {
+        let path = format!("agents[{index}]");
+        match (&agent.preset, agent.command.first()) {
+            (Some(_), Some(_)) => report.problem(&path, "give `preset` or `command`, not both"),
+            (None, None) => report.problem(
+                &path,
+                format!("give `preset` ({}) or `command`", one_of(&PRESETS)),
+            ),
+            (None, Some(program)) if program.trim().is_empty() => {
+                report.problem(&format!("{path}.command"), "the command is empty");
+            }
+            (None, Some(_)) if agent.name.is_none() => {
+                report.problem(&path, "an agent with a `command` needs a `name`")
+            }
+            (Some(preset), None) if !PRESETS.contains(&preset.as_str()) => {
+                let hint = nearest(preset, &PRESETS)
+                    .map(|name| format!("; did you mean `{name}`?"))
+                    .unwrap_or_default();
+                report.problem(
+                    &format!("{path}.preset"),
+                    format!("expected {}, found `{preset}`{hint}", one_of(&PRESETS)),
+                );
+            }
+            _ => {}
+        }
+        if let Some(name) = &agent.name {
+            report.name(&format!("{path}.name"), name);
+        }
+    }
+    let names = agents.iter().enumerate().filter_map(|(index, agent)| {
+        Some((
+            format!("agents[{index}]"),
+            agent.name.as_ref().or(agent.preset.as_ref())?.as_str(),
+        ))
+    });
+    report.unique("agent", names);
+}
+
+fn upstreams(upstreams: &[Upstream], report: &mut Report<'_>) {
+    for (index, upstream) in upstreams.iter().enumerate() {
+        report.name(&format!("upstreams[{index}].name"), &upstream.name);
+        if let Some(address) = &upstream.url {
+            url(
+                report,
+                &format!("upstreams[{index}].url"),
+                address,
+                ["https", "http"],
+            );
+        }
+    }
+    let names = upstreams
+        .iter()
+        .enumerate()
+        .map(|(index, upstream)| (format!("upstreams[{index}].name"), upstream.name.as_str()));
+    report.unique("upstream", names);
+}

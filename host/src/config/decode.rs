@@ -1,0 +1,432 @@
+//! From the tree to typed values, through serde: the types say what is right, and each complaint carries the path
+//! and the place of the value that it is about.
+
+use super::error::{ConfigError, nearest, one_of};
+use super::tree::{Entry, Form, Node, Origin, Value};
+use serde::de::{self, Expected, IntoDeserializer, Unexpected, Visitor, value::StrDeserializer};
+use std::fmt;
+
+/// Reads a whole document into `T`.
+pub(crate) fn decode<T: de::DeserializeOwned>(root: &Node) -> Result<T, ConfigError> {
+    T::deserialize(Decoder { node: root }).map_err(|error| {
+        let mut path = String::new();
+        for segment in error.path.iter().rev() {
+            match segment {
+                Segment::Key(key) if path.is_empty() => path.push_str(key),
+                Segment::Key(key) => {
+                    path.push('.');
+                    path.push_str(key);
+                }
+                Segment::Index(index) => path.push_str(&format!("[{index}]")),
+            }
+        }
+        ConfigError::one(error.origin, path, error.message)
+    })
+}
+
+#[derive(Debug)]
+enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+/// A complaint on its way out of the tree; it collects the path as it goes.
+#[derive(Debug)]
+struct DecodeError {
+    message: String,
+    origin: Option<Origin>,
+    /// From the innermost to the outermost.
+    path: Vec<Segment>,
+}
+
+impl DecodeError {
+    fn new(message: impl Into<String>) -> Self {
+        DecodeError {
+            message: message.into(),
+            origin: None,
+            path: Vec::new(),
+        }
+    }
+
+    fn at(mut self, origin: &Origin) -> Self {
+        self.origin.get_or_insert_with(|| origin.clone());
+        self
+    }
+
+    fn within(mut self, segment: Segment) -> Self {
+        self.path.push(segment);
+        self
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for DecodeError {}
+
+impl de::Error for DecodeError {
+    fn custom<T: fmt::Display>(message: T) -> Self {
+        DecodeError::new(message.to_string())
+    }
+
+    fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        let found = match found {
+            Unexpected::Bool(value) => format!("`{value}`"),
+            Unexpected::Unsigned(value) => format!("the number {value}"),
+            Unexpected::Signed(value) => format!("the number {value}"),
+            Unexpected::Float(value) => format!("the number {value}"),
+            Unexpected::Str(text) => format!("the text `{text}`"),
+            Unexpected::Unit => "nothing".to_owned(),
+            Unexpected::Seq => "a list".to_owned(),
+            Unexpected::Map => "a section".to_owned(),
+            other => other.to_string(),
+        };
+        DecodeError::new(format!(
+            "expected {}, found {found}",
+            plain_words(&expected.to_string())
+        ))
+    }
+
+    fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        Self::invalid_type(found, expected)
+    }
+
+    fn unknown_variant(variant: &str, expected: &'static [&'static str]) -> Self {
+        let hint = nearest(variant, expected)
+            .map(|name| format!("; did you mean `{name}`?"))
+            .unwrap_or_default();
+        DecodeError::new(format!(
+            "expected {}, found `{variant}`{hint}",
+            one_of(expected)
+        ))
+    }
+
+    fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
+        DecodeError::new(match nearest(field, expected) {
+            Some(name) => format!("unknown key; did you mean `{name}`?"),
+            None => format!(
+                "unknown key; the keys here are {}",
+                one_of(expected).replace(" or ", " and ")
+            ),
+        })
+    }
+
+    fn missing_field(field: &'static str) -> Self {
+        DecodeError::new(format!("`{field}` is missing"))
+    }
+
+    fn duplicate_field(field: &'static str) -> Self {
+        DecodeError::new(format!("`{field}` is given twice"))
+    }
+}
+
+/// The types of this program's source mean nothing to the person who wrote the file.
+fn plain_words(expected: &str) -> &str {
+    match expected {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
+        "a boolean" => "`true` or `false`",
+        "a string" | "a borrowed string" | "path string" => "text",
+        "a sequence" => "a list",
+        "a map" => "a section",
+        other if other.starts_with("struct ") => "a section",
+        other => other,
+    }
+}
+
+type Decoded<T> = Result<T, DecodeError>;
+
+#[derive(Clone, Copy)]
+struct Decoder<'n> {
+    node: &'n Node,
+}
+
+/// What a plain scalar is in YAML's core schema.
+enum Resolved {
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text,
+}
+
+fn resolve(text: &str) -> Resolved {
+    match text {
+        "" | "~" | "null" | "Null" | "NULL" => return Resolved::Null,
+        "true" | "True" | "TRUE" => return Resolved::Bool(true),
+        "false" | "False" | "FALSE" => return Resolved::Bool(false),
+        _ => {}
+    }
+    let digits = text.replace('_', "");
+    if !digits.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.')) {
+        return Resolved::Text;
+    }
+    let parsed = if let Some(hex) = digits.strip_prefix("0x") {
+        u64::from_str_radix(hex, 16).ok()
+    } else if let Some(octal) = digits.strip_prefix("0o") {
+        u64::from_str_radix(octal, 8).ok()
+    } else {
+        digits.parse::<u64>().ok()
+    };
+    match parsed {
+        Some(number) => Resolved::Unsigned(number),
+        None => match (digits.parse::<i64>(), digits.parse::<f64>()) {
+            (Ok(number), _) => Resolved::Signed(number),
+            (_, Ok(number)) => Resolved::Float(number),
+            _ => Resolved::Text,
+        },
+    }
+}
+
+impl<'n> Decoder<'n> {
+    fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        match &self.node.value {
+            Value::List(items) => visitor.visit_seq(Items {
+                items: items.iter().enumerate(),
+            }),
+            Value::Map(entries) => visitor.visit_map(Entries {
+                entries: entries.iter(),
+                value: None,
+            }),
+            Value::Scalar {
+                text,
+                form: Form::Quoted,
+            } => visitor.visit_str(text),
+            Value::Scalar { text, .. } => match resolve(text) {
+                Resolved::Null => visitor.visit_unit(),
+                Resolved::Bool(value) => visitor.visit_bool(value),
+                Resolved::Unsigned(value) => visitor.visit_u64(value),
+                Resolved::Signed(value) => visitor.visit_i64(value),
+                Resolved::Float(value) => visitor.visit_f64(value),
+                Resolved::Text => visitor.visit_str(text),
+            },
+        }
+    }
+
+    /// A list; from the environment also `a,b`, and a section whose keys are 0, 1, 2 … .
+    fn visit_list<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        match &self.node.value {
+            Value::Scalar {
+                text,
+                form: Form::Loose,
+            } => {
+                let origin = &self.node.origin;
+                let items: Vec<Node> = text
+                    .split(',')
+                    .map(str::trim)
+                    .filter(|item| !item.is_empty())
+                    .map(|item| Node::scalar(item, Form::Loose, origin.clone()))
+                    .collect();
+                visitor.visit_seq(Items {
+                    items: items.iter().enumerate(),
+                })
+            }
+            Value::Scalar { .. } if self.node.is_null() => visitor.visit_seq(Items {
+                items: [].iter().enumerate(),
+            }),
+            Value::Map(entries) if !entries.is_empty() => {
+                let mut items = Vec::new();
+                for entry in entries {
+                    match entry.key.parse::<usize>() {
+                        Ok(number) => items.push((number, entry.node.clone())),
+                        Err(_) => return self.visit(visitor),
+                    }
+                }
+                items.sort_by_key(|(number, _)| *number);
+                let items: Vec<Node> = items.into_iter().map(|(_, node)| node).collect();
+                visitor.visit_seq(Items {
+                    items: items.iter().enumerate(),
+                })
+            }
+            _ => self.visit(visitor),
+        }
+    }
+
+    /// A section; one that was left empty has all its defaults.
+    fn visit_section<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        if self.node.is_null() {
+            return visitor.visit_map(Entries {
+                entries: [].iter(),
+                value: None,
+            });
+        }
+        self.visit(visitor)
+    }
+
+    fn visit_text<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        match &self.node.value {
+            Value::Scalar { text, form } => match (form, resolve(text)) {
+                // A token of digits alone is text all the same; `true` or nothing at all is a slip.
+                (Form::Plain, Resolved::Null | Resolved::Bool(_)) => self.visit(visitor),
+                _ => visitor.visit_str(text),
+            },
+            _ => self.visit(visitor),
+        }
+    }
+
+    fn visit_bool<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        match &self.node.value {
+            Value::Scalar { text, form } if *form != Form::Quoted => {
+                match (text.to_ascii_lowercase().as_str(), form) {
+                    ("true" | "yes" | "on", _) | ("1", Form::Loose) => visitor.visit_bool(true),
+                    ("false" | "no" | "off", _) | ("0", Form::Loose) => visitor.visit_bool(false),
+                    _ => self.visit(visitor),
+                }
+            }
+            _ => self.visit(visitor),
+        }
+    }
+}
+
+macro_rules! forward {
+    ($($method:ident => $to:ident),* $(,)?) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+            let origin = &self.node.origin;
+            self.$to(visitor).map_err(|error| error.at(origin))
+        })*
+    };
+}
+
+impl<'de> de::Deserializer<'de> for Decoder<'_> {
+    type Error = DecodeError;
+
+    forward! {
+        deserialize_any => visit, deserialize_ignored_any => visit,
+        deserialize_i8 => visit, deserialize_i16 => visit, deserialize_i32 => visit, deserialize_i64 => visit,
+        deserialize_i128 => visit, deserialize_u8 => visit, deserialize_u16 => visit, deserialize_u32 => visit,
+        deserialize_u64 => visit, deserialize_u128 => visit, deserialize_f32 => visit, deserialize_f64 => visit,
+        deserialize_bytes => visit, deserialize_byte_buf => visit, deserialize_unit => visit,
+        deserialize_bool => visit_bool,
+        deserialize_char => visit_text, deserialize_str => visit_text, deserialize_string => visit_text,
+        deserialize_identifier => visit_text,
+        deserialize_seq => visit_list, deserialize_map => visit_section,
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        if self.node.is_null() {
+            visitor.visit_none()
+        } else {
+            visitor.visit_some(self)
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Decoded<V::Value> {
+        self.deserialize_unit(visitor)
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        visitor: V,
+    ) -> Decoded<V::Value> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, _: usize, visitor: V) -> Decoded<V::Value> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: usize,
+        visitor: V,
+    ) -> Decoded<V::Value> {
+        self.deserialize_seq(visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Decoded<V::Value> {
+        self.deserialize_map(visitor)
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Decoded<V::Value> {
+        let origin = &self.node.origin;
+        match &self.node.value {
+            Value::Scalar { text, .. } => {
+                let text: StrDeserializer<'_, DecodeError> = text.as_str().into_deserializer();
+                visitor.visit_enum(text).map_err(|error| error.at(origin))
+            }
+            Value::List(_) => Err(DecodeError::new(format!(
+                "expected {}, found a list",
+                one_of(variants)
+            ))
+            .at(origin)),
+            Value::Map(_) => Err(DecodeError::new(format!(
+                "expected {}, found a section",
+                one_of(variants)
+            ))
+            .at(origin)),
+        }
+    }
+}
+
+struct Items<'n> {
+    items: std::iter::Enumerate<std::slice::Iter<'n, Node>>,
+}
+
+impl<'de> de::SeqAccess<'de> for Items<'_> {
+    type Error = DecodeError;
+
+    fn next_element_seed<T: de::DeserializeSeed<'de>>(
+        &mut self,
+        seed: T,
+    ) -> Decoded<Option<T::Value>> {
+        let Some((index, node)) = self.items.next() else {
+            return Ok(None);
+        };
+        seed.deserialize(Decoder { node })
+            .map(Some)
+            .map_err(|error| error.at(&node.origin).within(Segment::Index(index)))
+    }
+}
+
+struct Entries<'n> {
+    entries: std::slice::Iter<'n, Entry>,
+    value: Option<&'n Entry>,
+}
+
+impl<'de> de::MapAccess<'de> for Entries<'_> {
+    type Error = DecodeError;
+
+    fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Decoded<Option<K::Value>> {
+        let Some(entry) = self.entries.next() else {
+            return Ok(None);
+        };
+        self.value = Some(entry);
+        let key: StrDeserializer<'_, DecodeError> = entry.key.as_str().into_deserializer();
+        seed.deserialize(key).map(Some).map_err(|error| {
+            error
+                .at(&entry.origin)
+                .within(Segment::Key(entry.key.clone()))
+        })
+    }
+
+    fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Decoded<V::Value> {
+        let Some(entry) = self.value.take() else {
+            return Err(DecodeError::new("a value was asked for before its key"));
+        };
+        seed.deserialize(Decoder { node: &entry.node })
+            .map_err(|error| {
+                error
+                    .at(&entry.node.origin)
+                    .within(Segment::Key(entry.key.clone()))
+            })
+    }
+}

@@ -1,0 +1,346 @@
+//! From the text of a configuration file to a tree with positions. One reader serves YAML and JSON (YAML 1.2
+//! contains JSON), so that both report lines in the same way.
+
+use super::error::ConfigError;
+use super::tree::{Entry, Form, Node, Origin, Value};
+use granit_parser::{Event, Parser, ScalarStyle};
+use std::path::Path;
+use std::sync::Arc;
+use toml::de::{DeTable, DeValue};
+
+/// A configuration file larger than this is refused, in bytes.
+const MAX_BYTES: usize = 1 << 20;
+/// Sections nested deeper than this are refused.
+const MAX_DEPTH: usize = 32;
+/// A document with more values than this is refused: aliases could multiply without end otherwise.
+const MAX_NODES: usize = 50_000;
+
+/// The languages that a configuration file can be written in, told by the file's extension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Format {
+    Yaml,
+    Toml,
+    Json,
+}
+
+impl Format {
+    pub(crate) fn of(path: &Path) -> Option<Format> {
+        match path.extension()?.to_str()?.to_ascii_lowercase().as_str() {
+            "yaml" | "yml" => Some(Format::Yaml),
+            "toml" => Some(Format::Toml),
+            "json" => Some(Format::Json),
+            _ => None,
+        }
+    }
+}
+
+/// Reads a document. An empty one is an empty map.
+pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, ConfigError> {
+    let name: Arc<str> = name.into();
+    if text.len() > MAX_BYTES {
+        return Err(at(
+            &name,
+            1,
+            format!(
+                "the file has {} bytes; at most {MAX_BYTES} are read",
+                text.len()
+            ),
+        ));
+    }
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let root = match format {
+        Format::Toml => toml_tree(&name, text)?,
+        Format::Yaml => YamlReader::read(text, |line| Origin::File {
+            name: name.clone(),
+            line,
+        })?,
+        Format::Json => {
+            // The YAML reader is laxer than JSON: what JSON forbids is told by a JSON parser first.
+            serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| {
+                let message = error.to_string();
+                let message = message.split(" at line ").next().unwrap_or_default();
+                at(
+                    &name,
+                    error.line().max(1),
+                    format!("this is not JSON: {message}"),
+                )
+            })?;
+            YamlReader::read(text, |line| Origin::File {
+                name: name.clone(),
+                line,
+            })?
+        }
+    };
+    match root.value {
+        Value::Map(_) => Ok(root),
+        _ if root.is_null() => Ok(Node::map(root.origin)),
+        _ => Err(ConfigError::one(
+            Some(root.origin),
+            "",
+            "a configuration is a set of sections such as `listen:`, not a single value or a list",
+        )),
+    }
+}
+
+/// Reads a list or section that was written on one line (`[a, b]`, `{name: x}`) in a variable or flag.
+pub(crate) fn parse_inline(text: &str, origin: &Origin) -> Result<Node, ConfigError> {
+    let mut node = YamlReader::read(text, |_| origin.clone())?;
+    loosen(&mut node);
+    Ok(node)
+}
+
+fn loosen(node: &mut Node) {
+    match &mut node.value {
+        Value::Scalar { form, .. } => {
+            if *form == Form::Plain {
+                *form = Form::Loose;
+            }
+        }
+        Value::List(items) => items.iter_mut().for_each(loosen),
+        Value::Map(entries) => entries.iter_mut().for_each(|entry| loosen(&mut entry.node)),
+    }
+}
+
+fn at(name: &Arc<str>, line: usize, message: impl Into<String>) -> ConfigError {
+    ConfigError::one(
+        Some(Origin::File {
+            name: name.clone(),
+            line,
+        }),
+        "",
+        message,
+    )
+}
+
+/// A collection that is still being read.
+struct Open {
+    anchor: usize,
+    node: Node,
+    /// The key that waits for its value, in a map.
+    key: Option<(String, Origin)>,
+}
+
+struct YamlReader<F> {
+    origin: F,
+    stack: Vec<Open>,
+    anchors: Vec<(usize, Node)>,
+    nodes: usize,
+    root: Option<Node>,
+}
+
+impl<F: Fn(usize) -> Origin> YamlReader<F> {
+    fn read(text: &str, origin: F) -> Result<Node, ConfigError> {
+        let mut reader = YamlReader {
+            origin,
+            stack: Vec::new(),
+            anchors: Vec::new(),
+            nodes: 0,
+            root: None,
+        };
+        for step in Parser::new_from_str(text) {
+            let (event, span) = match step {
+                Ok(step) => step,
+                Err(error) => {
+                    let line = error.marker().line().max(1);
+                    return Err(reader.refuse(line, format!("this is not YAML: {}", error.info())));
+                }
+            };
+            reader.event(event, span.start.line().max(1))?;
+        }
+        let empty = Node::scalar("", Form::Plain, (reader.origin)(1));
+        Ok(reader.root.unwrap_or(empty))
+    }
+
+    fn refuse(&self, line: usize, message: impl Into<String>) -> ConfigError {
+        ConfigError::one(Some((self.origin)(line)), "", message)
+    }
+
+    fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), ConfigError> {
+        match event {
+            Event::DocumentStart(..) if self.root.is_some() => Err(self.refuse(
+                line,
+                "a second document begins here; a configuration is one document",
+            )),
+            Event::Scalar(text, style, anchor, tag) => {
+                let quoted = style != ScalarStyle::Plain
+                    || tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
+                let form = if quoted { Form::Quoted } else { Form::Plain };
+                let node = Node::scalar(text, form, (self.origin)(line));
+                self.finish(anchor, node)
+            }
+            Event::Alias(anchor) => {
+                let node = self
+                    .anchors
+                    .iter()
+                    .rev()
+                    .find(|(id, _)| *id == anchor)
+                    .map(|(_, node)| node.clone());
+                let Some(node) = node else {
+                    return Err(self.refuse(
+                        line,
+                        "this alias refers to a value that it is itself part of",
+                    ));
+                };
+                self.nodes += count(&node);
+                self.finish(0, node)
+            }
+            Event::SequenceStart(_, anchor, _) => self.open(line, anchor, Value::List(Vec::new())),
+            Event::MappingStart(_, anchor, _) => self.open(line, anchor, Value::Map(Vec::new())),
+            Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
+                Some(open) => self.finish(open.anchor, open.node),
+                None => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, line: usize, anchor: usize, value: Value) -> Result<(), ConfigError> {
+        if self.stack.len() >= MAX_DEPTH {
+            return Err(self.refuse(line, format!("sections are nested deeper than {MAX_DEPTH}")));
+        }
+        let origin = (self.origin)(line);
+        if let Some(Open {
+            node: Node {
+                value: Value::Map(_),
+                ..
+            },
+            key: None,
+            ..
+        }) = self.stack.last()
+        {
+            return Err(self.refuse(line, "a key must be a single word, not a list or a section"));
+        }
+        self.stack.push(Open {
+            anchor,
+            node: Node { value, origin },
+            key: None,
+        });
+        Ok(())
+    }
+
+    /// Puts a finished value where it belongs: in the document, a list, or a map, as a key or as a value.
+    fn finish(&mut self, anchor: usize, node: Node) -> Result<(), ConfigError> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            return Err(ConfigError::one(
+                Some(node.origin),
+                "",
+                format!("there are more than {MAX_NODES} values"),
+            ));
+        }
+        if anchor != 0 {
+            self.anchors.push((anchor, node.clone()));
+        }
+        let Some(open) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match &mut open.node.value {
+            Value::List(items) => items.push(node),
+            Value::Map(entries) => match open.key.take() {
+                Some((key, origin)) => {
+                    if let Some(before) = entries.iter().find(|entry| entry.key == key) {
+                        let message = format!(
+                            "`{key}` is given twice; it was given before at {}",
+                            before.origin
+                        );
+                        return Err(ConfigError::one(Some(origin), "", message));
+                    }
+                    entries.push(Entry { key, origin, node });
+                }
+                None => match node.value {
+                    Value::Scalar { text, .. } if text != "<<" => {
+                        open.key = Some((text, node.origin))
+                    }
+                    Value::Scalar { .. } => {
+                        let message = "merge keys (`<<`) are not part of YAML 1.2; write the values out or use an alias";
+                        return Err(ConfigError::one(Some(node.origin), "", message));
+                    }
+                    _ => {
+                        return Err(ConfigError::one(
+                            Some(node.origin),
+                            "",
+                            "a key must be a single word",
+                        ));
+                    }
+                },
+            },
+            Value::Scalar { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+fn count(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { .. } => 1,
+        Value::List(items) => 1 + items.iter().map(count).sum::<usize>(),
+        Value::Map(entries) => {
+            1 + entries
+                .iter()
+                .map(|entry| count(&entry.node))
+                .sum::<usize>()
+        }
+    }
+}
+
+fn toml_tree(name: &Arc<str>, text: &str) -> Result<Node, ConfigError> {
+    let line_of = |offset: usize| {
+        text.bytes()
+            .take(offset)
+            .filter(|byte| *byte == b'\n')
+            .count()
+            + 1
+    };
+    let table = DeTable::parse(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_of(span.start));
+        at(name, line, format!("this is not TOML: {}", error.message()))
+    })?;
+    let origin = |offset: usize| Origin::File {
+        name: name.clone(),
+        line: line_of(offset),
+    };
+    Ok(Node {
+        value: toml_table(table.get_ref(), &origin),
+        origin: origin(0),
+    })
+}
+
+fn toml_table(table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin) -> Value {
+    let entries = table.iter().map(|(key, value)| Entry {
+        key: key.get_ref().to_string(),
+        origin: origin(key.span().start),
+        node: Node {
+            value: toml_value(value.get_ref(), origin),
+            origin: origin(value.span().start),
+        },
+    });
+    Value::Map(entries.collect())
+}
+
+fn toml_value(value: &DeValue<'_>, origin: &dyn Fn(usize) -> Origin) -> Value {
+    let scalar = |text: String, form| Value::Scalar { text, form };
+    match value {
+        DeValue::String(text) => scalar(text.to_string(), Form::Quoted),
+        DeValue::Datetime(datetime) => scalar(datetime.to_string(), Form::Quoted),
+        DeValue::Boolean(value) => scalar(value.to_string(), Form::Plain),
+        DeValue::Float(value) => scalar(value.as_str().to_owned(), Form::Plain),
+        DeValue::Integer(value) => {
+            let number = i128::from_str_radix(value.as_str(), value.radix());
+            scalar(
+                number.map_or_else(|_| value.as_str().to_owned(), |number| number.to_string()),
+                Form::Plain,
+            )
+        }
+        DeValue::Array(items) => Value::List(
+            items
+                .iter()
+                .map(|item| Node {
+                    value: toml_value(item.get_ref(), origin),
+                    origin: origin(item.span().start),
+                })
+                .collect(),
+        ),
+        DeValue::Table(table) => toml_table(table, origin),
+    }
+}

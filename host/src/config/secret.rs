@@ -1,0 +1,208 @@
+//! Secrets: where they are found, and the promise that they are never shown.
+
+use super::environment::Environment;
+use serde::de::{self, Deserializer, Visitor};
+use sha2::{Digest, Sha256};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// A secret file larger than this is refused, in bytes.
+const MAX_FILE_BYTES: usize = 64 * 1024;
+
+/// A secret as a configuration names it. Its text and its digest never appear in `Debug` output.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret {
+    source: Source,
+    value: Option<SecretValue>,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Source {
+    Environment(String),
+    File(PathBuf),
+    Digest,
+    Literal,
+}
+
+/// What a secret turned out to be.
+#[derive(Clone, PartialEq, Eq)]
+pub enum SecretValue {
+    /// The text itself, which can be sent and compared.
+    Text(String),
+    /// Only the SHA-256 digest of the text, which can be compared.
+    Digest([u8; 32]),
+}
+
+impl SecretValue {
+    /// The SHA-256 digest of the secret's text (FIPS 180-4).
+    pub fn digest(&self) -> [u8; 32] {
+        match self {
+            SecretValue::Text(text) => sha256(text),
+            SecretValue::Digest(digest) => *digest,
+        }
+    }
+}
+
+impl fmt::Debug for SecretValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SecretValue(hidden)")
+    }
+}
+
+impl Secret {
+    /// A secret given as its text.
+    pub fn literal(text: impl Into<String>) -> Secret {
+        Secret {
+            source: Source::Literal,
+            value: Some(SecretValue::Text(text.into())),
+        }
+    }
+
+    /// Whether the text itself stands in the configuration, which deserves a warning.
+    pub fn is_literal(&self) -> bool {
+        matches!(self.source, Source::Literal)
+    }
+
+    /// The secret, once [`load`](super::load) has looked it up.
+    pub fn value(&self) -> Option<&SecretValue> {
+        self.value.as_ref()
+    }
+
+    /// The text, when it is known (not for `sha256:`).
+    pub fn text(&self) -> Option<&str> {
+        match self.value() {
+            Some(SecretValue::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Looks the secret up. The error is a sentence for a person and never contains the secret.
+    pub(crate) fn resolve(&mut self, environment: &Environment) -> Result<(), String> {
+        let text = match &self.source {
+            Source::Literal | Source::Digest => match self.value() {
+                Some(SecretValue::Text(text)) if text.is_empty() => {
+                    return Err("the secret is empty".to_owned());
+                }
+                _ => return Ok(()),
+            },
+            Source::Environment(name) => match environment.get(name) {
+                Some(text) => text.to_owned(),
+                None => return Err(format!("the environment variable `{name}` is not set")),
+            },
+            Source::File(path) => read(path)?,
+        };
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(match &self.source {
+                Source::Environment(name) => format!("the environment variable `{name}` is empty"),
+                Source::File(path) => format!("the file `{}` is empty", path.display()),
+                _ => "the secret is empty".to_owned(),
+            });
+        }
+        self.value = Some(SecretValue::Text(text.to_owned()));
+        Ok(())
+    }
+
+    fn parse(text: &str) -> Result<Secret, String> {
+        if let Some(name) = text.strip_prefix("env:") {
+            return match name.trim() {
+                "" => Err(
+                    "`env:` needs the name of an environment variable, as in `env:EDITOR_KEY`"
+                        .to_owned(),
+                ),
+                name => Ok(Secret {
+                    source: Source::Environment(name.to_owned()),
+                    value: None,
+                }),
+            };
+        }
+        if let Some(path) = text.strip_prefix("file:") {
+            return match path.trim() {
+                "" => Err("`file:` needs a path, as in `file:./bridge.token`".to_owned()),
+                path => Ok(Secret {
+                    source: Source::File(PathBuf::from(path)),
+                    value: None,
+                }),
+            };
+        }
+        if let Some(hex) = text.strip_prefix("sha256:") {
+            return match parse_hex(hex.trim()) {
+                Some(digest) => Ok(Secret {
+                    source: Source::Digest,
+                    value: Some(SecretValue::Digest(digest)),
+                }),
+                None => Err(
+                    "`sha256:` needs 64 hexadecimal digits (printf %s KEY | sha256sum)".to_owned(),
+                ),
+            };
+        }
+        Ok(Secret::literal(text))
+    }
+}
+
+/// The SHA-256 digest of a text.
+pub(crate) fn sha256(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// 32 bytes from 64 hexadecimal digits.
+pub(crate) fn parse_hex(hex: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0_u8; 32];
+    if hex.len() != 64 {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks_exact(2)) {
+        let mut value = 0;
+        for digit in pair {
+            value = value * 16 + char::from(*digit).to_digit(16)?;
+        }
+        *byte = u8::try_from(value).ok()?;
+    }
+    Some(bytes)
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    use std::io::Read;
+    let refuse = |why: String| format!("the file `{}` cannot be read: {why}", path.display());
+    let path = super::expand_home(path).map_err(refuse)?;
+    let mut text = String::new();
+    std::fs::File::open(&path)
+        .and_then(|file| {
+            file.take(MAX_FILE_BYTES as u64 + 1)
+                .read_to_string(&mut text)
+        })
+        .map_err(|error| refuse(error.to_string()))?;
+    if text.len() > MAX_FILE_BYTES {
+        return Err(refuse(format!("it has more than {MAX_FILE_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Environment(name) => write!(f, "Secret(env:{name})"),
+            Source::File(path) => write!(f, "Secret(file:{})", path.display()),
+            Source::Digest => f.write_str("Secret(sha256)"),
+            Source::Literal => f.write_str("Secret(literal)"),
+        }
+    }
+}
+
+impl<'de> de::Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct SecretVisitor;
+        impl Visitor<'_> for SecretVisitor {
+            type Value = Secret;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a secret: `env:NAME`, `file:PATH`, `sha256:DIGEST` or the text itself")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+                Secret::parse(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(SecretVisitor)
+    }
+}

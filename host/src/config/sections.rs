@@ -1,0 +1,531 @@
+//! The sections of a configuration, as types with their defaults.
+
+use super::address::{Extra, Listener};
+use super::secret::Secret;
+use super::{shorthand, units};
+use serde::Deserialize;
+use serde::de;
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Everything that can be configured. `Config::default()` is what runs when nothing is given.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where the program listens.
+    pub listen: Listen,
+    /// Who may call it.
+    pub auth: Auth,
+    /// How much of everything is allowed.
+    pub limits: Limits,
+    /// How long everything may take.
+    pub timeouts: Timeouts,
+    /// How agents register.
+    pub sessions: Sessions,
+    /// The names that clients see.
+    pub models: Models,
+    /// External bridges, which the program dials.
+    pub bridges: Vec<Bridge>,
+    /// Agents that the program starts itself.
+    pub agents: Vec<Agent>,
+    /// Model APIs that answer instead of an agent.
+    pub upstreams: Vec<Upstream>,
+    /// stdio MCP servers to put on the web, by name.
+    #[serde(rename = "mcpServers", alias = "mcp_servers", alias = "mcpservers")]
+    pub mcp_servers: BTreeMap<String, McpServer>,
+    /// The audit file.
+    #[serde(deserialize_with = "shorthand::audit")]
+    pub audit: Audit,
+    /// The log on standard error.
+    #[serde(deserialize_with = "shorthand::log")]
+    pub log: Log,
+    /// Where keys and the store are kept. `~` is the home directory.
+    pub data_dir: PathBuf,
+    /// How the program itself runs.
+    pub runtime: Runtime,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: Listen::default(),
+            auth: Auth::default(),
+            limits: Limits::default(),
+            timeouts: Timeouts::default(),
+            sessions: Sessions::default(),
+            models: Models::default(),
+            bridges: Vec::new(),
+            agents: Vec::new(),
+            upstreams: Vec::new(),
+            mcp_servers: BTreeMap::new(),
+            audit: Audit::default(),
+            log: Log::default(),
+            data_dir: PathBuf::from("~/.local/share/mcp-local-provider"),
+            runtime: Runtime::default(),
+        }
+    }
+}
+
+/// Where the program listens.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Listen {
+    /// Addresses of the API; at least one. Port 0 picks a free one. Default `127.0.0.1:8788`.
+    pub http: Vec<Listener>,
+    /// Where the API answers as a second Ollama. Default off; `auto` is `127.0.0.1:11434` when that is free.
+    pub ollama: Extra,
+    /// A listener for metrics alone. Default off.
+    pub metrics: Extra,
+}
+
+impl Listen {
+    /// The addresses of [`http`](Listen::http).
+    pub fn http_addresses(&self) -> Vec<SocketAddr> {
+        self.http.iter().map(|listener| listener.0).collect()
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8788);
+        Listen {
+            http: vec![Listener(default)],
+            ollama: Extra::Off,
+            metrics: Extra::Off,
+        }
+    }
+}
+
+/// Who may call.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Whether a key is needed. `false` is allowed only when every listener is on a loopback address.
+    pub required: bool,
+    /// The keys that are known beside those of the key file.
+    pub keys: Vec<Key>,
+    /// Values of `Host` that are accepted beyond loopback names.
+    pub allowed_hosts: Vec<String>,
+    /// Values of `Origin` that are accepted beyond loopback and the schemes of desktop programs.
+    pub allowed_origins: Vec<String>,
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Auth {
+            required: true,
+            keys: Vec::new(),
+            allowed_hosts: Vec::new(),
+            allowed_origins: Vec::new(),
+        }
+    }
+}
+
+/// An API key of the configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Key {
+    /// Its name, for people and for the audit file.
+    pub name: String,
+    /// The key itself or its digest.
+    pub key: Secret,
+    /// What it may do. Default `client`.
+    #[serde(default)]
+    pub role: Role,
+    /// Its own limit of requests a minute; the general one when absent.
+    #[serde(default)]
+    pub requests_per_minute: Option<u32>,
+    /// Its own limit of tokens a minute; the general one when absent.
+    #[serde(default)]
+    pub tokens_per_minute: Option<u32>,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Inference.
+    #[default]
+    Client,
+    /// Register agents.
+    Bridge,
+    /// Approve and revoke sessions, see audit and logs.
+    Operator,
+    /// Registry and configuration.
+    Admin,
+}
+
+impl Role {
+    /// The role's name in configuration, key file and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Role::Client => "client",
+            Role::Bridge => "bridge",
+            Role::Operator => "operator",
+            Role::Admin => "admin",
+        }
+    }
+}
+
+/// How much of everything is allowed. Sizes are in bytes.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests a minute of one key or address. Default 60.
+    pub requests_per_minute: u32,
+    /// Tokens a minute of one key or address. Default 100 000.
+    pub tokens_per_minute: u32,
+    /// Requests that may come at once before the rate holds. Default 60.
+    pub burst: u32,
+    /// Exchanges that are open at once. Default 1024.
+    pub exchanges: u32,
+    /// Connections that are open at once. Default 16384.
+    pub connections: u32,
+    /// Where exchanges wait when a session is busy.
+    pub queue: Queue,
+    /// Largest request body. Default 8 MiB.
+    #[serde(deserialize_with = "units::size")]
+    pub body_bytes: usize,
+    /// Largest content of one message. Default 1 MiB.
+    #[serde(deserialize_with = "units::size")]
+    pub content_bytes: usize,
+    /// Messages in one request. Default 1000.
+    pub messages: u32,
+    /// Nesting of a JSON body. Default 64, at most 127.
+    pub json_depth: u32,
+    /// Largest frame of an agent. Default 4 MiB.
+    #[serde(deserialize_with = "units::size")]
+    pub agent_frame_bytes: usize,
+    /// What may wait for one slow client. Default 256 KiB.
+    #[serde(deserialize_with = "units::size")]
+    pub mailbox_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            requests_per_minute: 60,
+            tokens_per_minute: 100_000,
+            burst: 60,
+            exchanges: 1024,
+            connections: 16_384,
+            queue: Queue::default(),
+            body_bytes: 8 << 20,
+            content_bytes: 1 << 20,
+            messages: 1000,
+            json_depth: 64,
+            agent_frame_bytes: 4 << 20,
+            mailbox_bytes: 256 << 10,
+        }
+    }
+}
+
+/// The queue in front of a busy session.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Queue {
+    /// How many may wait; 0 refuses at once. Default 64.
+    pub length: u32,
+    /// How long one waits before it is refused. Default 5 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub wait: Duration,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Queue {
+            length: 64,
+            wait: Duration::from_secs(5),
+        }
+    }
+}
+
+/// How long everything may take.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// For the head of a request to arrive. Default 5 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub head: Duration,
+    /// For the body of a request to arrive. Default 30 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub body: Duration,
+    /// For a client to take what is written. Default 30 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub write: Duration,
+    /// For an agent's first chunk. Default 60 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub first_chunk: Duration,
+    /// Silence within a stream. Default 60 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub idle: Duration,
+    /// A whole exchange. Default 600 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub total: Duration,
+    /// For open streams to end when the program stops. Default 30 s; 0 ends them at once.
+    #[serde(deserialize_with = "units::duration")]
+    pub drain: Duration,
+    /// Between the comment lines of a silent stream. Default 15 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub keep_alive: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            head: Duration::from_secs(5),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            first_chunk: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+            total: Duration::from_secs(600),
+            drain: Duration::from_secs(30),
+            keep_alive: Duration::from_secs(15),
+        }
+    }
+}
+
+/// How agents register.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sessions {
+    /// Whether a person approves each registration on a link. Default automatic.
+    pub approval: Approval,
+    /// The life of a session when its registration names none, in seconds: 1 to 86 400. Default 300.
+    pub ttl_seconds: u32,
+    /// When the life of a session counts from. Default connected.
+    pub renew: Renew,
+    /// Sessions at once. Default 64.
+    pub max: u32,
+    /// Requests that one session answers; 0 is no limit. Default 0.
+    pub max_requests: u64,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Sessions {
+            approval: Approval::Automatic,
+            ttl_seconds: 300,
+            renew: Renew::Connected,
+            max: 64,
+            max_requests: 0,
+        }
+    }
+}
+
+/// Whether a person approves sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Approval {
+    /// A session is active at once.
+    Automatic,
+    /// A session is pending until a person approves it.
+    Manual,
+}
+
+/// When the life of a session counts from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Renew {
+    /// From the loss of its link: an agent that stays connected stays registered.
+    Connected,
+    /// From its registration.
+    Never,
+}
+
+/// The names that clients see.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Models {
+    /// The model of requests that name one that nobody has; without it they are refused.
+    pub default: Option<String>,
+    /// Further names of models.
+    #[serde(deserialize_with = "shorthand::aliases")]
+    pub aliases: BTreeMap<String, Alias>,
+}
+
+/// A further name of a model; `name: model` alone is short for `name: { model: model }`.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Alias {
+    /// The model that answers.
+    pub model: String,
+    /// The context length that clients are told, in tokens.
+    #[serde(default)]
+    pub context_length: Option<u32>,
+}
+
+/// An external bridge, which the program dials over WebSocket.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bridge {
+    /// Its name, for people.
+    pub name: String,
+    /// `ws://` or `wss://` address.
+    pub url: String,
+    /// What it is sent as a bearer token.
+    #[serde(default)]
+    pub token: Option<Secret>,
+    /// Whether it takes what is meant for no other; at most one does.
+    #[serde(default)]
+    pub default: bool,
+    /// How often it is redialled in a row; for ever when absent.
+    #[serde(default)]
+    pub reconnect_attempts: Option<u32>,
+}
+
+/// An agent that the program starts itself: a preset or a command that speaks ACP.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Agent {
+    /// A known agent by name; see [`PRESETS`].
+    pub preset: Option<String>,
+    /// Its name; the preset's when absent.
+    pub name: Option<String>,
+    /// Program and arguments, instead of a preset.
+    pub command: Vec<String>,
+    /// The model names that it answers to; its own name when empty.
+    pub models: Vec<String>,
+    /// Variables for its environment.
+    pub env: BTreeMap<String, String>,
+    /// Its working directory; a private empty one when absent.
+    pub cwd: Option<PathBuf>,
+}
+
+/// The agents that `preset` knows.
+pub const PRESETS: [&str; 7] = [
+    "cursor", "claude", "codex", "gemini", "opencode", "copilot", "goose",
+];
+
+/// A model API that answers instead of an agent.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its name, for people.
+    pub name: String,
+    /// What it speaks.
+    pub kind: UpstreamKind,
+    /// Its base address, `https://` or `http://`; the service's own when absent.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Its key.
+    #[serde(default)]
+    pub key: Option<Secret>,
+    /// The model names that it answers to.
+    #[serde(default)]
+    pub models: Vec<String>,
+}
+
+/// What an upstream speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UpstreamKind {
+    /// OpenAI's API, as many services speak it.
+    Openai,
+    /// Anthropic's Messages API.
+    Anthropic,
+    /// Ollama's API.
+    Ollama,
+}
+
+/// A stdio MCP server, in the form that MCP clients use.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct McpServer {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Variables for its environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Its working directory.
+    #[serde(default)]
+    pub cwd: Option<PathBuf>,
+}
+
+/// The audit file. `audit: off` writes none.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Audit {
+    /// The file, or `None` to write none. Default `./logs/audit.jsonl`.
+    #[serde(deserialize_with = "shorthand::audit_file")]
+    pub file: Option<PathBuf>,
+    /// The size at which a new file is begun, in bytes. Default 64 MiB.
+    #[serde(deserialize_with = "units::size")]
+    pub max_bytes: usize,
+    /// How many older files are kept. Default 5.
+    pub keep: u32,
+}
+
+impl Default for Audit {
+    fn default() -> Self {
+        Audit {
+            file: Some(PathBuf::from("./logs/audit.jsonl")),
+            max_bytes: 64 << 20,
+            keep: 5,
+        }
+    }
+}
+
+/// The log on standard error. `log: debug` is short for `log: { level: debug }`.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// What is worth a line. Default info.
+    pub level: LogLevel,
+    /// How a line looks. Default auto.
+    pub format: LogFormat,
+}
+
+/// What is worth a line in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What failed.
+    Error,
+    /// And what looks wrong.
+    Warn,
+    /// And what happened.
+    #[default]
+    Info,
+    /// And how.
+    Debug,
+    /// And every step.
+    Trace,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text on a terminal, JSON otherwise.
+    #[default]
+    Auto,
+    /// Text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// How the program itself runs.
+#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Runtime {
+    /// Threads of the executor; 0 chooses by the processor. Default 0.
+    pub threads: u32,
+}
+
+impl LogLevel {
+    /// The level of a name such as `debug`.
+    pub fn from_name(name: &str) -> Option<LogLevel> {
+        let name: de::value::StrDeserializer<'_, de::value::Error> =
+            de::IntoDeserializer::into_deserializer(name);
+        LogLevel::deserialize(name).ok()
+    }
+}

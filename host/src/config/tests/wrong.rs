@@ -1,0 +1,300 @@
+//! The words for what is wrong, line by line.
+
+use super::*;
+
+/// File name, its text, variables, and what is said.
+type Case = (
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+    &'static str,
+);
+
+#[test]
+fn what_is_wrong_is_said_with_place_and_remedy() {
+    let cases: &[Case] = &[
+        (
+            "c.yaml",
+            "limits:\n  burst: 1\n  requests_per_minut: 1\n",
+            &[],
+            "c.yaml:3: limits.requests_per_minut: unknown key; did you mean `requests_per_minute`?",
+        ),
+        (
+            "c.yaml",
+            "sessions: { zzz: 1 }",
+            &[],
+            "c.yaml:1: sessions.zzz: unknown key; the keys here are `approval`, `ttl_seconds`, `renew`, `max` and `max_requests`",
+        ),
+        (
+            "c.yaml",
+            "listn: {}",
+            &[],
+            "c.yaml:1: listn: unknown key; did you mean `listen`?",
+        ),
+        (
+            "c.toml",
+            "[limits]\nburst = 'many'\n",
+            &[],
+            "c.toml:2: limits.burst: expected a whole number that is not negative, found the text `many`",
+        ),
+        (
+            "c.yaml",
+            "limits:\n  burst: -1",
+            &[],
+            "c.yaml:2: limits.burst: expected a whole number that is not negative, found the number -1",
+        ),
+        (
+            "c.yaml",
+            "limits: 7",
+            &[],
+            "c.yaml:1: limits: expected a section, found the number 7",
+        ),
+        (
+            "c.json",
+            "{\n\"timeouts\": {\n\"idle\": \"soon\"}}",
+            &[],
+            "c.json:3: timeouts.idle: expected a duration such as `30s`, `5m` or `250ms` (a bare number means seconds), found the text `soon`",
+        ),
+        (
+            "c.yaml",
+            "limits:\n  body_bytes: 8 miles\n",
+            &[],
+            "c.yaml:2: limits.body_bytes: expected a size such as `8MiB`, `64KiB` or `4096` (bytes), found the text `8 miles`",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  required: maybe\n",
+            &[],
+            "c.yaml:2: auth.required: expected `true` or `false`, found the text `maybe`",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  keys:\n  - name: a\n    key: env:A\n    role: cleint\n",
+            &[],
+            "c.yaml:5: auth.keys[0].role: expected `client`, `bridge`, `operator` or `admin`, found `cleint`; did you mean `client`?",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  keys:\n  - name: a\n",
+            &[],
+            "c.yaml:3: auth.keys[0]: `key` is missing",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  keys:\n  - { name: a, key: 'env:NOT_THERE' }\n  - { name: b, key: 'sha256:12' }\n",
+            &[],
+            "c.yaml:4: auth.keys[1].key: `sha256:` needs 64 hexadecimal digits (printf %s KEY | sha256sum)",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  keys:\n  - { name: a, key: 'env:NOT_THERE' }\n  - { name: a, key: 'file:/not/there' }\n",
+            &[],
+            "c.yaml:3: auth.keys[0].key: the environment variable `NOT_THERE` is not set\n\
+             c.yaml:4: auth.keys[1].key: the file `/not/there` cannot be read: No such file or directory (os error 2)\n\
+             c.yaml:4: auth.keys[1].name: `a` is the name of another key; names must differ",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  keys:\n  - { name: a, key: 'same-same-same-same' }\n  - { name: b, key: 'env:B' }\n",
+            &[("B", "same-same-same-same")],
+            "c.yaml:4: auth.keys[1].key: another entry has the same key; keys must differ",
+        ),
+        (
+            "c.yaml",
+            "listen:\n  http:\n  - 0.0.0.0:8788\n  - 127.0.0.1:8788\nauth: { required: false }\n",
+            &[],
+            "c.yaml:3: listen.http[0]: `0.0.0.0:8788` can be reached from other machines, and `auth.required` is false; \
+             listen on 127.0.0.1 or require keys",
+        ),
+        (
+            "c.yaml",
+            "listen: { http: ['http://127.0.0.1:8788/v1'] }",
+            &[],
+            "c.yaml:1: listen.http[0]: expected an address such as `127.0.0.1:8788`, found `http://127.0.0.1:8788/v1`; \
+             leave `http://` and any path out",
+        ),
+        (
+            "c.yaml",
+            "",
+            &[("MLP_LISTEN__HTTP", ":8788")],
+            "MLP_LISTEN__HTTP: listen.http[0]: expected an address such as `127.0.0.1:8788`, found `:8788`; \
+             to listen on every interface write `0.0.0.0:PORT`",
+        ),
+        (
+            "c.yaml",
+            "",
+            &[("MLP_LISTEN__HTTP", "127.0.0.1:70000")],
+            "MLP_LISTEN__HTTP: listen.http[0]: expected an address such as `127.0.0.1:8788`, found `127.0.0.1:70000`; \
+             a port is a number from 0 to 65535",
+        ),
+        (
+            "c.yaml",
+            "limits: {burst: 1}",
+            &[("MLP_LIMITS__BURSTS", "5")],
+            "MLP_LIMITS__BURSTS: limits.bursts: unknown key; did you mean `burst`?",
+        ),
+        (
+            "c.yaml",
+            "limits: {burst: 1}",
+            &[("MLP_LIMITS__BURST", "five")],
+            "MLP_LIMITS__BURST: limits.burst: expected a whole number that is not negative, found the text `five`",
+        ),
+        (
+            "c.yaml",
+            "",
+            &[("MLP_LIMITS____BURST", "5")],
+            "MLP_LIMITS____BURST: a part of the name is empty; write MLP_SECTION__KEY, as in MLP_LIMITS__BURST",
+        ),
+        (
+            "c.yaml",
+            "limits:\n  burst: 0\n  json_depth: 500\ntimeouts:\n  idle: 0\n",
+            &[("MLP_SESSIONS__TTL_SECONDS", "0")],
+            "MLP_SESSIONS__TTL_SECONDS: sessions.ttl_seconds: must be from 1 to 86400, not 0\n\
+             c.yaml:2: limits.burst: must be at least 1, not 0: everything would be refused; leave it out for the default\n\
+             c.yaml:3: limits.json_depth: must be at most 127, not 500\n\
+             c.yaml:5: timeouts.idle: must be at least 1ms; leave it out for the default",
+        ),
+        (
+            "c.yaml",
+            "models:\n  aliases:\n    gpt-4.1: gpt-4.1\n    a: gpt-4.1\n",
+            &[],
+            "c.yaml:3: models.aliases.gpt-4.1: an alias cannot stand for itself\n\
+             c.yaml:4: models.aliases.a: `gpt-4.1` is an alias itself; name the model that it stands for",
+        ),
+        (
+            "c.yaml",
+            "bridges:\n- {name: a, url: 'http://x', default: true}\n- {name: b, url: 'wss://x', default: true, token: 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'}\n",
+            &[],
+            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://` or `wss://`, found `http://x`\n\
+             c.yaml:3: bridges[1].default: `a` is the default already; only one bridge can be\n\
+             c.yaml:3: bridges[1].token: a digest cannot be sent; give the secret as `env:NAME` or `file:PATH`",
+        ),
+        (
+            "c.yaml",
+            "agents:\n- {preset: cluade}\n- {command: [x]}\n- {}\n",
+            &[],
+            "c.yaml:2: agents[0].preset: expected `cursor`, `claude`, `codex`, `gemini`, `opencode`, `copilot` or `goose`, \
+             found `cluade`; did you mean `claude`?\n\
+             c.yaml:3: agents[1]: an agent with a `command` needs a `name`\n\
+             c.yaml:4: agents[2]: give `preset` (`cursor`, `claude`, `codex`, `gemini`, `opencode`, `copilot` or `goose`) or `command`",
+        ),
+        (
+            "c.yaml",
+            "mcpServers:\n  x: {args: []}\n",
+            &[],
+            "c.yaml:2: mcpServers.x: `command` is missing",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  allowed_hosts: ['https://x.example']\n  allowed_origins: [x.example]\n",
+            &[],
+            "c.yaml:2: auth.allowed_hosts[0]: `https://x.example` is no host; write it as a browser sends it, \
+             such as `provider.example` or `10.0.0.5:8788`\n\
+             c.yaml:3: auth.allowed_origins[0]: `x.example` is no origin; write scheme, host and port, such as `https://chat.example`",
+        ),
+        (
+            "c.yaml",
+            "limits: {}\nlog: info\nlimits: {}\n",
+            &[],
+            "c.yaml:3: `limits` is given twice; it was given before at c.yaml:1",
+        ),
+        (
+            "c.yaml",
+            "audit: maybe\n",
+            &[],
+            "c.yaml:1: audit: expected `off` or a section such as `{ file: ./logs/audit.jsonl }`, found the text `maybe`",
+        ),
+        (
+            "c.yaml",
+            "- a\n- b\n",
+            &[],
+            "c.yaml:1: a configuration is a set of sections such as `listen:`, not a single value or a list",
+        ),
+        (
+            "c.yaml",
+            "a: &x [*x]",
+            &[],
+            "c.yaml:1: this alias refers to a value that it is itself part of",
+        ),
+        (
+            "c.yaml",
+            "a: 1\n---\nb: 2\n",
+            &[],
+            "c.yaml:2: a second document begins here; a configuration is one document",
+        ),
+        (
+            "c.yaml",
+            "<<: {}\n",
+            &[],
+            "c.yaml:1: merge keys (`<<`) are not part of YAML 1.2; write the values out or use an alias",
+        ),
+        (
+            "c.json",
+            "{\n\"log\": 'info'}",
+            &[],
+            "c.json:2: this is not JSON: expected value",
+        ),
+        (
+            "c.toml",
+            "[limits]\nburst = \n",
+            &[],
+            "c.toml:2: this is not TOML: string values must be quoted, expected literal string",
+        ),
+        (
+            "c.ini",
+            "",
+            &[],
+            "c.ini: the extension says what a configuration is written in; it must be .yaml, .yml, .toml or .json",
+        ),
+    ];
+    for (name, text, variables, expected) in cases {
+        match load_text(name, text, variables) {
+            Ok(_) => panic!("accepted {text:?} {variables:?}, expected: {expected}"),
+            Err(error) => {
+                let mut lines: Vec<&str> = error.lines().collect();
+                let mut expected: Vec<&str> = expected.lines().collect();
+                lines.sort_unstable();
+                expected.sort_unstable();
+                assert_eq!(lines, expected, "{text}");
+            }
+        }
+    }
+    assert!(
+        load_text("c.yaml", "limits: {burst: 1", &[])
+            .unwrap_err()
+            .starts_with("c.yaml:1: this is not YAML: ")
+    );
+    let missing = Overrides {
+        config: Some(PathBuf::from("/not/there.yaml")),
+        ..Overrides::default()
+    };
+    assert_eq!(
+        load(&missing, &environment(&[])).unwrap_err().to_string(),
+        "/not/there.yaml: the configuration cannot be read: No such file or directory (os error 2)"
+    );
+}
+
+#[test]
+fn hostile_documents_are_refused_and_not_unfolded() {
+    let mut bomb = String::from("a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n");
+    for level in 1..12 {
+        let before = format!("*a{}", level - 1);
+        bomb += &format!(
+            "a{level}: &a{level} [{}]\n",
+            [before.as_str(); 10].join(",")
+        );
+    }
+    assert!(
+        load_text("c.yaml", &bomb, &[])
+            .unwrap_err()
+            .ends_with("there are more than 50000 values")
+    );
+    for extension in ["yaml", "json", "toml"] {
+        let deep = format!(
+            "{}{}",
+            if extension == "toml" { "a = " } else { "" },
+            "[".repeat(100_000)
+        );
+        assert!(load_text(&format!("c.{extension}"), &deep, &[]).is_err());
+    }
+}
