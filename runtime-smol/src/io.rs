@@ -1,0 +1,294 @@
+//! One TCP connection, as hyper and tungstenite want it.
+//!
+//! - A read that did not fill its buffer has emptied the socket, so the next one waits for the reactor at once instead
+//!   of asking the kernel in vain.
+//! - A write that makes no progress for `timeouts.write` ends the connection.
+//! - Reads for hyper go through one buffer per thread, because hyper's own may not be written to without `unsafe`.
+
+use crate::timer::{Sleep, Timers};
+use hyper::rt::ReadBufCursor;
+use smol::Async;
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+const SCRATCH: usize = 16 << 10;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
+}
+
+/// A connected TCP socket without delay (`TCP_NODELAY`), read without waste and written with a deadline.
+///
+/// `std::io::{Read, Write}` on it never block: they answer [`ErrorKind::WouldBlock`]; [`Io::poll_readable`] and
+/// [`Io::poll_writable`] tell when to try again.
+pub struct Io {
+    socket: Async<TcpStream>,
+    /// Nothing can be read before the reactor says so.
+    drained: bool,
+    /// Nothing can be written before the reactor says so.
+    full: bool,
+    write_timeout: Duration,
+    timers: Timers,
+    /// Runs while a write makes no progress.
+    stalled: Option<Sleep>,
+}
+
+impl fmt::Debug for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Io({:?})", self.socket.get_ref())
+    }
+}
+
+impl Io {
+    /// Takes a connected socket. A write that makes no progress for `write_timeout` fails with
+    /// [`ErrorKind::TimedOut`].
+    #[must_use]
+    pub fn new(socket: Async<TcpStream>, timers: Timers, write_timeout: Duration) -> Self {
+        // Without it the connection still works, only later.
+        let _ = socket.get_ref().set_nodelay(true);
+        Self {
+            socket,
+            drained: false,
+            full: false,
+            write_timeout,
+            timers,
+            stalled: None,
+        }
+    }
+
+    /// Ready when a read may succeed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the reactor.
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.drained {
+            ready!(self.socket.poll_readable(cx))?;
+            self.drained = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when a write may succeed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the reactor, and [`ErrorKind::TimedOut`] after `timeouts.write` without progress.
+    pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.full {
+            if self.socket.poll_writable(cx)?.is_pending() {
+                let stalled = self
+                    .stalled
+                    .get_or_insert_with(|| self.timers.after(self.write_timeout));
+                ready!(Pin::new(stalled).poll(cx));
+                return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+            }
+            self.full = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says that nothing more will be written; the peer reads an end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel, for instance that the connection is gone.
+    pub fn shutdown(&self) -> io::Result<()> {
+        self.socket.get_ref().shutdown(Shutdown::Write)
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_readable(cx))?;
+            match self.read(buf) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut write: impl FnMut(&mut Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_writable(cx))?;
+            match write(self) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
+    fn written(&mut self, written: io::Result<usize>) -> io::Result<usize> {
+        match &written {
+            Ok(_) => self.stalled = None,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.full = true,
+            Err(_) => {}
+        }
+        written
+    }
+}
+
+impl Read for Io {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.drained {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        loop {
+            match self.socket.get_ref().read(buf) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                read => {
+                    self.drained = match &read {
+                        Ok(len) => *len < buf.len() && *len > 0,
+                        Err(error) => error.kind() == ErrorKind::WouldBlock,
+                    };
+                    return read;
+                }
+            }
+        }
+    }
+}
+
+impl Write for Io {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        if self.full {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let written = self.socket.get_ref().write(buf);
+        self.written(written)
+    }
+
+    fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.full {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let written = self.socket.get_ref().write_vectored(bufs);
+        self.written(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl hyper::rt::Read for Io {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        mut into: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.drained {
+            ready!(self.poll_readable(cx))?;
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let len = into.remaining().min(SCRATCH);
+            let space = buffer.get_mut(..len).unwrap_or_default();
+            let read = ready!(Io::poll_read(&mut self, cx, space))?;
+            into.put_slice(space.get(..read).unwrap_or_default());
+            Poll::Ready(Ok(()))
+        })
+    }
+}
+
+impl hyper::rt::Write for Io {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Io::poll_write(&mut self, cx, |io| io.write(buf))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(self.shutdown())
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Io::poll_write(&mut self, cx, |io| io.write_vectored(bufs))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use futures_lite::future::{or, poll_once};
+    use std::future::poll_fn;
+    use std::net::TcpListener;
+
+    fn pair(timers: &Timers, write_timeout: Duration) -> (Io, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let socket = Async::new(listener.accept().unwrap().0).unwrap();
+        (Io::new(socket, timers.clone(), write_timeout), peer)
+    }
+
+    #[test]
+    fn a_short_read_waits_for_the_reactor_and_misses_nothing() {
+        let timers = Timers::new();
+        let (mut io, mut peer) = pair(&timers, Duration::from_secs(5));
+        smol::block_on(async {
+            let mut buf = [0; 8];
+            for text in [&b"abc"[..], b"defghijk", b"l"] {
+                peer.write_all(text).unwrap();
+                let mut got = Vec::new();
+                while got.len() < text.len() {
+                    let len = poll_fn(|cx| Io::poll_read(&mut io, cx, &mut buf))
+                        .await
+                        .unwrap();
+                    got.extend_from_slice(&buf[..len]);
+                }
+                assert_eq!(got, text);
+            }
+            assert!(io.drained);
+            let read = poll_once(poll_fn(|cx| Io::poll_read(&mut io, cx, &mut buf))).await;
+            assert!(read.is_none());
+            drop(peer);
+            let end = poll_fn(|cx| Io::poll_read(&mut io, cx, &mut buf)).await;
+            assert_eq!(end.unwrap(), 0);
+        });
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_ends_the_connection() {
+        let timers = Timers::new();
+        let (mut io, peer) = pair(&timers, Duration::from_millis(50));
+        let error = smol::block_on(or(
+            async {
+                let block = vec![0; 1 << 20];
+                loop {
+                    let write = poll_fn(|cx| Io::poll_write(&mut io, cx, |io| io.write(&block)));
+                    if let Err(error) = write.await {
+                        break error;
+                    }
+                }
+            },
+            async {
+                timers.run().await;
+                std::future::pending().await
+            },
+        ));
+        assert_eq!(error.kind(), ErrorKind::TimedOut);
+        drop(peer);
+    }
+}

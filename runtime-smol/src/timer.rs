@@ -1,0 +1,286 @@
+//! Time for the whole provider: one clock, and one table of deadlines that all tasks share.
+//!
+//! A deadline for every request and connection would cost the reactor a system call each. Here all of them are entries
+//! of one table, rounded up to [`TICK`]; the reactor knows only the earliest one, and learns of a new one only when it
+//! is earlier than all others. Nearly every deadline is set far away and never reached, so nearly none costs anything.
+
+use mcp_local_provider_core::time;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+/// Deadlines are met at most this much late.
+pub const TICK: Duration = Duration::from_micros(TICK_MICROS);
+
+const TICK_MICROS: u64 = 5_000;
+
+/// The clock and the deadlines of one provider. A cheap handle.
+#[derive(Clone)]
+pub struct Timers(Arc<Shared>);
+
+struct Shared {
+    epoch: Instant,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: BTreeMap<Entry, Waker>,
+    serial: u64,
+    /// The tick that the reactor's timer is set to.
+    armed: Option<u64>,
+    /// The task of [`Timers::run`].
+    runner: Option<Waker>,
+}
+
+/// The tick of a deadline, and a number that tells entries of one tick apart.
+type Entry = (u64, u64);
+
+impl fmt::Debug for Timers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timers({} entries)", self.table().entries.len())
+    }
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Timers {
+    /// The clock starts now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Arc::new(Shared {
+            epoch: Instant::now(),
+            table: Mutex::default(),
+        }))
+    }
+
+    /// The time now, as the machines of core want it.
+    #[must_use]
+    pub fn now(&self) -> time::Instant {
+        time::Instant::from_micros(self.micros(Instant::now()))
+    }
+
+    /// A future that is ready `duration` from now.
+    #[must_use]
+    pub fn after(&self, duration: Duration) -> Sleep {
+        self.until(later(Instant::now(), duration))
+    }
+
+    /// A future that is ready at `at`, the time of a machine of core.
+    #[must_use]
+    pub fn at(&self, at: time::Instant) -> Sleep {
+        self.until(later(self.0.epoch, Duration::from_micros(at.as_micros())))
+    }
+
+    /// A future that is ready at `deadline`.
+    #[must_use]
+    pub fn until(&self, deadline: Instant) -> Sleep {
+        Sleep {
+            timers: self.clone(),
+            deadline,
+            entry: None,
+        }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn micros(&self, at: Instant) -> u64 {
+        let micros = at.saturating_duration_since(self.0.epoch).as_micros();
+        u64::try_from(micros).unwrap_or(u64::MAX)
+    }
+
+    fn insert(&self, deadline: Instant, waker: Waker) -> Entry {
+        let tick = self.micros(deadline).div_ceil(TICK_MICROS);
+        let mut table = self.table();
+        table.serial += 1;
+        let entry = (tick, table.serial);
+        table.entries.insert(entry, waker);
+        if table.armed.is_none_or(|armed| tick < armed) {
+            table.armed = Some(tick);
+            let runner = table.runner.take();
+            drop(table);
+            if let Some(runner) = runner {
+                runner.wake();
+            }
+        }
+        entry
+    }
+
+    /// Wakes who is due, for ever. Unless one task runs this, no [`Sleep`] ends by itself.
+    pub async fn run(&self) {
+        let mut reactor = smol::Timer::never();
+        let mut due = Vec::new();
+        poll_fn(|cx| {
+            loop {
+                let micros = self.micros(Instant::now());
+                let next = {
+                    let mut table = self.table();
+                    while let Some(first) = table.entries.first_entry()
+                        && first.key().0 <= micros / TICK_MICROS
+                    {
+                        due.push(first.remove());
+                    }
+                    table.armed = table.entries.keys().next().map(|entry| entry.0);
+                    table.runner = Some(cx.waker().clone());
+                    table.armed
+                };
+                due.drain(..).for_each(Waker::wake);
+                let Some(next) = next else {
+                    return Poll::<()>::Pending;
+                };
+                let wait = next.saturating_mul(TICK_MICROS).saturating_sub(micros);
+                reactor.set_at(later(Instant::now(), Duration::from_micros(wait)));
+                if Pin::new(&mut reactor).poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+            }
+        })
+        .await;
+    }
+}
+
+/// `from + duration`, or what is as good as never.
+fn later(from: Instant, duration: Duration) -> Instant {
+    const CENTURY: Duration = Duration::from_secs(3_155_760_000);
+    from.checked_add(duration.min(CENTURY)).unwrap_or(from)
+}
+
+/// A future that is ready at its deadline. It may be reset at any time, before or after it was ready.
+#[derive(Debug)]
+pub struct Sleep {
+    timers: Timers,
+    deadline: Instant,
+    entry: Option<Entry>,
+}
+
+impl Sleep {
+    /// Moves the deadline to `at`. Moving it further away costs nothing: the old entry wakes once more, in vain.
+    pub fn reset_at(&mut self, at: time::Instant) {
+        let epoch = self.timers.0.epoch;
+        self.reset(later(epoch, Duration::from_micros(at.as_micros())));
+    }
+
+    /// Moves the deadline to `duration` from now.
+    pub fn reset_after(&mut self, duration: Duration) {
+        self.reset(later(Instant::now(), duration));
+    }
+
+    fn reset(&mut self, deadline: Instant) {
+        if deadline < self.deadline
+            && let Some(entry) = self.entry.take()
+        {
+            let waker = self.timers.table().entries.remove(&entry);
+            self.entry = waker.map(|waker| self.timers.insert(deadline, waker));
+        }
+        self.deadline = deadline;
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if Instant::now() >= self.deadline {
+            return Poll::Ready(());
+        }
+        if let Some(entry) = self.entry {
+            let mut table = self.timers.table();
+            if let Some(waker) = table.entries.get_mut(&entry) {
+                waker.clone_from(cx.waker());
+                return Poll::Pending;
+            }
+        }
+        let entry = self.timers.insert(self.deadline, cx.waker().clone());
+        self.entry = Some(entry);
+        Poll::Pending
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry {
+            self.timers.table().entries.remove(&entry);
+        }
+    }
+}
+
+impl hyper::rt::Sleep for Sleep {}
+
+impl hyper::rt::Timer for Timers {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(self.after(duration))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(self.until(deadline))
+    }
+
+    fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, deadline: Instant) {
+        match sleep.as_mut().downcast_mut_pin::<Sleep>() {
+            Some(sleep) => sleep.get_mut().reset(deadline),
+            None => *sleep = self.sleep_until(deadline),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_lite::future::{or, poll_once, zip};
+
+    /// Runs `test` beside the task that serves the deadlines.
+    fn with<T>(test: impl AsyncFnOnce(&Timers) -> T) -> T {
+        let timers = Timers::new();
+        smol::block_on(or(test(&timers), async {
+            timers.run().await;
+            std::future::pending().await
+        }))
+    }
+
+    #[test]
+    fn deadlines_are_met_in_their_order_and_never_early() {
+        with(async |timers| {
+            let start = Instant::now();
+            let order = Mutex::new(Vec::new());
+            let note = async |millis| {
+                timers.after(Duration::from_millis(millis)).await;
+                assert!(start.elapsed() >= Duration::from_millis(millis));
+                order
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push(millis);
+            };
+            zip(note(40), zip(note(1), note(20))).await;
+            assert_eq!(order.into_inner().unwrap_or_default(), [1, 20, 40]);
+        });
+    }
+
+    #[test]
+    fn a_deadline_can_be_moved_both_ways_and_leaves_nothing_behind() {
+        with(async |timers| {
+            let mut sleep = timers.after(Duration::from_secs(600));
+            assert!(poll_once(&mut sleep).await.is_none());
+            sleep.reset_after(Duration::from_millis(1));
+            (&mut sleep).await;
+            sleep.reset_after(Duration::from_millis(10));
+            assert!(poll_once(&mut sleep).await.is_none());
+            sleep.reset_after(Duration::from_millis(30));
+            let moved = Instant::now();
+            (&mut sleep).await;
+            assert!(moved.elapsed() >= Duration::from_millis(30));
+            let other = timers.after(Duration::MAX);
+            drop((sleep, other));
+            assert!(timers.table().entries.is_empty());
+        });
+    }
+}
