@@ -1,1 +1,33 @@
-//! MCP Local Provider.
+//! What the provider costs, measured from outside and from inside.
+//!
+//! From outside, the program `compare` runs a release build of the provider next to a raw TCP
+//! splice proxy: the same client, the same requests, the same answers, in turns, on one core each.
+//! Ratios between the two carry over to other machines; absolute figures do not.
+//!
+//! The parts, each a small process of its own so that its CPU time can be told apart:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`splice`] | the yardstick: bytes in, bytes out, one thread, one epoll |
+//! | [`backend`] | the HTTP server behind the splice; answers what the provider would answer |
+//! | [`agent`] | the scripted agent behind the provider, over a real WebSocket |
+//! | [`script`] | what both of them play: how many chunks, how fast, how many to a write |
+//! | [`load`] | the client: many keep-alive connections, one thread |
+//! | [`process`] | starting, pinning and measuring the processes |
+//! | [`comparison`] | what is measured, in rounds that take turns |
+//! | [`report`] | the bars, the table and the JSON |
+//!
+//! Linux only: it reads `/proc` and uses epoll.
+
+pub mod agent;
+pub mod backend;
+pub mod comparison;
+pub mod load;
+pub mod poll;
+pub mod process;
+pub mod report;
+pub mod script;
+pub mod splice;
+
+/// An error that ends the comparison, worded for the person at the terminal.
+pub type Error = Box<dyn std::error::Error + Send + Sync>;

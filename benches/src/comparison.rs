@@ -1,0 +1,408 @@
+//! What is measured: the same load on the splice and on the program, in rounds that take turns, so
+//! that whatever else the machine does falls on both.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::Error;
+use crate::load::{Load, Tally};
+use crate::process::Process;
+use crate::report::{Kind, Report, Row, median};
+use crate::script::Script;
+
+/// The key the load uses; made up for the run.
+pub const CLIENT_KEY: &str = "bench-client-key-0123456789";
+/// The key the agent uses; made up for the run.
+pub const BRIDGE_KEY: &str = "bench-bridge-key-0123456789";
+
+/// The core of what is measured, and of everything round it.
+const TARGET_CORE: usize = 0;
+const LOAD_CORE: usize = 1;
+
+/// How long and how much.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan {
+    /// Whether this is the short run.
+    pub quick: bool,
+    /// Times that each part is run on each side.
+    pub rounds: usize,
+    /// Measured time of a part, after a warm-up of a fifth of it.
+    pub time: Duration,
+    /// Streams that are held open for the memory part.
+    pub streams: usize,
+    /// Starts of the program for the start-up time.
+    pub starts: usize,
+}
+
+impl Plan {
+    /// The run whose figures count: about two minutes.
+    #[must_use]
+    pub const fn full() -> Self {
+        Self {
+            quick: false,
+            rounds: 5,
+            time: Duration::from_millis(2000),
+            streams: 10_000,
+            starts: 9,
+        }
+    }
+
+    /// The run for every change: about twenty seconds.
+    #[must_use]
+    pub const fn quick() -> Self {
+        Self {
+            quick: true,
+            rounds: 3,
+            time: Duration::from_millis(600),
+            streams: 2_000,
+            starts: 3,
+        }
+    }
+}
+
+/// One side of the comparison, running.
+#[derive(Debug)]
+struct Side {
+    /// What is measured.
+    target: Process,
+    /// Who answers: the backend behind the splice, the agent behind the program.
+    origin: Process,
+}
+
+/// Where the processes come from and keep their files.
+#[derive(Debug)]
+pub struct Bench {
+    compare: PathBuf,
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+/// The values of one part, one per round.
+#[derive(Debug, Default)]
+struct Rounds {
+    splice: Vec<f64>,
+    program: Vec<f64>,
+}
+
+impl Rounds {
+    fn row(
+        &self,
+        name: &'static str,
+        unit: &'static str,
+        kind: Kind,
+        (bar, goal): (Option<f64>, Option<f64>),
+    ) -> Row {
+        let pairs = self.program.iter().zip(&self.splice);
+        let (splice, figure) = match kind {
+            Kind::Ratio => (true, median(&pairs.map(|(p, s)| p / s).collect::<Vec<_>>())),
+            Kind::Difference => (true, median(&pairs.map(|(p, s)| p - s).collect::<Vec<_>>())),
+            Kind::Value => (false, median(&self.program)),
+        };
+        Row {
+            name,
+            unit,
+            splice: splice.then(|| median(&self.splice)),
+            program: median(&self.program),
+            kind,
+            figure,
+            bar,
+            goal,
+            needs_quiet: kind == Kind::Difference,
+        }
+    }
+}
+
+/// What a part of a round gave.
+struct Sample {
+    tally: Tally,
+    /// CPU time of the target in the measured time.
+    cpu: Duration,
+}
+
+impl Bench {
+    /// A bench that runs `program`, and this very program for the helper processes. Its files are
+    /// in a new directory that is removed at the end.
+    ///
+    /// # Errors
+    /// When the program is not there, or the directory cannot be made.
+    pub fn new(program: &Path) -> Result<Self, Error> {
+        let found = program.canonicalize().map_err(|e| {
+            format!(
+                "{}: {e}; build it with `cargo build --release`",
+                program.display()
+            )
+        })?;
+        let dir =
+            std::env::temp_dir().join(format!("mcp-local-provider-compare-{}", std::process::id()));
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join("client.key"), CLIENT_KEY)?;
+        std::fs::write(dir.join("bridge.key"), BRIDGE_KEY)?;
+        std::fs::write(dir.join("config.yaml"), configuration(&dir))?;
+        Ok(Self {
+            compare: std::env::current_exe()?,
+            program: found,
+            dir,
+        })
+    }
+
+    fn role(&self, core: usize, arguments: &[&str]) -> Result<Process, Error> {
+        let log = self
+            .dir
+            .join(format!("{}.log", arguments.first().unwrap_or(&"role")));
+        Process::spawn(Command::new(&self.compare).args(arguments), core, &log)
+    }
+
+    fn start_program(&self) -> Result<Process, Error> {
+        let mut command = Command::new(&self.program);
+        command
+            .arg("--config")
+            .arg(self.dir.join("config.yaml"))
+            .current_dir(&self.dir);
+        Process::spawn(&mut command, TARGET_CORE, &self.dir.join("program.log"))
+    }
+
+    fn splice(&self) -> Result<Side, Error> {
+        let origin = self.role(LOAD_CORE, &["backend"])?;
+        let target = self.role(TARGET_CORE, &["splice", &origin.addr.to_string()])?;
+        Ok(Side { target, origin })
+    }
+
+    fn program(&self) -> Result<Side, Error> {
+        let target = self.start_program()?;
+        let origin = self.role(LOAD_CORE, &["agent", &target.addr.to_string(), BRIDGE_KEY])?;
+        Ok(Side { target, origin })
+    }
+
+    /// Runs everything.
+    ///
+    /// # Errors
+    /// When a process fails or an answer is not what it should be: then there are no figures.
+    pub fn run(&self, plan: &Plan) -> Result<Report, Error> {
+        let mut rows = self.rounds(plan)?;
+        rows.extend(self.held_streams(plan)?);
+        rows.push(self.start_up(plan)?);
+        Ok(Report {
+            quick: plan.quick,
+            rows,
+        })
+    }
+
+    /// The parts that both sides take in turns.
+    fn rounds(&self, plan: &Plan) -> Result<Vec<Row>, Error> {
+        let splice = self.splice()?;
+        let program = self.program()?;
+        let [
+            mut whole,
+            mut latency,
+            mut in_a_row,
+            mut chunk,
+            mut burst,
+            mut writes,
+            mut first,
+        ] = std::array::from_fn(|_| Rounds::default());
+        let stream = Script::stream(200, 1);
+        let bursts = Script::stream(200, 16).turns();
+        let paced = Script::paced(5, Duration::from_millis(5));
+        let sides = [&splice, &program];
+        for round in 0..plan.rounds {
+            for turn in 0..2 {
+                // The side that goes first changes, so that neither always meets a warmer machine.
+                let which = (round + turn) % 2;
+                let Some(side) = sides.get(which) else {
+                    continue;
+                };
+                let push = |rounds: &mut Rounds, value: f64| {
+                    if which == 0 {
+                        rounds.splice.push(value);
+                    } else {
+                        rounds.program.push(value);
+                    }
+                };
+                let sample = side.part(plan, &Script::whole(), 16)?;
+                push(&mut whole, sample.cpu_micros(sample.tally.answers));
+                let sample = side.part(plan, &Script::whole(), 1)?;
+                push(&mut latency, middle_micros(&sample.tally.latency));
+                let sample = side.part(plan, &stream, 16)?;
+                push(&mut in_a_row, sample.cpu_micros(sample.tally.chunks));
+                let sample = side.part(plan, &stream.turns(), 16)?;
+                push(&mut chunk, sample.cpu_micros(sample.tally.chunks));
+                let sample = side.part(plan, &bursts, 16)?;
+                push(&mut burst, sample.cpu_micros(sample.tally.chunks));
+                push(
+                    &mut writes,
+                    sample.tally.transfer_chunks as f64 / sample.tally.chunks as f64,
+                );
+                let sample = side.part(plan, &paced, 1)?;
+                push(
+                    &mut first,
+                    middle_micros(&sample.tally.first_chunk) / 1000.0,
+                );
+            }
+        }
+        let (ratio, difference) = (Kind::Ratio, Kind::Difference);
+        let held = |bar, goal| (Some(bar), Some(goal));
+        let free = (None, None);
+        Ok(vec![
+            whole.row("whole answer, 16 clients", "CPU us", ratio, held(3.0, 2.2)),
+            latency.row("whole answer, 1 client, p50", "us", difference, free),
+            chunk.row(
+                "streamed chunk, 16 streams",
+                "CPU us",
+                ratio,
+                held(2.0, 1.5),
+            ),
+            chunk.row("streamed chunk, 16 taking turns", "CPU us", ratio, free),
+            burst.row("streamed chunk, bursts of 16", "CPU us", ratio, free),
+            writes.row(
+                "writes per chunk, bursts of 16",
+                "writes",
+                Kind::Value,
+                (Some(0.1), None),
+            ),
+            first.row(
+                "first token, one paced stream",
+                "ms",
+                difference,
+                held(0.25, 0.15),
+            ),
+        ])
+    }
+
+    /// Memory of a fresh program: idle, and with many streams open on one link.
+    fn held_streams(&self, plan: &Plan) -> Result<Vec<Row>, Error> {
+        let mut side = self.program()?;
+        std::thread::sleep(Duration::from_millis(300));
+        let idle = side.target.resident_kib()?;
+
+        let mut warm = side.load(&Script::whole())?;
+        warm.open(1)?;
+        warm.finish(Duration::from_secs(10))?;
+        let before = side.target.resident_kib()?;
+        let mut load = side.load(&Script::held())?;
+        load.open(plan.streams)?;
+        load.wait_begun(Duration::from_secs(30))?;
+        std::thread::sleep(Duration::from_millis(300));
+        let held = side.target.resident_kib()?;
+        side.origin.release()?;
+        let tally = load.finish(Duration::from_secs(60))?;
+        if tally.answers != plan.streams as u64 || tally.chunks != plan.streams as u64 {
+            return Err(format!(
+                "of {} streams {} ended, with {} chunks",
+                plan.streams, tally.answers, tally.chunks
+            )
+            .into());
+        }
+        drop(load);
+        std::thread::sleep(Duration::from_secs(1));
+        let after = side.target.resident_kib()?;
+
+        let per_stream = held.saturating_sub(before) as f64 / plan.streams as f64;
+        let value = |name, unit, program, bar| Row {
+            name,
+            unit,
+            splice: None,
+            program,
+            kind: Kind::Value,
+            figure: program,
+            bar,
+            goal: None,
+            needs_quiet: false,
+        };
+        Ok(vec![
+            value("memory, idle", "MiB", idle as f64 / 1024.0, Some(12.0)),
+            value("memory per open stream", "KiB", per_stream, Some(16.0)),
+            value(
+                "memory after all of them have left",
+                "MiB",
+                after as f64 / 1024.0,
+                None,
+            ),
+        ])
+    }
+
+    /// From the start of the program to its ready line.
+    fn start_up(&self, plan: &Plan) -> Result<Row, Error> {
+        let mut times = Rounds::default();
+        for _ in 0..plan.starts {
+            times
+                .program
+                .push(self.start_program()?.start.as_secs_f64() * 1000.0);
+        }
+        let row = times.row(
+            "from the start to the ready line",
+            "ms",
+            Kind::Value,
+            (Some(50.0), None),
+        );
+        Ok(Row {
+            needs_quiet: true,
+            ..row
+        })
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+impl Side {
+    fn load(&self, script: &Script) -> Result<Load, Error> {
+        Load::new(self.target.addr, CLIENT_KEY, &script.request_body())
+    }
+
+    fn part(&self, plan: &Plan, script: &Script, connections: usize) -> Result<Sample, Error> {
+        let mut load = self.load(script)?;
+        load.open(connections)?;
+        load.run_for(plan.time / 5)?;
+        let before = self.target.cpu()?;
+        let tally = load.run_for(plan.time)?;
+        let cpu = self.target.cpu()?.saturating_sub(before);
+        load.finish(Duration::from_secs(10))?;
+        if tally.answers == 0 {
+            return Err("no answer ended in the measured time".into());
+        }
+        Ok(Sample { tally, cpu })
+    }
+}
+
+impl Sample {
+    /// CPU microseconds for each of `count`.
+    fn cpu_micros(&self, count: u64) -> f64 {
+        self.cpu.as_secs_f64() * 1e6 / count as f64
+    }
+}
+
+fn middle_micros(times: &[Duration]) -> f64 {
+    median(
+        &times
+            .iter()
+            .map(|t| t.as_secs_f64() * 1e6)
+            .collect::<Vec<_>>(),
+    )
+}
+
+/// Everything that a program in use has switched on, with limits that the load does not reach.
+fn configuration(dir: &Path) -> String {
+    let dir = dir.display();
+    format!(
+        r#"listen: {{ http: ["127.0.0.1:0"] }}
+auth:
+  required: true
+  keys:
+    - {{ name: load, key: "file:{dir}/client.key", role: client }}
+    - {{ name: agent, key: "file:{dir}/bridge.key", role: bridge }}
+limits:
+  requests_per_minute: 1000000000
+  tokens_per_minute: 4000000000
+  burst: 1000000000
+  exchanges: 20000
+  connections: 19000
+sessions: {{ approval: automatic, ttl_seconds: 3600 }}
+audit: {{ file: "{dir}/audit.jsonl", max_bytes: 1GiB, keep: 1 }}
+data_dir: "{dir}/data"
+"#
+    )
+}

@@ -1,0 +1,186 @@
+//! The bars that the figures are held against, the table for people and the JSON for programs.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+/// How a figure comes about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// The program's value divided by the splice's.
+    Ratio,
+    /// The program's value less the splice's.
+    Difference,
+    /// The program's value.
+    Value,
+}
+
+/// One measured property.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// What was measured.
+    pub name: &'static str,
+    /// The unit of the two values.
+    pub unit: &'static str,
+    /// The splice's median, where it is compared with.
+    pub splice: Option<f64>,
+    /// The program's median.
+    pub program: f64,
+    /// How the figure comes about.
+    pub kind: Kind,
+    /// What is held against the bar. A ratio or a difference is the median over the rounds.
+    pub figure: f64,
+    /// The most it may be.
+    pub bar: Option<f64>,
+    /// The most it is meant to be next.
+    pub goal: Option<f64>,
+    /// Whether it depends on how quiet the machine is even as a figure, so that a short run on a
+    /// busy machine must not fail for it.
+    pub needs_quiet: bool,
+}
+
+impl Row {
+    /// Whether the bar is missed.
+    #[must_use]
+    pub fn is_missed(&self) -> bool {
+        // Not `figure > bar`: a figure that is no number has not met its bar.
+        self.bar
+            .is_some_and(|bar| !matches!(self.figure.partial_cmp(&bar), Some(o) if o.is_le()))
+    }
+}
+
+/// All that one run measured.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Whether this was the short run.
+    pub quick: bool,
+    /// The properties, in the order of the table.
+    pub rows: Vec<Row>,
+}
+
+impl Report {
+    /// The names of the properties that miss their bars; in a short run only of those that do not
+    /// need a quiet machine.
+    #[must_use]
+    pub fn missed(&self) -> Vec<&'static str> {
+        let held = |row: &&Row| !(self.quick && row.needs_quiet);
+        self.rows
+            .iter()
+            .filter(held)
+            .filter(|row| row.is_missed())
+            .map(|row| row.name)
+            .collect()
+    }
+
+    /// The table for people.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut out = format!(
+            "{:<42} {:>12} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
+            "", "unit", "splice", "program", "figure", "bar", "goal"
+        );
+        for row in &self.rows {
+            let splice = row.splice.map_or_else(|| "-".to_owned(), number);
+            let figure = match row.kind {
+                Kind::Ratio => format!("{:.2}x", row.figure),
+                Kind::Difference => format!(
+                    "{}{}",
+                    if row.figure < 0.0 { "" } else { "+" },
+                    number(row.figure)
+                ),
+                Kind::Value => number(row.figure),
+            };
+            let bar = row.bar.map_or_else(String::new, number);
+            let goal = row.goal.map_or_else(String::new, number);
+            let verdict = match (row.bar, row.is_missed()) {
+                (None, _) => "",
+                (_, true) if self.quick && row.needs_quiet => {
+                    "missed (needs a quiet machine: not held)"
+                }
+                (_, true) => "MISSED",
+                (_, false) if row.goal.is_some_and(|goal| row.figure <= goal) => "ok, goal met",
+                (_, false) => "ok",
+            };
+            let _ = writeln!(
+                out,
+                "{:<42} {:>12} {splice:>10} {:>10} {figure:>10} {bar:>7} {goal:>7}  {verdict}",
+                row.name,
+                row.unit,
+                number(row.program)
+            );
+        }
+        out
+    }
+}
+
+/// Three figures or so.
+fn number(value: f64) -> String {
+    match value.abs() {
+        v if v >= 100.0 => format!("{value:.0}"),
+        v if v >= 10.0 => format!("{value:.1}"),
+        v if v >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.3}"),
+    }
+}
+
+/// The middle of some values, the mean of the two in the middle of an even number; no number of none.
+#[must_use]
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let at = |i: usize| sorted.get(i).copied().unwrap_or(f64::NAN);
+    match sorted.len() {
+        0 => f64::NAN,
+        n if n % 2 == 1 => at(n / 2),
+        n => f64::midpoint(at(n / 2 - 1), at(n / 2)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(figure: f64, bar: Option<f64>, needs_quiet: bool) -> Row {
+        Row {
+            name: "x",
+            unit: "ms",
+            splice: None,
+            program: figure,
+            kind: Kind::Value,
+            figure,
+            bar,
+            goal: None,
+            needs_quiet,
+        }
+    }
+
+    #[test]
+    fn a_bar_is_met_exactly_and_never_by_nothing() {
+        assert!(!row(2.0, Some(2.0), false).is_missed());
+        assert!(row(2.01, Some(2.0), false).is_missed());
+        assert!(row(f64::NAN, Some(2.0), false).is_missed());
+        assert!(!row(9.0, None, false).is_missed());
+    }
+
+    #[test]
+    fn a_short_run_does_not_fail_for_what_needs_a_quiet_machine() {
+        let rows = vec![row(3.0, Some(2.0), true)];
+        assert!(
+            Report {
+                quick: true,
+                rows: rows.clone()
+            }
+            .missed()
+            .is_empty()
+        );
+        assert_eq!(Report { quick: false, rows }.missed(), ["x"]);
+    }
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+        assert!((median(&[4.0, 1.0, 2.0, 3.0]) - 2.5).abs() < f64::EPSILON);
+        assert!(median(&[]).is_nan());
+    }
+}
