@@ -307,6 +307,8 @@ fn limits(limits: &Limits, report: &mut Report<'_>) {
     for (name, value) in [
         ("agent_frame_bytes", limits.agent_frame_bytes),
         ("mailbox_bytes", limits.mailbox_bytes),
+        ("answer_bytes", limits.answer_bytes),
+        ("link_queue_bytes", limits.link_queue_bytes),
     ] {
         report.at_least(
             &format!("limits.{name}"),
@@ -322,6 +324,7 @@ fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) {
         ("head", timeouts.head),
         ("body", timeouts.body),
         ("write", timeouts.write),
+        ("first_event", timeouts.first_event),
         ("first_chunk", timeouts.first_chunk),
         ("idle", timeouts.idle),
         ("total", timeouts.total),

@@ -8,6 +8,7 @@ mod check;
 mod decode;
 mod environment;
 mod error;
+mod into_core;
 mod parse;
 mod secret;
 mod sections;

@@ -201,6 +201,12 @@ pub struct Limits {
     /// What may wait for one slow client. Default 256 KiB.
     #[serde(deserialize_with = "units::size")]
     pub mailbox_bytes: usize,
+    /// Largest answer that is collected for a client that does not stream. Default 16 MiB.
+    #[serde(deserialize_with = "units::size")]
+    pub answer_bytes: usize,
+    /// What may wait for one slow agent. Default 64 MiB.
+    #[serde(deserialize_with = "units::size")]
+    pub link_queue_bytes: usize,
 }
 
 impl Default for Limits {
@@ -218,6 +224,8 @@ impl Default for Limits {
             json_depth: 64,
             agent_frame_bytes: 4 << 20,
             mailbox_bytes: 256 << 10,
+            answer_bytes: 16 << 20,
+            link_queue_bytes: 64 << 20,
         }
     }
 }
@@ -255,6 +263,9 @@ pub struct Timeouts {
     /// For a client to take what is written. Default 30 s.
     #[serde(deserialize_with = "units::duration")]
     pub write: Duration,
+    /// For an agent's first event before the head of a stream is sent without it. Default 4 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub first_event: Duration,
     /// For an agent's first chunk. Default 60 s.
     #[serde(deserialize_with = "units::duration")]
     pub first_chunk: Duration,
@@ -278,6 +289,7 @@ impl Default for Timeouts {
             head: Duration::from_secs(5),
             body: Duration::from_secs(30),
             write: Duration::from_secs(30),
+            first_event: Duration::from_secs(4),
             first_chunk: Duration::from_secs(60),
             idle: Duration::from_secs(60),
             total: Duration::from_secs(600),
