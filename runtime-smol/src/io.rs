@@ -94,6 +94,19 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
+    /// Ready when the operation that would have blocked may succeed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Io::poll_readable`] and [`Io::poll_writable`].
+    pub fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.full {
+            self.poll_writable(cx)
+        } else {
+            self.poll_readable(cx)
+        }
+    }
+
     /// Says that nothing more will be written; the peer reads an end.
     ///
     /// # Errors

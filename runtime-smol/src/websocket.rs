@@ -1,0 +1,292 @@
+//! One WebSocket (RFC 6455), owned by one task that both reads and writes it.
+//!
+//! Reading never waits for writing: a peer that does not read only lets its own queue grow. `permessage-deflate` is
+//! never offered nor accepted.
+
+use crate::io::Io;
+use crate::timer::Timers;
+use futures_lite::future::or;
+use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use hyper::upgrade::OnUpgrade;
+use mcp_local_provider_core::error::Refusal;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io::{ErrorKind, Read};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+use tungstenite::error::ProtocolError;
+use tungstenite::protocol::frame::Utf8Bytes;
+use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::{Error, Message, WebSocket};
+
+/// The subprotocol of the agent protocol, version 1. It is echoed when the peer asks for it.
+pub const SUBPROTOCOL: &str = "mcp-local-provider.v1";
+
+/// How long a peer has to read our close frame and to close its side.
+const CLOSING: Duration = Duration::from_secs(2);
+
+/// A message of the peer.
+#[derive(Debug)]
+pub enum Received {
+    /// A text message; its bytes are those of the read buffer.
+    Text(Utf8Bytes),
+    /// A binary message, which the agent protocol does not know.
+    Binary,
+    /// A ping or a pong; pings are answered here.
+    Alive,
+}
+
+/// Why nothing more will be received.
+#[derive(Debug)]
+pub enum Ended {
+    /// The peer closed, with a code if it sent one.
+    Closed(Option<u16>),
+    /// The peer broke RFC 6455; it is to be told by this close code.
+    Fault(u16, String),
+    /// The connection broke, or the peer did not read.
+    Lost(String),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(Some(code)) => write!(f, "the peer closed with code {code}"),
+            Self::Closed(None) => f.write_str("the peer closed"),
+            Self::Fault(_, what) => write!(f, "the peer broke the WebSocket protocol: {what}"),
+            Self::Lost(what) => write!(f, "the connection was lost: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Ended {}
+
+/// An open WebSocket.
+pub struct Socket {
+    websocket: WebSocket<Io>,
+    timers: Timers,
+    closed_by_peer: Option<Option<u16>>,
+}
+
+impl fmt::Debug for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Socket({:?})", self.websocket.get_ref())
+    }
+}
+
+/// Limits of a WebSocket whose messages and frames have at most `frame_bytes`.
+#[must_use]
+pub fn config(frame_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(8 << 10)
+        .write_buffer_size(64 << 10)
+        .max_message_size(Some(frame_bytes))
+        .max_frame_size(Some(frame_bytes))
+}
+
+/// Answers an upgrade request (RFC 6455, section 4.2).
+///
+/// # Errors
+///
+/// When the request is no WebSocket handshake of version 13.
+pub fn accept<B>(
+    request: &mut hyper::Request<B>,
+) -> Result<(hyper::Response<()>, OnUpgrade), Refusal> {
+    let mut response = tungstenite::handshake::server::create_response_with_body(request, || ())
+        .map_err(|error| {
+            Refusal::invalid(format!(
+                "this is a WebSocket endpoint of version 13; connect with a WebSocket client ({error})"
+            ))
+        })?;
+    let asked = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
+    let ours = asked
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim() == SUBPROTOCOL);
+    if ours {
+        let name = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    Ok((response, hyper::upgrade::on(request)))
+}
+
+/// Takes the connection over from hyper once the handshake's answer is written.
+///
+/// # Errors
+///
+/// When the connection broke before that.
+pub async fn upgraded(
+    upgrade: OnUpgrade,
+    frame_bytes: usize,
+    timers: Timers,
+) -> Result<Socket, Ended> {
+    let upgraded = upgrade
+        .await
+        .map_err(|error| Ended::Lost(error.to_string()))?;
+    let parts = upgraded
+        .downcast::<Io>()
+        .map_err(|_| Ended::Lost("the connection is not one of ours".into()))?;
+    let read = parts.read_buf.to_vec();
+    let config = Some(config(frame_bytes));
+    let websocket = WebSocket::from_partially_read(parts.io, read, Role::Server, config);
+    Ok(Socket::new(websocket, timers))
+}
+
+impl Socket {
+    pub(crate) const fn new(websocket: WebSocket<Io>, timers: Timers) -> Self {
+        Self {
+            websocket,
+            timers,
+            closed_by_peer: None,
+        }
+    }
+
+    /// The next message of the peer. Nothing is lost when the caller stops polling.
+    ///
+    /// # Errors
+    ///
+    /// When there will be none.
+    pub fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Ended>> {
+        loop {
+            match self.websocket.read() {
+                Ok(Message::Text(text)) => return Poll::Ready(Ok(Received::Text(text))),
+                Ok(Message::Binary(_)) => return Poll::Ready(Ok(Received::Binary)),
+                Ok(Message::Ping(_) | Message::Pong(_)) => {
+                    return Poll::Ready(Ok(Received::Alive));
+                }
+                Ok(Message::Close(frame)) => {
+                    self.closed_by_peer = Some(frame.map(|frame| frame.code.into()));
+                }
+                Ok(Message::Frame(_)) => {}
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Err(error) = ready!(self.websocket.get_mut().poll_readable(cx)) {
+                        return Poll::Ready(Err(self.ended(error.into())));
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(self.ended(error))),
+            }
+        }
+    }
+
+    /// The next message of the peer, see [`Socket::poll_receive`].
+    ///
+    /// # Errors
+    ///
+    /// When there will be none.
+    pub fn receive(&mut self) -> impl Future<Output = Result<Received, Ended>> {
+        poll_fn(|cx| self.poll_receive(cx))
+    }
+
+    /// Takes a text message to send. False when the socket is full: flush before giving it more.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    pub fn queue(&mut self, text: String) -> Result<bool, Ended> {
+        self.write(Message::Text(text.into()))
+    }
+
+    /// Takes a ping to send, see [`Socket::queue`].
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost.
+    pub fn queue_ping(&mut self) -> Result<bool, Ended> {
+        self.write(Message::Ping(Vec::new().into()))
+    }
+
+    fn write(&mut self, message: Message) -> Result<bool, Ended> {
+        match self.websocket.write(message) {
+            Ok(()) => Ok(true),
+            // The message is in the buffer all the same.
+            Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) => Err(self.ended(error)),
+        }
+    }
+
+    /// Writes out what was taken, in as few packets as possible.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost or the peer read nothing for `timeouts.write`.
+    pub fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        loop {
+            match self.websocket.flush() {
+                Ok(()) => return Poll::Ready(Ok(())),
+                Err(Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Err(error) = ready!(self.websocket.get_mut().poll_writable(cx)) {
+                        return Poll::Ready(Err(self.ended(error.into())));
+                    }
+                }
+                Err(error) => return Poll::Ready(Err(self.ended(error))),
+            }
+        }
+    }
+
+    /// Sends one text message and waits until it is written.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is lost or the peer read nothing for `timeouts.write`.
+    pub async fn send(&mut self, text: String) -> Result<(), Ended> {
+        self.queue(text)?;
+        poll_fn(|cx| self.poll_flush(cx)).await
+    }
+
+    /// Closes with `code`, and gives the peer two seconds to read that and to close its side.
+    pub async fn close(mut self, code: u16, reason: &'static str) {
+        let frame = CloseFrame {
+            code: code.into(),
+            reason: Utf8Bytes::from_static(reason),
+        };
+        // It fails only by being full, which the flush below settles, or where the peer is gone.
+        let _ = self.websocket.close(Some(frame));
+        let patience = self.timers.after(CLOSING);
+        or(patience, async {
+            if poll_fn(|cx| self.poll_flush(cx)).await.is_ok() {
+                // To close while something is unread would reset the connection, and the peer would lose the code.
+                let _ = self.websocket.get_ref().shutdown();
+                discard(self.websocket.get_mut()).await;
+            }
+        })
+        .await;
+    }
+
+    fn ended(&mut self, error: Error) -> Ended {
+        match error {
+            _ if self.closed_by_peer.is_some() => {
+                Ended::Closed(self.closed_by_peer.take().flatten())
+            }
+            Error::ConnectionClosed | Error::AlreadyClosed => Ended::Closed(None),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                Ended::Lost("it ended without a close frame".into())
+            }
+            Error::Protocol(error) => Ended::Fault(1002, error.to_string()),
+            Error::Utf8(error) => Ended::Fault(1007, error),
+            Error::Capacity(error) => Ended::Fault(1009, error.to_string()),
+            Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
+                Ended::Lost("the peer does not read".into())
+            }
+            error => Ended::Lost(error.to_string()),
+        }
+    }
+}
+
+/// Reads to the end and forgets it.
+async fn discard(io: &mut Io) {
+    let mut waste = [0; 2048];
+    poll_fn(|cx| {
+        loop {
+            if ready!(io.poll_readable(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            match io.read(&mut waste) {
+                Ok(0) => return Poll::Ready(()),
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return Poll::Ready(()),
+            }
+        }
+    })
+    .await;
+}
