@@ -71,6 +71,28 @@ impl fmt::Display for DialError {
 
 impl std::error::Error for DialError {}
 
+/// How long to wait before dialling again: one second doubled up to a minute, with full jitter.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    failures: u32,
+}
+
+impl Backoff {
+    /// The next pause: anything between nothing and the bound, so that many who lost one server do not come back at once.
+    pub fn next(&mut self) -> Duration {
+        let bound = 1000 * (1u64 << self.failures.min(6)).min(60);
+        self.failures = self.failures.saturating_add(1);
+        // Without randomness the pause is the longest.
+        let chance = getrandom::u64().unwrap_or(bound);
+        Duration::from_millis(chance % (bound + 1))
+    }
+
+    /// It worked: the next pause is short again.
+    pub const fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
 /// Connects. The agent protocol's subprotocol is offered; a server that does not know subprotocols is accepted too.
 ///
 /// # Errors
@@ -212,6 +234,16 @@ mod tests {
         let seen = seen.join().unwrap();
         assert_eq!(seen.matches(SUBPROTOCOL).count(), 1);
         assert_eq!(seen.matches("Bearer secret").count(), 2);
+    }
+
+    #[test]
+    fn pauses_grow_to_a_minute() {
+        let mut backoff = Backoff::default();
+        for bound in [1, 2, 4, 8, 16, 32, 60, 60] {
+            assert!(backoff.next() <= Duration::from_secs(bound));
+        }
+        backoff.reset();
+        assert!(backoff.next() <= Duration::from_secs(1));
     }
 
     #[test]
