@@ -19,6 +19,7 @@ mod units;
 pub use address::{Extra, Listener, parse_address};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
+pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
     Agent, Alias, Approval, Audit, Auth, Bridge, Config, Key, Limits, Listen, Log, LogFormat,
