@@ -1,1 +1,200 @@
-//! Client dialects: maps of wire types to neutral ones and back.
+//! Client dialects: maps of a client's wire types to neutral ones and back.
+//!
+//! A dialect is stateless: it reads a request body into an [`Invocation`] that borrows from it, and gives the
+//! [`Encoder`] that writes the answer in the form the request asked for. Which bytes come when is the exchange's matter.
+
+pub mod answer;
+
+use crate::error::{Code, Refusal};
+use crate::id::ExchangeId;
+use crate::invocation::{Finish, Invocation, Usage};
+use crate::text;
+use crate::time::{Instant, WallClock};
+use crate::wire::Records;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+pub use answer::{Answer, AnsweredCall};
+use core::fmt;
+use core::time::Duration;
+
+/// The API family that a client speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Dialect {
+    /// OpenAI's API (`/v1`), reference of 2026.
+    OpenAi,
+    /// Ollama's API (`/api`), as of version 0.13.
+    Ollama,
+}
+
+/// A request that was understood.
+#[derive(Debug)]
+pub struct Parsed<'a> {
+    /// What is asked, borrowed from the body.
+    pub invocation: Invocation<'a>,
+    /// Writes the answer.
+    pub encoder: Box<dyn Encoder + Send>,
+    /// True when the answer goes out as it comes.
+    pub stream: bool,
+    /// The JSON of `messages` or `prompt` as the client sent it, empty when there was none; the audit keeps only its SHA-256.
+    pub digest_of: &'a str,
+    /// Ollama's load request: nothing is asked of the model, and whether `stream` or not the answer is
+    /// [`Encoder::whole`] of an empty [`Answer`].
+    pub load_only: bool,
+}
+
+/// What an answer says about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening<'a> {
+    /// Becomes part of the answer's id.
+    pub id: ExchangeId,
+    /// The model's name as the client asked for it.
+    pub model: &'a str,
+    /// When the request came.
+    pub created: Instant,
+    /// Tells the calendar's time.
+    pub wall: WallClock,
+}
+
+/// When the steps of an exchange happened.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// The request came.
+    pub started: Instant,
+    /// The agent's first chunk came.
+    pub first_chunk: Option<Instant>,
+    /// The answer ended.
+    pub now: Instant,
+}
+
+impl Timing {
+    /// From the request to the first chunk; to the end when there was none.
+    #[must_use]
+    pub fn waiting(&self) -> Duration {
+        self.first_chunk.unwrap_or(self.now).since(self.started)
+    }
+
+    /// From the first chunk to the end; zero when there was no chunk.
+    #[must_use]
+    pub fn answering(&self) -> Duration {
+        self.first_chunk
+            .map_or(Duration::ZERO, |first| self.now.since(first))
+    }
+}
+
+/// Writes one answer in one form of one dialect.
+///
+/// A streamed answer is `open`, then any of `content`, `reasoning`, `refusal`, `tool_call` and `keep_alive`, then `end` or
+/// `failed` once. A whole answer is one call of `whole`. All texts given as bytes are the insides of JSON strings, escaped
+/// and mended (see [`text::Joiner`]).
+pub trait Encoder: fmt::Debug {
+    /// What comes before the answer's first text. Called once, when the response head of a stream is sent.
+    fn open(&mut self, opening: &Opening<'_>, out: &mut Records<'_>);
+
+    /// Text of the answer.
+    fn content(&mut self, now: Instant, text: &[u8], out: &mut Records<'_>);
+
+    /// Text that the model thinks aloud.
+    fn reasoning(&mut self, now: Instant, text: &[u8], out: &mut Records<'_>);
+
+    /// Text of a refusal.
+    fn refusal(&mut self, now: Instant, text: &[u8], out: &mut Records<'_>);
+
+    /// A piece of a tool call. `index` is the agent's; the client sees 0, 1, 2 in the order of first pieces.
+    fn tool_call(
+        &mut self,
+        now: Instant,
+        index: u32,
+        id: &[u8],
+        name: &[u8],
+        arguments: &[u8],
+        out: &mut Records<'_>,
+    );
+
+    /// The end of an answer that succeeded. Nothing follows.
+    fn end(
+        &mut self,
+        now: Instant,
+        finish: Finish,
+        usage: Usage,
+        timing: &Timing,
+        out: &mut Records<'_>,
+    );
+
+    /// A sign of life in a silent stream, which clients skip.
+    fn keep_alive(&mut self, now: Instant, out: &mut Records<'_>);
+
+    /// The end of an answer that failed. Nothing follows.
+    fn failed(&mut self, now: Instant, code: Code, message: &str, out: &mut Records<'_>);
+
+    /// A whole answer: the body of a response that is not streamed.
+    fn whole(
+        &mut self,
+        opening: &Opening<'_>,
+        answer: &Answer,
+        finish: Finish,
+        usage: Usage,
+        timing: &Timing,
+        out: &mut Vec<u8>,
+    );
+
+    /// Bytes held back for a later record, overhead included. The exchange holds them against `limits.answer_bytes`.
+    fn held(&self) -> usize {
+        0
+    }
+}
+
+/// Appends the body of a response that refuses a request: OpenAI's `{"error":{"message","type","param","code"}}`, Ollama's
+/// `{"error":"…"}`.
+pub fn error_body(dialect: Dialect, refusal: &Refusal, out: &mut Vec<u8>) {
+    write_error(
+        dialect,
+        refusal.code(),
+        refusal.message(),
+        refusal.param(),
+        out,
+    );
+}
+
+/// The error object of a dialect, in a body of its own or within a stream.
+pub(crate) fn write_error(
+    dialect: Dialect,
+    code: Code,
+    message: &str,
+    param: Option<&str>,
+    out: &mut Vec<u8>,
+) {
+    match dialect {
+        Dialect::Ollama => {
+            out.extend_from_slice(b"{\"error\":\"");
+            text::escape_into(out, message);
+            out.extend_from_slice(b"\"}");
+        }
+        Dialect::OpenAi => {
+            out.extend_from_slice(b"{\"error\":{\"message\":\"");
+            text::escape_into(out, message);
+            out.extend_from_slice(b"\",\"type\":\"");
+            out.extend_from_slice(code.kind().as_bytes());
+            out.extend_from_slice(b"\",\"param\":");
+            write_nullable(param, out);
+            out.extend_from_slice(b",\"code\":");
+            write_nullable(code.name(), out);
+            out.extend_from_slice(b"}}");
+        }
+    }
+}
+
+fn write_nullable(text: Option<&str>, out: &mut Vec<u8>) {
+    match text {
+        None => out.extend_from_slice(b"null"),
+        Some(text) => {
+            out.push(b'"');
+            text::escape_into(out, text);
+            out.push(b'"');
+        }
+    }
+}
+
+/// Appends a decimal number.
+pub(crate) fn write_number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}

@@ -1,0 +1,136 @@
+//! A whole answer: the fold of a stream.
+
+use crate::dialect::write_number;
+use crate::id::ExchangeId;
+use crate::invocation::Finish;
+use alloc::vec::Vec;
+
+/// An answer that was collected. All texts are the insides of JSON strings, escaped and mended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The text.
+    pub content: Vec<u8>,
+    /// What the model thought aloud.
+    pub reasoning: Vec<u8>,
+    /// Why the model refused.
+    pub refusal: Vec<u8>,
+    /// In the order of their first pieces.
+    pub tool_calls: Vec<AnsweredCall>,
+    /// The vectors of an embedding answer, each a JSON array of numbers.
+    pub embeddings: Vec<Vec<u8>>,
+}
+
+impl Answer {
+    /// Adds a piece of a tool call in OpenAI's streaming form.
+    pub fn tool_call(&mut self, index: u32, id: &[u8], name: &[u8], arguments: &[u8]) {
+        let at = AnsweredCall::find(&mut self.tool_calls, index, id, name);
+        if let Some(call) = self.tool_calls.get_mut(at) {
+            call.take(id, name, arguments);
+        }
+    }
+
+    /// Bytes that the answer takes, overhead included.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        let vectors: usize = self.embeddings.iter().map(Vec::len).sum();
+        self.content.len()
+            + self.reasoning.len()
+            + self.refusal.len()
+            + vectors
+            + AnsweredCall::held(&self.tool_calls)
+    }
+}
+
+/// A tool that the model called.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AnsweredCall {
+    /// As the agent named the call; empty when it did not.
+    pub id: Vec<u8>,
+    /// The tool.
+    pub name: Vec<u8>,
+    /// JSON text inside a JSON string.
+    pub arguments: Vec<u8>,
+    /// The agent's index.
+    index: u32,
+    /// True when any piece had arguments.
+    argued: bool,
+}
+
+impl AnsweredCall {
+    /// What one call is charged at least, which bounds how many an answer can have.
+    const OVERHEAD: usize = 4096;
+
+    /// The place in `calls` of the call that a piece belongs to, which is a new one if need be.
+    ///
+    /// Some agents give every call the index 0: a piece with an id of its own, or one that names a tool again after
+    /// arguments, is a new call.
+    pub(crate) fn find(calls: &mut Vec<Self>, index: u32, id: &[u8], name: &[u8]) -> usize {
+        let known = calls.iter().rposition(|call| call.index == index);
+        if let Some(at) = known
+            && let Some(call) = calls.get(at)
+        {
+            let other_id = !id.is_empty() && !call.id.is_empty() && id != call.id;
+            let named_again = id.is_empty() && call.id.is_empty() && call.argued;
+            if name.is_empty() || !(other_id || named_again) {
+                return at;
+            }
+        }
+        calls.push(Self {
+            index,
+            ..Self::default()
+        });
+        calls.len() - 1
+    }
+
+    /// Adds a piece. The first id and the first name count.
+    pub(crate) fn take(&mut self, id: &[u8], name: &[u8], arguments: &[u8]) {
+        // An id that comes after the name is too late for a stream, so it is for a whole answer.
+        if self.id.is_empty() && self.name.is_empty() {
+            self.id.extend_from_slice(id);
+        }
+        if self.name.is_empty() {
+            self.name.extend_from_slice(name);
+        }
+        self.argued |= !arguments.is_empty();
+        self.arguments.extend_from_slice(arguments);
+    }
+
+    /// True when any piece had arguments.
+    pub(crate) const fn argued(&self) -> bool {
+        self.argued
+    }
+
+    /// Bytes that `calls` take, overhead included.
+    pub(crate) fn held(calls: &[Self]) -> usize {
+        calls
+            .iter()
+            .map(|call| {
+                Self::OVERHEAD
+                    .saturating_add(call.id.len())
+                    .saturating_add(call.name.len())
+                    .saturating_add(call.arguments.len())
+            })
+            .sum()
+    }
+
+    /// Appends the call's id; one made of the exchange's when the agent gave none.
+    pub(crate) fn write_id(&self, exchange: ExchangeId, at: usize, out: &mut Vec<u8>) {
+        if self.id.is_empty() {
+            out.extend_from_slice(b"call_");
+            exchange.write(out);
+            out.push(b'_');
+            write_number(out, u64::try_from(at).unwrap_or(u64::MAX));
+        } else {
+            out.extend_from_slice(&self.id);
+        }
+    }
+}
+
+/// How an answer ended as clients must hear it: with `tool_calls` exactly when there are some.
+pub(crate) const fn finish_of(finish: Finish, called: bool) -> Finish {
+    match finish {
+        Finish::Stop if called => Finish::ToolCalls,
+        Finish::ToolCalls if !called => Finish::Stop,
+        other => other,
+    }
+}
