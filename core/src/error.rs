@@ -1,5 +1,6 @@
 //! Errors, split by whose fault they are, with what goes on the wire.
 
+use crate::id::ExchangeId;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use core::fmt;
@@ -268,6 +269,13 @@ impl core::error::Error for Refusal {}
 pub enum AgentFault {
     /// The frame is not a JSON object in text, or a known message has a field of a wrong type.
     Malformed(Cow<'static, str>),
+    /// The same in a message about one exchange: only that exchange fails.
+    Answer {
+        /// The message's `id`.
+        id: ExchangeId,
+        /// The field and what is wrong with it.
+        what: Cow<'static, str>,
+    },
     /// The frame is larger than `limits.agent_frame_bytes`.
     TooLarge,
     /// A binary frame.
@@ -277,7 +285,9 @@ pub enum AgentFault {
 impl fmt::Display for AgentFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Malformed(what) => write!(f, "malformed message: {what}"),
+            Self::Malformed(what) | Self::Answer { what, .. } => {
+                write!(f, "malformed message: {what}")
+            }
             Self::TooLarge => f.write_str("frame over limits.agent_frame_bytes"),
             Self::Binary => f.write_str("binary frame; messages are JSON objects in text frames"),
         }

@@ -1,1 +1,3 @@
 //! Wire forms of agent links.
+
+pub mod websocket;

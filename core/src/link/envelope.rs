@@ -1,0 +1,160 @@
+//! Messages of an agent, decoded before any lock is taken.
+//!
+//! Both dialects of the agent protocol come out in one form. Nearly every frame is a piece of text;
+//! [`Envelope::decode`] reads those in one pass without an allocation and leaves all others to `serde_json`.
+
+mod fields;
+mod messages;
+mod scan;
+
+use crate::error::AgentFault;
+use crate::id::ExchangeId;
+use crate::invocation::{Delta, End, Failure};
+use crate::text::JsonStr;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde_json::value::RawValue;
+
+/// One message of an agent, borrowed from its frame.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Envelope<'f> {
+    /// `model_stream_chunk`.
+    Chunk(Chunk<'f>),
+    /// `model_result`.
+    Result(Answer<'f>),
+    /// `error`.
+    Error {
+        /// Absent when the agent speaks of no exchange.
+        id: Option<Id<'f>>,
+        /// What the agent says.
+        failure: Failure<'f>,
+    },
+    /// `register`.
+    Register(Registration),
+    /// `unregister`.
+    Unregister {
+        /// The session as the agent wrote it.
+        session: Cow<'f, str>,
+    },
+    /// `ping` of the application level.
+    Ping {
+        /// Any JSON value; sent back when it is short.
+        timestamp: Option<&'f RawValue>,
+    },
+    /// `pong` of the application level.
+    Pong,
+    /// A type that this version does not know.
+    Unknown {
+        /// What stood in `type`.
+        kind: Cow<'f, str>,
+        /// What stood in `id`.
+        id: Option<Id<'f>>,
+    },
+}
+
+impl<'f> Envelope<'f> {
+    /// Reads one text frame of at most `limit` bytes.
+    ///
+    /// # Errors
+    /// [`AgentFault::TooLarge`] over the limit. [`AgentFault::Answer`] when a field is wrong in a message whose `id` can
+    /// be read: it is that exchange's. [`AgentFault::Malformed`] for everything else that is not a JSON object of a known form.
+    #[inline]
+    pub fn decode(frame: &'f str, limit: usize) -> Result<Self, AgentFault> {
+        if frame.len() > limit {
+            return Err(AgentFault::TooLarge);
+        }
+        match scan::chunk(frame) {
+            Some(chunk) => Ok(Self::Chunk(chunk)),
+            None => messages::decode(frame),
+        }
+    }
+}
+
+/// The `id` of a message.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Id<'f> {
+    /// In the form of an [`ExchangeId`].
+    Ours(ExchangeId),
+    /// In any other form, so never issued here.
+    Foreign(JsonStr<'f>),
+}
+
+impl<'f> Id<'f> {
+    /// Reads the form that this program writes; anything else is foreign.
+    #[must_use]
+    pub fn read(text: JsonStr<'f>) -> Self {
+        match ExchangeId::parse(text.decode().as_bytes()) {
+            Some(id) => Self::Ours(id),
+            None => Self::Foreign(text),
+        }
+    }
+}
+
+/// A piece of a streamed answer.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Chunk<'f> {
+    /// Whose.
+    pub id: Id<'f>,
+    /// Its place in the stream. Absent in the second dialect, where the order of arrival counts.
+    pub index: Option<u64>,
+    /// What it adds.
+    pub delta: Delta<'f>,
+    /// Set in the last one.
+    pub ending: Option<Ending<'f>>,
+}
+
+/// A whole answer.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer<'f> {
+    /// Whose.
+    pub id: Id<'f>,
+    /// The message of the first choice.
+    pub delta: Delta<'f>,
+    /// Embedding vectors: JSON arrays of numbers without white space.
+    pub vectors: Vec<Cow<'f, str>>,
+    /// How it ended.
+    pub ending: Ending<'f>,
+}
+
+/// How an answer ended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Ending<'f> {
+    /// It is complete.
+    End(End),
+    /// It failed on the agent's side.
+    Failed(Failure<'f>),
+}
+
+/// What an agent says of itself when it asks for a session. Types are checked, values are not.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Registration {
+    /// The agent's own name for itself.
+    pub agent_id: String,
+    /// For people.
+    pub label: Option<String>,
+    /// `inference` when it names none.
+    pub requested_scopes: Vec<String>,
+    /// Wanted time to live in seconds.
+    pub ttl_seconds: Option<u64>,
+    /// Names under which it answers.
+    pub models: Vec<String>,
+    /// Exchanges that it takes at once.
+    pub max_concurrency: Option<u64>,
+    /// Requests that it answers in the session's life.
+    pub max_requests: Option<u64>,
+    /// What it can do beyond text.
+    pub capabilities: Capabilities,
+}
+
+/// What an agent can do beyond text. Absent is false.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Capabilities {
+    /// Calls the caller's tools.
+    pub tools: bool,
+    /// Reads images.
+    pub vision: bool,
+    /// Turns texts into vectors.
+    pub embeddings: bool,
+}

@@ -1,0 +1,203 @@
+//! Which exchanges a link carries, and which it has carried.
+
+use super::reassembly::Reassembly;
+use crate::id::{ExchangeId, SessionId};
+use crate::time::Instant;
+use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
+use core::hash::{BuildHasherDefault, Hasher};
+use core::time::Duration;
+use hashbrown::HashMap;
+
+/// One open exchange.
+#[derive(Debug)]
+pub(super) struct Open<T> {
+    pub(super) session: SessionId,
+    pub(super) to: T,
+    pub(super) stream: Reassembly,
+    /// Its entry in the index of gaps.
+    gap: Option<Instant>,
+}
+
+/// Open exchanges by id, their gaps by time, and the tombstones of those that are done.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    open: HashMap<ExchangeId, Open<T>, BuildHasherDefault<IdHasher>>,
+    gaps: BTreeSet<(Instant, ExchangeId)>,
+    /// When the agent last used the id.
+    done: HashMap<ExchangeId, Instant, BuildHasherDefault<IdHasher>>,
+    /// Tombstones in the order in which they may go. An id that was used again since goes to the back when its turn comes.
+    order: VecDeque<(Instant, ExchangeId)>,
+    tombstones: usize,
+    ttl: Duration,
+}
+
+impl<T> Table<T> {
+    /// Keeps at most `tombstones` for `ttl` each.
+    pub(super) fn new(tombstones: usize, ttl: Duration) -> Self {
+        Self {
+            open: HashMap::default(),
+            gaps: BTreeSet::new(),
+            done: HashMap::default(),
+            order: VecDeque::new(),
+            tombstones: tombstones.max(1),
+            ttl,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.open.len()
+    }
+
+    pub(super) fn tombstones(&self) -> usize {
+        self.done.len()
+    }
+
+    /// Adds an exchange; hands `to` back when the id is not new.
+    pub(super) fn insert(&mut self, id: ExchangeId, session: SessionId, to: T) -> Result<(), T> {
+        if self.open.contains_key(&id) || self.done.contains_key(&id) {
+            return Err(to);
+        }
+        self.open.insert(
+            id,
+            Open {
+                session,
+                to,
+                stream: Reassembly::default(),
+                gap: None,
+            },
+        );
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn get_mut(&mut self, id: ExchangeId) -> Option<&mut Open<T>> {
+        self.open.get_mut(&id)
+    }
+
+    /// Brings the index of gaps in line with the exchange's stream.
+    pub(super) fn note_gap(&mut self, id: ExchangeId) {
+        if let Some(open) = self.open.get_mut(&id) {
+            let gap = open.stream.gap_ends();
+            if gap != open.gap {
+                if let Some(old) = open.gap {
+                    self.gaps.remove(&(old, id));
+                }
+                if let Some(new) = gap {
+                    self.gaps.insert((new, id));
+                }
+                open.gap = gap;
+            }
+        }
+    }
+
+    /// When the first gap has stood too long.
+    pub(super) fn next_gap(&self) -> Option<Instant> {
+        self.gaps.first().map(|(at, _)| *at)
+    }
+
+    /// An exchange whose gap has stood too long at `now`.
+    pub(super) fn expired_gap(&self, now: Instant) -> Option<ExchangeId> {
+        self.gaps
+            .first()
+            .filter(|(at, _)| *at <= now)
+            .map(|(_, id)| *id)
+    }
+
+    /// Ends an exchange and leaves a tombstone.
+    pub(super) fn retire(&mut self, now: Instant, id: ExchangeId) -> Option<Open<T>> {
+        let open = self.open.remove(&id)?;
+        if let Some(gap) = open.gap {
+            self.gaps.remove(&(gap, id));
+        }
+        while self.order.len() >= self.tombstones {
+            if let Some((_, oldest)) = self.order.pop_front() {
+                self.done.remove(&oldest);
+            }
+        }
+        self.done.insert(id, now);
+        self.order.push_back((now + self.ttl, id));
+        Some(open)
+    }
+
+    /// Takes one exchange out without a tombstone, for a link that is over.
+    pub(super) fn drain_open(&mut self) -> impl Iterator<Item = Open<T>> {
+        self.gaps.clear();
+        self.done.clear();
+        self.order.clear();
+        self.open.drain().map(|(_, open)| open)
+    }
+
+    /// True when the id is done; it is then remembered for longer.
+    pub(super) fn is_done(&mut self, now: Instant, id: ExchangeId) -> bool {
+        match self.done.get_mut(&id) {
+            Some(used) => {
+                *used = now;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// When the oldest tombstone may go.
+    pub(super) fn next_tombstone(&self) -> Option<Instant> {
+        self.order.front().map(|(at, _)| *at)
+    }
+
+    /// Drops the tombstones whose time has come.
+    pub(super) fn drop_tombstones(&mut self, now: Instant) {
+        // Each is looked at once: one that was used since goes to the back.
+        for _ in 0..self.order.len() {
+            let Some((at, id)) = self.order.front().copied().filter(|(at, _)| *at <= now) else {
+                return;
+            };
+            self.order.pop_front();
+            let keep_until = self.done.get(&id).map_or(at, |used| *used + self.ttl);
+            if keep_until > now {
+                // Later than any other: no other was used after `now`.
+                self.order.push_back((keep_until, id));
+            } else {
+                self.done.remove(&id);
+            }
+        }
+    }
+
+    /// The open exchanges of a session.
+    pub(super) fn of_session(&self, session: &SessionId) -> Vec<ExchangeId> {
+        let mut ids: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(_, open)| open.session == *session)
+            .map(|(id, _)| *id)
+            .collect();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+/// Hashes ids that this program issued itself; nobody else chooses what is in the table.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    #[inline]
+    fn write_u32(&mut self, value: u32) {
+        self.write_u64(u64::from(value));
+    }
+
+    #[inline]
+    fn write_u64(&mut self, value: u64) {
+        self.0 = (self.0.rotate_left(32) ^ value).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0.rotate_left(26)
+    }
+}
