@@ -17,11 +17,17 @@
 //! | [`comparison`] | what is measured, in rounds that take turns |
 //! | [`report`] | the bars, the table and the JSON |
 //!
-//! Linux only: it reads `/proc` and uses epoll.
+//! From inside, `cargo bench` runs the machines of the core on the frames of [`cases`]: criterion
+//! gives times for people, gungraun counts instructions for the gate, which holds them against
+//! `benches/baseline.json` and against the [`floor`].
+//!
+//! The comparison is for Linux only: it reads `/proc` and uses epoll.
 
 pub mod agent;
 pub mod backend;
+pub mod cases;
 pub mod comparison;
+pub mod floor;
 pub mod load;
 pub mod poll;
 pub mod process;

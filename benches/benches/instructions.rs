@@ -1,0 +1,27 @@
+//! Instruction counts of the machines, for the gate: `src/bin/instruction_gate.rs`.
+//! The id `case` stands for a case without variants.
+#![allow(missing_docs, reason = "the macros make public items")]
+
+use gungraun::prelude::*;
+use mcp_local_provider_benches::cases::{Frames, HandOver};
+
+const ID: &str = "0123456789abcdef0123";
+
+// What a case worked on is its result, so that taking it down is not counted.
+
+#[library_benchmark]
+#[bench::case(Frames::new(ID))]
+fn floor(mut frames: Frames) -> Frames {
+    frames.floor();
+    frames
+}
+
+#[library_benchmark]
+#[bench::case(HandOver::default())]
+fn mailbox(mut hand_over: HandOver) -> HandOver {
+    hand_over.run();
+    hand_over
+}
+
+library_benchmark_group!(name = hot_path, benchmarks = [floor, mailbox]);
+main!(library_benchmark_groups = hot_path);
