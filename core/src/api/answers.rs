@@ -1,0 +1,428 @@
+//! Answers of every route that is not an exchange: lists, sessions, health.
+
+use super::{Accepted, Endpoint};
+use crate::error::{Code, Refusal};
+use crate::exchange::{Reply, ReplyHead, TEXT};
+use crate::hub::control::Model;
+use crate::hub::keys::{Caller, digest};
+use crate::hub::sessions::{Action, Registration, Session, Status};
+use crate::hub::{Hub, HubOut, Requester};
+use crate::id::{ExchangeId, SessionId};
+use crate::time::Instant;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// What `/api/version` says. Clients ask for at least 0.13.4; what is behind the hyphen says who we are.
+pub const OLLAMA_VERSION: &str = "0.13.4";
+/// The context that a model is said to have when neither its agent nor an alias says.
+const CONTEXT_LENGTH: u64 = 131_072;
+/// `<arch>` of Ollama's `model_info`.
+const ARCHITECTURE: &str = "agent";
+
+/// Answers a request that [`super::accept`] let pass and that is neither an exchange nor an upgrade.
+pub fn answer(
+    hub: &mut Hub,
+    now: Instant,
+    id: ExchangeId,
+    accepted: &Accepted<'_>,
+    body: &[u8],
+    out: &mut HubOut,
+    reply: &mut Reply,
+) {
+    let dialect = accepted.route.endpoint.dialect();
+    match try_answer(hub, now, accepted, body, out) {
+        Ok(Body::Json(status, value)) => reply.json(id, status, |out| {
+            // Writing to memory cannot fail, and every key is a string.
+            *out = serde_json::to_vec(&value).unwrap_or_default();
+        }),
+        Ok(Body::Text(text)) => {
+            reply.head = Some(ReplyHead::new(200, TEXT, id));
+            reply.body.extend_from_slice(text.as_bytes());
+        }
+        Ok(Body::Nothing) => reply.head = Some(ReplyHead::new(204, TEXT, id)),
+        Err(refusal) => reply.refuse(id, dialect, &refusal),
+    }
+    if let Some(head) = &reply.head {
+        hub.count_status(head.status);
+    }
+}
+
+enum Body {
+    Json(u16, Value),
+    Text(&'static str),
+    Nothing,
+}
+
+fn try_answer(
+    hub: &mut Hub,
+    now: Instant,
+    accepted: &Accepted<'_>,
+    body: &[u8],
+    out: &mut HubOut,
+) -> Result<Body, Refusal> {
+    let id = accepted.route.id.as_deref().unwrap_or_default();
+    let ok = |value| Ok(Body::Json(200, value));
+    match accepted.route.endpoint {
+        Endpoint::Root => Ok(Body::Text("Ollama is running")),
+        Endpoint::Preflight => Ok(Body::Nothing),
+        Endpoint::Health => {
+            let (status, value) = health(hub, now);
+            Ok(Body::Json(status, value))
+        }
+        Endpoint::Version => ok(json!({ "version": OLLAMA_VERSION })),
+        Endpoint::Models => {
+            let data: Vec<Value> = hub
+                .models()
+                .values()
+                .map(|model| openai_model(hub, model))
+                .collect();
+            ok(json!({ "object": "list", "data": data }))
+        }
+        Endpoint::Model => ok(openai_model(hub, &find(hub, id)?)),
+        Endpoint::Tags => {
+            let models: Vec<Value> = hub.models().values().map(|model| tag(hub, model)).collect();
+            ok(json!({ "models": models }))
+        }
+        Endpoint::Ps => {
+            let models: Vec<Value> = hub
+                .models()
+                .values()
+                .filter(|model| model.agent.is_some())
+                .map(|model| running(hub, now, model))
+                .collect();
+            ok(json!({ "models": models }))
+        }
+        Endpoint::Show => {
+            let request: ShowRequest = parse(body)?;
+            let name = request
+                .model
+                .or(request.name)
+                .ok_or_else(|| Refusal::invalid("model: the request names no model").at("model"))?;
+            ok(show(hub, &find(hub, &name)?))
+        }
+        Endpoint::ModelStore => Err(Refusal::new(
+            Code::NotImplemented,
+            "models here are agents: they are connected, not pulled, pushed, created, copied or deleted",
+        )),
+        Endpoint::Register => {
+            let caller = caller(accepted)?;
+            register(hub, now, caller, body, out)
+        }
+        Endpoint::Control(action) => {
+            let caller = caller(accepted)?;
+            let request: SessionRequest = parse(body)?;
+            let status = hub.control(
+                now,
+                Requester::Caller(caller),
+                &request.session_id,
+                action,
+                out,
+            )?;
+            ok(
+                json!({ "session_id": request.session_id, "status": status.as_str(), "action": action_done(action) }),
+            )
+        }
+        Endpoint::Sessions => {
+            let sessions: Vec<Value> = hub
+                .sessions()
+                .iter()
+                .map(|session| entry(hub, now, session))
+                .collect();
+            let active = hub
+                .sessions()
+                .iter()
+                .filter(|session| session.status == Status::Active)
+                .count();
+            ok(
+                json!({ "total_count": sessions.len(), "active_count": active, "sessions": sessions }),
+            )
+        }
+        Endpoint::Session => {
+            let slot = hub
+                .sessions()
+                .find(id)
+                .and_then(|slot| hub.sessions().get(slot));
+            let session = slot.ok_or_else(|| {
+                Refusal::new(Code::SessionNotFound, format!("there is no session `{id}`"))
+            })?;
+            ok(entry(hub, now, session))
+        }
+        Endpoint::ChatCompletions
+        | Endpoint::OllamaChat
+        | Endpoint::OllamaGenerate
+        | Endpoint::Agent => Err(Refusal::new(
+            Code::Internal,
+            "this route is not answered here",
+        )),
+    }
+}
+
+const fn action_done(action: Action) -> &'static str {
+    action.as_str()
+}
+
+fn caller<'a>(accepted: &'a Accepted<'_>) -> Result<&'a Caller, Refusal> {
+    accepted
+        .caller
+        .as_ref()
+        .ok_or_else(|| Refusal::new(Code::InvalidKey, "no API key was given"))
+}
+
+/// Reads a small JSON body; the error names the field.
+fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
+    let text = core::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let path = error.path();
+        let field = (path.iter().len() > 0).then(|| format!("{path}"));
+        let message = match &field {
+            Some(field) => format!("{field}: {}", error.inner()),
+            None => format!(
+                "the body is not the JSON object that is wanted: {}",
+                error.inner()
+            ),
+        };
+        let refusal = Refusal::invalid(message);
+        match field {
+            Some(field) => refusal.at(field),
+            None => refusal,
+        }
+    })?;
+    reader
+        .end()
+        .map_err(|_| Refusal::invalid("there is something behind the JSON object"))?;
+    Ok(value)
+}
+
+#[derive(Deserialize)]
+struct ShowRequest {
+    model: Option<String>,
+    name: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct SessionRequest {
+    session_id: String,
+}
+
+#[derive(Deserialize)]
+struct RegisterRequest {
+    session_id: Option<String>,
+    session_token: Option<String>,
+    agent_id: String,
+    allowed_scopes: Option<Vec<String>>,
+    ttl_seconds: Option<u32>,
+    label: Option<String>,
+    models: Option<Vec<String>>,
+    max_requests: Option<u64>,
+    max_concurrency: Option<usize>,
+}
+
+fn register(
+    hub: &mut Hub,
+    now: Instant,
+    caller: &Caller,
+    body: &[u8],
+    out: &mut HubOut,
+) -> Result<Body, Refusal> {
+    let request: RegisterRequest = parse(body)?;
+    let session_id = match request.session_id {
+        None => None,
+        Some(text) => Some(SessionId::new(&text).ok_or_else(|| {
+            Refusal::invalid("session_id: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -")
+                .at("session_id")
+        })?),
+    };
+    if request
+        .session_token
+        .as_ref()
+        .is_some_and(|token| token.len() < 16 || token.len() > 512)
+    {
+        return Err(Refusal::invalid("session_token: expected 16 to 512 bytes").at("session_token"));
+    }
+    let registration = Registration {
+        session_id,
+        session_token: request.session_token.map(|token| digest(token.as_bytes())),
+        agent_id: request.agent_id,
+        label: request.label,
+        scopes: request.allowed_scopes,
+        ttl_seconds: request.ttl_seconds,
+        models: request.models.unwrap_or_default(),
+        max_requests: request.max_requests,
+        max_concurrency: request.max_concurrency,
+        ..Registration::default()
+    };
+    let (slot, token) = hub.register_by_control(now, caller, registration, out)?;
+    let Some(session) = hub.sessions().get(slot) else {
+        return Err(Refusal::new(Code::Internal, "the session is gone already"));
+    };
+    let mut value = json!({
+        "registered": true,
+        "session_id": session.id.as_str(),
+        "status": session.status.as_str(),
+        "expires_at": hub.wall().rfc3339(session.expires_at.unwrap_or(now + session.ttl)),
+    });
+    if let (Some(token), Some(object)) = (token, value.as_object_mut()) {
+        object.insert("session_token".into(), Value::String(token));
+    }
+    Ok(Body::Json(200, value))
+}
+
+fn entry(hub: &Hub, now: Instant, session: &Session) -> Value {
+    let wall = hub.wall();
+    json!({
+        "session_id": session.id.as_str(),
+        "agent_id": &*session.agent_id,
+        "label": &*session.label,
+        "status": session.status.as_str(),
+        "created_at": wall.rfc3339(session.created_at),
+        "expires_at": wall.rfc3339(session.expires_at.unwrap_or(now + session.ttl)),
+        "last_activity": wall.rfc3339(session.last_activity),
+        "request_count": session.request_count,
+        "max_requests": session.max_requests,
+        "in_flight": session.in_flight,
+        "models": session.models.iter().map(|model| &**model).collect::<Vec<_>>(),
+        "allowed_scopes": session.scopes,
+        "link": session.link.map(|link| link.0),
+    })
+}
+
+fn health(hub: &Hub, now: Instant) -> (u16, Value) {
+    let draining = hub.is_draining();
+    let active = hub
+        .sessions()
+        .iter()
+        .filter(|session| session.status == Status::Active)
+        .count();
+    let value = json!({
+        "status": if draining { "draining" } else { "healthy" },
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": now.since(Instant::ZERO).as_secs(),
+        "active_sessions": active,
+        "timestamp": hub.wall().rfc3339(now),
+    });
+    (if draining { 503 } else { 200 }, value)
+}
+
+/// The model that a client names, with or without `:latest`.
+fn find<'h>(hub: &'h Hub, name: &str) -> Result<Model<'h>, Refusal> {
+    let mut models = hub.models();
+    let bare = name.strip_suffix(":latest").unwrap_or(name);
+    models
+        .remove(name)
+        .or_else(|| models.remove(bare))
+        .ok_or_else(|| {
+            Refusal::new(
+                Code::ModelNotFound,
+                format!(
+                    "the model `{}` does not exist here; GET /v1/models lists those that do",
+                    short(name)
+                ),
+            )
+            .at("model")
+        })
+}
+
+fn short(name: &str) -> String {
+    name.chars().take(256).collect()
+}
+
+fn context_length(model: &Model<'_>) -> u64 {
+    model.capabilities.context_length.unwrap_or(CONTEXT_LENGTH)
+}
+
+fn openai_model(hub: &Hub, model: &Model<'_>) -> Value {
+    json!({
+        "id": model.name,
+        "object": "model",
+        "created": hub.wall().unix(model.created_at).as_secs(),
+        "owned_by": model.agent.unwrap_or("alias"),
+        "context_length": context_length(model),
+        "max_model_len": context_length(model),
+    })
+}
+
+fn details() -> Value {
+    json!({
+        "parent_model": "",
+        "format": "agent",
+        "family": ARCHITECTURE,
+        "families": [ARCHITECTURE],
+        "parameter_size": "unknown",
+        "quantization_level": "none",
+    })
+}
+
+/// Ollama names every model with a tag.
+fn tagged(name: &str) -> String {
+    if name.contains(':') {
+        name.into()
+    } else {
+        format!("{name}:latest")
+    }
+}
+
+/// A stable stand-in for the digest of weights.
+fn model_digest(name: &str) -> String {
+    let mut digits = Vec::with_capacity(64);
+    crate::hub::audit::hex(&mut digits, &digest(name.as_bytes()));
+    String::from_utf8(digits).unwrap_or_default()
+}
+
+fn tag(hub: &Hub, model: &Model<'_>) -> Value {
+    json!({
+        "name": tagged(model.name),
+        "model": tagged(model.name),
+        "modified_at": hub.wall().rfc3339(model.created_at),
+        "size": 0,
+        "digest": model_digest(model.name),
+        "details": details(),
+    })
+}
+
+fn running(hub: &Hub, now: Instant, model: &Model<'_>) -> Value {
+    json!({
+        "name": tagged(model.name),
+        "model": tagged(model.name),
+        "size": 0,
+        "size_vram": 0,
+        "digest": model_digest(model.name),
+        "details": details(),
+        "expires_at": hub.wall().rfc3339(now + core::time::Duration::from_secs(300)),
+        "context_length": context_length(model),
+    })
+}
+
+fn show(hub: &Hub, model: &Model<'_>) -> Value {
+    let mut capabilities = alloc::vec!["completion"];
+    // An agent that says nothing of tools is asked all the same: most of them can.
+    for (has, name) in [
+        (model.capabilities.tools, "tools"),
+        (model.capabilities.vision, "vision"),
+        (model.capabilities.thinking, "thinking"),
+        (model.capabilities.embeddings, "embedding"),
+    ] {
+        if has {
+            capabilities.push(name);
+        }
+    }
+    let context = context_length(model);
+    json!({
+        "license": "",
+        "modelfile": format!("# {} is answered by an agent\nFROM {}\n", model.name, model.agent.unwrap_or("nobody")),
+        "parameters": format!("num_ctx {context}"),
+        "template": "{{ .Prompt }}",
+        "details": details(),
+        "model_info": {
+            "general.architecture": ARCHITECTURE,
+            "general.basename": model.name,
+            "general.parameter_count": 0,
+            "agent.context_length": context,
+        },
+        "capabilities": capabilities,
+        "modified_at": hub.wall().rfc3339(model.created_at),
+    })
+}

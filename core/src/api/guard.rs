@@ -1,0 +1,160 @@
+//! Browser safety: only pages of this machine and desktop programs may call, and only by names that are ours.
+
+use crate::config::HubConfig;
+use crate::error::{Code, Refusal};
+use core::net::{IpAddr, Ipv6Addr};
+
+/// Schemes of pages that desktop programs bring along; no web site can have them.
+const DESKTOP_SCHEMES: [&str; 8] = [
+    "vscode-file",
+    "vscode-webview",
+    "app",
+    "tauri",
+    "file",
+    "capacitor",
+    "chrome-extension",
+    "moz-extension",
+];
+
+/// `Access-Control-Allow-Methods`.
+pub const ALLOWED_METHODS: &str = "GET, POST, DELETE, HEAD, OPTIONS";
+
+/// Refuses a host name that is not ours: a page elsewhere can point its own name at this machine (DNS rebinding).
+///
+/// # Errors
+/// 403 for a foreign name, 400 for none.
+pub fn check_host(config: &HubConfig, host: Option<&str>) -> Result<(), Refusal> {
+    let Some(host) = host else {
+        return Err(Refusal::invalid("the request has no Host header"));
+    };
+    let name = host_name(host);
+    if is_ours(name)
+        || config
+            .allowed_hosts
+            .iter()
+            .any(|allowed| allowed.eq_ignore_ascii_case(name))
+    {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::OriginDenied,
+        "this host name is not one of this program; add it to auth.allowed_hosts if it is yours",
+    ))
+}
+
+/// Refuses a page from elsewhere. No `Origin` means that no browser is involved.
+///
+/// # Errors
+/// 403 for a foreign origin.
+pub fn check_origin(config: &HubConfig, origin: Option<&str>) -> Result<(), Refusal> {
+    let Some(origin) = origin else {
+        return Ok(());
+    };
+    if config
+        .allowed_origins
+        .iter()
+        .any(|allowed| allowed == "*" || allowed.eq_ignore_ascii_case(origin))
+    {
+        return Ok(());
+    }
+    let allowed = origin.split_once("://").is_some_and(|(scheme, rest)| {
+        let host = rest.split('/').next().unwrap_or_default();
+        DESKTOP_SCHEMES.contains(&scheme)
+            || (matches!(scheme, "http" | "https") && is_loopback(host_name(host)))
+    });
+    if allowed {
+        return Ok(());
+    }
+    Err(Refusal::new(
+        Code::OriginDenied,
+        "pages of this origin may not call this program; add it to auth.allowed_origins if it is yours",
+    ))
+}
+
+/// The headers that let a browser go on, for an origin that was checked; `asked` is its `Access-Control-Request-Headers`.
+pub fn preflight_headers(
+    origin: &str,
+    asked: Option<&str>,
+    mut each: impl FnMut(&'static str, &str),
+) {
+    each("access-control-allow-origin", origin);
+    each("vary", "Origin");
+    each("access-control-allow-methods", ALLOWED_METHODS);
+    each("access-control-allow-headers", asked.unwrap_or("*"));
+    each("access-control-max-age", "600");
+    each("access-control-allow-private-network", "true");
+}
+
+/// The name in `name:port` or `[v6]:port`.
+fn host_name(host: &str) -> &str {
+    if let Some(rest) = host.strip_prefix('[') {
+        return rest.split_once(']').map_or(rest, |(name, _)| name);
+    }
+    host.split_once(':').map_or(host, |(name, _)| name)
+}
+
+fn is_loopback(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name.eq_ignore_ascii_case("localhost")
+        || name
+            .len()
+            .checked_sub(10)
+            .and_then(|at| name.get(at..))
+            .is_some_and(|end| end.eq_ignore_ascii_case(".localhost"))
+        || name
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
+        || name
+            .parse::<Ipv6Addr>()
+            .is_ok_and(|address| address.is_loopback())
+}
+
+/// An address cannot be rebound, so any literal passes.
+fn is_ours(name: &str) -> bool {
+    is_loopback(name) || name.parse::<IpAddr>().is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_and_origins_of_this_machine_pass_and_others_do_not() {
+        let config = HubConfig {
+            allowed_hosts: alloc::vec!["nas.home".into()],
+            allowed_origins: alloc::vec!["https://chat.home".into()],
+            ..HubConfig::default()
+        };
+        for (host, passes) in [
+            (Some("127.0.0.1:8788"), true),
+            (Some("localhost"), true),
+            (Some("LOCALHOST:1"), true),
+            (Some("[::1]:8788"), true),
+            (Some("a.localhost:8788"), true),
+            (Some("192.168.1.4:8788"), true),
+            (Some("nas.home:8788"), true),
+            (Some("evil.example"), false),
+            (Some("localhost.evil.example"), false),
+            (Some("127.0.0.1.evil.example"), false),
+            (Some("evillocalhost"), false),
+            (None, false),
+        ] {
+            assert_eq!(check_host(&config, host).is_ok(), passes, "{host:?}");
+        }
+        for (origin, passes) in [
+            (None, true),
+            (Some("vscode-file://vscode-app"), true),
+            (Some("app://obsidian.md"), true),
+            (Some("tauri://localhost"), true),
+            (Some("http://localhost:3000"), true),
+            (Some("https://[::1]:3000"), true),
+            (Some("https://chat.home"), true),
+            (Some("https://evil.example"), false),
+            (Some("http://localhost.evil.example"), false),
+            (Some("null"), false),
+            (Some(""), false),
+        ] {
+            assert_eq!(check_origin(&config, origin).is_ok(), passes, "{origin:?}");
+        }
+    }
+}

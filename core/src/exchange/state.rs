@@ -1,0 +1,666 @@
+//! The machine of one exchange.
+
+use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
+use super::stop::StopScanner;
+use crate::api::Endpoint;
+use crate::config::{HubConfig, Limits, Timeouts};
+use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, Timing};
+use crate::error::{Code, Refusal};
+use crate::hub::keys::{Digest, digest};
+use crate::hub::limiter::Standing;
+use crate::hub::{Outcome, Ticket, Verdict};
+use crate::id::{ExchangeId, SessionId};
+use crate::invocation::{
+    CancelReason, Delivery, Delta, End, Failure, Finish, Invocation, ToolCallDelta, Usage,
+    estimate_tokens,
+};
+use crate::text::{Joiner, JsonStr, decode_into, escape_into};
+use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
+use crate::wire::{Framing, Records};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Tool calls of one answer.
+const MAX_TOOL_CALLS: usize = 128;
+
+/// What a call means for the exchange's owner.
+#[must_use]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Cancel the exchange at the agent, write what is in the reply, end the body and settle.
+    Cancel(CancelReason, Outcome),
+    /// Write what is in the reply, end the body and settle.
+    Done(Outcome),
+}
+
+/// What a request asks for, borrowed from its body.
+#[derive(Debug)]
+pub struct Intent<'b> {
+    /// For the agent.
+    pub invocation: Invocation<'b>,
+    /// SHA-256 of the prompt's JSON as the client sent it, for the audit.
+    pub prompt: Digest,
+    /// Tokens to reserve: the prompt's estimate and `max_tokens`.
+    pub tokens: u64,
+    /// True when nothing is asked of the model: [`Exchange::load`] answers.
+    pub load_only: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    /// No byte has been sent.
+    Waiting,
+    /// The head of a stream has been sent.
+    Streaming,
+    /// The outcome has been told.
+    Ended,
+}
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Exchange {
+    id: ExchangeId,
+    dialect: Dialect,
+    encoder: Box<dyn Encoder + Send>,
+    model: Box<str>,
+    wall: WallClock,
+    timeouts: Timeouts,
+    answer_bytes: usize,
+    /// The fold of a whole answer; `None` when the answer is streamed.
+    fold: Option<Box<Answer>>,
+    stop: Option<Box<StopScanner>>,
+    state: State,
+    timers: Timers<5>,
+    latest: Latest,
+    started: Instant,
+    first_chunk: Option<Instant>,
+    content: Joiner,
+    reasoning: Joiner,
+    refusal: Joiner,
+    /// Arguments of tool calls, by the agent's index.
+    calls: Vec<(u32, Joiner)>,
+    prompt_tokens: u64,
+    /// Bytes of text that came, for the estimate of a count that the agent does not give.
+    text_bytes: usize,
+    bytes_out: u64,
+    session: Option<SessionId>,
+    standing: Option<Standing>,
+    scratch: Vec<u8>,
+}
+
+impl Exchange {
+    /// Reads a request in its dialect.
+    ///
+    /// # Errors
+    /// 400 or 413 that names the field.
+    pub fn parse<'b>(
+        config: &HubConfig,
+        wall: WallClock,
+        id: ExchangeId,
+        endpoint: Endpoint,
+        now: Instant,
+        body: &'b [u8],
+    ) -> Result<(Self, Intent<'b>), Refusal> {
+        let text = core::str::from_utf8(body).map_err(|error| {
+            Refusal::invalid(alloc::format!(
+                "the body is not UTF-8: byte {} starts no character",
+                error.valid_up_to()
+            ))
+        })?;
+        let parsed = read(endpoint, text, &config.limits)?;
+        let mut invocation = parsed.invocation;
+        let prompt_tokens = invocation.estimated_prompt_tokens();
+        let max_tokens = invocation.parameters.max_tokens.unwrap_or(0);
+        // The provider applies stop sequences itself; the agent is told too, so that it may save work.
+        let stop = StopScanner::new(invocation.parameters.stop.clone()).map(Box::new);
+        invocation.stream = parsed.stream;
+        let exchange = Self {
+            id,
+            dialect: endpoint.dialect(),
+            encoder: parsed.encoder,
+            model: Box::from(&*invocation.model),
+            wall,
+            timeouts: config.timeouts.clone(),
+            answer_bytes: config.limits.answer_bytes,
+            fold: (!parsed.stream).then(Box::default),
+            stop,
+            state: State::Waiting,
+            timers: Timers::new([
+                Timer::Head,
+                Timer::FirstChunk,
+                Timer::Idle,
+                Timer::Total,
+                Timer::KeepAlive,
+            ]),
+            latest: Latest::default(),
+            started: now,
+            first_chunk: None,
+            content: Joiner::default(),
+            reasoning: Joiner::default(),
+            refusal: Joiner::default(),
+            calls: Vec::new(),
+            prompt_tokens,
+            text_bytes: 0,
+            bytes_out: 0,
+            session: None,
+            standing: None,
+            scratch: Vec::new(),
+        };
+        let intent = Intent {
+            prompt: digest(parsed.digest_of.as_bytes()),
+            tokens: prompt_tokens.saturating_add(max_tokens),
+            load_only: parsed.load_only,
+            invocation,
+        };
+        Ok((exchange, intent))
+    }
+
+    /// The exchange is admitted: its clocks run from here.
+    pub fn start(&mut self, now: Instant, ticket: &Ticket) {
+        let now = self.latest.clamp(now);
+        self.session = Some(ticket.session.clone());
+        self.standing = Some(ticket.standing);
+        if self.fold.is_none() {
+            self.timers
+                .set(Timer::Head, Some(now + self.timeouts.first_event));
+        }
+        self.timers
+            .set(Timer::FirstChunk, Some(now + self.timeouts.first_chunk));
+        self.timers
+            .set(Timer::Total, Some(now + self.timeouts.total));
+    }
+
+    /// Answers a request that asks nothing of the model (Ollama's way to load one).
+    pub fn load(&mut self, now: Instant, reply: &mut Reply) {
+        let now = self.latest.clamp(now);
+        self.fold = Some(Box::default());
+        // The account is of no interest: nothing was admitted.
+        let _ = self.finish(now, Finish::Stop, Some(Usage::default()), reply);
+    }
+
+    /// Refuses the request in its dialect, before or instead of [`Exchange::start`].
+    pub fn refuse(&mut self, refusal: &Refusal, reply: &mut Reply) {
+        self.state = State::Ended;
+        self.timers.clear();
+        reply.refuse(self.id, self.dialect, refusal);
+    }
+
+    fn framing(&self) -> Framing {
+        match (self.fold.is_some(), self.dialect) {
+            (true, _) => Framing::Whole,
+            (false, Dialect::OpenAi) => Framing::Sse,
+            (false, Dialect::Ollama) => Framing::Ndjson,
+        }
+    }
+
+    fn head(&self, status: u16) -> ReplyHead {
+        let mut head = ReplyHead::new(status, JSON, self.id);
+        head.session.clone_from(&self.session);
+        head.standing = self.standing;
+        head
+    }
+
+    /// Sends the head of a stream unless it was sent.
+    #[inline]
+    fn open(&mut self, now: Instant, reply: &mut Reply) {
+        if self.state == State::Waiting && self.fold.is_none() {
+            self.open_stream(now, reply);
+        }
+    }
+
+    fn open_stream(&mut self, now: Instant, reply: &mut Reply) {
+        self.state = State::Streaming;
+        self.timers.set(Timer::Head, None);
+        let framing = self.framing();
+        let mut head = self.head(200);
+        head.streamed = true;
+        head.content_type = if framing == Framing::Sse {
+            EVENT_STREAM
+        } else {
+            NDJSON
+        };
+        reply.head = Some(head);
+        let opening = Opening {
+            id: self.id,
+            model: &self.model,
+            created: self.started,
+            wall: self.wall,
+        };
+        self.encoder
+            .open(&opening, &mut Records::new(&mut reply.body, framing));
+        self.timers
+            .set(Timer::KeepAlive, Some(now + self.timeouts.keep_alive));
+    }
+
+    /// One step of the agent's answer.
+    #[inline]
+    pub fn handle_delivery(
+        &mut self,
+        now: Instant,
+        delivery: &Delivery<'_>,
+        reply: &mut Reply,
+    ) -> Flow {
+        if self.state == State::Ended {
+            return Flow::Continue;
+        }
+        let now = self.latest.clamp(now);
+        let before = reply.body.len();
+        let flow = match delivery {
+            Delivery::Delta(delta) => self.delta(now, delta, reply),
+            Delivery::Embedding(_) => self.fail(
+                now,
+                Code::AgentFault,
+                "the agent answered a conversation with embeddings",
+                Some(CancelReason::Protocol),
+                reply,
+            ),
+            Delivery::End(end) => self.end(now, *end, reply),
+            Delivery::Failed(failure) => self.failed(now, failure, reply),
+        };
+        self.bytes_out += u64::try_from(reply.body.len().saturating_sub(before)).unwrap_or(0);
+        flow.with_bytes(self.bytes_out)
+    }
+
+    #[inline]
+    fn delta(&mut self, now: Instant, delta: &Delta<'_>, reply: &mut Reply) -> Flow {
+        if self.first_chunk.is_none() {
+            self.first_chunk = Some(now);
+            self.timers.set(Timer::FirstChunk, None);
+        }
+        self.timers.set(Timer::Idle, Some(now + self.timeouts.idle));
+        if delta.is_empty() {
+            return Flow::Continue;
+        }
+        self.open(now, reply);
+        if !delta.reasoning.is_empty() {
+            let mut scratch = core::mem::take(&mut self.scratch);
+            let text = self.reasoning.mend(delta.reasoning, &mut scratch);
+            self.text_bytes += text.len();
+            self.emit(now, Channel::Reasoning, text, reply);
+            self.scratch = scratch;
+        }
+        if !delta.content.is_empty() {
+            let mut scratch = core::mem::take(&mut self.scratch);
+            let text = self.content.mend(delta.content, &mut scratch);
+            self.text_bytes += text.len();
+            let met = self.emit_content(now, text, reply);
+            self.scratch = scratch;
+            if met {
+                return self.stop_met(now, reply);
+            }
+        }
+        if !delta.refusal.is_empty() {
+            let mut scratch = core::mem::take(&mut self.scratch);
+            let text = self.refusal.mend(delta.refusal, &mut scratch);
+            self.text_bytes += text.len();
+            self.emit(now, Channel::Refusal, text, reply);
+            self.scratch = scratch;
+        }
+        for call in &delta.tool_calls {
+            self.tool_call(now, call, reply);
+        }
+        let held = match &self.fold {
+            Some(fold) => fold.held(),
+            None => self.encoder.held(),
+        };
+        if held > self.answer_bytes || self.calls.len() > MAX_TOOL_CALLS {
+            return self.fail(
+                now,
+                Code::AgentFault,
+                "the answer is larger than limits.answer_bytes allows",
+                Some(CancelReason::BudgetOverrun),
+                reply,
+            );
+        }
+        self.timers.set(
+            Timer::KeepAlive,
+            self.fold.is_none().then(|| now + self.timeouts.keep_alive),
+        );
+        Flow::Continue
+    }
+
+    /// Passes content on through the stop sequences; true when one was met.
+    #[inline]
+    fn emit_content(&mut self, now: Instant, text: &[u8], reply: &mut Reply) -> bool {
+        let Some(stop) = &mut self.stop else {
+            self.emit(now, Channel::Content, text, reply);
+            return false;
+        };
+        let mut plain = String::new();
+        decode_into(core::str::from_utf8(text).unwrap_or_default(), &mut plain);
+        let mut passed = String::new();
+        let met = stop.push(&plain, &mut passed);
+        self.emit_plain(now, &passed, reply);
+        met
+    }
+
+    fn emit_plain(&mut self, now: Instant, plain: &str, reply: &mut Reply) {
+        let mut escaped = Vec::with_capacity(plain.len() + 8);
+        escape_into(&mut escaped, plain);
+        self.emit(now, Channel::Content, &escaped, reply);
+    }
+
+    /// Writes clean text to the client, or keeps it for a whole answer.
+    #[inline]
+    fn emit(&mut self, now: Instant, channel: Channel, text: &[u8], reply: &mut Reply) {
+        if text.is_empty() {
+            return;
+        }
+        if let Some(fold) = &mut self.fold {
+            match channel {
+                Channel::Content => &mut fold.content,
+                Channel::Reasoning => &mut fold.reasoning,
+                Channel::Refusal => &mut fold.refusal,
+            }
+            .extend_from_slice(text);
+            return;
+        }
+        let framing = self.framing();
+        let mut records = Records::new(&mut reply.body, framing);
+        match channel {
+            Channel::Content => self.encoder.content(now, text, &mut records),
+            Channel::Reasoning => self.encoder.reasoning(now, text, &mut records),
+            Channel::Refusal => self.encoder.refusal(now, text, &mut records),
+        }
+    }
+
+    fn tool_call(&mut self, now: Instant, piece: &ToolCallDelta<'_>, reply: &mut Reply) {
+        let framing = self.framing();
+        let (mut id, mut name) = (Vec::new(), Vec::new());
+        let id = Joiner::default().mend(piece.id, &mut id);
+        let name = Joiner::default().mend(piece.name, &mut name);
+        let at = self
+            .calls
+            .iter()
+            .position(|(index, _)| *index == piece.index);
+        let at = at.unwrap_or_else(|| {
+            self.calls.push((piece.index, Joiner::default()));
+            self.calls.len() - 1
+        });
+        let Some((_, joiner)) = self.calls.get_mut(at) else {
+            return;
+        };
+        let arguments = joiner.mend(piece.arguments, &mut self.scratch);
+        self.text_bytes += name.len() + arguments.len();
+        match &mut self.fold {
+            Some(fold) => fold.tool_call(piece.index, id, name, arguments),
+            None => self.encoder.tool_call(
+                now,
+                piece.index,
+                id,
+                name,
+                arguments,
+                &mut Records::new(&mut reply.body, framing),
+            ),
+        }
+    }
+
+    fn stop_met(&mut self, now: Instant, reply: &mut Reply) -> Flow {
+        match self.finish(now, Finish::Stop, None, reply) {
+            Flow::Done(outcome) => Flow::Cancel(CancelReason::StopSequence, outcome),
+            other => other,
+        }
+    }
+
+    fn end(&mut self, now: Instant, end: End, reply: &mut Reply) -> Flow {
+        self.first_chunk.get_or_insert(now);
+        self.open(now, reply);
+        // A half of a pair that stayed alone, then what the stop scanner held back.
+        let reasoning = self.reasoning.finish();
+        self.emit(now, Channel::Reasoning, reasoning, reply);
+        let content = self.content.finish();
+        if self.emit_content(now, content, reply) {
+            return self.finish(now, Finish::Stop, end.usage, reply);
+        }
+        if let Some(stop) = &mut self.stop {
+            let mut held = String::new();
+            stop.finish(&mut held);
+            self.emit_plain(now, &held, reply);
+        }
+        let refusal = self.refusal.finish();
+        self.emit(now, Channel::Refusal, refusal, reply);
+        for at in 0..self.calls.len() {
+            let Some((index, joiner)) = self.calls.get_mut(at) else {
+                break;
+            };
+            let rest = joiner.finish();
+            let piece = ToolCallDelta {
+                index: *index,
+                arguments: JsonStr::from_escaped(core::str::from_utf8(rest).unwrap_or_default()),
+                ..ToolCallDelta::default()
+            };
+            if !rest.is_empty() {
+                self.tool_call(now, &piece, reply);
+            }
+        }
+        self.finish(now, end.finish, end.usage, reply)
+    }
+
+    /// The end of an answer that went well.
+    fn finish(
+        &mut self,
+        now: Instant,
+        finish: Finish,
+        usage: Option<Usage>,
+        reply: &mut Reply,
+    ) -> Flow {
+        let usage = usage.unwrap_or_else(|| self.estimate());
+        let timing = Timing {
+            started: self.started,
+            first_chunk: self.first_chunk,
+            now,
+        };
+        let framing = self.framing();
+        match self.fold.take() {
+            Some(answer) => {
+                let opening = Opening {
+                    id: self.id,
+                    model: &self.model,
+                    created: self.started,
+                    wall: self.wall,
+                };
+                self.encoder
+                    .whole(&opening, &answer, finish, usage, &timing, &mut reply.body);
+                reply.head = Some(self.head(200));
+            }
+            None => self.encoder.end(
+                now,
+                finish,
+                usage,
+                &timing,
+                &mut Records::new(&mut reply.body, framing),
+            ),
+        }
+        self.ended(Verdict::Completed, 200, usage)
+    }
+
+    fn failed(&mut self, now: Instant, failure: &Failure<'_>, reply: &mut Reply) -> Flow {
+        if failure.code == Code::AgentRefused {
+            self.first_chunk.get_or_insert(now);
+            self.open(now, reply);
+            let mut escaped = Vec::new();
+            escape_into(&mut escaped, &failure.message);
+            self.emit(now, Channel::Refusal, &escaped, reply);
+            return self.finish(now, Finish::ContentFilter, None, reply);
+        }
+        let mut refusal = Refusal::new(failure.code, String::from(&*failure.message));
+        if let Some(after) = failure.retry_after {
+            refusal = refusal.retry_after(after);
+        }
+        self.refuse_or_fail(now, &refusal, None, reply)
+    }
+
+    fn fail(
+        &mut self,
+        now: Instant,
+        code: Code,
+        message: &'static str,
+        cancel: Option<CancelReason>,
+        reply: &mut Reply,
+    ) -> Flow {
+        self.refuse_or_fail(now, &Refusal::new(code, message), cancel, reply)
+    }
+
+    /// A status while nothing has been sent, an event in the stream after that.
+    fn refuse_or_fail(
+        &mut self,
+        now: Instant,
+        refusal: &Refusal,
+        cancel: Option<CancelReason>,
+        reply: &mut Reply,
+    ) -> Flow {
+        let usage = self.estimate();
+        let status = if self.state == State::Streaming {
+            let framing = self.framing();
+            self.encoder.failed(
+                now,
+                refusal.code(),
+                refusal.message(),
+                &mut Records::new(&mut reply.body, framing),
+            );
+            200
+        } else {
+            let (session, standing) = (self.session.clone(), self.standing);
+            self.refuse(refusal, reply);
+            if let Some(head) = &mut reply.head {
+                head.session = session;
+                head.standing = standing;
+            }
+            refusal.status()
+        };
+        match (
+            self.ended(Verdict::Failed(refusal.code()), status, usage),
+            cancel,
+        ) {
+            (Flow::Done(outcome), Some(why)) => Flow::Cancel(why, outcome),
+            (flow, _) => flow,
+        }
+    }
+
+    fn estimate(&self) -> Usage {
+        Usage {
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: estimate_tokens(self.text_bytes),
+        }
+    }
+
+    fn ended(&mut self, verdict: Verdict, status: u16, usage: Usage) -> Flow {
+        self.state = State::Ended;
+        self.timers.clear();
+        Flow::Done(Outcome {
+            verdict,
+            status,
+            usage,
+            bytes_out: self.bytes_out,
+            first_chunk: self.first_chunk,
+        })
+    }
+
+    /// The client has closed its connection. Idempotent: after the end it changes nothing.
+    pub fn handle_client_gone(&mut self, now: Instant) -> Flow {
+        self.latest.clamp(now);
+        if self.state == State::Ended {
+            return Flow::Continue;
+        }
+        let status = if self.state == State::Streaming {
+            200
+        } else {
+            499
+        };
+        let usage = self.estimate();
+        match self.ended(Verdict::ClientGone, status, usage) {
+            Flow::Done(outcome) => Flow::Cancel(CancelReason::ClientDisconnected, outcome),
+            other => other,
+        }
+    }
+
+    /// When the exchange wants to be called next. It moves later with every delivery, so a driver may keep an earlier
+    /// timer and look again when that one fires.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timeout> {
+        self.timers.next()
+    }
+
+    /// Time has passed. A call that comes early changes nothing.
+    pub fn handle_timeout(&mut self, now: Instant, reply: &mut Reply) -> Flow {
+        let now = self.latest.clamp(now);
+        let before = reply.body.len();
+        let mut flow = Flow::Continue;
+        while let Some(why) = self.timers.take_due(now) {
+            flow = match why {
+                Timer::Head => {
+                    self.open(now, reply);
+                    Flow::Continue
+                }
+                Timer::KeepAlive => {
+                    let framing = self.framing();
+                    self.encoder
+                        .keep_alive(now, &mut Records::new(&mut reply.body, framing));
+                    self.timers
+                        .set(Timer::KeepAlive, Some(now + self.timeouts.keep_alive));
+                    Flow::Continue
+                }
+                Timer::FirstChunk => self.timed_out(
+                    now,
+                    "the agent sent nothing in time (timeouts.first_chunk)",
+                    reply,
+                ),
+                Timer::Idle => self.timed_out(now, "the agent fell silent (timeouts.idle)", reply),
+                _ => self.timed_out(now, "the answer took too long (timeouts.total)", reply),
+            };
+            if flow != Flow::Continue {
+                break;
+            }
+        }
+        self.bytes_out += u64::try_from(reply.body.len().saturating_sub(before)).unwrap_or(0);
+        flow.with_bytes(self.bytes_out)
+    }
+
+    fn timed_out(&mut self, now: Instant, message: &'static str, reply: &mut Reply) -> Flow {
+        self.fail(
+            now,
+            Code::AgentTimeout,
+            message,
+            Some(CancelReason::Timeout),
+            reply,
+        )
+    }
+}
+
+/// Reads a body in the dialect of its route.
+fn read<'b>(endpoint: Endpoint, text: &'b str, limits: &Limits) -> Result<Parsed<'b>, Refusal> {
+    let _ = (text, limits);
+    Err(Refusal::new(
+        Code::NotImplemented,
+        alloc::format!("{} is not there yet", endpoint.name()),
+    ))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Channel {
+    Content,
+    Reasoning,
+    Refusal,
+}
+
+impl Flow {
+    fn with_bytes(self, bytes_out: u64) -> Self {
+        match self {
+            Self::Continue => Self::Continue,
+            Self::Cancel(why, outcome) => Self::Cancel(
+                why,
+                Outcome {
+                    bytes_out,
+                    ..outcome
+                },
+            ),
+            Self::Done(outcome) => Self::Done(Outcome {
+                bytes_out,
+                ..outcome
+            }),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Stop sequences, applied by the provider itself, across the borders of chunks.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+
+/// Looks for stop sequences in text that comes in pieces, and holds back what may be the start of one. The one that is
+/// complete first counts, so that the cut does not depend on how the text was split.
+#[derive(Clone, Debug)]
+pub struct StopScanner {
+    stops: Vec<String>,
+    held: String,
+}
+
+impl StopScanner {
+    /// `None` when there is nothing to look for.
+    #[must_use]
+    pub fn new(stops: Vec<String>) -> Option<Self> {
+        let stops: Vec<String> = stops.into_iter().filter(|stop| !stop.is_empty()).collect();
+        (!stops.is_empty()).then_some(Self {
+            stops,
+            held: String::new(),
+        })
+    }
+
+    /// Adds `text`, appends to `out` what is certainly no part of a stop sequence, and returns true when one was met:
+    /// everything before it is in `out`, and nothing may follow.
+    pub fn push(&mut self, text: &str, out: &mut String) -> bool {
+        self.held.push_str(text);
+        let met = self
+            .stops
+            .iter()
+            .filter_map(|stop| {
+                self.held
+                    .find(stop.as_str())
+                    .map(|at| (at + stop.len(), at))
+            })
+            .min();
+        if let Some((_, at)) = met {
+            out.push_str(self.held.get(..at).unwrap_or_default());
+            self.held.clear();
+            return true;
+        }
+        let keep = self
+            .stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0);
+        let safe = self.held.len() - keep;
+        out.push_str(self.held.get(..safe).unwrap_or_default());
+        self.held.drain(..safe);
+        false
+    }
+
+    /// The text ends: what was held back was no stop sequence.
+    pub fn finish(&mut self, out: &mut String) {
+        out.push_str(&self.held);
+        self.held.clear();
+    }
+}
+
+/// Length of the longest end of `text` that is a beginning of `stop`.
+fn overlap(text: &str, stop: &str) -> usize {
+    let longest = text.len().min(stop.len().saturating_sub(1));
+    (1..=longest)
+        .rev()
+        .find(|len| {
+            text.as_bytes()
+                .ends_with(stop.as_bytes().get(..*len).unwrap_or_default())
+                && stop.is_char_boundary(*len)
+        })
+        .unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_stop_sequence_is_found_across_borders() {
+        let mut scanner = StopScanner::new(alloc::vec!["\n\n".into(), "END".into()]).unwrap();
+        let mut out = String::new();
+        assert!(!scanner.push("one\n", &mut out));
+        assert_eq!(out, "one");
+        assert!(!scanner.push("two E", &mut out));
+        assert_eq!(out, "one\ntwo ");
+        assert!(!scanner.push("N", &mut out));
+        assert!(scanner.push("D more", &mut out));
+        assert_eq!(out, "one\ntwo ");
+    }
+
+    proptest! {
+        #[test]
+        fn any_split_gives_the_text_before_the_first_stop(
+            text in "[abc\u{e9}]{0,40}", stops in proptest::collection::vec("[abc\u{e9}]{1,4}", 1..4),
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8)
+        ) {
+            let expected = stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|at| (at + stop.len(), at))).min().map_or(&text[..], |(_, at)| &text[..at]);
+            let mut scanner = StopScanner::new(stops).unwrap();
+            let chars: Vec<char> = text.chars().collect();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(chars.len() + 1)).collect();
+            cuts.push(chars.len());
+            cuts.sort_unstable();
+            let mut out = String::new();
+            let (mut from, mut met) = (0, false);
+            for cut in cuts {
+                let piece: String = chars[from..cut].iter().collect();
+                from = cut;
+                met = met || scanner.push(&piece, &mut out);
+            }
+            if !met { scanner.finish(&mut out); }
+            prop_assert_eq!(out, expected);
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Audit records: what happened and who did it, never what was said.
+
+use super::keys::Digest;
+use crate::id::{ExchangeId, SessionId};
+use crate::invocation::Usage;
+use crate::text::escape_into;
+use crate::time::{Instant, WallClock};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+/// What is known of a request before it is decided.
+#[derive(Clone, Debug)]
+pub struct RequestInfo {
+    /// Its id.
+    pub exchange: ExchangeId,
+    /// When its head had been read.
+    pub started: Instant,
+    /// Name of the key.
+    pub key: Arc<str>,
+    /// Client address.
+    pub address: IpAddr,
+    /// As the client named itself, cut at 200 bytes.
+    pub user_agent: Option<Box<str>>,
+    /// Method and route.
+    pub endpoint: &'static str,
+    /// Bytes of the body.
+    pub bytes_in: u64,
+    /// SHA-256 of the prompt.
+    pub prompt: Option<Digest>,
+}
+
+/// One thing that happened.
+#[derive(Clone, Debug)]
+pub struct AuditRecord {
+    /// When.
+    pub at: Instant,
+    /// What.
+    pub event: AuditEvent,
+}
+
+/// What can happen.
+#[derive(Clone, Debug)]
+pub enum AuditEvent {
+    /// A request was answered or refused.
+    Request {
+        /// The request.
+        info: Box<RequestInfo>,
+        /// The session that answered.
+        session: Option<SessionId>,
+        /// HTTP status.
+        status: u16,
+        /// `ok`, or the code of the error that ended it.
+        outcome: &'static str,
+        /// From the request's head to the end of its answer.
+        duration: Duration,
+        /// Bytes of the answer's body.
+        bytes_out: u64,
+        /// Tokens.
+        usage: Option<Usage>,
+    },
+    /// A request carried no key or none that is known.
+    AuthenticationFailed {
+        /// Client address.
+        address: IpAddr,
+        /// Method and route.
+        endpoint: &'static str,
+    },
+    /// A foreign origin or host, or a role that does not allow the request.
+    Violation {
+        /// Client address.
+        address: IpAddr,
+        /// Method and route.
+        endpoint: &'static str,
+        /// The code of the refusal.
+        code: &'static str,
+    },
+    /// A session came, changed or went.
+    Session {
+        /// Its name.
+        session: SessionId,
+        /// Its agent.
+        agent_id: Arc<str>,
+        /// `registered`, or the action.
+        what: &'static str,
+        /// The state that it is in now.
+        status: &'static str,
+    },
+    /// A link came or went.
+    Link {
+        /// Counted from 1.
+        link: u64,
+        /// `up` or `down`.
+        what: &'static str,
+    },
+}
+
+impl AuditRecord {
+    /// Appends the record as one line of JSON.
+    pub fn write(&self, wall: &WallClock, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        wall.write_rfc3339(self.at, out);
+        out.extend_from_slice(b"\",\"event\":\"");
+        match &self.event {
+            AuditEvent::Request {
+                info,
+                session,
+                status,
+                outcome,
+                duration,
+                bytes_out,
+                usage,
+            } => {
+                out.extend_from_slice(b"request\",\"request_id\":\"");
+                info.exchange.write(out);
+                out.push(b'"');
+                if let Some(session) = session {
+                    string(out, "session_id", session.as_str());
+                }
+                string(out, "key", &info.key);
+                address(out, info.address);
+                if let Some(agent) = &info.user_agent {
+                    string(out, "user_agent", agent);
+                }
+                string(out, "endpoint", info.endpoint);
+                number(out, "status", u64::from(*status));
+                string(out, "outcome", outcome);
+                number(
+                    out,
+                    "duration_ms",
+                    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX),
+                );
+                number(out, "bytes_in", info.bytes_in);
+                number(out, "bytes_out", *bytes_out);
+                if let Some(usage) = usage {
+                    number(out, "prompt_tokens", usage.prompt_tokens);
+                    number(out, "completion_tokens", usage.completion_tokens);
+                }
+                if let Some(prompt) = &info.prompt {
+                    out.extend_from_slice(b",\"prompt_sha256\":\"");
+                    hex(out, prompt);
+                    out.push(b'"');
+                }
+            }
+            AuditEvent::AuthenticationFailed {
+                address: from,
+                endpoint,
+            } => {
+                out.extend_from_slice(b"authentication_failed\"");
+                address(out, *from);
+                string(out, "endpoint", endpoint);
+            }
+            AuditEvent::Violation {
+                address: from,
+                endpoint,
+                code,
+            } => {
+                out.extend_from_slice(b"violation\"");
+                address(out, *from);
+                string(out, "endpoint", endpoint);
+                string(out, "code", code);
+            }
+            AuditEvent::Session {
+                session,
+                agent_id,
+                what,
+                status,
+            } => {
+                out.extend_from_slice(b"session\"");
+                string(out, "session_id", session.as_str());
+                string(out, "agent_id", agent_id);
+                string(out, "what", what);
+                string(out, "status", status);
+            }
+            AuditEvent::Link { link, what } => {
+                out.extend_from_slice(b"link\"");
+                number(out, "link", *link);
+                string(out, "what", what);
+            }
+        }
+        out.extend_from_slice(b"}\n");
+    }
+}
+
+fn string(out: &mut Vec<u8>, name: &str, value: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":\"");
+    escape_into(out, value);
+    out.push(b'"');
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    string(out, "address", &alloc::format!("{address}"));
+}
+
+/// Appends lower-case hexadecimal digits.
+pub fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 0xf] {
+            out.push(if nibble < 10 {
+                b'0' + nibble
+            } else {
+                b'a' + nibble - 10
+            });
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::id::Ids;
+    use alloc::string::String;
+
+    #[test]
+    fn a_record_is_one_line_of_json_that_says_who_and_what() {
+        let record = AuditRecord {
+            at: Instant::from_micros(1_500_000),
+            event: AuditEvent::Request {
+                info: Box::new(RequestInfo {
+                    exchange: Ids::new(1).next(),
+                    started: Instant::ZERO,
+                    key: "editor".into(),
+                    address: [127, 0, 0, 1].into(),
+                    user_agent: Some("Void \"1.4\"".into()),
+                    endpoint: "POST /v1/chat/completions",
+                    bytes_in: 10,
+                    prompt: Some([0xab; 32]),
+                }),
+                session: SessionId::new("s-1"),
+                status: 200,
+                outcome: "ok",
+                duration: Duration::from_millis(12),
+                bytes_out: 99,
+                usage: Some(Usage {
+                    prompt_tokens: 3,
+                    completion_tokens: 4,
+                }),
+            },
+        };
+        let mut out = Vec::new();
+        record.write(&WallClock::new(Instant::ZERO, Duration::ZERO), &mut out);
+        let line = String::from_utf8(out).unwrap();
+        assert_eq!(
+            line,
+            concat!(
+                r#"{"timestamp":"1970-01-01T00:00:01.500000Z","event":"request","request_id":"00000001000000000001","session_id":"s-1","#,
+                r#""key":"editor","address":"127.0.0.1","user_agent":"Void \"1.4\"","endpoint":"POST /v1/chat/completions","status":200,"#,
+                r#""outcome":"ok","duration_ms":12,"bytes_in":10,"bytes_out":99,"prompt_tokens":3,"completion_tokens":4,"#,
+                r#""prompt_sha256":"abababababababababababababababababababababababababababababababab"}"#,
+                "\n"
+            )
+        );
+        serde_json::from_str::<serde::de::IgnoredAny>(&line).unwrap();
+    }
+}

@@ -1,0 +1,207 @@
+//! API keys: only SHA-256 digests are kept, and every one is compared, in constant time.
+
+use crate::config::{Key, Role};
+use crate::error::{Code, Refusal};
+use crate::id::KeyId;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use sha2::{Digest as _, Sha256};
+use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
+
+/// SHA-256 of a token, a key or a prompt.
+pub type Digest = [u8; 32];
+
+/// SHA-256 (FIPS 180-4).
+#[must_use]
+pub fn digest(bytes: &[u8]) -> Digest {
+    Sha256::digest(bytes).into()
+}
+
+/// True when both are the same, in time that does not depend on where they differ.
+#[must_use]
+pub fn same(left: &Digest, right: &Digest) -> bool {
+    left.ct_eq(right).into()
+}
+
+/// The configured keys. Immutable, so that requests are authenticated without a lock.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    required: bool,
+    entries: Vec<(Arc<str>, Key)>,
+}
+
+/// Who calls.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The key that was presented; none where none is required.
+    pub key: Option<KeyId>,
+    /// The key's name, or `anonymous`.
+    pub name: Arc<str>,
+    /// What it allows.
+    pub role: Role,
+    /// Digest of the presented token.
+    pub credential: Option<Digest>,
+    /// Where it calls from.
+    pub address: IpAddr,
+}
+
+impl Caller {
+    /// Refuses a role that is not among `allowed`.
+    ///
+    /// # Errors
+    /// 403 that names the missing role.
+    pub fn require(&self, allowed: &[Role]) -> Result<(), Refusal> {
+        if self.role == Role::Admin || allowed.contains(&self.role) {
+            return Ok(());
+        }
+        let wanted = allowed
+            .iter()
+            .map(|role| role.as_str())
+            .collect::<Vec<_>>()
+            .join("` or `");
+        Err(Refusal::new(
+            Code::RoleDenied,
+            alloc::format!(
+                "the key `{}` has the role `{}`; this needs `{wanted}`",
+                self.name,
+                self.role.as_str()
+            ),
+        ))
+    }
+}
+
+impl Keys {
+    /// With `required` false a request without a key passes as `anonymous` with every role; a key that is presented and
+    /// known still counts as itself.
+    #[must_use]
+    pub fn new(keys: Vec<Key>, required: bool) -> Self {
+        Self {
+            required,
+            entries: keys
+                .into_iter()
+                .map(|key| (Arc::from(key.name.as_str()), key))
+                .collect(),
+        }
+    }
+
+    /// The key at `id`.
+    #[must_use]
+    pub fn get(&self, id: KeyId) -> Option<&Key> {
+        self.entries
+            .get(usize::try_from(id.0).ok()?)
+            .map(|(_, key)| key)
+    }
+
+    /// Looks a digest up among all keys, in time that does not depend on which one it is.
+    fn position(&self, wanted: &Digest) -> Option<u32> {
+        let mut found = Choice::from(0);
+        let mut at = 0u32;
+        for (position, (_, key)) in (0u32..).zip(&self.entries) {
+            let equal = key.sha256.ct_eq(wanted);
+            at.conditional_assign(&position, equal);
+            found |= equal;
+        }
+        bool::from(found).then_some(at)
+    }
+
+    /// Authenticates a request by the token that it carries.
+    ///
+    /// # Errors
+    /// 401 when the token is not known, or none was given and one is required.
+    pub fn authenticate(&self, token: Option<&str>, address: IpAddr) -> Result<Caller, Refusal> {
+        let credential = token.map(|token| digest(token.as_bytes()));
+        let position = credential.as_ref().and_then(|wanted| self.position(wanted));
+        if let Some((position, (name, key))) = position.and_then(|position| {
+            Some((position, self.entries.get(usize::try_from(position).ok()?)?))
+        }) {
+            return Ok(Caller {
+                key: Some(KeyId(position)),
+                name: name.clone(),
+                role: key.role,
+                credential,
+                address,
+            });
+        }
+        if !self.required {
+            return Ok(Caller {
+                key: None,
+                name: Arc::from("anonymous"),
+                role: Role::Admin,
+                credential,
+                address,
+            });
+        }
+        Err(Refusal::new(
+            Code::InvalidKey,
+            if token.is_some() {
+                "this API key is not known here; `mcp-local-provider keys list` shows the names of those that are"
+            } else {
+                "no API key was given: send `Authorization: Bearer KEY` or `x-api-key: KEY`, or put it in the path, `/k/KEY/v1/…`"
+            },
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use alloc::string::ToString;
+    use core::net::Ipv4Addr;
+
+    fn keys(required: bool) -> Keys {
+        let key = |name: &str, role| Key {
+            name: name.to_string(),
+            sha256: digest(name.as_bytes()),
+            role,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        };
+        Keys::new(
+            alloc::vec![key("editor", Role::Client), key("bridge", Role::Bridge)],
+            required,
+        )
+    }
+
+    const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+    #[test]
+    fn a_known_key_is_found_and_an_unknown_one_refused() {
+        let caller = keys(true).authenticate(Some("bridge"), HOME).unwrap();
+        assert_eq!(
+            (&*caller.name, caller.role, caller.key),
+            ("bridge", Role::Bridge, Some(KeyId(1)))
+        );
+        assert_eq!(
+            keys(true)
+                .authenticate(Some("bridg"), HOME)
+                .unwrap_err()
+                .status(),
+            401
+        );
+        assert_eq!(
+            keys(true).authenticate(None, HOME).unwrap_err().status(),
+            401
+        );
+        let refusal = caller.require(&[Role::Client, Role::Operator]).unwrap_err();
+        assert_eq!(refusal.status(), 403);
+        assert!(refusal.message().contains("`client` or `operator`"));
+    }
+
+    #[test]
+    fn without_required_keys_anyone_may_do_anything_but_keys_keep_their_role() {
+        assert_eq!(
+            keys(false).authenticate(None, HOME).unwrap().role,
+            Role::Admin
+        );
+        assert_eq!(
+            keys(false).authenticate(Some("noop"), HOME).unwrap().role,
+            Role::Admin
+        );
+        assert_eq!(
+            keys(false).authenticate(Some("editor"), HOME).unwrap().role,
+            Role::Client
+        );
+    }
+}

@@ -1,0 +1,383 @@
+//! Token buckets for requests and tokens, for each key and each client address.
+//!
+//! A bucket is kept as the time at which it will be full again (the generic cell rate algorithm): one number, no refill
+//! work, and `Retry-After` falls out of it.
+
+use crate::config::Limits;
+use crate::id::KeyId;
+use crate::time::Instant;
+use core::net::IpAddr;
+use core::time::Duration;
+use hashbrown::HashMap;
+
+/// Client addresses that are told apart; more share one bucket.
+const ADDRESSES: usize = 10_000;
+
+/// How many per minute, and how many at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// Nanoseconds that one unit takes to come back, rounded up.
+    period: u64,
+    /// Units that a full bucket holds.
+    burst: u64,
+}
+
+impl Rate {
+    /// Zero of either is taken for one.
+    #[must_use]
+    pub fn new(per_minute: u32, burst: u32) -> Self {
+        Self {
+            period: 60_000_000_000u64.div_ceil(u64::from(per_minute.max(1))),
+            burst: u64::from(burst.max(1)),
+        }
+    }
+}
+
+/// One bucket: the nanosecond at which it is full again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bucket {
+    full_at: u64,
+}
+
+fn nanos(now: Instant) -> u64 {
+    now.as_micros().saturating_mul(1000)
+}
+
+impl Bucket {
+    /// Takes `cost` units, at most a full bucket's. `Err` is how long to wait until they are there.
+    ///
+    /// # Errors
+    /// The wait, when fewer units are left.
+    pub fn take(&mut self, now: Instant, cost: u64, rate: Rate) -> Result<(), Duration> {
+        let now = nanos(now);
+        let after = self
+            .full_at
+            .max(now)
+            .saturating_add(cost.min(rate.burst).saturating_mul(rate.period));
+        let limit = now.saturating_add(rate.burst.saturating_mul(rate.period));
+        if after > limit {
+            return Err(Duration::from_nanos(after - limit));
+        }
+        self.full_at = after;
+        Ok(())
+    }
+
+    /// Gives `units` back.
+    pub fn give_back(&mut self, units: u64, rate: Rate) {
+        self.full_at = self
+            .full_at
+            .saturating_sub(units.min(rate.burst).saturating_mul(rate.period));
+    }
+
+    /// Takes `units` that have been used already, even when they are not there.
+    pub fn charge(&mut self, now: Instant, units: u64, rate: Rate) {
+        self.full_at = self
+            .full_at
+            .max(nanos(now))
+            .saturating_add(units.min(rate.burst).saturating_mul(rate.period));
+    }
+
+    /// Whole units that are left.
+    #[must_use]
+    pub fn left(&self, now: Instant, rate: Rate) -> u64 {
+        let missing = self
+            .full_at
+            .saturating_sub(nanos(now))
+            .div_ceil(rate.period);
+        rate.burst.saturating_sub(missing)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Pair {
+    requests: Bucket,
+    tokens: Bucket,
+}
+
+/// Which limit refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Limited {
+    /// `limits.requests_per_minute`.
+    Requests(Duration),
+    /// `limits.tokens_per_minute`.
+    Tokens(Duration),
+}
+
+/// What is left of a key's limits, for `x-ratelimit-*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests that a full bucket holds.
+    pub limit_requests: u64,
+    /// Requests left now.
+    pub remaining_requests: u64,
+    /// Tokens that a full bucket holds.
+    pub limit_tokens: u64,
+    /// Tokens left now.
+    pub remaining_tokens: u64,
+}
+
+/// Whose buckets a request draws on. A loopback address tells nobody apart, so it counts only where there is no key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Payer {
+    key: Option<KeyId>,
+    address: Option<IpAddr>,
+}
+
+impl Payer {
+    /// The payer of a request.
+    #[must_use]
+    pub fn new(key: Option<KeyId>, address: IpAddr) -> Self {
+        Self {
+            key,
+            address: (key.is_none() || !address.is_loopback()).then_some(address),
+        }
+    }
+}
+
+/// All buckets.
+#[derive(Debug)]
+pub struct Limiter {
+    requests: Rate,
+    tokens: Rate,
+    keys: HashMap<KeyId, (Pair, Rate, Rate)>,
+    addresses: HashMap<IpAddr, Pair>,
+    others: Pair,
+}
+
+impl Limiter {
+    /// Default rates for keys without their own, and for addresses.
+    #[must_use]
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            requests: Rate::new(limits.requests_per_minute, limits.burst),
+            tokens: Rate::new(limits.tokens_per_minute, limits.tokens_per_minute),
+            keys: HashMap::new(),
+            addresses: HashMap::new(),
+            others: Pair::default(),
+        }
+    }
+
+    /// Gives a key its own rates.
+    pub fn configure(&mut self, key: KeyId, per_minute: Option<u32>, tokens: Option<u32>) {
+        let requests = per_minute.map_or(self.requests, |rate| Rate::new(rate, rate));
+        let tokens = tokens.map_or(self.tokens, |rate| Rate::new(rate, rate));
+        self.keys.insert(key, (Pair::default(), requests, tokens));
+    }
+
+    /// Takes one request and `tokens` from the payer's buckets, or nothing at all.
+    ///
+    /// # Errors
+    /// Which limit refused, and for how long.
+    pub fn take(&mut self, now: Instant, payer: Payer, tokens: u64) -> Result<(), Limited> {
+        let (request_rate, token_rate) = (self.requests, self.tokens);
+        let mut taken: [Option<Pair>; 2] = [None, None];
+        let key = payer.key.map(|key| {
+            self.keys
+                .entry(key)
+                .or_insert((Pair::default(), request_rate, token_rate))
+        });
+        if let (Some((pair, requests, token_rate)), [first, _]) = (key, &mut taken) {
+            *first = Some(pair.take(now, tokens, *requests, *token_rate)?);
+        }
+        if let (Some(address), [_, second]) = (payer.address, &mut taken) {
+            *second =
+                Some(
+                    self.address(now, address)
+                        .take(now, tokens, request_rate, token_rate)?,
+                );
+        }
+        // Both agreed: only now is anything taken.
+        let [key_pair, address_pair] = taken;
+        if let (Some(pair), Some((slot, ..))) =
+            (key_pair, payer.key.and_then(|key| self.keys.get_mut(&key)))
+        {
+            *slot = pair;
+        }
+        if let (Some(pair), Some(address)) = (address_pair, payer.address) {
+            *self.address(now, address) = pair;
+        }
+        Ok(())
+    }
+
+    /// Corrects an estimate of `reserved` tokens by what was really `used`.
+    pub fn correct(&mut self, now: Instant, payer: Payer, reserved: u64, used: u64) {
+        let fix = |bucket: &mut Bucket, rate: Rate| {
+            if used > reserved {
+                bucket.charge(now, used - reserved, rate);
+            } else {
+                bucket.give_back(reserved.min(rate.burst).saturating_sub(used), rate);
+            }
+        };
+        if let Some((pair, _, rate)) = payer.key.and_then(|key| self.keys.get_mut(&key)) {
+            fix(&mut pair.tokens, *rate);
+        }
+        let rate = self.tokens;
+        if let Some(address) = payer.address {
+            fix(&mut self.address(now, address).tokens, rate);
+        }
+    }
+
+    /// What is left for the payer.
+    #[must_use]
+    pub fn standing(&self, now: Instant, payer: Payer) -> Standing {
+        let (pair, requests, tokens) = match payer.key.and_then(|key| self.keys.get(&key)) {
+            Some((pair, requests, tokens)) => (*pair, *requests, *tokens),
+            None => (
+                payer
+                    .address
+                    .and_then(|address| self.addresses.get(&address).copied())
+                    .unwrap_or_default(),
+                self.requests,
+                self.tokens,
+            ),
+        };
+        Standing {
+            limit_requests: requests.burst,
+            remaining_requests: pair.requests.left(now, requests),
+            limit_tokens: tokens.burst,
+            remaining_tokens: pair.tokens.left(now, tokens),
+        }
+    }
+
+    /// Forgets addresses whose buckets are full. Called by a timer.
+    pub fn sweep(&mut self, now: Instant) {
+        let now = nanos(now);
+        self.addresses
+            .retain(|_, pair| pair.requests.full_at > now || pair.tokens.full_at > now);
+    }
+
+    /// True when there is something to sweep.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.addresses.is_empty()
+    }
+
+    fn address(&mut self, now: Instant, address: IpAddr) -> &mut Pair {
+        if self.addresses.len() >= ADDRESSES && !self.addresses.contains_key(&address) {
+            self.sweep(now);
+            if self.addresses.len() >= ADDRESSES {
+                return &mut self.others;
+            }
+        }
+        self.addresses.entry(address).or_default()
+    }
+}
+
+impl Pair {
+    /// The pair after the request, leaving `self` as it is.
+    fn take(
+        &self,
+        now: Instant,
+        tokens: u64,
+        request_rate: Rate,
+        token_rate: Rate,
+    ) -> Result<Self, Limited> {
+        let mut after = *self;
+        after
+            .requests
+            .take(now, 1, request_rate)
+            .map_err(Limited::Requests)?;
+        after
+            .tokens
+            .take(now, tokens, token_rate)
+            .map_err(Limited::Tokens)?;
+        Ok(after)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use core::net::Ipv4Addr;
+    use proptest::prelude::*;
+
+    const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
+    fn limits(requests: u32, tokens: u32) -> Limits {
+        Limits {
+            requests_per_minute: requests,
+            tokens_per_minute: tokens,
+            burst: requests,
+            ..Limits::default()
+        }
+    }
+
+    #[test]
+    fn the_sixty_first_of_sixty_is_told_the_true_wait() {
+        let mut limiter = Limiter::new(&limits(60, 1_000_000));
+        let payer = Payer::new(Some(KeyId(0)), FAR);
+        let now = Instant::from_micros(5);
+        for _ in 0..60 {
+            limiter.take(now, payer, 10).unwrap();
+        }
+        assert_eq!(
+            limiter.take(now, payer, 10),
+            Err(Limited::Requests(Duration::from_secs(1)))
+        );
+        let later = now + Duration::from_secs(1);
+        limiter.take(later, payer, 10).unwrap();
+        assert!(limiter.take(later, payer, 10).is_err());
+    }
+
+    #[test]
+    fn a_refused_request_takes_nothing_from_any_bucket() {
+        let mut limiter = Limiter::new(&limits(60, 100));
+        let payer = Payer::new(Some(KeyId(0)), FAR);
+        limiter.take(Instant::ZERO, payer, 90).unwrap();
+        let before = limiter.standing(Instant::ZERO, payer);
+        assert!(matches!(
+            limiter.take(Instant::ZERO, payer, 20),
+            Err(Limited::Tokens(_))
+        ));
+        assert_eq!(limiter.standing(Instant::ZERO, payer), before);
+        assert_eq!(
+            (before.remaining_requests, before.remaining_tokens),
+            (59, 10)
+        );
+    }
+
+    #[test]
+    fn estimates_are_corrected_by_real_usage() {
+        let mut limiter = Limiter::new(&limits(60, 1000));
+        let payer = Payer::new(Some(KeyId(0)), FAR);
+        limiter.take(Instant::ZERO, payer, 5000).unwrap();
+        assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 0);
+        limiter.correct(Instant::ZERO, payer, 5000, 100);
+        assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 900);
+        limiter.correct(Instant::ZERO, payer, 0, 200);
+        assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 700);
+    }
+
+    proptest! {
+        #[test]
+        fn no_more_than_burst_and_rate_allow_is_ever_admitted(
+            rate in 1u32..5000, burst in 1u32..100, steps in proptest::collection::vec(0u64..200_000, 1..200)
+        ) {
+            let rate_of = Rate::new(rate, burst);
+            let mut bucket = Bucket::default();
+            let (mut now, mut admitted) = (0u64, 0u64);
+            for step in steps {
+                now += step;
+                if bucket.take(Instant::from_micros(now), 1, rate_of).is_ok() {
+                    admitted += 1;
+                }
+                let allowed = u64::from(burst) + now * u64::from(rate) / 60_000_000;
+                prop_assert!(admitted <= allowed, "{admitted} of {allowed} at {now}");
+            }
+        }
+
+        #[test]
+        fn the_wait_that_is_told_is_enough_and_not_more(cost in 1u64..50, rate in 1u32..6000) {
+            let rate = Rate::new(rate, 50);
+            let mut bucket = Bucket::default();
+            let now = Instant::from_micros(7);
+            bucket.take(now, 50, rate).unwrap();
+            let wait = bucket.take(now, cost, rate).unwrap_err();
+            let micros = u64::try_from(wait.as_nanos()).unwrap().div_ceil(1000);
+            let mut early = bucket;
+            prop_assert!(early.take(Instant::from_micros(7 + micros.saturating_sub(1)), cost, rate).is_err());
+            prop_assert!(bucket.take(Instant::from_micros(7 + micros), cost, rate).is_ok());
+        }
+    }
+}

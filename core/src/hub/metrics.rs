@@ -1,0 +1,91 @@
+//! Figures of the whole program: counters, gauges and histograms, without names or labels of people.
+
+use core::time::Duration;
+
+/// Upper bounds in microseconds of the histograms' buckets, one more is without bound.
+pub const BOUNDS: [u64; 15] = [
+    1_000,
+    2_500,
+    5_000,
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    60_000_000,
+    600_000_000,
+];
+
+/// Durations, counted by size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// Observations in each bucket, not cumulated.
+    pub buckets: [u64; BOUNDS.len() + 1],
+    /// All observations.
+    pub count: u64,
+    /// Their sum in microseconds.
+    pub sum: u64,
+}
+
+impl Histogram {
+    /// Counts one duration.
+    pub fn observe(&mut self, duration: Duration) {
+        let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count += 1;
+        }
+        self.count += 1;
+        self.sum = self.sum.saturating_add(micros);
+    }
+}
+
+/// A snapshot. Counters only grow; gauges say what is now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Counter: exchanges that were admitted.
+    pub admitted: u64,
+    /// Counter: admitted exchanges that ended, whatever way.
+    pub settled: u64,
+    /// Counter: those that ended well.
+    pub completed: u64,
+    /// Counter: those that failed.
+    pub failed: u64,
+    /// Counter: those that were cancelled, by the client mostly.
+    pub cancelled: u64,
+    /// Counter: answers by class of HTTP status: 1xx to 5xx.
+    pub statuses: [u64; 5],
+    /// Counter: requests refused by a limit of requests.
+    pub limited_requests: u64,
+    /// Counter: requests refused by a limit of tokens.
+    pub limited_tokens: u64,
+    /// Counter: requests refused for lack of capacity.
+    pub overloaded: u64,
+    /// Counter: requests with a wrong key or none.
+    pub unauthenticated: u64,
+    /// Counter: requests with a foreign host or origin, or a role that does not allow them.
+    pub violations: u64,
+    /// Counter: tokens read.
+    pub prompt_tokens: u64,
+    /// Counter: tokens written.
+    pub completion_tokens: u64,
+    /// Counter: tickets that a driver dropped instead of settling; anything but zero is a fault of ours.
+    pub unsettled: u64,
+    /// Gauge: exchanges open now.
+    pub open: usize,
+    /// Gauge: admissions waiting now.
+    pub queued: usize,
+    /// Gauge: links up now.
+    pub links: usize,
+    /// Gauge: sessions pending, active, suspended, revoked, expired.
+    pub sessions: [usize; 5],
+    /// From the head of a request to the end of its answer.
+    pub latency: Histogram,
+    /// From admission to the agent's first chunk.
+    pub time_to_first_token: Histogram,
+}
