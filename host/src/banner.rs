@@ -1,0 +1,126 @@
+//! What a program says when it is ready.
+
+use std::fmt::Write;
+use std::net::{IpAddr, SocketAddr};
+
+/// The one line on standard output that scripts wait for, without its line end: `ready http://127.0.0.1:8788`, with
+/// every address.
+pub fn ready_line(addresses: &[SocketAddr]) -> String {
+    let mut line = String::from("ready");
+    for address in addresses {
+        // Writing to a String cannot fail.
+        let _ = write!(line, " http://{address}");
+    }
+    line
+}
+
+/// What the demo tells a newcomer.
+#[derive(Debug, Clone, Copy)]
+pub struct Demo<'a> {
+    /// Where the API answers.
+    pub address: SocketAddr,
+    /// The client key; `None` when none is needed.
+    pub key: Option<&'a str>,
+    /// The demo agent's model.
+    pub model: &'a str,
+}
+
+/// The demo's text for standard error: what runs, and three lines to paste into another terminal.
+pub fn demo_banner(demo: &Demo<'_>) -> String {
+    let url = base_url(demo.address);
+    let model = demo.model;
+    let key = demo.key.unwrap_or("none");
+    let header = demo
+        .key
+        .map(|key| format!(" -H 'Authorization: Bearer {key}'"))
+        .unwrap_or_default();
+    let message = r#""messages":[{"role":"user","content":"Hello, who are you?"}]"#;
+    format!(
+        "\
+MCP Local Provider demo: a built-in agent answers as the model `{model}`. Keys live until it stops; nothing is written.
+
+  base URL  {url}/v1
+  API key   {key}
+
+Paste one of these into another terminal.
+
+OpenAI API:
+  curl -N {url}/v1/chat/completions{header} -H 'Content-Type: application/json' -d '{{\"model\":\"{model}\",\"stream\":true,{message}}}'
+
+Ollama API:
+  curl -N {url}/api/chat{header} -d '{{\"model\":\"{model}\",{message}}}'
+
+Python (pip install openai):
+  python3 -c 'from openai import OpenAI; [print(c.choices[0].delta.content or \"\", end=\"\", flush=True) for c in OpenAI(base_url=\"{url}/v1\", api_key=\"{key}\").chat.completions.create(model=\"{model}\", stream=True, messages=[{{\"role\":\"user\",\"content\":\"Hello, who are you?\"}}])]; print()'
+
+Ctrl-C stops it.
+"
+    )
+}
+
+/// The address to give to a client on this machine: one that listens everywhere is reached on loopback.
+pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        IpAddr::V4(_) => IpAddr::from([127, 0, 0, 1]),
+        IpAddr::V6(_) => IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+fn base_url(address: SocketAddr) -> String {
+    format!("http://{}", reachable(address))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_ready_line_has_every_address() {
+        let addresses = [
+            "127.0.0.1:8788".parse().unwrap(),
+            "[::1]:9".parse().unwrap(),
+        ];
+        assert_eq!(ready_line(&addresses[..1]), "ready http://127.0.0.1:8788");
+        assert_eq!(
+            ready_line(&addresses),
+            "ready http://127.0.0.1:8788 http://[::1]:9"
+        );
+    }
+
+    #[test]
+    fn the_lines_of_the_demo_can_be_pasted() {
+        let address = "0.0.0.0:8788".parse().unwrap();
+        let banner = demo_banner(&Demo {
+            address,
+            key: Some("mlp-k"),
+            model: "demo",
+        });
+        let lines: Vec<&str> = banner
+            .lines()
+            .filter_map(|line| line.strip_prefix("  "))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "base URL  http://127.0.0.1:8788/v1",
+                "API key   mlp-k",
+                "curl -N http://127.0.0.1:8788/v1/chat/completions -H 'Authorization: Bearer mlp-k' -H 'Content-Type: application/json' \
+                 -d '{\"model\":\"demo\",\"stream\":true,\"messages\":[{\"role\":\"user\",\"content\":\"Hello, who are you?\"}]}'",
+                "curl -N http://127.0.0.1:8788/api/chat -H 'Authorization: Bearer mlp-k' \
+                 -d '{\"model\":\"demo\",\"messages\":[{\"role\":\"user\",\"content\":\"Hello, who are you?\"}]}'",
+                "python3 -c 'from openai import OpenAI; [print(c.choices[0].delta.content or \"\", end=\"\", flush=True) \
+                 for c in OpenAI(base_url=\"http://127.0.0.1:8788/v1\", api_key=\"mlp-k\").chat.completions.create(model=\"demo\", \
+                 stream=True, messages=[{\"role\":\"user\",\"content\":\"Hello, who are you?\"}])]; print()'",
+            ]
+        );
+        let open = demo_banner(&Demo {
+            address,
+            key: None,
+            model: "demo",
+        });
+        assert!(!open.contains("Authorization"));
+    }
+}

@@ -1,0 +1,259 @@
+//! The command line: what can be said on it, and what its help says.
+
+use crate::config::{Overrides, Role};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Everything went well.
+pub const EXIT_SUCCESS: u8 = 0;
+/// The command failed: a port is taken, nothing runs there, a file cannot be written.
+pub const EXIT_FAILURE: u8 = 1;
+/// The command line or the configuration is wrong.
+pub const EXIT_USAGE: u8 = 2;
+
+/// A command line.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(
+    about = "Your own AI agent as a local model: OpenAI and Ollama APIs in front of the agent you already have."
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+struct Options {
+    /// Configuration file (.yaml, .toml or .json); otherwise $LOCAL_PROVIDER_CONFIG, then the XDG place
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to listen, such as 127.0.0.1:8788 (may be repeated; port 0 picks a free one)
+    #[arg(long, global = true, value_name = "ADDR")]
+    listen: Vec<String>,
+    /// Answer as an Ollama at 127.0.0.1:11434 too, when that port is free
+    #[arg(long, global = true)]
+    ollama: bool,
+    /// What is worth a line in the log: off, error, warn, info, debug or trace
+    #[arg(long, global = true, value_name = "LEVEL")]
+    log: Option<String>,
+    /// Serve a built-in agent with keys made for this run; nothing is written
+    #[arg(long, global = true)]
+    demo: bool,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Serve until stopped (the default)
+    Run,
+    /// Show the agents that have registered with the running program
+    Sessions {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let a pending session answer
+    Approve {
+        /// The session's id, as `sessions` shows it
+        #[arg(value_name = "ID")]
+        session: String,
+    },
+    /// End a session for good
+    Revoke {
+        /// The session's id, as `sessions` shows it
+        #[arg(value_name = "ID")]
+        session: String,
+    },
+    /// Make, show and remove API keys
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Read the configuration and say whether it is right
+    CheckConfig,
+}
+
+/// What to do with keys.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum KeysCommand {
+    /// Make a key; it is shown this once
+    Add {
+        /// A name for it: letters, digits, `-`, `_` and `.`
+        name: String,
+        /// What it may do
+        #[arg(long, value_enum, default_value_t = Role::Client)]
+        role: Role,
+    },
+    /// Show the keys of the key file, without the keys themselves
+    List,
+    /// Forget a key
+    Remove {
+        /// Its name
+        name: String,
+    },
+}
+
+impl ValueEnum for Role {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Role::Client, Role::Bridge, Role::Operator, Role::Admin]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        Some(clap::builder::PossibleValue::new(self.name()))
+    }
+}
+
+impl Arguments {
+    /// Reads a command line, whose first word is skipped. `program` is what the help calls it.
+    ///
+    /// # Errors
+    /// What is to be shown instead of going on: an error, the help or the version; it knows its exit code.
+    pub fn parse<I, T>(
+        program: &'static str,
+        version: &'static str,
+        words: I,
+    ) -> Result<Arguments, clap::Error>
+    where
+        I: IntoIterator<Item = T>,
+        T: Into<std::ffi::OsString> + Clone,
+    {
+        let mut command = <Arguments as CommandFactory>::command()
+            .name(program)
+            .bin_name(program)
+            .version(version)
+            .after_help(after_help(program));
+        let mut matches = command.try_get_matches_from_mut(words)?;
+        let arguments = Arguments::from_arg_matches_mut(&mut matches)
+            .map_err(|error| error.format(&mut command))?;
+        if arguments.options.demo && *arguments.command() != Command::Run {
+            let message = "--demo is for running, not for other commands";
+            return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
+        }
+        Ok(arguments)
+    }
+
+    /// What to do.
+    pub fn command(&self) -> &Command {
+        self.command.as_ref().unwrap_or(&Command::Run)
+    }
+
+    /// Whether to serve the built-in agent.
+    pub fn demo(&self) -> bool {
+        self.options.demo
+    }
+
+    /// What is said about the configuration.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.options.config.clone(),
+            listen: self.options.listen.clone(),
+            ollama: self.options.ollama,
+            log: self.options.log.clone(),
+        }
+    }
+}
+
+fn after_help(program: &str) -> String {
+    format!(
+        "\
+Examples:
+  {program} --demo                      try it: an agent that is built in, and lines to paste
+  {program}                             serve at http://127.0.0.1:8788 (OpenAI below /v1, Ollama below /api)
+  {program} --ollama                    the same, also where editors look for Ollama
+  {program} --listen 127.0.0.1:0        on a free port; the line `ready http://...` says which
+  {program} keys add editor             a key for an editor
+  {program} keys add agent --role bridge
+  {program} sessions
+  {program} approve SESSION-ID
+
+Any value of the configuration can be given by environment too: MLP_LIMITS__REQUESTS_PER_MINUTE=120.
+
+Exit codes: 0 success; 1 failure; 2 wrong command line or configuration."
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(line: &str) -> Result<Arguments, clap::Error> {
+        Arguments::parse("mlp", "1.2.3", line.split_whitespace())
+    }
+
+    #[test]
+    fn commands_and_options_may_stand_in_any_order() {
+        for line in [
+            "mlp --demo --listen a --listen b --config c --ollama --log debug",
+            "mlp run --listen a --ollama --demo --log debug --listen b --config c",
+        ] {
+            let arguments = parse(line).unwrap();
+            assert_eq!(
+                (arguments.command(), arguments.demo()),
+                (&Command::Run, true),
+                "{line}"
+            );
+            let expected = Overrides {
+                config: Some("c".into()),
+                listen: vec!["a".to_owned(), "b".to_owned()],
+                ollama: true,
+                log: Some("debug".to_owned()),
+            };
+            assert_eq!(arguments.overrides(), expected, "{line}");
+        }
+        assert_eq!(parse("mlp").unwrap().overrides(), Overrides::default());
+        let add = |role| {
+            Command::Keys(KeysCommand::Add {
+                name: "a".to_owned(),
+                role,
+            })
+        };
+        assert_eq!(
+            parse("mlp keys add a").unwrap().command(),
+            &add(Role::Client)
+        );
+        assert_eq!(
+            parse("mlp keys add a --role bridge").unwrap().command(),
+            &add(Role::Bridge)
+        );
+        assert_eq!(
+            parse("mlp sessions --json").unwrap().command(),
+            &Command::Sessions { json: true }
+        );
+        assert_eq!(
+            parse("mlp --config x approve s").unwrap().command(),
+            &Command::Approve {
+                session: "s".to_owned()
+            }
+        );
+    }
+
+    #[test]
+    fn a_wrong_line_exits_with_two_and_help_with_zero() {
+        for line in [
+            "mlp --nonsense",
+            "mlp approve",
+            "mlp keys",
+            "mlp keys add a --role king",
+            "mlp --demo sessions",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert!(
+            parse("mlp sesions")
+                .unwrap_err()
+                .to_string()
+                .contains("'sessions'")
+        );
+        let help = parse("mlp --help").unwrap_err();
+        assert_eq!(help.exit_code(), 0);
+        let help = help.to_string();
+        assert!(
+            help.contains("mlp keys add editor") && help.contains("Exit codes: 0 success"),
+            "{help}"
+        );
+        assert_eq!(
+            parse("mlp --version").unwrap_err().to_string(),
+            "mlp 1.2.3\n"
+        );
+    }
+}

@@ -1,0 +1,320 @@
+//! The commands that do not serve: keys, and those that ask the running program.
+
+use crate::command_line::{Command, KeysCommand};
+use crate::config::{Config, Environment, Loaded, Role};
+use crate::control_client::{ControlClient, printable};
+use crate::keys::KeyFile;
+use serde_json::{Value, json};
+use std::io::{self, Write};
+
+/// The variable that gives an operator's key to the command line.
+pub const KEY_VARIABLE: &str = "LOCAL_PROVIDER_KEY";
+
+/// Why a command failed, as a sentence for the person.
+#[derive(Debug)]
+pub struct Failure(pub String);
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure(error.to_string())
+    }
+}
+
+/// Runs a command and writes what it says to `out`. [`Command::Run`] is not among them and does nothing.
+///
+/// # Errors
+/// A sentence that says what went wrong and what to do.
+pub fn run(
+    command: &Command,
+    program: &'static str,
+    loaded: &Loaded,
+    environment: &Environment,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let config = &loaded.config;
+    match command {
+        Command::Run => Ok(()),
+        Command::CheckConfig => check_config(loaded, out),
+        Command::Keys(keys_command) => keys(keys_command, &KeyFile::new(&config.data_dir), out),
+        Command::Sessions { json } => {
+            let answer = client(program, config, environment)?.get("/control/sessions")?;
+            if *json {
+                Ok(writeln!(out, "{answer:#}")?)
+            } else {
+                Ok(sessions_table(&answer, out)?)
+            }
+        }
+        Command::Approve { session } => change_session(
+            &client(program, config, environment)?,
+            "approve",
+            session,
+            out,
+        ),
+        Command::Revoke { session } => change_session(
+            &client(program, config, environment)?,
+            "revoke",
+            session,
+            out,
+        ),
+    }
+}
+
+fn check_config(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Failure> {
+    match &loaded.file {
+        Some(file) => writeln!(out, "{} is right", file.display())?,
+        None => writeln!(out, "there is no configuration file; the defaults hold")?,
+    }
+    let config = &loaded.config;
+    for address in config.listen.http_addresses() {
+        writeln!(out, "listen    http://{address}")?;
+    }
+    writeln!(out, "data_dir  {}", config.data_dir.display())?;
+    Ok(())
+}
+
+fn keys(command: &KeysCommand, file: &KeyFile, out: &mut dyn Write) -> Result<(), Failure> {
+    match command {
+        KeysCommand::Add { name, role } => {
+            let fresh = file.add(name, *role)?;
+            writeln!(out, "{}", fresh.text)?;
+            writeln!(
+                io::stderr(),
+                "This is the key `{name}` ({}). It is shown this once and kept nowhere. A program that runs takes it \
+                 from its next start on.",
+                role.name()
+            )?;
+        }
+        KeysCommand::List => {
+            let records = file.read()?;
+            if records.is_empty() {
+                writeln!(out, "there are no keys in {}", file.path().display())?;
+            }
+            let mut rows = Vec::new();
+            for record in records {
+                rows.push([
+                    record.name.clone(),
+                    record.role.name().to_owned(),
+                    record.created_at.clone(),
+                ]);
+            }
+            table(["NAME", "ROLE", "CREATED"], &rows, out)?;
+        }
+        KeysCommand::Remove { name } => {
+            file.remove(name)?;
+            writeln!(
+                out,
+                "removed `{name}`; a program that runs forgets it at its next start"
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// A client of the program that runs with this configuration, with the best operator's key there is.
+fn client(
+    program: &'static str,
+    config: &Config,
+    environment: &Environment,
+) -> Result<ControlClient, Failure> {
+    let addresses = config.listen.http_addresses();
+    let Some(address) = addresses.into_iter().find(|address| address.port() != 0) else {
+        let message = "the configuration leaves the port open; give the address of the `ready` line with --listen";
+        return Err(Failure(message.to_owned()));
+    };
+    let given = environment.get_nonempty(KEY_VARIABLE).map(str::to_owned);
+    let token = match given {
+        Some(token) => Some(token),
+        None => KeyFile::new(&config.data_dir).operator_token()?,
+    };
+    let configured = || {
+        let mut operators = config
+            .auth
+            .keys
+            .iter()
+            .filter(|key| matches!(key.role, Role::Operator | Role::Admin));
+        operators.find_map(|key| key.key.text()).map(str::to_owned)
+    };
+    Ok(ControlClient::new(
+        program,
+        address,
+        token.or_else(configured),
+    ))
+}
+
+fn change_session(
+    client: &ControlClient,
+    verb: &str,
+    session: &str,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let answer = client.post(
+        &format!("/control/{verb}"),
+        &json!({ "session_id": session }),
+    )?;
+    let status = text(&answer, "status");
+    writeln!(
+        out,
+        "{session} {}",
+        if status == "-" { "done" } else { &status }
+    )?;
+    Ok(())
+}
+
+/// A field of an answer as one printable word; `-` when it is not there.
+fn text(value: &Value, field: &str) -> String {
+    let text = match value.get(field) {
+        Some(Value::String(text)) => printable(text),
+        Some(Value::Array(items)) => {
+            let items: Vec<String> = items
+                .iter()
+                .filter_map(Value::as_str)
+                .map(printable)
+                .collect();
+            items.join(",")
+        }
+        Some(Value::Null) | None => String::new(),
+        Some(other) => printable(&other.to_string()),
+    };
+    if text.is_empty() {
+        "-".to_owned()
+    } else {
+        text
+    }
+}
+
+fn sessions_table(answer: &Value, out: &mut dyn Write) -> io::Result<()> {
+    let sessions = answer
+        .get("sessions")
+        .and_then(Value::as_array)
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    if sessions.is_empty() {
+        return writeln!(out, "no agent has registered");
+    }
+    let fields = [
+        "session_id",
+        "status",
+        "agent_id",
+        "label",
+        "models",
+        "in_flight",
+        "request_count",
+        "expires_at",
+    ];
+    let rows: Vec<[String; 8]> = sessions
+        .iter()
+        .map(|session| fields.map(|field| text(session, field)))
+        .collect();
+    table(
+        [
+            "SESSION", "STATUS", "AGENT", "LABEL", "MODELS", "OPEN", "REQUESTS", "EXPIRES",
+        ],
+        &rows,
+        out,
+    )
+}
+
+fn table<const N: usize>(
+    heads: [&str; N],
+    rows: &[[String; N]],
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let mut widths = heads.map(str::len);
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let mut write_row = |cells: &[String; N]| {
+        let cells: Vec<String> = cells
+            .iter()
+            .zip(widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        writeln!(out, "{}", cells.join("  ").trim_end())
+    };
+    write_row(&heads.map(str::to_owned))?;
+    rows.iter().try_for_each(write_row)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::{Listener, Overrides, load};
+    use crate::test_directory::Directory;
+
+    fn said(command: &Command, directory: &Directory) -> Result<String, String> {
+        let environment = Environment::new([("HOME".to_owned(), "/nowhere".to_owned())]);
+        let mut loaded = load(&Overrides::default(), &environment).unwrap();
+        loaded.config.data_dir = directory.0.clone();
+        loaded.config.listen.http = vec![Listener("127.0.0.1:0".parse().unwrap())];
+        let mut out = Vec::new();
+        run(command, "mlp", &loaded, &environment, &mut out).map_err(|failure| failure.0)?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn keys_are_made_listed_and_removed() {
+        let directory = Directory::new();
+        let add = Command::Keys(KeysCommand::Add {
+            name: "editor".to_owned(),
+            role: Role::Client,
+        });
+        let list = Command::Keys(KeysCommand::List);
+        let remove = Command::Keys(KeysCommand::Remove {
+            name: "editor".to_owned(),
+        });
+        let path = KeyFile::new(&directory.0).path();
+        assert_eq!(
+            said(&list, &directory).unwrap(),
+            format!("there are no keys in {}\n", path.display())
+        );
+        let key = said(&add, &directory).unwrap();
+        assert!(key.starts_with("mlp-"));
+        let listed = said(&list, &directory).unwrap();
+        assert!(
+            listed.starts_with("NAME    ROLE    CREATED\neditor  client  20"),
+            "{listed}"
+        );
+        assert!(!listed.contains(key.trim()));
+        said(&remove, &directory).unwrap();
+        assert_eq!(
+            said(&remove, &directory).unwrap_err(),
+            "there is no key named `editor` in the key file; `keys list` shows those that are"
+        );
+    }
+
+    #[test]
+    fn sessions_are_a_table_that_no_agent_can_paint_over() {
+        let answer = json!({"sessions": [
+            {"session_id": "s-1", "status": "active", "agent_id": "a", "label": "An\u{1b}[2J agent", "models": ["m", "n"],
+             "in_flight": 2, "request_count": 7, "expires_at": "2026-01-01T00:05:00Z"},
+            {"session_id": "s-22", "status": "pending", "agent_id": "b", "label": "", "models": [], "in_flight": 0,
+             "request_count": 0},
+        ]});
+        let mut out = Vec::new();
+        sessions_table(&answer, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "SESSION  STATUS   AGENT  LABEL         MODELS  OPEN  REQUESTS  EXPIRES\n\
+             s-1      active   a      An [2J agent  m,n     2     7         2026-01-01T00:05:00Z\n\
+             s-22     pending  b      -             -       0     0         -\n"
+        );
+        let mut out = Vec::new();
+        sessions_table(&json!({}), &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "no agent has registered\n");
+    }
+
+    #[test]
+    fn an_open_port_needs_the_address_of_the_ready_line() {
+        let error = said(&Command::Sessions { json: false }, &Directory::new()).unwrap_err();
+        assert_eq!(
+            error,
+            "the configuration leaves the port open; give the address of the `ready` line with --listen"
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The common beginning of both programs: from the command line to everything that serving needs.
+//!
+//! ```no_run
+//! use mcp_local_provider_host::program::{Start, start};
+//!
+//! fn main() -> std::process::ExitCode {
+//!     match start("mcp-local-provider", env!("CARGO_PKG_VERSION")) {
+//!         Start::Done(code) => code,
+//!         Start::Serve(prepared) => {
+//!             println!("would listen on {:?}", prepared.config.listen.http_addresses());
+//!             std::process::ExitCode::SUCCESS
+//!         }
+//!     }
+//! }
+//! ```
+
+use crate::command_line::{Arguments, Command, EXIT_FAILURE, EXIT_USAGE};
+use crate::commands;
+use crate::config::{Config, ConfigError, Environment, Loaded, Overrides, load};
+use crate::keys::{KeyFile, StartKeys, start_keys};
+use crate::logging::{self, LevelHandle};
+use crate::process;
+use mcp_local_provider_core::config::HubConfig;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+/// What a program does after its beginning.
+#[derive(Debug)]
+pub enum Start {
+    /// Serve.
+    Serve(Box<Prepared>),
+    /// End with this code; everything is done and said.
+    Done(ExitCode),
+}
+
+/// Everything that serving needs. The log runs, and what the configuration warns of is in it.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration. In a demo it writes no audit file.
+    pub config: Config,
+    /// Whether to run the built-in agent.
+    pub demo: bool,
+    /// The keys, and the texts of those that were made just now.
+    pub keys: StartKeys,
+    /// Changes the log's level.
+    pub log: LevelHandle,
+    overrides: Overrides,
+}
+
+impl Prepared {
+    /// What the core needs to know.
+    pub fn hub_config(&self) -> HubConfig {
+        self.config.hub_config(self.keys.keys.clone())
+    }
+
+    /// Reads the configuration again, for SIGHUP. Nothing changes here: the caller takes over what can change while it
+    /// serves.
+    ///
+    /// # Errors
+    /// See [`ConfigError`]; the caller says so in the log and goes on with what it has.
+    pub fn reload(&self) -> Result<Loaded, ConfigError> {
+        load(&self.overrides, &Environment::of_process())
+    }
+}
+
+/// Begins a program: reads the command line, environment and configuration, runs the commands that do not serve, and
+/// prepares for serving. `program` is the name of the executable.
+pub fn start(program: &'static str, version: &'static str) -> Start {
+    let arguments = match Arguments::parse(program, version, std::env::args_os()) {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // When standard output is closed there is nobody to tell.
+            let _ = error.print();
+            return Start::Done(ExitCode::from(
+                u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE),
+            ));
+        }
+    };
+    let environment = Environment::of_process();
+    let loaded = match load(&arguments.overrides(), &environment) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            return fail(
+                program,
+                EXIT_USAGE,
+                &format!("the configuration cannot be used:\n{error}"),
+            );
+        }
+    };
+    if *arguments.command() == Command::Run {
+        return match prepare(&arguments, loaded) {
+            Ok(prepared) => Start::Serve(Box::new(prepared)),
+            Err(message) => fail(program, EXIT_FAILURE, &message),
+        };
+    }
+    for warning in &loaded.warnings {
+        let _ = writeln!(io::stderr(), "{program}: warning: {warning}");
+    }
+    match commands::run(
+        arguments.command(),
+        program,
+        &loaded,
+        &environment,
+        &mut io::stdout(),
+    ) {
+        Ok(()) => Start::Done(ExitCode::SUCCESS),
+        Err(failure) => fail(program, EXIT_FAILURE, &failure.0),
+    }
+}
+
+/// Says one sentence on standard error and ends.
+fn fail(program: &str, code: u8, message: &str) -> Start {
+    let _ = writeln!(io::stderr(), "{program}: {message}");
+    Start::Done(ExitCode::from(code))
+}
+
+fn prepare(arguments: &Arguments, loaded: Loaded) -> Result<Prepared, String> {
+    let Loaded {
+        mut config,
+        file,
+        warnings,
+    } = loaded;
+    let demo = arguments.demo();
+    if demo {
+        config.audit.file = None;
+    }
+    let log = logging::start(&config.log).map_err(|error| error.to_string())?;
+    if let Some(file) = &file {
+        tracing::info!("the configuration is {}", file.display());
+    }
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let keys = start_keys(&config, demo).map_err(|error| error.to_string())?;
+    let files = process::raise_file_limit();
+    if files.is_some_and(|files| files < u64::from(config.limits.connections)) {
+        let files = files.unwrap_or_default();
+        tracing::warn!(
+            "the system lets this program open {files} files, fewer than limits.connections ({})",
+            config.limits.connections
+        );
+    }
+    if !demo && !keys.fresh.is_empty() {
+        let _ = io::stderr().write_all(first_start(&keys, &config).as_bytes());
+    }
+    Ok(Prepared {
+        config,
+        demo,
+        keys,
+        log,
+        overrides: arguments.overrides(),
+    })
+}
+
+/// What is said once, when the keys of a first start were made.
+fn first_start(keys: &StartKeys, config: &Config) -> String {
+    let mut text =
+        String::from("This is the first start, and keys were made. They are shown this once:\n\n");
+    for key in &keys.fresh {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {:<10}{}", key.name, key.text);
+    }
+    let _ = write!(
+        text,
+        "\nGive `client` to your editor as its API key, and `bridge` to an agent that registers itself.\n\
+         `operator` is for the command line, which finds it in {}.\n\
+         Digests are kept in {}; `keys add NAME` makes more.\n\n",
+        KeyFile::new(&config.data_dir)
+            .operator_token_path()
+            .display(),
+        KeyFile::new(&config.data_dir).path().display(),
+    );
+    text
+}
