@@ -1,0 +1,30 @@
+#!/bin/sh
+# Drives the program with the official openai and ollama packages, unmodified, and with a scripted agent.
+#
+#   tests/clients/run.sh [PROGRAM]
+#
+# PROGRAM is the release build, else the debug build, when it is left out. Prints one line for each check; the first that fails
+# ends the run with status 1. The packages are installed into a virtual environment below the target directory.
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=$(CDPATH='' cd -- "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+program=${1:-}
+for built in "$target/release/mcp-local-provider" "$target/debug/mcp-local-provider"; do
+    [ -n "$program" ] || [ ! -x "$built" ] || program=$built
+done
+if [ -z "$program" ] || [ ! -x "$program" ]; then
+    echo "${program:-mcp-local-provider} is not there: run cargo build --release first, or name the program" >&2
+    exit 2
+fi
+
+venv=$target/clients-venv
+if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
+    rm -rf "$venv"
+    mkdir -p "$target"
+    ${PYTHON:-python3} -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/installed.txt"
+fi
+exec "$venv/bin/python" -B "$here/clients.py" "$program"
