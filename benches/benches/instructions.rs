@@ -3,14 +3,12 @@
 #![allow(missing_docs, reason = "the macros make public items")]
 
 use gungraun::prelude::*;
-use mcp_local_provider_benches::cases::{Frames, HandOver};
-
-const ID: &str = "0123456789abcdef0123";
+use mcp_local_provider_benches::cases::{Frames, HandOver, Routing};
 
 // What a case worked on is its result, so that taking it down is not counted.
 
 #[library_benchmark]
-#[bench::case(Frames::new(ID))]
+#[bench::case(Frames::default())]
 fn floor(mut frames: Frames) -> Frames {
     frames.floor();
     frames
@@ -23,5 +21,23 @@ fn mailbox(mut hand_over: HandOver) -> HandOver {
     hand_over
 }
 
-library_benchmark_group!(name = hot_path, benchmarks = [floor, mailbox]);
+#[library_benchmark]
+#[bench::case(Frames::default())]
+fn decode(mut frames: Frames) -> Frames {
+    frames.decode();
+    frames
+}
+
+#[library_benchmark]
+#[bench::with_10(Routing::new(10))]
+#[bench::with_10000(Routing::new(10_000))]
+fn route(mut routing: Routing) -> Routing {
+    routing.run();
+    routing
+}
+
+library_benchmark_group!(
+    name = hot_path,
+    benchmarks = [floor, decode, mailbox, route]
+);
 main!(library_benchmark_groups = hot_path);

@@ -1,22 +1,39 @@
 //! What the benches of the machines run: the same work for criterion and for gungraun.
 //!
-//! Each case does its work [`CHUNKS`] times, so that what the first time costs, as the growth of a
-//! buffer, does not show.
+//! Each case does its work for [`CHUNKS`] chunks, so that what the first one costs, as the growth of
+//! a buffer, does not show.
 
 use std::hint::black_box;
 
+use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Delta};
-use mcp_local_provider_core::mailbox::{Batch, Mailbox};
+use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::text::JsonStr;
+use mcp_local_provider_core::time::{Instant, WallClock};
 
 use crate::floor;
 use crate::script::CONTENT;
 
 /// How often a case does its work.
-pub const CHUNKS: u64 = 256;
+pub const CHUNKS: usize = 256;
 
-/// How many chunks of a stream are in a mailbox when it is emptied.
-const TOGETHER: u64 = 4;
+/// Streams that the chunks of the link cases belong to, in turns.
+const SPEAKING: usize = 8;
+
+/// How many chunks of a stream are in a mailbox when the mailbox alone is measured.
+const TOGETHER: usize = 4;
+
+/// `limits.mailbox_bytes` by default.
+const BUDGET: usize = 256 << 10;
+
+/// One frame of an agent.
+fn chunk(exchange: ExchangeId, index: usize) -> String {
+    let id = String::from_utf8_lossy(&exchange.text()).into_owned();
+    format!(
+        r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":{index},"delta":{{"content":"{CONTENT}"}},"finish_reason":null}}"#
+    )
+}
 
 /// Frames of a stream and room for what is made of them.
 #[derive(Debug)]
@@ -25,21 +42,17 @@ pub struct Frames {
     out: Vec<u8>,
 }
 
-impl Frames {
-    /// The frames of one stream whose exchange has the id `id`.
-    #[must_use]
-    pub fn new(id: &str) -> Self {
-        let frame = |index| {
-            format!(
-                r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":{index},"delta":{{"content":"{CONTENT}"}},"finish_reason":null}}"#
-            )
-        };
+impl Default for Frames {
+    fn default() -> Self {
+        let id = Ids::new(7).next();
         Self {
-            frames: (0..CHUNKS).map(frame).collect(),
-            out: Vec::with_capacity(1 << 17),
+            frames: (0..CHUNKS).map(|index| chunk(id, index)).collect(),
+            out: Vec::with_capacity(CHUNKS * 64),
         }
     }
+}
 
+impl Frames {
     /// The floor: every frame read and its content copied.
     ///
     /// # Panics
@@ -48,6 +61,17 @@ impl Frames {
         self.out.clear();
         for frame in &self.frames {
             assert!(floor::read_and_copy(black_box(frame), &mut self.out));
+        }
+    }
+
+    /// Every frame decoded, and nothing done with it.
+    ///
+    /// # Panics
+    /// When a frame is refused.
+    pub fn decode(&mut self) {
+        for frame in &self.frames {
+            let envelope = Envelope::decode(black_box(frame), BUDGET);
+            assert!(matches!(black_box(envelope), Ok(Envelope::Chunk(_))));
         }
     }
 }
@@ -62,7 +86,7 @@ pub struct HandOver {
 impl Default for HandOver {
     fn default() -> Self {
         Self {
-            mailbox: Mailbox::new(1 << 18),
+            mailbox: Mailbox::new(BUDGET),
             batch: Batch::new(),
         }
     }
@@ -85,6 +109,121 @@ impl HandOver {
             }
             assert!(self.mailbox.drain(&mut self.batch));
             black_box(self.batch.iter().count());
+        }
+    }
+}
+
+/// Hands what a link delivers to the mailbox of that number.
+struct Mailboxes<'a>(&'a mut [Mailbox]);
+
+impl Deliver<usize> for Mailboxes<'_> {
+    fn deliver(&mut self, to: &usize, delivery: &Delivery<'_>) -> Push {
+        match self.0.get_mut(*to) {
+            Some(mailbox) => mailbox.push(delivery),
+            None => Push::Overrun,
+        }
+    }
+}
+
+/// A link with open exchanges, of which a few speak.
+#[derive(Debug)]
+pub struct Routing {
+    link: Link<usize>,
+    out: LinkOut,
+    mailboxes: Vec<Mailbox>,
+    batch: Batch,
+    frames: Vec<String>,
+}
+
+impl Routing {
+    /// A link with `open` exchanges.
+    ///
+    /// # Panics
+    /// When an exchange cannot be opened.
+    #[must_use]
+    pub fn new(open: usize) -> Self {
+        let now = Instant::from_micros(1);
+        let wall = WallClock::new(now, std::time::Duration::from_secs(1_790_000_000));
+        let config = LinkConfig::default();
+        let mut link = Link::new(LinkId(1), &config, wall, now);
+        let mut out = LinkOut::new();
+        let ids = Ids::new(7);
+        let mut speaking = Vec::new();
+        for number in 0..open {
+            let id = ids.next();
+            let session = SessionId::new("session");
+            let opened = session.map(|s| link.open(now, id, s, String::new(), number, &mut out));
+            assert!(
+                matches!(opened, Some(Ok(()))),
+                "exchange {number} was refused"
+            );
+            out.frames.clear();
+            out.queued_bytes = 0;
+            // Spread over the table, whatever its size.
+            if number % (open / SPEAKING) == 0 {
+                speaking.push(id);
+            }
+        }
+        speaking.truncate(SPEAKING);
+        let frame = |n: usize| {
+            speaking
+                .get(n % SPEAKING)
+                .map(|id| chunk(*id, n / SPEAKING))
+        };
+        Self {
+            link,
+            out,
+            mailboxes: (0..open).map(|_| Mailbox::new(BUDGET)).collect(),
+            batch: Batch::new(),
+            frames: (0..CHUNKS).filter_map(frame).collect(),
+        }
+    }
+
+    /// Every frame decoded, given to the link, and so to its mailbox. It can be done once, because
+    /// the agent's chunks are numbered.
+    ///
+    /// # Panics
+    /// When a frame is refused or a chunk does not arrive.
+    pub fn run(&mut self) {
+        let now = Instant::from_micros(2);
+        let mut mailboxes = Mailboxes(&mut self.mailboxes);
+        for frame in &self.frames {
+            if let Ok(envelope) = Envelope::decode(black_box(frame), BUDGET) {
+                self.link
+                    .handle_envelope(now, envelope, &mut self.out, &mut mailboxes);
+            }
+        }
+        assert_eq!(self.link.counters().chunks, CHUNKS as u64);
+    }
+
+    /// The chunks that wait in the mailboxes.
+    pub fn arrived(&mut self) -> usize {
+        let Self {
+            mailboxes, batch, ..
+        } = self;
+        let count = |mailbox: &mut Mailbox| {
+            mailbox.drain(batch);
+            batch.iter().count()
+        };
+        mailboxes.iter_mut().map(count).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chunk_of_every_case_arrives() {
+        let mut frames = Frames::default();
+        frames.floor();
+        assert_eq!(frames.out.len(), CHUNKS * CONTENT.len());
+        frames.decode();
+        HandOver::default().run();
+        for open in [10, 10_000] {
+            let mut routing = Routing::new(open);
+            routing.run();
+            assert_eq!(routing.arrived(), CHUNKS);
         }
     }
 }
