@@ -4,6 +4,7 @@
     clients.py PROGRAM [CHECK ...]      only the checks whose names contain one of the words
 """
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -16,8 +17,8 @@ from pathlib import Path
 import contract
 import ollama
 import openai
-from harness import (BRIDGE_KEY, CHECKS, CLIENT_KEY, METERED_KEY, MODEL, OPERATOR_KEY, Setting, check, expect, raises,
-                     require, user)
+from harness import (BRIDGE_KEY, CHECKS, CLIENT_KEY, METERED_KEY, MODEL, OPERATOR_KEY, Setting, check, eventually, expect,
+                     raises, require, user)
 from program import Failed, Program
 from scripted_agent import ScriptedAgent
 
@@ -94,19 +95,19 @@ def demo(s):
     with tempfile.TemporaryDirectory(prefix="mlp-demo-") as home:
         program = Program(sys.argv[1], home, "--demo", "--listen", "127.0.0.1:0")
         try:
-            until = time.monotonic() + 5
-            commands = []
-            while len(commands) < 2 and time.monotonic() < until:
-                time.sleep(0.05)
-                commands = [re.sub(r"^[\s$]+", "", line) for line in program.lines if re.match(r"[\s$]*curl -N", line)]
-            require(len(commands) >= 2, f"it prints {len(commands)} lines with curl -N\n{program.tail()}")
-            if not shutil.which("curl"):
-                return
-            for command in commands:
-                curl = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-                times = [time.monotonic() for line in curl.stdout if line.strip()]
-                expect(curl.wait(60), 0, f"exit status of {command}")
-                require(len(times) > 5 and times[-1] - times[0] > 0.1, f"{command} did not stream: {len(times)} lines")
+            find = lambda: [line.strip() for line in program.lines if re.match(r"\s*(curl -N|python3 -c) ", line)]
+            eventually(lambda: len(find()) >= 3, "three lines to paste", 5)
+            for command in find():
+                if command.startswith("curl") and not shutil.which("curl"):
+                    continue
+                command = re.sub(r"^python3 ", f"{sys.executable} ", command)
+                pasted = subprocess.Popen(["sh", "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+                times, text = [], b""
+                while piece := os.read(pasted.stdout.fileno(), 65536):
+                    times.append(time.monotonic())
+                    text += piece
+                expect(pasted.wait(60), 0, f"exit status of {command} ({pasted.stderr.read()[-500:]})")
+                require(len(times) > 5, f"{command} did not stream: {len(times)} pieces, {text[-300:]}")
         finally:
             status = program.stop()
         expect(status, 0, "exit status after SIGTERM")
