@@ -11,6 +11,8 @@ pub mod limiter;
 pub mod metrics;
 pub mod routing;
 pub mod sessions;
+#[cfg(test)]
+mod tests;
 
 pub use admission::{Admission, Ask, Claim, Outcome, Ticket, Verdict};
 pub use control::Requester;
