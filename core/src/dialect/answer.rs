@@ -100,6 +100,20 @@ impl AnsweredCall {
         self.argued
     }
 
+    /// Notes that a piece had arguments, which were passed on and are not kept.
+    pub(crate) const fn mark_argued(&mut self) {
+        self.argued = true;
+    }
+
+    /// The arguments; `{}` instead of none, which clients cannot parse.
+    pub(crate) fn arguments_or_empty(&self) -> &[u8] {
+        if self.arguments.is_empty() {
+            b"{}"
+        } else {
+            &self.arguments
+        }
+    }
+
     /// Bytes that `calls` take, overhead included.
     pub(crate) fn held(calls: &[Self]) -> usize {
         calls
@@ -114,11 +128,13 @@ impl AnsweredCall {
     }
 
     /// Appends the call's id; one made of the exchange's when the agent gave none.
-    pub(crate) fn write_id(&self, exchange: ExchangeId, at: usize, out: &mut Vec<u8>) {
+    pub(crate) fn write_id(&self, exchange: Option<ExchangeId>, at: usize, out: &mut Vec<u8>) {
         if self.id.is_empty() {
             out.extend_from_slice(b"call_");
-            exchange.write(out);
-            out.push(b'_');
+            if let Some(exchange) = exchange {
+                exchange.write(out);
+                out.push(b'_');
+            }
             write_number(out, u64::try_from(at).unwrap_or(u64::MAX));
         } else {
             out.extend_from_slice(&self.id);

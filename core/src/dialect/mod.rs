@@ -4,6 +4,10 @@
 //! [`Encoder`] that writes the answer in the form the request asked for. Which bytes come when is the exchange's matter.
 
 pub mod answer;
+mod body;
+mod fields;
+pub mod ollama;
+pub mod openai;
 
 use crate::error::{Code, Refusal};
 use crate::id::ExchangeId;

@@ -1,0 +1,129 @@
+//! Fields that the requests of all dialects have.
+
+use crate::config::Limits;
+use crate::dialect::body::{Path, Value, raw_fields};
+use crate::error::{Code, Refusal};
+use crate::invocation::Role;
+use crate::text::JsonStr;
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use serde_json::value::RawValue;
+
+/// Longest model name in characters.
+const MODEL_CHARS: usize = 256;
+
+raw_fields! {
+    /// A tool definition in OpenAI's form, which Ollama shares.
+    Tool { kind: "type", function: "function" }
+}
+
+raw_fields! {
+    /// The function of a tool definition.
+    Function { name: "name", parameters: "parameters" }
+}
+
+/// The model's name: 1 to 256 characters without blanks and control characters.
+pub(crate) fn model(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
+    let value = Path::root("model").need(raw, "the name of a model")?;
+    let name = value.string()?.decode();
+    let chars = name.chars().count();
+    if !(1..=MODEL_CHARS).contains(&chars) {
+        return Err(value.path.wrong(format_args!(
+            "{chars} characters; a model's name has 1 to {MODEL_CHARS}"
+        )));
+    }
+    if name.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err(value
+            .path
+            .wrong("a model's name has no blanks or control characters"));
+    }
+    Ok(name)
+}
+
+pub(crate) fn role(raw: Option<&RawValue>, path: Path<'_>) -> Result<Role, Refusal> {
+    const EXPECTED: &str = "system, developer, user, assistant, tool or function";
+    let value = path.need(raw, EXPECTED)?;
+    Ok(match &*value.string()?.decode() {
+        "system" => Role::System,
+        "developer" => Role::Developer,
+        "user" => Role::User,
+        "assistant" => Role::Assistant,
+        "tool" => Role::Tool,
+        "function" => Role::Function,
+        _ => {
+            return Err(path.wrong(format_args!("unknown role; expected {EXPECTED}")));
+        }
+    })
+}
+
+/// The messages' list, not longer than `limits.messages`.
+pub(crate) fn check_count(count: usize, path: Path<'_>, limits: &Limits) -> Result<(), Refusal> {
+    if count > limits.messages {
+        return Err(path.wrong(format_args!(
+            "{count} messages; limits.messages is {}",
+            limits.messages
+        )));
+    }
+    Ok(())
+}
+
+/// The texts of one message, together not longer than `limits.content_bytes`. Media are not counted; `limits.body_bytes`
+/// holds them.
+pub(crate) fn check_bytes<'a>(
+    texts: impl Iterator<Item = JsonStr<'a>> + Clone,
+    path: Path<'_>,
+    limits: &Limits,
+) -> Result<(), Refusal> {
+    // The escaped form is never shorter than the text, and nearly always within the limit too.
+    if texts.clone().map(JsonStr::len).sum::<usize>() <= limits.content_bytes {
+        return Ok(());
+    }
+    let bytes: usize = texts.map(|text| text.decode().len()).sum();
+    if bytes <= limits.content_bytes {
+        return Ok(());
+    }
+    let param = path.to_string();
+    Err(Refusal::new(
+        Code::TooLarge,
+        format!(
+            "{param}: {bytes} bytes; limits.content_bytes is {}",
+            limits.content_bytes
+        ),
+    )
+    .at(param))
+}
+
+/// Tool definitions, passed on as they came.
+pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<&RawValue>, Refusal> {
+    let path = Path::root("tools");
+    let Some(list) = path.find(raw) else {
+        return Ok(Vec::new());
+    };
+    let tools = list.list()?;
+    for (index, raw) in tools.iter().enumerate() {
+        let path = path.index(index);
+        let tool: Tool<'_> = Value { raw, path }.object()?;
+        if let Some(kind) = path.key("type").find(tool.kind)
+            && kind.string()?.decode() != "function"
+        {
+            return Err(kind.path.wrong("only tools of type function are supported"));
+        }
+        let function = path
+            .key("function")
+            .need(tool.function, "an object with the function's name")?;
+        let fields: Function<'_> = function.object()?;
+        function
+            .path
+            .key("name")
+            .need(fields.name, "the function's name")?
+            .name()?;
+        if let Some(parameters) = function.path.key("parameters").find(fields.parameters)
+            && parameters.first() != b'{'
+        {
+            return Err(parameters.expected("a JSON Schema object"));
+        }
+    }
+    Ok(tools)
+}

@@ -1,0 +1,6 @@
+//! Ollama's API: `/api/chat` and `/api/generate`, after the documentation and the server's behaviour as of version 0.13.
+
+mod request;
+mod response;
+
+pub use request::{chat_request, generate_request};
