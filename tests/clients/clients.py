@@ -30,7 +30,7 @@ auth:
     - { name: editor, key: "env:CLIENT_KEY", role: client }
     - { name: bridge, key: "env:BRIDGE_KEY", role: bridge }
     - { name: operator, key: "env:OPERATOR_KEY", role: operator }
-    - { name: metered, key: "env:METERED_KEY", role: client, tokens_per_minute: 1000 }
+    - { name: metered, key: "env:METERED_KEY", role: client, requests_per_minute: 2 }
 limits: { requests_per_minute: 1000000, tokens_per_minute: 1000000000, burst: 1000000 }
 sessions: { approval: automatic }
 models: { aliases: { my-gpt-4o: { model: scripted, context_length: 128000 } } }

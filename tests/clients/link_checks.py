@@ -11,6 +11,7 @@ import contract
 import ollama
 import openai
 from harness import BRIDGE_KEY, CLIENT_KEY, METERED_KEY, MODEL, OPERATOR_KEY, check, eventually, expect, raises, require, user
+from program import Failed
 from scripted_agent import ScriptedAgent
 
 WITHIN = 0.1
@@ -155,10 +156,11 @@ def session_ends(s):
     expect((status, json.loads(body).get("status")), (200, "revoked"), f"status and state ({body})")
     raises(openai.APIError, lambda: list(stream))
     expect(agent.cancelled(agent.last()["id"])[1], "session_ended", "reason")
-    agent.wait(lambda: agent.closed, "the end of the connection")
+    expect(agent.statuses, [("revoked", "revoked")], "session_status at the agent")
     require(not agent.faults, f"frames against the schema: {agent.faults}")
     expect(s.request("POST", "/control/approve", {"session_id": session}, OPERATOR_KEY)[0], 409, "status of approve afterwards")
     expect(s.request("POST", "/control/revoke", {"session_id": "no-such"}, OPERATOR_KEY)[0], 404, "status for an unknown session")
+    agent.close()
 
 
 @check
@@ -202,7 +204,36 @@ def registration_by_http(s):
     agents.append(ScriptedAgent(s.program.websocket, registered["session_token"], "by-http", session=registered))
     expect(agents[0].wait(lambda: agents[0].closed, "its replacement"), 4001, "close code of the older link")
     expect(ask(), "hello", "answer over the newer link")
-    agents[1].close()
+    for agent in agents:
+        require(not agent.faults, f"frames against the schema: {agent.faults}")
+    s.request("POST", "/control/revoke", {"session_id": registered["session_id"]}, BRIDGE_KEY)
+    expect(agents[1].wait(lambda: agents[1].closed, "the end of its session"), 1008, "close code after revoke")
+    try:
+        ScriptedAgent(s.program.websocket, registered["session_token"], "by-http", session=registered)
+    except Failed as refusal:
+        require("401" in str(refusal) or "403" in str(refusal), f"refusal of a revoked session's token: {refusal}")
+    else:
+        raise Failed("the token of a revoked session was accepted")
+
+
+@check
+def orphans(s):
+    """the session of an agent that died is not given to another agent that has the same key"""
+    first = ScriptedAgent(s.program.websocket, BRIDGE_KEY, "orphaned")
+    first.kill()
+    links = lambda: [x["link"] for x in json.loads(s.request("GET", "/control/sessions", key=OPERATOR_KEY)[2])["sessions"]
+                     if x["session_id"] == first.session["session_id"]]
+    eventually(lambda: links() == [None], "the link to be seen as lost")
+    second = ScriptedAgent(s.program.websocket, BRIDGE_KEY, "unrelated")
+    expect(links(), [None], "link of the session whose agent is gone")
+    error = raises(openai.InternalServerError, lambda: s.openai.chat.completions.create(model="orphaned", messages=user("say:x")))
+    expect((error.status_code, error.code), (503, "no_agent"), "status and code")
+    again = ScriptedAgent(s.program.websocket, first.session["session_token"], "orphaned", session=first.session)
+    eventually(lambda: links() != [None], "the session to be attached again")
+    expect(s.openai.chat.completions.create(model="orphaned", messages=user("say:back")).choices[0].message.content, "back", "answer")
+    expect((len(again.invocations), len(second.invocations)), (1, 0), "invocations of the agent and of the other one")
+    for agent in (again, second):
+        agent.close()
 
 
 @check

@@ -295,10 +295,13 @@ def errors_in_a_stream(s):
 def rate_limit(s):
     """openai: RateLimitError 429 with Retry-After from the provider's own limit"""
     client = openai.OpenAI(base_url=f"{s.program.base}/v1", api_key=METERED_KEY, max_retries=0)
-    error = raises(openai.RateLimitError, lambda: client.chat.completions.create(
-        model=MODEL, messages=user("say:x"), max_tokens=5000))
-    require(int(error.response.headers["retry-after"]) >= 1, f"retry-after: {error.response.headers.get('retry-after')}")
+    for remaining in ("1", "0"):
+        raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=user("say:x"))
+        expect((raw.headers["x-ratelimit-limit-requests"], raw.headers["x-ratelimit-remaining-requests"]), ("2", remaining), "x-ratelimit-*")
+    error = raises(openai.RateLimitError, lambda: ask(s, "say:x", client))
+    require(1 <= int(error.response.headers["retry-after"]) <= 30, f"retry-after: {error.response.headers['retry-after']}")
     expect((error.type, error.code), ("rate_limit_error", "rate_limit_exceeded"), "type and code")
+    expect(ask(s, "say:other").choices[0].message.content, "other", "answer to another key")
 
 
 @check

@@ -39,6 +39,7 @@ class ScriptedAgent:
         self.closed = None
         self.invocations = []
         self.cancels = []
+        self.statuses = []
         self.faults = []
         self.errors = []
         self._seen = threading.Condition()
@@ -127,6 +128,8 @@ class ScriptedAgent:
                 self.cancels.append((time.monotonic(), message["id"], message["reason"]))
                 if message["id"] in self._tasks:
                     self._tasks[message["id"]].cancel()
+            case "session_status":
+                self.statuses.append((message["status"], message["reason"]))
             case "error":
                 self.errors.append(message["error"])
 
