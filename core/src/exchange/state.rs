@@ -1,20 +1,19 @@
 //! The machine of one exchange.
 
+mod ending;
+
 use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
 use super::stop::StopScanner;
 use crate::api::Endpoint;
 use crate::config::{HubConfig, Limits, Timeouts};
-use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, Timing};
+use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed};
 use crate::error::{Code, Refusal};
 use crate::hub::keys::{Digest, digest};
 use crate::hub::limiter::Standing;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::id::{ExchangeId, SessionId};
-use crate::invocation::{
-    CancelReason, Delivery, Delta, End, Failure, Finish, Invocation, ToolCallDelta, Usage,
-    estimate_tokens,
-};
-use crate::text::{Joiner, JsonStr, decode_into, escape_into};
+use crate::invocation::{CancelReason, Delivery, Delta, Finish, Invocation, ToolCallDelta, Usage};
+use crate::text::{Joiner, decode_into, escape_into};
 use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
 use crate::wire::{Framing, Records};
 use alloc::boxed::Box;
@@ -396,167 +395,6 @@ impl Exchange {
                 &mut Records::new(&mut reply.body, framing),
             ),
         }
-    }
-
-    fn stop_met(&mut self, now: Instant, reply: &mut Reply) -> Flow {
-        match self.finish(now, Finish::Stop, None, reply) {
-            Flow::Done(outcome) => Flow::Cancel(CancelReason::StopSequence, outcome),
-            other => other,
-        }
-    }
-
-    fn end(&mut self, now: Instant, end: End, reply: &mut Reply) -> Flow {
-        self.first_chunk.get_or_insert(now);
-        self.open(now, reply);
-        // A half of a pair that stayed alone, then what the stop scanner held back.
-        let reasoning = self.reasoning.finish();
-        self.emit(now, Channel::Reasoning, reasoning, reply);
-        let content = self.content.finish();
-        if self.emit_content(now, content, reply) {
-            return self.finish(now, Finish::Stop, end.usage, reply);
-        }
-        if let Some(stop) = &mut self.stop {
-            let mut held = String::new();
-            stop.finish(&mut held);
-            self.emit_plain(now, &held, reply);
-        }
-        let refusal = self.refusal.finish();
-        self.emit(now, Channel::Refusal, refusal, reply);
-        for at in 0..self.calls.len() {
-            let Some((index, joiner)) = self.calls.get_mut(at) else {
-                break;
-            };
-            let rest = joiner.finish();
-            let piece = ToolCallDelta {
-                index: *index,
-                arguments: JsonStr::from_escaped(core::str::from_utf8(rest).unwrap_or_default()),
-                ..ToolCallDelta::default()
-            };
-            if !rest.is_empty() {
-                self.tool_call(now, &piece, reply);
-            }
-        }
-        self.finish(now, end.finish, end.usage, reply)
-    }
-
-    /// The end of an answer that went well.
-    fn finish(
-        &mut self,
-        now: Instant,
-        finish: Finish,
-        usage: Option<Usage>,
-        reply: &mut Reply,
-    ) -> Flow {
-        let usage = usage.unwrap_or_else(|| self.estimate());
-        let timing = Timing {
-            started: self.started,
-            first_chunk: self.first_chunk,
-            now,
-        };
-        let framing = self.framing();
-        match self.fold.take() {
-            Some(answer) => {
-                let opening = Opening {
-                    id: self.id,
-                    model: &self.model,
-                    created: self.started,
-                    wall: self.wall,
-                };
-                self.encoder
-                    .whole(&opening, &answer, finish, usage, &timing, &mut reply.body);
-                reply.head = Some(self.head(200));
-            }
-            None => self.encoder.end(
-                now,
-                finish,
-                usage,
-                &timing,
-                &mut Records::new(&mut reply.body, framing),
-            ),
-        }
-        self.ended(Verdict::Completed, 200, usage)
-    }
-
-    fn failed(&mut self, now: Instant, failure: &Failure<'_>, reply: &mut Reply) -> Flow {
-        if failure.code == Code::AgentRefused {
-            self.first_chunk.get_or_insert(now);
-            self.open(now, reply);
-            let mut escaped = Vec::new();
-            escape_into(&mut escaped, &failure.message);
-            self.emit(now, Channel::Refusal, &escaped, reply);
-            return self.finish(now, Finish::ContentFilter, None, reply);
-        }
-        let mut refusal = Refusal::new(failure.code, String::from(&*failure.message));
-        if let Some(after) = failure.retry_after {
-            refusal = refusal.retry_after(after);
-        }
-        self.refuse_or_fail(now, &refusal, None, reply)
-    }
-
-    fn fail(
-        &mut self,
-        now: Instant,
-        code: Code,
-        message: &'static str,
-        cancel: Option<CancelReason>,
-        reply: &mut Reply,
-    ) -> Flow {
-        self.refuse_or_fail(now, &Refusal::new(code, message), cancel, reply)
-    }
-
-    /// A status while nothing has been sent, an event in the stream after that.
-    fn refuse_or_fail(
-        &mut self,
-        now: Instant,
-        refusal: &Refusal,
-        cancel: Option<CancelReason>,
-        reply: &mut Reply,
-    ) -> Flow {
-        let usage = self.estimate();
-        let status = if self.state == State::Streaming {
-            let framing = self.framing();
-            self.encoder.failed(
-                now,
-                refusal.code(),
-                refusal.message(),
-                &mut Records::new(&mut reply.body, framing),
-            );
-            200
-        } else {
-            let (session, standing) = (self.session.clone(), self.standing);
-            self.refuse(refusal, reply);
-            if let Some(head) = &mut reply.head {
-                head.session = session;
-                head.standing = standing;
-            }
-            refusal.status()
-        };
-        match (
-            self.ended(Verdict::Failed(refusal.code()), status, usage),
-            cancel,
-        ) {
-            (Flow::Done(outcome), Some(why)) => Flow::Cancel(why, outcome),
-            (flow, _) => flow,
-        }
-    }
-
-    fn estimate(&self) -> Usage {
-        Usage {
-            prompt_tokens: self.prompt_tokens,
-            completion_tokens: estimate_tokens(self.text_bytes),
-        }
-    }
-
-    fn ended(&mut self, verdict: Verdict, status: u16, usage: Usage) -> Flow {
-        self.state = State::Ended;
-        self.timers.clear();
-        Flow::Done(Outcome {
-            verdict,
-            status,
-            usage,
-            bytes_out: self.bytes_out,
-            first_chunk: self.first_chunk,
-        })
     }
 
     /// The client has closed its connection. Idempotent: after the end it changes nothing.

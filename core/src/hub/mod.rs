@@ -8,6 +8,7 @@ pub mod audit;
 pub mod control;
 pub mod keys;
 pub mod limiter;
+mod links;
 pub mod metrics;
 pub mod routing;
 pub mod sessions;
@@ -16,27 +17,27 @@ mod tests;
 
 pub use admission::{Admission, Ask, Claim, Outcome, Ticket, Verdict};
 pub use control::Requester;
+pub use links::Hello;
 
-use crate::config::{HubConfig, Role};
+use crate::config::HubConfig;
 use crate::error::{Code, Refusal};
-use crate::id::{KeyId, LinkId, SessionId};
+use crate::id::{KeyId, LinkId};
 use crate::invocation::CancelReason;
-use crate::link::{CloseCode, Command, Notice};
+use crate::link::{CloseCode, Command};
 use crate::time::{Instant, Latest, Timeout, Timer, WallClock};
 use admission::Queue;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use audit::{AuditEvent, AuditRecord};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use hashbrown::HashMap;
-use keys::{Digest, Keys};
+use keys::Keys;
 use limiter::Limiter;
+use links::LinkState;
 use metrics::Metrics;
 use routing::{Pool, Slot};
-use sessions::{Action, Registration, Sessions, Status};
-use sha2::{Digest as _, Sha256};
+use sessions::{Action, Sessions, Status};
 
 /// Audit records kept when nobody drains them; more are counted as lost.
 const AUDIT_BACKLOG: usize = 16_384;
@@ -50,25 +51,6 @@ pub struct HubOut {
     pub commands: Vec<(LinkId, Command)>,
     /// True when waiting admissions have an answer: each calls [`Hub::claim`].
     pub woken: bool,
-}
-
-/// How an agent's connection introduces itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Hello<'a> {
-    /// The bearer token: a bridge key or a session token; for a bridge that we dialled, the token that we showed.
-    pub token: Option<&'a str>,
-    /// True when we dialled.
-    pub dialled: bool,
-}
-
-#[derive(Debug)]
-struct LinkState {
-    /// Digest of the token that it showed.
-    credential: Option<Digest>,
-    /// Set when the token was a session's: it carries that one and no other.
-    attached: Option<Slot>,
-    /// Sessions that it carries.
-    sessions: Vec<Slot>,
 }
 
 /// See the module's documentation.
@@ -148,334 +130,6 @@ impl Hub {
     #[must_use]
     pub const fn sessions(&self) -> &Sessions {
         &self.sessions
-    }
-
-    /// A connection of an agent is to be a link.
-    ///
-    /// # Errors
-    /// 401 for a token that is not known, 403 for a key without the role `bridge` or a session that may not answer.
-    pub fn connect(
-        &mut self,
-        now: Instant,
-        hello: Hello<'_>,
-        out: &mut HubOut,
-    ) -> Result<LinkId, Refusal> {
-        let now = self.latest.clamp(now);
-        let credential = hello.token.map(|token| keys::digest(token.as_bytes()));
-        let attached = if hello.dialled {
-            None
-        } else {
-            match credential.and_then(|token| self.sessions.by_token(&token)) {
-                Some(slot) => Some(self.attachable(slot)?),
-                None => {
-                    let caller = self
-                        .keys
-                        .authenticate(hello.token, core::net::Ipv4Addr::LOCALHOST.into())
-                        .map_err(|_| {
-                            Refusal::new(
-                                Code::InvalidKey,
-                                "this token is neither a bridge key nor the token of a live session; `mcp-local-provider keys add NAME --role bridge` makes a bridge key",
-                            )
-                        })?;
-                    caller.require(&[Role::Bridge])?;
-                    None
-                }
-            }
-        };
-        if self.draining {
-            return Err(Refusal::new(
-                Code::Draining,
-                "the provider is shutting down",
-            ));
-        }
-        self.last_link += 1;
-        let id = LinkId(self.last_link);
-        self.links.insert(
-            id,
-            LinkState {
-                credential,
-                attached,
-                sessions: Vec::new(),
-            },
-        );
-        self.record(
-            now,
-            AuditEvent::Link {
-                link: id.0,
-                what: "up",
-            },
-        );
-        if let Some(slot) = attached {
-            self.carry(now, id, slot, out);
-        } else {
-            self.adopt(now, id, out);
-        }
-        self.pump(now, out);
-        Ok(id)
-    }
-
-    /// 403 unless the session may be attached to.
-    fn attachable(&self, slot: Slot) -> Result<Slot, Refusal> {
-        match self.sessions.get(slot).map(|session| session.status) {
-            Some(Status::Active | Status::Pending) => Ok(slot),
-            status => Err(Refusal::new(
-                Code::SessionDenied,
-                alloc::format!(
-                    "this session is {}; register a new one",
-                    status.map_or("gone", Status::as_str)
-                ),
-            )),
-        }
-    }
-
-    /// Gives a new link the sessions that its credential registered and that no link carries.
-    fn adopt(&mut self, now: Instant, link: LinkId, out: &mut HubOut) {
-        let Some(state) = self.links.get(&link) else {
-            return;
-        };
-        let credential = state.credential;
-        let is_default = credential.is_some() && credential == self.config.default_bridge;
-        let orphans: Vec<Slot> = self
-            .sessions
-            .iter()
-            .filter(|session| {
-                session.link.is_none()
-                    && !session.status.is_final()
-                    && ((session.owner.is_some() && session.owner == credential) || is_default)
-            })
-            .filter_map(|session| self.sessions.find(session.id.as_str()))
-            .collect();
-        for slot in orphans {
-            self.carry(now, link, slot, out);
-        }
-    }
-
-    /// Puts a session on a link, and off the one that had it.
-    fn carry(&mut self, now: Instant, link: LinkId, slot: Slot, out: &mut HubOut) {
-        let Some(session) = self.sessions.get_mut(slot) else {
-            return;
-        };
-        let before = session.link.replace(link);
-        session.last_activity = now;
-        let id = session.id.clone();
-        if self.config.sessions.renew_while_connected {
-            self.sessions.set_expiry(slot, None);
-        }
-        if let Some(state) = self.links.get_mut(&link) {
-            state.sessions.push(slot);
-        }
-        if let Some(before) = before.filter(|before| *before != link)
-            && let Some(state) = self.links.get_mut(&before)
-        {
-            state.sessions.retain(|carried| *carried != slot);
-            let command = if state.attached == Some(slot) {
-                Command::Close(CloseCode::Replaced)
-            } else {
-                Command::EndSession {
-                    session: id,
-                    reason: CancelReason::SessionEnded,
-                }
-            };
-            out.commands.push((before, command));
-        }
-        self.reroute(slot);
-    }
-
-    /// The driver lost a link or closed it. Idempotent.
-    pub fn disconnected(&mut self, now: Instant, link: LinkId, out: &mut HubOut) {
-        let now = self.latest.clamp(now);
-        let Some(state) = self.links.remove(&link) else {
-            return;
-        };
-        for slot in state.sessions {
-            let Some(session) = self.sessions.get_mut(slot) else {
-                continue;
-            };
-            if session.link != Some(link) {
-                continue;
-            }
-            session.link = None;
-            let end = now + session.ttl;
-            if self.config.sessions.renew_while_connected {
-                self.sessions.set_expiry(slot, Some(end));
-            }
-            self.reroute(slot);
-        }
-        self.record(
-            now,
-            AuditEvent::Link {
-                link: link.0,
-                what: "down",
-            },
-        );
-        self.pump(now, out);
-    }
-
-    /// A link has something to tell.
-    pub fn handle_notice(&mut self, now: Instant, from: LinkId, notice: Notice, out: &mut HubOut) {
-        let now = self.latest.clamp(now);
-        match notice {
-            Notice::Register(registration) => {
-                self.register_on_link(now, from, registration.into(), out)
-            }
-            Notice::Unregister(id) => {
-                let carried = self.sessions.find(id.as_str()).filter(|slot| {
-                    self.links
-                        .get(&from)
-                        .is_some_and(|state| state.sessions.contains(slot))
-                });
-                match carried {
-                    Some(slot) => {
-                        // A pending session has no `revoke`; its agent taking it back is the denial.
-                        let action = match self.sessions.get(slot).map(|session| session.status) {
-                            Some(Status::Pending) => Action::Deny,
-                            _ => Action::Revoke,
-                        };
-                        // The only error is a state that is final already.
-                        let _ = self.change(now, slot, action, "unregistered", out);
-                    }
-                    None => out.commands.push((
-                        from,
-                        Command::Error {
-                            code: "unknown_session",
-                            message: alloc::format!("this link carries no session `{id}`"),
-                        },
-                    )),
-                }
-            }
-        }
-    }
-
-    fn register_on_link(
-        &mut self,
-        now: Instant,
-        from: LinkId,
-        registration: Registration,
-        out: &mut HubOut,
-    ) {
-        let Some(state) = self.links.get(&from) else {
-            return;
-        };
-        let owner = state.credential;
-        let refused = if state.attached.is_some() {
-            Err(Refusal::invalid(
-                "this link was opened with a session token and carries that session; register over a link with a bridge key",
-            ))
-        } else {
-            let status = if self.config.sessions.manual_approval {
-                Status::Pending
-            } else {
-                Status::Active
-            };
-            self.register(now, registration, owner, status)
-        };
-        match refused {
-            Ok((slot, token)) => {
-                self.carry(now, from, slot, out);
-                if let Some(session) = self.sessions.get(slot) {
-                    out.commands.push((
-                        from,
-                        Command::Registered {
-                            session: session.id.clone(),
-                            token,
-                            status: session.status.as_str(),
-                            expires_at: self.wall.rfc3339(now + session.ttl),
-                        },
-                    ));
-                }
-                self.pump(now, out);
-            }
-            Err(refusal) => out.commands.push((
-                from,
-                Command::Error {
-                    code: refusal.code().name().unwrap_or("invalid_request"),
-                    message: refusal.message().into(),
-                },
-            )),
-        }
-    }
-
-    /// Makes a session. The token is there when it was made here, and is not to be had again.
-    fn register(
-        &mut self,
-        now: Instant,
-        registration: Registration,
-        owner: Option<Digest>,
-        status: Status,
-    ) -> Result<(Slot, Option<String>), Refusal> {
-        registration.check()?;
-        // An agent that comes back without its session token takes its own orphan over instead of leaving it behind.
-        let orphan = owner.and_then(|_| {
-            let session = self.sessions.iter().find(|session| {
-                session.link.is_none()
-                    && session.owner == owner
-                    && session.status == Status::Active
-                    && registration.session_id.is_none()
-                    && *session.agent_id == *registration.agent_id
-            })?;
-            self.sessions.find(session.id.as_str())
-        });
-        if let Some(slot) = orphan {
-            let mut quiet = HubOut::default();
-            self.change(now, slot, Action::Revoke, "replaced", &mut quiet)?;
-        }
-        if self.sessions.live() >= self.config.sessions.max {
-            return Err(Refusal::new(
-                Code::Overloaded,
-                alloc::format!(
-                    "{} sessions are live already; sessions.max allows no more",
-                    self.sessions.live()
-                ),
-            ));
-        }
-        let id = match &registration.session_id {
-            Some(id) => id.clone(),
-            None => self.mint_session_id(),
-        };
-        let (token, shown) = match registration.session_token {
-            Some(token) => (token, None),
-            None => {
-                let token = self.mint("token");
-                (keys::digest(token.as_bytes()), Some(token))
-            }
-        };
-        let terms = sessions::Terms {
-            id,
-            token,
-            owner,
-            status,
-        };
-        let session = sessions::admit(registration, terms, &self.config.sessions, now);
-        let event = AuditEvent::Session {
-            session: session.id.clone(),
-            agent_id: session.agent_id.clone(),
-            what: "registered",
-            status: status.as_str(),
-        };
-        let slot = self.sessions.insert(session)?;
-        self.record(now, event);
-        Ok((slot, shown))
-    }
-
-    fn mint_session_id(&mut self) -> SessionId {
-        loop {
-            let minted = self.mint("session");
-            if let Some(id) = SessionId::new(minted.get(..24).unwrap_or(&minted)) {
-                return id;
-            }
-        }
-    }
-
-    /// 64 hexadecimal digits that nobody can guess: a pseudo-random function of the seed and a counter.
-    fn mint(&mut self, purpose: &str) -> String {
-        self.minted += 1;
-        let mut hash = Sha256::new();
-        hash.update(self.secret);
-        hash.update(purpose.as_bytes());
-        hash.update(self.minted.to_be_bytes());
-        let mut digits = Vec::with_capacity(64);
-        audit::hex(&mut digits, &hash.finalize());
-        String::from_utf8(digits).unwrap_or_default()
     }
 
     /// Moves a session and does what follows from it.

@@ -2,11 +2,13 @@
 
 use super::audit::RequestInfo;
 use super::keys::{Caller, digest};
+use super::sessions::Registration;
 use super::*;
-use crate::config::{Alias, Key, Limits, SessionPolicy};
-use crate::id::Ids;
+use crate::config::{Alias, Key, Limits, Role, SessionPolicy};
+use crate::id::{Ids, SessionId};
 use crate::invocation::Usage;
-use alloc::string::ToString;
+use crate::link::Notice;
+use alloc::string::{String, ToString};
 use alloc::vec;
 use core::net::IpAddr;
 
