@@ -11,10 +11,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Records that wait for the disk, at most.
 const QUEUE_RECORDS: usize = 8192;
@@ -51,10 +51,16 @@ impl Shared {
     }
 }
 
+#[derive(Debug)]
+enum Message {
+    Record(Vec<u8>),
+    End,
+}
+
 /// Takes records and hands them to the thread that writes. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct AuditSink {
-    queue: Option<SyncSender<Vec<u8>>>,
+    queue: Option<SyncSender<Message>>,
     shared: Arc<Shared>,
 }
 
@@ -77,7 +83,9 @@ impl AuditSink {
         let Some(queue) = &self.queue else { return };
         let bytes = line.len();
         let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if queued.saturating_add(bytes) > QUEUE_BYTES || queue.try_send(line).is_err() {
+        if queued.saturating_add(bytes) > QUEUE_BYTES
+            || queue.try_send(Message::Record(line)).is_err()
+        {
             self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.shared.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -101,6 +109,7 @@ impl AuditSink {
 /// The thread that writes. [`finish`](AuditWriter::finish) it when the program ends.
 #[derive(Debug)]
 pub struct AuditWriter {
+    queue: Option<SyncSender<Message>>,
     finished: Receiver<()>,
 }
 
@@ -113,14 +122,22 @@ impl AuditWriter {
     pub fn start(config: &Audit) -> io::Result<(AuditSink, AuditWriter)> {
         let (done, finished) = sync_channel(1);
         let Some(path) = &config.file else {
-            return Ok((AuditSink::off(), AuditWriter { finished }));
+            return Ok((
+                AuditSink::off(),
+                AuditWriter {
+                    queue: None,
+                    finished,
+                },
+            ));
         };
         let (queue, records) = sync_channel(QUEUE_RECORDS);
         let shared = Arc::new(Shared::default());
         let mut log = RotatingFile::new(path, config.max_bytes as u64, config.keep);
         // Opened at once, so that a wrong path shows before the first record.
         if let Err(error) = log.open() {
-            shared.set_error(Some(log.describe(&error)));
+            let error = log.describe(&error);
+            tracing::error!("audit records are being lost: {error}");
+            shared.set_error(Some(error));
         }
         let for_thread = shared.clone();
         thread::Builder::new()
@@ -129,30 +146,51 @@ impl AuditWriter {
                 write_all(&records, &mut log, &for_thread);
                 drop(done);
             })?;
+        let writer = AuditWriter {
+            queue: Some(queue.clone()),
+            finished,
+        };
         Ok((
             AuditSink {
                 queue: Some(queue),
                 shared,
             },
-            AuditWriter { finished },
+            writer,
         ))
     }
 
-    /// Waits until everything is written, which needs every [`AuditSink`] to be dropped, but no longer than `patience`.
+    /// Waits until everything that was recorded before is written, but no longer than `patience`. What is recorded
+    /// later is lost.
     pub fn finish(self, patience: Duration) {
+        let Some(queue) = self.queue else { return };
+        let deadline = Instant::now() + patience;
+        let mut patience = patience;
+        while let Err(TrySendError::Full(_)) = queue.try_send(Message::End) {
+            if patience.is_zero() {
+                break;
+            }
+            // A full queue means a slow disk, which no shorter wait would make faster.
+            thread::sleep(patience.min(Duration::from_millis(10)));
+            patience = deadline.saturating_duration_since(Instant::now());
+        }
         if let Err(RecvTimeoutError::Timeout) = self.finished.recv_timeout(patience) {
             tracing::warn!("the audit file took too long; its last records may be missing");
         }
     }
 }
 
-fn write_all(records: &Receiver<Vec<u8>>, log: &mut RotatingFile, shared: &Shared) {
+fn write_all(records: &Receiver<Message>, log: &mut RotatingFile, shared: &Shared) {
     let mut batch = Vec::new();
     while let Ok(first) = records.recv() {
         let mut next = Some(first);
         let mut count = 0;
+        let mut ended = false;
         batch.clear();
-        while let Some(line) = next.take() {
+        while let Some(message) = next.take() {
+            let Message::Record(line) = message else {
+                ended = true;
+                break;
+            };
             shared.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
             if !log.has_room(batch.len() + line.len() + 1) && !batch.is_empty() {
                 write_batch(log, &batch, count, shared);
@@ -166,7 +204,12 @@ fn write_all(records: &Receiver<Vec<u8>>, log: &mut RotatingFile, shared: &Share
                 next = records.try_recv().ok();
             }
         }
-        write_batch(log, &batch, count, shared);
+        if count > 0 {
+            write_batch(log, &batch, count, shared);
+        }
+        if ended {
+            return;
+        }
     }
 }
 
@@ -313,15 +356,9 @@ mod tests {
     /// Writes the records and waits for the thread.
     fn write(config: &Audit, records: impl Iterator<Item = String>) -> AuditStatus {
         let (sink, writer) = AuditWriter::start(config).unwrap();
-        let shared = sink.shared.clone();
         records.for_each(|record| sink.record(record.into_bytes()));
-        drop(sink);
         writer.finish(PATIENCE);
-        AuditSink {
-            queue: None,
-            shared,
-        }
-        .status()
+        sink.status()
     }
 
     #[test]
@@ -424,7 +461,6 @@ mod tests {
                 error: None
             }
         );
-        drop(sink);
         writer.finish(PATIENCE);
         assert_eq!(
             std::fs::read_to_string(blocked.join("audit.jsonl")).unwrap(),

@@ -11,14 +11,15 @@ pub const EXIT_FAILURE: u8 = 1;
 /// The command line or the configuration is wrong.
 pub const EXIT_USAGE: u8 = 2;
 
-/// A command line.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(
     about = "Your own AI agent as a local model: OpenAI and Ollama APIs in front of the agent you already have."
 )]
-pub struct Arguments {
+struct Arguments {
     #[command(flatten)]
     options: Options,
+    #[command(flatten)]
+    run: Run,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -37,16 +38,21 @@ struct Options {
     /// What is worth a line in the log: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
+}
+
+/// How to serve.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
+pub struct Run {
     /// Serve a built-in agent with keys made for this run; nothing is written
-    #[arg(long, global = true)]
-    demo: bool,
+    #[arg(long)]
+    pub demo: bool,
 }
 
 /// What to do.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve until stopped (the default)
-    Run,
+    Run(Run),
     /// Show the agents that have registered with the running program
     Sessions {
         /// As JSON
@@ -102,7 +108,15 @@ impl ValueEnum for Role {
     }
 }
 
-impl Arguments {
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CommandLine {
+    /// What to do.
+    pub command: Command,
+    options: Options,
+}
+
+impl CommandLine {
     /// Reads a command line, whose first word is skipped. `program` is what the help calls it.
     ///
     /// # Errors
@@ -111,7 +125,7 @@ impl Arguments {
         program: &'static str,
         version: &'static str,
         words: I,
-    ) -> Result<Arguments, clap::Error>
+    ) -> Result<CommandLine, clap::Error>
     where
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
@@ -124,21 +138,26 @@ impl Arguments {
         let mut matches = command.try_get_matches_from_mut(words)?;
         let arguments = Arguments::from_arg_matches_mut(&mut matches)
             .map_err(|error| error.format(&mut command))?;
-        if arguments.options.demo && *arguments.command() != Command::Run {
-            let message = "--demo is for running, not for other commands";
-            return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
-        }
-        Ok(arguments)
-    }
-
-    /// What to do.
-    pub fn command(&self) -> &Command {
-        self.command.as_ref().unwrap_or(&Command::Run)
-    }
-
-    /// Whether to serve the built-in agent.
-    pub fn demo(&self) -> bool {
-        self.options.demo
+        let Arguments {
+            options,
+            run,
+            command: given,
+        } = arguments;
+        let given = match given {
+            None => Command::Run(run),
+            Some(Command::Run(after)) => Command::Run(Run {
+                demo: run.demo || after.demo,
+            }),
+            Some(_) if run.demo => {
+                let message = "--demo is for running, not for other commands";
+                return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
+            }
+            Some(other) => other,
+        };
+        Ok(CommandLine {
+            command: given,
+            options,
+        })
     }
 
     /// What is said about the configuration.
@@ -176,8 +195,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn parse(line: &str) -> Result<Arguments, clap::Error> {
-        Arguments::parse("mlp", "1.2.3", line.split_whitespace())
+    fn parse(line: &str) -> Result<CommandLine, clap::Error> {
+        CommandLine::parse("mlp", "1.2.3", line.split_whitespace())
     }
 
     #[test]
@@ -188,8 +207,8 @@ mod tests {
         ] {
             let arguments = parse(line).unwrap();
             assert_eq!(
-                (arguments.command(), arguments.demo()),
-                (&Command::Run, true),
+                arguments.command,
+                Command::Run(Run { demo: true }),
                 "{line}"
             );
             let expected = Overrides {
@@ -207,21 +226,18 @@ mod tests {
                 role,
             })
         };
+        assert_eq!(parse("mlp keys add a").unwrap().command, add(Role::Client));
         assert_eq!(
-            parse("mlp keys add a").unwrap().command(),
-            &add(Role::Client)
+            parse("mlp keys add a --role bridge").unwrap().command,
+            add(Role::Bridge)
         );
         assert_eq!(
-            parse("mlp keys add a --role bridge").unwrap().command(),
-            &add(Role::Bridge)
+            parse("mlp sessions --json").unwrap().command,
+            Command::Sessions { json: true }
         );
         assert_eq!(
-            parse("mlp sessions --json").unwrap().command(),
-            &Command::Sessions { json: true }
-        );
-        assert_eq!(
-            parse("mlp --config x approve s").unwrap().command(),
-            &Command::Approve {
+            parse("mlp --config x approve s").unwrap().command,
+            Command::Approve {
                 session: "s".to_owned()
             }
         );

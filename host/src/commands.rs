@@ -33,7 +33,7 @@ pub fn run(
 ) -> Result<(), Failure> {
     let config = &loaded.config;
     match command {
-        Command::Run => Ok(()),
+        Command::Run(_) => Ok(()),
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(keys_command) => keys(keys_command, &KeyFile::new(&config.data_dir), out),
         Command::Sessions { json } => {

@@ -379,6 +379,14 @@ pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
     }
     let file = KeyFile::new(&config.data_dir);
     let mut records = file.read()?;
+    for path in [file.path(), file.operator_token_path()] {
+        if private_file::is_exposed(&path) {
+            tracing::warn!(
+                "{} can be read by others; chmod 600 makes it private",
+                path.display()
+            );
+        }
+    }
     if config.auth.required && start.keys.is_empty() && records.is_empty() {
         start.fresh = file.make_first()?;
         records = file.read()?;

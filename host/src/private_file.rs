@@ -3,7 +3,7 @@
 use rustix::fs::{FlockOperation, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes a directory and those above it, for the owner alone (mode 0700). One that is there stays as it is.
@@ -16,6 +16,11 @@ pub(crate) fn lock_directory(path: &Path) -> io::Result<File> {
     let directory = File::open(path)?;
     flock(&directory, FlockOperation::LockExclusive)?;
     Ok(directory)
+}
+
+/// Whether anybody but the owner may read or write a file that is there.
+pub(crate) fn is_exposed(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
 /// Replaces a file by `content` with mode 0600. After a crash at any moment the old or the new content is there.

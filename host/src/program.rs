@@ -14,7 +14,7 @@
 //! }
 //! ```
 
-use crate::command_line::{Arguments, Command, EXIT_FAILURE, EXIT_USAGE};
+use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run};
 use crate::commands;
 use crate::config::{Config, ConfigError, Environment, Loaded, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
@@ -67,8 +67,8 @@ impl Prepared {
 /// Begins a program: reads the command line, environment and configuration, runs the commands that do not serve, and
 /// prepares for serving. `program` is the name of the executable.
 pub fn start(program: &'static str, version: &'static str) -> Start {
-    let arguments = match Arguments::parse(program, version, std::env::args_os()) {
-        Ok(arguments) => arguments,
+    let line = match CommandLine::parse(program, version, std::env::args_os()) {
+        Ok(line) => line,
         Err(error) => {
             // When standard output is closed there is nobody to tell.
             let _ = error.print();
@@ -78,7 +78,7 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         }
     };
     let environment = Environment::of_process();
-    let loaded = match load(&arguments.overrides(), &environment) {
+    let loaded = match load(&line.overrides(), &environment) {
         Ok(loaded) => loaded,
         Err(error) => {
             return fail(
@@ -88,8 +88,8 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             );
         }
     };
-    if *arguments.command() == Command::Run {
-        return match prepare(&arguments, loaded) {
+    if let Command::Run(run) = line.command {
+        return match prepare(run, line.overrides(), loaded) {
             Ok(prepared) => Start::Serve(Box::new(prepared)),
             Err(message) => fail(program, EXIT_FAILURE, &message),
         };
@@ -98,7 +98,7 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         let _ = writeln!(io::stderr(), "{program}: warning: {warning}");
     }
     match commands::run(
-        arguments.command(),
+        &line.command,
         program,
         &loaded,
         &environment,
@@ -115,13 +115,13 @@ fn fail(program: &str, code: u8, message: &str) -> Start {
     Start::Done(ExitCode::from(code))
 }
 
-fn prepare(arguments: &Arguments, loaded: Loaded) -> Result<Prepared, String> {
+fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, String> {
     let Loaded {
         mut config,
         file,
         warnings,
     } = loaded;
-    let demo = arguments.demo();
+    let demo = run.demo;
     if demo {
         config.audit.file = None;
     }
@@ -149,7 +149,7 @@ fn prepare(arguments: &Arguments, loaded: Loaded) -> Result<Prepared, String> {
         demo,
         keys,
         log,
-        overrides: arguments.overrides(),
+        overrides,
     })
 }
 

@@ -11,6 +11,9 @@ const PREFIX: &str = "MLP_";
 /// A `.env` file larger than this is not read, in bytes.
 const MAX_DOT_ENV_BYTES: u64 = 1 << 20;
 
+/// A name with more parts than this names nothing.
+const MAX_PATH: usize = 16;
+
 /// The variables that a program sees. Looked up here instead of in the process, because a `.env` file adds to them.
 #[derive(Clone, Default)]
 pub struct Environment {
@@ -112,6 +115,10 @@ impl Environment {
                 continue;
             };
             let path: Vec<String> = path.split("__").map(segment).collect();
+            if path.len() > MAX_PATH {
+                let message = "the name has too many parts; no value is that deep";
+                return Err(ConfigError::one(Some(origin.clone()), "", message));
+            }
             if path.iter().any(String::is_empty) {
                 let message =
                     "a part of the name is empty; write MLP_SECTION__KEY, as in MLP_LIMITS__BURST";

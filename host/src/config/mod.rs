@@ -68,13 +68,31 @@ pub struct Loaded {
 /// Every problem that was found, each with its place; see [`ConfigError`].
 pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Loaded, ConfigError> {
     let file = find_file(overrides, environment)?;
-    let mut root = match &file {
+    let root = match &file {
         Some(path) => read_file(path)?,
-        None => Node {
-            value: Value::Map(Vec::new()),
-            origin: Origin::Flag("the defaults"),
-        },
+        None => Node::map(Origin::Flag("the defaults")),
     };
+    Ok(Loaded {
+        file,
+        ..complete(root, overrides, environment)?
+    })
+}
+
+/// Reads and checks a configuration that is at hand as text. The extension of `name` says what it is written in.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
+    let root = parse::parse(name, text, format_of(name)?)?;
+    complete(root, &Overrides::default(), environment)
+}
+
+/// Puts environment and command line over the file, gives everything its type, and checks it.
+fn complete(
+    mut root: Node,
+    overrides: &Overrides,
+    environment: &Environment,
+) -> Result<Loaded, ConfigError> {
     environment.override_tree(&mut root)?;
     override_by_flags(&mut root, overrides)?;
     let mut config: Config = decode::decode(&root)?;
@@ -86,7 +104,7 @@ pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Loaded, 
     if report.problems.is_empty() {
         Ok(Loaded {
             config,
-            file,
+            file: None,
             warnings: report.warnings,
         })
     } else {
@@ -136,14 +154,19 @@ fn find_file(
 fn read_file(path: &Path) -> Result<Node, ConfigError> {
     let name = path.display().to_string();
     let refuse = |message: String| ConfigError::one(None, "", format!("{name}: {message}"));
-    let format = Format::of(path).ok_or_else(|| {
-        refuse("the extension says what a configuration is written in; it must be .yaml, .yml, .toml or .json".to_owned())
-    })?;
+    let format = format_of(&name)?;
     let bytes = std::fs::read(path)
         .map_err(|error| refuse(format!("the configuration cannot be read: {error}")))?;
     let text = String::from_utf8(bytes)
         .map_err(|_| refuse("the configuration is not UTF-8 text".to_owned()))?;
     parse::parse(&name, &text, format)
+}
+
+fn format_of(name: &str) -> Result<Format, ConfigError> {
+    Format::of(Path::new(name)).ok_or_else(|| {
+        let message = "the extension says what a configuration is written in; it must be .yaml, .yml, .toml or .json";
+        ConfigError::one(None, "", format!("{name}: {message}"))
+    })
 }
 
 fn override_by_flags(root: &mut Node, overrides: &Overrides) -> Result<(), ConfigError> {

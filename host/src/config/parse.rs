@@ -13,7 +13,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// Sections nested deeper than this are refused.
 const MAX_DEPTH: usize = 32;
 /// A document with more values than this is refused: aliases could multiply without end otherwise.
-const MAX_NODES: usize = 50_000;
+const MAX_NODES: usize = 20_000;
 
 /// The languages that a configuration file can be written in, told by the file's extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -285,13 +285,8 @@ fn count(node: &Node) -> usize {
 }
 
 fn toml_tree(name: &Arc<str>, text: &str) -> Result<Node, ConfigError> {
-    let line_of = |offset: usize| {
-        text.bytes()
-            .take(offset)
-            .filter(|byte| *byte == b'\n')
-            .count()
-            + 1
-    };
+    let line_ends: Vec<usize> = text.match_indices('\n').map(|(offset, _)| offset).collect();
+    let line_of = |offset: usize| line_ends.partition_point(|end| *end < offset) + 1;
     let table = DeTable::parse(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_of(span.start));
         at(name, line, format!("this is not TOML: {}", error.message()))

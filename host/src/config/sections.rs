@@ -351,7 +351,7 @@ pub enum Renew {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Models {
-    /// The model of requests that name one that nobody has; without it they are refused.
+    /// The model that answers to the name `default`, which clients send when they know none. Default none.
     pub default: Option<String>,
     /// Further names of models.
     #[serde(deserialize_with = "shorthand::aliases")]

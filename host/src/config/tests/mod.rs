@@ -24,15 +24,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
 }
 
 fn load_text(name: &str, text: &str, variables: &[(&str, &str)]) -> Result<Loaded, String> {
-    let directory = Directory::new();
-    let path = directory.file(name, text);
-    let prefix = format!("{}/", directory.0.display());
-    let overrides = Overrides {
-        config: Some(path),
-        ..Overrides::default()
-    };
-    load(&overrides, &environment(variables))
-        .map_err(|error| error.to_string().replace(&prefix, ""))
+    super::load_text(name, text, &environment(variables)).map_err(|error| error.to_string())
 }
 
 /// The example of the documentation, which is the contract.

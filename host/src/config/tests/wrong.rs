@@ -287,8 +287,10 @@ fn hostile_documents_are_refused_and_not_unfolded() {
     assert!(
         load_text("c.yaml", &bomb, &[])
             .unwrap_err()
-            .ends_with("there are more than 50000 values")
+            .ends_with("there are more than 20000 values")
     );
+    let deep = format!("MLP_{}A", "A__".repeat(40_000));
+    assert!(load_text("c.yaml", "", &[(&deep, "1")]).is_err());
     for extension in ["yaml", "json", "toml"] {
         let deep = format!(
             "{}{}",
@@ -296,5 +298,32 @@ fn hostile_documents_are_refused_and_not_unfolded() {
             "[".repeat(100_000)
         );
         assert!(load_text(&format!("c.{extension}"), &deep, &[]).is_err());
+    }
+}
+
+proptest::proptest! {
+    /// Whatever a file or a variable holds, the answer is a configuration or words that say where it is wrong.
+    #[test]
+    fn any_text_gives_a_configuration_or_words(
+        format in proptest::sample::select(vec!["c.yaml", "c.toml", "c.json"]),
+        at in 0..super::EXAMPLE.len(),
+        length in 0..64_usize,
+        insert in "(?s).{0,8}|[-:#&*!|>\\[\\]{},?'\"\n\t ]{0,8}",
+        section in proptest::sample::select(vec!["LIMITS__BURST", "LISTEN__HTTP", "AUTH__KEYS", "MODELS__ALIASES__A", "AUDIT", "TIMEOUTS"]),
+        value in "(?s).{0,24}",
+    ) {
+        let mut text = super::EXAMPLE.to_owned();
+        let floor = |index: usize| (0..=index.min(super::EXAMPLE.len())).rev().find(|index| super::EXAMPLE.is_char_boundary(*index));
+        text.replace_range(floor(at).unwrap()..floor(at + length).unwrap(), &insert);
+        let variables: Vec<_> = super::EXAMPLE_VARIABLES.iter().copied().collect();
+        for text in [text.as_str(), insert.as_str()] {
+            if let Err(error) = super::load_text(format, text, &variables) {
+                proptest::prop_assert!(!error.is_empty());
+            }
+        }
+        let name = format!("MLP_{section}");
+        if let Err(error) = super::load_text("c.yaml", "", &[(&name, &value)]) {
+            proptest::prop_assert!(error.starts_with(&name), "{}", error);
+        }
     }
 }
