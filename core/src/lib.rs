@@ -1,4 +1,120 @@
-//! The protocol machines of MCP Local Provider.
+//! The protocol machines of MCP Local Provider: an AI agent on one side, clients of the OpenAI and Ollama APIs on the
+//! other, and no I/O in between.
+//!
+//! Nothing here reads a clock, draws a random number or touches a socket. A driver does that: it hands in bytes and the
+//! time, and carries away what the machines produced. Outputs are arguments, so what a call produced is in the caller's
+//! hand; the only thing to poll is `poll_timeout`. Calls are legal in any order.
+//!
+//! Four machines share the work:
+//!
+//! * [`hub::Hub`], one for the program: sessions, keys, limits, routing, metrics, audit. Touched twice for each exchange.
+//! * [`link::Link`], one for each agent connection: correlates, reassembles, keeps alive.
+//! * [`mailbox::Mailbox`], one for each exchange: the bounded hand-over from a link.
+//! * [`exchange::Exchange`], one for each request: reads it in its dialect, writes its answer.
+//!
+//! This is the whole run loop, for one request and one agent:
+//!
+//! ```
+//! use core::time::Duration;
+//! use mcp_local_provider_core::api::{self, Endpoint, Head};
+//! use mcp_local_provider_core::config::HubConfig;
+//! use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
+//! use mcp_local_provider_core::hub::audit::RequestInfo;
+//! use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
+//! use mcp_local_provider_core::id::Ids;
+//! use mcp_local_provider_core::invocation::Delivery;
+//! use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
+//! use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+//! use mcp_local_provider_core::time::Instant;
+//! use mcp_local_provider_core::agents::websocket;
+//!
+//! /// A real driver locks the mailbox that `to` names, pushes, and wakes its exchange on `Push::Wake`.
+//! struct One(Mailbox);
+//! impl Deliver<()> for One {
+//!     fn deliver(&mut self, _to: &(), delivery: &Delivery<'_>) -> Push {
+//!         self.0.push(delivery)
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let now = Instant::from_micros(1); // from a monotonic clock
+//! let config = HubConfig::default(); // no keys: `auth_required` is false
+//! let ids = Ids::new(7); // from the seed
+//! let mut hub = Hub::new(config, [7; 32], now, Duration::from_secs(1_767_225_600));
+//! let mut hub_out = HubOut::default();
+//!
+//! // An agent connects and registers.
+//! let link_id = hub.connect(now, Hello { token: None, dialled: false }, &mut hub_out)?;
+//! let link_config = LinkConfig::new(&hub.config().limits);
+//! let mut link: Link<()> = Link::new(link_id, &link_config, hub.wall(), now);
+//! let (mut link_out, mut mailbox) = (LinkOut::new(), One(Mailbox::new(256 << 10)));
+//! let frame = r#"{"type":"register","agent_id":"me","models":["my-model"]}"#;
+//! let envelope = Envelope::decode(frame, link_config.frame_bytes)?; // before any lock
+//! link.handle_envelope(now, envelope, &mut link_out, &mut mailbox);
+//! for notice in link_out.notices.drain(..) {
+//!     hub.handle_notice(now, link_id, notice, &mut hub_out);
+//! }
+//! for (_link, command) in hub_out.commands.drain(..) {
+//!     link.handle_command(now, command, &mut link_out, &mut mailbox); // writes `registered`
+//! }
+//!
+//! // A client asks.
+//! let head = Head {
+//!     method: "POST", target: "/v1/chat/completions", host: Some("localhost"), origin: None,
+//!     authorization: None, api_key: None, user_agent: None, address: [127, 0, 0, 1].into(),
+//! };
+//! let accepted = api::accept(hub.config(), &hub.keys(), &head).map_err(|denied| denied.refusal)?;
+//! assert_eq!(accepted.route.endpoint, Endpoint::ChatCompletions);
+//! let caller = accepted.caller.ok_or("every inference route has a caller")?;
+//! let body = br#"{"model":"my-model","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
+//! let id = ids.next();
+//! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, accepted.route.endpoint, now, body)?;
+//! let info = RequestInfo {
+//!     exchange: id, started: now, key: caller.name.clone(), address: caller.address, user_agent: None,
+//!     endpoint: accepted.route.endpoint.name(), bytes_in: 81, prompt: Some(intent.prompt),
+//! };
+//! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: "inference" };
+//! let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask)? else {
+//!     return Err("a real driver waits for `HubOut::woken` and calls `Hub::claim`".into());
+//! };
+//! exchange.start(now, &ticket);
+//! let frame = websocket::invoke(
+//!     id, &ticket.session, &ticket.label, &ticket.model, &intent.invocation, now, hub.wall(),
+//! );
+//! link.open(now, id, ticket.session.clone(), frame, (), &mut link_out).map_err(|(closed, ())| closed)?;
+//!
+//! // The agent answers.
+//! for frame in [
+//!     format!(r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":0,"delta":{{"content":"Hi"}},"finish_reason":null}}"#),
+//!     format!(r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":1,"delta":{{}},"finish_reason":"stop"}}"#),
+//! ] {
+//!     let envelope = Envelope::decode(&frame, link_config.frame_bytes)?;
+//!     link.handle_envelope(now, envelope, &mut link_out, &mut mailbox);
+//! }
+//!
+//! // The client's task was woken: everything that waits becomes one write.
+//! let (mut batch, mut reply) = (Batch::new(), Reply::default());
+//! mailbox.0.drain(&mut batch);
+//! for delivery in &batch {
+//!     match exchange.handle_delivery(now, &delivery, &mut reply) {
+//!         Flow::Continue => {}
+//!         Flow::Cancel(why, outcome) => {
+//!             link.cancel(now, id, why, &mut link_out);
+//!             hub.settle(now, ticket, outcome, &mut hub_out);
+//!             break;
+//!         }
+//!         Flow::Done(outcome) => {
+//!             hub.settle(now, ticket, outcome, &mut hub_out);
+//!             break;
+//!         }
+//!     }
+//! }
+//! assert_eq!(reply.head.map(|head| head.status), Some(200));
+//! assert!(String::from_utf8(reply.body)?.ends_with("data: [DONE]\n\n"));
+//! assert_eq!(hub.metrics().completed, 1);
+//! # Ok(())
+//! # }
+//! ```
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 extern crate alloc;

@@ -6,7 +6,7 @@ use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
 use super::stop::StopScanner;
 use crate::api::Endpoint;
 use crate::config::{HubConfig, Limits, Timeouts};
-use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed};
+use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, ollama, openai};
 use crate::error::{Code, Refusal};
 use crate::hub::keys::{Digest, digest};
 use crate::hub::limiter::Standing;
@@ -469,12 +469,13 @@ impl Exchange {
 }
 
 /// Reads a body in the dialect of its route.
-fn read<'b>(endpoint: Endpoint, text: &'b str, limits: &Limits) -> Result<Parsed<'b>, Refusal> {
-    let _ = (text, limits);
-    Err(Refusal::new(
-        Code::NotImplemented,
-        alloc::format!("{} is not there yet", endpoint.name()),
-    ))
+fn read<'b>(endpoint: Endpoint, body: &'b str, limits: &Limits) -> Result<Parsed<'b>, Refusal> {
+    match endpoint {
+        Endpoint::ChatCompletions => openai::chat_request(body, limits),
+        Endpoint::OllamaChat => ollama::chat_request(body, limits),
+        Endpoint::OllamaGenerate => ollama::generate_request(body, limits),
+        _ => Err(Refusal::new(Code::Internal, "this route asks no model")),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
