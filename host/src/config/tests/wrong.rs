@@ -315,7 +315,7 @@ proptest::proptest! {
         let mut text = super::EXAMPLE.to_owned();
         let floor = |index: usize| (0..=index.min(super::EXAMPLE.len())).rev().find(|index| super::EXAMPLE.is_char_boundary(*index));
         text.replace_range(floor(at).unwrap()..floor(at + length).unwrap(), &insert);
-        let variables: Vec<_> = super::EXAMPLE_VARIABLES.iter().copied().collect();
+        let variables: Vec<_> = super::EXAMPLE_VARIABLES.to_vec();
         for text in [text.as_str(), insert.as_str()] {
             if let Err(error) = super::load_text(format, text, &variables) {
                 proptest::prop_assert!(!error.is_empty());

@@ -1,0 +1,139 @@
+//! The key file as its owner sees it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+use super::*;
+use crate::test_directory::Directory;
+use std::os::unix::fs::PermissionsExt;
+
+fn mode(path: &Path) -> u32 {
+    std::fs::metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn config(data_dir: &Path) -> Config {
+    Config {
+        data_dir: data_dir.to_owned(),
+        ..Config::default()
+    }
+}
+
+#[test]
+fn a_key_file_keeps_digests_only_and_reads_back() {
+    let directory = Directory::new();
+    let file = KeyFile::new(directory.0.join("data"));
+    assert_eq!(file.read().unwrap(), []);
+    let editor = file.add("editor", Role::Client).unwrap();
+    let other = file.add("other", Role::Admin).unwrap();
+    assert!(
+        editor.text.starts_with("mlp-") && editor.text.len() == 44,
+        "{}",
+        editor.text
+    );
+    assert_ne!(editor.text, other.text);
+    let records = file.read().unwrap();
+    assert_eq!(
+        (records[0].name.as_str(), records[0].role),
+        ("editor", Role::Client)
+    );
+    assert_eq!(
+        records[0].sha256,
+        <[u8; 32]>::from(Sha256::digest(editor.text.as_bytes()))
+    );
+    assert_eq!(records[1].role, Role::Admin);
+    let text = std::fs::read_to_string(file.path()).unwrap();
+    assert!(!text.contains(&editor.text) && !format!("{editor:?}").contains(&editor.text));
+    assert_eq!((mode(&file.path()), mode(&file.directory)), (0o600, 0o700));
+    // No leftovers of the replacement.
+    assert_eq!(std::fs::read_dir(&file.directory).unwrap().count(), 1);
+
+    assert_eq!(
+        file.add("editor", Role::Client).unwrap_err().to_string(),
+        "a key named `editor` is there already; remove it first or choose another name"
+    );
+    assert!(matches!(
+        file.add("a b", Role::Client),
+        Err(KeyError::Name(_))
+    ));
+    file.remove("editor").unwrap();
+    assert!(matches!(file.remove("editor"), Err(KeyError::Unknown(_))));
+    assert_eq!(file.read().unwrap().len(), 1);
+}
+
+#[test]
+fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
+    let directory = Directory::new();
+    let config = config(&directory.0.join("data"));
+    let demo = start_keys(&config, true).unwrap();
+    assert_eq!((demo.keys.len(), demo.fresh.len()), (3, 3));
+    assert!(!config.data_dir.exists());
+
+    let first = start_keys(&config, false).unwrap();
+    let made: Vec<_> = first.fresh.iter().map(|key| key.role).collect();
+    assert_eq!(made, [Role::Client, Role::Bridge, Role::Operator]);
+    let file = KeyFile::new(&config.data_dir);
+    assert_eq!(
+        file.operator_token().unwrap().as_deref(),
+        first.fresh_text(Role::Operator)
+    );
+    assert_eq!(mode(&file.operator_token_path()), 0o600);
+
+    let second = start_keys(&config, false).unwrap();
+    assert_eq!((&second.keys, second.fresh.len()), (&first.keys, 0));
+
+    let open = Config {
+        data_dir: directory.0.join("none"),
+        ..config.clone()
+    };
+    let open = Config {
+        auth: crate::config::Auth {
+            required: false,
+            ..open.auth.clone()
+        },
+        ..open
+    };
+    assert_eq!(start_keys(&open, false).unwrap().keys, []);
+    assert!(!open.data_dir.exists());
+}
+
+#[test]
+fn a_damaged_key_file_stops_the_start_with_a_remedy() {
+    let directory = Directory::new();
+    let path = directory.0.join(KEY_FILE);
+    for (text, why) in [
+        (
+            "[{\"name\":",
+            "EOF while parsing a value at line 1 column 9",
+        ),
+        (
+            "[{\"name\":\"a\",\"role\":\"client\",\"sha256\":\"12\",\"created_at\":\"\"}]",
+            "`sha256` is not 64 hexadecimal digits at line 1 column 42",
+        ),
+    ] {
+        std::fs::write(&path, text).unwrap();
+        assert_eq!(
+            start_keys(&config(&directory.0), false)
+                .unwrap_err()
+                .to_string(),
+            format!(
+                "{} is damaged ({why}); restore it, or remove it to have new keys made",
+                path.display()
+            )
+        );
+    }
+}
+
+#[test]
+fn programs_that_add_keys_at_once_lose_none() {
+    let directory = Directory::new();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let file = KeyFile::new(&directory.0);
+            scope.spawn(move || {
+                for number in 0..5 {
+                    file.add(&format!("key-{thread}-{number}"), Role::Client)
+                        .unwrap();
+                }
+            });
+        }
+    });
+    assert_eq!(KeyFile::new(&directory.0).read().unwrap().len(), 20);
+}
