@@ -2,7 +2,7 @@
 #![allow(missing_docs, reason = "the macros make public items")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use mcp_local_provider_benches::cases::{CHUNKS, Frames, HandOver, Routing};
+use mcp_local_provider_benches::cases::{Admissions, CHUNKS, Frames, HandOver, Routing};
 
 fn hot_path(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chunk");
@@ -21,5 +21,16 @@ fn hot_path(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hot_path);
+fn exchange(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("exchange");
+    group.throughput(Throughput::Elements(CHUNKS as u64));
+    for sessions in [10, 10_000] {
+        let mut admissions = Admissions::new(sessions);
+        let name = format!("admit and settle with {sessions} sessions");
+        group.bench_function(name, |bencher| bencher.iter(|| admissions.run()));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, hot_path, exchange);
 criterion_main!(benches);

@@ -3,7 +3,7 @@
 #![allow(missing_docs, reason = "the macros make public items")]
 
 use gungraun::prelude::*;
-use mcp_local_provider_benches::cases::{Frames, HandOver, Routing};
+use mcp_local_provider_benches::cases::{Admissions, Frames, HandOver, Routing};
 
 // What a case worked on is its result, so that taking it down is not counted.
 
@@ -36,8 +36,16 @@ fn route(mut routing: Routing) -> Routing {
     routing
 }
 
+#[library_benchmark]
+#[bench::with_10(Admissions::new(10))]
+#[bench::with_10000(Admissions::new(10_000))]
+fn admit_and_settle(mut admissions: Admissions) -> Admissions {
+    admissions.run();
+    admissions
+}
+
 library_benchmark_group!(
     name = hot_path,
-    benchmarks = [floor, decode, mailbox, route]
+    benchmarks = [floor, decode, mailbox, route, admit_and_settle]
 );
 main!(library_benchmark_groups = hot_path);

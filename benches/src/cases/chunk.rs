@@ -1,7 +1,4 @@
-//! What the benches of the machines run: the same work for criterion and for gungraun.
-//!
-//! Each case does its work for [`CHUNKS`] chunks, so that what the first one costs, as the growth of
-//! a buffer, does not show.
+//! Chunks on their way from the agent's frame to the mailbox of their exchange.
 
 use std::hint::black_box;
 
@@ -12,11 +9,9 @@ use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::text::JsonStr;
 use mcp_local_provider_core::time::{Instant, WallClock};
 
+use super::CHUNKS;
 use crate::floor;
 use crate::script::CONTENT;
-
-/// How often a case does its work.
-pub const CHUNKS: usize = 256;
 
 /// Streams that the chunks of the link cases belong to, in turns.
 const SPEAKING: usize = 8;

@@ -1,0 +1,157 @@
+//! Exchanges admitted and settled by the hub.
+
+use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_local_provider_core::config::{HubConfig, Key, Role};
+use mcp_local_provider_core::hub::audit::{AuditRecord, RequestInfo};
+use mcp_local_provider_core::hub::keys::{Caller, digest};
+use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Outcome, Verdict};
+use mcp_local_provider_core::id::Ids;
+use mcp_local_provider_core::invocation::Usage;
+use mcp_local_provider_core::link::{Notice, Registration};
+use mcp_local_provider_core::time::Instant;
+
+use super::CHUNKS;
+
+const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// A hub with sessions, each with a model of its own, and a client with a key.
+#[derive(Debug)]
+pub struct Admissions {
+    hub: Hub,
+    out: HubOut,
+    ids: Ids,
+    caller: Caller,
+    audit: Vec<AuditRecord>,
+}
+
+impl Admissions {
+    /// A hub with `sessions` active sessions on one link.
+    ///
+    /// # Panics
+    /// When the hub refuses one of them.
+    #[must_use]
+    pub fn new(sessions: usize) -> Self {
+        let key = |name: &str, role| Key {
+            name: name.to_owned(),
+            sha256: digest(name.as_bytes()),
+            role,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        };
+        let mut config = HubConfig {
+            keys: vec![key("client", Role::Client), key("bridge", Role::Bridge)],
+            auth_required: true,
+            ..HubConfig::default()
+        };
+        config.sessions.max = sessions;
+        config.limits.requests_per_minute = u32::MAX;
+        config.limits.tokens_per_minute = u32::MAX;
+        config.limits.burst = u32::MAX;
+        let now = Instant::from_micros(1);
+        let mut hub = Hub::new(config, [7; 32], now, Duration::from_secs(1_790_000_000));
+        let mut out = HubOut::default();
+        let hello = Hello {
+            token: Some("bridge"),
+            dialled: false,
+        };
+        if let Ok(link) = hub.connect(now, hello, &mut out) {
+            for number in 0..sessions {
+                let registration = Registration {
+                    agent_id: format!("agent-{number}"),
+                    models: vec![format!("model-{number}")],
+                    ..Registration::default()
+                };
+                hub.handle_notice(now, link, Notice::Register(registration), &mut out);
+            }
+        }
+        out.commands.clear();
+        let caller = hub.keys().authenticate(Some("client"), ADDRESS);
+        let mut admissions = Self {
+            caller: caller.unwrap_or(Caller {
+                key: None,
+                name: Arc::from("nobody"),
+                role: Role::Client,
+                credential: None,
+                address: ADDRESS,
+            }),
+            hub,
+            out,
+            ids: Ids::new(7),
+            audit: Vec::new(),
+        };
+        // The limiter keeps a bucket for a caller from the first request on.
+        admissions.once();
+        admissions
+    }
+
+    /// Admits and settles one exchange after the other.
+    ///
+    /// # Panics
+    /// When one is refused.
+    pub fn run(&mut self) {
+        for _ in 0..CHUNKS {
+            self.once();
+        }
+    }
+
+    fn once(&mut self) {
+        let now = Instant::from_micros(2);
+        let info = RequestInfo {
+            exchange: self.ids.next(),
+            started: now,
+            key: self.caller.name.clone(),
+            address: ADDRESS,
+            user_agent: None,
+            endpoint: "POST /v1/chat/completions",
+            bytes_in: 450,
+            prompt: None,
+        };
+        let ask = Ask {
+            model: "model-5",
+            session: None,
+            tokens: 100,
+            scope: "inference",
+        };
+        let admission = self.hub.admit(now, &self.caller, info, black_box(&ask));
+        assert!(
+            matches!(admission, Ok(Admission::Granted(_))),
+            "{admission:?}"
+        );
+        if let Ok(Admission::Granted(ticket)) = admission {
+            let outcome = Outcome {
+                verdict: Verdict::Completed,
+                status: 200,
+                usage: Usage {
+                    prompt_tokens: 100,
+                    completion_tokens: 64,
+                },
+                bytes_out: 550,
+                first_chunk: Some(now),
+            };
+            self.hub.settle(now, ticket, outcome, &mut self.out);
+        }
+        // As the driver does: the audit is written by somebody else.
+        self.hub.drain_audit(&mut self.audit);
+        self.audit.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_exchange_is_admitted_and_settled() {
+        for sessions in [10, 10_000] {
+            let mut admissions = Admissions::new(sessions);
+            admissions.run();
+            let metrics = admissions.hub.metrics();
+            assert_eq!(metrics.open, 0);
+            assert_eq!(metrics.unsettled, 0);
+        }
+    }
+}
