@@ -2,7 +2,6 @@
 
 use super::{
     RequestError, RequestFraming, Version, check_framing, check_target, is_forbidden, is_token,
-    trim,
 };
 
 /// The most headers that a request may have.
@@ -10,6 +9,11 @@ pub const MAX_HEADERS: usize = 100;
 
 /// Longer than any method that is registered.
 const MAX_METHOD: usize = 32;
+
+/// Bytes of `HTTP/1.1`.
+const VERSION: usize = 8;
+
+const NO_VERSION: &str = "the request line does not end with a version of HTTP";
 
 /// What a request's head may measure, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +43,9 @@ enum At {
     Method(usize),
     /// In the target, which started at this byte.
     Target(usize),
-    /// In the rest of the request line or in a header.
+    /// In the version, which started at this byte.
+    Version(usize),
+    /// In a header.
     Line,
     /// Behind a line break, where a blank line ends the head.
     LineStart,
@@ -143,13 +149,17 @@ impl HeadReader {
                         "the request line does not start with a method",
                     ));
                 }
-                (At::Target(_), b' ') => At::Line,
+                (At::Target(_), b' ') => At::Version(index + 1),
                 (At::Target(from), _) => {
                     if index - from >= self.limits.target {
                         return Err(RequestError::new(414, "the request target is too long"));
                     }
                     At::Target(from)
                 }
+                (At::Version(from), byte) if byte != b' ' && index - from < VERSION => {
+                    At::Version(from)
+                }
+                (At::Version(_), _) => return Err(RequestError::bad(NO_VERSION)),
                 (At::LineStart, b' ' | b'\t') => {
                     return Err(RequestError::bad(
                         "a header line that starts with white space",
@@ -296,6 +306,6 @@ fn version_error(head: &[u8]) -> RequestError {
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => {
             RequestError::new(505, "the versions supported are HTTP/1.1 and HTTP/1.0")
         }
-        _ => RequestError::bad("the request line does not end with a version of HTTP"),
+        _ => RequestError::bad(NO_VERSION),
     }
 }
