@@ -3,6 +3,29 @@
 //! A driver keeps one buffer per connection. It reads into it until [`HeadReader::read`] gives a [`RequestHead`], removes
 //! [`RequestHead::length`] bytes, feeds the rest to a [`BodyReader`], and answers with [`HeadWriter`] and the chunk functions.
 //!
+//! ```
+//! use mcp_local_provider_core::wire::http1::*;
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let received = b"POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello";
+//! let head = HeadReader::new(HeadLimits::default()).read(received)?.ok_or("read more")?;
+//! let mut body = BodyReader::new(head.framing().body, 8 << 20)?;
+//! let mut input = &received[head.length()..];
+//! assert_eq!(body.read(&mut input)?, BodyPart::Data(b"hello"));
+//! assert_eq!(body.read(&mut input)?, BodyPart::Complete);
+//!
+//! let mut out = Vec::new();
+//! let (length, connection) = ResponseLength::answer(None, head.version(), head.framing());
+//! let mut response = HeadWriter::new(&mut out, 200, length, connection, None);
+//! response.header("content-type", b"text/plain");
+//! response.finish()?;
+//! write_chunk(&mut out, b"hi");
+//! write_last_chunk(&mut out);
+//! assert!(out.ends_with(b"\r\n\r\n2\r\nhi\r\n0\r\n\r\n"));
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Where the standard lets a server choose between mending a message and refusing it, this one refuses: two programs that mend differently
 //! are what request smuggling lives on. After an error the connection must be closed, as the end of the message is not known.
 

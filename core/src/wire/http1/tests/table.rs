@@ -1,5 +1,6 @@
 //! Requests that programs are known to read differently, and what becomes of each.
 
+use Expect::{Bodies, Status};
 use alloc::format;
 use alloc::vec::Vec;
 
@@ -7,11 +8,11 @@ use alloc::vec::Vec;
 pub enum Expect {
     /// So many requests, the last one with this body, and nothing after.
     Bodies(&'static [&'static str]),
+    /// Nothing but a refusal with this status.
     Status(u16),
 }
-use Expect::{Bodies, Status};
 
-/// `H` stands for the lines that are right, `\n` for CR LF, `{lf}`, `{cr}`, `{nul}`, `{vt}`, `{tab}` for the bytes themselves.
+/// `\n` stands for CR LF, `C` for a head that says chunked, and names in braces (see [`bytes_of`]) for single bytes.
 #[rustfmt::skip]
 pub const TABLE: &[(&str, Expect)] = &[
     // What is right.
@@ -180,7 +181,7 @@ pub const TABLE: &[(&str, Expect)] = &[
     // Expect.
     ("POST / HTTP/1.1\nHost: a\nExpect: 200-ok\nContent-Length: 1\n\nx", Status(417)),
     ("POST / HTTP/1.1\nHost: a\nExpect:\nContent-Length: 1\n\nx", Status(417)),
-    // Chunks. `C` stands for a head that says chunked.
+    // Chunks.
     ("C3\nabc0\n\n", Status(400)),
     ("C3\nabcd\n0\n\n", Status(400)),
     ("C3\nabc{lf}0\n\n", Status(400)),
