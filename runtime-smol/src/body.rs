@@ -7,9 +7,13 @@ use mcp_local_provider_core::config::{Limits, Timeouts};
 use mcp_local_provider_core::error::{Code, Refusal};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::time::Duration;
 
 /// Room that is made for a body before any of it came, whatever its announced length.
 const FIRST: usize = 16 << 10;
+
+/// How long the rest of a refused body is read.
+const DISCARD: Duration = Duration::from_secs(1);
 
 /// Reads a request body into one buffer of its own.
 ///
@@ -21,7 +25,7 @@ const FIRST: usize = 16 << 10;
 /// 413 beyond `limits.body_bytes`, before anything is read where the length was announced; 408 after `timeouts.body` in
 /// total; 400 when the connection or its framing broke.
 pub async fn collect(
-    mut body: Incoming,
+    body: &mut Incoming,
     limits: &Limits,
     timeouts: &Timeouts,
     timers: &Timers,
@@ -34,7 +38,7 @@ pub async fn collect(
     }
     let read = async {
         let mut bytes = Vec::with_capacity(announced.min(FIRST));
-        while let Some(frame) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
             let frame = frame.map_err(|error| {
                 Refusal::invalid(format!("the request body could not be read: {error}"))
             })?;
@@ -65,6 +69,14 @@ pub async fn collect(
     or(read, deadline).await
 }
 
+/// Reads on for a second at most, and forgets it.
+pub async fn discard(body: &mut Incoming, timers: &Timers) {
+    let read = async {
+        while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {}
+    };
+    or(read, timers.after(DISCARD)).await;
+}
+
 fn too_large(limit: usize) -> Refusal {
     Refusal::new(
         Code::TooLarge,
@@ -79,6 +91,14 @@ fn too_large(limit: usize) -> Refusal {
 pub struct Bytes {
     bytes: Vec<u8>,
     written: usize,
+}
+
+impl Bytes {
+    /// How many are left to write.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        u64::try_from(self.remaining()).unwrap_or(u64::MAX)
+    }
 }
 
 impl From<Vec<u8>> for Bytes {

@@ -54,7 +54,7 @@ pub async fn run(target: Target, timers: Timers) {
             }
             Err(error) => tracing::debug!(%error, "the demo agent cannot reach its provider"),
         }
-        timers.after(backoff.next()).await;
+        timers.after(backoff.pause()).await;
     }
 }
 

@@ -79,7 +79,7 @@ pub struct Backoff {
 
 impl Backoff {
     /// The next pause: anything between nothing and the bound, so that many who lost one server do not come back at once.
-    pub fn next(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let bound = 1000 * (1u64 << self.failures.min(6)).min(60);
         self.failures = self.failures.saturating_add(1);
         // Without randomness the pause is the longest.
@@ -240,10 +240,10 @@ mod tests {
     fn pauses_grow_to_a_minute() {
         let mut backoff = Backoff::default();
         for bound in [1, 2, 4, 8, 16, 32, 60, 60] {
-            assert!(backoff.next() <= Duration::from_secs(bound));
+            assert!(backoff.pause() <= Duration::from_secs(bound));
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_secs(1));
+        assert!(backoff.pause() <= Duration::from_secs(1));
     }
 
     #[test]

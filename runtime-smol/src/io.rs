@@ -10,10 +10,12 @@ use hyper::rt::ReadBufCursor;
 use smol::Async;
 use std::cell::RefCell;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,6 +35,7 @@ pub struct Io {
     drained: bool,
     /// Nothing can be written before the reactor says so.
     full: bool,
+    received: Arc<AtomicU64>,
     write_timeout: Duration,
     timers: Timers,
     /// Runs while a write makes no progress.
@@ -56,10 +59,24 @@ impl Io {
             socket,
             drained: false,
             full: false,
+            received: Arc::default(),
             write_timeout,
             timers,
             stalled: None,
         }
+    }
+
+    /// Bytes read so far.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Counts the bytes read in `received`.
+    #[must_use]
+    pub fn counting(mut self, received: Arc<AtomicU64>) -> Self {
+        self.received = received;
+        self
     }
 
     /// Ready when a read may succeed.
@@ -116,6 +133,18 @@ impl Io {
         self.socket.get_ref().shutdown(Shutdown::Write)
     }
 
+    /// Reads to the end and forgets it. To close a socket while something is unread resets the connection, and the peer
+    /// loses what was written last.
+    pub async fn discard(&mut self) {
+        let mut waste = [0; 1024];
+        loop {
+            let read = poll_fn(|cx| Self::poll_read(self, cx, &mut waste)).await;
+            if matches!(read, Ok(0) | Err(_)) {
+                return;
+            }
+        }
+    }
+
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_readable(cx))?;
@@ -163,6 +192,9 @@ impl Read for Io {
                         Ok(len) => *len < buf.len() && *len > 0,
                         Err(error) => error.kind() == ErrorKind::WouldBlock,
                     };
+                    let len = *read.as_ref().unwrap_or(&0);
+                    let len = u64::try_from(len).unwrap_or(0);
+                    self.received.fetch_add(len, Ordering::Relaxed);
                     return read;
                 }
             }
@@ -246,7 +278,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use futures_lite::future::{or, poll_once};
-    use std::future::poll_fn;
     use std::net::TcpListener;
 
     fn pair(timers: &Timers, write_timeout: Duration) -> (Io, TcpStream) {

@@ -1,2 +1,115 @@
 //! The program `mcp-local-provider`.
-fn main() {}
+
+use mcp_local_provider::{Bridge, Config, Handle, Provider, demo};
+use mcp_local_provider_host::audit::AuditWriter;
+use mcp_local_provider_host::banner::{Demo, demo_banner, ready_line};
+use mcp_local_provider_host::config::{Extra, Role};
+use mcp_local_provider_host::process::notify_service_manager;
+use mcp_local_provider_host::program::{Prepared, Start, start};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::error::Error;
+use std::io::{Write, stderr, stdout};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Where editors look for an Ollama unasked.
+const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
+
+/// How long the last audit records have to reach the disk.
+const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
+
+fn main() -> ExitCode {
+    match start("mcp-local-provider", env!("CARGO_PKG_VERSION")) {
+        Start::Done(code) => code,
+        Start::Serve(prepared) => match serve(&prepared) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Where standard error is closed there is nobody to tell.
+                let _ = writeln!(stderr(), "mcp-local-provider: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn serve(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let (audit, audit_writer) = AuditWriter::start(&prepared.config.audit)?;
+    let listen = &prepared.config.listen;
+    let mut config = Config::new(prepared.hub_config());
+    config.listen = listen.http_addresses();
+    match listen.ollama {
+        Extra::Off => {}
+        Extra::Auto => config.listen_if_free.push(OLLAMA),
+        Extra::Address(address) => config.listen.push(address),
+    }
+    config.threads = usize::try_from(prepared.config.runtime.threads)?;
+    config.audit = audit;
+    if prepared.demo {
+        config.demo = prepared.keys.fresh_text(Role::Bridge).map(str::to_owned);
+    }
+    for bridge in &prepared.config.bridges {
+        config.bridges.push(Bridge {
+            name: bridge.name.clone(),
+            url: bridge.url.clone(),
+            token: bridge
+                .token
+                .as_ref()
+                .and_then(|token| token.text())
+                .map(str::to_owned),
+            reconnect_attempts: bridge.reconnect_attempts,
+        });
+    }
+    let provider = Provider::start(config)?;
+    let handle = provider.handle();
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || obey(signals, &handle))?;
+    announce(prepared, provider.addresses());
+    provider.join();
+    audit_writer.finish(AUDIT_PATIENCE);
+    Ok(())
+}
+
+/// The first signal drains, the second one stops at once.
+fn obey(mut signals: Signals, handle: &Handle) {
+    let mut draining = false;
+    for signal in signals.forever() {
+        match signal {
+            SIGHUP => tracing::info!("nothing is taken over from the configuration while it runs"),
+            _ if draining => {
+                handle.stop();
+                return;
+            }
+            _ => {
+                draining = true;
+                // Without a service manager nobody listens.
+                let _ = notify_service_manager("STOPPING=1");
+                tracing::info!("shutting down; a second signal stops at once");
+                handle.shutdown();
+            }
+        }
+    }
+}
+
+/// Says that it is ready: to scripts, to the service manager, and in a demo to the person.
+fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
+    // When standard output is closed nobody waits for the line.
+    let _ = writeln!(stdout(), "{}", ready_line(addresses));
+    let _ = stdout().flush();
+    if let Err(error) = notify_service_manager("READY=1") {
+        tracing::warn!(%error, "the service manager cannot be told that this is ready");
+    }
+    if prepared.demo
+        && let Some(address) = addresses.first()
+    {
+        let banner = demo_banner(&Demo {
+            address: *address,
+            key: prepared.keys.fresh_text(Role::Client),
+            model: demo::MODEL,
+        });
+        let _ = stderr().write_all(banner.as_bytes());
+    }
+}

@@ -160,7 +160,8 @@ fn later(from: Instant, duration: Duration) -> Instant {
 pub struct Sleep {
     timers: Timers,
     deadline: Instant,
-    entry: Option<Entry>,
+    /// With the waker that is in the table.
+    entry: Option<(Entry, Waker)>,
 }
 
 impl Sleep {
@@ -175,12 +176,19 @@ impl Sleep {
         self.reset(later(Instant::now(), duration));
     }
 
+    fn forget(&mut self) {
+        if let Some((entry, _)) = self.entry.take() {
+            self.timers.table().entries.remove(&entry);
+        }
+    }
+
     fn reset(&mut self, deadline: Instant) {
         if deadline < self.deadline
-            && let Some(entry) = self.entry.take()
+            && let Some((entry, waker)) = self.entry.take()
+            && self.timers.table().entries.remove(&entry).is_some()
         {
-            let waker = self.timers.table().entries.remove(&entry);
-            self.entry = waker.map(|waker| self.timers.insert(deadline, waker));
+            let entry = self.timers.insert(deadline, waker.clone());
+            self.entry = Some((entry, waker));
         }
         self.deadline = deadline;
     }
@@ -190,27 +198,27 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if Instant::now() >= self.deadline {
+        let now = Instant::now();
+        if now >= self.deadline {
             return Poll::Ready(());
         }
-        if let Some(entry) = self.entry {
-            let mut table = self.timers.table();
-            if let Some(waker) = table.entries.get_mut(&entry) {
-                waker.clone_from(cx.waker());
-                return Poll::Pending;
-            }
+        if let Some((entry, waker)) = &self.entry
+            && waker.will_wake(cx.waker())
+            && self.timers.micros(now) / TICK_MICROS < entry.0
+        {
+            // The entry was there a moment ago. If it has gone since then, this task is woken again.
+            return Poll::Pending;
         }
+        self.forget();
         let entry = self.timers.insert(self.deadline, cx.waker().clone());
-        self.entry = Some(entry);
+        self.entry = Some((entry, cx.waker().clone()));
         Poll::Pending
     }
 }
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some(entry) = self.entry {
-            self.timers.table().entries.remove(&entry);
-        }
+        self.forget();
     }
 }
 

@@ -11,7 +11,7 @@ use hyper::upgrade::OnUpgrade;
 use mcp_local_provider_core::error::Refusal;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tungstenite::error::ProtocolError;
@@ -246,10 +246,16 @@ impl Socket {
             if poll_fn(|cx| self.poll_flush(cx)).await.is_ok() {
                 // To close while something is unread would reset the connection, and the peer would lose the code.
                 let _ = self.websocket.get_ref().shutdown();
-                discard(self.websocket.get_mut()).await;
+                self.websocket.get_mut().discard().await;
             }
         })
         .await;
+    }
+
+    /// Bytes read so far: when they grow, the peer is alive, whether a message is complete or not.
+    #[must_use]
+    pub fn received_bytes(&self) -> u64 {
+        self.websocket.get_ref().received_bytes()
     }
 
     fn ended(&mut self, error: Error) -> Ended {
@@ -270,23 +276,4 @@ impl Socket {
             error => Ended::Lost(error.to_string()),
         }
     }
-}
-
-/// Reads to the end and forgets it.
-async fn discard(io: &mut Io) {
-    let mut waste = [0; 2048];
-    poll_fn(|cx| {
-        loop {
-            if ready!(io.poll_readable(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            match io.read(&mut waste) {
-                Ok(0) => return Poll::Ready(()),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                Err(_) => return Poll::Ready(()),
-            }
-        }
-    })
-    .await;
 }

@@ -1,0 +1,155 @@
+//! One client connection: HTTP/1.1 by hyper, within the owner's limits of time and memory.
+
+use crate::io::Io;
+use crate::request;
+use crate::shared::{Connected, Shared};
+use crate::timer::{Sleep, Timers};
+use futures_lite::future::or;
+use hyper::body::Incoming;
+use hyper::rt;
+use hyper::server::conn::http1::Builder;
+use hyper::service::Service;
+use smol::Async;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io::Write;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+/// Longest head of a request, and most that is buffered for one client, in bytes.
+const BUFFER: usize = 64 << 10;
+
+/// How long a connection may wait for its next request. Longer than clients keep theirs, so that a request seldom meets a
+/// connection that is just being closed.
+const IDLE: Duration = Duration::from_secs(75);
+
+/// Said to a connection beyond `limits.connections`.
+const FULL: &str = r#"{"error":{"message":"all connections are in use (limits.connections); try again in a moment","type":"server_error","param":null,"code":"overloaded"}}"#;
+
+/// How long a refused connection may take to read why.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// Serves a connection to its end.
+pub(crate) async fn serve(
+    shared: Arc<Shared>,
+    connected: Connected,
+    socket: Async<TcpStream>,
+    peer: SocketAddr,
+) {
+    let received = Arc::new(AtomicU64::new(0));
+    let timeouts = &shared.config.timeouts;
+    let io = Io::new(socket, shared.timers.clone(), timeouts.write).counting(received.clone());
+    let service = Requests {
+        shared: shared.clone(),
+        address: peer.ip(),
+    };
+    let mut connection = Builder::new()
+        .timer(HeadTimer {
+            timers: shared.timers.clone(),
+            received,
+        })
+        .header_read_timeout(timeouts.head)
+        .max_buf_size(BUFFER)
+        .serve_connection(io, service)
+        .with_upgrades();
+    let mut drain = shared.drain.listen();
+    let mut drains = shared.is_draining();
+    if drains {
+        Pin::new(&mut connection).graceful_shutdown();
+    }
+    let ended = poll_fn(|cx| {
+        if !drains && Pin::new(&mut drain).poll(cx).is_ready() {
+            drains = true;
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx)
+    })
+    .await;
+    if let Err(error) = ended {
+        tracing::debug!(%peer, %error, "a connection ended early");
+    }
+    drop(connected);
+}
+
+/// Tells a client that there are too many connections, and closes.
+pub(crate) async fn refuse(timers: Timers, socket: Async<TcpStream>) {
+    let answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 5\r\nconnection: close\r\n\r\n{FULL}",
+        FULL.len()
+    );
+    let mut io = Io::new(socket, timers.clone(), LINGER);
+    // It fits into the socket's empty buffer; a client that is gone needs none.
+    if io.write(answer.as_bytes()).is_ok() && io.shutdown().is_ok() {
+        or(io.discard(), timers.after(LINGER)).await;
+    }
+}
+
+/// hyper's way to hand requests over.
+struct Requests {
+    shared: Arc<Shared>,
+    address: IpAddr,
+}
+
+impl Service<hyper::Request<Incoming>> for Requests {
+    type Response = request::Response;
+    type Error = Infallible;
+    // Boxed, so that an idle connection does not hold the room that a request needs.
+    type Future = Pin<Box<dyn Future<Output = Result<request::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
+        let answer = request::answer(self.shared.clone(), self.address, request);
+        Box::pin(async move { Ok(answer.await) })
+    }
+}
+
+/// hyper's timer for the head of a request, which starts when the connection begins to wait for one: the time for the
+/// head counts from there for the first request, and from the first byte for all others.
+struct HeadTimer {
+    timers: Timers,
+    /// Bytes that the connection has received.
+    received: Arc<AtomicU64>,
+}
+
+struct HeadSleep {
+    sleep: Sleep,
+    received: Arc<AtomicU64>,
+    /// How many bytes there were before the head, and how long the head may take; `None` once the time counts.
+    waits: Option<(u64, Duration)>,
+}
+
+impl rt::Timer for HeadTimer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn rt::Sleep>> {
+        self.sleep_until(Instant::now() + duration)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
+        let received = self.received.load(Ordering::Relaxed);
+        let head = deadline.saturating_duration_since(Instant::now());
+        let is_first = received == 0;
+        Box::pin(HeadSleep {
+            sleep: self.timers.after(if is_first { head } else { IDLE }),
+            received: self.received.clone(),
+            waits: (!is_first).then_some((received, head)),
+        })
+    }
+}
+
+impl Future for HeadSleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if let Some((before, head)) = self.waits
+            && self.received.load(Ordering::Relaxed) != before
+        {
+            self.waits = None;
+            self.sleep.reset_after(head);
+        }
+        Pin::new(&mut self.sleep).poll(cx)
+    }
+}
+
+impl rt::Sleep for HeadSleep {}

@@ -1,0 +1,382 @@
+//! One request, from its head to its response.
+
+use crate::body;
+use crate::exchange::{ResponseBody, Running};
+use crate::link;
+use crate::shared::Shared;
+use crate::websocket;
+use hyper::body::Incoming;
+use hyper::header::{
+    ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS,
+    AUTHORIZATION, EXPECT, HOST, HeaderName, HeaderValue, ORIGIN, USER_AGENT, VARY,
+};
+use hyper::http::request::Parts;
+use hyper::{Request, StatusCode};
+use mcp_local_provider_core::agents;
+use mcp_local_provider_core::api::{self, Denied, Endpoint, Head};
+use mcp_local_provider_core::dialect::Dialect;
+use mcp_local_provider_core::error::{Code, Refusal};
+use mcp_local_provider_core::exchange::{Exchange, Reply, ReplyHead};
+use mcp_local_provider_core::hub::audit::RequestInfo;
+use mcp_local_provider_core::hub::keys::Caller;
+use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Ticket};
+use mcp_local_provider_core::id::{ExchangeId, WaitId};
+use mcp_local_provider_core::time::Instant;
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What hyper writes.
+pub(crate) type Response = hyper::Response<ResponseBody>;
+
+/// The scope that a session needs to answer.
+const SCOPE: &str = "inference";
+
+/// Headers that pages may read besides the usual ones.
+const EXPOSED: &str = "x-request-id, x-session-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens";
+
+/// Answers one request.
+pub(crate) async fn answer(
+    shared: Arc<Shared>,
+    address: IpAddr,
+    request: Request<Incoming>,
+) -> Response {
+    let (parts, incoming) = request.into_parts();
+    let origin = parts.headers.get(ORIGIN).cloned();
+    let inbound = Inbound {
+        id: shared.ids.next(),
+        started: shared.timers.now(),
+        shared,
+        address,
+    };
+    match inbound.answer(parts, incoming).await {
+        Ok(mut response) => {
+            if let Some(origin) = origin {
+                let headers = response.headers_mut();
+                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+                headers.insert(VARY, HeaderValue::from_static("Origin"));
+                let exposed = HeaderValue::from_static(EXPOSED);
+                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+            }
+            response
+        }
+        Err(denied) => inbound.refuse(&denied),
+    }
+}
+
+/// A request that is being answered.
+struct Inbound {
+    shared: Arc<Shared>,
+    id: ExchangeId,
+    started: Instant,
+    address: IpAddr,
+}
+
+impl Inbound {
+    /// # Errors
+    /// What is refused before anything about it is trusted, the origin included.
+    async fn answer(&self, parts: Parts, incoming: Incoming) -> Result<Response, Box<Denied>> {
+        let shared = &self.shared;
+        let head = self.head(&parts);
+        check_framing(&parts)?;
+        let accepted = api::accept(&shared.config, &shared.keys, &head)?;
+        let endpoint = accepted.route.endpoint;
+        let mut reply = Reply::default();
+        if endpoint == Endpoint::Agent {
+            let token = head.bearer().map(str::to_owned);
+            return Ok(self.upgrade(parts, token));
+        }
+        if endpoint.is_inference()
+            && let Some(caller) = accepted.caller
+        {
+            let asker = Asker {
+                caller,
+                user_agent: head.short_user_agent(),
+                session: text(&parts, "x-mcp-session").map(str::to_owned),
+            };
+            let expects = parts.headers.contains_key(EXPECT);
+            // What hyper read it into is free from here on, however long the answer takes.
+            drop(parts);
+            return Ok(self.infer(endpoint, asker, incoming, expects).await);
+        }
+        let mut body = Vec::new();
+        if endpoint.takes_body() {
+            let expects = parts.headers.contains_key(EXPECT);
+            match self.collect(incoming, expects).await {
+                Ok(collected) => body = collected,
+                Err(refusal) => return Ok(self.refused(endpoint, &refusal)),
+            }
+        }
+        shared.hub(|hub, now, out| {
+            api::answer(hub, now, self.id, &accepted, &body, out, &mut reply);
+        });
+        let mut response = respond(reply);
+        if endpoint == Endpoint::Preflight
+            && let Some(origin) = head.origin
+        {
+            let asked = text(&parts, ACCESS_CONTROL_REQUEST_HEADERS.as_str());
+            api::preflight_headers(origin, asked, |name, value| {
+                if let Ok(value) = HeaderValue::from_str(value) {
+                    let name = HeaderName::from_static(name);
+                    response.headers_mut().insert(name, value);
+                }
+            });
+        }
+        Ok(response)
+    }
+
+    fn head<'p>(&self, parts: &'p Parts) -> Head<'p> {
+        Head {
+            method: parts.method.as_str(),
+            target: parts
+                .uri
+                .path_and_query()
+                .map_or("/", |target| target.as_str()),
+            host: text(parts, HOST.as_str()),
+            origin: text(parts, ORIGIN.as_str()),
+            authorization: text(parts, AUTHORIZATION.as_str()),
+            api_key: text(parts, "x-api-key").or_else(|| text(parts, "api-key")),
+            user_agent: text(parts, USER_AGENT.as_str()),
+            address: self.address,
+        }
+    }
+
+    /// Reads the body. When it is too large, the rest is thrown away for a moment, because a client that is cut while it
+    /// sends does not read why.
+    async fn collect(&self, mut incoming: Incoming, expects: bool) -> Result<Vec<u8>, Refusal> {
+        let config = &self.shared.config;
+        let timers = &self.shared.timers;
+        let collected =
+            body::collect(&mut incoming, &config.limits, &config.timeouts, timers).await;
+        if let Err(refusal) = &collected
+            && refusal.code() == Code::TooLarge
+            && !expects
+        {
+            body::discard(&mut incoming, timers).await;
+        }
+        collected
+    }
+
+    /// Runs an exchange up to its response's head.
+    async fn infer(
+        &self,
+        endpoint: Endpoint,
+        asker: Asker,
+        incoming: Incoming,
+        expects: bool,
+    ) -> Response {
+        let body = match self.collect(incoming, expects).await {
+            Ok(body) => body,
+            Err(refusal) => return self.refused(endpoint, &refusal),
+        };
+        let mut running = match self.begin(endpoint, asker, body).await {
+            Ok(running) => running,
+            Err(reply) => return respond(reply),
+        };
+        poll_fn(|cx| running.poll(cx)).await;
+        let is_streamed = running
+            .reply
+            .head
+            .as_ref()
+            .is_some_and(|head| head.streamed);
+        if is_streamed {
+            let head = running.reply.head.take();
+            response(head, ResponseBody::Stream(running))
+        } else {
+            respond(std::mem::take(&mut running.reply))
+        }
+    }
+
+    /// Reads the request, has it admitted and sends it to the agent; or gives what is to be answered instead.
+    async fn begin(
+        &self,
+        endpoint: Endpoint,
+        asker: Asker,
+        body: Vec<u8>,
+    ) -> Result<Box<Running>, Reply> {
+        let shared = &self.shared;
+        let mut reply = Reply::default();
+        let parsed = Exchange::parse(
+            &shared.config,
+            shared.wall,
+            self.id,
+            endpoint,
+            self.started,
+            &body,
+        );
+        let (mut exchange, intent) = match parsed {
+            Ok(parsed) => parsed,
+            Err(refusal) => {
+                self.note(endpoint.name(), &refusal);
+                reply.refuse(self.id, endpoint.dialect(), &refusal);
+                return Err(reply);
+            }
+        };
+        if intent.load_only {
+            exchange.load(shared.timers.now(), &mut reply);
+            shared.hub(|hub, _, _| hub.count_status(200));
+            return Err(reply);
+        }
+        let info = RequestInfo {
+            exchange: self.id,
+            started: self.started,
+            key: asker.caller.name.clone(),
+            address: self.address,
+            user_agent: asker.user_agent,
+            endpoint: endpoint.name(),
+            bytes_in: u64::try_from(body.len()).unwrap_or(u64::MAX),
+            prompt: Some(intent.prompt),
+        };
+        let ask = Ask {
+            model: &intent.invocation.model,
+            session: asker.session.as_deref(),
+            tokens: intent.tokens,
+            scope: SCOPE,
+        };
+        let admission = shared.hub(|hub, now, _| hub.admit(now, &asker.caller, info, &ask));
+        let admitted = match admission {
+            Ok(Admission::Granted(ticket)) => Ok(ticket),
+            Ok(Admission::Queued(wait)) => self.wait(wait).await,
+            Err(refusal) => Err(refusal),
+        };
+        match admitted {
+            Ok(ticket) => {
+                let frame = agents::websocket::invoke(
+                    self.id,
+                    &ticket.session,
+                    &ticket.label,
+                    &ticket.model,
+                    &intent.invocation,
+                    shared.timers.now(),
+                    shared.wall,
+                );
+                Ok(Running::start(shared, exchange, ticket, frame))
+            }
+            Err(refusal) => {
+                exchange.refuse(&refusal, &mut reply);
+                Err(reply)
+            }
+        }
+    }
+
+    /// Waits for capacity.
+    async fn wait(&self, wait: WaitId) -> Result<Ticket, Refusal> {
+        let waiting = Waiting {
+            shared: &self.shared,
+            wait,
+        };
+        loop {
+            let woken = self.shared.admissions.listen();
+            match self.shared.hub(|hub, now, _| hub.claim(now, waiting.wait)) {
+                Claim::Granted(ticket) => return Ok(ticket),
+                Claim::Refused(refusal) => return Err(refusal),
+                Claim::Waiting => woken.await,
+            }
+        }
+    }
+
+    /// Makes an agent's connection a link.
+    fn upgrade(&self, parts: Parts, token: Option<String>) -> Response {
+        let shared = &self.shared;
+        let mut request = Request::from_parts(parts, ());
+        let upgrade = websocket::accept(&mut request).and_then(|(response, upgrade)| {
+            let hello = Hello {
+                token: token.as_deref(),
+                dialled: false,
+            };
+            Ok((response, upgrade, link::Connected::new(shared, hello)?))
+        });
+        match upgrade {
+            Ok((response, upgrade, link)) => {
+                let frame_bytes = shared.link_config.frame_bytes;
+                let timers = shared.timers.clone();
+                shared.spawn(async move {
+                    match websocket::upgraded(upgrade, frame_bytes, timers).await {
+                        Ok(socket) => link.run(socket).await,
+                        Err(error) => tracing::debug!("an agent did not stay: {error}"),
+                    }
+                });
+                response.map(|()| ResponseBody::Whole(None))
+            }
+            Err(refusal) => self.refused(Endpoint::Agent, &refusal),
+        }
+    }
+
+    fn note(&self, endpoint: &'static str, refusal: &Refusal) {
+        self.shared
+            .hub(|hub, now, _| hub.note_refusal(now, self.address, endpoint, refusal));
+    }
+
+    fn refused(&self, endpoint: Endpoint, refusal: &Refusal) -> Response {
+        self.refuse(&Denied {
+            dialect: endpoint.dialect(),
+            endpoint: endpoint.name(),
+            refusal: refusal.clone(),
+        })
+    }
+
+    fn refuse(&self, denied: &Denied) -> Response {
+        self.note(denied.endpoint, &denied.refusal);
+        let mut reply = Reply::default();
+        reply.refuse(self.id, denied.dialect, &denied.refusal);
+        respond(reply)
+    }
+}
+
+/// Who asks, and for which session.
+struct Asker {
+    caller: Caller,
+    user_agent: Option<Box<str>>,
+    session: Option<String>,
+}
+
+/// A place in the queue, given up when the client goes.
+struct Waiting<'s> {
+    shared: &'s Shared,
+    wait: WaitId,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.shared
+            .hub(|hub, now, out| hub.leave(now, self.wait, out));
+    }
+}
+
+/// Refuses what hyper lets pass and another program on the way may understand otherwise.
+fn check_framing(parts: &Parts) -> Result<(), Box<Denied>> {
+    if parts.headers.get_all(HOST).iter().count() == 1 {
+        return Ok(());
+    }
+    Err(Box::new(Denied {
+        dialect: Dialect::OpenAi,
+        endpoint: "unknown route",
+        refusal: Refusal::invalid("the request must have one Host header"),
+    }))
+}
+
+/// A header's value, when it is text.
+fn text<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
+    parts.headers.get(name)?.to_str().ok()
+}
+
+fn respond(reply: Reply) -> Response {
+    response(reply.head, reply.body.into())
+}
+
+fn response(head: Option<ReplyHead>, body: ResponseBody) -> Response {
+    let mut response = Response::new(body);
+    let Some(head) = head else {
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        return response;
+    };
+    *response.status_mut() =
+        StatusCode::from_u16(head.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = response.headers_mut();
+    head.headers(|name, value| {
+        if let Ok(value) = HeaderValue::from_bytes(value) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    });
+    response
+}
