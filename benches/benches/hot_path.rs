@@ -2,7 +2,26 @@
 #![allow(missing_docs, reason = "the macros make public items")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use mcp_local_provider_benches::cases::{Admissions, CHUNKS, Frames, HandOver, Routing};
+use mcp_local_provider_benches::Error;
+use mcp_local_provider_benches::cases::{
+    Admissions, Answers, CHUNKS, Frames, HandOver, Routing, Stream,
+};
+use mcp_local_provider_core::api::Endpoint;
+
+const FORMS: [(&str, Endpoint); 2] = [
+    ("OpenAI", Endpoint::ChatCompletions),
+    ("Ollama", Endpoint::OllamaChat),
+];
+
+/// Runs a case that may fail: a time of a failure would be no time.
+fn run<C>(case: &mut Result<C, Error>, each: impl FnOnce(&mut C) -> Result<(), Error>) {
+    let done = case.as_mut().map(each);
+    assert!(
+        matches!(done, Ok(Ok(()))),
+        "the case did not run: {:?}",
+        done.err()
+    );
+}
 
 fn hot_path(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chunk");
@@ -18,6 +37,16 @@ fn hot_path(criterion: &mut Criterion) {
             bencher.iter_batched_ref(fresh, Routing::run, BatchSize::PerIteration);
         });
     }
+    for (name, endpoint) in FORMS {
+        group.bench_function(format!("from frame to {name} bytes"), |bencher| {
+            let fresh = || Stream::new(endpoint);
+            bencher.iter_batched_ref(
+                fresh,
+                |case| run(case, Stream::run),
+                BatchSize::PerIteration,
+            );
+        });
+    }
     group.finish();
 }
 
@@ -28,6 +57,12 @@ fn exchange(criterion: &mut Criterion) {
         let mut admissions = Admissions::new(sessions);
         let name = format!("admit and settle with {sessions} sessions");
         group.bench_function(name, |bencher| bencher.iter(|| admissions.run()));
+    }
+    for (name, endpoint) in FORMS {
+        let mut answers = Answers::new(endpoint);
+        group.bench_function(format!("whole answer for {name}"), |bencher| {
+            bencher.iter(|| run(&mut answers, Answers::run));
+        });
     }
     group.finish();
 }

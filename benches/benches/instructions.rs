@@ -3,7 +3,9 @@
 #![allow(missing_docs, reason = "the macros make public items")]
 
 use gungraun::prelude::*;
-use mcp_local_provider_benches::cases::{Admissions, Frames, HandOver, Routing};
+use mcp_local_provider_benches::Error;
+use mcp_local_provider_benches::cases::{Admissions, Answers, Frames, HandOver, Routing, Stream};
+use mcp_local_provider_core::api::Endpoint;
 
 // What a case worked on is its result, so that taking it down is not counted.
 
@@ -44,8 +46,49 @@ fn admit_and_settle(mut admissions: Admissions) -> Admissions {
     admissions
 }
 
+#[library_benchmark]
+#[bench::case(Stream::new(Endpoint::ChatCompletions))]
+fn chunk_to_sse(mut stream: Result<Stream, Error>) -> Result<Stream, Error> {
+    run(&mut stream, Stream::run);
+    stream
+}
+
+#[library_benchmark]
+#[bench::case(Stream::new(Endpoint::OllamaChat))]
+fn chunk_to_ndjson(mut stream: Result<Stream, Error>) -> Result<Stream, Error> {
+    run(&mut stream, Stream::run);
+    stream
+}
+
+#[library_benchmark]
+#[bench::openai(Answers::new(Endpoint::ChatCompletions))]
+#[bench::ollama(Answers::new(Endpoint::OllamaChat))]
+fn whole_answer(mut answers: Result<Answers, Error>) -> Result<Answers, Error> {
+    run(&mut answers, Answers::run);
+    answers
+}
+
+/// Runs a case that may fail: a count of a failure would be no count.
+fn run<C>(case: &mut Result<C, Error>, each: impl FnOnce(&mut C) -> Result<(), Error>) {
+    let done = case.as_mut().map(each);
+    assert!(
+        matches!(done, Ok(Ok(()))),
+        "the case did not run: {:?}",
+        done.err()
+    );
+}
+
 library_benchmark_group!(
     name = hot_path,
-    benchmarks = [floor, decode, mailbox, route, admit_and_settle]
+    benchmarks = [
+        floor,
+        decode,
+        mailbox,
+        route,
+        chunk_to_sse,
+        chunk_to_ndjson,
+        admit_and_settle,
+        whole_answer
+    ]
 );
 main!(library_benchmark_groups = hot_path);

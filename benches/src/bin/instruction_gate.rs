@@ -211,6 +211,11 @@ fn judge(baseline: &Baseline, compiler: &str, counts: &Counts) -> (String, bool)
             baseline.compiler
         ));
     }
+    if !kept {
+        lines.push(
+            "where more is what the change is worth, write a new baseline with --update".to_owned(),
+        );
+    }
     (lines.join("\n") + "\n", kept)
 }
 

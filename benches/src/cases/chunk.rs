@@ -2,14 +2,14 @@
 
 use std::hint::black_box;
 
-use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, SessionId};
+use mcp_local_provider_core::id::{Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Delta};
 use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::text::JsonStr;
 use mcp_local_provider_core::time::{Instant, WallClock};
 
-use super::CHUNKS;
+use super::{BUDGET, CHUNKS, chunk_frame};
 use crate::floor;
 use crate::script::CONTENT;
 
@@ -18,17 +18,6 @@ const SPEAKING: usize = 8;
 
 /// How many chunks of a stream are in a mailbox when the mailbox alone is measured.
 const TOGETHER: usize = 4;
-
-/// `limits.mailbox_bytes` by default.
-const BUDGET: usize = 256 << 10;
-
-/// One frame of an agent.
-fn chunk(exchange: ExchangeId, index: usize) -> String {
-    let id = String::from_utf8_lossy(&exchange.text()).into_owned();
-    format!(
-        r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":{index},"delta":{{"content":"{CONTENT}"}},"finish_reason":null}}"#
-    )
-}
 
 /// Frames of a stream and room for what is made of them.
 #[derive(Debug)]
@@ -41,7 +30,7 @@ impl Default for Frames {
     fn default() -> Self {
         let id = Ids::new(7).next();
         Self {
-            frames: (0..CHUNKS).map(|index| chunk(id, index)).collect(),
+            frames: (0..CHUNKS).map(|index| chunk_frame(id, index)).collect(),
             out: Vec::with_capacity(CHUNKS * 64),
         }
     }
@@ -163,7 +152,7 @@ impl Routing {
         let frame = |n: usize| {
             speaking
                 .get(n % SPEAKING)
-                .map(|id| chunk(*id, n / SPEAKING))
+                .map(|id| chunk_frame(*id, n / SPEAKING))
         };
         Self {
             link,

@@ -3,11 +3,27 @@
 //! Each case does its work [`CHUNKS`] times, so that what the first time costs, as the growth of a
 //! buffer, does not show.
 
+use mcp_local_provider_core::id::ExchangeId;
+
+use crate::script::CONTENT;
+
 mod admission;
+mod answer;
 mod chunk;
 
 pub use admission::Admissions;
+pub use answer::{Answers, Stream};
 pub use chunk::{Frames, HandOver, Routing};
 
 /// How often a case does its work.
 pub const CHUNKS: usize = 256;
+
+/// `limits.mailbox_bytes` by default.
+const BUDGET: usize = 256 << 10;
+
+/// One piece of text from an agent, as it comes on the wire.
+fn chunk_frame(exchange: ExchangeId, index: usize) -> String {
+    format!(
+        r#"{{"type":"model_stream_chunk","id":"{exchange}","chunk_index":{index},"delta":{{"content":"{CONTENT}"}},"finish_reason":null}}"#
+    )
+}

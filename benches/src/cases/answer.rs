@@ -1,0 +1,315 @@
+//! Exchanges from the client's request to the bytes of its answer, through every machine.
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use mcp_local_provider_core::agents::websocket;
+use mcp_local_provider_core::api::Endpoint;
+use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
+use mcp_local_provider_core::hub::audit::{AuditRecord, RequestInfo};
+use mcp_local_provider_core::hub::keys::Caller;
+use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Ticket};
+use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
+use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::time::Instant;
+
+use super::{BUDGET, CHUNKS, chunk_frame};
+use crate::Error;
+use crate::script::{Script, WHOLE};
+
+/// The one mailbox that is in use.
+#[derive(Debug)]
+struct One(Mailbox);
+
+impl Deliver<()> for One {
+    fn deliver(&mut self, _to: &(), delivery: &Delivery<'_>) -> Push {
+        self.0.push(delivery)
+    }
+}
+
+/// All machines, with one agent.
+#[derive(Debug)]
+struct Provider {
+    hub: Hub,
+    hub_out: HubOut,
+    link: Link<()>,
+    link_out: LinkOut,
+    caller: Caller,
+    ids: Ids,
+    audit: Vec<AuditRecord>,
+    batch: Batch,
+    reply: Reply,
+}
+
+/// An exchange that the agent has been asked to answer.
+#[derive(Debug)]
+struct Open {
+    id: ExchangeId,
+    exchange: Exchange,
+    ticket: Ticket,
+    mailbox: One,
+}
+
+const NOW: Instant = Instant::from_micros(1);
+
+impl Provider {
+    fn new() -> Result<Self, Error> {
+        let mut config = HubConfig::default();
+        config.limits.requests_per_minute = u32::MAX;
+        config.limits.tokens_per_minute = u32::MAX;
+        config.limits.burst = u32::MAX;
+        let mut hub = Hub::new(config, [7; 32], NOW, Duration::from_secs(1_790_000_000));
+        let mut hub_out = HubOut::default();
+        let link_id: LinkId = hub.connect(
+            NOW,
+            Hello {
+                token: None,
+                dialled: false,
+            },
+            &mut hub_out,
+        )?;
+        let mut link = Link::new(link_id, &LinkConfig::default(), hub.wall(), NOW);
+        let mut link_out = LinkOut::new();
+        let mut nobody = One(Mailbox::new(BUDGET));
+        let register = r#"{"type":"register","agent_id":"bench","models":["bench"]}"#;
+        link.handle_envelope(
+            NOW,
+            Envelope::decode(register, BUDGET)?,
+            &mut link_out,
+            &mut nobody,
+        );
+        for notice in link_out.notices.drain(..) {
+            hub.handle_notice(NOW, link_id, notice, &mut hub_out);
+        }
+        for (_, command) in hub_out.commands.drain(..) {
+            link.handle_command(NOW, command, &mut link_out, &mut nobody);
+        }
+        let caller = hub.keys().authenticate(None, [127, 0, 0, 1].into())?;
+        Ok(Self {
+            hub,
+            hub_out,
+            link,
+            link_out,
+            caller,
+            ids: Ids::new(7),
+            audit: Vec::new(),
+            batch: Batch::new(),
+            reply: Reply::default(),
+        })
+    }
+
+    /// A request comes, is admitted, and is sent to the agent.
+    fn open(&mut self, endpoint: Endpoint, body: &str) -> Result<Open, Error> {
+        let Self {
+            hub,
+            link,
+            link_out,
+            ..
+        } = self;
+        let id = self.ids.next();
+        let (mut exchange, intent) =
+            Exchange::parse(hub.config(), hub.wall(), id, endpoint, NOW, body.as_bytes())?;
+        let info = RequestInfo {
+            exchange: id,
+            started: NOW,
+            key: self.caller.name.clone(),
+            address: self.caller.address,
+            user_agent: None,
+            endpoint: endpoint.name(),
+            bytes_in: body.len() as u64,
+            prompt: Some(intent.prompt),
+        };
+        let ask = Ask {
+            model: &intent.invocation.model,
+            session: None,
+            tokens: intent.tokens,
+            scope: "inference",
+        };
+        let Admission::Granted(ticket) = hub.admit(NOW, &self.caller, info, &ask)? else {
+            return Err("the exchange has to wait".into());
+        };
+        exchange.start(NOW, &ticket);
+        let frame = websocket::invoke(
+            id,
+            &ticket.session,
+            &ticket.label,
+            &ticket.model,
+            &intent.invocation,
+            NOW,
+            hub.wall(),
+        );
+        link.open(NOW, id, ticket.session.clone(), frame, (), link_out)
+            .map_err(|(closed, ())| closed)?;
+        black_box(&link_out.frames);
+        link_out.frames.clear();
+        link_out.queued_bytes = 0;
+        Ok(Open {
+            id,
+            exchange,
+            ticket,
+            mailbox: One(Mailbox::new(BUDGET)),
+        })
+    }
+
+    /// A frame of the agent comes and what it brings is written. The answer is whether it was the last.
+    fn frame(&mut self, open: &mut Open, frame: &str) -> Result<Option<Flow>, Error> {
+        let envelope = Envelope::decode(black_box(frame), BUDGET)?;
+        self.link
+            .handle_envelope(NOW, envelope, &mut self.link_out, &mut open.mailbox);
+        open.mailbox.0.drain(&mut self.batch);
+        for delivery in &self.batch {
+            match open
+                .exchange
+                .handle_delivery(NOW, &delivery, &mut self.reply)
+            {
+                Flow::Continue => {}
+                flow => return Ok(Some(flow)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The account of an exchange that has ended.
+    fn settle(&mut self, open: Open, flow: Option<Flow>) -> Result<(), Error> {
+        let Some(Flow::Done(outcome)) = flow else {
+            return Err(format!("the exchange ended with {flow:?}").into());
+        };
+        self.hub
+            .settle(NOW, open.ticket, outcome, &mut self.hub_out);
+        self.hub.drain_audit(&mut self.audit);
+        self.audit.clear();
+        self.reply = Reply::default();
+        Ok(())
+    }
+}
+
+/// One open stream, whose chunks come alone: each is written before the next is there.
+#[derive(Debug)]
+pub struct Stream {
+    provider: Provider,
+    open: Open,
+    frames: Vec<String>,
+    written: usize,
+}
+
+impl Stream {
+    /// A stream of an endpoint, whose first chunk has been written.
+    ///
+    /// # Errors
+    /// When a machine refuses what it should take.
+    pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+        let mut provider = Provider::new()?;
+        let mut open = provider.open(endpoint, &Script::stream(200, 1).request_body())?;
+        let first = chunk_frame(open.id, 0);
+        provider.frame(&mut open, &first)?;
+        let frames = (1..=CHUNKS)
+            .map(|index| chunk_frame(open.id, index))
+            .collect();
+        provider.reply.body.clear();
+        Ok(Self {
+            provider,
+            open,
+            frames,
+            written: 0,
+        })
+    }
+
+    /// Every chunk from its frame to the client's bytes. It can be done once, because the agent's
+    /// chunks are numbered.
+    ///
+    /// # Errors
+    /// When a chunk is not written.
+    pub fn run(&mut self) -> Result<(), Error> {
+        for frame in &self.frames {
+            if self.provider.frame(&mut self.open, frame)?.is_some() {
+                return Err("the stream ended".into());
+            }
+            let body = black_box(&mut self.provider.reply.body);
+            self.written += usize::from(!body.is_empty());
+            body.clear();
+        }
+        if self.written == CHUNKS {
+            Ok(())
+        } else {
+            Err("a chunk was not written".into())
+        }
+    }
+}
+
+/// Whole answers, one exchange after the other.
+#[derive(Debug)]
+pub struct Answers {
+    provider: Provider,
+    endpoint: Endpoint,
+    body: String,
+}
+
+impl Answers {
+    /// Answers of an endpoint.
+    ///
+    /// # Errors
+    /// When a machine refuses what it should take.
+    pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+        let body = Script::whole().request_body();
+        let mut answers = Self {
+            provider: Provider::new()?,
+            endpoint,
+            body,
+        };
+        answers.once()?;
+        Ok(answers)
+    }
+
+    /// Request, admission, invocation, answer and account, [`CHUNKS`] times.
+    ///
+    /// # Errors
+    /// When an exchange does not end as it should.
+    pub fn run(&mut self) -> Result<(), Error> {
+        (0..CHUNKS).try_for_each(|_| self.once())
+    }
+
+    fn once(&mut self) -> Result<(), Error> {
+        let mut open = self.provider.open(self.endpoint, black_box(&self.body))?;
+        let frame = format!(
+            r#"{{"type":"model_result","id":"{}","status":"ok","result":{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{WHOLE}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":100,"completion_tokens":64,"total_tokens":164}}}}}}"#,
+            open.id
+        );
+        let flow = self.provider.frame(&mut open, &frame)?;
+        black_box(&self.provider.reply.body);
+        self.provider.settle(open, flow)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_chunk_is_written_in_the_form_of_its_endpoint() {
+        for (endpoint, form) in [
+            (Endpoint::ChatCompletions, "data: {"),
+            (Endpoint::OllamaChat, "{"),
+        ] {
+            let mut stream = Stream::new(endpoint).unwrap();
+            let frame = stream.frames.remove(0);
+            stream.provider.frame(&mut stream.open, &frame).unwrap();
+            let body = String::from_utf8(std::mem::take(&mut stream.provider.reply.body)).unwrap();
+            assert!(body.starts_with(form), "{body}");
+            stream.frames.push(chunk_frame(stream.open.id, CHUNKS + 1));
+            stream.run().unwrap();
+        }
+    }
+
+    #[test]
+    fn every_whole_answer_completes() {
+        for endpoint in [Endpoint::ChatCompletions, Endpoint::OllamaChat] {
+            let mut answers = Answers::new(endpoint).unwrap();
+            answers.run().unwrap();
+            assert_eq!(answers.provider.hub.metrics().completed, 1 + CHUNKS as u64);
+        }
+    }
+}

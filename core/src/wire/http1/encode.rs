@@ -1,0 +1,270 @@
+//! Writing of responses.
+
+use super::{RequestFraming, Version, is_forbidden, is_token};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// What ends a chunk's data.
+pub const CHUNK_END: &[u8] = b"\r\n";
+
+/// How a client learns where the body of a response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ResponseLength {
+    /// `Content-Length`. Also for the answer to `HEAD`, which gives the length of the body that is not sent.
+    Exact(u64),
+    /// `Transfer-Encoding: chunked`.
+    Chunked,
+    /// The end of the connection, for streams to HTTP/1.0 clients.
+    UntilClose,
+    /// No body by definition: 1xx, 204 and 304.
+    Absent,
+}
+
+/// What becomes of the connection after the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// It waits for the next request.
+    KeepAlive,
+    /// It is closed.
+    Close,
+    /// It changes to the protocol of the `Upgrade` header, with status 101.
+    Upgrade,
+}
+
+impl ResponseLength {
+    /// How to answer a request with a body of `length` bytes, or of a length that is not known yet. A body that ends with the connection
+    /// rules out keeping it, which the second value tells.
+    #[must_use]
+    pub fn answer(
+        length: Option<u64>,
+        version: Version,
+        framing: &RequestFraming<'_>,
+    ) -> (Self, Connection) {
+        let connection = if framing.keep_alive {
+            Connection::KeepAlive
+        } else {
+            Connection::Close
+        };
+        match (length, version) {
+            (Some(length), _) => (Self::Exact(length), connection),
+            (None, Version::Http11) => (Self::Chunked, connection),
+            (None, Version::Http10) => (Self::UntilClose, Connection::Close),
+        }
+    }
+}
+
+/// A header that cannot be sent: a name that is no token, a value with a line break or another control character, or a header that
+/// [`HeadWriter`] writes itself. What was written of the head is removed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidHeader {
+    /// The name of the header.
+    pub name: String,
+}
+
+impl fmt::Display for InvalidHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "the response header {:?} cannot be sent: its name or value is not allowed",
+            self.name
+        )
+    }
+}
+
+impl core::error::Error for InvalidHeader {}
+
+/// Writes the head of a response: a status line, the headers in the order they are given, and those that frame the message.
+#[derive(Debug)]
+#[must_use = "the head is complete only after `finish`"]
+pub struct HeadWriter<'o> {
+    out: &'o mut Vec<u8>,
+    start: usize,
+    length: ResponseLength,
+    connection: Connection,
+    invalid: Option<InvalidHeader>,
+}
+
+impl<'o> HeadWriter<'o> {
+    /// Starts a head at the end of `out`. `status` is 100 to 999; `date` is the time as [`date()`] writes it, if the time is known.
+    #[inline]
+    pub fn new(
+        out: &'o mut Vec<u8>,
+        status: u16,
+        length: ResponseLength,
+        connection: Connection,
+        date: Option<&str>,
+    ) -> Self {
+        debug_assert!((100..=999).contains(&status));
+        let start = out.len();
+        out.extend_from_slice(b"HTTP/1.1 ");
+        out.extend_from_slice(itoa::Buffer::new().format(status).as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(reason(status).as_bytes());
+        out.extend_from_slice(b"\r\n");
+        let mut head = Self {
+            out,
+            start,
+            length,
+            connection,
+            invalid: None,
+        };
+        if let Some(date) = date {
+            head.header("date", date.as_bytes());
+        }
+        head
+    }
+
+    /// Writes one header. An error is kept until [`HeadWriter::finish`].
+    #[inline]
+    pub fn header(&mut self, name: &str, value: &[u8]) {
+        let own = ["content-length", "transfer-encoding", "connection"]
+            .iter()
+            .any(|own| own.eq_ignore_ascii_case(name));
+        if own
+            || name.is_empty()
+            || !name.bytes().all(is_token)
+            || value.iter().any(|byte| is_forbidden(*byte))
+        {
+            if self.invalid.is_none() {
+                self.invalid = Some(InvalidHeader { name: name.into() });
+            }
+            return;
+        }
+        self.out.extend_from_slice(name.as_bytes());
+        self.out.extend_from_slice(b": ");
+        self.out.extend_from_slice(value);
+        self.out.extend_from_slice(b"\r\n");
+    }
+
+    /// Ends the head.
+    ///
+    /// # Errors
+    /// [`InvalidHeader`] for the first header that could not be sent; `out` is then as it was before the head.
+    #[inline]
+    pub fn finish(self) -> Result<(), InvalidHeader> {
+        if let Some(invalid) = self.invalid {
+            self.out.truncate(self.start);
+            return Err(invalid);
+        }
+        match self.length {
+            ResponseLength::Exact(length) => {
+                self.out.extend_from_slice(b"content-length: ");
+                self.out
+                    .extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
+                self.out.extend_from_slice(b"\r\n");
+            }
+            ResponseLength::Chunked => self
+                .out
+                .extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            ResponseLength::UntilClose | ResponseLength::Absent => {}
+        }
+        // Said even where it is the default, for clients of HTTP/1.0 that asked for it.
+        self.out.extend_from_slice(match self.connection {
+            _ if self.length == ResponseLength::UntilClose => {
+                b"connection: close\r\n\r\n".as_slice()
+            }
+            Connection::KeepAlive => b"connection: keep-alive\r\n\r\n",
+            Connection::Close => b"connection: close\r\n\r\n",
+            Connection::Upgrade => b"connection: upgrade\r\n\r\n",
+        });
+        Ok(())
+    }
+}
+
+/// Writes the interim response that a client with `Expect: 100-continue` waits for.
+pub fn write_continue(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n");
+}
+
+/// Writes `data` as one chunk. No data is no chunk, as an empty one would end the body.
+#[inline]
+pub fn write_chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    write_chunk_size(out, data.len());
+    out.extend_from_slice(data);
+    out.extend_from_slice(CHUNK_END);
+}
+
+/// Writes the line that goes before a chunk of `size` bytes, for drivers that send the data and [`CHUNK_END`] without a copy. A size of 0
+/// would end the body: use [`write_last_chunk`].
+#[inline]
+pub fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
+    debug_assert!(size > 0);
+    let digits = (usize::BITS - size.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = u32::try_from(size >> (place * 4) & 0xF).ok();
+        out.extend(
+            digit
+                .and_then(|digit| char::from_digit(digit, 16))
+                .map(|c| c as u8),
+        );
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
+/// Writes what ends a chunked body.
+#[inline]
+pub fn write_last_chunk(out: &mut Vec<u8>) {
+    out.extend_from_slice(b"0\r\n\r\n");
+}
+
+/// The value of a `Date` header (RFC 9110, 5.6.7), from seconds since 1970; `None` outside the years -9999 to 9999.
+#[must_use]
+pub fn date(unix_seconds: i64) -> Option<String> {
+    let timestamp = jiff::Timestamp::from_second(unix_seconds).ok()?;
+    jiff::fmt::rfc2822::DateTimePrinter::new()
+        .timestamp_to_rfc9110_string(&timestamp)
+        .ok()
+}
+
+/// The reason phrase of a status (RFC 9110, 15); empty if it has none.
+#[must_use]
+pub const fn reason(status: u16) -> &'static str {
+    match status {
+        100 => "Continue",
+        101 => "Switching Protocols",
+        200 => "OK",
+        201 => "Created",
+        202 => "Accepted",
+        204 => "No Content",
+        206 => "Partial Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        308 => "Permanent Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        406 => "Not Acceptable",
+        408 => "Request Timeout",
+        409 => "Conflict",
+        410 => "Gone",
+        411 => "Length Required",
+        412 => "Precondition Failed",
+        413 => "Content Too Large",
+        414 => "URI Too Long",
+        415 => "Unsupported Media Type",
+        417 => "Expectation Failed",
+        421 => "Misdirected Request",
+        422 => "Unprocessable Content",
+        426 => "Upgrade Required",
+        428 => "Precondition Required",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        499 => "Client Closed Request",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        505 => "HTTP Version Not Supported",
+        _ => "",
+    }
+}
