@@ -70,7 +70,8 @@ impl AnsweredCall {
             && let Some(call) = calls.get(at)
         {
             let other_id = !id.is_empty() && !call.id.is_empty() && id != call.id;
-            let named_again = id.is_empty() && call.id.is_empty() && call.argued;
+            let named_again =
+                id.is_empty() && call.id.is_empty() && !call.name.is_empty() && call.argued;
             if name.is_empty() || !(other_id || named_again) {
                 return at;
             }

@@ -8,6 +8,8 @@ mod body;
 mod fields;
 pub mod ollama;
 pub mod openai;
+#[cfg(test)]
+mod tests;
 
 use crate::error::{Code, Refusal};
 use crate::id::ExchangeId;

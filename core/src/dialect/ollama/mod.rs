@@ -2,5 +2,7 @@
 
 mod request;
 mod response;
+#[cfg(test)]
+mod tests;
 
 pub use request::{chat_request, generate_request};
