@@ -9,8 +9,9 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
+use core::marker::PhantomData;
 use core::ops::RangeInclusive;
-use serde::de::{Deserialize, Deserializer, Error, Visitor};
+use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
@@ -318,11 +319,23 @@ impl<'a> Value<'a, '_> {
             .ok_or_else(|| self.expected("a whole number of at most 64 bits"))
     }
 
+    /// A list of at most [`ELEMENTS`].
     pub(crate) fn list(&self) -> Result<Vec<&'a RawValue>, Refusal> {
+        self.elements(ELEMENTS)?
+            .within(|count| self.too_many(count))
+    }
+
+    fn too_many(&self, count: usize) -> Refusal {
+        self.path.wrong(format_args!(
+            "{count} elements; at most {ELEMENTS} are allowed"
+        ))
+    }
+
+    fn elements(&self, most: usize) -> Result<Elements<&'a RawValue>, Refusal> {
         if self.first() != b'[' {
             return Err(self.expected("a list"));
         }
-        serde_json::from_str(self.raw.get()).map_err(|error| self.path.wrong(error))
+        Elements::read(self.raw.get(), most).map_err(|error| self.path.wrong(error))
     }
 
     pub(crate) fn object<T: Deserialize<'a>>(&self) -> Result<T, Refusal> {
@@ -332,12 +345,22 @@ impl<'a> Value<'a, '_> {
         serde_json::from_str(self.raw.get()).map_err(|error| self.path.wrong(error))
     }
 
-    /// A list of objects, in one pass unless one of them is wrong.
+    /// A list of at most [`ELEMENTS`] objects.
     pub(crate) fn objects<T: Deserialize<'a>>(&self) -> Result<Vec<T>, Refusal> {
-        if let Ok(objects) = serde_json::from_str(self.raw.get()) {
-            return Ok(objects);
+        self.objects_within(ELEMENTS, |count| self.too_many(count))
+    }
+
+    /// A list of at most `most` objects, in one pass unless one of them is wrong.
+    pub(crate) fn objects_within<T: Deserialize<'a>>(
+        &self,
+        most: usize,
+        too_many: impl Fn(usize) -> Refusal,
+    ) -> Result<Vec<T>, Refusal> {
+        if let Ok(objects) = Elements::read(self.raw.get(), most) {
+            return objects.within(too_many);
         }
-        self.list()?
+        self.elements(most)?
+            .within(too_many)?
             .into_iter()
             .enumerate()
             .map(|(index, raw)| {
@@ -353,15 +376,12 @@ impl<'a> Value<'a, '_> {
             || self.expected(format_args!("a string or a list of at most {most} strings"));
         let all = match self.first() {
             b'"' => alloc::vec![self.raw],
-            b'[' => self.list()?,
+            b'[' => self.elements(most)?.within(|count| {
+                self.path
+                    .wrong(format_args!("{count} strings; at most {most} are allowed"))
+            })?,
             _ => return Err(expected()),
         };
-        if all.len() > most {
-            return Err(self.path.wrong(format_args!(
-                "{} strings; at most {most} are allowed",
-                all.len()
-            )));
-        }
         let mut strings = Vec::with_capacity(all.len());
         for (index, raw) in all.into_iter().enumerate() {
             let path = self.path.index(index);
@@ -371,5 +391,66 @@ impl<'a> Value<'a, '_> {
             }
         }
         Ok(strings)
+    }
+}
+
+/// Most elements of a list that has no limit of its own, so that a body costs little more memory than its size.
+pub(crate) const ELEMENTS: usize = 1024;
+
+/// The first elements of a list, and how many there are in all.
+struct Elements<T> {
+    kept: Vec<T>,
+    count: usize,
+}
+
+impl<'a, T: Deserialize<'a>> Elements<T> {
+    /// Keeps at most `most` elements of the list that `json` is.
+    fn read(json: &'a str, most: usize) -> serde_json::Result<Self> {
+        struct Reader<T> {
+            most: usize,
+            kept: PhantomData<T>,
+        }
+
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
+            type Value = Elements<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut kept = Vec::new();
+                while kept.len() < self.most {
+                    match list.next_element()? {
+                        Some(element) => kept.push(element),
+                        None => break,
+                    }
+                }
+                let mut count = kept.len();
+                while list.next_element::<IgnoredAny>()?.is_some() {
+                    count += 1;
+                }
+                Ok(Elements { kept, count })
+            }
+        }
+
+        let mut deserializer = serde_json::Deserializer::from_str(json);
+        deserializer.deserialize_seq(Reader {
+            most,
+            kept: PhantomData,
+        })
+    }
+}
+
+impl<T> Elements<T> {
+    /// All elements.
+    ///
+    /// # Errors
+    /// `too_many` of their count when some were not kept.
+    fn within(self, too_many: impl Fn(usize) -> Refusal) -> Result<Vec<T>, Refusal> {
+        if self.count > self.kept.len() {
+            return Err(too_many(self.count));
+        }
+        Ok(self.kept)
     }
 }

@@ -9,6 +9,7 @@ use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
+use serde::de::Deserialize;
 use serde_json::value::RawValue;
 
 /// Longest model name in characters.
@@ -58,15 +59,17 @@ pub(crate) fn role(raw: Option<&RawValue>, path: Path<'_>) -> Result<Role, Refus
     })
 }
 
-/// The messages' list, not longer than `limits.messages`.
-pub(crate) fn check_count(count: usize, path: Path<'_>, limits: &Limits) -> Result<(), Refusal> {
-    if count > limits.messages {
-        return Err(path.wrong(format_args!(
+/// The list of messages, not longer than `limits.messages`.
+pub(crate) fn messages<'a, T: Deserialize<'a>>(
+    list: &Value<'a, '_>,
+    limits: &Limits,
+) -> Result<Vec<T>, Refusal> {
+    list.objects_within(limits.messages, |count| {
+        list.path.wrong(format_args!(
             "{count} messages; limits.messages is {}",
             limits.messages
-        )));
-    }
-    Ok(())
+        ))
+    })
 }
 
 /// The texts of one message, together not longer than `limits.content_bytes`. Media are not counted; `limits.body_bytes`

@@ -99,8 +99,8 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
     let model = fields::model(chat.model)?;
     let path = Path::root("messages");
     let list = path.find(chat.messages);
-    let raw_messages: Vec<ChatMessage<'a>> = list.map_or(Ok(Vec::new()), |list| list.objects())?;
-    fields::check_count(raw_messages.len(), path, limits)?;
+    let raw_messages: Vec<ChatMessage<'a>> =
+        list.map_or(Ok(Vec::new()), |list| fields::messages(&list, limits))?;
     let load_only = raw_messages.is_empty();
     let mut calls = OpenCalls::default();
     let mut messages = Vec::with_capacity(raw_messages.len());
@@ -268,9 +268,6 @@ struct OpenCalls<'a> {
 }
 
 impl<'a> OpenCalls<'a> {
-    /// How many open calls a result is matched with by name, so that a hostile conversation costs no more than its size.
-    const MATCHED: usize = 256;
-
     /// The calls of an assistant's message, which take the place of those before.
     fn read(&mut self, list: &Value<'a, '_>) -> Result<Vec<ToolCall<'a>>, Refusal> {
         let raw_calls: Vec<ChatToolCall<'a>> = list.objects()?;
@@ -318,7 +315,7 @@ impl<'a> OpenCalls<'a> {
         name: Option<JsonStr<'a>>,
     ) -> Option<Cow<'a, str>> {
         let id = id.filter(|id| !id.is_empty()).map(JsonStr::decode);
-        let mut open = self.open.iter().take(Self::MATCHED);
+        let mut open = self.open.iter();
         let at = match (&id, name) {
             (Some(id), _) => open.position(|(open, _)| open == id),
             (None, Some(name)) => open.position(|(_, open)| *open == name).or(Some(0)),

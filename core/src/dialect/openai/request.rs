@@ -134,11 +134,10 @@ fn messages<'a>(
 ) -> Result<(Vec<Message<'a>>, &'a str), Refusal> {
     let path = Path::root("messages");
     let list = path.need(raw, "a list of messages")?;
-    let raw_messages: Vec<ChatMessage<'a>> = list.objects()?;
+    let raw_messages: Vec<ChatMessage<'a>> = fields::messages(&list, limits)?;
     if raw_messages.is_empty() {
         return Err(path.wrong("expected at least one message, found none"));
     }
-    fields::check_count(raw_messages.len(), path, limits)?;
     let mut messages = Vec::with_capacity(raw_messages.len());
     for (index, raw) in raw_messages.iter().enumerate() {
         messages.push(message(raw, &path.index(index), limits)?);
