@@ -4,9 +4,10 @@ use crate::dialect::write_number;
 use crate::id::ExchangeId;
 use crate::invocation::Finish;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// An answer that was collected. All texts are the insides of JSON strings, escaped and mended.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Answer {
     /// The text.
     pub content: Vec<u8>,
@@ -41,8 +42,15 @@ impl Answer {
     }
 }
 
+impl fmt::Debug for Answer {
+    /// Text is never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({} bytes)", self.held())
+    }
+}
+
 /// A tool that the model called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct AnsweredCall {
     /// As the agent named the call; empty when it did not.
     pub id: Vec<u8>,
@@ -140,6 +148,13 @@ impl AnsweredCall {
         } else {
             out.extend_from_slice(&self.id);
         }
+    }
+}
+
+impl fmt::Debug for AnsweredCall {
+    /// Text is never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AnsweredCall({} bytes)", self.arguments.len())
     }
 }
 

@@ -33,7 +33,6 @@ pub enum Dialect {
 }
 
 /// A request that was understood.
-#[derive(Debug)]
 pub struct Parsed<'a> {
     /// What is asked, borrowed from the body.
     pub invocation: Invocation<'a>,
@@ -46,6 +45,17 @@ pub struct Parsed<'a> {
     /// Ollama's load request: nothing is asked of the model, and whether `stream` or not the answer is
     /// [`Encoder::whole`] of an empty [`Answer`].
     pub load_only: bool,
+}
+
+impl fmt::Debug for Parsed<'_> {
+    /// What is asked is never shown: it is a prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parsed")
+            .field("model", &self.invocation.model)
+            .field("stream", &self.stream)
+            .field("load_only", &self.load_only)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What an answer says about itself.

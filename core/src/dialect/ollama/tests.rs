@@ -462,8 +462,10 @@ fn what_is_wrong_is_named() {
 }
 
 #[test]
-fn nothing_of_a_prompt_is_in_a_refusal() {
+fn nothing_of_a_prompt_is_shown() {
     let body = r#"{"model":"m","messages":[{"role":"secret","content":"secret"},"secret"],"think":"secret","format":"secret","options":"secret"}"#;
+    let parsed = format!("{:?}", generate(r#"{"model":"m","prompt":"secret"}"#));
+    assert!(!parsed.contains("secret"), "{parsed}");
     let refusal: String = format!("{:?}", chat_request(body, &Limits::default()).unwrap_err());
     assert!(!refusal.contains("secret"), "{refusal}");
 }
