@@ -120,7 +120,7 @@ def port_taken(s):
         program = Program(sys.argv[1], home, "--demo", "--listen", "127.0.0.1:0")
         try:
             address = program.base.removeprefix("http://")
-            second = subprocess.run([sys.argv[1], "--demo", "--listen", address], cwd=home, capture_output=True, text=True, timeout=20)
+            second = subprocess.run([Path(sys.argv[1]).resolve(), "--demo", "--listen", address], cwd=home, capture_output=True, text=True, timeout=20)
             require(second.returncode != 0, "exit status 0")
             require(address in second.stderr, f"the address is not named: {second.stderr}")
         finally:

@@ -11,7 +11,7 @@ from program import Failed, Program
 from scripted_agent import ScriptedAgent
 
 MODEL = "scripted"
-CLIENT_KEY, BRIDGE_KEY, OPERATOR_KEY, METERED_KEY = "client-key-1", "bridge-key-1", "operator-key-1", "metered-key-1"
+CLIENT_KEY, BRIDGE_KEY, OPERATOR_KEY, METERED_KEY = (f"the-key-of-the-{who}" for who in ("client", "bridge", "operator", "metered"))
 CHECKS = []
 
 

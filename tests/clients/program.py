@@ -21,7 +21,7 @@ class Program:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLP_", "LOCAL_PROVIDER", "XDG_"))}
         began = time.monotonic()
         self.process = subprocess.Popen(
-            [program, *arguments],
+            [Path(program).resolve(), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
