@@ -104,7 +104,8 @@ impl Running {
                 let flow = self.exchange.handle_timeout(now, &mut self.reply);
                 self.follow(flow);
             }
-            if self.mailbox.drain(&mut self.batch, cx) {
+            let drained = self.mailbox.drain(&mut self.batch, cx);
+            if drained {
                 self.reply.body.reserve(ROOM);
                 for delivery in &self.batch {
                     let flow = self
@@ -118,6 +119,10 @@ impl Running {
             }
             if self.reply.head.is_some() || !self.reply.body.is_empty() {
                 return Poll::Ready(());
+            }
+            if drained {
+                // A whole answer grows unseen. Only a mailbox that was found empty wakes this task.
+                continue;
             }
             if let Some(timeout) = self.exchange.poll_timeout() {
                 self.sleep.reset_at(timeout.at);
