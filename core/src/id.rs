@@ -73,24 +73,39 @@ impl ExchangeId {
     #[inline]
     pub fn parse(text: &[u8]) -> Option<Self> {
         let text: &[u8; Self::TEXT_LEN] = text.try_into().ok()?;
-        let (process, serial) = text.split_at(8);
+        let (process, serial) = text.split_first_chunk::<8>()?;
+        // Twelve digits as the first eight and the last eight.
+        let upper = hex(serial.first_chunk::<8>()?)?;
+        let lower = hex(serial.last_chunk::<8>()?)?;
         Some(Self {
-            process: u32::try_from(hex(process)?).ok()?,
-            serial: hex(serial)?,
+            process: hex(process)?,
+            serial: (u64::from(upper) << 16) | u64::from(lower & 0xffff),
         })
     }
 }
 
+/// The value of eight digits `0-9a-f`, all at once: every chunk of an answer carries an id.
 #[inline]
-fn hex(digits: &[u8]) -> Option<u64> {
-    digits.iter().try_fold(0u64, |value, digit| {
-        let nibble = match digit {
-            b'0'..=b'9' => digit - b'0',
-            b'a'..=b'f' => digit - b'a' + 10,
-            _ => return None,
-        };
-        Some((value << 4) | u64::from(nibble))
-    })
+fn hex(digits: &[u8; 8]) -> Option<u32> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let text = u64::from_be_bytes(*digits);
+    if text & HIGH != 0 {
+        return None;
+    }
+    // The highest bit of each byte that lies in a range; below 0x80 nothing is carried over.
+    let within = |first: u8, last: u8| {
+        (text + ONES * u64::from(0x80 - first)) & !(text + ONES * u64::from(0x7f - last)) & HIGH
+    };
+    let letters = within(b'a', b'f');
+    if within(b'0', b'9') | letters != HIGH {
+        return None;
+    }
+    let mut value = (text & (ONES * 0xf)) + (letters >> 7) * 9;
+    value = (value | value >> 4) & 0x00ff_00ff_00ff_00ff;
+    value = (value | value >> 8) & 0x0000_ffff_0000_ffff;
+    value |= value >> 16;
+    u32::try_from(value & 0xffff_ffff).ok()
 }
 
 impl fmt::Display for ExchangeId {
@@ -172,12 +187,21 @@ mod tests {
         assert_eq!(id.text(), *b"dead0001000000000001");
         assert_eq!(ExchangeId::parse(&id.text()), Some(id));
         assert!(ids.next() > id);
+        let all = ExchangeId {
+            process: 0x0123_4567,
+            serial: 0x89ab_cdef_0918,
+        };
+        assert_eq!(ExchangeId::parse(b"0123456789abcdef0918"), Some(all));
         for wrong in [
             "",
             "dead000100000000000",
             "dead00010000000000011",
             "DEAD0001000000000001",
             "dead000100000000000g",
+            "dead000100000000:001",
+            "dead0001`00000000001",
+            "dead0001/00000000001",
+            "dead00010000000000\u{e9}",
         ] {
             assert_eq!(ExchangeId::parse(wrong.as_bytes()), None, "{wrong}");
         }

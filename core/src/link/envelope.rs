@@ -84,11 +84,12 @@ pub enum Id<'f> {
 impl<'f> Id<'f> {
     /// Reads the form that this program writes; anything else is foreign.
     #[must_use]
+    #[inline]
     pub fn read(text: JsonStr<'f>) -> Self {
-        match ExchangeId::parse(text.decode().as_bytes()) {
-            Some(id) => Self::Ours(id),
-            None => Self::Foreign(text),
-        }
+        ExchangeId::parse(text.as_escaped().as_bytes())
+            // Escapes in an id are legal and not usual.
+            .or_else(|| ExchangeId::parse(text.decode().as_bytes()))
+            .map_or(Self::Foreign(text), Self::Ours)
     }
 }
 

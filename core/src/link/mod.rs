@@ -1,5 +1,40 @@
 //! One agent connection: correlates answers with exchanges, puts chunks in order, keeps the connection alive.
+//!
+//! Each exchange of a link:
+//!
+//! ```mermaid
+//! stateDiagram-v2
+//!     [*] --> Open: open / model_invoke
+//!     Open --> Open: next chunk / Delta
+//!     Open --> Gap: chunk ahead of its turn
+//!     Gap --> Gap: another one ahead
+//!     Gap --> Open: the missing chunks / Deltas in order
+//!     Open --> Done: last chunk, result, error / End or Failed
+//!     Gap --> Done: 5 s, 64 chunks or 256 KiB / Failed, model_cancel
+//!     Open --> Done: cancel, overrun, wrong field, end of the session / model_cancel
+//!     Gap --> Done: the same
+//!     Done --> Done: anything that still arrives / counted
+//!     Done --> [*]: 30 s of silence, or 8192 others are done
+//! ```
+//!
+//! The connection:
+//!
+//! ```mermaid
+//! stateDiagram-v2
+//!     [*] --> Alive
+//!     Alive --> Asked: every 30 s / ping
+//!     Asked --> Alive: any sign of life
+//!     Asked --> Closed: 10 s / 4003
+//!     Alive --> Closed: 16 faults in a minute / 4002
+//!     Alive --> Closed: frame too large / 1009
+//!     Alive --> Closed: outgoing queue over its budget / 4004
+//!     Alive --> Closed: the hub asks, the connection is lost
+//!     Closed --> [*]: every open exchange has Failed, once
+//! ```
+//!
+//! A closed link takes nothing, says nothing and waits for nothing.
 
+mod answers;
 mod envelope;
 mod ports;
 mod reassembly;
@@ -14,18 +49,15 @@ pub use ports::{
 use crate::agents::websocket;
 use crate::error::{AgentFault, Code};
 use crate::id::{ExchangeId, LinkId, SessionId};
-use crate::invocation::{CancelReason, Delivery, Delta, Failure};
-use crate::mailbox::Push;
-use crate::text::JsonStr;
+use crate::invocation::{CancelReason, Delivery, Failure};
 use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
-use alloc::vec::Vec;
+use answers::agent_fault;
 use core::time::Duration;
-use reassembly::Place;
-use table::{Open, Table};
+use table::Table;
 
 /// So many protocol faults within [`FAULT_WINDOW`] close the link.
 const FAULTS: usize = 16;
@@ -33,7 +65,7 @@ const FAULTS: usize = 16;
 /// See [`FAULTS`].
 const FAULT_WINDOW: Duration = Duration::from_secs(60);
 
-/// Longest foreign id and longest timestamp that are sent back, in bytes.
+/// Longest timestamp that is sent back, in bytes.
 const ECHO_LEN: usize = 64;
 
 /// One agent connection.
@@ -52,14 +84,6 @@ pub struct Link<T> {
     /// When the last faults were, at most [`FAULTS`] of them.
     faults: VecDeque<Instant>,
     closed: bool,
-}
-
-/// How far an answer has come.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Progress {
-    More,
-    Ended,
-    Overrun,
 }
 
 impl<T> Link<T> {
@@ -195,7 +219,7 @@ impl<T> Link<T> {
                 self.counters.unknown_types += 1;
                 self.reply(
                     websocket::error(
-                        id.and_then(echo),
+                        id,
                         "unknown_type",
                         "type: not known in version 1 of the agent protocol",
                     ),
@@ -242,20 +266,8 @@ impl<T> Link<T> {
                 deliver,
             );
         }
-        let text = id.map(ExchangeId::text);
-        let message = format!("{fault}");
-        self.fault(
-            now,
-            websocket::error(
-                text.as_ref()
-                    .and_then(|id| core::str::from_utf8(id).ok())
-                    .map(JsonStr::from_escaped),
-                "protocol",
-                &message,
-            ),
-            out,
-            deliver,
-        );
+        let answer = websocket::error(id.map(Id::Ours), "protocol", &format!("{fault}"));
+        self.fault(now, answer, out, deliver);
     }
 
     /// The agent has shown a sign of life: any bytes, any frame.
@@ -346,7 +358,7 @@ impl<T> Link<T> {
                         .set(Timer::Ping, Some(now + self.config.ping_interval));
                 }
                 Some(Timer::Gap) => {
-                    while let Some(id) = self.table.expired_gap(now) {
+                    while let Some(id) = self.table.take_expired_gap(now) {
                         self.gap(now, id, out, deliver);
                     }
                 }
@@ -363,223 +375,6 @@ impl<T> Link<T> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timeout> {
         self.timers.next()
-    }
-
-    fn chunk(
-        &mut self,
-        now: Instant,
-        chunk: Chunk<'_>,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        let Some((id, open)) = known(chunk.id, &mut self.table) else {
-            return self.stray(now, chunk.id, out, deliver);
-        };
-        self.counters.chunks += 1;
-        match open.stream.place(chunk.index) {
-            Place::Next => {
-                let progress = hand_over(&open.to, chunk.delta, chunk.ending, deliver);
-                if progress == Progress::More && open.stream.waiting() == 0 {
-                    return;
-                }
-                self.follow(now, id, progress, out, deliver);
-            }
-            Place::Repeat => self.counters.repeats += 1,
-            Place::Ahead(index) => {
-                let limits = (self.config.gap_chunks, self.config.gap_bytes);
-                let gap_ends = now + self.config.gap_timeout;
-                if open.stream.hold(index, &chunk, limits, gap_ends) {
-                    self.counters.reordered += 1;
-                    self.table.note_gap(id);
-                    self.rearm();
-                } else {
-                    self.gap(now, id, out, deliver);
-                }
-            }
-        }
-    }
-
-    /// Delivers what waited for the chunk that was just delivered, and draws the line when the answer is over.
-    fn follow(
-        &mut self,
-        now: Instant,
-        id: ExchangeId,
-        mut progress: Progress,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        let Some(open) = self.table.get_mut(id) else {
-            return;
-        };
-        let gap_ends = now + self.config.gap_timeout;
-        while progress == Progress::More {
-            let Some(held) = open.stream.take_next(gap_ends) else {
-                break;
-            };
-            let (delta, ending) = held.parts();
-            progress = hand_over(&open.to, delta, ending, deliver);
-        }
-        let left = u64::try_from(open.stream.waiting()).unwrap_or(u64::MAX);
-        match progress {
-            Progress::More => self.table.note_gap(id),
-            Progress::Ended => {
-                self.counters.late += left;
-                self.table.retire(now, id);
-            }
-            Progress::Overrun => {
-                self.counters.overruns += 1;
-                self.cancel_open(now, id, CancelReason::BudgetOverrun, out);
-            }
-        }
-        self.rearm();
-    }
-
-    fn result(
-        &mut self,
-        now: Instant,
-        answer: Answer<'_>,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        let Some((id, open)) = known(answer.id, &mut self.table) else {
-            return self.stray(now, answer.id, out, deliver);
-        };
-        self.counters.results += 1;
-        let mut deliveries = Vec::new();
-        if open.stream.next() > 0 {
-            // The answer was streamed: the result only ends it, after the chunks that are still missing.
-            if open.stream.waiting() > 0 && matches!(answer.ending, Ending::End(_)) {
-                open.stream.hold_end(&answer.ending);
-                return;
-            }
-        } else {
-            if !answer.delta.is_empty() {
-                deliveries.push(Delivery::Delta(answer.delta));
-            }
-            deliveries.extend(
-                answer
-                    .vectors
-                    .iter()
-                    .map(|vector| Delivery::Embedding(vector)),
-            );
-        }
-        self.whole(now, Id::Ours(id), &deliveries, &answer.ending, out, deliver);
-    }
-
-    /// Delivers an answer that came in one message, and its end.
-    fn whole(
-        &mut self,
-        now: Instant,
-        id: Id<'_>,
-        deliveries: &[Delivery<'_>],
-        ending: &Ending<'_>,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        let Some((id, open)) = known(id, &mut self.table) else {
-            return self.stray(now, id, out, deliver);
-        };
-        let overrun = deliveries
-            .iter()
-            .any(|delivery| deliver.deliver(&open.to, delivery) == Push::Overrun);
-        if overrun {
-            self.counters.overruns += 1;
-        } else {
-            let _ = match ending {
-                Ending::End(end) => deliver.deliver(&open.to, &Delivery::End(*end)),
-                Ending::Failed(failure) => {
-                    deliver.deliver(&open.to, &Delivery::Failed(failure.clone()))
-                }
-            };
-        }
-        self.table.retire(now, id);
-        self.rearm();
-    }
-
-    /// A message about an exchange that is not open here.
-    fn stray(
-        &mut self,
-        now: Instant,
-        id: Id<'_>,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        if let Id::Ours(id) = id
-            && self.table.is_done(now, id)
-        {
-            self.counters.late += 1;
-            return;
-        }
-        self.counters.unknown_ids += 1;
-        let text = match id {
-            Id::Ours(id) => id.text(),
-            Id::Foreign(_) => [0; ExchangeId::TEXT_LEN],
-        };
-        let echoed = match id {
-            Id::Ours(_) => core::str::from_utf8(&text).ok().map(JsonStr::from_escaped),
-            Id::Foreign(_) => echo(id),
-        };
-        let frame = websocket::error(echoed, "protocol", "id: never issued on this link");
-        self.fault(now, frame, out, deliver);
-    }
-
-    /// Counts a protocol fault, answers it, and closes the link when there are too many.
-    fn fault(
-        &mut self,
-        now: Instant,
-        answer: String,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        self.counters.faults += 1;
-        if self.faults.len() >= FAULTS {
-            self.faults.pop_front();
-        }
-        self.faults.push_back(now);
-        self.reply(answer, out, deliver);
-        let first = self.faults.front().copied().unwrap_or(now);
-        if self.faults.len() >= FAULTS && now.since(first) <= FAULT_WINDOW {
-            self.shut(CloseCode::Protocol, out, deliver);
-        }
-    }
-
-    fn gap(
-        &mut self,
-        now: Instant,
-        id: ExchangeId,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        self.counters.gaps += 1;
-        let missing = self.table.get_mut(id).map_or(0, |open| open.stream.next());
-        let failure = agent_fault(format!(
-            "the agent's answer has a gap: chunk {missing} is missing"
-        ));
-        self.fail(now, id, &failure, CancelReason::StreamGap, out, deliver);
-    }
-
-    /// Fails an open exchange and cancels it at the agent.
-    fn fail(
-        &mut self,
-        now: Instant,
-        id: ExchangeId,
-        failure: &Failure<'_>,
-        why: CancelReason,
-        out: &mut LinkOut,
-        deliver: &mut impl Deliver<T>,
-    ) {
-        if let Some(open) = self.table.get_mut(id) {
-            let _ = deliver.deliver(&open.to, &Delivery::Failed(failure.clone()));
-            self.cancel_open(now, id, why, out);
-        }
-    }
-
-    fn cancel_open(&mut self, now: Instant, id: ExchangeId, why: CancelReason, out: &mut LinkOut) {
-        if self.table.retire(now, id).is_some() {
-            self.counters.cancels += 1;
-            out.push(Frame::Text(websocket::cancel(id, why)));
-            self.rearm();
-        }
     }
 
     /// Sends a frame that the agent caused, unless it does not read.
@@ -634,54 +429,5 @@ impl<T> Link<T> {
     }
 }
 
-/// The open exchange that a message is about.
-#[inline]
-fn known<'t, T>(id: Id<'_>, table: &'t mut Table<T>) -> Option<(ExchangeId, &'t mut Open<T>)> {
-    match id {
-        Id::Ours(id) => table.get_mut(id).map(|open| (id, open)),
-        Id::Foreign(_) => None,
-    }
-}
-
-/// Delivers one chunk.
-#[inline]
-fn hand_over<T>(
-    to: &T,
-    delta: Delta<'_>,
-    ending: Option<Ending<'_>>,
-    deliver: &mut impl Deliver<T>,
-) -> Progress {
-    // An empty delta still says that the agent is at work; beside an ending it says nothing.
-    if ending.is_none() || !delta.is_empty() {
-        let pushed = deliver.deliver(to, &Delivery::Delta(delta));
-        if pushed == Push::Overrun {
-            return match ending {
-                Some(_) => Progress::Ended,
-                None => Progress::Overrun,
-            };
-        }
-    }
-    let last = match ending {
-        None => return Progress::More,
-        Some(Ending::End(end)) => Delivery::End(end),
-        Some(Ending::Failed(failure)) => Delivery::Failed(failure),
-    };
-    let _ = deliver.deliver(to, &last);
-    Progress::Ended
-}
-
-/// An id that may be sent back: one that is short.
-fn echo(id: Id<'_>) -> Option<JsonStr<'_>> {
-    match id {
-        Id::Foreign(text) => Some(text).filter(|text| text.len() <= ECHO_LEN),
-        Id::Ours(_) => None,
-    }
-}
-
-const fn agent_fault(message: String) -> Failure<'static> {
-    Failure {
-        code: Code::AgentFault,
-        message: Cow::Owned(message),
-        retry_after: None,
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -33,6 +33,7 @@ struct Waiting {
     chunks: BTreeMap<u64, Held>,
     bytes: usize,
     gap_ends: Instant,
+    end_arrived: bool,
 }
 
 /// A chunk that waits, copied out of its frame.
@@ -64,6 +65,13 @@ impl Reassembly {
         self.waiting
             .as_ref()
             .map_or(0, |waiting| waiting.chunks.len())
+    }
+
+    /// True when the agent has ended the answer and the end waits.
+    pub(super) fn end_arrived(&self) -> bool {
+        self.waiting
+            .as_ref()
+            .is_some_and(|waiting| waiting.end_arrived)
     }
 
     /// When the gap has stood too long, if there is one.
@@ -116,9 +124,11 @@ impl Reassembly {
                 chunks: BTreeMap::new(),
                 bytes: 0,
                 gap_ends,
+                end_arrived: false,
             })
         });
         waiting.bytes = bytes;
+        waiting.end_arrived |= chunk.ending.is_some();
         waiting.chunks.insert(index, held);
         true
     }
@@ -126,6 +136,7 @@ impl Reassembly {
     /// Lets the end of the answer wait behind everything that waits.
     pub(super) fn hold_end(&mut self, ending: &Ending<'_>) {
         if let Some(waiting) = &mut self.waiting {
+            waiting.end_arrived = true;
             let last = waiting.chunks.keys().next_back().copied().unwrap_or(0);
             waiting.chunks.insert(
                 last.saturating_add(1),

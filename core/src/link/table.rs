@@ -26,7 +26,7 @@ pub(super) struct Table<T> {
     gaps: BTreeSet<(Instant, ExchangeId)>,
     /// When the agent last used the id.
     done: HashMap<ExchangeId, Instant, BuildHasherDefault<IdHasher>>,
-    /// Tombstones in the order in which they may go. An id that was used again since goes to the back when its turn comes.
+    /// Each tombstone once, with the time when it is looked at: one that was used since then goes to the back.
     order: VecDeque<(Instant, ExchangeId)>,
     tombstones: usize,
     ttl: Duration,
@@ -96,12 +96,11 @@ impl<T> Table<T> {
         self.gaps.first().map(|(at, _)| *at)
     }
 
-    /// An exchange whose gap has stood too long at `now`.
-    pub(super) fn expired_gap(&self, now: Instant) -> Option<ExchangeId> {
-        self.gaps
-            .first()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, id)| *id)
+    /// Takes an exchange whose gap has stood too long at `now`.
+    pub(super) fn take_expired_gap(&mut self, now: Instant) -> Option<ExchangeId> {
+        let first = *self.gaps.first().filter(|(at, _)| *at <= now)?;
+        self.gaps.remove(&first);
+        Some(first.1)
     }
 
     /// Ends an exchange and leaves a tombstone.
@@ -146,7 +145,6 @@ impl<T> Table<T> {
 
     /// Drops the tombstones whose time has come.
     pub(super) fn drop_tombstones(&mut self, now: Instant) {
-        // Each is looked at once: one that was used since goes to the back.
         for _ in 0..self.order.len() {
             let Some((at, id)) = self.order.front().copied().filter(|(at, _)| *at <= now) else {
                 return;
@@ -154,7 +152,6 @@ impl<T> Table<T> {
             self.order.pop_front();
             let keep_until = self.done.get(&id).map_or(at, |used| *used + self.ttl);
             if keep_until > now {
-                // Later than any other: no other was used after `now`.
                 self.order.push_back((keep_until, id));
             } else {
                 self.done.remove(&id);

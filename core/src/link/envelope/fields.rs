@@ -17,18 +17,29 @@ const LONGEST_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Refuses every kind of value that the visitor does not name, without its content.
 macro_rules! refuse {
+    (scalars) => {
+        $crate::link::envelope::fields::refuse! {
+            visit_bool: bool => "boolean",
+            visit_i64: i64 => "number",
+            visit_u64: u64 => "number",
+            visit_f64: f64 => "number",
+            visit_str: &str => "string",
+        }
+    };
     ($($visit:ident: $value:ty => $kind:literal),+ $(,)?) => {
         $(
-            fn $visit<E: Error>(self, _: $value) -> Result<Self::Value, E> {
-                Err(E::invalid_type(Unexpected::Other($kind), &self))
+            fn $visit<E: serde::de::Error>(self, _: $value) -> Result<Self::Value, E> {
+                Err(E::invalid_type(serde::de::Unexpected::Other($kind), &self))
             }
         )+
 
-        fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-            Err(E::invalid_type(Unexpected::Other("null"), &self))
+        fn visit_unit<E: serde::de::Error>(self) -> Result<Self::Value, E> {
+            Err(E::invalid_type(serde::de::Unexpected::Other("null"), &self))
         }
     };
 }
+
+pub(super) use refuse;
 
 /// A JSON object, and nothing else that serde would take for a struct.
 pub(super) struct Object<T>(pub T);
@@ -56,13 +67,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
         Err(A::Error::invalid_type(Unexpected::Other("array"), &self))
     }
 
-    refuse! {
-        visit_bool: bool => "boolean",
-        visit_i64: i64 => "number",
-        visit_u64: u64 => "number",
-        visit_f64: f64 => "number",
-        visit_str: &str => "string",
-    }
+    refuse!(scalars);
 }
 
 /// A JSON array.
@@ -95,13 +100,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
         Err(A::Error::invalid_type(Unexpected::Other("object"), &self))
     }
 
-    refuse! {
-        visit_bool: bool => "boolean",
-        visit_i64: i64 => "number",
-        visit_u64: u64 => "number",
-        visit_f64: f64 => "number",
-        visit_str: &str => "string",
-    }
+    refuse!(scalars);
 }
 
 fn raw<'de, D: Deserializer<'de>>(deserializer: D) -> Result<&'de RawValue, D::Error> {

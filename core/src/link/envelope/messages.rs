@@ -1,7 +1,7 @@
 //! The full reading of any message, both dialects.
 
 use super::fields::{
-    Flag, List, Object, Reason, Seconds, Status, UsageFields, Vector, Whole, error_code,
+    Flag, List, Object, Reason, Seconds, Status, UsageFields, Vector, Whole, error_code, refuse,
 };
 use super::{Answer, Capabilities, Chunk, Ending, Envelope, Id, Registration};
 use crate::error::{AgentFault, Code};
@@ -13,7 +13,9 @@ use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Unexpected, Visitor,
+};
 use serde_json::value::RawValue;
 
 /// Longest message of an agent's error that is passed on, in bytes.
@@ -115,7 +117,7 @@ impl<'f> DeserializeSeed<'f> for HeadSeed<'_, 'f> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'f>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_map(self)
+        deserializer.deserialize_any(self)
     }
 }
 
@@ -139,6 +141,12 @@ impl<'f> Visitor<'f> for HeadSeed<'_, 'f> {
         }
         Ok(())
     }
+
+    fn visit_seq<A: SeqAccess<'f>>(self, _: A) -> Result<(), A::Error> {
+        Err(A::Error::invalid_type(Unexpected::Other("array"), &self))
+    }
+
+    refuse!(scalars);
 }
 
 #[derive(Deserialize)]
@@ -333,7 +341,10 @@ impl<'f> ResultFields<'f> {
         }
         let at = if nested { "result.choices" } else { "choices" };
         let Some(List(choices)) = body.choices else {
-            return Err(format!("{at}: missing field"));
+            return Err(match nested {
+                true => "result: neither choices nor embeddings".to_string(),
+                false => "result: missing field".to_string(),
+            });
         };
         let Some(Object(choice)) = choices.into_iter().next() else {
             return Err(format!("{at}: empty, expected one choice"));
@@ -378,7 +389,6 @@ struct ErrorBody<'f> {
 
 impl<'de: 'f, 'f> Deserialize<'de> for ErrorValue<'f> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        use serde::de::Error as _;
         let raw = <&'de RawValue>::deserialize(deserializer)?;
         if let Some(bare) = JsonStr::from_raw(raw) {
             return Ok(Self::Bare(bare));

@@ -84,6 +84,13 @@ struct Cursor<'f> {
 impl<'f> Cursor<'f> {
     #[inline(always)]
     fn blanks(&mut self) {
+        if matches!(self.rest, [0..=b' ', ..]) {
+            self.skip_blanks();
+        }
+    }
+
+    #[inline(never)]
+    fn skip_blanks(&mut self) {
         while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.rest {
             self.rest = rest;
         }

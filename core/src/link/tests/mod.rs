@@ -1,0 +1,318 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+mod faults;
+mod life;
+mod messages;
+mod order;
+
+use super::*;
+use crate::id::Ids;
+use crate::invocation::Delta;
+use crate::mailbox::{Batch, Mailbox, Push};
+use alloc::string::ToString;
+use alloc::vec::Vec;
+use serde_json::Value;
+
+/// Mailboxes with what came out of them, one for each exchange.
+#[derive(Default)]
+struct Clients {
+    mailboxes: Vec<Mailbox>,
+}
+
+impl Deliver<usize> for Clients {
+    fn deliver(&mut self, to: &usize, delivery: &Delivery<'_>) -> Push {
+        self.mailboxes[*to].push(delivery)
+    }
+}
+
+/// A link with its driver: an agent on one side, clients on the other.
+struct Rig {
+    link: Link<usize>,
+    out: LinkOut,
+    clients: Clients,
+    ids: Ids,
+    now: Instant,
+}
+
+impl Rig {
+    fn new() -> Self {
+        Self::with(&LinkConfig::default())
+    }
+
+    fn with(config: &LinkConfig) -> Self {
+        let now = Instant::from_micros(1_000_000);
+        let wall = WallClock::new(now, Duration::from_secs(1_767_225_600));
+        Self {
+            link: Link::new(LinkId(1), config, wall, now),
+            out: LinkOut::new(),
+            clients: Clients::default(),
+            ids: Ids::new(0x6f1a_2b3c),
+            now,
+        }
+    }
+
+    /// Opens an exchange of the session `session`.
+    fn open_for(&mut self, session: &str, budget: usize) -> (usize, ExchangeId) {
+        let id = self.ids.next();
+        let to = self.clients.mailboxes.len();
+        self.clients.mailboxes.push(Mailbox::new(budget));
+        self.link
+            .open(
+                self.now,
+                id,
+                SessionId::new(session).unwrap(),
+                "{\"type\":\"model_invoke\"}".to_string(),
+                to,
+                &mut self.out,
+            )
+            .unwrap();
+        (to, id)
+    }
+
+    fn open(&mut self) -> (usize, ExchangeId) {
+        self.open_for("s-1", 1 << 20)
+    }
+
+    /// The agent sends a frame.
+    fn agent(&mut self, frame: &str) {
+        match Envelope::decode(frame, self.link.config().frame_bytes) {
+            Ok(envelope) => {
+                self.link
+                    .handle_envelope(self.now, envelope, &mut self.out, &mut self.clients);
+            }
+            Err(fault) => self.fault(fault),
+        }
+    }
+
+    fn fault(&mut self, fault: AgentFault) {
+        self.link
+            .handle_fault(self.now, fault, &mut self.out, &mut self.clients);
+    }
+
+    /// The agent sends a chunk with the rest of its members.
+    fn chunk(&mut self, id: ExchangeId, members: &str) {
+        self.agent(&format!(
+            "{{\"type\":\"model_stream_chunk\",\"id\":\"{id}\",{members}}}"
+        ));
+    }
+
+    fn text(&mut self, id: ExchangeId, index: u64, text: &str) {
+        self.chunk(
+            id,
+            &format!("\"chunk_index\":{index},\"delta\":{{\"content\":\"{text}\"}}"),
+        );
+    }
+
+    fn last(&mut self, id: ExchangeId, index: u64) {
+        self.chunk(
+            id,
+            &format!("\"chunk_index\":{index},\"delta\":{{}},\"finish_reason\":\"stop\""),
+        );
+    }
+
+    fn cancel(&mut self, id: ExchangeId, why: CancelReason) {
+        self.link.cancel(self.now, id, why, &mut self.out);
+    }
+
+    fn command(&mut self, command: Command) {
+        self.link
+            .handle_command(self.now, command, &mut self.out, &mut self.clients);
+    }
+
+    fn disconnect(&mut self) {
+        self.link
+            .handle_disconnect(self.now, &mut self.out, &mut self.clients);
+    }
+
+    fn end_session(&mut self, session: &str) {
+        self.command(Command::EndSession {
+            session: SessionId::new(session).unwrap(),
+            reason: CancelReason::SessionEnded,
+        });
+    }
+
+    /// Advances the clock from timeout to timeout, as the laziest driver does.
+    fn wait(&mut self, seconds: u64) {
+        let until = self.now + Duration::from_secs(seconds);
+        while let Some(next) = self.link.poll_timeout().filter(|next| next.at <= until) {
+            self.now = self.now.max(next.at);
+            self.link
+                .handle_timeout(self.now, &mut self.out, &mut self.clients);
+            assert!(
+                self.link
+                    .poll_timeout()
+                    .is_none_or(|next| next.at > self.now)
+            );
+        }
+        self.now = until;
+    }
+
+    /// The same with an agent that shows signs of life.
+    fn live(&mut self, seconds: u64) {
+        for _ in 0..seconds {
+            self.wait(1);
+            self.link.handle_alive(self.now);
+        }
+    }
+
+    /// What a client has got since the last call.
+    fn client(&mut self, client: usize) -> String {
+        let mut batch = Batch::new();
+        self.clients.mailboxes[client].drain(&mut batch);
+        let told: Vec<_> = batch.iter().map(|delivery| tell(&delivery)).collect();
+        told.join(" ")
+    }
+
+    /// What the agent has got since the last call: the type of each message and what tells it apart.
+    fn sent(&mut self) -> String {
+        let frames = self.frames();
+        let told: Vec<_> = frames
+            .iter()
+            .map(|frame| match frame {
+                Frame::Ping => "PING".to_string(),
+                Frame::Text(text) => {
+                    let json: Value = serde_json::from_str(text).expect("the agent gets JSON");
+                    let detail = json["reason"]
+                        .as_str()
+                        .or(json["error"]["code"].as_str())
+                        .or(json["status"].as_str());
+                    match detail {
+                        Some(detail) => format!("{}({detail})", json["type"].as_str().unwrap()),
+                        None => json["type"].as_str().unwrap().to_string(),
+                    }
+                }
+            })
+            .collect();
+        told.join(" ")
+    }
+
+    fn frames(&mut self) -> VecDeque<Frame> {
+        let mut frames = VecDeque::new();
+        self.out.take_frames(&mut frames);
+        frames
+    }
+
+    /// The one text frame that the agent has got since the last call.
+    fn frame(&mut self) -> String {
+        let frames = self.frames();
+        match frames.iter().collect::<Vec<_>>()[..] {
+            [Frame::Text(text)] => text.clone(),
+            ref other => panic!("one text frame expected, got {other:?}"),
+        }
+    }
+}
+
+fn tell(delivery: &Delivery<'_>) -> String {
+    match delivery {
+        Delivery::Delta(delta) => tell_delta(delta),
+        Delivery::Embedding(vector) => format!("vector{vector}"),
+        Delivery::End(end) => match end.usage {
+            Some(usage) => format!(
+                "end({},{}+{})",
+                end.finish.as_str(),
+                usage.prompt_tokens,
+                usage.completion_tokens
+            ),
+            None => format!("end({})", end.finish.as_str()),
+        },
+        Delivery::Failed(failure) => format!("failed({:?})", failure.code),
+    }
+}
+
+fn tell_delta(delta: &Delta<'_>) -> String {
+    let mut told = Vec::new();
+    for (name, text) in [
+        ("", delta.content),
+        ("reasoning:", delta.reasoning),
+        ("refusal:", delta.refusal),
+    ] {
+        if !text.is_empty() {
+            told.push(format!("{name}{}", text.as_escaped()));
+        }
+    }
+    for call in &delta.tool_calls {
+        told.push(format!(
+            "call:{}:{}:{}:{}",
+            call.index,
+            call.id.as_escaped(),
+            call.name.as_escaped(),
+            call.arguments.as_escaped()
+        ));
+    }
+    if told.is_empty() {
+        "empty".to_string()
+    } else {
+        told.join("+")
+    }
+}
+
+/// Every event in every state of an exchange: what the client gets, what the agent gets, and what is left open.
+#[test]
+fn every_event_in_every_state_of_an_exchange() {
+    type Step = fn(&mut Rig, ExchangeId);
+    let states: [(&str, Step); 4] = [
+        ("fresh", |_, _| {}),
+        ("streaming", |rig, id| rig.text(id, 0, "a")),
+        ("gap", |rig, id| {
+            rig.text(id, 0, "a");
+            rig.text(id, 2, "c");
+        }),
+        ("done", |rig, id| {
+            rig.text(id, 0, "a");
+            rig.last(id, 1);
+        }),
+    ];
+    let events: [(&str, Step); 12] = [
+        ("chunk 0", |rig, id| rig.text(id, 0, "A")),
+        ("chunk 1", |rig, id| rig.text(id, 1, "b")),
+        ("chunk 3", |rig, id| rig.text(id, 3, "d")),
+        ("last 1", |rig, id| rig.last(id, 1)),
+        ("result", |rig, id| {
+            rig.agent(&format!(
+                "{{\"type\":\"model_result\",\"id\":\"{id}\",\"choices\":[{{\"message\":{{\"content\":\"all\"}}}}]}}"
+            ));
+        }),
+        ("error", |rig, id| {
+            rig.agent(&format!(
+                "{{\"type\":\"error\",\"id\":\"{id}\",\"error\":\"no\"}}"
+            ));
+        }),
+        ("wrong field", |rig, id| rig.chunk(id, "\"delta\":5")),
+        ("cancel", |rig, id| {
+            rig.cancel(id, CancelReason::ClientDisconnected);
+            rig.cancel(id, CancelReason::Timeout);
+        }),
+        ("session ends", |rig, _| rig.end_session("s-1")),
+        ("other session ends", |rig, _| rig.end_session("s-2")),
+        ("5 s pass", |rig, _| rig.wait(5)),
+        ("disconnect", |rig, _| {
+            rig.disconnect();
+            rig.disconnect();
+        }),
+    ];
+    let mut table = String::new();
+    for (state, prepare) in states {
+        for (event, act) in events {
+            let mut rig = Rig::new();
+            let (client, id) = rig.open();
+            prepare(&mut rig, id);
+            rig.client(client);
+            rig.sent();
+            act(&mut rig, id);
+            let got = rig.client(client);
+            let sent = rig.sent();
+            let left = if rig.link.open_exchanges() == 1 {
+                "open"
+            } else {
+                "done"
+            };
+            table.push_str(&format!("{state} | {event} | {got} | {sent} | {left}\n"));
+        }
+    }
+    assert_eq!(table, include_str!("transitions.txt"));
+}
