@@ -1,4 +1,7 @@
 //! One client connection: HTTP/1.1 by hyper, within the owner's limits of time and memory.
+//!
+//! A client that closes its sending side is taken for gone, whatever it may still read: that is how a client that went
+//! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
 
 use crate::io::Io;
 use crate::request;
@@ -47,7 +50,11 @@ pub(crate) async fn serve(
         shared: shared.clone(),
         address: peer.ip(),
     };
+    let mut drain = shared.drain.listen();
+    let mut drains = shared.is_draining();
     let mut connection = Builder::new()
+        // One that comes after all is told why it is refused.
+        .keep_alive(!drains)
         .timer(HeadTimer {
             timers: shared.timers.clone(),
             received,
@@ -56,11 +63,6 @@ pub(crate) async fn serve(
         .max_buf_size(BUFFER)
         .serve_connection(io, service)
         .with_upgrades();
-    let mut drain = shared.drain.listen();
-    let mut drains = shared.is_draining();
-    if drains {
-        Pin::new(&mut connection).graceful_shutdown();
-    }
     let ended = poll_fn(|cx| {
         if !drains && Pin::new(&mut drain).poll(cx).is_ready() {
             drains = true;

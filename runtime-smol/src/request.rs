@@ -8,7 +8,7 @@ use crate::websocket;
 use hyper::body::Incoming;
 use hyper::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_REQUEST_HEADERS,
-    AUTHORIZATION, EXPECT, HOST, HeaderName, HeaderValue, ORIGIN, USER_AGENT, VARY,
+    AUTHORIZATION, CONNECTION, EXPECT, HOST, HeaderName, HeaderValue, ORIGIN, USER_AGENT, VARY,
 };
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
@@ -22,6 +22,7 @@ use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, WaitId};
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::wire::http1::{self, RequestError, Version};
 use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -49,19 +50,11 @@ pub(crate) async fn answer(
         shared,
         address,
     };
-    match inbound.answer(parts, incoming).await {
-        Ok(mut response) => {
-            if let Some(origin) = origin {
-                let headers = response.headers_mut();
-                headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-                headers.insert(VARY, HeaderValue::from_static("Origin"));
-                let exposed = HeaderValue::from_static(EXPOSED);
-                headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-            }
-            response
-        }
-        Err(denied) => inbound.refuse(&denied),
+    let mut response = inbound.answer(parts, incoming).await;
+    if let Some(origin) = origin {
+        inbound.allow(origin, &mut response);
     }
+    response
 }
 
 /// A request that is being answered.
@@ -73,18 +66,21 @@ struct Inbound {
 }
 
 impl Inbound {
-    /// # Errors
-    /// What is refused before anything about it is trusted, the origin included.
-    async fn answer(&self, parts: Parts, incoming: Incoming) -> Result<Response, Box<Denied>> {
+    async fn answer(&self, parts: Parts, incoming: Incoming) -> Response {
         let shared = &self.shared;
+        if let Err(error) = check_framing(&parts) {
+            return self.misframed(error);
+        }
         let head = self.head(&parts);
-        check_framing(&parts)?;
-        let accepted = api::accept(&shared.config, &shared.keys, &head)?;
+        let accepted = match api::accept(&shared.config, &shared.keys, &head) {
+            Ok(accepted) => accepted,
+            Err(denied) => return self.refuse(&denied),
+        };
         let endpoint = accepted.route.endpoint;
         let mut reply = Reply::default();
         if endpoint == Endpoint::Agent {
             let token = head.bearer().map(str::to_owned);
-            return Ok(self.upgrade(parts, token));
+            return self.upgrade(parts, token);
         }
         if endpoint.is_inference()
             && let Some(caller) = accepted.caller
@@ -97,14 +93,14 @@ impl Inbound {
             let expects = parts.headers.contains_key(EXPECT);
             // What hyper read it into is free from here on, however long the answer takes.
             drop(parts);
-            return Ok(self.infer(endpoint, asker, incoming, expects).await);
+            return self.infer(endpoint, asker, incoming, expects).await;
         }
         let mut body = Vec::new();
         if endpoint.takes_body() {
             let expects = parts.headers.contains_key(EXPECT);
             match self.collect(incoming, expects).await {
                 Ok(collected) => body = collected,
-                Err(refusal) => return Ok(self.refused(endpoint, &refusal)),
+                Err(refusal) => return self.refused(endpoint, &refusal),
             }
         }
         shared.hub(|hub, now, out| {
@@ -122,7 +118,18 @@ impl Inbound {
                 }
             });
         }
-        Ok(response)
+        response
+    }
+
+    /// Lets a page of an allowed origin read the response.
+    fn allow(&self, origin: HeaderValue, response: &mut Response) {
+        if api::check_origin(&self.shared.config, Some(origin_text(&origin))).is_ok() {
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+            headers.insert(VARY, HeaderValue::from_static("Origin"));
+            let exposed = HeaderValue::from_static(EXPOSED);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        }
     }
 
     fn head<'p>(&self, parts: &'p Parts) -> Head<'p> {
@@ -133,7 +140,7 @@ impl Inbound {
                 .path_and_query()
                 .map_or("/", |target| target.as_str()),
             host: text(parts, HOST.as_str()),
-            origin: text(parts, ORIGIN.as_str()),
+            origin: parts.headers.get(ORIGIN).map(origin_text),
             authorization: text(parts, AUTHORIZATION.as_str()),
             api_key: text(parts, "x-api-key").or_else(|| text(parts, "api-key")),
             user_agent: text(parts, USER_AGENT.as_str()),
@@ -307,6 +314,21 @@ impl Inbound {
             .hub(|hub, now, _| hub.note_refusal(now, self.address, endpoint, refusal));
     }
 
+    /// Where a request ends is not clear, so nothing may follow it.
+    fn misframed(&self, error: RequestError) -> Response {
+        let mut response = self.refuse(&Denied {
+            dialect: Dialect::OpenAi,
+            endpoint: "malformed request",
+            refusal: Refusal::invalid(error.message),
+        });
+        if let Ok(status) = StatusCode::from_u16(error.status) {
+            *response.status_mut() = status;
+        }
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+        response
+    }
+
     fn refused(&self, endpoint: Endpoint, refusal: &Refusal) -> Response {
         self.refuse(&Denied {
             dialect: endpoint.dialect(),
@@ -344,20 +366,33 @@ impl Drop for Waiting<'_> {
 }
 
 /// Refuses what hyper lets pass and another program on the way may understand otherwise.
-fn check_framing(parts: &Parts) -> Result<(), Box<Denied>> {
-    if parts.headers.get_all(HOST).iter().count() == 1 {
-        return Ok(());
+fn check_framing(parts: &Parts) -> Result<(), RequestError> {
+    let version = if parts.version == hyper::Version::HTTP_10 {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    let headers = parts.headers.iter();
+    let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
+    let framing = http1::check_framing(headers, version)?;
+    if parts.uri.authority().is_some() {
+        let target = parts.uri.to_string();
+        http1::check_target(parts.method.as_str(), &target, framing.host)?;
+    } else {
+        let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        http1::check_target(parts.method.as_str(), target, framing.host)?;
     }
-    Err(Box::new(Denied {
-        dialect: Dialect::OpenAi,
-        endpoint: "unknown route",
-        refusal: Refusal::invalid("the request must have one Host header"),
-    }))
+    Ok(())
 }
 
 /// A header's value, when it is text.
 fn text<'p>(parts: &'p Parts, name: &str) -> Option<&'p str> {
     parts.headers.get(name)?.to_str().ok()
+}
+
+/// An origin; one that is not text is nobody's.
+fn origin_text(origin: &HeaderValue) -> &str {
+    origin.to_str().unwrap_or("unreadable")
 }
 
 fn respond(reply: Reply) -> Response {
