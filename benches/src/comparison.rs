@@ -197,12 +197,14 @@ impl Bench {
             mut latency,
             mut in_a_row,
             mut chunk,
+            mut alone,
             mut burst,
             mut writes,
             mut first,
         ] = std::array::from_fn(|_| Rounds::default());
         let stream = Script::stream(200, 1);
         let bursts = Script::stream(200, 16).turns();
+        let slow = Script::paced(200, Duration::from_millis(1));
         let paced = Script::paced(5, Duration::from_millis(5));
         let sides = [&splice, &program];
         for round in 0..plan.rounds {
@@ -227,6 +229,8 @@ impl Bench {
                 push(&mut in_a_row, sample.cpu_micros(sample.tally.chunks));
                 let sample = side.part(plan, &stream.turns(), 16)?;
                 push(&mut chunk, sample.cpu_micros(sample.tally.chunks));
+                let sample = side.part(plan, &slow, 16)?;
+                push(&mut alone, sample.cpu_micros(sample.tally.chunks));
                 let sample = side.part(plan, &bursts, 16)?;
                 push(&mut burst, sample.cpu_micros(sample.tally.chunks));
                 push(
@@ -252,7 +256,8 @@ impl Bench {
                 ratio,
                 held(2.0, 1.5),
             ),
-            chunk.row("streamed chunk, 16 taking turns", "CPU us", ratio, free),
+            in_a_row.row("streamed chunk, a stream in one go", "CPU us", ratio, free),
+            alone.row("streamed chunk, 16 paced streams", "CPU us", ratio, free),
             burst.row("streamed chunk, bursts of 16", "CPU us", ratio, free),
             writes.row(
                 "writes per chunk, bursts of 16",
