@@ -157,9 +157,12 @@ impl Exchange {
         Ok((exchange, intent))
     }
 
-    /// The exchange is admitted: its clocks run from here.
+    /// The exchange is admitted: its clocks run from here. Once it has started or ended, this changes nothing.
     pub fn start(&mut self, now: Instant, ticket: &Ticket) {
         let now = self.latest.clamp(now);
+        if self.session.is_some() || self.state == State::Ended {
+            return;
+        }
         self.session = Some(ticket.session.clone());
         self.standing = Some(ticket.standing);
         if self.fold.is_none() {

@@ -1,0 +1,209 @@
+//! The client's side: reads an answer as it comes and keeps what a person would see.
+
+use mcp_local_provider_core::exchange::{EVENT_STREAM, NDJSON, ReplyHead};
+use serde_json::Value;
+
+/// One tool call as the client has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SeenCall {
+    /// Its id.
+    pub id: String,
+    /// The tool.
+    pub name: String,
+    /// Its arguments as JSON text.
+    pub arguments: String,
+}
+
+/// Everything that a client has understood of one answer.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Client {
+    /// The answer's text.
+    pub content: String,
+    /// What the model thought aloud.
+    pub reasoning: String,
+    /// Why it refused.
+    pub refusal: String,
+    /// The tools it called.
+    pub tool_calls: Vec<SeenCall>,
+    /// `finish_reason` or `done_reason`.
+    pub finish: Option<String>,
+    /// The message of an error.
+    pub error: Option<String>,
+    /// `[prompt, completion]` tokens.
+    pub usage: Option<[u64; 2]>,
+    /// True once the terminal record has been read.
+    pub done: bool,
+    form: Form,
+    unread: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Form {
+    #[default]
+    Unknown,
+    Events,
+    Lines,
+    Whole,
+}
+
+impl Client {
+    /// Takes the response head.
+    pub fn head(&mut self, head: &ReplyHead) {
+        assert_eq!(self.form, Form::Unknown, "a second response head");
+        self.form = match head.content_type {
+            EVENT_STREAM => Form::Events,
+            NDJSON => Form::Lines,
+            _ => Form::Whole,
+        };
+        assert_eq!(
+            head.streamed,
+            self.form != Form::Whole,
+            "streamed or not, by head and type"
+        );
+    }
+
+    /// Takes body bytes.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        if bytes.is_empty() {
+            return;
+        }
+        assert!(!self.done, "bytes after the terminal record");
+        self.unread.extend_from_slice(bytes);
+        match self.form {
+            Form::Unknown => panic!("body before head"),
+            Form::Whole => {}
+            Form::Events => self.records(b"\n\n"),
+            Form::Lines => self.records(b"\n"),
+        }
+    }
+
+    /// The body has ended.
+    pub fn finish(&mut self) {
+        if self.form == Form::Whole {
+            let body = std::mem::take(&mut self.unread);
+            let value: Value = serde_json::from_slice(&body).expect("a whole body is JSON");
+            self.record(&value);
+            self.done = true;
+        }
+        assert!(self.unread.is_empty(), "the body ends within a record");
+    }
+
+    fn records(&mut self, mark: &[u8]) {
+        let unread = std::mem::take(&mut self.unread);
+        let mut rest = &unread[..];
+        while let Some(at) = memchr::memmem::find(rest, mark) {
+            assert!(!self.done, "a record after the terminal one");
+            let record = &rest[..at];
+            rest = &rest[at + mark.len()..];
+            let text = std::str::from_utf8(record).expect("records are UTF-8");
+            let json = match self.form {
+                Form::Events if text.starts_with(':') => continue,
+                Form::Events => text.strip_prefix("data: ").expect("an event of data"),
+                _ => text,
+            };
+            assert!(!breaks(json.as_bytes()), "a line break in {json:?}");
+            if json == "[DONE]" {
+                self.done = true;
+                continue;
+            }
+            let value: Value = serde_json::from_str(json).expect("records are JSON");
+            self.record(&value);
+        }
+        self.unread = rest.to_vec();
+    }
+
+    fn record(&mut self, value: &Value) {
+        if let Some(error) = value.get("error").filter(|error| !error.is_null()) {
+            let message = error.as_str().or_else(|| error["message"].as_str());
+            self.error = Some(message.expect("errors have a message").to_owned());
+            self.done = true;
+            return;
+        }
+        let mut text = |into: fn(&mut Self) -> &mut String, value: &Value| {
+            if let Some(text) = value.as_str() {
+                into(self).push_str(text);
+            }
+        };
+        text(|client| &mut client.content, &value["response"]);
+        text(|client| &mut client.reasoning, &value["thinking"]);
+        let choice = &value["choices"][0];
+        for message in [&value["message"], &choice["message"], &choice["delta"]] {
+            text(|client| &mut client.content, &message["content"]);
+            text(|client| &mut client.reasoning, &message["thinking"]);
+            text(
+                |client| &mut client.reasoning,
+                &message["reasoning_content"],
+            );
+            text(|client| &mut client.refusal, &message["refusal"]);
+        }
+        for message in [&value["message"], &choice["message"], &choice["delta"]] {
+            for (position, call) in message["tool_calls"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .enumerate()
+            {
+                self.tool_call(position, call);
+            }
+        }
+        if let Some(finish) = choice["finish_reason"]
+            .as_str()
+            .or(value["done_reason"].as_str())
+        {
+            assert!(self.finish.is_none(), "a second finish reason");
+            self.finish = Some(finish.to_owned());
+        }
+        let usage = &value["usage"];
+        for (prompt, completion) in [
+            (&usage["prompt_tokens"], &usage["completion_tokens"]),
+            (&value["prompt_eval_count"], &value["eval_count"]),
+        ] {
+            if let (Some(prompt), Some(completion)) = (prompt.as_u64(), completion.as_u64()) {
+                self.usage = Some([prompt, completion]);
+            }
+        }
+        if value["done"] == Value::Bool(true) {
+            self.done = true;
+        }
+    }
+
+    fn tool_call(&mut self, position: usize, call: &Value) {
+        let at = call["index"]
+            .as_u64()
+            .or(call["function"]["index"].as_u64())
+            .map_or(position, |index| usize::try_from(index).unwrap());
+        assert!(at <= self.tool_calls.len(), "tool calls come in order");
+        if at == self.tool_calls.len() {
+            self.tool_calls.push(SeenCall::default());
+            assert!(
+                call["function"]["name"].is_string(),
+                "the first piece of a call names its tool"
+            );
+        }
+        let seen = &mut self.tool_calls[at];
+        if let Some(id) = call["id"].as_str() {
+            id.clone_into(&mut seen.id);
+        }
+        if let Some(name) = call["function"]["name"].as_str() {
+            name.clone_into(&mut seen.name);
+        }
+        match &call["function"]["arguments"] {
+            Value::String(text) => seen.arguments.push_str(text),
+            Value::Null => {}
+            object => seen.arguments.push_str(&object.to_string()),
+        }
+    }
+}
+
+/// True where a client may take the end of a line for granted: LF, CR, U+0085, U+2028, U+2029.
+fn breaks(json: &[u8]) -> bool {
+    let separator = |at: usize| match json[at..] {
+        [b'\n' | b'\r', ..] => true,
+        [0xC2, 0x85, ..] => true,
+        [0xE2, 0x80, 0xA8 | 0xA9, ..] => true,
+        _ => false,
+    };
+    let suspects =
+        memchr::memchr3_iter(b'\n', 0xC2, 0xE2, json).chain(memchr::memchr_iter(b'\r', json));
+    suspects.into_iter().any(separator)
+}
