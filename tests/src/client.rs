@@ -197,11 +197,11 @@ impl Client {
 
 /// True where a client may take the end of a line for granted: LF, CR, U+0085, U+2028, U+2029.
 fn breaks(json: &[u8]) -> bool {
-    let separator = |at: usize| match json[at..] {
-        [b'\n' | b'\r', ..] => true,
-        [0xC2, 0x85, ..] => true,
-        [0xE2, 0x80, 0xA8 | 0xA9, ..] => true,
-        _ => false,
+    let separator = |at: usize| {
+        matches!(
+            json[at..],
+            [b'\n' | b'\r', ..] | [0xC2, 0x85, ..] | [0xE2, 0x80, 0xA8 | 0xA9, ..]
+        )
     };
     let suspects =
         memchr::memchr3_iter(b'\n', 0xC2, 0xE2, json).chain(memchr::memchr_iter(b'\r', json));
