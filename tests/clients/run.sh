@@ -1,7 +1,7 @@
 #!/bin/sh
 # Drives the program with the official openai and ollama packages, unmodified, and with a scripted agent.
 #
-#   tests/clients/run.sh [PROGRAM]
+#   tests/clients/run.sh [PROGRAM [--all] [CHECK ...]]
 #
 # PROGRAM is the release build, else the debug build, when it is left out. Prints one line for each check; the first that fails
 # ends the run with status 1. The packages are installed into a virtual environment below the target directory.
@@ -11,6 +11,7 @@ here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 root=$(CDPATH='' cd -- "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 program=${1:-}
+[ $# -eq 0 ] || shift
 for built in "$target/release/mcp-local-provider" "$target/debug/mcp-local-provider"; do
     [ -n "$program" ] || [ ! -x "$built" ] || program=$built
 done
@@ -27,4 +28,4 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/installed.txt"
 fi
-exec "$venv/bin/python" -B "$here/clients.py" "$program"
+exec "$venv/bin/python" -B "$here/clients.py" "$program" "$@"

@@ -24,6 +24,7 @@ import time
 import contract
 from program import Failed
 from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
 SEPARATORS = "a\u2028b\u2029c\u0085d"
 USAGE = {"prompt_tokens": 11, "completion_tokens": 7}
@@ -80,8 +81,13 @@ class ScriptedAgent:
     def _run(self, url, token, session):
         try:
             self._loop.run_until_complete(self._serve(url, token, session))
+        except ConnectionClosed as error:
+            self._note(lambda code=error.rcvd.code if error.rcvd else "lost": setattr(self, "closed", code))
         except Exception as error:
             self._note(lambda reason=error: setattr(self, "closed", reason))
+        for task in asyncio.all_tasks(self._loop):
+            task.cancel()
+        self._loop.run_until_complete(asyncio.sleep(0))
 
     def _note(self, change):
         with self._seen:

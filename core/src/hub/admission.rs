@@ -297,8 +297,12 @@ impl Hub {
         } else if let Some(slot) = self.pools.get(model).and_then(super::Pool::least) {
             slot
         } else {
+            // Only a request that is refused looks through the sessions.
             let known = self.config.aliases.iter().any(|alias| alias.model == model)
-                || self.config.default_model.as_deref() == Some(model);
+                || self.config.default_model.as_deref() == Some(model)
+                || self.sessions.iter().any(|session| {
+                    !session.status.is_final() && session.models.iter().any(|name| **name == *model)
+                });
             if self.pools.is_empty() || known {
                 return refuse(
                     Code::NoAgent,

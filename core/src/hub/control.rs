@@ -47,7 +47,8 @@ impl Hub {
         out: &mut HubOut,
     ) -> Result<(Slot, Option<String>), Refusal> {
         let now = self.latest.clamp(now);
-        let (slot, token) = self.register(now, registration, caller.credential, Status::Active)?;
+        let (slot, token) =
+            self.register(now, registration, caller.credential, false, Status::Active)?;
         let link = self
             .links
             .iter()

@@ -93,7 +93,7 @@ impl Hub {
         if let Some(slot) = attached {
             self.carry(now, id, slot, out);
         } else {
-            self.adopt(now, id, out);
+            self.adopt(now, id, hello.dialled, out);
         }
         self.pump(now, out);
         Ok(id)
@@ -114,7 +114,10 @@ impl Hub {
     }
 
     /// Gives a new link the sessions that its credential registered and that no link carries.
-    fn adopt(&mut self, now: Instant, link: LinkId, out: &mut HubOut) {
+    ///
+    /// A session that an agent registered on its link is that agent's: where several agents share one bridge key, another
+    /// one must not answer for it. A bridge that we dial is the same one each time.
+    fn adopt(&mut self, now: Instant, link: LinkId, dialled: bool, out: &mut HubOut) {
         let Some(state) = self.links.get(&link) else {
             return;
         };
@@ -124,9 +127,14 @@ impl Hub {
             .sessions
             .iter()
             .filter(|session| {
+                let own = session.owner.is_some() && session.owner == credential;
                 session.link.is_none()
                     && !session.status.is_final()
-                    && ((session.owner.is_some() && session.owner == credential) || is_default)
+                    && if session.by_agent {
+                        own && dialled
+                    } else {
+                        own || is_default
+                    }
             })
             .filter_map(|session| self.sessions.find(session.id.as_str()))
             .collect();
@@ -252,7 +260,7 @@ impl Hub {
             } else {
                 Status::Active
             };
-            self.register(now, registration, owner, status)
+            self.register(now, registration, owner, true, status)
         };
         match refused {
             Ok((slot, token)) => {
@@ -286,6 +294,7 @@ impl Hub {
         now: Instant,
         registration: Registration,
         owner: Option<Digest>,
+        by_agent: bool,
         status: Status,
     ) -> Result<(Slot, Option<String>), Refusal> {
         registration.check()?;
@@ -328,6 +337,7 @@ impl Hub {
             id,
             token,
             owner,
+            by_agent,
             status,
         };
         let session = sessions::admit(registration, terms, &self.config.sessions, now);

@@ -286,6 +286,8 @@ pub struct Session {
     pub(super) token: Digest,
     /// Digest of the credential that registered it.
     pub(super) owner: Option<Digest>,
+    /// True when its agent registered it on a link; false when a bridge did so over HTTP.
+    pub(super) by_agent: bool,
 }
 
 impl Session {
@@ -473,6 +475,7 @@ pub(super) struct Terms {
     pub(super) id: SessionId,
     pub(super) token: Digest,
     pub(super) owner: Option<Digest>,
+    pub(super) by_agent: bool,
     pub(super) status: Status,
 }
 
@@ -487,6 +490,7 @@ pub(super) fn admit(
         id,
         token,
         owner,
+        by_agent,
         status,
     } = terms;
     let ttl = registration.ttl_seconds.unwrap_or(policy.ttl_seconds);
@@ -523,6 +527,7 @@ pub(super) fn admit(
         link: None,
         token,
         owner,
+        by_agent,
     }
 }
 

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod orphans;
+
 use super::audit::RequestInfo;
 use super::keys::{Caller, digest};
 use super::sessions::Registration;
