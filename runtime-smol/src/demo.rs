@@ -19,6 +19,7 @@ use crate::websocket::{Ended, Received, Socket};
 use futures_lite::future::or;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 /// The model under which the demo agent answers.
@@ -30,8 +31,8 @@ const PACE: Duration = Duration::from_millis(40);
 /// Characters of the prompt that an answer quotes.
 const QUOTED: usize = 200;
 
-/// Keeps the demo agent connected for ever. `target.token` is a bridge key.
-pub async fn run(target: Target, timers: Timers) {
+/// Keeps the demo agent connected for ever. `target.token` is a bridge key; `registered` is told of each new session.
+pub async fn run(target: Target, timers: Timers, registered: Sender<()>) {
     let bridge_key = target.token.clone();
     let mut target = target;
     let mut backoff = Backoff::default();
@@ -40,7 +41,7 @@ pub async fn run(target: Target, timers: Timers) {
         match dial(&target, &timers).await {
             Ok(socket) => {
                 backoff.reset();
-                let mut agent = Agent::default();
+                let mut agent = Agent::new(registered.clone());
                 let ended = agent.converse(socket, has_session, &timers).await;
                 tracing::debug!(%ended, "the demo agent lost its provider");
                 if let Some(token) = agent.session_token {
@@ -59,9 +60,10 @@ pub async fn run(target: Target, timers: Timers) {
 }
 
 /// One connection of the agent, and what it is answering.
-#[derive(Default)]
 struct Agent {
     session_token: Option<String>,
+    /// Whoever wants to know that it can be asked now.
+    registered: Sender<()>,
     /// By the id of their `model_invoke`.
     answers: BTreeMap<String, Answer>,
 }
@@ -75,6 +77,14 @@ struct Answer {
 }
 
 impl Agent {
+    fn new(registered: Sender<()>) -> Self {
+        Self {
+            session_token: None,
+            registered,
+            answers: BTreeMap::new(),
+        }
+    }
+
     async fn converse(&mut self, mut socket: Socket, has_session: bool, timers: &Timers) -> Ended {
         if !has_session {
             let register = json!({
@@ -126,6 +136,8 @@ impl Agent {
         match message["type"].as_str() {
             Some("registered") => {
                 self.session_token = message["session_token"].as_str().map(str::to_owned);
+                // Nobody may be waiting any more.
+                let _ = self.registered.send(());
                 Vec::new()
             }
             Some("model_invoke") => self.invoke(id, &message["payload"]),
@@ -347,7 +359,7 @@ mod tests {
 
     #[test]
     fn an_answer_is_streamed_word_by_word_and_ends_with_its_usage() {
-        let mut agent = Agent::default();
+        let mut agent = Agent::new(std::sync::mpsc::channel().0);
         let payload = json!({"kind": "chat", "messages": [{"role": "user", "content": "say hello"}], "parameters": {"stream": true}});
         assert!(invoke(&mut agent, &payload).is_empty());
         let chunks = chunks(&mut agent);
@@ -368,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_cancelled_answer_is_silent_at_once() {
-        let mut agent = Agent::default();
+        let mut agent = Agent::new(std::sync::mpsc::channel().0);
         let payload = json!({"kind": "completion", "prompt": "x", "parameters": {"stream": true}});
         invoke(&mut agent, &payload);
         assert_eq!(agent.speak().len(), 1);
@@ -378,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_tool_is_called_when_it_is_asked_for_and_its_result_is_told() {
-        let mut agent = Agent::default();
+        let mut agent = Agent::new(std::sync::mpsc::channel().0);
         let tools = json!([{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}}]);
         let mut payload = json!({"kind": "chat", "messages": [{"role": "user", "content": "use the weather tool"}], "parameters": {"tools": tools}});
         let result = invoke(&mut agent, &payload);

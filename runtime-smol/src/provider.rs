@@ -23,6 +23,9 @@ use std::time::Duration;
 /// How long agents have to close their links once all answers are done.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// How long a start waits for the demo agent to be there.
+const DEMO_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What a provider is made from.
 #[derive(Debug)]
 pub struct Config {
@@ -200,7 +203,7 @@ impl Control {
 }
 
 impl Provider {
-    /// Starts a provider; it listens when this returns.
+    /// Starts a provider; it listens when this returns, and the demo agent is there if one was asked for.
     ///
     /// # Errors
     /// When an address cannot be listened on or the system gives no thread.
@@ -237,6 +240,7 @@ impl Provider {
         for bridge in config.bridges {
             shared.spawn(bridge::run(shared.clone(), bridge));
         }
+        let mut demo_registered = None;
         if let (Some(key), Some(address)) = (config.demo, addresses.first()) {
             let target = Target {
                 url: format!("ws://{}/agent", reachable(*address)),
@@ -244,7 +248,9 @@ impl Provider {
                 frame_bytes: shared.link_config.frame_bytes,
                 write_timeout: shared.config.timeouts.write,
             };
-            shared.spawn(demo::run(target, shared.timers.clone()));
+            let (sender, receiver) = std::sync::mpsc::channel();
+            shared.spawn(demo::run(target, shared.timers.clone(), sender));
+            demo_registered = Some(receiver);
         }
         let mut provider = Self {
             addresses,
@@ -259,6 +265,10 @@ impl Provider {
                 .name(format!("smol-{number}"))
                 .spawn(move || smol::block_on(executor.run(control.stopped())))?;
             provider.threads.push(thread);
+        }
+        if let Some(registered) = demo_registered {
+            // A newcomer's first paste is to be answered. Should the agent be late, it is served all the same.
+            let _ = registered.recv_timeout(DEMO_PATIENCE);
         }
         Ok(provider)
     }

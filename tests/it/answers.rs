@@ -1,0 +1,237 @@
+//! What a client gets when all is well.
+
+use crate::agent::Agent;
+use crate::program::{CLIENT, Program};
+use serde_json::{Value, json};
+use std::io::Read;
+
+fn chat(stream: bool) -> Value {
+    json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": "hello" }], "unknown_field": null })
+}
+
+#[test]
+fn a_stream_comes_as_it_is_made_and_the_body_ends() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    let mut client = program.open(
+        "POST",
+        "/v1/chat/completions",
+        Some(CLIENT),
+        &chat(true).to_string(),
+    );
+    let (id, invocation) = agent.invocation();
+    assert_eq!(invocation["payload"]["messages"][0]["content"], "hello");
+    assert_eq!(invocation["payload"]["parameters"]["stream"], true);
+    agent.chunk(&id, 0, "Hel");
+    // The first chunk is there before the second is made.
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while !String::from_utf8_lossy(&seen).contains("Hel") {
+        let count = client.read(&mut buffer).unwrap();
+        assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    agent.chunk(&id, 1, "lo\u{2028}");
+    agent.finish(&id, 2);
+    client.read_to_end(&mut seen).unwrap();
+    let answer = crate::program::Answer::parse(&seen);
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.header("content-type"), Some("text/event-stream"));
+    assert_eq!(answer.header("cache-control"), Some("no-cache"));
+    assert_eq!(answer.header("x-accel-buffering"), Some("no"));
+    assert_eq!(answer.header("x-session-id"), Some(&*agent.session));
+    assert_eq!(answer.header("x-request-id"), Some(&*id));
+    assert!(!answer.body.contains('\u{2028}'));
+    assert!(answer.body.ends_with("data: [DONE]\n\n"));
+    assert_eq!(answer.text(), "Hello\u{2028}");
+    let events = answer.events();
+    assert_eq!(events[0]["choices"][0]["delta"]["role"], "assistant");
+    assert!(
+        events
+            .iter()
+            .all(|event| event["id"] == events[0]["id"]
+                && event["object"] == "chat.completion.chunk")
+    );
+    let finished: Vec<_> = events
+        .iter()
+        .filter(|event| !event["choices"][0]["finish_reason"].is_null())
+        .collect();
+    assert_eq!(finished.len(), 1);
+    assert_eq!(finished[0]["choices"][0]["finish_reason"], "stop");
+}
+
+#[test]
+fn a_whole_answer_is_the_fold_of_the_stream_in_both_dialects() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    for path in [
+        "/v1/chat/completions",
+        "/chat/completions",
+        "/k/client-key-for-tests/v1/chat/completions",
+        "/api/chat",
+    ] {
+        let body = chat(false).to_string();
+        let key = (!path.starts_with("/k/")).then_some(CLIENT);
+        let client = program.open("POST", path, key, &body);
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "Hel");
+        agent.chunk(&id, 1, "lo");
+        agent.finish(&id, 2);
+        let mut bytes = Vec::new();
+        { client }.read_to_end(&mut bytes).unwrap();
+        let answer = crate::program::Answer::parse(&bytes).json();
+        if path == "/api/chat" {
+            assert_eq!(answer["message"]["content"], "Hello");
+            assert_eq!(
+                (&answer["done"], &answer["done_reason"]),
+                (&json!(true), &json!("stop"))
+            );
+            assert_eq!(answer["prompt_eval_count"], 9);
+        } else {
+            assert_eq!(answer["choices"][0]["message"]["content"], "Hello");
+            assert_eq!(answer["choices"][0]["finish_reason"], "stop");
+            assert_eq!(answer["usage"]["total_tokens"], 12);
+        }
+    }
+}
+
+#[test]
+fn a_result_may_answer_a_stream_and_come_in_the_second_dialect() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    let mut client = program.open(
+        "POST",
+        "/api/generate",
+        Some(CLIENT),
+        &json!({ "model": "m:latest", "prompt": "hi" }).to_string(),
+    );
+    let (id, _) = agent.invocation();
+    agent.send(&json!({ "type": "model_result", "id": id, "choices": [{ "index": 0, "message": { "role": "assistant", "content": "Hello" }, "finish_reason": "stop" }],
+        "usage": { "prompt_tokens": 1, "completion_tokens": 2 } }));
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).unwrap();
+    let answer = crate::program::Answer::parse(&bytes);
+    assert_eq!(answer.header("content-type"), Some("application/x-ndjson"));
+    let lines: Vec<Value> = answer
+        .body
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let text: String = lines
+        .iter()
+        .filter_map(|line| line["response"].as_str())
+        .collect();
+    assert_eq!(text, "Hello");
+    assert_eq!(lines.last().unwrap()["done"], true);
+    assert_eq!(lines.last().unwrap()["eval_count"], 2);
+}
+
+#[test]
+fn lists_and_health_answer_without_an_agent_and_chat_says_what_to_do() {
+    let program = Program::start(
+        "models: { aliases: { my-gpt-4o: { model: m, context_length: 128000 } } }\n",
+    );
+    let models = program.get("/v1/models").json();
+    assert_eq!(models["data"][0]["id"], "my-gpt-4o");
+    assert_eq!(models["data"][0]["context_length"], 128_000);
+    assert_eq!(
+        program.get("/api/tags").json()["models"][0]["name"],
+        "my-gpt-4o:latest"
+    );
+    assert_eq!(
+        program.request("GET", "/health", None, "").json()["status"],
+        "healthy"
+    );
+    assert_eq!(
+        program.request("GET", "/", None, "").body,
+        "Ollama is running"
+    );
+    let refused = program.post("/v1/chat/completions", &chat(true));
+    assert_eq!(refused.status, 503);
+    assert_eq!(refused.json()["error"]["code"], "no_agent");
+    assert!(
+        refused.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("connect")
+    );
+    let _agent = Agent::connect(&program);
+    let unknown = program.post(
+        "/v1/chat/completions",
+        &json!({ "model": "gpt-9", "messages": [{ "role": "user", "content": "x" }] }),
+    );
+    assert_eq!(
+        (unknown.status, unknown.json()["error"]["code"].as_str()),
+        (404, Some("model_not_found"))
+    );
+    assert!(
+        unknown.json()["error"]["message"]
+            .as_str()
+            .unwrap()
+            .contains("gpt-9")
+    );
+    let show = program.post("/api/show", &json!({ "model": "m" })).json();
+    assert!(
+        show["capabilities"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("tools")),
+        "{show}"
+    );
+    assert_eq!(program.get("/v1/models/m:latest").json()["id"], "m");
+    assert_eq!(program.get("/v1/models/none").status, 404);
+}
+
+#[test]
+fn connections_are_kept_alive_and_requests_may_come_in_a_row() {
+    let program = Program::start("");
+    let request = "GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut stream = program.raw(&request.repeat(3));
+    let mut seen = String::new();
+    let mut buffer = [0; 4096];
+    while seen.matches("\"status\":\"healthy\"").count() < 3 {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "{seen}");
+        seen.push_str(std::str::from_utf8(&buffer[..count]).unwrap());
+    }
+    assert_eq!(seen.matches("HTTP/1.1 200").count(), 3);
+}
+
+#[test]
+fn pages_of_this_machine_may_call_and_others_may_not() {
+    let program = Program::start("");
+    let send = |line: &str, host: &str| {
+        let mut stream = program.raw(&format!(
+            "GET /health HTTP/1.1\r\nHost: {host}\r\n{line}Connection: close\r\n\r\n"
+        ));
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap();
+        crate::program::Answer::parse(&bytes)
+    };
+    let answer = send("Origin: app://obsidian.md\r\n", "localhost");
+    assert_eq!(answer.status, 200);
+    assert_eq!(
+        answer.header("access-control-allow-origin"),
+        Some("app://obsidian.md")
+    );
+    assert_eq!(
+        send("Origin: https://evil.example\r\n", "localhost").status,
+        403
+    );
+    assert_eq!(send("", "evil.example").status, 403);
+    let mut stream = program.raw(
+        "OPTIONS /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization,x-new\r\nConnection: close\r\n\r\n",
+    );
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let preflight = crate::program::Answer::parse(&bytes);
+    assert_eq!(preflight.status, 204);
+    assert_eq!(
+        preflight.header("access-control-allow-headers"),
+        Some("authorization,x-new")
+    );
+    assert_eq!(
+        preflight.header("access-control-allow-origin"),
+        Some("http://localhost:3000")
+    );
+}

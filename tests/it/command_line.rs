@@ -1,0 +1,197 @@
+//! The program as a newcomer meets it.
+
+use crate::program::{Answer, Folder, Program, program, write_config};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::process::Command;
+
+fn run(folder: &Folder, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(program())
+        .args(arguments)
+        .current_dir(&folder.0)
+        .env("HOME", &folder.0)
+        .env_remove("XDG_CONFIG_HOME")
+        .env_remove("LOCAL_PROVIDER_CONFIG")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), text)
+}
+
+#[test]
+fn the_demo_answers_the_lines_that_it_prints() {
+    let folder = Folder::new();
+    let config = folder.0.join("none.yaml");
+    let mut command = Command::new(program());
+    command.args(["--demo", "--listen", "127.0.0.1:0"]);
+    let program = Program::spawn(command, folder, config);
+    // The key is in the lines to paste; so is everything else that a newcomer needs.
+    let banner = loop {
+        let log = program.log();
+        if log.contains("Ctrl-C") {
+            break log;
+        }
+        std::thread::yield_now();
+    };
+    let key = banner
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .find(|word| word.starts_with("mlp-") && word.len() > 20)
+        .unwrap_or_else(|| panic!("no key in {banner}"))
+        .to_string();
+    assert_eq!(banner.matches("curl -N").count(), 2, "{banner}");
+    assert!(banner.contains(&program.address.to_string()));
+    let ask = |path: &str, body: serde_json::Value| {
+        program.request("POST", path, Some(&key), &body.to_string())
+    };
+    let model = program.request("GET", "/v1/models", Some(&key), "").json()["data"][0]["id"]
+        .as_str()
+        .unwrap()
+        .to_string();
+    let answer = ask(
+        "/v1/chat/completions",
+        json!({ "model": model, "stream": true, "messages": [{ "role": "user", "content": "two words" }] }),
+    );
+    assert!(answer.text().contains("two words"), "{}", answer.body);
+    assert!(answer.events().len() > 4, "word by word");
+    let answer = ask(
+        "/api/chat",
+        json!({ "model": model, "messages": [{ "role": "user", "content": "two words" }] }),
+    );
+    assert!(
+        answer.body.lines().count() > 4 && answer.body.contains("\"done\":true"),
+        "{}",
+        answer.body
+    );
+    let tools = json!([{ "type": "function", "function": { "name": "weather", "description": "tells the weather", "parameters": { "type": "object", "properties": { "city": { "type": "string" } } } } }]);
+    let answer = ask("/v1/chat/completions", json!({ "model": model, "messages": [{ "role": "user", "content": "call the weather tool" }], "tools": tools })).json();
+    assert_eq!(
+        answer["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "weather",
+        "{answer}"
+    );
+    assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
+    assert!(
+        std::fs::read_dir(&program.folder.0)
+            .unwrap()
+            .all(|entry| entry.unwrap().file_name() == "stderr.log"),
+        "the demo leaves nothing behind"
+    );
+}
+
+#[test]
+fn a_taken_port_is_said_in_one_sentence() {
+    let running = Program::start("");
+    let folder = Folder::new();
+    let config = write_config(&folder.0, &running.address.to_string(), "");
+    let (code, text) = run(&folder, &["--config", config.to_str().unwrap()]);
+    assert_ne!(code, Some(0));
+    // Beside the log there is one sentence.
+    let said: Vec<&str> = text.lines().filter(|line| !line.starts_with('{')).collect();
+    assert!(
+        matches!(said[..], [one] if one.contains(&running.address.to_string())),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_the_line_and_the_nearest_name() {
+    let folder = Folder::new();
+    let config = folder.0.join("wrong.yaml");
+    std::fs::write(&config, "limits:\n  requests_per_minut: 5\n").unwrap();
+    let (code, text) = run(
+        &folder,
+        &["check-config", "--config", config.to_str().unwrap()],
+    );
+    assert_eq!(code, Some(2), "{text}");
+    assert!(
+        text.contains("wrong.yaml:2") && text.contains("requests_per_minute"),
+        "{text}"
+    );
+    std::fs::write(&config, "limits: { requests_per_minute: 5 }\n").unwrap();
+    assert_eq!(
+        run(
+            &folder,
+            &["check-config", "--config", config.to_str().unwrap()]
+        )
+        .0,
+        Some(0)
+    );
+}
+
+#[test]
+fn keys_are_made_on_the_first_start_and_shown_once() {
+    let folder = Folder::new();
+    let config = folder.0.join("config.yaml");
+    std::fs::write(
+        &config,
+        "listen: { http: [\"127.0.0.1:0\"] }\ndata_dir: ./data\naudit: off\n",
+    )
+    .unwrap();
+    let start = |folder: Folder| {
+        let mut command = Command::new(program());
+        command.arg("--config").arg(&config);
+        Program::spawn(command, folder, config.clone())
+    };
+    let mut first = start(folder);
+    let shown = first.log() + &first.banner;
+    let key = shown
+        .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
+        .find(|word| word.starts_with("mlp-") && word.len() > 20)
+        .unwrap_or_else(|| panic!("no key in {shown}"))
+        .to_string();
+    let file = first.folder.0.join("data/keys.json");
+    use std::os::unix::fs::PermissionsExt;
+    assert_eq!(
+        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    assert!(
+        !std::fs::read_to_string(&file).unwrap().contains(&key),
+        "only digests are kept"
+    );
+    assert_eq!(
+        first.request("GET", "/v1/models", Some(&key), "").status,
+        200
+    );
+    first.signal("TERM");
+    assert!(first.wait().0.success());
+    let folder = std::mem::replace(&mut first.folder, Folder::new());
+    let second = start(folder);
+    assert!(
+        !(second.log() + &second.banner).contains("mlp-"),
+        "shown once"
+    );
+    assert_eq!(
+        second.request("GET", "/v1/models", Some(&key), "").status,
+        200
+    );
+    let listed = second.command(&["keys", "list"]);
+    assert!(listed.status.success() && !String::from_utf8_lossy(&listed.stdout).contains(&key));
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let mut program = Program::start("");
+    let mut agent = crate::agent::Agent::connect(&program);
+    let mut client = program.open(
+        "POST",
+        "/v1/chat/completions",
+        Some(crate::program::CLIENT),
+        &json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "x" }] })
+            .to_string(),
+    );
+    let (id, _) = agent.invocation();
+    agent.chunk(&id, 0, "begun");
+    let mut idle = program.connect();
+    idle.flush().unwrap();
+    program.signal("INT");
+    let mut nothing = Vec::new();
+    let _ = idle.read_to_end(&mut nothing);
+    program.signal("INT");
+    program.wait();
+    let mut bytes = Vec::new();
+    let _ = client.read_to_end(&mut bytes);
+    assert!(
+        !String::from_utf8_lossy(&bytes).contains("[DONE]") || Answer::parse(&bytes).status == 200
+    );
+}

@@ -1,0 +1,16 @@
+//! The running program, over real sockets, as clients and agents see it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+mod agent;
+mod answers;
+mod bad_input;
+mod command_line;
+mod failures;
+mod links;
+mod program;
