@@ -98,7 +98,7 @@ pub enum AuditEvent {
 }
 
 impl AuditRecord {
-    /// Appends the record as one line of JSON.
+    /// Appends the record as one line of JSON, without a line end.
     pub fn write(&self, wall: &WallClock, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"timestamp\":\"");
         wall.write_rfc3339(self.at, out);
@@ -180,7 +180,7 @@ impl AuditRecord {
                 string(out, "what", what);
             }
         }
-        out.extend_from_slice(b"}\n");
+        out.push(b'}');
     }
 }
 
@@ -259,7 +259,6 @@ mod tests {
                 r#""key":"editor","address":"127.0.0.1","user_agent":"Void \"1.4\"","endpoint":"POST /v1/chat/completions","status":200,"#,
                 r#""outcome":"ok","duration_ms":12,"bytes_in":10,"bytes_out":99,"prompt_tokens":3,"completion_tokens":4,"#,
                 r#""prompt_sha256":"abababababababababababababababababababababababababababababababab"}"#,
-                "\n"
             )
         );
         serde_json::from_str::<serde::de::IgnoredAny>(&line).unwrap();

@@ -582,6 +582,7 @@ fn the_audit_tells_who_did_what_and_never_a_token() {
     let mut lines = Vec::new();
     for record in &records {
         record.write(&bench.hub.wall(), &mut lines);
+        lines.push(b'\n');
     }
     let lines = String::from_utf8(lines).unwrap();
     for (line, wanted) in lines.lines().zip([
