@@ -211,7 +211,7 @@ def registration_by_http(s):
     try:
         ScriptedAgent(s.program.websocket, registered["session_token"], "by-http", session=registered)
     except Failed as refusal:
-        require("401" in str(refusal) or "403" in str(refusal), f"refusal of a revoked session's token: {refusal}")
+        require("403" in str(refusal), f"refusal of a revoked session's token: {refusal}")
     else:
         raise Failed("the token of a revoked session was accepted")
 

@@ -377,7 +377,7 @@ impl Sessions {
         self.by_id.get(&SessionId::new(id)?).copied()
     }
 
-    /// The session of that token.
+    /// The session of that token; one that has ended is found as long as it is remembered.
     #[must_use]
     pub fn by_token(&self, token: &Digest) -> Option<Slot> {
         self.by_token.get(token).copied()
@@ -419,9 +419,7 @@ impl Sessions {
         session.status = status;
         session.last_activity = now;
         if status.is_final() {
-            let token = session.token;
             session.link = None;
-            self.by_token.remove(&token);
             self.set_expiry(slot, None);
             self.live -= 1;
             self.ended.push_back(slot);
@@ -465,6 +463,10 @@ impl Sessions {
             && let Some(session) = self.slots.get_mut(slot.0).and_then(Option::take)
         {
             self.by_id.remove(&session.id);
+            // A bridge may have given the token of a session that had ended to a newer one.
+            if self.by_token.get(&session.token) == Some(&slot) {
+                self.by_token.remove(&session.token);
+            }
             self.free.push(slot.0);
         }
     }

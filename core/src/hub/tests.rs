@@ -329,7 +329,9 @@ fn a_lost_link_leaves_its_session_for_its_time_to_live() {
     bench.hub.disconnected(bench.now, again, &mut bench.out);
     bench.pass(Duration::from_secs(300));
     assert_eq!(bench.status(&session), Status::Expired);
-    assert_eq!(bench.connect(&token).unwrap_err().status(), 401);
+    let refusal = bench.connect(&token).unwrap_err();
+    assert_eq!(refusal.status(), 403, "{refusal}");
+    assert!(refusal.message().contains("expired"), "{refusal}");
 }
 
 #[test]
@@ -455,7 +457,9 @@ fn a_revoked_session_closes_the_link_that_its_token_opened() {
         bench.commands(own).last(),
         Some(Command::Close(CloseCode::Policy))
     ));
-    assert_eq!(bench.connect(&token).unwrap_err().status(), 401);
+    let refusal = bench.connect(&token).unwrap_err();
+    assert_eq!(refusal.status(), 403, "{refusal}");
+    assert!(refusal.message().contains("revoked"), "{refusal}");
 }
 
 #[test]
