@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::io::{Write, stderr, stdout};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,7 +39,13 @@ fn serve(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     let (audit, audit_writer) = AuditWriter::start(&prepared.config.audit)?;
     let listen = &prepared.config.listen;
     let mut config = Config::new(prepared.hub_config());
-    config.listen = listen.http_addresses();
+    config.listening = handed_over()?;
+    // Sockets that a service manager opened stand in for those of the configuration.
+    config.listen = if config.listening.is_empty() {
+        listen.http_addresses()
+    } else {
+        Vec::new()
+    };
     match listen.ollama {
         Extra::Off => {}
         Extra::Auto => config.listen_if_free.push(OLLAMA),
@@ -71,6 +77,14 @@ fn serve(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     provider.join();
     audit_writer.finish(AUDIT_PATIENCE);
     Ok(())
+}
+
+/// The sockets that a service manager has opened for us (systemd's `sd_listen_fds`).
+fn handed_over() -> std::io::Result<Vec<TcpListener>> {
+    let mut handed = listenfd::ListenFd::from_env();
+    (0..handed.len())
+        .filter_map(|at| handed.take_tcp_listener(at).transpose())
+        .collect()
 }
 
 /// The first signal drains, the second one stops at once.

@@ -33,6 +33,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Addresses to listen on as well if they are free.
     pub listen_if_free: Vec<SocketAddr>,
+    /// Sockets that listen already, handed over by a service manager say.
+    pub listening: Vec<TcpListener>,
     /// Limits, timeouts, keys and everything else that the core decides by.
     pub hub: HubConfig,
     /// Threads that run it; 0 chooses.
@@ -52,6 +54,7 @@ impl Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             listen_if_free: Vec::new(),
+            listening: Vec::new(),
             hub,
             threads: 0,
             bridges: Vec::new(),
@@ -208,7 +211,11 @@ impl Provider {
     /// # Errors
     /// When an address cannot be listened on or the system gives no thread.
     pub fn start(config: Config) -> Result<Self, StartError> {
-        let mut listeners = Vec::new();
+        let mut listeners = config
+            .listening
+            .into_iter()
+            .map(Async::new)
+            .collect::<io::Result<Vec<_>>>()?;
         for address in config.listen {
             listeners.push(listen::bind(address)?);
         }
