@@ -151,6 +151,8 @@ fn try_answer(
             ok(entry(hub, now, session))
         }
         Endpoint::ChatCompletions
+        | Endpoint::Messages
+        | Endpoint::CountTokens
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
         | Endpoint::Agent => Err(Refusal::new(
