@@ -8,7 +8,6 @@ use crate::hub::keys::{Caller, digest};
 use crate::hub::sessions::{Action, Registration, Session, Status};
 use crate::hub::{Hub, HubOut, Requester};
 use crate::id::{ExchangeId, SessionId};
-use crate::link::Capabilities;
 use crate::time::Instant;
 use alloc::format;
 use alloc::string::String;
@@ -152,8 +151,6 @@ fn try_answer(
             ok(entry(hub, now, session))
         }
         Endpoint::ChatCompletions
-        | Endpoint::Messages
-        | Endpoint::CountTokens
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
         | Endpoint::Agent => Err(Refusal::new(
@@ -222,18 +219,6 @@ struct RegisterRequest {
     models: Option<Vec<String>>,
     max_requests: Option<u64>,
     max_concurrency: Option<usize>,
-    capabilities: Option<CapabilityFields>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct CapabilityFields {
-    tools: bool,
-    vision: bool,
-    embeddings: bool,
-    insert: bool,
-    thinking: bool,
-    context_length: Option<u64>,
 }
 
 fn register(
@@ -258,7 +243,6 @@ fn register(
     {
         return Err(Refusal::invalid("session_token: expected 16 to 512 bytes").at("session_token"));
     }
-    let can = request.capabilities.unwrap_or_default();
     let registration = Registration {
         session_id,
         session_token: request.session_token.map(|token| digest(token.as_bytes())),
@@ -269,14 +253,7 @@ fn register(
         models: request.models.unwrap_or_default(),
         max_requests: request.max_requests,
         max_concurrency: request.max_concurrency,
-        capabilities: Capabilities {
-            tools: can.tools,
-            vision: can.vision,
-            embeddings: can.embeddings,
-            insert: can.insert,
-            thinking: can.thinking,
-            context_length: can.context_length,
-        },
+        ..Registration::default()
     };
     let (slot, token) = hub.register_by_control(now, caller, registration, out)?;
     let Some(session) = hub.sessions().get(slot) else {
@@ -421,9 +398,9 @@ fn running(hub: &Hub, now: Instant, model: &Model<'_>) -> Value {
 
 fn show(hub: &Hub, model: &Model<'_>) -> Value {
     let mut capabilities = alloc::vec!["completion"];
+    // An agent that says nothing of tools is asked all the same: most of them can.
     for (has, name) in [
         (model.capabilities.tools, "tools"),
-        (model.capabilities.insert, "insert"),
         (model.capabilities.vision, "vision"),
         (model.capabilities.thinking, "thinking"),
         (model.capabilities.embeddings, "embedding"),
@@ -437,8 +414,7 @@ fn show(hub: &Hub, model: &Model<'_>) -> Value {
         "license": "",
         "modelfile": format!("# {} is answered by an agent\nFROM {}\n", model.name, model.agent.unwrap_or("nobody")),
         "parameters": format!("num_ctx {context}"),
-        // Clients look for the suffix here to learn whether a model fills in the middle.
-        "template": if model.capabilities.insert { "{{ .Prompt }}{{ .Suffix }}" } else { "{{ .Prompt }}" },
+        "template": "{{ .Prompt }}",
         "details": details(),
         "model_info": {
             "general.architecture": ARCHITECTURE,

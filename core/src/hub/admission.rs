@@ -15,6 +15,9 @@ use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
+/// The status in the account of a client that left before it was answered.
+const CLIENT_GONE: u16 = 499;
+
 /// What an exchange asks of the hub.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
@@ -432,8 +435,12 @@ impl Hub {
             Some(Waiter {
                 answer: Some(Err(refusal)),
                 info,
+                payer,
+                tokens,
                 ..
             }) => {
+                // It was let pass by the limiter and has used nothing.
+                self.limiter.correct(now, payer, tokens, 0);
                 if let Some(info) = info {
                     self.record_refused(now, info, &refusal);
                 }
@@ -445,6 +452,7 @@ impl Hub {
 
     /// The client of a waiting admission went away. Idempotent.
     pub fn leave(&mut self, now: Instant, wait: WaitId, out: &mut HubOut) {
+        let now = self.latest.clamp(now);
         let Some(at) = self
             .queue
             .entries
@@ -453,19 +461,23 @@ impl Hub {
         else {
             return;
         };
-        if let Some(Waiter {
-            answer: Some(Ok(ticket)),
-            ..
-        }) = self.queue.entries.remove(at)
-        {
+        let Some(waiter) = self.queue.entries.remove(at) else {
+            return;
+        };
+        if let Some(Ok(ticket)) = waiter.answer {
             let outcome = Outcome {
                 verdict: Verdict::ClientGone,
-                status: 499,
+                status: CLIENT_GONE,
                 usage: Usage::default(),
                 bytes_out: 0,
                 first_chunk: None,
             };
             self.settle(now, ticket, outcome, out);
+            return;
+        }
+        self.limiter.correct(now, waiter.payer, waiter.tokens, 0);
+        if let Some(info) = waiter.info {
+            self.record_unadmitted(now, info, CLIENT_GONE, "client_disconnected");
         }
     }
 
@@ -582,15 +594,26 @@ impl Hub {
     }
 
     fn record_refused(&mut self, now: Instant, info: Box<RequestInfo>, refusal: &Refusal) {
-        self.count_status(refusal.status());
+        let outcome = refusal.code().name().unwrap_or("invalid_request");
+        self.record_unadmitted(now, info, refusal.status(), outcome);
+    }
+
+    fn record_unadmitted(
+        &mut self,
+        now: Instant,
+        info: Box<RequestInfo>,
+        status: u16,
+        outcome: &'static str,
+    ) {
+        self.count_status(status);
         let duration = now.since(info.started);
         self.record(
             now,
             AuditEvent::Request {
                 info,
                 session: None,
-                status: refusal.status(),
-                outcome: refusal.code().name().unwrap_or("invalid_request"),
+                status,
+                outcome,
                 duration,
                 bytes_out: 0,
                 usage: None,

@@ -113,9 +113,10 @@ impl<T> Link<T> {
         };
         self.counters.results += 1;
         let mut deliveries = Vec::new();
-        if open.stream.next() > 0 {
+        let waiting = open.stream.waiting() > 0;
+        if open.stream.next() > 0 || (waiting && answer.delta.is_empty()) {
             // The answer was streamed: the result only ends it, after the chunks that are still missing.
-            if open.stream.waiting() > 0 && matches!(answer.ending, Ending::End(_)) {
+            if waiting && matches!(answer.ending, Ending::End(_)) {
                 open.stream.hold_end(&answer.ending);
                 return;
             }

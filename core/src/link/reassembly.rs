@@ -133,9 +133,11 @@ impl Reassembly {
         true
     }
 
-    /// Lets the end of the answer wait behind everything that waits.
+    /// Lets the end of the answer wait behind everything that waits, unless one does: what an agent repeats must not grow.
     pub(super) fn hold_end(&mut self, ending: &Ending<'_>) {
-        if let Some(waiting) = &mut self.waiting {
+        if let Some(waiting) = &mut self.waiting
+            && !waiting.end_arrived
+        {
             waiting.end_arrived = true;
             let last = waiting.chunks.keys().next_back().copied().unwrap_or(0);
             waiting.chunks.insert(
