@@ -4,7 +4,7 @@
 //! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
 
 use crate::io::Io;
-use crate::request::{Answering, Response};
+use crate::request;
 use crate::shared::{Connected, Shared};
 use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
@@ -97,12 +97,14 @@ struct Requests {
 }
 
 impl Service<hyper::Request<Incoming>> for Requests {
-    type Response = Response;
+    type Response = request::Response;
     type Error = Infallible;
-    type Future = Answering;
+    // Boxed, so that an idle connection does not hold the room that a request needs.
+    type Future = Pin<Box<dyn Future<Output = Result<request::Response, Infallible>> + Send>>;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        Answering::new(self.shared.clone(), self.address, request)
+        let answer = request::answer(self.shared.clone(), self.address, request);
+        Box::pin(async move { Ok(answer.await) })
     }
 }
 

@@ -6,8 +6,8 @@
 //! 1. Dial with a bridge key as the bearer token, and send `register`. Keep the `session_token` of the answer: with
 //!    it a lost connection is taken up again without registering ([`run`]).
 //! 2. Answer each `model_invoke` by `model_stream_chunk`s with a `chunk_index` from 0, the last of which has a
-//!    `finish_reason` and the usage; or by one `model_result` (`Agent::invoke`, `Agent::speak`).
-//! 3. Forget an answer when `model_cancel` names its id (`Agent::receive`).
+//!    `finish_reason` and the usage; or by one `model_result` ([`Agent::invoke`], [`Agent::speak`]).
+//! 3. Forget an answer when `model_cancel` names its id ([`Agent::receive`]).
 //! 4. Answer `ping` by `pong`. Ignore every message and every field that you do not know.
 
 // Indexing a JSON value gives null for what is missing; only objects that are made here are written to.
@@ -71,15 +71,9 @@ struct Agent {
 /// What of an answer is still to be said.
 struct Answer {
     chunk_index: u64,
-    pieces: VecDeque<Piece>,
+    deltas: VecDeque<Value>,
     finish_reason: &'static str,
     usage: Value,
-}
-
-/// What one chunk says.
-enum Piece {
-    Word(String),
-    ToolCall(Value),
 }
 
 impl Agent {
@@ -196,18 +190,21 @@ impl Agent {
                 json!({"type": "model_result", "id": id, "status": "ok", "result": result}),
             ];
         }
-        let mut pieces: VecDeque<Piece> = words.into_iter().map(Piece::Word).collect();
+        let mut deltas: VecDeque<Value> =
+            words.iter().map(|word| json!({"content": word})).collect();
         if let Some(mut call) = call {
             // In pieces, as models give them: first the name, then the arguments.
             let arguments = call["function"]["arguments"].take();
             call["function"]["arguments"] = json!("");
             call["index"] = json!(0);
-            let rest = json!({"index": 0, "function": {"arguments": arguments}});
-            pieces.extend([Piece::ToolCall(call), Piece::ToolCall(rest)]);
+            deltas.push_back(json!({"tool_calls": [call]}));
+            deltas.push_back(
+                json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}),
+            );
         }
         let answer = Answer {
             chunk_index: 0,
-            pieces,
+            deltas,
             finish_reason,
             usage,
         };
@@ -219,18 +216,13 @@ impl Agent {
     fn speak(&mut self) -> Vec<Value> {
         let mut chunks = Vec::new();
         self.answers.retain(|id, answer| {
-            let piece = answer.pieces.pop_front();
-            let is_last = piece.is_none();
-            let delta = match piece {
-                Some(Piece::Word(word)) => json!({"content": word}),
-                Some(Piece::ToolCall(call)) => json!({"tool_calls": [call]}),
-                None => json!({}),
-            };
+            let delta = answer.deltas.pop_front();
+            let is_last = delta.is_none();
             let mut chunk = json!({
                 "type": "model_stream_chunk",
                 "id": id,
                 "chunk_index": answer.chunk_index,
-                "delta": delta,
+                "delta": delta.unwrap_or_else(|| json!({})),
                 "finish_reason": is_last.then_some(answer.finish_reason),
             });
             if is_last {

@@ -13,3 +13,4 @@
 pub mod agent;
 pub mod client;
 pub mod driver;
+pub mod world;

@@ -52,6 +52,8 @@ pub struct Call {
     pub outcome: Option<Outcome>,
     /// True when it was refused before or instead of an exchange.
     pub refused: Option<Code>,
+    /// True: its mailbox is emptied as soon as something is in it. False: only [`super::Driver::serve`] does that.
+    pub eager: bool,
     /// True when the client has closed its connection.
     pub gone: bool,
     /// True when the agent itself has ended the answer.
@@ -88,6 +90,7 @@ impl Call {
             client: Client::default(),
             outcome: None,
             refused: None,
+            eager: true,
             gone: false,
             agent_ended: false,
             cancels: 0,

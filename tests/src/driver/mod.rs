@@ -11,7 +11,7 @@ use crate::agent;
 use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::config::HubConfig;
-use mcp_local_provider_core::error::{Code, Refusal};
+use mcp_local_provider_core::error::{AgentFault, Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Flow, Intent};
 use mcp_local_provider_core::hub::audit::{AuditRecord, RequestInfo};
 use mcp_local_provider_core::hub::keys::Caller;
@@ -43,7 +43,7 @@ pub struct Driver {
     pub wires: BTreeMap<LinkId, Wire>,
     /// All requests that ever were, in order.
     pub calls: Vec<Call>,
-    /// True: a call's mailbox is emptied as soon as something is in it. False: [`Driver::serve`] does that.
+    /// What [`Call::eager`] of the next call is to be.
     pub eager: bool,
     /// Commands that the hub has given and the links have not taken yet.
     pub commands: VecDeque<(LinkId, Command)>,
@@ -136,6 +136,13 @@ impl Driver {
         });
     }
 
+    /// Something has arrived that is no text frame, or none that can be.
+    pub fn fault(&mut self, id: LinkId, fault: AgentFault) {
+        self.on_wire(id, |link, now, out, deliver| {
+            link.handle_fault(now, fault, out, deliver);
+        });
+    }
+
     /// A client's request has arrived. The answer is the index of its call.
     ///
     /// # Errors
@@ -160,6 +167,7 @@ impl Driver {
             self.now,
             self.config.limits.mailbox_bytes,
         );
+        call.eager = self.eager;
         if intent.load_only {
             call.load(self.now);
             self.calls.push(call);
@@ -268,18 +276,19 @@ impl Driver {
 
     /// Calls that came before come once more: opening, starting, and, once it is over, cancelling.
     pub fn open_again(&mut self, at: usize) {
+        let only = self.calls.len() == 1;
         let call = &mut self.calls[at];
         if let Phase::Admitted(ticket) = &call.phase {
             call.exchange.start(self.now, ticket);
         }
-        let (id, over) = (call.id, matches!(call.phase, Phase::Over));
+        let (id, over, open) = (call.id, matches!(call.phase, Phase::Over), call.open);
         let (Some(link), Some(session)) = (call.link, call.session.clone()) else {
             return;
         };
         self.on_wire(link, |link, now, out, _| {
             let frames = out.frames.len();
             // Ids are never reused, so a link need not know one for ever.
-            if link.open_exchanges() + link.tombstones() > 0 {
+            if open || (only && link.tombstones() > 0) {
                 let opened = link.open(now, id, session, String::new(), at, out);
                 assert!(opened.is_err(), "{id} was opened twice");
             }
@@ -430,8 +439,8 @@ impl Driver {
                     self.lose(id);
                 }
             }
-            if self.eager {
-                for at in 0..self.calls.len() {
+            for at in 0..self.calls.len() {
+                if self.calls[at].eager {
                     self.serve(at);
                 }
             }
@@ -466,12 +475,8 @@ impl Driver {
         let Some(timeout) = self.next_timeout() else {
             return false;
         };
-        assert!(
-            timeout.at > self.now,
-            "{timeout:?} is not later than {:?}",
-            self.now
-        );
-        self.now = timeout.at;
+        // It may be late already where a thread brought an old time along.
+        self.now = self.now.max(timeout.at);
         self.elapse();
         true
     }

@@ -1,0 +1,159 @@
+//! The world as it starts: limits that are met, clients that pay, agents that will connect.
+
+use super::{Actor, World};
+use crate::driver::Driver;
+use arbitrary::{Result, Unstructured};
+use mcp_local_provider_core::config::{HubConfig, Key, Limits, Role, SessionPolicy, Timeouts};
+use mcp_local_provider_core::hub::keys::{Caller, Keys, digest};
+use mcp_local_provider_core::link::LinkConfig;
+use mcp_local_provider_core::time::Instant;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+/// The key with which agents connect.
+pub(super) const BRIDGE: &str = "bridge";
+
+/// Requests a minute of the key that has its own limit.
+const OWN_RATE: u32 = 7;
+
+static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
+    let key = |name: &str, role, requests_per_minute| Key {
+        name: name.to_owned(),
+        sha256: digest(name.as_bytes()),
+        role,
+        requests_per_minute,
+        tokens_per_minute: None,
+    };
+    vec![
+        key("editor", Role::Client, None),
+        key("phone", Role::Client, Some(OWN_RATE)),
+        key(BRIDGE, Role::Bridge, None),
+    ]
+});
+
+/// Who pays for requests, and what was taken from it.
+#[derive(Debug)]
+pub(super) struct Payer {
+    key: Option<&'static str>,
+    address: IpAddr,
+    burst: u64,
+    per_minute: u64,
+    since: Instant,
+    taken: u64,
+}
+
+impl Payer {
+    pub(super) fn caller(&self, keys: &Keys) -> Caller {
+        keys.authenticate(self.key, self.address).unwrap()
+    }
+
+    /// The limiter let a request pass.
+    pub(super) const fn took(&mut self) {
+        self.taken += 1;
+    }
+
+    /// No more than burst and rate allow was ever let pass.
+    pub(super) fn check(&self, now: Instant) {
+        let elapsed = u64::try_from(now.since(self.since).as_micros()).unwrap();
+        let back = elapsed.saturating_mul(self.per_minute) / 60_000_000;
+        assert!(
+            self.taken <= self.burst + back,
+            "{} requests of {self:?} at {now:?}",
+            self.taken
+        );
+    }
+}
+
+impl World {
+    pub(super) fn new(u: &mut Unstructured<'_>) -> Result<Self> {
+        let tight = u.int_in_range(0..=7u8)?;
+        let limits = Limits {
+            requests_per_minute: *u.choose(&[600, 60, 6])?,
+            burst: *u.choose(&[60, 60, 3])?,
+            tokens_per_minute: *u.choose(&[100_000, 100_000, 300])?,
+            exchanges: *u.choose(&[2, 1024])?,
+            queue_length: *u.choose(&[0, 1, 64])?,
+            queue_wait: Duration::from_millis(*u.choose(&[1, 5000])?),
+            agent_frame_bytes: 4096,
+            mailbox_bytes: *u.choose(&[1 << 18, 1 << 18, 300, 64])?,
+            answer_bytes: if tight == 0 { 200 } else { 1 << 20 },
+            link_queue_bytes: *u.choose(&[1 << 20, 1 << 20, 2000])?,
+            ..Limits::default()
+        };
+        let timeouts = if tight == 1 {
+            Timeouts {
+                first_event: Duration::from_millis(1),
+                first_chunk: Duration::from_secs(2),
+                idle: Duration::from_secs(3),
+                total: Duration::from_secs(5),
+                keep_alive: Duration::from_secs(1),
+                ..Timeouts::default()
+            }
+        } else {
+            Timeouts::default()
+        };
+        let mut link = LinkConfig::new(&limits);
+        link.tombstones = *u.choose(&[1, 3, 8192])?;
+        link.gap_chunks = *u.choose(&[1, 64])?;
+        link.gap_bytes = *u.choose(&[80, 1 << 18])?;
+        let sessions = SessionPolicy {
+            manual_approval: tight == 2,
+            ttl_seconds: *u.choose(&[300, 300, 300, 1])?,
+            renew_while_connected: u.arbitrary()?,
+            max: *u.choose(&[64, 64, 3, 1])?,
+            max_requests: *u.choose(&[0, 0, 0, 2])?,
+        };
+        let auth_required = u.arbitrary()?;
+        let config = HubConfig {
+            limits,
+            timeouts,
+            sessions,
+            keys: KEYS.clone(),
+            auth_required,
+            ..HubConfig::default()
+        };
+        let payers = payers(&config);
+        let actors = ["ada", "bob", "cyd"]
+            .into_iter()
+            .take(u.int_in_range(1..=3)?)
+            .map(Actor::new)
+            .collect();
+        let mut driver = Driver::with_link_config(config, link);
+        driver.eager = false;
+        Ok(Self {
+            driver,
+            actors,
+            payers,
+            said: HashMap::new(),
+            stops: HashMap::new(),
+            told: false,
+        })
+    }
+}
+
+fn payers(config: &HubConfig) -> Vec<Payer> {
+    let home = IpAddr::from([127, 0, 0, 1]);
+    let payer = |key, address| Payer {
+        key,
+        address,
+        burst: config.limits.burst.into(),
+        per_minute: config.limits.requests_per_minute.into(),
+        since: Instant::ZERO,
+        taken: 0,
+    };
+    let mut payers = vec![
+        payer(Some("editor"), home),
+        Payer {
+            burst: OWN_RATE.into(),
+            per_minute: OWN_RATE.into(),
+            ..payer(Some("phone"), home)
+        },
+    ];
+    if !config.auth_required {
+        payers.push(payer(None, home));
+        payers.push(payer(None, [192, 0, 2, 7].into()));
+    }
+    payers
+}

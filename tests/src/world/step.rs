@@ -1,0 +1,387 @@
+//! One step: something that a client, an agent, the network, an operator or the clock does.
+
+use super::words::STOPS;
+use super::{CALLS, World, setup};
+use crate::agent;
+use arbitrary::{Result, Unstructured};
+use mcp_local_provider_core::api::Endpoint;
+use mcp_local_provider_core::error::AgentFault;
+use mcp_local_provider_core::hub::sessions::Action;
+use mcp_local_provider_core::time::Instant;
+
+/// Models that agents answer for and clients ask for.
+const MODELS: [&str; 6] = ["alpha", "alpha", "alpha:latest", "beta", "beta", "nothing"];
+
+impl World {
+    pub(super) fn step(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        match u.arbitrary::<u8>()? {
+            // Nothing, so that an input of zeros is the smallest.
+            0 => return Ok(()),
+            1..=24 => self.ask(u)?,
+            25..=104 => self.answer(u)?,
+            105..=154 => self.arrive(u)?,
+            155..=174 => self.disturb(u)?,
+            175..=180 => self.misbehave(u)?,
+            181..=196 => self.read(u)?,
+            197..=201 => self.leave(u)?,
+            202..=203 => self.connect(u)?,
+            204..=211 => self.come_back(u)?,
+            212 => self.die(u)?,
+            213..=214 => self.operate(u)?,
+            215..=232 => self.pass_time(u)?,
+            233..=240 => self.jitter(u)?,
+            241..=243 => self.hold_commands(),
+            244..=251 => {
+                self.driver.deliver_command();
+            }
+            _ => self.stop_reading(u)?,
+        }
+        self.serve_and_notice();
+        Ok(())
+    }
+
+    /// What happens by itself: clients that read do, agents see that their connection is gone.
+    pub(super) fn serve_and_notice(&mut self) {
+        self.driver.flow();
+        for actor in &mut self.actors {
+            if actor
+                .link
+                .is_some_and(|link| !self.driver.wires[&link].alive)
+            {
+                actor.disconnected();
+            }
+        }
+    }
+
+    /// A client asks.
+    fn ask(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        if self.driver.calls.len() >= CALLS {
+            return Ok(());
+        }
+        let payer = u.choose_index(self.payers.len())?;
+        let endpoint = *u.choose(&[
+            Endpoint::ChatCompletions,
+            Endpoint::OllamaChat,
+            Endpoint::OllamaGenerate,
+        ])?;
+        let (stream, eager): (bool, bool) = (u.ratio(3, 4)?, u.ratio(3, 4)?);
+        let model = *u.choose(&MODELS)?;
+        let stops: Vec<String> = if u.ratio(1, 4)? {
+            STOPS.iter().map(|stop| (*stop).to_owned()).collect()
+        } else {
+            Vec::new()
+        };
+        let session = if u.ratio(1, 8)? {
+            let sessions: Vec<&String> = self
+                .actors
+                .iter()
+                .flat_map(|actor| &actor.sessions)
+                .collect();
+            if sessions.is_empty() {
+                Some("nobody".to_owned())
+            } else {
+                Some((*u.choose(&sessions)?).clone())
+            }
+        } else {
+            None
+        };
+        let stop = serde_json::to_string(&stops).unwrap();
+        let body = match endpoint {
+            Endpoint::ChatCompletions => format!(
+                r#"{{"model":"{model}","stream":{stream},"stop":{stop},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":20}}"#
+            ),
+            Endpoint::OllamaChat => format!(
+                r#"{{"model":"{model}","stream":{stream},"options":{{"stop":{stop}}},"messages":[{{"role":"user","content":"a question"}}]}}"#
+            ),
+            _ => format!(
+                r#"{{"model":"{model}","stream":{stream},"options":{{"stop":{stop}}},"prompt":"a question"}}"#
+            ),
+        };
+        let caller = self.caller(payer);
+        self.driver.eager = eager;
+        let at = self
+            .driver
+            .request(&caller, endpoint, &body, session.as_deref())
+            .expect("the request is well formed");
+        let call = &self.driver.calls[at];
+        let (id, refused) = (call.id, call.refused);
+        self.stops.insert(id, stops);
+        if refused.is_none() {
+            self.payers[payer].took();
+        }
+        self.tell(|| {
+            format!("call {at} ({id}) asks {endpoint:?} for {model}, stream {stream}, eager {eager}, session {session:?}: refused {refused:?}")
+        });
+        Ok(())
+    }
+
+    /// An agent reads, and goes on with one of its jobs.
+    fn answer(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let which = u.choose_index(self.actors.len())?;
+        let actor = &mut self.actors[which];
+        let Some(link) = actor.link else {
+            return Ok(());
+        };
+        let wire = self.driver.wires.get_mut(&link).expect("links stay known");
+        actor.read(wire);
+        if !actor.jobs.is_empty() {
+            let at = u.choose_index(actor.jobs.len())?;
+            let before = actor.flight.len();
+            actor.work(at, &mut self.said, u)?;
+            let sent: Vec<_> = self.actors[which].flight.range(before..).cloned().collect();
+            self.tell(|| format!("agent {which} sends {sent:?}"));
+        }
+        Ok(())
+    }
+
+    /// Frames of an agent arrive, one or all.
+    fn arrive(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let which = u.choose_index(self.actors.len())?;
+        let all: bool = u.arbitrary()?;
+        let count = if all { usize::MAX } else { 1 };
+        self.deliver(which, count);
+        Ok(())
+    }
+
+    pub(super) fn deliver(&mut self, which: usize, count: usize) {
+        for _ in 0..count {
+            let actor = &mut self.actors[which];
+            let (Some(link), Some(sent)) = (actor.link, actor.flight.pop_front()) else {
+                return;
+            };
+            self.tell(|| format!("agent {which}'s {} arrives", sent.text));
+            self.driver.receive(link, &sent.text);
+        }
+    }
+
+    /// The network repeats a frame, or lets one overtake another.
+    fn disturb(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let which = u.choose_index(self.actors.len())?;
+        let flight = &mut self.actors[which].flight;
+        if flight.is_empty() {
+            return Ok(());
+        }
+        let at = u.choose_index(flight.len())?;
+        if !flight[at].indexed {
+            return Ok(());
+        }
+        let repeat: bool = u.arbitrary()?;
+        if repeat {
+            let again = flight[at].clone();
+            let place = u.int_in_range(at..=flight.len())?;
+            flight.insert(place, again);
+        } else if flight.get(at + 1).is_some_and(|next| next.indexed) {
+            flight.swap(at, at + 1);
+        }
+        self.tell(|| format!("agent {which}'s frame {at} is disturbed, repeated {repeat}"));
+        Ok(())
+    }
+
+    /// An agent sends what it must not.
+    fn misbehave(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let which = u.choose_index(self.actors.len())?;
+        let actor = &self.actors[which];
+        let Some(link) = actor.link else {
+            return Ok(());
+        };
+        let some_id = agent::guess(u.int_in_range(1..=u64::try_from(CALLS).unwrap())?);
+        let open = self
+            .driver
+            .calls
+            .iter()
+            .any(|call| call.id == some_id && call.open);
+        let frame = match u.int_in_range(0..=11u8)? {
+            // About an exchange that is not open here. Of another one these would be an answer.
+            0 if !open => agent::chunk(some_id, 0, "late"),
+            1 if !open => agent::result(some_id, "late"),
+            2 if !open => agent::failed(some_id, "internal"),
+            // The wrong types fail the exchange that they are about.
+            3 => format!("{{\"type\":\"model_stream_chunk\",\"id\":\"{some_id}\",\"delta\":[]}}"),
+            4 => format!("{{\"type\":\"model_result\",\"id\":\"{some_id}\"}}"),
+            5 => "{\"type\":\"model_stream_chunk\",\"id\":\"mine\",\"delta\":{}}".to_owned(),
+            6 => "{\"type\":\"teapot\",\"id\":7}".to_owned(),
+            7 => "{\"type\":\"ping\",\"timestamp\":[1, 2]}".to_owned(),
+            8 => "no JSON".to_owned(),
+            9 => "x".repeat(5000),
+            10 => {
+                self.tell(|| format!("agent {which} sends a binary frame"));
+                self.driver.fault(link, AgentFault::Binary);
+                return Ok(());
+            }
+            _ => {
+                let mine = actor.sessions.last().map_or("mine", String::as_str);
+                format!("{{\"type\":\"unregister\",\"session_id\":\"{mine}\"}}")
+            }
+        };
+        self.tell(|| {
+            format!(
+                "agent {which} misbehaves: {}",
+                &frame[..frame.len().min(100)]
+            )
+        });
+        self.driver.receive(link, &frame);
+        Ok(())
+    }
+
+    /// A client that reads slowly reads.
+    fn read(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        if !self.driver.calls.is_empty() {
+            let at = u.choose_index(self.driver.calls.len())?;
+            self.tell(|| format!("call {at} reads"));
+            self.driver.serve(at);
+        }
+        Ok(())
+    }
+
+    /// A client goes away.
+    fn leave(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        if !self.driver.calls.is_empty() {
+            let at = u.choose_index(self.driver.calls.len())?;
+            self.tell(|| format!("call {at} goes away"));
+            self.driver.client_gone(at);
+            self.driver.open_again(at);
+        }
+        Ok(())
+    }
+
+    /// An agent connects and registers, comes back with its session's token, or replaces its own connection.
+    fn connect(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let gone = self.actors.iter().position(|actor| actor.link.is_none());
+        let which = match gone {
+            Some(gone) => gone,
+            None => u.choose_index(self.actors.len())?,
+        };
+        let attach: bool = u.arbitrary()?;
+        let most = *u.choose(&[None, Some(1), Some(2)])?;
+        let token = self.actors[which].token.clone().filter(|_| attach);
+        self.dial(which, token, most);
+        Ok(())
+    }
+
+    /// Connects an agent, with the token of its session or to register.
+    pub(super) fn dial(&mut self, which: usize, token: Option<String>, most: Option<u64>) {
+        let attached = token.is_some();
+        let connected = self
+            .driver
+            .connect(Some(token.as_deref().unwrap_or(setup::BRIDGE)));
+        self.tell(|| format!("agent {which} connects, attached {attached}: {connected:?}"));
+        let Ok(link) = connected else {
+            return;
+        };
+        // What was its connection before stays up without it, unless it was replaced.
+        let actor = &mut self.actors[which];
+        actor.connected(link);
+        if !attached {
+            let models = if which == 0 {
+                &["alpha"][..]
+            } else {
+                &["alpha", "beta"][..]
+            };
+            let frame = agent::register(actor.name, models, most);
+            self.driver.receive(link, &frame);
+        }
+    }
+
+    /// An agent without a connection connects.
+    fn come_back(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        if self.actors.iter().all(|actor| actor.link.is_some()) {
+            return Ok(());
+        }
+        self.connect(u)
+    }
+
+    /// The way from the hub to the links is blocked, or free again.
+    fn hold_commands(&mut self) {
+        let held = !self.driver.hold_commands;
+        self.tell(|| format!("commands are held: {held}"));
+        self.driver.hold_commands = held;
+        while !held && self.driver.deliver_command() {}
+    }
+
+    /// A connection is lost.
+    fn die(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let links: Vec<_> = self.driver.wires.keys().copied().collect();
+        if !links.is_empty() {
+            let link = *u.choose(&links)?;
+            self.tell(|| format!("{link:?} is lost"));
+            self.driver.lose(link);
+        }
+        Ok(())
+    }
+
+    /// An operator does something to a session.
+    fn operate(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let sessions: Vec<String> = self
+            .driver
+            .hub
+            .sessions()
+            .iter()
+            .map(|session| session.id.to_string())
+            .collect();
+        let action = *u.choose(&[
+            Action::Approve,
+            Action::Deny,
+            Action::Suspend,
+            Action::Resume,
+            Action::Revoke,
+            Action::Renew,
+        ])?;
+        if !sessions.is_empty() {
+            let session = u.choose(&sessions)?;
+            let changed = self.driver.control(session, action);
+            self.tell(|| format!("{action:?} of {session}: {changed:?}"));
+        }
+        Ok(())
+    }
+
+    /// Time passes: to the least timeout, or only a part of the way.
+    fn pass_time(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let part = u.int_in_range(0..=3u64)?;
+        let Some(timeout) = self.driver.next_timeout() else {
+            return Ok(());
+        };
+        if part == 0 {
+            self.tell(|| format!("{timeout:?} is due"));
+            self.driver.advance();
+        } else if timeout.at > self.now() {
+            let left = timeout.at.as_micros() - self.now().as_micros();
+            self.driver.now = Instant::from_micros(self.now().as_micros() + left * part / 4);
+            self.tell(|| format!("time passes, part {part}"));
+            self.driver.prod(self.now());
+        }
+        // Agents that are there show it.
+        for actor in &self.actors {
+            if let Some(link) = actor.link.filter(|link| self.driver.wires[link].reads) {
+                self.driver.alive(link);
+            }
+        }
+        Ok(())
+    }
+
+    /// Something happens on a thread whose clock reading is old.
+    fn jitter(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let now = self.now();
+        let back = u.int_in_range(0..=500_000)?;
+        self.driver.now = Instant::from_micros(now.as_micros().saturating_sub(back));
+        self.tell(|| "the clock goes back".to_owned());
+        let stepped = match u.int_in_range(0..=2u8)? {
+            0 => self.ask(u),
+            1 => self.arrive(u),
+            _ => self.leave(u),
+        };
+        self.driver.now = now;
+        stepped
+    }
+
+    /// An agent stops reading, or starts again.
+    fn stop_reading(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let which = u.choose_index(self.actors.len())?;
+        let reads = u.ratio(3, 4)?;
+        let link = self.actors[which].link;
+        if let Some(wire) = link.and_then(|link| self.driver.wires.get_mut(&link)) {
+            wire.reads = reads;
+        }
+        self.tell(|| format!("agent {which} reads: {reads}"));
+        Ok(())
+    }
+}
