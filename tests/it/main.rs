@@ -11,6 +11,7 @@ mod agent;
 mod answers;
 mod bad_input;
 mod command_line;
+mod completions;
 mod failures;
 mod links;
 mod program;

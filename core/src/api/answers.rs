@@ -151,6 +151,7 @@ fn try_answer(
             ok(entry(hub, now, session))
         }
         Endpoint::ChatCompletions
+        | Endpoint::Completions
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
         | Endpoint::Agent => Err(Refusal::new(
@@ -397,7 +398,8 @@ fn running(hub: &Hub, now: Instant, model: &Model<'_>) -> Value {
 }
 
 fn show(hub: &Hub, model: &Model<'_>) -> Value {
-    let mut capabilities = alloc::vec!["completion"];
+    // A suffix is part of the agents' protocol, so every one of them is asked to fill gaps.
+    let mut capabilities = alloc::vec!["completion", "insert"];
     // An agent that says nothing of tools is asked all the same: most of them can.
     for (has, name) in [
         (model.capabilities.tools, "tools"),
@@ -414,7 +416,8 @@ fn show(hub: &Hub, model: &Model<'_>) -> Value {
         "license": "",
         "modelfile": format!("# {} is answered by an agent\nFROM {}\n", model.name, model.agent.unwrap_or("nobody")),
         "parameters": format!("num_ctx {context}"),
-        "template": "{{ .Prompt }}",
+        // Clients look for `.Suffix` before they send one.
+        "template": "{{ .Prompt }}{{ .Suffix }}",
         "details": details(),
         "model_info": {
             "general.architecture": ARCHITECTURE,

@@ -13,6 +13,8 @@ use alloc::vec::Vec;
 pub enum Endpoint {
     /// `POST /v1/chat/completions` (OpenAI).
     ChatCompletions,
+    /// `POST /v1/completions` (OpenAI).
+    Completions,
     /// `GET /v1/models` (OpenAI).
     Models,
     /// `GET /v1/models/{id}` (OpenAI).
@@ -71,6 +73,7 @@ impl Endpoint {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ChatCompletions => "POST /v1/chat/completions",
+            Self::Completions => "POST /v1/completions",
             Self::Models => "GET /v1/models",
             Self::Model => "GET /v1/models/{id}",
             Self::OllamaChat => "POST /api/chat",
@@ -101,7 +104,7 @@ impl Endpoint {
     pub const fn is_inference(self) -> bool {
         matches!(
             self,
-            Self::ChatCompletions | Self::OllamaChat | Self::OllamaGenerate
+            Self::ChatCompletions | Self::Completions | Self::OllamaChat | Self::OllamaGenerate
         )
     }
 
@@ -154,6 +157,7 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
     let (endpoint, methods) = match bare {
         "/" | "" => (Endpoint::Root, get),
         "/chat/completions" => (Endpoint::ChatCompletions, post),
+        "/completions" => (Endpoint::Completions, post),
         "/models" => (Endpoint::Models, get),
         "/api/chat" => (Endpoint::OllamaChat, post),
         "/api/generate" => (Endpoint::OllamaGenerate, post),
@@ -293,6 +297,8 @@ mod tests {
                 Some("mlp-1"),
                 None,
             ),
+            ("POST", "/v1/completions", Endpoint::Completions, None, None),
+            ("POST", "/completions", Endpoint::Completions, None, None),
             ("GET", "/v1/models/", Endpoint::Models, None, None),
             (
                 "GET",

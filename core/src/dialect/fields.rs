@@ -15,6 +15,10 @@ use serde_json::value::RawValue;
 /// Longest model name in characters.
 const MODEL_CHARS: usize = 256;
 
+/// Why a list of numbers is refused where text is wanted.
+pub(crate) const TOKENS: &str =
+    "lists of tokens are not supported, as agents have no tokenizer in common; send text";
+
 raw_fields! {
     /// A tool definition in OpenAI's form, which Ollama shares.
     Tool { kind: "type", function: "function" }

@@ -349,6 +349,8 @@ fn hostile_body() -> impl Strategy<Value = Value> {
             "stream_options",
             "prompt",
             "suffix",
+            "echo",
+            "best_of",
             "system",
             "raw",
             "think",
@@ -371,8 +373,9 @@ fn hostile_body() -> impl Strategy<Value = Value> {
     })
 }
 
-const READS: [Read; 3] = [
+const READS: [Read; 4] = [
     openai::chat_request,
+    openai::completion_request,
     ollama::chat_request,
     ollama::generate_request,
 ];

@@ -475,6 +475,7 @@ impl Exchange {
 fn read<'b>(endpoint: Endpoint, body: &'b str, limits: &Limits) -> Result<Parsed<'b>, Refusal> {
     match endpoint {
         Endpoint::ChatCompletions => openai::chat_request(body, limits),
+        Endpoint::Completions => openai::completion_request(body, limits),
         Endpoint::OllamaChat => ollama::chat_request(body, limits),
         Endpoint::OllamaGenerate => ollama::generate_request(body, limits),
         _ => Err(Refusal::new(Code::Internal, "this route asks no model")),

@@ -119,8 +119,9 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
     )
 }
 
-/// Reads the body of `POST /api/generate`. A prompt becomes a conversation, unless it is `raw` or has a `suffix`: then it is a text
-/// to continue. Without a prompt it is a request to load or unload the model. `template` and `context` are accepted and ignored.
+/// Reads the body of `POST /api/generate`. A prompt becomes a conversation, unless it has a `suffix` or is `raw` (and without
+/// images, which only a conversation carries): then it is a text to continue. Without a prompt it is a request to load or unload
+/// the model. `template` and `context` are accepted and ignored.
 ///
 /// # Errors
 /// As [`chat_request`].
@@ -141,10 +142,10 @@ pub fn generate_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>
     let images = images(Path::root("images").find(generate.images))?;
     let raw = boolean("raw", generate.raw)?.unwrap_or(false);
     let load_only = prompt.is_empty() && suffix.is_empty() && images.is_empty();
-    let task = if raw || !suffix.is_empty() {
-        if !images.is_empty() {
-            return Err(Path::root("images").wrong("images cannot be sent with raw or suffix"));
-        }
+    if !suffix.is_empty() && !images.is_empty() {
+        return Err(Path::root("images").wrong("images cannot be sent with suffix"));
+    }
+    let task = if !suffix.is_empty() || (raw && images.is_empty()) {
         let suffix = Some(suffix).filter(|suffix| !suffix.is_empty());
         Task::Completion { prompt, suffix }
     } else {

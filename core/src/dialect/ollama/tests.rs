@@ -326,6 +326,13 @@ fn a_prompt_is_a_conversation_unless_it_is_raw_or_has_a_suffix() {
             other => panic!("{other:?}"),
         }
     }
+
+    // Only a conversation carries images, so `raw` yields.
+    let parsed = generate(
+        r#"{"model":"m","prompt":"a","raw":true,"images":["iVBORw0KGgo="],"context":[1]}"#,
+    );
+    let pictured = self::messages(parsed.invocation);
+    assert!(matches!(&pictured[0].content, Content::Parts(parts) if parts.len() == 2));
 }
 
 #[test]
@@ -433,9 +440,9 @@ fn what_is_wrong_is_named() {
                 "prompt: expected a string, found 7",
             ),
             (
-                r#"{"model":"m","prompt":"a","raw":true,"images":["AAAA"]}"#,
+                r#"{"model":"m","prompt":"a","suffix":"b","images":["AAAA"]}"#,
                 Some("images"),
-                "images: images cannot be sent with raw or suffix",
+                "images: images cannot be sent with suffix",
             ),
         ],
     );

@@ -100,15 +100,8 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
     let model = fields::model(chat.model)?;
     let (messages, digest_of) = messages(chat.messages, limits)?;
     let stream = boolean("stream", chat.stream)?.unwrap_or(false);
-    let mut include_usage = false;
-    if let Some(value) = Path::root("stream_options").find(chat.stream_options) {
-        let options: StreamOptions<'_> = value.object()?;
-        let path = value.path.key("include_usage");
-        include_usage = path
-            .find(options.include_usage)
-            .map_or(Ok(false), |value| value.boolean())?;
-    }
-    let parameters = parameters(&chat)?;
+    let include_usage = include_usage(chat.stream_options)?;
+    let parameters = parameters(&chat, STOPS)?;
     Ok(Parsed {
         invocation: Invocation {
             model,
@@ -123,9 +116,20 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
     })
 }
 
-fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Refusal> {
+pub(super) fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Refusal> {
     let value = Path::root(key).find(raw);
     value.map(|value| value.boolean()).transpose()
+}
+
+/// `stream_options.include_usage`.
+pub(super) fn include_usage(raw: Option<&RawValue>) -> Result<bool, Refusal> {
+    let Some(value) = Path::root("stream_options").find(raw) else {
+        return Ok(false);
+    };
+    let options: StreamOptions<'_> = value.object()?;
+    let path = value.path.key("include_usage");
+    path.find(options.include_usage)
+        .map_or(Ok(false), |value| value.boolean())
 }
 
 fn messages<'a>(
@@ -279,7 +283,8 @@ fn tool_call<'a>(call: &ChatToolCall<'a>, path: &Path<'_>) -> Result<ToolCall<'a
     })
 }
 
-fn parameters<'a>(chat: &Chat<'a>) -> Result<Parameters<'a>, Refusal> {
+/// The parameters of a request with at most `stops` stop sequences.
+pub(super) fn parameters<'a>(chat: &Chat<'a>, stops: usize) -> Result<Parameters<'a>, Refusal> {
     let number = |key, raw, range| {
         let value = Path::root(key).find(raw);
         value.map(|value| value.number(range)).transpose()
@@ -312,7 +317,7 @@ fn parameters<'a>(chat: &Chat<'a>) -> Result<Parameters<'a>, Refusal> {
         presence_penalty: number("presence_penalty", chat.presence_penalty, -2.0..=2.0)?,
         frequency_penalty: number("frequency_penalty", chat.frequency_penalty, -2.0..=2.0)?,
         seed: integer.map(|value| value.integer()).transpose()?,
-        stop: stop.map_or(Ok(Vec::new()), |value| value.strings(STOPS))?,
+        stop: stop.map_or(Ok(Vec::new()), |value| value.strings(stops))?,
         user: user.map(|value| value.string()).transpose()?,
         metadata: object("metadata", chat.metadata)?,
         tools: fields::tools(chat.tools)?,

@@ -101,8 +101,9 @@ fn write_call_head(
 }
 
 /// `{"id":…,"object":…,"created":…,"model":…,`
-fn write_head(opening: &Opening<'_>, object: &str, out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"id\":\"chatcmpl-");
+pub(super) fn write_head(opening: &Opening<'_>, prefix: &str, object: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"id\":\"");
+    out.extend_from_slice(prefix.as_bytes());
     opening.id.write(out);
     out.extend_from_slice(b"\",\"object\":\"");
     out.extend_from_slice(object.as_bytes());
@@ -113,7 +114,7 @@ fn write_head(opening: &Opening<'_>, object: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\",");
 }
 
-fn write_usage(usage: Usage, out: &mut Vec<u8>) {
+pub(super) fn write_usage(usage: Usage, out: &mut Vec<u8>) {
     out.extend_from_slice(b"\"usage\":{\"prompt_tokens\":");
     write_number(out, usage.prompt_tokens);
     out.extend_from_slice(b",\"completion_tokens\":");
@@ -136,7 +137,12 @@ impl Encoder for ChatEncoder {
     fn open(&mut self, opening: &Opening<'_>, out: &mut Records<'_>) {
         self.exchange = Some(opening.id);
         self.head.clear();
-        write_head(opening, "chat.completion.chunk", &mut self.head);
+        write_head(
+            opening,
+            "chatcmpl-",
+            "chat.completion.chunk",
+            &mut self.head,
+        );
         self.head
             .extend_from_slice(b"\"choices\":[{\"index\":0,\"delta\":{");
         self.delta = self.head.len();
@@ -249,7 +255,7 @@ impl Encoder for ChatEncoder {
         _timing: &Timing,
         out: &mut Vec<u8>,
     ) {
-        write_head(opening, "chat.completion", out);
+        write_head(opening, "chatcmpl-", "chat.completion", out);
         out.extend_from_slice(
             b"\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":",
         );

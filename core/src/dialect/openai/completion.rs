@@ -1,0 +1,311 @@
+//! OpenAI's legacy Completions API: a text to continue, or with a suffix a gap to fill. Editors complete code with it.
+
+use super::request::{self, Chat};
+use super::response::{write_head, write_usage};
+use crate::config::Limits;
+use crate::dialect::body::{self, Path, Value, raw_fields};
+use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, Timing, fields, write_error};
+use crate::error::{Code, Refusal};
+use crate::invocation::{Finish, Invocation, Task, Usage};
+use crate::text::{Joiner, JsonStr};
+use crate::time::Instant;
+use crate::wire::Records;
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use serde_json::value::RawValue;
+
+/// OpenAI allows four stop sequences, but editors send every special token of their templates.
+const STOPS: usize = 32;
+
+raw_fields! {
+    /// The body of a completion request.
+    Completion {
+        model: "model",
+        prompt: "prompt",
+        suffix: "suffix",
+        echo: "echo",
+        stream: "stream",
+        stream_options: "stream_options",
+        max_tokens: "max_tokens",
+        temperature: "temperature",
+        top_p: "top_p",
+        presence_penalty: "presence_penalty",
+        frequency_penalty: "frequency_penalty",
+        seed: "seed",
+        n: "n",
+        best_of: "best_of",
+        logprobs: "logprobs",
+        stop: "stop",
+        user: "user",
+        logit_bias: "logit_bias",
+    }
+}
+
+/// Reads the body of `POST /v1/completions`. The prompt is a string or a list of one; with `suffix` the text between the two is
+/// asked for.
+///
+/// # Errors
+/// What is wrong with the request, with the field's path as `param`; see [`Limits`] for `content_bytes` and `json_depth`.
+pub fn completion_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Refusal> {
+    let completion: Completion<'a> = body::read(body, limits)?;
+    let model = fields::model(completion.model)?;
+    let (prompt, digest_of) = prompt(completion.prompt, limits)?;
+    let path = Path::root("suffix");
+    let suffix = path.find(completion.suffix);
+    let suffix = suffix.map(|value| value.string()).transpose()?;
+    let suffix = suffix.filter(|suffix| !suffix.is_empty());
+    fields::check_bytes(suffix.into_iter(), path, limits)?;
+    let stream = request::boolean("stream", completion.stream)?.unwrap_or(false);
+    let include_usage = request::include_usage(completion.stream_options)?;
+    let echo = request::boolean("echo", completion.echo)?.unwrap_or(false);
+    if let Some(best_of) = Path::root("best_of").find(completion.best_of)
+        && best_of.integer()? != 1
+    {
+        return Err(best_of.expected("1, as an agent gives one answer"));
+    }
+    let shared = Chat {
+        max_tokens: completion.max_tokens,
+        temperature: completion.temperature,
+        top_p: completion.top_p,
+        presence_penalty: completion.presence_penalty,
+        frequency_penalty: completion.frequency_penalty,
+        seed: completion.seed,
+        n: completion.n,
+        stop: completion.stop,
+        user: completion.user,
+        logit_bias: completion.logit_bias,
+        ..Chat::default()
+    };
+    let mut parameters = request::parameters(&shared, STOPS)?;
+    if let Some(value) = Path::root("logprobs").find(completion.logprobs) {
+        // A number here, where the chat API has a flag and a number.
+        match value.integer()? {
+            count @ 0..=5 => parameters.top_logprobs = u64::try_from(count).ok(),
+            _ => return Err(value.expected("a whole number from 0 to 5")),
+        }
+        parameters.logprobs = Some(true);
+    }
+    let echo = if echo { Some(prompt) } else { None };
+    Ok(Parsed {
+        invocation: Invocation {
+            model,
+            task: Task::Completion { prompt, suffix },
+            stream,
+            parameters,
+        },
+        encoder: Box::new(TextEncoder::new(include_usage, echo)),
+        stream,
+        digest_of,
+        load_only: false,
+    })
+}
+
+/// The one prompt, and its JSON as the client sent it.
+fn prompt<'a>(
+    raw: Option<&'a RawValue>,
+    limits: &Limits,
+) -> Result<(JsonStr<'a>, &'a str), Refusal> {
+    const EXPECTED: &str = "a string or a list of one string";
+    let path = Path::root("prompt");
+    let value = path.need(raw, EXPECTED)?;
+    let text = match value.first() {
+        b'"' => value.string()?,
+        b'[' => {
+            let list = value.list()?;
+            let &[raw] = &*list else {
+                let why = if list.first().is_some_and(is_number) {
+                    fields::TOKENS
+                } else if list.is_empty() {
+                    "expected one prompt, found none"
+                } else {
+                    "several prompts are not supported; send a request for each"
+                };
+                return Err(path.wrong(why));
+            };
+            let first = Value {
+                raw,
+                path: path.index(0),
+            };
+            match first.first() {
+                b'"' => first.string()?,
+                b'[' => return Err(path.wrong(fields::TOKENS)),
+                _ if is_number(&raw) => return Err(path.wrong(fields::TOKENS)),
+                _ => return Err(first.expected("a string")),
+            }
+        }
+        _ => return Err(value.expected(EXPECTED)),
+    };
+    fields::check_bytes(core::iter::once(text), path, limits)?;
+    Ok((text, value.raw.get()))
+}
+
+fn is_number(raw: &&RawValue) -> bool {
+    raw.get()
+        .starts_with(|c: char| c == '-' || c.is_ascii_digit())
+}
+
+/// Writes a text completion, streamed or whole.
+///
+/// The API has fields for text and nothing else: a refusal is text, what the model thinks aloud and its calls of tools are
+/// left out.
+pub(super) struct TextEncoder {
+    include_usage: bool,
+    /// What the answer's text begins with: the prompt, escaped and mended, when the client wants it back.
+    echo: Vec<u8>,
+    /// What every chunk starts with, up to its text.
+    head: Vec<u8>,
+    /// Where in `head` the choices start.
+    choices: usize,
+}
+
+impl core::fmt::Debug for TextEncoder {
+    /// The prompt is never shown.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("TextEncoder")
+            .field("include_usage", &self.include_usage)
+            .finish_non_exhaustive()
+    }
+}
+
+const CHOICE: &[u8] = b"{\"text\":\"";
+const MORE: &[u8] = b"\",\"index\":0,\"logprobs\":null,\"finish_reason\":null}]";
+const LAST: &[u8] = b"\",\"index\":0,\"logprobs\":null,\"finish_reason\":\"";
+
+impl TextEncoder {
+    fn new(include_usage: bool, echo: Option<JsonStr<'_>>) -> Self {
+        Self {
+            include_usage,
+            echo: echo.map(mended).unwrap_or_default(),
+            head: Vec::new(),
+            choices: 0,
+        }
+    }
+
+    fn close(&self, record: &mut Vec<u8>) {
+        record.extend_from_slice(if self.include_usage {
+            b",\"usage\":null}"
+        } else {
+            b"}"
+        });
+    }
+
+    #[inline]
+    fn text(&self, text: &[u8], out: &mut Records<'_>) {
+        let record = out.begin(None);
+        record.reserve(self.head.len() + text.len() + MORE.len() + 16);
+        record.extend_from_slice(&self.head);
+        record.extend_from_slice(text);
+        record.extend_from_slice(MORE);
+        self.close(record);
+        out.end();
+    }
+}
+
+/// A text of the client's as one of ours: without halves of pairs and line ends that readers trip over.
+fn mended(text: JsonStr<'_>) -> Vec<u8> {
+    let (mut joiner, mut scratch) = (Joiner::default(), Vec::new());
+    let mut mended = joiner.mend(text, &mut scratch).to_vec();
+    mended.extend_from_slice(joiner.finish());
+    mended
+}
+
+/// The API knows no calls of tools.
+const fn finish_reason(finish: Finish) -> &'static str {
+    match finish {
+        Finish::ToolCalls => Finish::Stop.as_str(),
+        other => other.as_str(),
+    }
+}
+
+impl Encoder for TextEncoder {
+    fn open(&mut self, opening: &Opening<'_>, out: &mut Records<'_>) {
+        self.head.clear();
+        write_head(opening, "cmpl-", "text_completion", &mut self.head);
+        self.head.extend_from_slice(b"\"choices\":[");
+        self.choices = self.head.len();
+        self.head.extend_from_slice(CHOICE);
+        if !self.echo.is_empty() {
+            self.text(&self.echo, out);
+        }
+    }
+
+    #[inline]
+    fn content(&mut self, _now: Instant, text: &[u8], out: &mut Records<'_>) {
+        self.text(text, out);
+    }
+
+    fn reasoning(&mut self, _now: Instant, _text: &[u8], _out: &mut Records<'_>) {}
+
+    fn refusal(&mut self, _now: Instant, text: &[u8], out: &mut Records<'_>) {
+        self.text(text, out);
+    }
+
+    fn tool_call(
+        &mut self,
+        _now: Instant,
+        _index: u32,
+        _id: &[u8],
+        _name: &[u8],
+        _arguments: &[u8],
+        _out: &mut Records<'_>,
+    ) {
+    }
+
+    fn end(
+        &mut self,
+        _now: Instant,
+        finish: Finish,
+        usage: Usage,
+        _timing: &Timing,
+        out: &mut Records<'_>,
+    ) {
+        let record = out.begin(None);
+        record.extend_from_slice(&self.head);
+        record.extend_from_slice(LAST);
+        record.extend_from_slice(finish_reason(finish).as_bytes());
+        record.extend_from_slice(b"\"}]");
+        self.close(record);
+        out.end();
+        if self.include_usage {
+            let record = out.begin(None);
+            record.extend_from_slice(self.head.get(..self.choices).unwrap_or_default());
+            record.extend_from_slice(b"],");
+            write_usage(usage, record);
+            record.push(b'}');
+            out.end();
+        }
+        out.begin(None).extend_from_slice(b"[DONE]");
+        out.end();
+    }
+
+    fn keep_alive(&mut self, _now: Instant, out: &mut Records<'_>) {
+        out.comment("keep-alive");
+    }
+
+    fn failed(&mut self, _now: Instant, code: Code, message: &str, out: &mut Records<'_>) {
+        write_error(Dialect::OpenAi, code, message, None, out.begin(None));
+        out.end();
+    }
+
+    fn whole(
+        &mut self,
+        opening: &Opening<'_>,
+        answer: &Answer,
+        finish: Finish,
+        usage: Usage,
+        _timing: &Timing,
+        out: &mut Vec<u8>,
+    ) {
+        write_head(opening, "cmpl-", "text_completion", out);
+        out.extend_from_slice(b"\"choices\":[");
+        out.extend_from_slice(CHOICE);
+        out.extend_from_slice(&self.echo);
+        out.extend_from_slice(&answer.content);
+        out.extend_from_slice(&answer.refusal);
+        out.extend_from_slice(LAST);
+        out.extend_from_slice(finish_reason(finish).as_bytes());
+        out.extend_from_slice(b"\"}],");
+        write_usage(usage, out);
+        out.push(b'}');
+    }
+}
