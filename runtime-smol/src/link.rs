@@ -185,6 +185,7 @@ impl Connected {
         let mut task = Task {
             sleep: self.shared.timers.after(Duration::MAX),
             timers: self.shared.timers.clone(),
+            now: self.shared.timers.now(),
             connected: &self,
             socket,
             writing: VecDeque::new(),
@@ -263,6 +264,8 @@ enum End {
 struct Task<'c> {
     connected: &'c Connected,
     timers: Timers,
+    /// Read once a turn, which is short.
+    now: Instant,
     socket: Socket,
     /// Taken from the link and not yet given to the socket.
     writing: VecDeque<Frame>,
@@ -274,6 +277,7 @@ struct Task<'c> {
 impl Task<'_> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         loop {
+            self.now = self.timers.now();
             self.serve_timers();
             let mut waits = true;
             let read = self.read(cx, &mut waits);
@@ -302,7 +306,7 @@ impl Task<'_> {
         &mut self,
         call: impl FnOnce(&mut Link<Arc<Letterbox>>, Instant, &mut LinkOut, &mut Delivering<'_>) -> R,
     ) -> R {
-        let now = self.timers.now();
+        let now = self.now;
         let mut state = lock(&self.connected.cell.state);
         let State { link, out, .. } = &mut *state;
         call(
