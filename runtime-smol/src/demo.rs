@@ -6,8 +6,8 @@
 //! 1. Dial with a bridge key as the bearer token, and send `register`. Keep the `session_token` of the answer: with
 //!    it a lost connection is taken up again without registering ([`run`]).
 //! 2. Answer each `model_invoke` by `model_stream_chunk`s with a `chunk_index` from 0, the last of which has a
-//!    `finish_reason` and the usage; or by one `model_result` ([`Agent::invoke`], [`Agent::speak`]).
-//! 3. Forget an answer when `model_cancel` names its id ([`Agent::receive`]).
+//!    `finish_reason` and the usage; or by one `model_result` (`Agent::invoke`, `Agent::speak`).
+//! 3. Forget an answer when `model_cancel` names its id (`Agent::receive`).
 //! 4. Answer `ping` by `pong`. Ignore every message and every field that you do not know.
 
 // Indexing a JSON value gives null for what is missing; only objects that are made here are written to.
