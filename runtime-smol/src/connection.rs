@@ -4,7 +4,7 @@
 //! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
 
 use crate::io::Io;
-use crate::request;
+use crate::request::{Answering, Response};
 use crate::shared::{Connected, Shared};
 use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
@@ -97,14 +97,12 @@ struct Requests {
 }
 
 impl Service<hyper::Request<Incoming>> for Requests {
-    type Response = request::Response;
+    type Response = Response;
     type Error = Infallible;
-    // Boxed, so that an idle connection does not hold the room that a request needs.
-    type Future = Pin<Box<dyn Future<Output = Result<request::Response, Infallible>> + Send>>;
+    type Future = Answering;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let answer = request::answer(self.shared.clone(), self.address, request);
-        Box::pin(async move { Ok(answer.await) })
+        Answering::new(self.shared.clone(), self.address, request)
     }
 }
 

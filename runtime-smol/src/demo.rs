@@ -71,9 +71,15 @@ struct Agent {
 /// What of an answer is still to be said.
 struct Answer {
     chunk_index: u64,
-    deltas: VecDeque<Value>,
+    pieces: VecDeque<Piece>,
     finish_reason: &'static str,
     usage: Value,
+}
+
+/// What one chunk says.
+enum Piece {
+    Word(String),
+    ToolCall(Value),
 }
 
 impl Agent {
@@ -190,21 +196,18 @@ impl Agent {
                 json!({"type": "model_result", "id": id, "status": "ok", "result": result}),
             ];
         }
-        let mut deltas: VecDeque<Value> =
-            words.iter().map(|word| json!({"content": word})).collect();
+        let mut pieces: VecDeque<Piece> = words.into_iter().map(Piece::Word).collect();
         if let Some(mut call) = call {
             // In pieces, as models give them: first the name, then the arguments.
             let arguments = call["function"]["arguments"].take();
             call["function"]["arguments"] = json!("");
             call["index"] = json!(0);
-            deltas.push_back(json!({"tool_calls": [call]}));
-            deltas.push_back(
-                json!({"tool_calls": [{"index": 0, "function": {"arguments": arguments}}]}),
-            );
+            let rest = json!({"index": 0, "function": {"arguments": arguments}});
+            pieces.extend([Piece::ToolCall(call), Piece::ToolCall(rest)]);
         }
         let answer = Answer {
             chunk_index: 0,
-            deltas,
+            pieces,
             finish_reason,
             usage,
         };
@@ -216,13 +219,18 @@ impl Agent {
     fn speak(&mut self) -> Vec<Value> {
         let mut chunks = Vec::new();
         self.answers.retain(|id, answer| {
-            let delta = answer.deltas.pop_front();
-            let is_last = delta.is_none();
+            let piece = answer.pieces.pop_front();
+            let is_last = piece.is_none();
+            let delta = match piece {
+                Some(Piece::Word(word)) => json!({"content": word}),
+                Some(Piece::ToolCall(call)) => json!({"tool_calls": [call]}),
+                None => json!({}),
+            };
             let mut chunk = json!({
                 "type": "model_stream_chunk",
                 "id": id,
                 "chunk_index": answer.chunk_index,
-                "delta": delta.unwrap_or_else(|| json!({})),
+                "delta": delta,
                 "finish_reason": is_last.then_some(answer.finish_reason),
             });
             if is_last {

@@ -2,8 +2,9 @@
 
 use crate::io::Io;
 use crate::timer::Timers;
-use crate::websocket::{self, SUBPROTOCOL, Socket};
+use crate::websocket::{self, Socket};
 use futures_lite::future::or;
+use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use smol::Async;
 use std::fmt;
 use std::future::poll_fn;

@@ -10,7 +10,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::io::{Write, stderr, stdout};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -39,7 +39,13 @@ fn serve(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     let (audit, audit_writer) = AuditWriter::start(&prepared.config.audit)?;
     let listen = &prepared.config.listen;
     let mut config = Config::new(prepared.hub_config());
-    config.listen = listen.http_addresses();
+    config.listening = handed_over()?;
+    // Sockets that a service manager opened stand in for those of the configuration.
+    config.listen = if config.listening.is_empty() {
+        listen.http_addresses()
+    } else {
+        Vec::new()
+    };
     match listen.ollama {
         Extra::Off => {}
         Extra::Auto => config.listen_if_free.push(OLLAMA),
@@ -64,21 +70,31 @@ fn serve(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     }
     let provider = Provider::start(config)?;
     let handle = provider.handle();
-    std::thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || obey(signals, &handle))?;
-    announce(prepared, provider.addresses());
-    provider.join();
+    let ear = signals.handle();
+    std::thread::scope(|scope| {
+        scope.spawn(|| obey(signals, &handle, prepared));
+        announce(prepared, provider.addresses());
+        provider.join();
+        ear.close();
+    });
     audit_writer.finish(AUDIT_PATIENCE);
     Ok(())
 }
 
-/// The first signal drains, the second one stops at once.
-fn obey(mut signals: Signals, handle: &Handle) {
+/// The sockets that a service manager has opened for us (systemd's `sd_listen_fds`).
+fn handed_over() -> std::io::Result<Vec<TcpListener>> {
+    let mut handed = listenfd::ListenFd::from_env();
+    (0..handed.len())
+        .filter_map(|at| handed.take_tcp_listener(at).transpose())
+        .collect()
+}
+
+/// The first signal drains, the second one stops at once. SIGHUP reads the configuration again.
+fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
     let mut draining = false;
     for signal in signals.forever() {
         match signal {
-            SIGHUP => tracing::info!("nothing is taken over from the configuration while it runs"),
+            SIGHUP => reload(prepared),
             _ if draining => {
                 handle.stop();
                 return;
@@ -91,6 +107,17 @@ fn obey(mut signals: Signals, handle: &Handle) {
                 handle.shutdown();
             }
         }
+    }
+}
+
+/// Takes over from the configuration what can change while it serves.
+fn reload(prepared: &Prepared) {
+    match prepared.reload() {
+        Ok(loaded) => {
+            prepared.log.set(loaded.config.log.level);
+            tracing::info!("took the log's level from the configuration; all else needs a restart");
+        }
+        Err(error) => tracing::error!("the configuration stays as it was: {error}"),
     }
 }
 

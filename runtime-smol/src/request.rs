@@ -23,9 +23,12 @@ use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, WaitId};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{self, RequestError, Version};
-use std::future::poll_fn;
+use std::convert::Infallible;
+use std::future::Future;
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 /// What hyper writes.
 pub(crate) type Response = hyper::Response<ResponseBody>;
@@ -36,25 +39,95 @@ const SCOPE: &str = "inference";
 /// Headers that pages may read besides the usual ones.
 const EXPOSED: &str = "x-request-id, x-session-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens";
 
-/// Answers one request.
-pub(crate) async fn answer(
+/// Answers one request. What a request needs while it is read and admitted is gone when the wait for the agent begins.
+pub(crate) struct Answering {
     shared: Arc<Shared>,
-    address: IpAddr,
-    request: Request<Incoming>,
-) -> Response {
-    let (parts, incoming) = request.into_parts();
-    let origin = parts.headers.get(ORIGIN).cloned();
-    let inbound = Inbound {
-        id: shared.ids.next(),
-        started: shared.timers.now(),
-        shared,
-        address,
-    };
-    let mut response = inbound.answer(parts, incoming).await;
-    if let Some(origin) = origin {
-        inbound.allow(origin, &mut response);
+    origin: Option<Box<HeaderValue>>,
+    step: Step,
+}
+
+enum Step {
+    Preparing(Pin<Box<dyn Future<Output = Prepared> + Send>>),
+    Waiting(Box<Running>),
+    Done,
+}
+
+/// What a request has come to.
+enum Prepared {
+    /// All is said.
+    Answered(Response),
+    /// The agent has it.
+    Running(Box<Running>),
+}
+
+impl Answering {
+    pub fn new(shared: Arc<Shared>, address: IpAddr, request: Request<Incoming>) -> Self {
+        let (parts, incoming) = request.into_parts();
+        // A copy, because hyper's value would keep all of the head's buffer.
+        let origin = parts.headers.get(ORIGIN);
+        let origin = origin.and_then(|origin| HeaderValue::from_bytes(origin.as_bytes()).ok());
+        let inbound = Inbound {
+            id: shared.ids.next(),
+            started: shared.timers.now(),
+            shared: shared.clone(),
+            address,
+        };
+        Self {
+            shared,
+            origin: origin.map(Box::new),
+            step: Step::Preparing(Box::pin(inbound.prepare(parts, incoming))),
+        }
     }
-    response
+
+    /// Lets a page of an allowed origin read the response.
+    fn allow(&mut self, mut response: Response) -> Response {
+        if let Some(origin) = self.origin.take()
+            && api::check_origin(&self.shared.config, Some(origin_text(&origin))).is_ok()
+        {
+            let headers = response.headers_mut();
+            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, *origin);
+            headers.insert(VARY, HeaderValue::from_static("Origin"));
+            let exposed = HeaderValue::from_static(EXPOSED);
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
+        }
+        response
+    }
+}
+
+impl Future for Answering {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let answered = loop {
+            match &mut self.step {
+                Step::Preparing(preparing) => match ready!(preparing.as_mut().poll(cx)) {
+                    Prepared::Answered(response) => break response,
+                    Prepared::Running(running) => self.step = Step::Waiting(running),
+                },
+                Step::Waiting(running) => {
+                    ready!(running.poll(cx));
+                    let Step::Waiting(running) = std::mem::replace(&mut self.step, Step::Done)
+                    else {
+                        continue;
+                    };
+                    break begun(running);
+                }
+                Step::Done => return Poll::Pending,
+            }
+        };
+        self.step = Step::Done;
+        Poll::Ready(Ok(self.allow(answered)))
+    }
+}
+
+/// The response of an exchange whose head is there.
+fn begun(mut running: Box<Running>) -> Response {
+    let head = running.reply.head.take();
+    if head.as_ref().is_some_and(|head| head.streamed) {
+        response(head, ResponseBody::Stream(running))
+    } else {
+        response(head, std::mem::take(&mut running.reply.body).into())
+    }
 }
 
 /// A request that is being answered.
@@ -66,21 +139,21 @@ struct Inbound {
 }
 
 impl Inbound {
-    async fn answer(&self, parts: Parts, incoming: Incoming) -> Response {
-        let shared = &self.shared;
+    async fn prepare(self, parts: Parts, incoming: Incoming) -> Prepared {
+        let answered = Prepared::Answered;
         if let Err(error) = check_framing(&parts) {
-            return self.misframed(error);
+            return answered(self.misframed(error));
         }
         let head = self.head(&parts);
-        let accepted = match api::accept(&shared.config, &shared.keys, &head) {
+        let accepted = match api::accept(&self.shared.config, &self.shared.keys, &head) {
             Ok(accepted) => accepted,
-            Err(denied) => return self.refuse(&denied),
+            Err(denied) => return answered(self.refuse(&denied)),
         };
         let endpoint = accepted.route.endpoint;
-        let mut reply = Reply::default();
+        let expects = parts.headers.contains_key(EXPECT);
         if endpoint == Endpoint::Agent {
             let token = head.bearer().map(str::to_owned);
-            return self.upgrade(parts, token);
+            return answered(self.upgrade(parts, token));
         }
         if endpoint.is_inference()
             && let Some(caller) = accepted.caller
@@ -90,20 +163,26 @@ impl Inbound {
                 user_agent: head.short_user_agent(),
                 session: text(&parts, "x-mcp-session").map(str::to_owned),
             };
-            let expects = parts.headers.contains_key(EXPECT);
             // What hyper read it into is free from here on, however long the answer takes.
             drop(parts);
-            return self.infer(endpoint, asker, incoming, expects).await;
+            let body = match self.collect(incoming, expects).await {
+                Ok(body) => body,
+                Err(refusal) => return answered(self.refused(endpoint, &refusal)),
+            };
+            return match self.begin(endpoint, asker, body).await {
+                Ok(running) => Prepared::Running(running),
+                Err(reply) => answered(respond(reply)),
+            };
         }
         let mut body = Vec::new();
         if endpoint.takes_body() {
-            let expects = parts.headers.contains_key(EXPECT);
             match self.collect(incoming, expects).await {
                 Ok(collected) => body = collected,
-                Err(refusal) => return self.refused(endpoint, &refusal),
+                Err(refusal) => return answered(self.refused(endpoint, &refusal)),
             }
         }
-        shared.hub(|hub, now, out| {
+        let mut reply = Reply::default();
+        self.shared.hub(|hub, now, out| {
             api::answer(hub, now, self.id, &accepted, &body, out, &mut reply);
         });
         let mut response = respond(reply);
@@ -118,18 +197,7 @@ impl Inbound {
                 }
             });
         }
-        response
-    }
-
-    /// Lets a page of an allowed origin read the response.
-    fn allow(&self, origin: HeaderValue, response: &mut Response) {
-        if api::check_origin(&self.shared.config, Some(origin_text(&origin))).is_ok() {
-            let headers = response.headers_mut();
-            headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(VARY, HeaderValue::from_static("Origin"));
-            let exposed = HeaderValue::from_static(EXPOSED);
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
-        }
+        answered(response)
     }
 
     fn head<'p>(&self, parts: &'p Parts) -> Head<'p> {
@@ -162,36 +230,6 @@ impl Inbound {
             body::discard(&mut incoming, timers).await;
         }
         collected
-    }
-
-    /// Runs an exchange up to its response's head.
-    async fn infer(
-        &self,
-        endpoint: Endpoint,
-        asker: Asker,
-        incoming: Incoming,
-        expects: bool,
-    ) -> Response {
-        let body = match self.collect(incoming, expects).await {
-            Ok(body) => body,
-            Err(refusal) => return self.refused(endpoint, &refusal),
-        };
-        let mut running = match self.begin(endpoint, asker, body).await {
-            Ok(running) => running,
-            Err(reply) => return respond(reply),
-        };
-        poll_fn(|cx| running.poll(cx)).await;
-        let is_streamed = running
-            .reply
-            .head
-            .as_ref()
-            .is_some_and(|head| head.streamed);
-        if is_streamed {
-            let head = running.reply.head.take();
-            response(head, ResponseBody::Stream(running))
-        } else {
-            respond(std::mem::take(&mut running.reply))
-        }
     }
 
     /// Reads the request, has it admitted and sends it to the agent; or gives what is to be answered instead.

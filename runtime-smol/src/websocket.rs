@@ -8,6 +8,7 @@ use crate::timer::Timers;
 use futures_lite::future::or;
 use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::upgrade::OnUpgrade;
+use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use mcp_local_provider_core::error::Refusal;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -18,9 +19,6 @@ use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::Utf8Bytes;
 use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tungstenite::{Error, Message, WebSocket};
-
-/// The subprotocol of the agent protocol, version 1. It is echoed when the peer asks for it.
-pub const SUBPROTOCOL: &str = "mcp-local-provider.v1";
 
 /// How long a peer has to read our close frame and to close its side.
 const CLOSING: Duration = Duration::from_secs(2);

@@ -178,6 +178,22 @@ fn lists_and_health_answer_without_an_agent_and_chat_says_what_to_do() {
             .contains(&json!("tools")),
         "{show}"
     );
+    let _filler = Agent::connect_as(
+        &program,
+        json!({ "agent_id": "f", "models": ["f"], "capabilities": { "insert": true, "context_length": 32_000 } }),
+    );
+    let show = program
+        .post("/api/show", &json!({ "name": "f:latest" }))
+        .json();
+    assert!(
+        show["capabilities"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("insert")),
+        "{show}"
+    );
+    assert!(show["template"].as_str().unwrap().contains(".Suffix"));
+    assert_eq!(show["model_info"]["agent.context_length"], 32_000);
     assert_eq!(program.get("/v1/models/m:latest").json()["id"], "m");
     assert_eq!(program.get("/v1/models/none").status, 404);
 }

@@ -195,3 +195,27 @@ fn a_second_signal_stops_at_once() {
         !String::from_utf8_lossy(&bytes).contains("[DONE]") || Answer::parse(&bytes).status == 200
     );
 }
+
+#[test]
+fn a_service_manager_may_open_the_socket() {
+    use command_fds::{CommandFdExt, FdMapping};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let folder = Folder::new();
+    let config = write_config(&folder.0, "127.0.0.1:1", "");
+    // The service manager names the process that the sockets are for, which is the shell that becomes the program.
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" \"$@\""])
+        .arg(program())
+        .arg("--config")
+        .arg(&config);
+    let mapping = FdMapping {
+        parent_fd: listener.into(),
+        child_fd: 3,
+    };
+    command.fd_mappings(vec![mapping]).unwrap();
+    let program = Program::spawn(command, folder, config);
+    assert_eq!(program.address, address);
+    assert_eq!(program.request("GET", "/health", None, "").status, 200);
+}

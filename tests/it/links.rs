@@ -183,7 +183,7 @@ fn a_bridge_registers_over_http_and_its_agent_dials_with_the_session_token() {
         (200, Some("revoked"))
     );
     assert_eq!(agent.closed(), 1008);
-    assert_eq!(dial(&program, Some(token)).unwrap_err().0, 401);
+    assert_eq!(dial(&program, Some(token)).unwrap_err().0, 403);
     let again = program.request(
         "POST",
         "/control/resume",
