@@ -7,14 +7,16 @@
     clippy::panic
 )]
 
-use mcp_local_provider::{Config, Provider};
+use mcp_local_provider::{Bridge, Config, Provider};
 use mcp_local_provider_core::config::{HubConfig, Key, Role};
 use mcp_local_provider_core::hub::keys::digest;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+use tungstenite::handshake::server::{Request, Response};
+use tungstenite::http::HeaderValue;
 use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{ClientRequestBuilder, Message, WebSocket};
@@ -415,6 +417,56 @@ fn shutting_down_ends_a_stream_that_takes_too_long() {
         "{end}"
     );
     provider.join();
+}
+
+/// Takes one connection of a provider that dials, as a bridge does.
+fn taken(listener: &TcpListener) -> Agent {
+    let stream = listener.accept().unwrap().0;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    #[allow(clippy::result_large_err)] // the library's type
+    let check = |request: &Request, mut response: Response| {
+        let header = |name| {
+            request
+                .headers()
+                .get(name)
+                .and_then(|value| value.to_str().ok())
+        };
+        assert_eq!(header("authorization"), Some("Bearer token of the bridge"));
+        assert_eq!(
+            header("sec-websocket-protocol"),
+            Some("mcp-local-provider.v1")
+        );
+        let chosen = HeaderValue::from_static("mcp-local-provider.v1");
+        response
+            .headers_mut()
+            .insert("sec-websocket-protocol", chosen);
+        Ok(response)
+    };
+    Agent(tungstenite::accept_hdr(stream, check).unwrap())
+}
+
+#[test]
+fn a_bridge_is_dialled_answers_and_is_dialled_again_when_it_drops() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut config = Config::new(config());
+    config.bridges.push(Bridge {
+        name: "bridge".into(),
+        url: format!("ws://{}/agents", listener.local_addr().unwrap()),
+        token: Some("token of the bridge".into()),
+        reconnect_attempts: None,
+    });
+    let provider = Provider::start(config).unwrap();
+    for _ in 0..2 {
+        let mut agent = taken(&listener);
+        agent.send(&json!({"type": "register", "agent_id": "a", "models": ["m"]}));
+        assert_eq!(agent.receive()["type"], "registered");
+        let mut client = connect(provider.addresses()[0]);
+        client.write_all(chat(true).as_bytes()).unwrap();
+        let id = agent.invoked();
+        agent.chunk(&id, 0, "word");
+        agent.end(&id, 1);
+        until(&mut client, "0\r\n\r\n");
+    }
 }
 
 /// The program itself, with as many descriptors as `files`.
