@@ -149,7 +149,8 @@ impl Code {
             | Self::AgentRefused => "permission_error",
             Self::RateLimited => "rate_limit_error",
             Self::TooLarge => "request_too_large",
-            Self::Overloaded | Self::NoAgent | Self::Draining => "overloaded_error",
+            Self::Overloaded | Self::Draining => "overloaded_error",
+            Self::AgentTimeout => "timeout_error",
             _ => match self.status() {
                 404 => "not_found_error",
                 400..=499 => "invalid_request_error",

@@ -113,8 +113,8 @@ pub enum Part<'a> {
         /// The data.
         base64: JsonStr<'a>,
     },
-    /// `image_url`, `input_audio`, `file`, … in OpenAI's form, passed on as it came.
-    Other(&'a RawValue),
+    /// `image_url`, `input_audio`, `file`, … in OpenAI's form, passed on as it came where the client sent it so.
+    Other(Cow<'a, RawValue>),
 }
 
 /// A call of a tool that the assistant made earlier in the conversation.
@@ -157,8 +157,9 @@ pub struct Parameters<'a> {
     pub user: Option<JsonStr<'a>>,
     pub metadata: Option<&'a RawValue>,
     /// Tool definitions in OpenAI's form.
-    pub tools: Vec<&'a RawValue>,
-    pub tool_choice: Option<&'a RawValue>,
+    pub tools: Vec<Cow<'a, RawValue>>,
+    /// OpenAI's form.
+    pub tool_choice: Option<Cow<'a, RawValue>>,
     pub parallel_tool_calls: Option<bool>,
     /// OpenAI's form.
     pub response_format: Option<ResponseFormat<'a>>,
@@ -171,8 +172,8 @@ pub struct Parameters<'a> {
 /// The form that the answer is to have.
 #[derive(Clone, Debug)]
 pub enum ResponseFormat<'a> {
-    /// OpenAI's `response_format` object as it came.
-    OpenAi(&'a RawValue),
+    /// OpenAI's `response_format` object.
+    OpenAi(Cow<'a, RawValue>),
     /// Any JSON (Ollama's `format: "json"`).
     Json,
     /// A JSON Schema (Ollama's `format: {…}`).
@@ -299,8 +300,10 @@ pub struct End {
 /// OpenAI's `finish_reason`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Finish {
-    /// The model was done or met a stop sequence.
+    /// The model was done.
     Stop,
+    /// The provider met the stop sequence at this place of `parameters.stop`. No agent says this.
+    StopSequence(u8),
     /// `max_tokens` was reached.
     Length,
     /// Tools are to be called.
@@ -314,7 +317,7 @@ impl Finish {
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Stop => "stop",
+            Self::Stop | Self::StopSequence(_) => "stop",
             Self::Length => "length",
             Self::ToolCalls => "tool_calls",
             Self::ContentFilter => "content_filter",

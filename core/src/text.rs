@@ -315,7 +315,7 @@ fn write_unit(out: &mut Vec<u8>, unit: u16) {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use alloc::format;
     use proptest::prelude::*;

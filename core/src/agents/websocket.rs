@@ -297,9 +297,12 @@ impl Writer {
             self.key("tools");
             self.list(&parameters.tools, |json, tool| json.raw(tool.get()));
         }
-        self.value("tool_choice", parameters.tool_choice.map(|raw| raw.get()));
+        self.value(
+            "tool_choice",
+            parameters.tool_choice.as_ref().map(|raw| raw.get()),
+        );
         self.switch("parallel_tool_calls", parameters.parallel_tool_calls);
-        match parameters.response_format {
+        match &parameters.response_format {
             None => {}
             Some(ResponseFormat::OpenAi(raw)) => self.value("response_format", Some(raw.get())),
             Some(ResponseFormat::Json) => {
@@ -452,7 +455,7 @@ mod tests {
                 media_type: "image/png",
                 base64: text("AAAA"),
             },
-            Part::Other(raw(r#"{"type":"file","file":{}}"#)),
+            Part::Other(Cow::Borrowed(raw(r#"{"type":"file","file":{}}"#))),
         ];
         let calls = vec![
             ToolCall {
@@ -510,8 +513,11 @@ mod tests {
             stop: vec!["\n\n".into(), "\"".into()],
             user: Some(text("u")),
             metadata: Some(raw("{\"a\":1}")),
-            tools: vec![raw("{\"type\":\"function\"}"), raw("{}")],
-            tool_choice: Some(raw("\"auto\"")),
+            tools: vec![
+                Cow::Borrowed(raw("{\"type\":\"function\"}")),
+                Cow::Borrowed(raw("{}")),
+            ],
+            tool_choice: Some(Cow::Borrowed(raw("\"auto\""))),
             parallel_tool_calls: Some(false),
             response_format: Some(ResponseFormat::Schema(raw("{\"type\":\"object\"}"))),
             reasoning_effort: Some(text("low")),

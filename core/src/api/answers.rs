@@ -8,6 +8,7 @@ use crate::hub::keys::{Caller, digest};
 use crate::hub::sessions::{Action, Registration, Session, Status};
 use crate::hub::{Hub, HubOut, Requester};
 use crate::id::{ExchangeId, SessionId};
+use crate::link::Capabilities;
 use crate::time::Instant;
 use alloc::format;
 use alloc::string::String;
@@ -151,6 +152,8 @@ fn try_answer(
             ok(entry(hub, now, session))
         }
         Endpoint::ChatCompletions
+        | Endpoint::Messages
+        | Endpoint::CountTokens
         | Endpoint::Completions
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
@@ -220,6 +223,18 @@ struct RegisterRequest {
     models: Option<Vec<String>>,
     max_requests: Option<u64>,
     max_concurrency: Option<usize>,
+    capabilities: Option<CapabilityFields>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct CapabilityFields {
+    tools: bool,
+    vision: bool,
+    embeddings: bool,
+    insert: bool,
+    thinking: bool,
+    context_length: Option<u64>,
 }
 
 fn register(
@@ -244,6 +259,7 @@ fn register(
     {
         return Err(Refusal::invalid("session_token: expected 16 to 512 bytes").at("session_token"));
     }
+    let can = request.capabilities.unwrap_or_default();
     let registration = Registration {
         session_id,
         session_token: request.session_token.map(|token| digest(token.as_bytes())),
@@ -254,7 +270,14 @@ fn register(
         models: request.models.unwrap_or_default(),
         max_requests: request.max_requests,
         max_concurrency: request.max_concurrency,
-        ..Registration::default()
+        capabilities: Capabilities {
+            tools: can.tools,
+            vision: can.vision,
+            embeddings: can.embeddings,
+            insert: can.insert,
+            thinking: can.thinking,
+            context_length: can.context_length,
+        },
     };
     let (slot, token) = hub.register_by_control(now, caller, registration, out)?;
     let Some(session) = hub.sessions().get(slot) else {
@@ -398,11 +421,10 @@ fn running(hub: &Hub, now: Instant, model: &Model<'_>) -> Value {
 }
 
 fn show(hub: &Hub, model: &Model<'_>) -> Value {
-    // A suffix is part of the agents' protocol, so every one of them is asked to fill gaps.
-    let mut capabilities = alloc::vec!["completion", "insert"];
-    // An agent that says nothing of tools is asked all the same: most of them can.
+    let mut capabilities = alloc::vec!["completion"];
     for (has, name) in [
         (model.capabilities.tools, "tools"),
+        (model.capabilities.insert, "insert"),
         (model.capabilities.vision, "vision"),
         (model.capabilities.thinking, "thinking"),
         (model.capabilities.embeddings, "embedding"),
@@ -416,8 +438,8 @@ fn show(hub: &Hub, model: &Model<'_>) -> Value {
         "license": "",
         "modelfile": format!("# {} is answered by an agent\nFROM {}\n", model.name, model.agent.unwrap_or("nobody")),
         "parameters": format!("num_ctx {context}"),
-        // Clients look for `.Suffix` before they send one.
-        "template": "{{ .Prompt }}{{ .Suffix }}",
+        // Clients look for the suffix here to learn whether a model fills in the middle.
+        "template": if model.capabilities.insert { "{{ .Prompt }}{{ .Suffix }}" } else { "{{ .Prompt }}" },
         "details": details(),
         "model_info": {
             "general.architecture": ARCHITECTURE,

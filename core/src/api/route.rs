@@ -13,6 +13,10 @@ use alloc::vec::Vec;
 pub enum Endpoint {
     /// `POST /v1/chat/completions` (OpenAI).
     ChatCompletions,
+    /// `POST /v1/messages` (Anthropic).
+    Messages,
+    /// `POST /v1/messages/count_tokens` (Anthropic).
+    CountTokens,
     /// `POST /v1/completions` (OpenAI).
     Completions,
     /// `GET /v1/models` (OpenAI).
@@ -64,6 +68,7 @@ impl Endpoint {
             | Self::Version
             | Self::ModelStore
             | Self::Root => Dialect::Ollama,
+            Self::Messages | Self::CountTokens => Dialect::Anthropic,
             _ => Dialect::OpenAi,
         }
     }
@@ -73,6 +78,8 @@ impl Endpoint {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ChatCompletions => "POST /v1/chat/completions",
+            Self::Messages => "POST /v1/messages",
+            Self::CountTokens => "POST /v1/messages/count_tokens",
             Self::Completions => "POST /v1/completions",
             Self::Models => "GET /v1/models",
             Self::Model => "GET /v1/models/{id}",
@@ -104,7 +111,12 @@ impl Endpoint {
     pub const fn is_inference(self) -> bool {
         matches!(
             self,
-            Self::ChatCompletions | Self::Completions | Self::OllamaChat | Self::OllamaGenerate
+            Self::ChatCompletions
+                | Self::Completions
+                | Self::Messages
+                | Self::CountTokens
+                | Self::OllamaChat
+                | Self::OllamaGenerate
         )
     }
 
@@ -157,6 +169,8 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
     let (endpoint, methods) = match bare {
         "/" | "" => (Endpoint::Root, get),
         "/chat/completions" => (Endpoint::ChatCompletions, post),
+        "/messages" => (Endpoint::Messages, post),
+        "/messages/count_tokens" => (Endpoint::CountTokens, post),
         "/completions" => (Endpoint::Completions, post),
         "/models" => (Endpoint::Models, get),
         "/api/chat" => (Endpoint::OllamaChat, post),
@@ -221,6 +235,8 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
 fn dialect_of(path: &str) -> Dialect {
     if path.starts_with("/api/") || path == "/" {
         Dialect::Ollama
+    } else if path == "/messages" || path.starts_with("/messages/") {
+        Dialect::Anthropic
     } else {
         Dialect::OpenAi
     }
@@ -263,7 +279,7 @@ fn percent_decode(text: &str) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
 
     #[test]
@@ -295,6 +311,20 @@ mod tests {
                 "/k/mlp-1/api/chat",
                 Endpoint::OllamaChat,
                 Some("mlp-1"),
+                None,
+            ),
+            (
+                "POST",
+                "/v1/messages?beta=true",
+                Endpoint::Messages,
+                None,
+                None,
+            ),
+            (
+                "POST",
+                "/v1/messages/count_tokens?beta=true",
+                Endpoint::CountTokens,
+                None,
                 None,
             ),
             ("POST", "/v1/completions", Endpoint::Completions, None, None),
@@ -342,6 +372,8 @@ mod tests {
         for (method, target, dialect, status) in [
             ("GET", "/v1/chat/completions", Dialect::OpenAi, 405),
             ("DELETE", "/api/tags", Dialect::Ollama, 405),
+            ("GET", "/v1/messages", Dialect::Anthropic, 405),
+            ("POST", "/v1/messages/batches", Dialect::Anthropic, 404),
             ("GET", "/api/nothing", Dialect::Ollama, 404),
             ("GET", "/v2/models", Dialect::OpenAi, 404),
             ("GET", "/v1models", Dialect::OpenAi, 404),

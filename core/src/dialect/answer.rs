@@ -3,8 +3,12 @@
 use crate::dialect::write_number;
 use crate::id::ExchangeId;
 use crate::invocation::Finish;
+use crate::text::{Joiner, JsonStr};
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 
 /// An answer that was collected. All texts are the insides of JSON strings, escaped and mended.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -123,6 +127,14 @@ impl AnsweredCall {
         }
     }
 
+    /// True when the arguments are a whole JSON object, so that no further piece can belong to them.
+    pub(crate) fn is_complete(&self) -> bool {
+        let text = core::str::from_utf8(&self.arguments).unwrap_or_default();
+        let decoded = JsonStr::from_escaped(text).decode();
+        decoded.trim_start().starts_with('{')
+            && serde_json::from_str::<IgnoredAny>(&decoded).is_ok()
+    }
+
     /// Bytes that `calls` take, overhead included.
     pub(crate) fn held(calls: &[Self]) -> usize {
         calls
@@ -161,8 +173,44 @@ impl fmt::Debug for AnsweredCall {
 /// How an answer ended as clients must hear it: with `tool_calls` exactly when there are some.
 pub(crate) const fn finish_of(finish: Finish, called: bool) -> Finish {
     match finish {
-        Finish::Stop if called => Finish::ToolCalls,
+        Finish::Stop | Finish::StopSequence(_) if called => Finish::ToolCalls,
         Finish::ToolCalls if !called => Finish::Stop,
         other => other,
     }
+}
+
+/// Writes arguments, which come as JSON text inside a JSON string, as the object that they are; text that is no object becomes
+/// the object's `input`.
+pub(crate) fn write_arguments(escaped: &[u8], out: &mut Vec<u8>) {
+    let text = core::str::from_utf8(escaped).unwrap_or_default();
+    let decoded = JsonStr::from_escaped(text).decode();
+    if decoded.trim().is_empty() {
+        out.extend_from_slice(b"{}");
+    } else if let Ok(raw) = serde_json::from_str::<&RawValue>(&decoded)
+        && raw.get().starts_with('{')
+    {
+        write_compact(raw.get(), out);
+    } else {
+        out.extend_from_slice(b"{\"input\":\"");
+        out.extend_from_slice(text.as_bytes());
+        out.extend_from_slice(b"\"}");
+    }
+}
+
+/// Writes JSON without the blanks between its tokens, since a line must not break, and its strings mended.
+pub(crate) fn write_compact(json: &str, out: &mut Vec<u8>) {
+    let mut compact = String::with_capacity(json.len());
+    let (mut inside, mut escape) = (false, false);
+    compact.extend(json.chars().filter(|c| {
+        if inside {
+            inside = escape || *c != '"';
+            escape = !escape && *c == '\\';
+            true
+        } else {
+            inside = *c == '"';
+            !matches!(c, ' ' | '\t' | '\r' | '\n')
+        }
+    }));
+    let mut scratch = Vec::new();
+    out.extend_from_slice(Joiner::default().mend(JsonStr::from_escaped(&compact), &mut scratch));
 }

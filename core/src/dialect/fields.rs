@@ -7,7 +7,7 @@ use crate::invocation::Role;
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
@@ -69,11 +69,16 @@ pub(crate) fn messages<'a, T: Deserialize<'a>>(
     limits: &Limits,
 ) -> Result<Vec<T>, Refusal> {
     list.objects_within(limits.messages, |count| {
-        list.path.wrong(format_args!(
-            "{count} messages; limits.messages is {}",
-            limits.messages
-        ))
+        too_many_messages(count, list.path, limits)
     })
+}
+
+/// The refusal of more than `limits.messages`.
+pub(crate) fn too_many_messages(count: usize, path: Path<'_>, limits: &Limits) -> Refusal {
+    path.wrong(format_args!(
+        "{count} messages; limits.messages is {}",
+        limits.messages
+    ))
 }
 
 /// The texts of one message, together not longer than `limits.content_bytes`. Media are not counted; `limits.body_bytes`
@@ -103,13 +108,14 @@ pub(crate) fn check_bytes<'a>(
 }
 
 /// Tool definitions, passed on as they came.
-pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<&RawValue>, Refusal> {
+pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, RawValue>>, Refusal> {
     let path = Path::root("tools");
     let Some(list) = path.find(raw) else {
         return Ok(Vec::new());
     };
-    let tools = list.list()?;
-    for (index, raw) in tools.iter().enumerate() {
+    let raw_tools = list.list()?;
+    let mut tools = Vec::with_capacity(raw_tools.len());
+    for (index, raw) in raw_tools.into_iter().enumerate() {
         let path = path.index(index);
         let tool: Tool<'_> = Value { raw, path }.object()?;
         if let Some(kind) = path.key("type").find(tool.kind)
@@ -131,6 +137,52 @@ pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<&RawValue>, Refusal> {
         {
             return Err(parameters.expected("a JSON Schema object"));
         }
+        tools.push(Cow::Borrowed(raw));
     }
     Ok(tools)
+}
+
+/// The value of a flag.
+pub(crate) fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Refusal> {
+    let value = Path::root(key).find(raw);
+    value.map(|value| value.boolean()).transpose()
+}
+
+/// JSON that is written here because the client sent it in another form than OpenAI's.
+pub(crate) fn written<'a>(json: String) -> Result<Cow<'a, RawValue>, Refusal> {
+    // Its parts are JSON values, so it is one.
+    RawValue::from_string(json)
+        .map(Cow::Owned)
+        .map_err(|_| Refusal::new(Code::Internal, "JSON was put together wrongly"))
+}
+
+/// A tool in OpenAI's form, made of the parts that the client gave.
+pub(crate) fn function_tool<'a>(
+    name: &RawValue,
+    description: Option<&RawValue>,
+    parameters: Option<&RawValue>,
+    strict: Option<&RawValue>,
+) -> Result<Cow<'a, RawValue>, Refusal> {
+    let mut json = format!("{{\"type\":\"function\",\"function\":{{\"name\":{name}");
+    for (key, value) in [
+        ("description", description),
+        ("parameters", parameters),
+        ("strict", strict),
+    ] {
+        if let Some(value) = value {
+            json.push_str(",\"");
+            json.push_str(key);
+            json.push_str("\":");
+            json.push_str(value.get());
+        }
+    }
+    json.push_str("}}");
+    written(json)
+}
+
+/// The choice of one tool in OpenAI's form.
+pub(crate) fn function_choice<'a>(name: &RawValue) -> Result<Cow<'a, RawValue>, Refusal> {
+    written(format!(
+        "{{\"type\":\"function\",\"function\":{{\"name\":{name}}}}}"
+    ))
 }

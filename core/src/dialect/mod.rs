@@ -4,6 +4,7 @@
 //! [`Encoder`] that writes the answer in the form the request asked for. Which bytes come when is the exchange's matter.
 
 pub mod answer;
+pub mod anthropic;
 mod body;
 mod fields;
 pub mod ollama;
@@ -30,6 +31,19 @@ pub enum Dialect {
     OpenAi,
     /// Ollama's API (`/api`), as of version 0.13.
     Ollama,
+    /// Anthropic's API (`/v1/messages`), version 2023-06-01.
+    Anthropic,
+}
+
+impl Dialect {
+    /// HTTP status of a refusal. Anthropic's clients know 529, which no RFC has, as "overloaded".
+    #[must_use]
+    pub const fn status(self, code: Code) -> u16 {
+        match (self, code) {
+            (Self::Anthropic, Code::Overloaded | Code::Draining) => 529,
+            _ => code.status(),
+        }
+    }
 }
 
 /// A request that was understood.
@@ -42,8 +56,8 @@ pub struct Parsed<'a> {
     pub stream: bool,
     /// The JSON of `messages` or `prompt` as the client sent it, empty when there was none; the audit keeps only its SHA-256.
     pub digest_of: &'a str,
-    /// Ollama's load request: nothing is asked of the model, and whether `stream` or not the answer is
-    /// [`Encoder::whole`] of an empty [`Answer`].
+    /// Ollama's load request, Anthropic's `count_tokens`: nothing is asked of the model, and whether `stream` or not the answer
+    /// is [`Encoder::whole`] of an empty [`Answer`].
     pub load_only: bool,
 }
 
@@ -160,10 +174,11 @@ pub trait Encoder: fmt::Debug {
 }
 
 /// Appends the body of a response that refuses a request: OpenAI's `{"error":{"message","type","param","code"}}`, Ollama's
-/// `{"error":"…"}`.
-pub fn error_body(dialect: Dialect, refusal: &Refusal, out: &mut Vec<u8>) {
+/// `{"error":"…"}`, Anthropic's `{"type":"error","error":{"type","message"},"request_id"}`.
+pub fn error_body(dialect: Dialect, request: ExchangeId, refusal: &Refusal, out: &mut Vec<u8>) {
     write_error(
         dialect,
+        Some(request),
         refusal.code(),
         refusal.message(),
         refusal.param(),
@@ -174,6 +189,7 @@ pub fn error_body(dialect: Dialect, refusal: &Refusal, out: &mut Vec<u8>) {
 /// The error object of a dialect, in a body of its own or within a stream.
 pub(crate) fn write_error(
     dialect: Dialect,
+    request: Option<ExchangeId>,
     code: Code,
     message: &str,
     param: Option<&str>,
@@ -195,6 +211,19 @@ pub(crate) fn write_error(
             out.extend_from_slice(b",\"code\":");
             write_nullable(code.name(), out);
             out.extend_from_slice(b"}}");
+        }
+        Dialect::Anthropic => {
+            out.extend_from_slice(b"{\"type\":\"error\",\"error\":{\"type\":\"");
+            out.extend_from_slice(code.anthropic_kind().as_bytes());
+            out.extend_from_slice(b"\",\"message\":\"");
+            text::escape_into(out, message);
+            out.extend_from_slice(b"\"}");
+            if let Some(request) = request {
+                out.extend_from_slice(b",\"request_id\":\"");
+                request.write(out);
+                out.push(b'"');
+            }
+            out.push(b'}');
         }
     }
 }

@@ -68,7 +68,7 @@ pub(super) fn streamed(
 ) -> String {
     let mut encoder = parsed.encoder;
     let framing = match dialect {
-        Dialect::OpenAi => Framing::Sse,
+        Dialect::OpenAi | Dialect::Anthropic => Framing::Sse,
         Dialect::Ollama => Framing::Ndjson,
     };
     let mut bytes = Vec::new();
@@ -140,13 +140,14 @@ pub(super) fn refuses(read: Read, limits: &Limits, table: &[(&str, Option<&str>,
 
 const OPENAI: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true,"stream_options":{"include_usage":true}}"#;
 const OLLAMA: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#;
+const ANTHROPIC: &str = r#"{"model":"m","max_tokens":9,"system":[{"type":"text","text":"s"}],"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"t","content":[{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA=="}}]},{"type":"document","source":{"type":"base64","media_type":"application/pdf","data":"AA=="}}]},{"role":"assistant","content":[{"type":"tool_use","id":"u","name":"n","input":{}}]}],"tools":[{"name":"n","input_schema":{}}],"tool_choice":{"type":"tool","name":"n"},"thinking":{"type":"enabled","budget_tokens":9}}"#;
 const GENERATE: &str = r#"{"model":"m","prompt":"hi"}"#;
 
-fn parsed(read: Read, body: &'static str) -> Parsed<'static> {
+pub(super) fn parsed(read: Read, body: &'static str) -> Parsed<'static> {
     read(body, &Limits::default()).unwrap()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_string()
 }
 
@@ -264,7 +265,7 @@ fn escaped() -> impl Strategy<Value = String> {
     })
 }
 
-fn steps() -> impl Strategy<Value = Vec<Step>> {
+pub(super) fn steps() -> impl Strategy<Value = Vec<Step>> {
     let id = prop::sample::select(vec!["", "", "call_a", "call_b"]);
     let name = prop::sample::select(vec!["", "", "look", "read"]);
     let arguments = prop::sample::select(vec!["", "{}", "{\\\"a\\\":", "1}", "no json", "[1]"]);
@@ -284,9 +285,10 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         })
 }
 
-fn finishes() -> impl Strategy<Value = Finish> {
+pub(super) fn finishes() -> impl Strategy<Value = Finish> {
     prop::sample::select(vec![
         Finish::Stop,
+        Finish::StopSequence(0),
         Finish::Length,
         Finish::ToolCalls,
         Finish::ContentFilter,
@@ -312,6 +314,14 @@ fn hostile_body() -> impl Strategy<Value = Value> {
             "auto",
             "json_schema",
             "json",
+            "image",
+            "document",
+            "tool_use",
+            "tool_result",
+            "base64",
+            "url",
+            "custom",
+            "enabled",
             "0",
             "a b\n"
         ])
@@ -359,6 +369,15 @@ fn hostile_body() -> impl Strategy<Value = Value> {
             "max_tokens",
             "parameters",
             "functions",
+            "system",
+            "source",
+            "media_type",
+            "data",
+            "input",
+            "tool_use_id",
+            "input_schema",
+            "thinking",
+            "output_config",
         ]);
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
@@ -373,7 +392,9 @@ fn hostile_body() -> impl Strategy<Value = Value> {
     })
 }
 
-const READS: [Read; 4] = [
+const READS: [Read; 6] = [
+    anthropic::messages_request,
+    anthropic::count_tokens_request,
     openai::chat_request,
     openai::completion_request,
     ollama::chat_request,
@@ -393,7 +414,7 @@ fn survives(body: &str) {
                     assert!(refusal.message().starts_with(param), "{refusal:?}");
                 }
                 let mut out = Vec::new();
-                error_body(Dialect::OpenAi, &refusal, &mut out);
+                error_body(Dialect::OpenAi, opening("").id, &refusal, &mut out);
                 let body: Value = serde_json::from_slice(&out).unwrap();
                 assert_eq!(body["error"]["message"], refusal.message());
             }
@@ -436,7 +457,7 @@ proptest! {
 
     #[test]
     fn no_damage_to_a_body_breaks_a_reader(
-        body in prop::sample::select(vec![OPENAI, OLLAMA, GENERATE]),
+        body in prop::sample::select(vec![OPENAI, OLLAMA, GENERATE, ANTHROPIC]),
         at in any::<prop::sample::Index>(),
         len in 0usize..6,
         with in "[\\[\\]{}\",:\\\\0-9a-z\u{0}é ]{0,5}",
@@ -464,7 +485,7 @@ fn errors_have_the_shape_of_their_dialect() {
     let refusal = Refusal::new(Code::ModelNotFound, "no model \"x\"\u{2028}").at("model");
     let body = |dialect, refusal: &Refusal| {
         let mut out = Vec::new();
-        error_body(dialect, refusal, &mut out);
+        error_body(dialect, opening("").id, refusal, &mut out);
         String::from_utf8(out).unwrap()
     };
     assert_eq!(
@@ -474,6 +495,10 @@ fn errors_have_the_shape_of_their_dialect() {
     assert_eq!(
         body(Dialect::Ollama, &refusal),
         r#"{"error":"no model \"x\"\u2028"}"#
+    );
+    assert_eq!(
+        body(Dialect::Anthropic, &refusal),
+        r#"{"type":"error","error":{"type":"not_found_error","message":"no model \"x\"\u2028"},"request_id":"dead0001000000000001"}"#
     );
     assert_eq!(
         body(Dialect::OpenAi, &Refusal::invalid("bad")),

@@ -66,6 +66,8 @@ impl ReplyHead {
         let mut number = itoa::Buffer::new();
         each("content-type", self.content_type.as_bytes());
         each("x-request-id", &self.request.text());
+        // The name that Anthropic's clients read.
+        each("request-id", &self.request.text());
         if let Some(session) = &self.session {
             each("x-session-id", session.as_str().as_bytes());
         }
@@ -107,8 +109,8 @@ impl Reply {
     /// A refusal in the client's dialect.
     pub fn refuse(&mut self, request: ExchangeId, dialect: Dialect, refusal: &Refusal) {
         self.body.clear();
-        dialect::error_body(dialect, refusal, &mut self.body);
-        let mut head = ReplyHead::new(refusal.status(), JSON, request);
+        dialect::error_body(dialect, request, refusal, &mut self.body);
+        let mut head = ReplyHead::new(dialect.status(refusal.code()), JSON, request);
         head.retry_after = refusal.retry_after_seconds().or(match refusal.code() {
             Code::NoAgent => Some(5),
             _ => None,

@@ -6,7 +6,7 @@ use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
 use super::stop::StopScanner;
 use crate::api::Endpoint;
 use crate::config::{HubConfig, Limits, Timeouts};
-use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, ollama, openai};
+use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, anthropic, ollama, openai};
 use crate::error::{Code, Refusal};
 use crate::hub::keys::{Digest, digest};
 use crate::hub::limiter::Standing;
@@ -175,7 +175,7 @@ impl Exchange {
             .set(Timer::Total, Some(now + self.timeouts.total));
     }
 
-    /// Answers a request that asks nothing of the model (Ollama's way to load one).
+    /// Answers a request that asks nothing of the model (Ollama's way to load one, Anthropic's `count_tokens`).
     pub fn load(&mut self, now: Instant, reply: &mut Reply) {
         let now = self.latest.clamp(now);
         self.fold = Some(Box::default());
@@ -193,7 +193,7 @@ impl Exchange {
     fn framing(&self) -> Framing {
         match (self.fold.is_some(), self.dialect) {
             (true, _) => Framing::Whole,
-            (false, Dialect::OpenAi) => Framing::Sse,
+            (false, Dialect::OpenAi | Dialect::Anthropic) => Framing::Sse,
             (false, Dialect::Ollama) => Framing::Ndjson,
         }
     }
@@ -277,6 +277,7 @@ impl Exchange {
             return Flow::Continue;
         }
         self.open(now, reply);
+        let before = reply.body.len();
         if !delta.reasoning.is_empty() {
             let mut scratch = core::mem::take(&mut self.scratch);
             let text = self.reasoning.mend(delta.reasoning, &mut scratch);
@@ -290,8 +291,8 @@ impl Exchange {
             self.text_bytes += text.len();
             let met = self.emit_content(now, text, reply);
             self.scratch = scratch;
-            if met {
-                return self.stop_met(now, reply);
+            if let Some(which) = met {
+                return self.stop_met(now, which, reply);
             }
         }
         if !delta.refusal.is_empty() {
@@ -317,19 +318,20 @@ impl Exchange {
                 reply,
             );
         }
-        self.timers.set(
-            Timer::KeepAlive,
-            self.fold.is_none().then(|| now + self.timeouts.keep_alive),
-        );
+        // What a dialect leaves out or holds back is silence to its client.
+        if reply.body.len() > before {
+            self.timers
+                .set(Timer::KeepAlive, Some(now + self.timeouts.keep_alive));
+        }
         Flow::Continue
     }
 
-    /// Passes content on through the stop sequences; true when one was met.
+    /// Passes content on through the stop sequences; the place of the one that was met.
     #[inline]
-    fn emit_content(&mut self, now: Instant, text: &[u8], reply: &mut Reply) -> bool {
+    fn emit_content(&mut self, now: Instant, text: &[u8], reply: &mut Reply) -> Option<u8> {
         let Some(stop) = &mut self.stop else {
             self.emit(now, Channel::Content, text, reply);
-            return false;
+            return None;
         };
         let mut plain = String::new();
         decode_into(core::str::from_utf8(text).unwrap_or_default(), &mut plain);
@@ -478,6 +480,8 @@ fn read<'b>(endpoint: Endpoint, body: &'b str, limits: &Limits) -> Result<Parsed
         Endpoint::Completions => openai::completion_request(body, limits),
         Endpoint::OllamaChat => ollama::chat_request(body, limits),
         Endpoint::OllamaGenerate => ollama::generate_request(body, limits),
+        Endpoint::Messages => anthropic::messages_request(body, limits),
+        Endpoint::CountTokens => anthropic::count_tokens_request(body, limits),
         _ => Err(Refusal::new(Code::Internal, "this route asks no model")),
     }
 }

@@ -22,23 +22,24 @@ impl StopScanner {
         })
     }
 
-    /// Adds `text`, appends to `out` what is certainly no part of a stop sequence, and returns true when one was met:
-    /// everything before it is in `out`, and nothing may follow.
-    pub fn push(&mut self, text: &str, out: &mut String) -> bool {
+    /// Adds `text`, appends to `out` what is certainly no part of a stop sequence, and returns the place of the one that was
+    /// met, if any: everything before it is in `out`, and nothing may follow.
+    pub fn push(&mut self, text: &str, out: &mut String) -> Option<u8> {
         self.held.push_str(text);
         let met = self
             .stops
             .iter()
-            .filter_map(|stop| {
+            .enumerate()
+            .filter_map(|(which, stop)| {
                 self.held
                     .find(stop.as_str())
-                    .map(|at| (at + stop.len(), at))
+                    .map(|at| (at + stop.len(), at, which))
             })
             .min();
-        if let Some((_, at)) = met {
+        if let Some((_, at, which)) = met {
             out.push_str(self.held.get(..at).unwrap_or_default());
             self.held.clear();
-            return true;
+            return Some(u8::try_from(which).unwrap_or(u8::MAX));
         }
         let keep = self
             .stops
@@ -49,7 +50,7 @@ impl StopScanner {
         let safe = self.held.len() - keep;
         out.push_str(self.held.get(..safe).unwrap_or_default());
         self.held.drain(..safe);
-        false
+        None
     }
 
     /// The text ends: what was held back was no stop sequence.
@@ -74,7 +75,7 @@ fn overlap(text: &str, stop: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use proptest::prelude::*;
 
@@ -82,12 +83,12 @@ mod tests {
     fn a_stop_sequence_is_found_across_borders() {
         let mut scanner = StopScanner::new(alloc::vec!["\n\n".into(), "END".into()]).unwrap();
         let mut out = String::new();
-        assert!(!scanner.push("one\n", &mut out));
+        assert_eq!(scanner.push("one\n", &mut out), None);
         assert_eq!(out, "one");
-        assert!(!scanner.push("two E", &mut out));
+        assert_eq!(scanner.push("two E", &mut out), None);
         assert_eq!(out, "one\ntwo ");
-        assert!(!scanner.push("N", &mut out));
-        assert!(scanner.push("D more", &mut out));
+        assert_eq!(scanner.push("N", &mut out), None);
+        assert_eq!(scanner.push("D more", &mut out), Some(1));
         assert_eq!(out, "one\ntwo ");
     }
 
@@ -108,7 +109,7 @@ mod tests {
             for cut in cuts {
                 let piece: String = chars[from..cut].iter().collect();
                 from = cut;
-                met = met || scanner.push(&piece, &mut out);
+                met = met || scanner.push(&piece, &mut out).is_some();
             }
             if !met { scanner.finish(&mut out); }
             prop_assert_eq!(out, expected);

@@ -2,10 +2,11 @@
 
 use super::keys::Caller;
 use super::routing::Slot;
-use super::sessions::{Action, Capabilities, Registration, Session, Status};
+use super::sessions::{Action, Registration, Session, Status};
 use super::{Hub, HubOut};
 use crate::config::Role;
 use crate::error::{Code, Refusal};
+use crate::link::Capabilities;
 use crate::time::Instant;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -156,6 +157,7 @@ impl Model<'_> {
         own.tools |= more.tools;
         own.vision |= more.vision;
         own.embeddings |= more.embeddings;
+        own.insert |= more.insert;
         own.thinking |= more.thinking;
         own.context_length = own.context_length.max(more.context_length);
         self.created_at = self.created_at.min(session.created_at);

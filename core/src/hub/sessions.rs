@@ -12,6 +12,7 @@ use super::routing::Slot;
 use crate::config::SessionPolicy;
 use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
+use crate::link::Capabilities;
 use crate::time::Instant;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
@@ -123,21 +124,6 @@ impl Action {
     }
 }
 
-/// What an agent says that its model can do.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Capabilities {
-    /// Calls tools.
-    pub tools: bool,
-    /// Sees images.
-    pub vision: bool,
-    /// Makes embeddings.
-    pub embeddings: bool,
-    /// Thinks aloud.
-    pub thinking: bool,
-    /// Tokens that its context holds.
-    pub context_length: Option<u64>,
-}
-
 /// A request for a session, from `POST /control/register` or from `register` on a link.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Registration {
@@ -237,12 +223,7 @@ impl From<crate::link::Registration> for Registration {
             max_concurrency: told
                 .max_concurrency
                 .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
-            capabilities: Capabilities {
-                tools: told.capabilities.tools,
-                vision: told.capabilities.vision,
-                embeddings: told.capabilities.embeddings,
-                ..Capabilities::default()
-            },
+            capabilities: told.capabilities,
         }
     }
 }

@@ -149,7 +149,7 @@ pub struct Registration {
     pub capabilities: Capabilities,
 }
 
-/// What an agent can do beyond text. Absent is false.
+/// What an agent can do beyond text. Absent is false, or not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Capabilities {
     /// Calls the caller's tools.
@@ -158,4 +158,10 @@ pub struct Capabilities {
     pub vision: bool,
     /// Turns texts into vectors.
     pub embeddings: bool,
+    /// Fills in the middle: completes a prompt that has a suffix.
+    pub insert: bool,
+    /// Thinks aloud.
+    pub thinking: bool,
+    /// Tokens that its context holds.
+    pub context_length: Option<u64>,
 }

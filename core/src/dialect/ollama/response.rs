@@ -1,17 +1,17 @@
 //! Ollama's answers: one JSON object a line, or one in all.
 
+use crate::dialect::answer::write_arguments;
 use crate::dialect::{
     Answer, AnsweredCall, Dialect, Encoder, Opening, Timing, write_error, write_number,
 };
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::{Finish, Usage};
-use crate::text::{self, Joiner, JsonStr};
+use crate::text;
 use crate::time::{Instant, WallClock};
 use crate::wire::Records;
 use alloc::vec::Vec;
 use core::time::Duration;
-use serde_json::value::RawValue;
 
 /// The form of a line, which the endpoint decides.
 #[derive(Clone, Copy, Debug)]
@@ -150,7 +150,7 @@ impl LineEncoder {
             return;
         }
         let reason = match finish {
-            Finish::Stop | Finish::ToolCalls => Finish::Stop.as_str(),
+            Finish::Stop | Finish::StopSequence(_) | Finish::ToolCalls => Finish::Stop.as_str(),
             Finish::Length | Finish::ContentFilter => finish.as_str(),
         };
         out.extend_from_slice(reason.as_bytes());
@@ -203,42 +203,6 @@ fn write_calls(exchange: Option<ExchangeId>, calls: &[AnsweredCall], out: &mut V
     if !calls.is_empty() {
         out.push(b']');
     }
-}
-
-/// Writes arguments, which come as JSON text inside a JSON string, as the object that they are; text that is no object becomes
-/// the object's `input`.
-fn write_arguments(escaped: &[u8], out: &mut Vec<u8>) {
-    let text = core::str::from_utf8(escaped).unwrap_or_default();
-    let decoded = JsonStr::from_escaped(text).decode();
-    if decoded.trim().is_empty() {
-        out.extend_from_slice(b"{}");
-    } else if let Ok(raw) = serde_json::from_str::<&RawValue>(&decoded)
-        && raw.get().starts_with('{')
-    {
-        write_compact(raw.get(), out);
-    } else {
-        out.extend_from_slice(b"{\"input\":\"");
-        out.extend_from_slice(text.as_bytes());
-        out.extend_from_slice(b"\"}");
-    }
-}
-
-/// Writes JSON without the blanks between its tokens, since a line must not break, and its strings mended.
-fn write_compact(json: &str, out: &mut Vec<u8>) {
-    let mut compact = alloc::string::String::with_capacity(json.len());
-    let (mut inside, mut escape) = (false, false);
-    compact.extend(json.chars().filter(|c| {
-        if inside {
-            inside = escape || *c != '"';
-            escape = !escape && *c == '\\';
-            true
-        } else {
-            inside = *c == '"';
-            !matches!(c, ' ' | '\t' | '\r' | '\n')
-        }
-    }));
-    let mut scratch = Vec::new();
-    out.extend_from_slice(Joiner::default().mend(JsonStr::from_escaped(&compact), &mut scratch));
 }
 
 impl Encoder for LineEncoder {
@@ -304,7 +268,7 @@ impl Encoder for LineEncoder {
     }
 
     fn failed(&mut self, _now: Instant, code: Code, message: &str, out: &mut Records<'_>) {
-        write_error(Dialect::Ollama, code, message, None, out.begin(None));
+        write_error(Dialect::Ollama, None, code, message, None, out.begin(None));
         out.end();
     }
 

@@ -10,6 +10,7 @@ use crate::invocation::{
     Arguments, Content, Invocation, Message, Parameters, Part, ResponseFormat, Role, Task, ToolCall,
 };
 use crate::text::JsonStr;
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
@@ -240,7 +241,7 @@ fn part<'a>(value: Value<'a, '_>) -> Result<Part<'a>, Refusal> {
         "refusal" => {
             let refusal = path.key("refusal").need(part.refusal, "a string")?;
             refusal.string()?;
-            return Ok(Part::Other(value.raw));
+            return Ok(Part::Other(Cow::Borrowed(value.raw)));
         }
         "image_url" => ("image_url", part.image_url),
         "input_audio" => ("input_audio", part.input_audio),
@@ -255,7 +256,7 @@ fn part<'a>(value: Value<'a, '_>) -> Result<Part<'a>, Refusal> {
     if medium.first() != b'{' {
         return Err(medium.expected("an object"));
     }
-    Ok(Part::Other(value.raw))
+    Ok(Part::Other(Cow::Borrowed(value.raw)))
 }
 
 fn tool_call<'a>(call: &ChatToolCall<'a>, path: &Path<'_>) -> Result<ToolCall<'a>, Refusal> {
@@ -360,7 +361,7 @@ fn object<'a>(
     }
 }
 
-fn tool_choice(raw: Option<&RawValue>) -> Result<Option<&RawValue>, Refusal> {
+fn tool_choice(raw: Option<&RawValue>) -> Result<Option<Cow<'_, RawValue>>, Refusal> {
     const EXPECTED: &str = "none, auto, required or an object that names a function";
     let Some(value) = Path::root("tool_choice").find(raw) else {
         return Ok(None);
@@ -385,7 +386,7 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<Option<&RawValue>, Refusal> {
         }
         _ => return Err(value.expected(EXPECTED)),
     }
-    Ok(raw)
+    Ok(raw.map(Cow::Borrowed))
 }
 
 fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
@@ -410,5 +411,5 @@ fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>,
                 .wrong(format_args!("unknown type; expected {EXPECTED}")));
         }
     }
-    Ok(Some(ResponseFormat::OpenAi(value.raw)))
+    Ok(Some(ResponseFormat::OpenAi(Cow::Borrowed(value.raw))))
 }

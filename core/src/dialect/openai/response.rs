@@ -242,7 +242,7 @@ impl Encoder for ChatEncoder {
     }
 
     fn failed(&mut self, _now: Instant, code: Code, message: &str, out: &mut Records<'_>) {
-        write_error(Dialect::OpenAi, code, message, None, out.begin(None));
+        write_error(Dialect::OpenAi, None, code, message, None, out.begin(None));
         out.end();
     }
 

@@ -231,7 +231,8 @@ fn a_request_with_everything_is_read_and_borrowed() {
     );
     assert_eq!(given.stop, ["a\n"]);
     assert_eq!(given.tools.len(), 1);
-    assert_eq!(given.tool_choice.map(|raw| raw.get()), Some("\"auto\""));
+    let choice = given.tool_choice.as_ref().map(|raw| raw.get());
+    assert_eq!(choice, Some("\"auto\""));
     assert!(matches!(
         given.response_format,
         Some(ResponseFormat::OpenAi(_))

@@ -15,8 +15,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Exchange {
-    pub(super) fn stop_met(&mut self, now: Instant, reply: &mut Reply) -> Flow {
-        match self.finish(now, Finish::Stop, None, reply) {
+    pub(super) fn stop_met(&mut self, now: Instant, which: u8, reply: &mut Reply) -> Flow {
+        match self.finish(now, Finish::StopSequence(which), None, reply) {
             Flow::Done(outcome) => Flow::Cancel(CancelReason::StopSequence, outcome),
             other => other,
         }
@@ -29,8 +29,8 @@ impl Exchange {
         let reasoning = self.reasoning.finish();
         self.emit(now, Channel::Reasoning, reasoning, reply);
         let content = self.content.finish();
-        if self.emit_content(now, content, reply) {
-            return self.finish(now, Finish::Stop, end.usage, reply);
+        if let Some(which) = self.emit_content(now, content, reply) {
+            return self.finish(now, Finish::StopSequence(which), end.usage, reply);
         }
         if let Some(stop) = &mut self.stop {
             let mut held = String::new();
@@ -151,7 +151,7 @@ impl Exchange {
                 head.session = session;
                 head.standing = standing;
             }
-            refusal.status()
+            self.dialect.status(refusal.code())
         };
         match (
             self.ended(Verdict::Failed(refusal.code()), status, usage),

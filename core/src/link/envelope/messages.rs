@@ -458,6 +458,9 @@ struct CapabilityFields {
     tools: Option<Flag>,
     vision: Option<Flag>,
     embeddings: Option<Flag>,
+    insert: Option<Flag>,
+    thinking: Option<Flag>,
+    context_length: Option<Whole>,
 }
 
 impl RegisterFields<'_> {
@@ -486,6 +489,9 @@ impl RegisterFields<'_> {
                         tools: is(can.tools),
                         vision: is(can.vision),
                         embeddings: is(can.embeddings),
+                        insert: is(can.insert),
+                        thinking: is(can.thinking),
+                        context_length: can.context_length.map(|count| count.0),
                     }
                 }),
         }

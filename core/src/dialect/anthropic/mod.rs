@@ -1,0 +1,14 @@
+//! Anthropic's Messages API, version 2023-06-01, after its published reference and what its official clients insist on.
+//!
+//! What an agent has no use for is accepted and left out: `cache_control`, earlier thinking, tools that Anthropic itself
+//! would run, and kinds of blocks that this version does not know.
+
+mod blocks;
+#[cfg(test)]
+mod refusals;
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+
+pub use request::{count_tokens_request, messages_request};
