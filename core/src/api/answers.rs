@@ -155,8 +155,6 @@ fn try_answer(
         | Endpoint::Messages
         | Endpoint::CountTokens
         | Endpoint::Completions
-        | Endpoint::Messages
-        | Endpoint::CountTokens
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
         | Endpoint::Agent => Err(Refusal::new(

@@ -19,10 +19,6 @@ pub enum Endpoint {
     CountTokens,
     /// `POST /v1/completions` (OpenAI).
     Completions,
-    /// `POST /v1/messages` (Anthropic).
-    Messages,
-    /// `POST /v1/messages/count_tokens` (Anthropic).
-    CountTokens,
     /// `GET /v1/models` (OpenAI).
     Models,
     /// `GET /v1/models/{id}` (OpenAI).
@@ -85,8 +81,6 @@ impl Endpoint {
             Self::Messages => "POST /v1/messages",
             Self::CountTokens => "POST /v1/messages/count_tokens",
             Self::Completions => "POST /v1/completions",
-            Self::Messages => "POST /v1/messages",
-            Self::CountTokens => "POST /v1/messages/count_tokens",
             Self::Models => "GET /v1/models",
             Self::Model => "GET /v1/models/{id}",
             Self::OllamaChat => "POST /api/chat",
@@ -178,8 +172,6 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
         "/messages" => (Endpoint::Messages, post),
         "/messages/count_tokens" => (Endpoint::CountTokens, post),
         "/completions" => (Endpoint::Completions, post),
-        "/messages" => (Endpoint::Messages, post),
-        "/messages/count_tokens" => (Endpoint::CountTokens, post),
         "/models" => (Endpoint::Models, get),
         "/api/chat" => (Endpoint::OllamaChat, post),
         "/api/generate" => (Endpoint::OllamaGenerate, post),
@@ -337,20 +329,6 @@ mod tests {
             ),
             ("POST", "/v1/completions", Endpoint::Completions, None, None),
             ("POST", "/completions", Endpoint::Completions, None, None),
-            (
-                "POST",
-                "/v1/messages?beta=true",
-                Endpoint::Messages,
-                None,
-                None,
-            ),
-            (
-                "POST",
-                "/v1/messages/count_tokens?beta=true",
-                Endpoint::CountTokens,
-                None,
-                None,
-            ),
             ("GET", "/v1/models/", Endpoint::Models, None, None),
             (
                 "GET",
