@@ -148,11 +148,11 @@ pub struct Route<'h> {
 /// 404 for an unknown path, 405 for a known one with another method, in the dialect that the path belongs to.
 pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, Refusal)> {
     let path = target.split_once('?').map_or(target, |(path, _)| path);
-    let (path_key, path) = match path
-        .strip_prefix("/k/")
-        .and_then(|rest| rest.split_once('/'))
-    {
-        Some((key, _)) => (Some(key), path.get(3 + key.len()..).unwrap_or("/")),
+    let (path_key, path) = match path.strip_prefix("/k/") {
+        Some(rest) => {
+            let (key, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+            (Some(key), if path.is_empty() { "/" } else { path })
+        }
         None => (None, path),
     };
     let trimmed = path
@@ -339,6 +339,7 @@ mod tests {
             ),
             ("HEAD", "/", Endpoint::Root, None, None),
             ("GET", "/k/mlp-1/", Endpoint::Root, Some("mlp-1"), None),
+            ("GET", "/k/mlp-1", Endpoint::Root, Some("mlp-1"), None),
             ("GET", "/v1/", Endpoint::Root, None, None),
             ("HEAD", "/api/version", Endpoint::Version, None, None),
             (
@@ -377,7 +378,6 @@ mod tests {
             ("GET", "/api/nothing", Dialect::Ollama, 404),
             ("GET", "/v2/models", Dialect::OpenAi, 404),
             ("GET", "/v1models", Dialect::OpenAi, 404),
-            ("GET", "/k/key", Dialect::OpenAi, 404),
         ] {
             let (of, refusal) = route(method, target).unwrap_err();
             assert_eq!((of, refusal.status()), (dialect, status), "{target}");
