@@ -13,4 +13,5 @@
 pub mod agent;
 pub mod client;
 pub mod driver;
+pub mod fuzz_targets;
 pub mod world;

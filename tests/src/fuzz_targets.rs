@@ -1,0 +1,22 @@
+//! What the fuzzers run. Each takes any bytes and panics when something is wrong; an ordinary test replays every input that
+//! was worth keeping.
+
+mod agent_envelope;
+mod http1;
+mod requests;
+
+pub use agent_envelope::agent_envelope;
+pub use http1::http1;
+pub use requests::{anthropic_request, ollama_request, openai_request};
+
+/// A fuzz target's body.
+pub type Target = fn(&[u8]);
+
+/// Every target by the name of its binary in `fuzz/`.
+pub const TARGETS: &[(&str, Target)] = &[
+    ("agent_envelope", agent_envelope),
+    ("anthropic_request", anthropic_request),
+    ("http1", http1),
+    ("ollama_request", ollama_request),
+    ("openai_request", openai_request),
+];
