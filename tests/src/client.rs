@@ -35,6 +35,8 @@ pub struct Client {
     pub done: bool,
     form: Form,
     unread: Vec<u8>,
+    /// The calls of Anthropic's blocks, by the block's index.
+    blocks: Vec<(u64, usize)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,7 +100,7 @@ impl Client {
             let text = std::str::from_utf8(record).expect("records are UTF-8");
             let json = match self.form {
                 Form::Events if text.starts_with(':') => continue,
-                Form::Events => text.strip_prefix("data: ").expect("an event of data"),
+                Form::Events => data(text),
                 _ => text,
             };
             assert!(!breaks(json.as_bytes()), "a line break in {json:?}");
@@ -119,6 +121,10 @@ impl Client {
             self.done = true;
             return;
         }
+        if value["type"].is_string() {
+            self.block_event(value);
+            return;
+        }
         let mut text = |into: fn(&mut Self) -> &mut String, value: &Value| {
             if let Some(text) = value.as_str() {
                 into(self).push_str(text);
@@ -127,6 +133,7 @@ impl Client {
         text(|client| &mut client.content, &value["response"]);
         text(|client| &mut client.reasoning, &value["thinking"]);
         let choice = &value["choices"][0];
+        text(|client| &mut client.content, &choice["text"]);
         for message in [&value["message"], &choice["message"], &choice["delta"]] {
             text(|client| &mut client.content, &message["content"]);
             text(|client| &mut client.reasoning, &message["thinking"]);
@@ -167,6 +174,74 @@ impl Client {
         }
     }
 
+    /// Anthropic's messages and events.
+    fn block_event(&mut self, value: &Value) {
+        match value["type"].as_str().unwrap() {
+            "message" => {
+                for block in value["content"].as_array().unwrap() {
+                    self.block(block);
+                }
+                self.stop(value);
+                self.count(&value["usage"]);
+            }
+            "content_block_start" => {
+                let index = value["index"].as_u64().unwrap();
+                let block = &value["content_block"];
+                self.block(block);
+                if block["type"] == "tool_use" {
+                    // The empty input only stands for what is to come.
+                    self.tool_calls.last_mut().unwrap().arguments.clear();
+                    self.blocks.push((index, self.tool_calls.len() - 1));
+                }
+            }
+            "content_block_delta" => {
+                let delta = &value["delta"];
+                if let Some(text) = delta["text"].as_str() {
+                    self.content.push_str(text);
+                } else if let Some(text) = delta["thinking"].as_str() {
+                    self.reasoning.push_str(text);
+                } else if let Some(json) = delta["partial_json"].as_str() {
+                    let block = value["index"].as_u64().unwrap();
+                    let call = self.blocks.iter().find(|(index, _)| *index == block);
+                    let (_, at) = call.expect("a delta of a block that has begun");
+                    self.tool_calls[*at].arguments.push_str(json);
+                }
+            }
+            "message_delta" => {
+                self.stop(&value["delta"]);
+                self.count(&value["usage"]);
+            }
+            "message_stop" => self.done = true,
+            "message_start" | "content_block_stop" | "ping" => {}
+            other => panic!("an event of type {other}"),
+        }
+    }
+
+    fn block(&mut self, block: &Value) {
+        match block["type"].as_str().unwrap() {
+            "text" => self.content.push_str(block["text"].as_str().unwrap()),
+            "thinking" => self.reasoning.push_str(block["thinking"].as_str().unwrap()),
+            "tool_use" => self.tool_calls.push(SeenCall {
+                id: block["id"].as_str().unwrap().to_owned(),
+                name: block["name"].as_str().unwrap().to_owned(),
+                arguments: block["input"].to_string(),
+            }),
+            other => panic!("a block of type {other}"),
+        }
+    }
+
+    fn stop(&mut self, value: &Value) {
+        if let Some(reason) = value["stop_reason"].as_str() {
+            assert!(self.finish.is_none(), "a second finish reason");
+            self.finish = Some(reason.to_owned());
+        }
+    }
+
+    fn count(&mut self, usage: &Value) {
+        let tokens = |name: &str| usage[name].as_u64().expect("a count of tokens");
+        self.usage = Some([tokens("input_tokens"), tokens("output_tokens")]);
+    }
+
     fn tool_call(&mut self, position: usize, call: &Value) {
         let at = call["index"]
             .as_u64()
@@ -191,6 +266,20 @@ impl Client {
             Value::String(text) => seen.arguments.push_str(text),
             Value::Null => {}
             object => seen.arguments.push_str(&object.to_string()),
+        }
+    }
+}
+
+/// The data of an event; Anthropic names its events as the data does.
+fn data(event: &str) -> &str {
+    match event.strip_prefix("data: ") {
+        Some(data) => data,
+        None => {
+            let (name, data) = event.split_once("\ndata: ").expect("an event with data");
+            let name = name.strip_prefix("event: ").expect("an event with a name");
+            let start = format!("{{\"type\":\"{name}\"");
+            assert!(data.starts_with(&start), "{name} names {data}");
+            data
         }
     }
 }

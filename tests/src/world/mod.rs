@@ -13,6 +13,7 @@ mod words;
 use crate::driver::Driver;
 use actor::Actor;
 use arbitrary::Unstructured;
+use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::id::ExchangeId;
@@ -96,7 +97,11 @@ impl World {
             };
             let stops = self.stops.get(&call.id).map_or(&[][..], Vec::as_slice);
             let content = words::cut(said.content(), stops);
-            let reasoning = said.reasoning();
+            // The legacy API has no field for it.
+            let reasoning = match call.endpoint {
+                Endpoint::Completions => String::new(),
+                _ => said.reasoning(),
+            };
             assert!(
                 content.starts_with(&seen.content),
                 "{}: {:?} is no beginning of {content:?}",

@@ -63,6 +63,8 @@ impl World {
             Endpoint::ChatCompletions,
             Endpoint::OllamaChat,
             Endpoint::OllamaGenerate,
+            Endpoint::Messages,
+            Endpoint::Completions,
         ])?;
         let (stream, eager): (bool, bool) = (u.ratio(3, 4)?, u.ratio(3, 4)?);
         let model = *u.choose(&MODELS)?;
@@ -89,6 +91,12 @@ impl World {
         let body = match endpoint {
             Endpoint::ChatCompletions => format!(
                 r#"{{"model":"{model}","stream":{stream},"stop":{stop},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":20}}"#
+            ),
+            Endpoint::Messages => format!(
+                r#"{{"model":"{model}","stream":{stream},"stop_sequences":{stop},"thinking":{{"type":"enabled","budget_tokens":1024}},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":2000}}"#
+            ),
+            Endpoint::Completions => format!(
+                r#"{{"model":"{model}","stream":{stream},"stop":{stop},"prompt":"a question","max_tokens":20}}"#
             ),
             Endpoint::OllamaChat => format!(
                 r#"{{"model":"{model}","stream":{stream},"options":{{"stop":{stop}}},"messages":[{{"role":"user","content":"a question"}}]}}"#
