@@ -5,6 +5,7 @@ use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 use serde_json::value::RawValue;
 
@@ -102,7 +103,7 @@ pub enum Content<'a> {
 }
 
 /// One part of a message's content.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Part<'a> {
     /// Text.
     Text(JsonStr<'a>),
@@ -129,7 +130,7 @@ pub struct ToolCall<'a> {
 }
 
 /// Arguments of a tool call in one of the two forms that dialects use.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum Arguments<'a> {
     /// JSON inside a JSON string (OpenAI).
     Text(JsonStr<'a>),
@@ -138,7 +139,7 @@ pub enum Arguments<'a> {
 }
 
 /// Sampling parameters and tools. Every absent one stays absent on the agent's wire.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 #[allow(missing_docs)] // each is the OpenAI parameter of the same name, or Ollama's option
 pub struct Parameters<'a> {
     pub max_tokens: Option<u64>,
@@ -170,7 +171,7 @@ pub struct Parameters<'a> {
 }
 
 /// The form that the answer is to have.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum ResponseFormat<'a> {
     /// OpenAI's `response_format` object.
     OpenAi(Cow<'a, RawValue>),
@@ -178,6 +179,49 @@ pub enum ResponseFormat<'a> {
     Json,
     /// A JSON Schema (Ollama's `format: {…}`).
     Schema(&'a RawValue),
+}
+
+impl fmt::Debug for Part<'_> {
+    /// Content is never shown: it is the prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({text:?})"),
+            Self::Image { media_type, base64 } => write!(f, "Image({media_type}, {base64:?})"),
+            Self::Other(raw) => write!(f, "Other({} bytes)", raw.get().len()),
+        }
+    }
+}
+
+impl fmt::Debug for Arguments<'_> {
+    /// Content is never shown: it is part of the prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({text:?})"),
+            Self::Object(raw) => write!(f, "Object({} bytes)", raw.get().len()),
+        }
+    }
+}
+
+impl fmt::Debug for Parameters<'_> {
+    /// Stop sequences, schemas and tools may hold what a person wrote, so only their number is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parameters")
+            .field("max_tokens", &self.max_tokens)
+            .field("stop", &self.stop.len())
+            .field("tools", &self.tools.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ResponseFormat<'_> {
+    /// The schema is never shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OpenAi(_) => "OpenAi",
+            Self::Json => "Json",
+            Self::Schema(_) => "Schema",
+        })
+    }
 }
 
 impl Invocation<'_> {
