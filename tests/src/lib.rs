@@ -14,4 +14,5 @@ pub mod agent;
 pub mod client;
 pub mod driver;
 pub mod fuzz_targets;
+pub mod transcript;
 pub mod world;

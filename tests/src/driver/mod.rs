@@ -2,9 +2,11 @@
 
 mod call;
 mod check;
+mod http;
 mod wire;
 
 pub use call::{Call, Phase};
+pub use http::Answered;
 pub use wire::Wire;
 
 use crate::agent;
@@ -17,7 +19,7 @@ use mcp_local_provider_core::hub::audit::{AuditRecord, RequestInfo};
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::hub::sessions::{Action, Status};
 use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Hub, HubOut, Requester, Ticket};
-use mcp_local_provider_core::id::{Ids, LinkId};
+use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, Failure};
 use mcp_local_provider_core::link::{
     Command, Deliver, Envelope, Link, LinkConfig, LinkOut, Notice,
@@ -155,6 +157,17 @@ impl Driver {
         session: Option<&str>,
     ) -> Result<usize, Refusal> {
         let id = self.ids.next();
+        self.ask(id, caller, endpoint, body, session)
+    }
+
+    fn ask(
+        &mut self,
+        id: ExchangeId,
+        caller: &Caller,
+        endpoint: Endpoint,
+        body: &str,
+        session: Option<&str>,
+    ) -> Result<usize, Refusal> {
         let at = self.calls.len();
         let wall = self.hub.wall();
         let body = body.as_bytes();
