@@ -105,9 +105,12 @@ impl Run {
         match step {
             Step::Open if driver.calls.is_empty() => {
                 let (stream, endpoint) = (self.way.stream, self.way.endpoint);
-                let body = format!(
-                    r#"{{"model":"model","stream":{stream},"messages":[{{"role":"user","content":"hello"}}]}}"#
-                );
+                let asks = if endpoint == Endpoint::OllamaGenerate {
+                    r#""prompt":"hello""#
+                } else {
+                    r#""messages":[{"role":"user","content":"hello"}]"#
+                };
+                let body = format!(r#"{{"model":"model","stream":{stream},{asks}}}"#);
                 driver.request(&self.caller, endpoint, &body, None).unwrap();
             }
             Step::Open => driver.open_again(0),

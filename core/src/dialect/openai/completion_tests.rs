@@ -1,3 +1,4 @@
+//! The legacy completions API as clients see it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
