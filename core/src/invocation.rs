@@ -168,6 +168,8 @@ pub struct Parameters<'a> {
     pub logprobs: Option<bool>,
     pub top_logprobs: Option<u64>,
     pub logit_bias: Option<&'a RawValue>,
+    /// Of embedding vectors.
+    pub dimensions: Option<u64>,
 }
 
 /// The form that the answer is to have.

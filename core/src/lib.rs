@@ -73,7 +73,7 @@
 //!     exchange: id, started: now, key: caller.name.clone(), address: caller.address, user_agent: None,
 //!     endpoint: accepted.route.endpoint.name(), bytes_in: 81, prompt: Some(intent.prompt),
 //! };
-//! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: "inference" };
+//! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: "inference", embeddings: intent.embeddings };
 //! let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask)? else {
 //!     return Err("a real driver waits for `HubOut::woken` and calls `Hub::claim`".into());
 //! };

@@ -60,7 +60,7 @@ impl Mailbox {
         }
         match delivery {
             Delivery::End(_) | Delivery::Failed(_) => self.closed = true,
-            Delivery::Delta(_) | Delivery::Embedding(_) if self.charged >= self.budget => {
+            Delivery::Delta(_) if self.charged >= self.budget => {
                 self.closed = true;
                 self.batch.push(&Delivery::Failed(Failure {
                     code: Code::SlowClient,
@@ -71,6 +71,7 @@ impl Mailbox {
                 }));
                 return Push::Overrun;
             }
+            // All vectors of an answer come in one frame, which is as large as it may be.
             Delivery::Delta(_) | Delivery::Embedding(_) => {}
         }
         self.charged += self.batch.push(delivery).max(ENTRY_CHARGE);
@@ -367,6 +368,20 @@ mod tests {
         let got: Vec<_> = batch.iter().collect();
         assert_eq!(got.len(), 3);
         assert!(matches!(&got[2], Delivery::Failed(failure) if failure.code == Code::SlowClient));
+    }
+
+    #[test]
+    fn the_vectors_of_one_frame_all_pass() {
+        let mut mailbox = Mailbox::new(200);
+        let vector = "[".to_owned() + &"1,".repeat(200) + "1]";
+        for at in 0..100 {
+            let pushed = mailbox.push(&Delivery::Embedding(&vector));
+            assert_eq!(pushed, if at == 0 { Push::Wake } else { Push::Queued });
+        }
+        assert_eq!(mailbox.push(&END), Push::Queued);
+        let mut batch = Batch::new();
+        mailbox.drain(&mut batch);
+        assert_eq!(batch.iter().count(), 101);
     }
 
     #[test]

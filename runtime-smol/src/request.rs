@@ -277,6 +277,7 @@ impl Inbound {
             session: asker.session.as_deref(),
             tokens: intent.tokens,
             scope: SCOPE,
+            embeddings: intent.embeddings,
         };
         let admission = shared.hub(|hub, now, _| hub.admit(now, &asker.caller, info, &ask));
         let admitted = match admission {

@@ -12,6 +12,7 @@ mod answers;
 mod bad_input;
 mod command_line;
 mod completions;
+mod embeddings;
 mod failures;
 mod links;
 mod program;

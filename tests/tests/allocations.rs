@@ -72,6 +72,7 @@ fn allocations(endpoint: Endpoint, body: &str, chunks: u64, batch: u64) -> u64 {
         session: None,
         tokens: 1,
         scope: "inference",
+        embeddings: false,
     };
     let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask).unwrap() else {
         panic!("there is room");

@@ -115,6 +115,7 @@ impl Admissions {
             session: None,
             tokens: 100,
             scope: "inference",
+            embeddings: false,
         };
         let admission = self.hub.admit(now, &self.caller, info, black_box(&ask));
         assert!(

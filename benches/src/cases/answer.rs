@@ -127,6 +127,7 @@ impl Provider {
             session: None,
             tokens: intent.tokens,
             scope: "inference",
+            embeddings: false,
         };
         let Admission::Granted(ticket) = hub.admit(NOW, &self.caller, info, &ask)? else {
             return Err("the exchange has to wait".into());

@@ -324,6 +324,7 @@ impl Writer {
         self.switch("logprobs", parameters.logprobs);
         self.whole("top_logprobs", parameters.top_logprobs);
         self.value("logit_bias", parameters.logit_bias.map(|raw| raw.get()));
+        self.whole("dimensions", parameters.dimensions);
     }
 
     /// The name of a parameter; the first follows its brace.
@@ -524,6 +525,7 @@ mod tests {
             logprobs: Some(true),
             top_logprobs: Some(2),
             logit_bias: Some(raw("{\"5\":1}")),
+            dimensions: Some(64),
         };
         let messages = Vec::new();
         assert_eq!(
@@ -533,7 +535,7 @@ mod tests {
                 r#""presence_penalty":-2.0,"frequency_penalty":0.0,"repeat_penalty":1.1,"seed":-7,"n":1,"num_ctx":4096,"stop":["\n\n","\""],"user":"u","metadata":{"a":1},"#,
                 r#""tools":[{"type":"function"},{}],"tool_choice":"auto","parallel_tool_calls":false,"#,
                 r#""response_format":{"type":"json_schema","json_schema":{"name":"response","schema":{"type":"object"}}},"reasoning_effort":"low","#,
-                r#""logprobs":true,"top_logprobs":2,"logit_bias":{"5":1}}}"#,
+                r#""logprobs":true,"top_logprobs":2,"logit_bias":{"5":1},"dimensions":64}}"#,
             )
         );
     }

@@ -157,6 +157,9 @@ fn try_answer(
         | Endpoint::Completions
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
+        | Endpoint::Embeddings
+        | Endpoint::OllamaEmbed
+        | Endpoint::OllamaEmbeddings
         | Endpoint::Agent => Err(Refusal::new(
             Code::Internal,
             "this route is not answered here",

@@ -141,14 +141,9 @@ impl Endpoint {
     #[must_use]
     pub const fn roles(self) -> &'static [Role] {
         match self {
-            Self::ChatCompletions
-            | Self::Completions
-            | Self::Messages
-            | Self::CountTokens
-            | Self::OllamaChat
-            | Self::OllamaGenerate => &[Role::Client],
             Self::Register => &[Role::Bridge],
             Self::Control(_) | Self::Sessions | Self::Session => &[Role::Bridge, Role::Operator],
+            _ if self.is_inference() => &[Role::Client],
             _ => ANYONE,
         }
     }

@@ -19,6 +19,8 @@ pub enum Endpoint {
     CountTokens,
     /// `POST /v1/completions` (OpenAI).
     Completions,
+    /// `POST /v1/embeddings` (OpenAI).
+    Embeddings,
     /// `GET /v1/models` (OpenAI).
     Models,
     /// `GET /v1/models/{id}` (OpenAI).
@@ -27,6 +29,10 @@ pub enum Endpoint {
     OllamaChat,
     /// `POST /api/generate` (Ollama).
     OllamaGenerate,
+    /// `POST /api/embed` (Ollama).
+    OllamaEmbed,
+    /// `POST /api/embeddings` (Ollama), the older form.
+    OllamaEmbeddings,
     /// `GET /api/tags` (Ollama).
     Tags,
     /// `POST /api/show` (Ollama).
@@ -62,6 +68,8 @@ impl Endpoint {
         match self {
             Self::OllamaChat
             | Self::OllamaGenerate
+            | Self::OllamaEmbed
+            | Self::OllamaEmbeddings
             | Self::Tags
             | Self::Show
             | Self::Ps
@@ -81,10 +89,13 @@ impl Endpoint {
             Self::Messages => "POST /v1/messages",
             Self::CountTokens => "POST /v1/messages/count_tokens",
             Self::Completions => "POST /v1/completions",
+            Self::Embeddings => "POST /v1/embeddings",
             Self::Models => "GET /v1/models",
             Self::Model => "GET /v1/models/{id}",
             Self::OllamaChat => "POST /api/chat",
             Self::OllamaGenerate => "POST /api/generate",
+            Self::OllamaEmbed => "POST /api/embed",
+            Self::OllamaEmbeddings => "POST /api/embeddings",
             Self::Tags => "GET /api/tags",
             Self::Show => "POST /api/show",
             Self::Ps => "GET /api/ps",
@@ -117,6 +128,9 @@ impl Endpoint {
                 | Self::CountTokens
                 | Self::OllamaChat
                 | Self::OllamaGenerate
+                | Self::Embeddings
+                | Self::OllamaEmbed
+                | Self::OllamaEmbeddings
         )
     }
 
@@ -172,9 +186,12 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
         "/messages" => (Endpoint::Messages, post),
         "/messages/count_tokens" => (Endpoint::CountTokens, post),
         "/completions" => (Endpoint::Completions, post),
+        "/embeddings" => (Endpoint::Embeddings, post),
         "/models" => (Endpoint::Models, get),
         "/api/chat" => (Endpoint::OllamaChat, post),
         "/api/generate" => (Endpoint::OllamaGenerate, post),
+        "/api/embed" => (Endpoint::OllamaEmbed, post),
+        "/api/embeddings" => (Endpoint::OllamaEmbeddings, post),
         "/api/tags" => (Endpoint::Tags, get),
         "/api/show" => (Endpoint::Show, post),
         "/api/ps" => (Endpoint::Ps, get),
@@ -329,6 +346,15 @@ mod tests {
             ),
             ("POST", "/v1/completions", Endpoint::Completions, None, None),
             ("POST", "/completions", Endpoint::Completions, None, None),
+            ("POST", "/v1/embeddings", Endpoint::Embeddings, None, None),
+            ("POST", "/api/embed", Endpoint::OllamaEmbed, None, None),
+            (
+                "POST",
+                "/api/embeddings",
+                Endpoint::OllamaEmbeddings,
+                None,
+                None,
+            ),
             ("GET", "/v1/models/", Endpoint::Models, None, None),
             (
                 "GET",

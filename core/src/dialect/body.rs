@@ -325,6 +325,14 @@ impl<'a> Value<'a, '_> {
             .within(|count| self.too_many(count))
     }
 
+    /// A list of at most `most`.
+    pub(crate) fn list_within(&self, most: usize) -> Result<Vec<&'a RawValue>, Refusal> {
+        self.elements(most)?.within(|count| {
+            self.path
+                .wrong(format_args!("{count} elements; at most {most} are allowed"))
+        })
+    }
+
     fn too_many(&self, count: usize) -> Refusal {
         self.path.wrong(format_args!(
             "{count} elements; at most {ELEMENTS} are allowed"

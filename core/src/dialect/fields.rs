@@ -15,9 +15,8 @@ use serde_json::value::RawValue;
 /// Longest model name in characters.
 const MODEL_CHARS: usize = 256;
 
-/// Why a list of numbers is refused where text is wanted.
-pub(crate) const TOKENS: &str =
-    "lists of tokens are not supported, as agents have no tokenizer in common; send text";
+/// Texts that one request may have turned into vectors, as at OpenAI.
+const INPUTS: usize = 2048;
 
 raw_fields! {
     /// A tool definition in OpenAI's form, which Ollama shares.
@@ -61,6 +60,56 @@ pub(crate) fn role(raw: Option<&RawValue>, path: Path<'_>) -> Result<Role, Refus
             return Err(path.wrong(format_args!("unknown role; expected {EXPECTED}")));
         }
     })
+}
+
+/// Refuses a list of tokens, or of lists of them.
+pub(crate) fn no_tokens(value: &Value<'_, '_>) -> Result<(), Refusal> {
+    let inside = value
+        .raw
+        .get()
+        .trim_start_matches(['[', ' ', '\t', '\r', '\n']);
+    if value.first() == b'[' && inside.starts_with(|c: char| c == '-' || c.is_ascii_digit()) {
+        return Err(value.path.wrong(
+            "lists of tokens are not supported, as agents have no tokenizer in common; send text",
+        ));
+    }
+    Ok(())
+}
+
+/// The texts to turn into vectors: a string or a list of strings, each not longer than `limits.content_bytes`.
+pub(crate) fn inputs<'a>(
+    value: &Value<'a, '_>,
+    limits: &Limits,
+) -> Result<Vec<JsonStr<'a>>, Refusal> {
+    no_tokens(value)?;
+    let texts = match value.first() {
+        b'"' => alloc::vec![value.string()?],
+        b'[' => {
+            let list = value.list_within(INPUTS)?;
+            let mut texts = Vec::with_capacity(list.len());
+            for (index, raw) in list.into_iter().enumerate() {
+                let path = value.path.index(index);
+                texts.push(Value { raw, path }.string()?);
+            }
+            texts
+        }
+        _ => return Err(value.expected("a string or a list of strings")),
+    };
+    for text in &texts {
+        check_bytes(core::iter::once(*text), value.path, limits)?;
+    }
+    Ok(texts)
+}
+
+/// The length that vectors are to have.
+pub(crate) fn dimensions(raw: Option<&RawValue>) -> Result<Option<u64>, Refusal> {
+    let Some(value) = Path::root("dimensions").find(raw) else {
+        return Ok(None);
+    };
+    match u64::try_from(value.integer()?) {
+        Ok(count) if count > 0 => Ok(Some(count)),
+        _ => Err(value.expected("a positive whole number")),
+    }
 }
 
 /// The list of messages, not longer than `limits.messages`.

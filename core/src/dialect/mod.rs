@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod anthropic;
 mod body;
+mod embedding;
 mod fields;
 pub mod ollama;
 pub mod openai;

@@ -99,6 +99,31 @@ pub(super) fn streamed(
     String::from_utf8(bytes).unwrap()
 }
 
+/// An answer of vectors as one body.
+pub(super) fn vectors(parsed: Parsed<'_>, vectors: &[&str]) -> String {
+    let answer = Answer {
+        embeddings: vectors
+            .iter()
+            .map(|vector| vector.as_bytes().to_vec())
+            .collect(),
+        ..Answer::default()
+    };
+    let usage = Usage {
+        completion_tokens: 0,
+        ..USAGE
+    };
+    let (mut encoder, mut out) = (parsed.encoder, Vec::new());
+    encoder.whole(
+        &opening(&parsed.invocation.model),
+        &answer,
+        Finish::Stop,
+        usage,
+        &TIMING,
+        &mut out,
+    );
+    String::from_utf8(out).unwrap()
+}
+
 /// The same answer as one body.
 pub(super) fn whole(parsed: Parsed<'_>, steps: &[Step], finish: Finish) -> String {
     let mut answer = Answer::default();
@@ -360,6 +385,9 @@ fn hostile_body() -> impl Strategy<Value = Value> {
             "prompt",
             "suffix",
             "echo",
+            "input",
+            "encoding_format",
+            "dimensions",
             "best_of",
             "system",
             "raw",
@@ -392,11 +420,14 @@ fn hostile_body() -> impl Strategy<Value = Value> {
     })
 }
 
-const READS: [Read; 6] = [
+const READS: [Read; 9] = [
     anthropic::messages_request,
     anthropic::count_tokens_request,
     openai::chat_request,
     openai::completion_request,
+    openai::embedding_request,
+    ollama::embed_request,
+    ollama::embeddings_request,
     ollama::chat_request,
     ollama::generate_request,
 ];

@@ -1,5 +1,6 @@
 //! The machine of one exchange.
 
+mod embedding;
 mod ending;
 
 use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
@@ -12,7 +13,9 @@ use crate::hub::keys::{Digest, digest};
 use crate::hub::limiter::Standing;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::id::{ExchangeId, SessionId};
-use crate::invocation::{CancelReason, Delivery, Delta, Finish, Invocation, ToolCallDelta, Usage};
+use crate::invocation::{
+    CancelReason, Delivery, Delta, Finish, Invocation, Task, ToolCallDelta, Usage,
+};
 use crate::text::{Joiner, decode_into, escape_into};
 use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
 use crate::wire::{Framing, Records};
@@ -46,6 +49,8 @@ pub struct Intent<'b> {
     pub tokens: u64,
     /// True when nothing is asked of the model: [`Exchange::load`] answers.
     pub load_only: bool,
+    /// True when vectors are wanted.
+    pub embeddings: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -71,6 +76,8 @@ pub struct Exchange {
     /// The fold of a whole answer; `None` when the answer is streamed.
     fold: Option<Box<Answer>>,
     stop: Option<Box<StopScanner>>,
+    /// How many vectors are wanted; `None` when text is.
+    vectors: Option<usize>,
     state: State,
     timers: Timers<5>,
     latest: Latest,
@@ -116,6 +123,10 @@ impl Exchange {
         // The provider applies stop sequences itself; the agent is told too, so that it may save work.
         let stop = StopScanner::new(invocation.parameters.stop.clone()).map(Box::new);
         invocation.stream = parsed.stream;
+        let vectors = match &invocation.task {
+            Task::Embedding { input } => Some(input.len()),
+            _ => None,
+        };
         let exchange = Self {
             id,
             dialect: endpoint.dialect(),
@@ -126,6 +137,7 @@ impl Exchange {
             answer_bytes: config.limits.answer_bytes,
             fold: (!parsed.stream).then(Box::default),
             stop,
+            vectors,
             state: State::Waiting,
             timers: Timers::new([
                 Timer::Head,
@@ -152,6 +164,7 @@ impl Exchange {
             prompt: digest(parsed.digest_of.as_bytes()),
             tokens: prompt_tokens.saturating_add(max_tokens),
             load_only: parsed.load_only,
+            embeddings: vectors.is_some(),
             invocation,
         };
         Ok((exchange, intent))
@@ -252,13 +265,7 @@ impl Exchange {
         let before = reply.body.len();
         let flow = match delivery {
             Delivery::Delta(delta) => self.delta(now, delta, reply),
-            Delivery::Embedding(_) => self.fail(
-                now,
-                Code::AgentFault,
-                "the agent answered a conversation with embeddings",
-                Some(CancelReason::Protocol),
-                reply,
-            ),
+            Delivery::Embedding(vector) => self.vector(now, vector, reply),
             Delivery::End(end) => self.end(now, *end, reply),
             Delivery::Failed(failure) => self.failed(now, failure, reply),
         };
@@ -305,18 +312,8 @@ impl Exchange {
         for call in &delta.tool_calls {
             self.tool_call(now, call, reply);
         }
-        let held = match &self.fold {
-            Some(fold) => fold.held(),
-            None => self.encoder.held(),
-        };
-        if held > self.answer_bytes || self.calls.len() > MAX_TOOL_CALLS {
-            return self.fail(
-                now,
-                Code::AgentFault,
-                "the answer is larger than limits.answer_bytes allows",
-                Some(CancelReason::BudgetOverrun),
-                reply,
-            );
+        if self.is_too_large() {
+            return self.too_large(now, reply);
         }
         // What a dialect leaves out or holds back is silence to its client.
         if reply.body.len() > before {
@@ -478,6 +475,9 @@ fn read<'b>(endpoint: Endpoint, body: &'b str, limits: &Limits) -> Result<Parsed
     match endpoint {
         Endpoint::ChatCompletions => openai::chat_request(body, limits),
         Endpoint::Completions => openai::completion_request(body, limits),
+        Endpoint::Embeddings => openai::embedding_request(body, limits),
+        Endpoint::OllamaEmbed => ollama::embed_request(body, limits),
+        Endpoint::OllamaEmbeddings => ollama::embeddings_request(body, limits),
         Endpoint::OllamaChat => ollama::chat_request(body, limits),
         Endpoint::OllamaGenerate => ollama::generate_request(body, limits),
         Endpoint::Messages => anthropic::messages_request(body, limits),

@@ -2,7 +2,7 @@
 
 use super::audit::{AuditEvent, RequestInfo};
 use super::limiter::{Limited, Payer, Standing};
-use super::routing::Slot;
+use super::routing::{Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Refusal};
 use crate::id::{ExchangeId, LinkId, SessionId, WaitId};
@@ -29,6 +29,8 @@ pub struct Ask<'a> {
     pub tokens: u64,
     /// The scope that the session must have.
     pub scope: &'static str,
+    /// True when vectors are wanted, which few agents make.
+    pub embeddings: bool,
 }
 
 /// The permission to run one exchange. It goes back with [`Hub::settle`]; one that is dropped instead is counted as a fault.
@@ -123,12 +125,25 @@ struct Waiter {
     model: String,
     session: Option<String>,
     scope: &'static str,
+    embeddings: bool,
     tokens: u64,
     payer: Payer,
     /// Taken when the ticket is made.
     info: Option<Box<RequestInfo>>,
     deadline: Instant,
     answer: Option<Result<Ticket, Refusal>>,
+}
+
+impl Waiter {
+    fn ask(&self) -> Ask<'_> {
+        Ask {
+            model: &self.model,
+            session: self.session.as_deref(),
+            tokens: self.tokens,
+            scope: self.scope,
+            embeddings: self.embeddings,
+        }
+    }
 }
 
 impl Queue {
@@ -147,14 +162,6 @@ impl Queue {
             .map(|waiter| waiter.deadline)
             .min()
     }
-}
-
-/// Why a session cannot be had right now.
-enum Unrouted {
-    /// It could be had later.
-    Busy,
-    /// It cannot be had.
-    Refused(Refusal),
 }
 
 impl Hub {
@@ -200,7 +207,7 @@ impl Hub {
             )
             .retry_after(Duration::from_secs(5)));
         }
-        let routed = match self.route(ask.model, ask.session, ask.scope) {
+        let routed = match self.route(ask) {
             Err(Unrouted::Refused(refusal)) => return Err(refusal),
             Err(Unrouted::Busy) => None,
             Ok(slot) => Some(slot),
@@ -252,91 +259,6 @@ impl Hub {
             self.sweep_at = Some(now + SWEEP);
         }
         Ok(routed)
-    }
-
-    /// The model that a client means: an alias, a name with `:latest`, the default, or the name itself.
-    #[must_use]
-    pub fn resolve<'m>(&'m self, asked: &'m str) -> &'m str {
-        let name = asked.strip_suffix(":latest").unwrap_or(asked);
-        let alias = self
-            .config
-            .aliases
-            .iter()
-            .find(|alias| alias.name == asked || alias.name == name);
-        match (alias, &self.config.default_model) {
-            (Some(alias), _) => &alias.model,
-            (None, Some(default)) if name.is_empty() || name == "default" => default,
-            _ if self.pools.contains_key(asked) => asked,
-            _ => name,
-        }
-    }
-
-    /// Finds the session that is to answer.
-    fn route(
-        &self,
-        asked: &str,
-        session: Option<&str>,
-        scope: &'static str,
-    ) -> Result<Slot, Unrouted> {
-        let refuse = |code, message: String| Err(Unrouted::Refused(Refusal::new(code, message)));
-        let model = self.resolve(asked);
-        let slot = if let Some(id) = session {
-            let Some(slot) = self.sessions.find(id) else {
-                return refuse(
-                    Code::SessionNotFound,
-                    alloc::format!("X-MCP-Session names `{id}`, which is no session here"),
-                );
-            };
-            let usable = self.sessions.get(slot).is_some_and(|session| {
-                session.can_answer() && session.models.iter().any(|name| **name == *model)
-            });
-            if !usable {
-                return refuse(
-                    Code::SessionNotFound,
-                    alloc::format!("session `{id}` cannot answer for the model `{asked}` now"),
-                );
-            }
-            slot
-        } else if let Some(slot) = self.pools.get(model).and_then(super::Pool::least) {
-            slot
-        } else {
-            // Only a request that is refused looks through the sessions.
-            let known = self.config.aliases.iter().any(|alias| alias.model == model)
-                || self.config.default_model.as_deref() == Some(model)
-                || self.sessions.iter().any(|session| {
-                    !session.status.is_final() && session.models.iter().any(|name| **name == *model)
-                });
-            if self.pools.is_empty() || known {
-                return refuse(
-                    Code::NoAgent,
-                    alloc::format!(
-                        "no agent is connected that answers for the model `{asked}`: start one that connects to ws://…/agent with a bridge key, or try `mcp-local-provider --demo`; `mcp-local-provider sessions` shows who is there"
-                    ),
-                );
-            }
-            return Err(Unrouted::Refused(
-                Refusal::new(
-                    Code::ModelNotFound,
-                    alloc::format!("the model `{asked}` does not exist here; GET /v1/models lists those that do"),
-                )
-                .at("model"),
-            ));
-        };
-        let Some(session) = self.sessions.get(slot) else {
-            return Err(Unrouted::Busy);
-        };
-        if !session.allows(scope) {
-            return refuse(
-                Code::ScopeDenied,
-                alloc::format!("session `{}` does not have the scope `{scope}`", session.id),
-            );
-        }
-        if session.in_flight >= session.max_concurrency
-            || self.metrics.open >= self.config.limits.exchanges
-        {
-            return Err(Unrouted::Busy);
-        }
-        Ok(slot)
     }
 
     fn grant(
@@ -396,6 +318,7 @@ impl Hub {
             model: ask.model.into(),
             session: ask.session.map(Into::into),
             scope: ask.scope,
+            embeddings: ask.embeddings,
             tokens: ask.tokens,
             payer: Payer::new(caller.key, caller.address),
             info: Some(info),
@@ -497,7 +420,7 @@ impl Hub {
                     "the provider is shutting down",
                 )))
             } else {
-                self.route(&waiter.model, waiter.session.as_deref(), waiter.scope)
+                self.route(&waiter.ask())
             };
             match answer {
                 Ok(slot) => {

@@ -63,7 +63,10 @@ pub struct Hub {
     secret: [u8; 32],
     minted: u64,
     sessions: Sessions,
+    /// The sessions that can answer, by model.
     pools: HashMap<Arc<str>, Pool>,
+    /// Those among them that make embeddings.
+    embedders: HashMap<Arc<str>, Pool>,
     links: HashMap<LinkId, LinkState>,
     last_link: u64,
     limiter: Limiter,
@@ -94,6 +97,7 @@ impl Hub {
             minted: 0,
             sessions: Sessions::default(),
             pools: HashMap::new(),
+            embedders: HashMap::new(),
             links: HashMap::new(),
             last_link: 0,
             limiter,
@@ -190,27 +194,6 @@ impl Hub {
         }
         self.pump(now, out);
         Ok(status)
-    }
-
-    /// Puts a session into the pools of its models, or takes it out of them.
-    fn reroute(&mut self, slot: Slot) {
-        let Some(session) = self.sessions.get(slot) else {
-            return;
-        };
-        let load = session.can_answer().then_some(session.in_flight);
-        for model in &session.models {
-            match load {
-                Some(load) => self.pools.entry_ref(model).or_default().set(slot, load),
-                None => {
-                    if let Some(pool) = self.pools.get_mut(model) {
-                        pool.remove(slot);
-                        if pool.is_empty() {
-                            self.pools.remove(model);
-                        }
-                    }
-                }
-            }
-        }
     }
 
     /// From now on nothing new is admitted.

@@ -1,6 +1,10 @@
-//! Which session answers for a model: the one with the fewest open exchanges, found without looking at the others.
+//! Which session answers: among those of a model the one with the fewest open exchanges, found without looking at the others.
 
+use super::{Ask, Hub};
+use crate::error::{Code, Refusal};
 use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 
@@ -53,6 +57,147 @@ impl Pool {
     pub fn is_empty(&self) -> bool {
         self.places.is_empty()
     }
+}
+
+/// Moves a session within the pool of a model to its load, or takes it out.
+fn place(pools: &mut HashMap<Arc<str>, Pool>, model: &Arc<str>, slot: Slot, load: Option<usize>) {
+    match load {
+        Some(load) => pools.entry_ref(model).or_default().set(slot, load),
+        None => {
+            if let Some(pool) = pools.get_mut(model) {
+                pool.remove(slot);
+                if pool.is_empty() {
+                    pools.remove(model);
+                }
+            }
+        }
+    }
+}
+
+/// Why a session cannot be had right now.
+pub(super) enum Unrouted {
+    /// It could be had later.
+    Busy,
+    /// It cannot be had.
+    Refused(Refusal),
+}
+
+impl Hub {
+    /// Puts a session into the pools of its models, or takes it out of them.
+    pub(super) fn reroute(&mut self, slot: Slot) {
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        let load = session.can_answer().then_some(session.in_flight);
+        for model in &session.models {
+            place(&mut self.pools, model, slot, load);
+            if session.capabilities.embeddings {
+                place(&mut self.embedders, model, slot, load);
+            }
+        }
+    }
+
+    /// The model that a client means: an alias, a name with `:latest`, the default, or the name itself.
+    #[must_use]
+    pub fn resolve<'m>(&'m self, asked: &'m str) -> &'m str {
+        let name = asked.strip_suffix(":latest").unwrap_or(asked);
+        let alias = self
+            .config
+            .aliases
+            .iter()
+            .find(|alias| alias.name == asked || alias.name == name);
+        match (alias, &self.config.default_model) {
+            (Some(alias), _) => &alias.model,
+            (None, Some(default)) if name.is_empty() || name == "default" => default,
+            _ if self.pools.contains_key(asked) => asked,
+            _ => name,
+        }
+    }
+
+    /// Finds the session that is to answer.
+    pub(super) fn route(&self, ask: &Ask<'_>) -> Result<Slot, Unrouted> {
+        let asked = ask.model;
+        let refuse = |code, message: String| Err(Unrouted::Refused(Refusal::new(code, message)));
+        let model = self.resolve(asked);
+        let pools = if ask.embeddings {
+            &self.embedders
+        } else {
+            &self.pools
+        };
+        let slot = if let Some(id) = ask.session {
+            let Some(slot) = self.sessions.find(id) else {
+                return refuse(
+                    Code::SessionNotFound,
+                    alloc::format!("X-MCP-Session names `{id}`, which is no session here"),
+                );
+            };
+            let usable = self.sessions.get(slot).is_some_and(|session| {
+                session.can_answer() && session.models.iter().any(|name| **name == *model)
+            });
+            if !usable {
+                return refuse(
+                    Code::SessionNotFound,
+                    alloc::format!("session `{id}` cannot answer for the model `{asked}` now"),
+                );
+            }
+            slot
+        } else if let Some(slot) = pools.get(model).and_then(Pool::least) {
+            slot
+        } else if self.pools.contains_key(model) {
+            return Err(Unrouted::Refused(no_embeddings(asked)));
+        } else {
+            // Only a request that is refused looks through the sessions.
+            let known = self.config.aliases.iter().any(|alias| alias.model == model)
+                || self.config.default_model.as_deref() == Some(model)
+                || self.sessions.iter().any(|session| {
+                    !session.status.is_final() && session.models.iter().any(|name| **name == *model)
+                });
+            if self.pools.is_empty() || known {
+                return refuse(
+                    Code::NoAgent,
+                    alloc::format!(
+                        "no agent is connected that answers for the model `{asked}`: start one that connects to ws://…/agent with a bridge key, or try `mcp-local-provider --demo`; `mcp-local-provider sessions` shows who is there"
+                    ),
+                );
+            }
+            return Err(Unrouted::Refused(
+                Refusal::new(
+                    Code::ModelNotFound,
+                    alloc::format!("the model `{asked}` does not exist here; GET /v1/models lists those that do"),
+                )
+                .at("model"),
+            ));
+        };
+        let Some(session) = self.sessions.get(slot) else {
+            return Err(Unrouted::Busy);
+        };
+        if ask.embeddings && !session.capabilities.embeddings {
+            return Err(Unrouted::Refused(no_embeddings(asked)));
+        }
+        if !session.allows(ask.scope) {
+            return refuse(
+                Code::ScopeDenied,
+                alloc::format!(
+                    "session `{}` does not have the scope `{}`",
+                    session.id,
+                    ask.scope
+                ),
+            );
+        }
+        if session.in_flight >= session.max_concurrency
+            || self.metrics.open >= self.config.limits.exchanges
+        {
+            return Err(Unrouted::Busy);
+        }
+        Ok(slot)
+    }
+}
+
+fn no_embeddings(asked: &str) -> Refusal {
+    Refusal::invalid(alloc::format!(
+        "model: `{asked}` makes no embeddings, as its agent did not register with the capability `embeddings`"
+    ))
+    .at("model")
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod embeddings;
 mod orphans;
 
 use super::audit::RequestInfo;
@@ -119,6 +120,15 @@ impl Bench {
     }
 
     fn ask(&mut self, model: &str, session: Option<&str>) -> Result<Admission, Refusal> {
+        self.ask_for(model, session, false)
+    }
+
+    fn ask_for(
+        &mut self,
+        model: &str,
+        session: Option<&str>,
+        embeddings: bool,
+    ) -> Result<Admission, Refusal> {
         let caller = self.caller("editor");
         let info = RequestInfo {
             exchange: self.ids.next(),
@@ -135,6 +145,7 @@ impl Bench {
             session,
             tokens: 1,
             scope: "inference",
+            embeddings,
         };
         self.hub.admit(self.now, &caller, info, &ask)
     }

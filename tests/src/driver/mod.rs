@@ -201,6 +201,7 @@ impl Driver {
             session,
             tokens: intent.tokens,
             scope: "inference",
+            embeddings: false,
         };
         match self.hub.admit(self.now, caller, info, &ask) {
             Ok(Admission::Granted(ticket)) => {

@@ -394,7 +394,7 @@ fn media_type(base64: &str) -> &'static str {
     }
 }
 
-fn parameters<'a>(
+pub(super) fn parameters<'a>(
     options: Option<&'a RawValue>,
     format: Option<&'a RawValue>,
     think: Option<&'a RawValue>,

@@ -108,40 +108,25 @@ fn prompt<'a>(
     const EXPECTED: &str = "a string or a list of one string";
     let path = Path::root("prompt");
     let value = path.need(raw, EXPECTED)?;
+    fields::no_tokens(&value)?;
     let text = match value.first() {
         b'"' => value.string()?,
         b'[' => {
             let list = value.list()?;
             let &[raw] = &*list else {
-                let why = if list.first().is_some_and(is_number) {
-                    fields::TOKENS
-                } else if list.is_empty() {
+                return Err(path.wrong(if list.is_empty() {
                     "expected one prompt, found none"
                 } else {
                     "several prompts are not supported; send a request for each"
-                };
-                return Err(path.wrong(why));
+                }));
             };
-            let first = Value {
-                raw,
-                path: path.index(0),
-            };
-            match first.first() {
-                b'"' => first.string()?,
-                b'[' => return Err(path.wrong(fields::TOKENS)),
-                _ if is_number(&raw) => return Err(path.wrong(fields::TOKENS)),
-                _ => return Err(first.expected("a string")),
-            }
+            let path = path.index(0);
+            Value { raw, path }.string()?
         }
         _ => return Err(value.expected(EXPECTED)),
     };
     fields::check_bytes(core::iter::once(text), path, limits)?;
     Ok((text, value.raw.get()))
-}
-
-fn is_number(raw: &&RawValue) -> bool {
-    raw.get()
-        .starts_with(|c: char| c == '-' || c.is_ascii_digit())
 }
 
 /// Writes a text completion, streamed or whole.

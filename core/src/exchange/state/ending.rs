@@ -11,6 +11,7 @@ use crate::invocation::{
 use crate::text::{JsonStr, escape_into};
 use crate::time::Instant;
 use crate::wire::Records;
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -23,6 +24,9 @@ impl Exchange {
     }
 
     pub(super) fn end(&mut self, now: Instant, end: End, reply: &mut Reply) -> Flow {
+        if let Some(failed) = self.miscounted(now, reply) {
+            return failed;
+        }
         self.first_chunk.get_or_insert(now);
         self.open(now, reply);
         // A half of a pair that stayed alone, then what the stop scanner held back.
@@ -100,7 +104,7 @@ impl Exchange {
         failure: &Failure<'_>,
         reply: &mut Reply,
     ) -> Flow {
-        if failure.code == Code::AgentRefused {
+        if failure.code == Code::AgentRefused && self.vectors.is_none() {
             self.first_chunk.get_or_insert(now);
             self.open(now, reply);
             let mut escaped = Vec::new();
@@ -108,7 +112,12 @@ impl Exchange {
             self.emit(now, Channel::Refusal, &escaped, reply);
             return self.finish(now, Finish::ContentFilter, None, reply);
         }
-        let mut refusal = Refusal::new(failure.code, String::from(&*failure.message));
+        // Where no text is wanted, a refusal is an error like any other.
+        let code = match failure.code {
+            Code::AgentRefused => Code::AgentError,
+            code => code,
+        };
+        let mut refusal = Refusal::new(code, String::from(&*failure.message));
         if let Some(after) = failure.retry_after {
             refusal = refusal.retry_after(after);
         }
@@ -119,7 +128,7 @@ impl Exchange {
         &mut self,
         now: Instant,
         code: Code,
-        message: &'static str,
+        message: impl Into<Cow<'static, str>>,
         cancel: Option<CancelReason>,
         reply: &mut Reply,
     ) -> Flow {

@@ -1,0 +1,60 @@
+//! Answers that are vectors.
+
+use super::{Exchange, Flow, MAX_TOOL_CALLS};
+use crate::error::Code;
+use crate::exchange::Reply;
+use crate::invocation::CancelReason;
+use crate::time::{Instant, Timer};
+use alloc::format;
+
+impl Exchange {
+    /// One vector of the answer.
+    pub(super) fn vector(&mut self, now: Instant, vector: &str, reply: &mut Reply) -> Flow {
+        let (Some(_), Some(fold)) = (self.vectors, &mut self.fold) else {
+            return self.fail(
+                now,
+                Code::AgentFault,
+                "the agent answered with embeddings where text was asked for",
+                Some(CancelReason::Protocol),
+                reply,
+            );
+        };
+        fold.embeddings.push(vector.as_bytes().to_vec());
+        self.first_chunk.get_or_insert(now);
+        self.timers.set(Timer::FirstChunk, None);
+        self.timers.set(Timer::Idle, Some(now + self.timeouts.idle));
+        if self.is_too_large() {
+            return self.too_large(now, reply);
+        }
+        Flow::Continue
+    }
+
+    /// The failure of an answer that is not the vectors that were asked for.
+    pub(super) fn miscounted(&mut self, now: Instant, reply: &mut Reply) -> Option<Flow> {
+        let wanted = self.vectors?;
+        let came = self.fold.as_ref().map_or(0, |fold| fold.embeddings.len());
+        (came != wanted).then(|| {
+            let message =
+                format!("the agent was asked for {wanted} embeddings and answered with {came}");
+            self.fail(now, Code::AgentFault, message, None, reply)
+        })
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        let held = match &self.fold {
+            Some(fold) => fold.held(),
+            None => self.encoder.held(),
+        };
+        held > self.answer_bytes || self.calls.len() > MAX_TOOL_CALLS
+    }
+
+    pub(super) fn too_large(&mut self, now: Instant, reply: &mut Reply) -> Flow {
+        self.fail(
+            now,
+            Code::AgentFault,
+            "the answer is larger than limits.answer_bytes allows",
+            Some(CancelReason::BudgetOverrun),
+            reply,
+        )
+    }
+}
