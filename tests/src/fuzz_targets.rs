@@ -19,4 +19,13 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http1", http1),
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),
+    ("world", world),
 ];
+
+/// Any string of bytes is a world to live through.
+///
+/// # Panics
+/// When an invariant is broken.
+pub fn world(data: &[u8]) {
+    crate::world::run(data);
+}
