@@ -2,10 +2,12 @@
 //! was worth keeping.
 
 mod agent_envelope;
+mod agent_frames;
 mod http1;
 mod requests;
 
 pub use agent_envelope::agent_envelope;
+pub use agent_frames::agent_frames;
 pub use http1::http1;
 pub use requests::{anthropic_request, ollama_request, openai_request};
 
@@ -15,6 +17,7 @@ pub type Target = fn(&[u8]);
 /// Every target by the name of its binary in `fuzz/`.
 pub const TARGETS: &[(&str, Target)] = &[
     ("agent_envelope", agent_envelope),
+    ("agent_frames", agent_frames),
     ("anthropic_request", anthropic_request),
     ("http1", http1),
     ("ollama_request", ollama_request),

@@ -41,7 +41,7 @@ fn soak(seconds: &str, seed: &str) -> ExitCode {
     let mut runs = 0u64;
     let mut steps = 0u64;
     while begin.elapsed() < limit {
-        let mut data = input(seed);
+        let mut data = world::input(seed);
         let Some(taken) = holds(&data) else {
             shrink(&mut data);
             let file = format!("world-{seed}");
@@ -66,21 +66,7 @@ fn holds(data: &[u8]) -> Option<u64> {
     panic::set_hook(Box::new(|_| {}));
     let run = panic::catch_unwind(AssertUnwindSafe(|| world::run(data)));
     panic::set_hook(hook);
-    run.ok()
-}
-
-/// 512 to 4607 bytes (SplitMix64, public domain).
-fn input(seed: u64) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    };
-    let words = 64 + next() % 512;
-    (0..words).flat_map(|_| next().to_le_bytes()).collect()
+    run.ok().map(|account| account.steps)
 }
 
 /// Cuts pieces out and makes bytes zero for as long as the world still breaks.

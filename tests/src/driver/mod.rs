@@ -484,6 +484,13 @@ impl Driver {
             .min()
     }
 
+    /// True when every call has ended and no link remembers one.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        let over = |call: &Call| matches!(call.phase, Phase::Over);
+        self.calls.iter().all(over) && self.wires.values().all(|wire| wire.link.tombstones() == 0)
+    }
+
     /// Advances to the least timeout and serves it. False when nothing waits for time.
     pub fn advance(&mut self) -> bool {
         let Some(timeout) = self.next_timeout() else {

@@ -1,7 +1,6 @@
 //! The end of a run: no more faults, and then nothing may be left.
 
 use super::World;
-use crate::driver::Phase;
 use mcp_local_provider_core::hub::audit::AuditEvent;
 use std::collections::HashMap;
 
@@ -23,7 +22,7 @@ impl World {
         for _ in 0..PATIENCE {
             self.work_off();
             self.check();
-            if self.is_over() {
+            if self.driver.is_over() {
                 break;
             }
             self.driver.advance();
@@ -50,16 +49,6 @@ impl World {
             self.deliver(which, usize::MAX);
         }
         self.serve_and_notice();
-    }
-
-    fn is_over(&self) -> bool {
-        let over = |call: &crate::driver::Call| matches!(call.phase, Phase::Over);
-        self.driver.calls.iter().all(over)
-            && self
-                .driver
-                .wires
-                .values()
-                .all(|wire| wire.link.tombstones() == 0)
     }
 
     /// Every request is in the audit, once.

@@ -19,7 +19,7 @@ use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::time::Instant;
 use setup::Payer;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use words::Said;
 
 /// Steps of one run at most, so that a long input ends.
@@ -28,11 +28,20 @@ const STEPS: u64 = 4096;
 /// Calls of one run at most.
 const CALLS: usize = 64;
 
-/// Lives through what `data` says; the answer is the number of steps.
+/// What has come of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Account {
+    /// Steps that were taken.
+    pub steps: u64,
+    /// How exchanges and links ended and what happened to chunks, by name and number.
+    pub happened: BTreeMap<String, u64>,
+}
+
+/// Lives through what `data` says.
 ///
 /// # Panics
 /// When an invariant is broken.
-pub fn run(data: &[u8]) -> u64 {
+pub fn run(data: &[u8]) -> Account {
     live(data, false)
 }
 
@@ -44,10 +53,10 @@ pub fn run_told(data: &[u8]) {
     live(data, true);
 }
 
-fn live(data: &[u8], told: bool) -> u64 {
+fn live(data: &[u8], told: bool) -> Account {
     let mut u = Unstructured::new(data);
     let Ok(mut world) = World::new(&mut u) else {
-        return 0;
+        return Account::default();
     };
     world.told = told;
     for which in 0..world.actors.len() {
@@ -62,7 +71,25 @@ fn live(data: &[u8], told: bool) -> u64 {
         steps += 1;
     }
     world.heal();
-    steps
+    Account {
+        steps,
+        happened: world.happened(),
+    }
+}
+
+/// An input of 512 to 4600 bytes that looks random (SplitMix64, public domain).
+#[must_use]
+pub fn input(seed: u64) -> Vec<u8> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    };
+    let words = 64 + next() % 512;
+    (0..words).flat_map(|_| next().to_le_bytes()).collect()
 }
 
 /// Everything there is.
@@ -124,6 +151,38 @@ impl World {
                 }
             }
         }
+    }
+
+    fn happened(&self) -> BTreeMap<String, u64> {
+        let mut happened = BTreeMap::new();
+        let mut count = |what: String, times| {
+            if times > 0 {
+                *happened.entry(what).or_default() += times;
+            }
+        };
+        for call in &self.driver.calls {
+            if let Some(code) = call.refused {
+                count(format!("refused: {code:?}"), 1);
+            } else if let Some(outcome) = call.outcome {
+                count(format!("ended: {:?}", outcome.verdict), 1);
+            } else {
+                count("left".to_owned(), 1);
+            }
+        }
+        for wire in self.driver.wires.values() {
+            if let Some(code) = wire.closed {
+                count(format!("closed: {code:?}"), 1);
+            }
+            let counters = wire.link.counters();
+            count("repeats".to_owned(), counters.repeats);
+            count("reordered".to_owned(), counters.reordered);
+            count("late".to_owned(), counters.late);
+            count("gaps".to_owned(), counters.gaps);
+            count("overruns".to_owned(), counters.overruns);
+            count("cancels".to_owned(), counters.cancels);
+            count("faults".to_owned(), counters.faults);
+        }
+        happened
     }
 
     /// A client of the configuration, and the number of its payer.

@@ -7,6 +7,7 @@ use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::error::AgentFault;
 use mcp_local_provider_core::hub::sessions::Action;
+use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::time::Instant;
 
 /// Models that agents answer for and clients ask for.
@@ -227,7 +228,10 @@ impl World {
                 &frame[..frame.len().min(100)]
             )
         });
-        self.driver.receive(link, &frame);
+        let times = if u.ratio(1, 8)? { 16 } else { 1 };
+        for _ in 0..times {
+            self.driver.receive(link, &frame);
+        }
         Ok(())
     }
 
@@ -277,25 +281,38 @@ impl World {
             return;
         };
         // What was its connection before stays up without it, unless it was replaced.
-        let actor = &mut self.actors[which];
-        actor.connected(link);
+        self.actors[which].connected(link);
         if !attached {
-            let models = if which == 0 {
-                &["alpha"][..]
-            } else {
-                &["alpha", "beta"][..]
-            };
-            let frame = agent::register(actor.name, models, most);
-            self.driver.receive(link, &frame);
+            self.register(which, link, most);
         }
     }
 
-    /// An agent without a connection connects.
+    /// An agent without a connection connects; one whose session has ended registers anew.
     fn come_back(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if self.actors.iter().all(|actor| actor.link.is_some()) {
-            return Ok(());
+        if self.actors.iter().any(|actor| actor.link.is_none()) {
+            return self.connect(u);
         }
-        self.connect(u)
+        let which = u.choose_index(self.actors.len())?;
+        let link = self.actors[which].link;
+        let sessions = self.driver.hub.sessions();
+        let answers = sessions
+            .iter()
+            .any(|session| session.link == link && session.can_answer());
+        if let Some(link) = link.filter(|_| !answers) {
+            self.tell(|| format!("agent {which} registers anew"));
+            self.register(which, link, None);
+        }
+        Ok(())
+    }
+
+    fn register(&mut self, which: usize, link: LinkId, most: Option<u64>) {
+        let models = if which == 0 {
+            &["alpha"][..]
+        } else {
+            &["alpha", "beta"][..]
+        };
+        let frame = agent::register(self.actors[which].name, models, most);
+        self.driver.receive(link, &frame);
     }
 
     /// The way from the hub to the links is blocked, or free again.
