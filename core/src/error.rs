@@ -32,6 +32,8 @@ pub enum Code {
     ModelNotFound,
     /// No such session, or none that can be used.
     SessionNotFound,
+    /// No such response to continue from, or none that is kept.
+    ResponseNotFound,
     /// No such route or object.
     NotFound,
     /// The route exists, the method does not.
@@ -74,7 +76,10 @@ impl Code {
             Self::InvalidRequest | Self::ContextLength => 400,
             Self::InvalidKey => 401,
             Self::RoleDenied | Self::ScopeDenied | Self::OriginDenied | Self::SessionDenied => 403,
-            Self::ModelNotFound | Self::SessionNotFound | Self::NotFound => 404,
+            Self::ModelNotFound
+            | Self::SessionNotFound
+            | Self::ResponseNotFound
+            | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
             Self::Conflict => 409,
@@ -118,6 +123,7 @@ impl Code {
             Self::SessionDenied => "session_denied",
             Self::ModelNotFound => "model_not_found",
             Self::SessionNotFound => "session_not_found",
+            Self::ResponseNotFound => "previous_response_not_found",
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",

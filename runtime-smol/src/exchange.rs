@@ -8,6 +8,7 @@ use hyper::body::{Body, Frame, SizeHint};
 use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::Ticket;
+use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::id::{ExchangeId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Failure};
 use mcp_local_provider_core::mailbox::Batch;
@@ -30,6 +31,8 @@ pub(crate) struct Running {
     exchange: Exchange,
     /// Until it is settled.
     ticket: Option<Ticket>,
+    /// Digest of the key that asks, for the conversation that is kept.
+    owner: Option<Digest>,
     link: Option<Arc<LinkCell>>,
     mailbox: Arc<Letterbox>,
     batch: Batch,
@@ -51,6 +54,7 @@ impl Running {
         mut exchange: Exchange,
         ticket: Ticket,
         frame: String,
+        owner: Option<Digest>,
     ) -> Box<Self> {
         let now = shared.timers.now();
         exchange.start(now, &ticket);
@@ -61,6 +65,7 @@ impl Running {
             shared: shared.clone(),
             exchange,
             ticket: Some(ticket),
+            owner,
             link,
             mailbox,
             batch: Batch::new(),
@@ -142,6 +147,9 @@ impl Running {
                 outcome
             }
         };
+        if let Some(conversation) = self.exchange.conversation() {
+            self.shared.keep(self.owner, conversation);
+        }
         if let Some(ticket) = self.ticket.take() {
             self.shared
                 .hub(|hub, now, out| hub.settle(now, ticket, outcome, out));

@@ -241,14 +241,18 @@ impl Inbound {
     ) -> Result<Box<Running>, Reply> {
         let shared = &self.shared;
         let mut reply = Reply::default();
-        let parsed = Exchange::parse(
-            &shared.config,
-            shared.wall,
-            self.id,
-            endpoint,
-            self.started,
-            &body,
-        );
+        let history = shared.history(endpoint, &asker.caller, &body);
+        let parsed = history.as_ref().map_err(Clone::clone).and_then(|history| {
+            Exchange::parse_continued(
+                &shared.config,
+                shared.wall,
+                self.id,
+                endpoint,
+                self.started,
+                &body,
+                history.as_deref(),
+            )
+        });
         let (mut exchange, intent) = match parsed {
             Ok(parsed) => parsed,
             Err(refusal) => {
@@ -296,7 +300,8 @@ impl Inbound {
                     shared.timers.now(),
                     shared.wall,
                 );
-                Ok(Running::start(shared, exchange, ticket, frame))
+                let owner = asker.caller.credential;
+                Ok(Running::start(shared, exchange, ticket, frame, owner))
             }
             Err(refusal) => {
                 exchange.refuse(&refusal, &mut reply);

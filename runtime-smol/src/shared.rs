@@ -3,8 +3,12 @@
 use crate::link::LinkCell;
 use crate::timer::Timers;
 use event_listener::Event;
+use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::config::HubConfig;
-use mcp_local_provider_core::hub::keys::Keys;
+use mcp_local_provider_core::error::Refusal;
+use mcp_local_provider_core::exchange::Exchange;
+use mcp_local_provider_core::hub::keys::{Caller, Digest, Keys};
+use mcp_local_provider_core::hub::responses::{Conversation, Responses};
 use mcp_local_provider_core::hub::{Hub, HubOut};
 use mcp_local_provider_core::id::{Ids, LinkId};
 use mcp_local_provider_core::link::LinkConfig;
@@ -49,6 +53,7 @@ pub(crate) struct Shared {
     /// Held from the call of the hub to the last of its commands, so that two calls cannot swap theirs.
     commands: Mutex<()>,
     links: Mutex<HashMap<LinkId, Arc<LinkCell>>>,
+    responses: Mutex<Responses>,
 }
 
 struct HubCell {
@@ -98,6 +103,7 @@ impl Shared {
             }),
             commands: Mutex::new(()),
             links: Mutex::default(),
+            responses: Mutex::default(),
         }
     }
 
@@ -176,6 +182,23 @@ impl Shared {
             }
         })
         .await;
+    }
+
+    /// The conversation that a request continues.
+    pub fn history(
+        &self,
+        endpoint: Endpoint,
+        caller: &Caller,
+        body: &[u8],
+    ) -> Result<Option<Arc<str>>, Refusal> {
+        Exchange::continues_from(&self.config, endpoint, body)
+            .map(|response| lock(&self.responses).find(caller.credential, &response))
+            .transpose()
+    }
+
+    /// Keeps a conversation for later requests with the same key.
+    pub fn keep(&self, owner: Option<Digest>, conversation: Conversation) {
+        lock(&self.responses).keep(owner, conversation);
     }
 
     /// Makes a link known to [`Shared::hub`]. Call it inside of that, so that no command is too early.

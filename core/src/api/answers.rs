@@ -155,6 +155,7 @@ fn try_answer(
         | Endpoint::Messages
         | Endpoint::CountTokens
         | Endpoint::Completions
+        | Endpoint::Responses
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
         | Endpoint::Embeddings

@@ -21,6 +21,8 @@ pub enum Endpoint {
     Completions,
     /// `POST /v1/embeddings` (OpenAI).
     Embeddings,
+    /// `POST /v1/responses` (OpenAI).
+    Responses,
     /// `GET /v1/models` (OpenAI).
     Models,
     /// `GET /v1/models/{id}` (OpenAI).
@@ -90,6 +92,7 @@ impl Endpoint {
             Self::CountTokens => "POST /v1/messages/count_tokens",
             Self::Completions => "POST /v1/completions",
             Self::Embeddings => "POST /v1/embeddings",
+            Self::Responses => "POST /v1/responses",
             Self::Models => "GET /v1/models",
             Self::Model => "GET /v1/models/{id}",
             Self::OllamaChat => "POST /api/chat",
@@ -124,6 +127,7 @@ impl Endpoint {
             self,
             Self::ChatCompletions
                 | Self::Completions
+                | Self::Responses
                 | Self::Messages
                 | Self::CountTokens
                 | Self::OllamaChat
@@ -187,6 +191,7 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
         "/messages/count_tokens" => (Endpoint::CountTokens, post),
         "/completions" => (Endpoint::Completions, post),
         "/embeddings" => (Endpoint::Embeddings, post),
+        "/responses" => (Endpoint::Responses, post),
         "/models" => (Endpoint::Models, get),
         "/api/chat" => (Endpoint::OllamaChat, post),
         "/api/generate" => (Endpoint::OllamaGenerate, post),
@@ -355,6 +360,7 @@ mod tests {
                 None,
                 None,
             ),
+            ("POST", "/v1/responses", Endpoint::Responses, None, None),
             ("GET", "/v1/models/", Endpoint::Models, None, None),
             (
                 "GET",

@@ -321,8 +321,7 @@ impl<'a> Value<'a, '_> {
 
     /// A list of at most [`ELEMENTS`].
     pub(crate) fn list(&self) -> Result<Vec<&'a RawValue>, Refusal> {
-        self.elements(ELEMENTS)?
-            .within(|count| self.too_many(count))
+        self.list_within(ELEMENTS)
     }
 
     /// A list of at most `most`.

@@ -10,6 +10,7 @@ mod embedding;
 mod fields;
 pub mod ollama;
 pub mod openai;
+pub mod responses;
 #[cfg(test)]
 mod tests;
 
@@ -171,6 +172,12 @@ pub trait Encoder: fmt::Debug {
     /// Bytes held back for a later record, overhead included. The exchange holds them against `limits.answer_bytes`.
     fn held(&self) -> usize {
         0
+    }
+
+    /// Once the answer has ended well: the conversation up to and with it, as a JSON list of items of the Responses API, for
+    /// requests that continue from it. Given once; `None` in the other dialects, and where the client wants none kept.
+    fn conversation(&mut self) -> Option<Vec<u8>> {
+        None
     }
 }
 

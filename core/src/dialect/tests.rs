@@ -66,6 +66,16 @@ pub(super) fn streamed(
     steps: &[Step],
     end: Result<Finish, (Code, &str)>,
 ) -> String {
+    played(parsed, dialect, steps, end).1
+}
+
+/// The encoder after it has streamed an answer, and what it wrote.
+pub(super) fn played(
+    parsed: Parsed<'_>,
+    dialect: Dialect,
+    steps: &[Step],
+    end: Result<Finish, (Code, &str)>,
+) -> (Box<dyn Encoder + Send>, String) {
     let mut encoder = parsed.encoder;
     let framing = match dialect {
         Dialect::OpenAi | Dialect::Anthropic => Framing::Sse,
@@ -96,7 +106,7 @@ pub(super) fn streamed(
         Ok(finish) => encoder.end(TIMING.now, finish, USAGE, &TIMING, &mut out),
         Err((code, message)) => encoder.failed(TIMING.now, code, message, &mut out),
     }
-    String::from_utf8(bytes).unwrap()
+    (encoder, String::from_utf8(bytes).unwrap())
 }
 
 /// An answer of vectors as one body.
@@ -343,6 +353,11 @@ fn hostile_body() -> impl Strategy<Value = Value> {
             "document",
             "tool_use",
             "tool_result",
+            "message",
+            "function_call",
+            "function_call_output",
+            "input_text",
+            "input_image",
             "base64",
             "url",
             "custom",
@@ -404,6 +419,10 @@ fn hostile_body() -> impl Strategy<Value = Value> {
             "input",
             "tool_use_id",
             "input_schema",
+            "instructions",
+            "call_id",
+            "output",
+            "file_data",
             "thinking",
             "output_config",
         ]);
@@ -420,7 +439,8 @@ fn hostile_body() -> impl Strategy<Value = Value> {
     })
 }
 
-const READS: [Read; 9] = [
+const READS: [Read; 10] = [
+    responses::tests::read_new,
     anthropic::messages_request,
     anthropic::count_tokens_request,
     openai::chat_request,

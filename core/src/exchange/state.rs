@@ -7,10 +7,13 @@ use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
 use super::stop::StopScanner;
 use crate::api::Endpoint;
 use crate::config::{HubConfig, Limits, Timeouts};
-use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, anthropic, ollama, openai};
+use crate::dialect::{
+    Answer, Dialect, Encoder, Opening, Parsed, anthropic, ollama, openai, responses,
+};
 use crate::error::{Code, Refusal};
 use crate::hub::keys::{Digest, digest};
 use crate::hub::limiter::Standing;
+use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
@@ -19,8 +22,10 @@ use crate::invocation::{
 use crate::text::{Joiner, decode_into, escape_into};
 use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
 use crate::wire::{Framing, Records};
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Tool calls of one answer.
@@ -110,13 +115,44 @@ impl Exchange {
         now: Instant,
         body: &'b [u8],
     ) -> Result<(Self, Intent<'b>), Refusal> {
+        Self::parse_continued(config, wall, id, endpoint, now, body, None)
+    }
+
+    /// The response that a request of the Responses API continues from, for [`Responses::find`] to look its conversation up.
+    ///
+    /// [`Responses::find`]: crate::hub::responses::Responses::find
+    #[must_use]
+    pub fn continues_from<'b>(
+        config: &HubConfig,
+        endpoint: Endpoint,
+        body: &'b [u8],
+    ) -> Option<Cow<'b, str>> {
+        if endpoint != Endpoint::Responses {
+            return None;
+        }
+        responses::previous_response_id(core::str::from_utf8(body).ok()?, &config.limits)
+    }
+
+    /// As [`Exchange::parse`], with the conversation that the request continues.
+    ///
+    /// # Errors
+    /// As [`Exchange::parse`]; 404 when the request continues from a response and `history` is none.
+    pub fn parse_continued<'b>(
+        config: &HubConfig,
+        wall: WallClock,
+        id: ExchangeId,
+        endpoint: Endpoint,
+        now: Instant,
+        body: &'b [u8],
+        history: Option<&'b str>,
+    ) -> Result<(Self, Intent<'b>), Refusal> {
         let text = core::str::from_utf8(body).map_err(|error| {
             Refusal::invalid(alloc::format!(
                 "the body is not UTF-8: byte {} starts no character",
                 error.valid_up_to()
             ))
         })?;
-        let parsed = read(endpoint, text, &config.limits)?;
+        let parsed = read(endpoint, text, history, &config.limits)?;
         let mut invocation = parsed.invocation;
         let prompt_tokens = invocation.estimated_prompt_tokens();
         let max_tokens = invocation.parameters.max_tokens.unwrap_or(0);
@@ -399,6 +435,17 @@ impl Exchange {
         }
     }
 
+    /// Once the answer has ended well: the conversation up to and with it, for later requests to continue from. Given once,
+    /// and only where the client wants it kept.
+    pub fn conversation(&mut self) -> Option<Conversation> {
+        let items = self.encoder.conversation()?;
+        Some(Conversation {
+            response: self.id,
+            // Its parts are text of the request and of the agent.
+            items: Arc::from(String::from_utf8(items).ok()?),
+        })
+    }
+
     /// The client has closed its connection. Idempotent: after the end it changes nothing.
     pub fn handle_client_gone(&mut self, now: Instant) -> Flow {
         self.latest.clamp(now);
@@ -471,13 +518,19 @@ impl Exchange {
 }
 
 /// Reads a body in the dialect of its route.
-fn read<'b>(endpoint: Endpoint, body: &'b str, limits: &Limits) -> Result<Parsed<'b>, Refusal> {
+fn read<'b>(
+    endpoint: Endpoint,
+    body: &'b str,
+    history: Option<&'b str>,
+    limits: &Limits,
+) -> Result<Parsed<'b>, Refusal> {
     match endpoint {
         Endpoint::ChatCompletions => openai::chat_request(body, limits),
         Endpoint::Completions => openai::completion_request(body, limits),
         Endpoint::Embeddings => openai::embedding_request(body, limits),
         Endpoint::OllamaEmbed => ollama::embed_request(body, limits),
         Endpoint::OllamaEmbeddings => ollama::embeddings_request(body, limits),
+        Endpoint::Responses => responses::create_request(body, history, limits),
         Endpoint::OllamaChat => ollama::chat_request(body, limits),
         Endpoint::OllamaGenerate => ollama::generate_request(body, limits),
         Endpoint::Messages => anthropic::messages_request(body, limits),

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod limiter;
 mod links;
 pub mod metrics;
+pub mod responses;
 pub mod routing;
 pub mod sessions;
 #[cfg(test)]
