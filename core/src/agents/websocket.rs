@@ -113,7 +113,7 @@ pub(crate) fn error(id: Option<Id<'_>>, code: &str, message: &str) -> String {
 pub(crate) fn pong(timestamp: &str) -> String {
     let mut json = Writer::with_capacity(96);
     json.raw("{\"type\":\"pong\",\"timestamp\":");
-    json.raw(timestamp);
+    json.json(timestamp);
     json.raw("}");
     json.finish()
 }
@@ -202,6 +202,14 @@ impl Writer {
         self.out.push(b'"');
     }
 
+    /// A value that a client or an agent wrote, mended as text is.
+    fn json(&mut self, json: &str) {
+        // Escapes and line separators are in its strings only, so that all of it can be taken for the inside of one.
+        let inside = JsonStr::from_escaped(json);
+        self.out
+            .extend_from_slice(Joiner::default().mend(inside, &mut self.scratch));
+    }
+
     fn flag(&mut self, flag: bool) {
         self.raw(if flag { "true" } else { "false" });
     }
@@ -252,10 +260,10 @@ impl Writer {
                 self.raw("{\"type\":\"image_url\",\"image_url\":{\"url\":\"data:");
                 self.raw(media_type);
                 self.raw(";base64,");
-                self.raw(base64.as_escaped());
+                self.json(base64.as_escaped());
                 self.raw("\"}}");
             }
-            Part::Other(raw) => self.raw(raw.get()),
+            Part::Other(raw) => self.json(raw.get()),
         }
     }
 
@@ -267,7 +275,11 @@ impl Writer {
         self.raw(",\"arguments\":");
         match call.arguments {
             Arguments::Text(text) => self.text(text),
-            Arguments::Object(raw) => self.plain(raw.get()),
+            Arguments::Object(raw) => {
+                let (mut joiner, mut scratch) = (Joiner::default(), Vec::new());
+                let json = joiner.mend(JsonStr::from_escaped(raw.get()), &mut scratch);
+                self.plain(core::str::from_utf8(json).unwrap_or_default());
+            }
         }
         self.raw("}}");
     }
@@ -295,7 +307,7 @@ impl Writer {
         self.value("metadata", parameters.metadata.map(|raw| raw.get()));
         if !parameters.tools.is_empty() {
             self.key("tools");
-            self.list(&parameters.tools, |json, tool| json.raw(tool.get()));
+            self.list(&parameters.tools, |json, tool| json.json(tool.get()));
         }
         self.value(
             "tool_choice",
@@ -313,7 +325,7 @@ impl Writer {
                 self.raw(
                     "{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"response\",\"schema\":",
                 );
-                self.raw(raw.get());
+                self.json(raw.get());
                 self.raw("}}");
             }
         }
@@ -341,7 +353,7 @@ impl Writer {
     fn value(&mut self, name: &str, json: Option<&str>) {
         if let Some(json) = json {
             self.key(name);
-            self.raw(json);
+            self.json(json);
         }
     }
 
@@ -494,6 +506,46 @@ mod tests {
                 r#"{"id":"call_2","type":"function","function":{"name":"time","arguments":"{\"a\":1}"}}]},"#,
                 r#"{"role":"tool","content":"4 °C","tool_call_id":"call_1"}],"parameters":{"stream":true}}"#,
             )
+        );
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_mended_wherever_a_client_puts_it() {
+        let half = |json| Cow::Borrowed(raw(json));
+        let parts = vec![
+            Part::Image {
+                media_type: "image/png",
+                base64: text(r"\ude00"),
+            },
+            Part::Other(half(r#"{"type":"file","x":"\ud83d"}"#)),
+        ];
+        let arguments = Arguments::Object(raw(r#"{"a":"\ud83d"}"#));
+        let call = ToolCall {
+            id: Cow::Borrowed("call_1"),
+            name: text(r"\ud83d"),
+            arguments,
+        };
+        let messages = vec![Message {
+            tool_calls: vec![call],
+            ..message(Role::Assistant, Content::Parts(parts))
+        }];
+        let parameters = Parameters {
+            metadata: Some(raw(r#"{"\ud83d":"\udc00\ud83d\ude00"}"#)),
+            tools: vec![half(r#"{"name":"\ud83d"}"#)],
+            tool_choice: Some(half(r#""\ud83d""#)),
+            response_format: Some(ResponseFormat::Schema(raw(r#"["\ud83d"]"#))),
+            logit_bias: Some(raw(r#"{"\ud83d":1}"#)),
+            ..Parameters::default()
+        };
+        // `written` reads the frame with a reader that refuses such halves.
+        let payload = written(Task::Chat { messages }, true, parameters);
+        assert!(
+            payload.contains(r#""arguments":"{\"a\":\"\\ufffd\"}""#),
+            "{payload}"
+        );
+        assert!(
+            payload.contains(r#"{"\ufffd":"\ufffd\ud83d\ude00"}"#),
+            "{payload}"
         );
     }
 

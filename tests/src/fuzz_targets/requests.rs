@@ -2,11 +2,14 @@
 
 use crate::agent::{self, Heard};
 use crate::driver::{Driver, EPOCH, Phase};
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Flow, Intent, Reply};
+use mcp_local_provider_core::id::SessionId;
 use mcp_local_provider_core::invocation::{Delivery, Delta, End, Finish};
+use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_core::text::{JsonStr, escape_into};
 use mcp_local_provider_core::time::{Instant, WallClock};
 use serde_json::Value;
@@ -39,6 +42,16 @@ pub fn anthropic_request(data: &[u8]) {
             continue;
         };
         let (mut exchange, intent) = parse(endpoint, data).expect("it was read before");
+        let frame = Frame::Text(websocket::invoke(
+            agent::guess(1),
+            &SessionId::new("s-1").unwrap(),
+            "agent",
+            &accepted.model,
+            &intent.invocation,
+            Instant::ZERO,
+            WallClock::new(Instant::ZERO, EPOCH),
+        ));
+        assert!(matches!(Heard::read(&frame), Heard::Invoke { .. }));
         let mut reply = Reply::default();
         if intent.load_only {
             exchange.load(Instant::ZERO, &mut reply);
