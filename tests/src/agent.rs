@@ -77,6 +77,8 @@ pub enum Heard {
         session: String,
         /// `parameters.stream`.
         stream: bool,
+        /// How many texts are to become vectors.
+        inputs: usize,
     },
     /// `model_cancel`.
     Cancel {
@@ -114,7 +116,8 @@ impl Heard {
             "model_invoke" => Self::Invoke {
                 id: id(),
                 session: string("session_id").unwrap(),
-                stream: value["payload"]["parameters"]["stream"].as_bool().unwrap(),
+                stream: value["payload"]["parameters"]["stream"] == true,
+                inputs: value["payload"]["input"].as_array().map_or(0, Vec::len),
             },
             "model_cancel" => Self::Cancel {
                 id: id(),

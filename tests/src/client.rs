@@ -25,6 +25,8 @@ pub struct Client {
     pub refusal: String,
     /// The tools it called.
     pub tool_calls: Vec<SeenCall>,
+    /// How many vectors came.
+    pub vectors: usize,
     /// `finish_reason` or `done_reason`.
     pub finish: Option<String>,
     /// The message of an error.
@@ -124,6 +126,9 @@ impl Client {
         if value["type"].is_string() {
             self.block_event(value);
             return;
+        }
+        for vectors in [&value["data"], &value["embeddings"]] {
+            self.vectors += vectors.as_array().map_or(0, Vec::len);
         }
         let mut text = |into: fn(&mut Self) -> &mut String, value: &Value| {
             if let Some(text) = value.as_str() {

@@ -88,7 +88,11 @@ impl Hub {
         let Some(session) = self.sessions.get(slot) else {
             return;
         };
-        let load = session.can_answer().then_some(session.in_flight);
+        // One that takes no more at once comes last, so that none waits for it while another is free.
+        let load = session.can_answer().then(|| match session.is_full() {
+            true => usize::MAX,
+            false => session.in_flight,
+        });
         for model in &session.models {
             place(&mut self.pools, model, slot, load);
             if session.capabilities.embeddings {
@@ -184,9 +188,7 @@ impl Hub {
                 ),
             );
         }
-        if session.in_flight >= session.max_concurrency
-            || self.metrics.open >= self.config.limits.exchanges
-        {
+        if session.is_full() || self.metrics.open >= self.config.limits.exchanges {
             return Err(Unrouted::Busy);
         }
         Ok(slot)

@@ -284,6 +284,12 @@ impl Session {
         self.max_requests > 0 && self.request_count >= self.max_requests
     }
 
+    /// True when it takes no more exchanges at once.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.in_flight >= self.max_concurrency
+    }
+
     /// True when it may be asked for `scope`.
     #[must_use]
     pub fn allows(&self, scope: &str) -> bool {

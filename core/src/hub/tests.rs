@@ -497,6 +497,31 @@ fn a_session_that_has_answered_often_enough_answers_no_more() {
 }
 
 #[test]
+fn nobody_waits_for_a_full_session_while_another_is_free() {
+    let mut bench = plain();
+    let (_, free, _) = bench.agent("m");
+    let held = [bench.granted("m"), bench.granted("m")];
+    let link = bench.connect("bridge").unwrap();
+    bench.register(
+        link,
+        crate::link::Registration {
+            agent_id: "one-at-a-time".into(),
+            models: vec!["m".into()],
+            max_concurrency: Some(1),
+            ..Default::default()
+        },
+    );
+    let narrow = bench.granted("m");
+    assert_ne!(narrow.session, free, "the idle one comes first");
+    // It has fewer exchanges open than the other, but takes no more.
+    let next = bench.granted("m");
+    assert_eq!(next.session, free);
+    for ticket in held.into_iter().chain([narrow, next]) {
+        bench.settle(ticket);
+    }
+}
+
+#[test]
 fn wrong_values_of_a_registration_are_named() {
     let mut bench = plain();
     let link = bench.connect("bridge").unwrap();

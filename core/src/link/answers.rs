@@ -114,7 +114,8 @@ impl<T> Link<T> {
         self.counters.results += 1;
         let mut deliveries = Vec::new();
         let waiting = open.stream.waiting() > 0;
-        if open.stream.next() > 0 || (waiting && answer.delta.is_empty()) {
+        let says_nothing = answer.delta.is_empty() && answer.vectors.is_empty();
+        if open.stream.next() > 0 || (waiting && says_nothing) {
             // The answer was streamed: the result only ends it, after the chunks that are still missing.
             if waiting && matches!(answer.ending, Ending::End(_)) {
                 open.stream.hold_end(&answer.ending);

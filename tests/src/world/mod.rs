@@ -10,7 +10,7 @@ mod setup;
 mod step;
 mod words;
 
-use crate::driver::Driver;
+use crate::driver::{Driver, Phase};
 use actor::Actor;
 use arbitrary::Unstructured;
 use mcp_local_provider_core::api::Endpoint;
@@ -60,7 +60,7 @@ fn live(data: &[u8], told: bool) -> Account {
     };
     world.told = told;
     for which in 0..world.actors.len() {
-        world.dial(which, None, None);
+        world.dial(which, None);
     }
     world.driver.flow();
     let mut steps = 0;
@@ -92,6 +92,16 @@ pub fn input(seed: u64) -> Vec<u8> {
     (0..words).flat_map(|_| next().to_le_bytes()).collect()
 }
 
+/// What a call asked for.
+#[derive(Debug, Default)]
+struct Asked {
+    model: &'static str,
+    session: Option<String>,
+    stops: Vec<String>,
+    /// Vectors that are wanted; text when there are none.
+    vectors: Option<usize>,
+}
+
 /// Everything there is.
 struct World {
     driver: Driver,
@@ -99,8 +109,8 @@ struct World {
     payers: Vec<Payer>,
     /// What agents have said, by exchange.
     said: HashMap<ExchangeId, Said>,
-    /// Stop sequences that a call asked for.
-    stops: HashMap<ExchangeId, Vec<String>>,
+    /// What each call asked for.
+    asked: HashMap<ExchangeId, Asked>,
     told: bool,
 }
 
@@ -117,13 +127,19 @@ impl World {
             payer.check(self.driver.now);
         }
         for call in &self.driver.calls {
+            if matches!(call.phase, Phase::Waiting(_)) {
+                let asked = &self.asked[&call.id];
+                assert!(self.is_busy(asked), "{} waits for nothing", call.id);
+            }
+        }
+        for call in &self.driver.calls {
             let seen = &call.client;
             let Some(said) = self.said.get(&call.id) else {
                 assert_eq!(seen.content, "", "{}: nobody said that", call.id);
                 continue;
             };
-            let stops = self.stops.get(&call.id).map_or(&[][..], Vec::as_slice);
-            let content = words::cut(said.content(), stops);
+            let asked = &self.asked[&call.id];
+            let content = words::cut(said.content(), &asked.stops);
             // The legacy API has no field for it.
             let reasoning = match call.endpoint {
                 Endpoint::Completions => String::new(),
@@ -144,13 +160,32 @@ impl World {
             let completed = call
                 .outcome
                 .is_some_and(|outcome| outcome.verdict == Verdict::Completed);
-            if completed && said.ended {
+            if let Some(wanted) = asked.vectors {
+                assert_eq!(seen.vectors, if completed { wanted } else { 0 });
+            } else if completed && said.ended {
                 assert_eq!(seen.content, content, "{}: text is missing", call.id);
-                if stops.is_empty() {
+                if asked.stops.is_empty() {
                     assert_eq!(seen.reasoning, reasoning, "{}: text is missing", call.id);
                 }
             }
         }
+    }
+
+    /// True unless a session could take what is asked for.
+    fn is_busy(&self, asked: &Asked) -> bool {
+        if self.driver.hub.metrics().open >= self.driver.config.limits.exchanges {
+            return true;
+        }
+        let model = asked.model.trim_end_matches(":latest");
+        let wanted = asked.session.as_deref();
+        let mut sessions = self.driver.hub.sessions().iter();
+        !sessions.any(|session| {
+            session.can_answer()
+                && !session.is_full()
+                && session.models.iter().any(|name| **name == *model)
+                && wanted.is_none_or(|wanted| wanted == session.id.as_str())
+                && (asked.vectors.is_none() || session.capabilities.embeddings)
+        })
     }
 
     fn happened(&self) -> BTreeMap<String, u64> {

@@ -115,11 +115,10 @@ impl World {
             ..HubConfig::default()
         };
         let payers = payers(&config);
-        let actors = ["ada", "bob", "cyd"]
-            .into_iter()
-            .take(u.int_in_range(1..=3)?)
-            .map(Actor::new)
-            .collect();
+        let mut actors = Vec::new();
+        for name in &["ada", "bob", "cyd"][..u.int_in_range(1..=3)?] {
+            actors.push(Actor::new(name, *u.choose(&[None, Some(1), Some(2)])?));
+        }
         let mut driver = Driver::with_link_config(config, link);
         driver.eager = false;
         Ok(Self {
@@ -127,7 +126,7 @@ impl World {
             actors,
             payers,
             said: HashMap::new(),
-            stops: HashMap::new(),
+            asked: HashMap::new(),
             told: false,
         })
     }

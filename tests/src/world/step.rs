@@ -1,11 +1,11 @@
 //! One step: something that a client, an agent, the network, an operator or the clock does.
 
 use super::words::STOPS;
-use super::{CALLS, World, setup};
+use super::{Asked, CALLS, World, setup};
 use crate::agent;
 use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::api::Endpoint;
-use mcp_local_provider_core::error::AgentFault;
+use mcp_local_provider_core::error::{AgentFault, Code};
 use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::time::Instant;
@@ -66,6 +66,8 @@ impl World {
             Endpoint::OllamaGenerate,
             Endpoint::Messages,
             Endpoint::Completions,
+            Endpoint::Embeddings,
+            Endpoint::OllamaEmbed,
         ])?;
         let (stream, eager): (bool, bool) = (u.ratio(3, 4)?, u.ratio(3, 4)?);
         let model = *u.choose(&MODELS)?;
@@ -89,10 +91,14 @@ impl World {
             None
         };
         let stop = serde_json::to_string(&stops).unwrap();
+        let vectors = matches!(endpoint, Endpoint::Embeddings | Endpoint::OllamaEmbed).then_some(2);
         let body = match endpoint {
             Endpoint::ChatCompletions => format!(
                 r#"{{"model":"{model}","stream":{stream},"stop":{stop},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":20}}"#
             ),
+            Endpoint::Embeddings | Endpoint::OllamaEmbed => {
+                format!(r#"{{"model":"{model}","input":["one","two"]}}"#)
+            }
             Endpoint::Messages => format!(
                 r#"{{"model":"{model}","stream":{stream},"stop_sequences":{stop},"thinking":{{"type":"enabled","budget_tokens":1024}},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":2000}}"#
             ),
@@ -114,13 +120,22 @@ impl World {
             .expect("the request is well formed");
         let call = &self.driver.calls[at];
         let (id, refused) = (call.id, call.refused);
-        self.stops.insert(id, stops);
+        let asked = Asked {
+            model,
+            session,
+            stops,
+            vectors,
+        };
+        if refused == Some(Code::Overloaded) {
+            assert!(self.is_busy(&asked), "{id} was refused for nothing");
+        }
+        self.tell(|| {
+            format!("call {at} ({id}) asks {endpoint:?}, stream {stream}, eager {eager}, {asked:?}: refused {refused:?}")
+        });
+        self.asked.insert(id, asked);
         if refused.is_none() {
             self.payers[payer].took();
         }
-        self.tell(|| {
-            format!("call {at} ({id}) asks {endpoint:?} for {model}, stream {stream}, eager {eager}, session {session:?}: refused {refused:?}")
-        });
         Ok(())
     }
 
@@ -264,14 +279,13 @@ impl World {
             None => u.choose_index(self.actors.len())?,
         };
         let attach: bool = u.arbitrary()?;
-        let most = *u.choose(&[None, Some(1), Some(2)])?;
         let token = self.actors[which].token.clone().filter(|_| attach);
-        self.dial(which, token, most);
+        self.dial(which, token);
         Ok(())
     }
 
     /// Connects an agent, with the token of its session or to register.
-    pub(super) fn dial(&mut self, which: usize, token: Option<String>, most: Option<u64>) {
+    pub(super) fn dial(&mut self, which: usize, token: Option<String>) {
         let attached = token.is_some();
         let connected = self
             .driver
@@ -283,7 +297,7 @@ impl World {
         // What was its connection before stays up without it, unless it was replaced.
         self.actors[which].connected(link);
         if !attached {
-            self.register(which, link, most);
+            self.register(which, link);
         }
     }
 
@@ -300,18 +314,23 @@ impl World {
             .any(|session| session.link == link && session.can_answer());
         if let Some(link) = link.filter(|_| !answers) {
             self.tell(|| format!("agent {which} registers anew"));
-            self.register(which, link, None);
+            self.register(which, link);
         }
         Ok(())
     }
 
-    fn register(&mut self, which: usize, link: LinkId, most: Option<u64>) {
+    fn register(&mut self, which: usize, link: LinkId) {
         let models = if which == 0 {
             &["alpha"][..]
         } else {
             &["alpha", "beta"][..]
         };
-        let frame = agent::register(self.actors[which].name, models, most);
+        let actor = &self.actors[which];
+        let mut frame = agent::register(actor.name, models, actor.most);
+        if which == 1 {
+            frame.truncate(frame.len() - 1);
+            frame.push_str(",\"capabilities\":{\"embeddings\":true}}");
+        }
         self.driver.receive(link, &frame);
     }
 
