@@ -14,7 +14,7 @@
 //! | `time> 250ms`, `time> 4s` | time passes, timers are served |
 
 use crate::agent;
-use crate::driver::{Answered, Driver, Phase};
+use crate::driver::{Answered, Call, Driver, Phase};
 use mcp_local_provider_core::api::Head;
 use mcp_local_provider_core::config::{Alias, HubConfig, Key, Role};
 use mcp_local_provider_core::error::AgentFault;
@@ -31,6 +31,19 @@ use std::time::Duration;
 /// At a line that is not understood, and when an invariant is broken.
 #[must_use]
 pub fn play(script: &str) -> String {
+    perform(script).out
+}
+
+/// Plays the inputs of a transcript and returns what became of its requests, but for those that could not be read.
+///
+/// # Panics
+/// As [`play`].
+#[must_use]
+pub fn calls(script: &str) -> Vec<Call> {
+    perform(script).driver.calls
+}
+
+fn perform(script: &str) -> Stage {
     let inputs: Vec<&str> = script
         .lines()
         .filter(|line| !line.starts_with("client<") && !line.starts_with("agent<"))
@@ -62,7 +75,7 @@ pub fn play(script: &str) -> String {
         stage.show();
         stage.driver.check();
     }
-    stage.out
+    stage
 }
 
 fn is_request(text: &str) -> bool {

@@ -201,7 +201,7 @@ impl Driver {
             session,
             tokens: intent.tokens,
             scope: "inference",
-            embeddings: false,
+            embeddings: intent.embeddings,
         };
         match self.hub.admit(self.now, caller, info, &ask) {
             Ok(Admission::Granted(ticket)) => {
@@ -458,7 +458,8 @@ impl Driver {
                     self.serve(at);
                 }
             }
-            if still {
+            // What a call or the hub has just asked of a link is not yet on its way.
+            if still && !self.wires.values().any(Wire::has_output) {
                 break;
             }
         }

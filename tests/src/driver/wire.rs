@@ -41,6 +41,13 @@ impl Wire {
         self.out.frames.iter().skip(scanned).cloned().collect()
     }
 
+    /// True when the writer's turn would change something.
+    pub(super) fn has_output(&self) -> bool {
+        let out = &self.out;
+        let writes = self.reads && !out.frames.is_empty();
+        self.alive && (writes || !out.notices.is_empty() || out.close.is_some())
+    }
+
     /// The writer's turn. True when the connection is to be closed after it.
     pub(super) fn write(&mut self) -> bool {
         if !self.alive {
