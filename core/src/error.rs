@@ -1,5 +1,6 @@
 //! Errors, split by whose fault they are, with what goes on the wire.
 
+use crate::hub::limiter::Standing;
 use crate::id::ExchangeId;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
@@ -178,6 +179,7 @@ struct Parts {
     message: Cow<'static, str>,
     param: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
+    standing: Option<Standing>,
 }
 
 impl Refusal {
@@ -189,6 +191,7 @@ impl Refusal {
             message: message.into(),
             param: None,
             retry_after: None,
+            standing: None,
         }))
     }
 
@@ -209,6 +212,13 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(mut self, after: Duration) -> Self {
         self.0.retry_after = Some(after);
+        self
+    }
+
+    /// Says what is left of the caller's limits.
+    #[must_use]
+    pub fn standing(mut self, standing: Standing) -> Self {
+        self.0.standing = Some(standing);
         self
     }
 
@@ -234,6 +244,25 @@ impl Refusal {
     #[must_use]
     pub fn param(&self) -> Option<&str> {
         self.0.param.as_deref()
+    }
+
+    /// What is left of the caller's limits, when one of them refused.
+    #[must_use]
+    pub fn left(&self) -> Option<Standing> {
+        self.0.standing
+    }
+
+    /// `x-should-retry` of OpenAI's clients, where their own rule (408, 409, 429 and from 500 on, twice) is wrong: `false` where
+    /// a repetition soon cannot succeed, or would have the person wait as long again.
+    #[must_use]
+    pub fn should_retry(&self) -> Option<bool> {
+        /// The longest `Retry-After` that the clients obey; they take a longer one for none.
+        const OBEYED: Duration = Duration::from_secs(60);
+        let hopeless = match self.0.code {
+            Code::NotImplemented | Code::Conflict | Code::AgentTimeout | Code::SlowClient => true,
+            _ => self.0.retry_after.is_some_and(|after| after > OBEYED),
+        };
+        hopeless.then_some(false)
     }
 
     /// Whole seconds for `Retry-After`, rounded up, at least 1.

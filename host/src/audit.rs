@@ -30,6 +30,8 @@ pub struct AuditStatus {
     pub written: u64,
     /// Records that did not.
     pub lost: u64,
+    /// Bytes of records that wait for the disk.
+    pub queued_bytes: usize,
     /// Why the latest write failed; `None` as soon as one succeeds.
     pub error: Option<String>,
 }
@@ -96,6 +98,7 @@ impl AuditSink {
         AuditStatus {
             written: self.shared.written.load(Ordering::Relaxed),
             lost: self.shared.lost.load(Ordering::Relaxed),
+            queued_bytes: self.shared.queued_bytes.load(Ordering::Relaxed),
             error: self
                 .shared
                 .error
@@ -376,7 +379,7 @@ mod tests {
                 AuditStatus {
                     written: 1000,
                     lost: 0,
-                    error: None
+                    ..AuditStatus::default()
                 }
             );
         }
@@ -458,7 +461,7 @@ mod tests {
             AuditStatus {
                 written: 1,
                 lost: 1,
-                error: None
+                ..AuditStatus::default()
             }
         );
         writer.finish(PATIENCE);

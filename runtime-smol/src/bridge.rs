@@ -2,7 +2,8 @@
 
 use crate::dial::{Backoff, DialError, Target, dial};
 use crate::link;
-use crate::shared::Shared;
+use crate::shared::{Shared, lock};
+use crate::status::BridgeStatus;
 use mcp_local_provider_core::hub::Hello;
 use std::sync::Arc;
 
@@ -28,6 +29,8 @@ pub(crate) async fn run(shared: Arc<Shared>, bridge: Bridge) {
         write_timeout: shared.config.timeouts.write,
     };
     let name = bridge.name;
+    let status = BridgeStatus::new(&name);
+    lock(&shared.bridges).push(status.clone());
     let mut backoff = Backoff::default();
     let mut attempts = 0;
     while !shared.is_draining() {
@@ -42,22 +45,29 @@ pub(crate) async fn run(shared: Arc<Shared>, bridge: Bridge) {
                 match link::Connected::new(&shared, hello) {
                     Ok(link) => {
                         tracing::info!(bridge = name, "connected");
+                        status.connected(shared.timers.now());
                         link.run(socket).await;
+                        status.lost(shared.timers.now(), "the connection was lost".into(), false);
                     }
-                    Err(refusal) => tracing::warn!(bridge = name, %refusal, "cannot be used"),
+                    Err(refusal) => {
+                        tracing::warn!(bridge = name, %refusal, "cannot be used");
+                        status.lost(shared.timers.now(), refusal.to_string(), false);
+                    }
                 }
             }
             Err(error @ DialError::Url(_)) => {
                 tracing::error!(bridge = name, %error, "given up");
+                status.lost(shared.timers.now(), error.to_string(), true);
                 return;
             }
             Err(error) => {
                 attempts += 1;
                 tracing::warn!(bridge = name, %error, attempts, "cannot be dialled");
-                if bridge
+                let given_up = bridge
                     .reconnect_attempts
-                    .is_some_and(|most| attempts > most)
-                {
+                    .is_some_and(|most| attempts > most);
+                status.lost(shared.timers.now(), error.to_string(), given_up);
+                if given_up {
                     tracing::error!(bridge = name, "given up after {attempts} attempts");
                     return;
                 }

@@ -4,7 +4,7 @@
 //! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
 
 use crate::io::Io;
-use crate::request::{Answering, Response};
+use crate::request::{Answering, Door, Response};
 use crate::shared::{Connected, Shared};
 use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
@@ -42,6 +42,7 @@ pub(crate) async fn serve(
     connected: Connected,
     socket: Async<TcpStream>,
     peer: SocketAddr,
+    door: Door,
 ) {
     let received = Arc::new(AtomicU64::new(0));
     let timeouts = &shared.config.timeouts;
@@ -49,6 +50,7 @@ pub(crate) async fn serve(
     let service = Requests {
         shared: shared.clone(),
         address: peer.ip(),
+        door,
     };
     let mut drain = shared.drain.listen();
     let mut drains = shared.is_draining();
@@ -94,6 +96,7 @@ pub(crate) async fn refuse(timers: Timers, socket: Async<TcpStream>) {
 struct Requests {
     shared: Arc<Shared>,
     address: IpAddr,
+    door: Door,
 }
 
 impl Service<hyper::Request<Incoming>> for Requests {
@@ -102,7 +105,7 @@ impl Service<hyper::Request<Incoming>> for Requests {
     type Future = Answering;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        Answering::new(self.shared.clone(), self.address, request)
+        Answering::new(self.shared.clone(), self.address, self.door, request)
     }
 }
 

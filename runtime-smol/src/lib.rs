@@ -16,6 +16,7 @@ pub mod listen;
 mod provider;
 mod request;
 mod shared;
+mod status;
 pub mod timer;
 pub mod websocket;
 

@@ -7,6 +7,7 @@
 use crate::shared::{Shared, lock};
 use crate::timer::{Sleep, Timers};
 use crate::websocket::{Ended, Received, Socket};
+use mcp_local_provider_core::api::status::LinkTotals;
 use mcp_local_provider_core::error::{AgentFault, Code, Refusal};
 use mcp_local_provider_core::hub::Hello;
 use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
@@ -138,6 +139,18 @@ impl LinkCell {
         self.call(|link, out, _| link.cancel(now, exchange, why, out));
     }
 
+    /// Adds what happened here, and what waits.
+    pub fn add_to(&self, totals: &mut LinkTotals) {
+        let state = lock(&self.state);
+        totals.counters += *state.link.counters();
+        totals.queued_frames += state.out.frames.len();
+        totals.queued_bytes += state.out.queued_bytes;
+        totals.mailboxes += state.link.open_exchanges();
+        for letters in state.link.recipients() {
+            totals.mailbox_bytes += lock(&letters.0).0.charged();
+        }
+    }
+
     /// Does what the hub asks.
     pub fn command(&self, now: Instant, command: Command) {
         self.call(|link, out, deliver| link.handle_command(now, command, out, deliver));
@@ -231,7 +244,7 @@ impl Drop for Connected {
         self.cell
             .call(|link, out, deliver| link.handle_disconnect(now, out, deliver));
         let id = self.cell.id;
-        self.shared.remove_link(id);
+        self.shared.remove_link(&self.cell);
         self.shared
             .hub(|hub, now, out| hub.disconnected(now, id, out));
     }

@@ -51,6 +51,9 @@ fn serve(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
         Extra::Auto => config.listen_if_free.push(OLLAMA),
         Extra::Address(address) => config.listen.push(address),
     }
+    if let Extra::Address(address) = listen.metrics {
+        config.listen_metrics = Some(address);
+    }
     config.threads = usize::try_from(prepared.config.runtime.threads)?;
     config.audit = audit;
     if prepared.demo {

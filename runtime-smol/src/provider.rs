@@ -5,6 +5,7 @@ use crate::connection;
 use crate::demo;
 use crate::dial::Target;
 use crate::listen::{self, ListenError};
+use crate::request::Door;
 use crate::shared::Shared;
 use event_listener::Event;
 use futures_lite::future::or;
@@ -33,6 +34,8 @@ pub struct Config {
     pub listen: Vec<SocketAddr>,
     /// Addresses to listen on as well if they are free.
     pub listen_if_free: Vec<SocketAddr>,
+    /// An address where nothing but health and metrics is answered.
+    pub listen_metrics: Option<SocketAddr>,
     /// Sockets that listen already, handed over by a service manager say.
     pub listening: Vec<TcpListener>,
     /// Limits, timeouts, keys and everything else that the core decides by.
@@ -54,6 +57,7 @@ impl Config {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
             listen_if_free: Vec::new(),
+            listen_metrics: None,
             listening: Vec::new(),
             hub,
             threads: 0,
@@ -225,6 +229,10 @@ impl Provider {
                 Err(error) => tracing::info!("going on without it: {error}"),
             }
         }
+        let doors = listeners.len();
+        if let Some(address) = config.listen_metrics {
+            listeners.push(listen::bind(address)?);
+        }
         let addresses = listeners
             .iter()
             .map(|listener| listener.get_ref().local_addr())
@@ -232,7 +240,7 @@ impl Provider {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).map_err(io::Error::from)?;
         let executor = Arc::new(Executor::new());
-        let shared = Arc::new(Shared::new(config.hub, seed, &executor));
+        let shared = Arc::new(Shared::new(config.hub, seed, config.audit, &executor));
         let control = Arc::new(Control {
             shared: shared.clone(),
             stopped: AtomicBool::new(false),
@@ -240,9 +248,10 @@ impl Provider {
         });
         let (clock, hub) = (shared.timers.clone(), shared.clone());
         shared.spawn(async move { clock.run().await });
-        shared.spawn(async move { hub.run_hub(config.audit).await });
-        for listener in listeners {
-            shared.spawn(accept(shared.clone(), listener));
+        shared.spawn(async move { hub.run_hub().await });
+        for (at, listener) in listeners.into_iter().enumerate() {
+            let door = if at < doors { Door::All } else { Door::Reports };
+            shared.spawn(accept(shared.clone(), listener, door));
         }
         for bridge in config.bridges {
             shared.spawn(bridge::run(shared.clone(), bridge));
@@ -280,7 +289,7 @@ impl Provider {
         Ok(provider)
     }
 
-    /// Where it listens, in the order of the configuration.
+    /// Where it listens, in the order of the configuration; last where it answers with metrics alone.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -313,10 +322,16 @@ impl Drop for Provider {
 }
 
 /// Accepts connections for ever.
-async fn accept(shared: Arc<Shared>, listener: Async<TcpListener>) {
+async fn accept(shared: Arc<Shared>, listener: Async<TcpListener>, door: Door) {
     let timers = shared.timers.clone();
     listen::accept(&listener, &timers, |socket, peer| match shared.connect() {
-        Some(connected) => shared.spawn(connection::serve(shared.clone(), connected, socket, peer)),
+        Some(connected) => shared.spawn(connection::serve(
+            shared.clone(),
+            connected,
+            socket,
+            peer,
+            door,
+        )),
         None => shared.spawn(connection::refuse(shared.timers.clone(), socket)),
     })
     .await;

@@ -4,6 +4,7 @@ use crate::body;
 use crate::exchange::{ResponseBody, Running};
 use crate::link;
 use crate::shared::Shared;
+use crate::status;
 use crate::websocket;
 use hyper::body::Incoming;
 use hyper::header::{
@@ -37,7 +38,16 @@ pub(crate) type Response = hyper::Response<ResponseBody>;
 const SCOPE: &str = "inference";
 
 /// Headers that pages may read besides the usual ones.
-const EXPOSED: &str = "x-request-id, x-session-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens";
+const EXPOSED: &str = "x-request-id, x-session-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens";
+
+/// What is answered where a request came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Door {
+    /// Every route.
+    All,
+    /// Health and metrics.
+    Reports,
+}
 
 /// Answers one request. What a request needs while it is read and admitted is gone when the wait for the agent begins.
 pub(crate) struct Answering {
@@ -61,7 +71,12 @@ enum Prepared {
 }
 
 impl Answering {
-    pub fn new(shared: Arc<Shared>, address: IpAddr, request: Request<Incoming>) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        address: IpAddr,
+        door: Door,
+        request: Request<Incoming>,
+    ) -> Self {
         let (parts, incoming) = request.into_parts();
         // A copy, because hyper's value would keep all of the head's buffer.
         let origin = parts.headers.get(ORIGIN);
@@ -71,6 +86,7 @@ impl Answering {
             started: shared.timers.now(),
             shared: shared.clone(),
             address,
+            door,
         };
         Self {
             shared,
@@ -136,6 +152,7 @@ struct Inbound {
     id: ExchangeId,
     started: Instant,
     address: IpAddr,
+    door: Door,
 }
 
 impl Inbound {
@@ -150,10 +167,18 @@ impl Inbound {
             Err(denied) => return answered(self.refuse(&denied)),
         };
         let endpoint = accepted.route.endpoint;
+        if self.door == Door::Reports && !endpoint.is_report() && endpoint != Endpoint::Health {
+            let why = "this address answers with /health and /metrics alone (listen.metrics)";
+            return answered(self.refused(endpoint, &Refusal::new(Code::NotFound, why)));
+        }
         let expects = parts.headers.contains_key(EXPECT);
         if endpoint == Endpoint::Agent {
             let token = head.bearer().map(str::to_owned);
             return answered(self.upgrade(parts, token));
+        }
+        if endpoint.is_report() {
+            let accept = text(&parts, "accept").map(str::to_owned);
+            return answered(self.report(endpoint, accept).await);
         }
         if endpoint.is_inference()
             && let Some(caller) = accepted.caller
@@ -263,7 +288,7 @@ impl Inbound {
         };
         if intent.load_only {
             exchange.load(shared.timers.now(), &mut reply);
-            shared.hub(|hub, _, _| hub.count_status(200));
+            shared.hub(|hub, _, _| hub.count_answer(endpoint.name(), 200));
             return Err(reply);
         }
         let info = RequestInfo {
@@ -324,6 +349,25 @@ impl Inbound {
                 Claim::Waiting => woken.await,
             }
         }
+    }
+
+    /// Tells about the program itself.
+    async fn report(&self, endpoint: Endpoint, accept: Option<String>) -> Response {
+        let (snapshot, status) = status::gather(&self.shared).await;
+        let mut reply = Reply::default();
+        api::report(
+            endpoint,
+            accept.as_deref(),
+            self.id,
+            &snapshot,
+            &status,
+            &mut reply,
+        );
+        if let Some(head) = &reply.head {
+            self.shared
+                .hub(|hub, _, _| hub.count_answer(endpoint.name(), head.status));
+        }
+        respond(reply)
     }
 
     /// Makes an agent's connection a link.

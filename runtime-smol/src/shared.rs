@@ -1,9 +1,11 @@
 //! What all tasks of one provider share, and the ways into the hub.
 
 use crate::link::LinkCell;
+use crate::status::BridgeStatus;
 use crate::timer::Timers;
 use event_listener::Event;
 use mcp_local_provider_core::api::Endpoint;
+use mcp_local_provider_core::api::status::LinkTotals;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::exchange::Exchange;
@@ -11,7 +13,7 @@ use mcp_local_provider_core::hub::keys::{Caller, Digest, Keys};
 use mcp_local_provider_core::hub::responses::{Conversation, Responses};
 use mcp_local_provider_core::hub::{Hub, HubOut};
 use mcp_local_provider_core::id::{Ids, LinkId};
-use mcp_local_provider_core::link::LinkConfig;
+use mcp_local_provider_core::link::{LinkConfig, LinkCounters};
 use mcp_local_provider_core::time::{Instant, WallClock};
 use mcp_local_provider_host::audit::AuditSink;
 use smol::Executor;
@@ -54,6 +56,11 @@ pub(crate) struct Shared {
     commands: Mutex<()>,
     links: Mutex<HashMap<LinkId, Arc<LinkCell>>>,
     responses: Mutex<Responses>,
+    ended_links: Mutex<LinkCounters>,
+    /// Where audit records go.
+    pub audit: AuditSink,
+    /// The external bridges.
+    pub bridges: Mutex<Vec<Arc<BridgeStatus>>>,
 }
 
 struct HubCell {
@@ -76,7 +83,12 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     /// `seed` is 32 random bytes.
-    pub fn new(config: HubConfig, seed: [u8; 32], executor: &Arc<Executor<'static>>) -> Self {
+    pub fn new(
+        config: HubConfig,
+        seed: [u8; 32],
+        audit: AuditSink,
+        executor: &Arc<Executor<'static>>,
+    ) -> Self {
         let timers = Timers::new();
         let unix = SystemTime::now().duration_since(UNIX_EPOCH);
         let hub = Hub::new(config.clone(), seed, timers.now(), unix.unwrap_or_default());
@@ -104,6 +116,9 @@ impl Shared {
             commands: Mutex::new(()),
             links: Mutex::default(),
             responses: Mutex::default(),
+            ended_links: Mutex::default(),
+            audit,
+            bridges: Mutex::default(),
         }
     }
 
@@ -139,8 +154,8 @@ impl Shared {
         result
     }
 
-    /// Serves the hub's deadlines and takes its audit records to `audit`, for ever.
-    pub async fn run_hub(&self, audit: AuditSink) {
+    /// Serves the hub's deadlines and takes its audit records where they go, for ever.
+    pub async fn run_hub(&self) {
         let mut sleep = self.timers.after(Duration::MAX);
         let mut records = Vec::new();
         poll_fn(|cx| {
@@ -160,10 +175,10 @@ impl Shared {
                     self.hub(|hub, now, out| hub.handle_timeout(now, out));
                 }
                 for record in records.drain(..) {
-                    if audit.is_on() {
+                    if self.audit.is_on() {
                         let mut line = Vec::with_capacity(LINE);
                         record.write(&self.wall, &mut line);
-                        audit.record(line);
+                        self.audit.record(line);
                     }
                 }
                 {
@@ -206,8 +221,21 @@ impl Shared {
         lock(&self.links).insert(link.id(), link);
     }
 
-    pub fn remove_link(&self, id: LinkId) {
-        lock(&self.links).remove(&id);
+    /// Forgets a link but for what happened on it.
+    pub fn remove_link(&self, link: &LinkCell) {
+        let mut totals = LinkTotals::default();
+        link.add_to(&mut totals);
+        let mut links = lock(&self.links);
+        if links.remove(&link.id()).is_some() {
+            *lock(&self.ended_links) += totals.counters;
+        }
+    }
+
+    /// All links, and what happened on those that are gone, so that each is counted once.
+    pub fn all_links(&self) -> (Vec<Arc<LinkCell>>, LinkCounters) {
+        let links = lock(&self.links);
+        let ended = *lock(&self.ended_links);
+        (links.values().cloned().collect(), ended)
     }
 
     pub fn link(&self, id: LinkId) -> Option<Arc<LinkCell>> {

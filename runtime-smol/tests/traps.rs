@@ -513,3 +513,25 @@ fn running_out_of_descriptors_is_survived() {
         .unwrap();
     assert!(until(&mut client, "}").starts_with("HTTP/1.1 200"));
 }
+
+#[test]
+fn where_metrics_are_told_nothing_else_is() {
+    let mut config = Config::new(config());
+    config.listen_metrics = Some(SocketAddr::from(([127, 0, 0, 1], 0)));
+    let provider = Provider::start(config).unwrap();
+    let address = provider.addresses()[1];
+    let get = |path: &str| {
+        let mut stream = connect(address);
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        rest(&mut stream)
+    };
+    assert!(get("/metrics").contains("\nmcp_local_provider_links 0\n"));
+    assert!(get("/health").starts_with("HTTP/1.1 200"));
+    for path in ["/", "/agent"] {
+        let answer = get(path);
+        assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+        assert!(answer.contains("listen.metrics"), "{answer}");
+    }
+}

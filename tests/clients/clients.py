@@ -86,6 +86,7 @@ def agent_connects(s):
 
 import openai_checks  # noqa: E402, F401  the order of imports is the order of checks
 import ollama_checks  # noqa: E402, F401
+import operator_checks  # noqa: E402, F401
 import link_checks  # noqa: E402, F401
 
 

@@ -148,3 +148,20 @@ def errors(s):
 
     error = raises(ollama.ResponseError, read)
     expect(("".join(got), "the agent says internal" in error.error), ("so far ", True), f"text before the error {error.error!r}")
+
+
+@check
+def fill(s):
+    """ollama: a gap filled by generate with a suffix, raw and streamed"""
+    parts = list(s.ollama.generate(model=MODEL, prompt="say:return x", suffix="}", raw=True, options={"num_predict": 300}, stream=True))
+    expect(("".join(part.response for part in parts), parts[-1].done), ("return x", True), "answer")
+    expect(s.agent.last()["payload"]["suffix"], "}", "suffix")
+
+
+@check
+def embed(s):
+    """ollama: embed and embeddings"""
+    answer = s.ollama.embed(model=MODEL, input=["one", "three"])
+    expect([vector[0] for vector in answer.embeddings], [3, 5], "vectors")
+    require(answer.total_duration > 0 and answer.prompt_eval_count == 4, f"answer: {answer}")
+    expect(list(s.ollama.embeddings(model=MODEL, prompt="seven").embedding)[:2], [5, -0.5], "the older form")

@@ -298,6 +298,7 @@ def rate_limit(s):
     for remaining in ("1", "0"):
         raw = client.chat.completions.with_raw_response.create(model=MODEL, messages=user("say:x"))
         expect((raw.headers["x-ratelimit-limit-requests"], raw.headers["x-ratelimit-remaining-requests"]), ("2", remaining), "x-ratelimit-*")
+        require(raw.headers["x-ratelimit-reset-requests"].endswith("s"), f"reset: {raw.headers['x-ratelimit-reset-requests']}")
     error = raises(openai.RateLimitError, lambda: ask(s, "say:x", client))
     require(1 <= int(error.response.headers["retry-after"]) <= 30, f"retry-after: {error.response.headers['retry-after']}")
     expect((error.type, error.code), ("rate_limit_error", "rate_limit_exceeded"), "type and code")
@@ -315,3 +316,34 @@ def many_at_once(s):
             return await asyncio.gather(*map(one, range(40)))
 
     expect(asyncio.run(run()), [f"answer {number}" for number in range(40)], "answers")
+
+
+@check
+def completions(s):
+    """openai: texts continued and gaps filled, whole and streamed, with echo and stop"""
+    ask = s.openai.completions.create
+    answer = ask(model=MODEL, prompt="say:return x\n\nnever", suffix="}", stop=["\n\n"], max_tokens=300)
+    choice = answer.choices[0]
+    expect((answer.object, choice.text, choice.finish_reason, choice.index), ("text_completion", "return x", "stop", 0), "answer")
+    payload = s.agent.last()["payload"]
+    expect((payload["kind"], payload["suffix"], payload["parameters"]["max_tokens"]), ("completion", "}", 300), "invocation")
+    chunks = list(ask(model=MODEL, prompt=["say:two"], echo=True, stream=True, stream_options={"include_usage": True}))
+    expect("".join(c.choices[0].text for c in chunks if c.choices), "say:twotwo", "streamed text")
+    expect(([c.choices[0].finish_reason for c in chunks if c.choices][-1], chunks[-1].usage.total_tokens), ("stop", 18), "end")
+    error = raises(openai.BadRequestError, lambda: ask(model=MODEL, prompt=[1, 2, 3]))
+    expect(error.param, "prompt", "param of a list of tokens")
+
+
+@check
+def embeddings(s):
+    """openai: vectors as numbers and as base64, which the package asks for by itself"""
+    ask = s.openai.embeddings.create
+    wanted = [[3.0, -0.5, 1 / 3], [5.0, -0.5, 1 / 3]]
+    for more in ({}, {"encoding_format": "float"}):
+        answer = ask(model=MODEL, input=["one", "three"], **more)
+        expect([item.index for item in answer.data], [0, 1], "indices")
+        close = all(abs(a - b) < 1e-6 for item, vector in zip(answer.data, wanted) for a, b in zip(item.embedding, vector, strict=True))
+        require(close, f"vectors with {more}: {[item.embedding for item in answer.data]}")
+        expect((answer.model, answer.usage.prompt_tokens, answer.usage.total_tokens), (MODEL, 4, 4), "model and usage")
+    error = raises(openai.BadRequestError, lambda: ask(model=MODEL, input=[[1, 2]]))
+    expect(error.param, "input", "param of lists of tokens")

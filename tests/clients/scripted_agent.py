@@ -109,7 +109,7 @@ class ScriptedAgent:
                 self._note(lambda: setattr(self, "session", session))
             else:
                 await self._send(type="register", agent_id=f"agent-{self.model}", label="Scripted", models=[self.model],
-                                 max_concurrency=256, capabilities={"tools": True, "vision": True, "embeddings": False})
+                                 max_concurrency=256, capabilities={"tools": True, "vision": True, "embeddings": True})
             async for frame in self._socket:
                 message = json.loads(frame)
                 self._note(lambda: self._take(message))
@@ -140,6 +140,10 @@ class ScriptedAgent:
                 self.errors.append(message["error"])
 
     async def _answer(self, id, payload):
+        if payload["kind"] == "embedding":
+            vectors = [[len(text), -0.5, 1 / 3] for text in payload["input"]]
+            await self._send(type="model_result", id=id, status="ok", result={"embeddings": vectors, "usage": {"prompt_tokens": 4}})
+            return
         content = payload["messages"][-1]["content"] if payload["kind"] == "chat" else payload["prompt"]
         if isinstance(content, list):
             content = next(part["text"] for part in content if part["type"] == "text")

@@ -15,4 +15,5 @@ mod completions;
 mod embeddings;
 mod failures;
 mod links;
+mod metrics;
 mod program;

@@ -132,6 +132,7 @@ impl Admissions {
                 },
                 bytes_out: 550,
                 first_chunk: Some(now),
+                gaps: None,
             };
             self.hub.settle(now, ticket, outcome, &mut self.out);
         }

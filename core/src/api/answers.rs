@@ -47,7 +47,7 @@ pub fn answer(
         Err(refusal) => reply.refuse(id, dialect, &refusal),
     }
     if let Some(head) = &reply.head {
-        hub.count_status(head.status);
+        hub.count_answer(accepted.route.endpoint.name(), head.status);
     }
 }
 
@@ -161,6 +161,9 @@ fn try_answer(
         | Endpoint::Embeddings
         | Endpoint::OllamaEmbed
         | Endpoint::OllamaEmbeddings
+        | Endpoint::HealthDeep
+        | Endpoint::Metrics
+        | Endpoint::MetricsJson
         | Endpoint::Agent => Err(Refusal::new(
             Code::Internal,
             "this route is not answered here",

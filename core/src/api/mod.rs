@@ -1,14 +1,20 @@
 //! Routes, the checks that come before any of them, and every answer that is not an exchange.
 //!
 //! A driver reads a request's head, calls [`accept`], reads the body where [`Endpoint::takes_body`] says so, and then either
-//! runs an exchange ([`Endpoint::is_inference`]), upgrades ([`Endpoint::Agent`]) or calls [`answer`].
+//! runs an exchange ([`Endpoint::is_inference`]), upgrades ([`Endpoint::Agent`]), or calls [`report`] ([`Endpoint::is_report`]) or
+//! [`answer`].
 
 mod answers;
 mod guard;
+mod health;
+pub mod metrics;
+mod report;
 mod route;
+pub mod status;
 
 pub use answers::answer;
 pub use guard::{ALLOWED_METHODS, check_host, check_origin, preflight_headers};
+pub use report::report;
 pub use route::{Endpoint, Route, route};
 
 use crate::config::{HubConfig, Role};
@@ -121,6 +127,8 @@ pub fn accept<'h>(
     let route = routed.map_err(|(_, refusal)| denied(dialect, name, refusal))?;
     let caller = match route.endpoint {
         Endpoint::Root | Endpoint::Health | Endpoint::Preflight | Endpoint::Agent => None,
+        // Scrapers of this machine need no key.
+        Endpoint::Metrics | Endpoint::MetricsJson if head.address.is_loopback() => None,
         endpoint => Some(
             keys.authenticate(head.token(route.path_key), head.address)
                 .and_then(|caller| {
@@ -142,6 +150,7 @@ impl Endpoint {
     pub const fn roles(self) -> &'static [Role] {
         match self {
             Self::Register => &[Role::Bridge],
+            Self::Metrics | Self::MetricsJson | Self::HealthDeep => &[Role::Operator],
             Self::Control(_) | Self::Sessions | Self::Session => &[Role::Bridge, Role::Operator],
             _ if self.is_inference() => &[Role::Client],
             _ => ANYONE,

@@ -49,6 +49,12 @@ pub enum Endpoint {
     Root,
     /// `GET /health`.
     Health,
+    /// `GET /health/deep`.
+    HealthDeep,
+    /// `GET /metrics`: Prometheus text or OpenMetrics.
+    Metrics,
+    /// `GET /metrics.json` and `GET /stats`.
+    MetricsJson,
     /// `GET /agent`: a WebSocket of an agent.
     Agent,
     /// `POST /control/register`.
@@ -106,6 +112,9 @@ impl Endpoint {
             Self::ModelStore => "/api/{pull,push,create,copy,delete}",
             Self::Root => "GET /",
             Self::Health => "GET /health",
+            Self::HealthDeep => "GET /health/deep",
+            Self::Metrics => "GET /metrics",
+            Self::MetricsJson => "GET /metrics.json",
             Self::Agent => "GET /agent",
             Self::Register => "POST /control/register",
             Self::Control(Action::Approve) => "POST /control/approve",
@@ -136,6 +145,12 @@ impl Endpoint {
                 | Self::OllamaEmbed
                 | Self::OllamaEmbeddings
         )
+    }
+
+    /// True when it tells about the program itself: [`super::report`] answers.
+    #[must_use]
+    pub const fn is_report(self) -> bool {
+        matches!(self, Self::HealthDeep | Self::Metrics | Self::MetricsJson)
     }
 
     /// True when its body is to be read.
@@ -204,6 +219,9 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
         "/api/pull" | "/api/push" | "/api/create" | "/api/copy" => (Endpoint::ModelStore, post),
         "/api/delete" => (Endpoint::ModelStore, &["DELETE", "POST"][..]),
         "/health" => (Endpoint::Health, get),
+        "/health/deep" => (Endpoint::HealthDeep, get),
+        "/metrics" => (Endpoint::Metrics, get),
+        "/metrics.json" | "/stats" => (Endpoint::MetricsJson, get),
         "/agent" => (Endpoint::Agent, &["GET"][..]),
         "/control/register" => (Endpoint::Register, post),
         "/control/approve" => (Endpoint::Control(Action::Approve), post),
@@ -369,6 +387,10 @@ mod tests {
                 None,
                 Some("a/b/c:latest"),
             ),
+            ("GET", "/health/deep", Endpoint::HealthDeep, None, None),
+            ("GET", "/metrics", Endpoint::Metrics, None, None),
+            ("GET", "/metrics.json", Endpoint::MetricsJson, None, None),
+            ("GET", "/stats", Endpoint::MetricsJson, None, None),
             ("HEAD", "/", Endpoint::Root, None, None),
             ("GET", "/k/mlp-1/", Endpoint::Root, Some("mlp-1"), None),
             ("GET", "/k/mlp-1", Endpoint::Root, Some("mlp-1"), None),

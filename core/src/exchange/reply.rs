@@ -4,7 +4,9 @@ use crate::dialect::{self, Dialect};
 use crate::error::{Code, Refusal};
 use crate::hub::limiter::Standing;
 use crate::id::{ExchangeId, SessionId};
+use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// What a call has produced for the client. The driver takes the head and the bytes, and clears them.
 #[derive(Debug, Default)]
@@ -28,6 +30,8 @@ pub struct ReplyHead {
     pub session: Option<SessionId>,
     /// `Retry-After` in seconds.
     pub retry_after: Option<u64>,
+    /// `x-should-retry`, which OpenAI's clients obey.
+    pub should_retry: Option<bool>,
     /// `x-ratelimit-*`.
     pub standing: Option<Standing>,
     /// `Allow`, for 405.
@@ -55,6 +59,7 @@ impl ReplyHead {
             request,
             session: None,
             retry_after: None,
+            should_retry: None,
             standing: None,
             allow: None,
             streamed: false,
@@ -74,23 +79,28 @@ impl ReplyHead {
         if let Some(seconds) = self.retry_after {
             each("retry-after", number.format(seconds).as_bytes());
         }
+        if let Some(retry) = self.should_retry {
+            let text: &[u8] = if retry { b"true" } else { b"false" };
+            each("x-should-retry", text);
+        }
         if let Some(standing) = &self.standing {
-            each(
-                "x-ratelimit-limit-requests",
-                number.format(standing.limit_requests).as_bytes(),
-            );
-            each(
-                "x-ratelimit-remaining-requests",
-                number.format(standing.remaining_requests).as_bytes(),
-            );
-            each(
-                "x-ratelimit-limit-tokens",
-                number.format(standing.limit_tokens).as_bytes(),
-            );
-            each(
-                "x-ratelimit-remaining-tokens",
-                number.format(standing.remaining_tokens).as_bytes(),
-            );
+            for (name, value) in [
+                ("x-ratelimit-limit-requests", standing.limit_requests),
+                (
+                    "x-ratelimit-remaining-requests",
+                    standing.remaining_requests,
+                ),
+                ("x-ratelimit-limit-tokens", standing.limit_tokens),
+                ("x-ratelimit-remaining-tokens", standing.remaining_tokens),
+            ] {
+                each(name, number.format(value).as_bytes());
+            }
+            for (name, after) in [
+                ("x-ratelimit-reset-requests", standing.reset_requests),
+                ("x-ratelimit-reset-tokens", standing.reset_tokens),
+            ] {
+                each(name, reset(after).as_bytes());
+            }
         }
         if let Some(methods) = self.allow {
             each("allow", methods.as_bytes());
@@ -115,6 +125,8 @@ impl Reply {
             Code::NoAgent => Some(5),
             _ => None,
         });
+        head.should_retry = refusal.should_retry();
+        head.standing = refusal.left();
         self.head = Some(head);
     }
 
@@ -123,5 +135,96 @@ impl Reply {
         self.body.clear();
         write(&mut self.body);
         self.head = Some(ReplyHead::new(status, JSON, request));
+    }
+}
+
+/// A duration as OpenAI writes it: `20ms`, `1s`, `1.5s`, `6m0s`, `1h0m0s`; rounded up to milliseconds.
+fn reset(after: Duration) -> String {
+    let millis = after.as_nanos().div_ceil(1_000_000);
+    let (seconds, rest) = (millis / 1000, millis % 1000);
+    if seconds == 0 && rest > 0 {
+        return alloc::format!("{rest}ms");
+    }
+    let mut text = match (seconds / 3600, seconds / 60 % 60) {
+        (0, 0) => String::new(),
+        (0, minutes) => alloc::format!("{minutes}m"),
+        (hours, minutes) => alloc::format!("{hours}h{minutes}m"),
+    };
+    text.push_str(itoa::Buffer::new().format(seconds % 60));
+    if rest > 0 {
+        let fraction = alloc::format!(".{rest:03}");
+        text.push_str(fraction.trim_end_matches('0'));
+    }
+    text.push('s');
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::id::Ids;
+
+    #[test]
+    fn resets_are_written_as_openai_does() {
+        for (micros, text) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (20_000, "20ms"),
+            (999_001, "1s"),
+            (1_500_000, "1.5s"),
+            (59_050_000, "59.05s"),
+            (360_000_000, "6m0s"),
+            (86_400_000, "1m26.4s"),
+            (3_600_000_000, "1h0m0s"),
+        ] {
+            assert_eq!(reset(Duration::from_micros(micros)), text);
+        }
+    }
+
+    fn headers(refusal: &Refusal) -> Vec<(&'static str, String)> {
+        let mut reply = Reply::default();
+        reply.refuse(Ids::new(1).next(), Dialect::OpenAi, refusal);
+        let mut all = Vec::new();
+        reply.head.unwrap().headers(|name, value| {
+            all.push((name, String::from_utf8(value.to_vec()).unwrap()));
+        });
+        all.retain(|(name, _)| name.contains("retry") || name.contains("ratelimit"));
+        all
+    }
+
+    #[test]
+    fn a_limit_tells_what_is_left_and_when_to_come_back() {
+        let standing = Standing {
+            limit_requests: 60,
+            remaining_requests: 0,
+            limit_tokens: 1000,
+            remaining_tokens: 990,
+            reset_requests: Duration::from_secs(60),
+            reset_tokens: Duration::from_millis(600),
+        };
+        let limited = |after| {
+            Refusal::new(Code::RateLimited, "")
+                .retry_after(Duration::from_secs(after))
+                .standing(standing)
+        };
+        let text = |all: &[(&str, String)]| {
+            let lines = all
+                .iter()
+                .map(|(name, value)| alloc::format!("{name}: {value}"));
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        assert_eq!(
+            text(&headers(&limited(1))),
+            "retry-after: 1\nx-ratelimit-limit-requests: 60\nx-ratelimit-remaining-requests: 0\n\
+             x-ratelimit-limit-tokens: 1000\nx-ratelimit-remaining-tokens: 990\n\
+             x-ratelimit-reset-requests: 1m0s\nx-ratelimit-reset-tokens: 600ms"
+        );
+        assert!(
+            text(&headers(&limited(61))).starts_with("retry-after: 61\nx-should-retry: false\n")
+        );
+        let timeout = Refusal::new(Code::AgentTimeout, "");
+        assert_eq!(text(&headers(&timeout)), "x-should-retry: false");
+        assert_eq!(text(&headers(&Refusal::new(Code::AgentLost, ""))), "");
     }
 }

@@ -13,6 +13,7 @@ use crate::dialect::{
 use crate::error::{Code, Refusal};
 use crate::hub::keys::{Digest, digest};
 use crate::hub::limiter::Standing;
+use crate::hub::metrics::Gaps;
 use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::id::{ExchangeId, SessionId};
@@ -88,6 +89,8 @@ pub struct Exchange {
     latest: Latest,
     started: Instant,
     first_chunk: Option<Instant>,
+    last_chunk: Option<Instant>,
+    gaps: Gaps,
     content: Joiner,
     reasoning: Joiner,
     refusal: Joiner,
@@ -185,6 +188,8 @@ impl Exchange {
             latest: Latest::default(),
             started: now,
             first_chunk: None,
+            last_chunk: None,
+            gaps: Gaps::default(),
             content: Joiner::default(),
             reasoning: Joiner::default(),
             refusal: Joiner::default(),
@@ -318,6 +323,9 @@ impl Exchange {
         self.timers.set(Timer::Idle, Some(now + self.timeouts.idle));
         if delta.is_empty() {
             return Flow::Continue;
+        }
+        if let Some(before) = self.last_chunk.replace(now) {
+            self.gaps.observe(now.since(before));
         }
         self.open(now, reply);
         let before = reply.body.len();

@@ -2,6 +2,7 @@
 
 use super::audit::{AuditEvent, RequestInfo};
 use super::limiter::{Limited, Payer, Standing};
+use super::metrics::Gaps;
 use super::routing::{Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Refusal};
@@ -110,6 +111,8 @@ pub struct Outcome {
     pub bytes_out: u64,
     /// When the first chunk came from the agent.
     pub first_chunk: Option<Instant>,
+    /// The times between the chunks of an answer that was streamed.
+    pub gaps: Option<Gaps>,
 }
 
 /// Admissions that wait, first come first served among those that want the same.
@@ -254,6 +257,7 @@ impl Hub {
                     ),
                 )
                 .retry_after(wait)
+                .standing(self.limiter.standing(now, payer))
             })?;
         if self.sweep_at.is_none() && !self.limiter.is_idle() {
             self.sweep_at = Some(now + SWEEP);
@@ -394,6 +398,7 @@ impl Hub {
                 usage: Usage::default(),
                 bytes_out: 0,
                 first_chunk: None,
+                gaps: None,
             };
             self.settle(now, ticket, outcome, out);
             return;
@@ -474,7 +479,7 @@ impl Hub {
             Verdict::Failed(_) => self.metrics.failed += 1,
             Verdict::ClientGone => self.metrics.cancelled += 1,
         }
-        self.count_status(outcome.status);
+        self.count_answer(info.endpoint, outcome.status);
         self.metrics.prompt_tokens += outcome.usage.prompt_tokens;
         self.metrics.completion_tokens += outcome.usage.completion_tokens;
         let duration = now.since(info.started);
@@ -483,6 +488,10 @@ impl Hub {
             self.metrics
                 .time_to_first_token
                 .observe(first.since(ticket.admitted));
+            if let Some(gaps) = &outcome.gaps {
+                self.metrics.stream_duration.observe(now.since(first));
+                self.metrics.chunk_gap.absorb(gaps);
+            }
         }
         self.limiter.correct(
             now,
@@ -528,7 +537,7 @@ impl Hub {
         status: u16,
         outcome: &'static str,
     ) {
-        self.count_status(status);
+        self.count_answer(info.endpoint, status);
         let duration = now.since(info.started);
         self.record(
             now,

@@ -77,6 +77,12 @@ impl Bucket {
             .saturating_add(units.min(rate.burst).saturating_mul(rate.period));
     }
 
+    /// How long until it is full again.
+    #[must_use]
+    pub fn refill(&self, now: Instant) -> Duration {
+        Duration::from_nanos(self.full_at.saturating_sub(nanos(now)))
+    }
+
     /// Whole units that are left.
     #[must_use]
     pub fn left(&self, now: Instant, rate: Rate) -> u64 {
@@ -114,6 +120,10 @@ pub struct Standing {
     pub limit_tokens: u64,
     /// Tokens left now.
     pub remaining_tokens: u64,
+    /// Until all requests are there again.
+    pub reset_requests: Duration,
+    /// Until all tokens are there again.
+    pub reset_tokens: Duration,
 }
 
 /// Whose buckets a request draws on. A loopback address tells nobody apart, so it counts only where there is no key.
@@ -236,6 +246,8 @@ impl Limiter {
             remaining_requests: pair.requests.left(now, requests),
             limit_tokens: tokens.burst,
             remaining_tokens: pair.tokens.left(now, tokens),
+            reset_requests: pair.requests.refill(now),
+            reset_tokens: pair.tokens.refill(now),
         }
     }
 
@@ -334,6 +346,10 @@ mod tests {
         assert_eq!(
             (before.remaining_requests, before.remaining_tokens),
             (59, 10)
+        );
+        assert_eq!(
+            (before.reset_requests, before.reset_tokens),
+            (Duration::from_secs(1), Duration::from_secs(54))
         );
     }
 

@@ -1,5 +1,7 @@
 //! Figures of the whole program: counters, gauges and histograms, without names or labels of people.
 
+use crate::time::{Instant, WallClock};
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// Upper bounds in microseconds of the histograms' buckets, one more is without bound.
@@ -36,11 +38,52 @@ impl Histogram {
     /// Counts one duration.
     pub fn observe(&mut self, duration: Duration) {
         let micros = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX);
-        let bucket = BOUNDS.partition_point(|bound| *bound < micros);
-        if let Some(count) = self.buckets.get_mut(bucket) {
+        if let Some(count) = self.buckets.get_mut(bucket(micros)) {
             *count += 1;
         }
         self.count += 1;
+        self.sum = self.sum.saturating_add(micros);
+    }
+
+    /// Adds what one exchange has counted by itself.
+    pub fn absorb(&mut self, gaps: &Gaps) {
+        for (own, more) in self.buckets.iter_mut().zip(&gaps.buckets) {
+            *own += u64::from(*more);
+            self.count += u64::from(*more);
+        }
+        self.sum = self.sum.saturating_add(gaps.sum);
+    }
+
+    /// The mean; `None` before the first observation.
+    #[must_use]
+    pub fn mean(&self) -> Option<Duration> {
+        self.sum.checked_div(self.count).map(Duration::from_micros)
+    }
+}
+
+fn bucket(micros: u64) -> usize {
+    BOUNDS.partition_point(|bound| *bound < micros)
+}
+
+/// The times between the chunks of one stream, counted where the chunks pass so that the hub is not touched for each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Gaps {
+    /// As in [`Histogram`].
+    buckets: [u32; BOUNDS.len() + 1],
+    /// In microseconds.
+    sum: u64,
+}
+
+impl Gaps {
+    /// Counts one gap.
+    #[inline]
+    pub fn observe(&mut self, gap: Duration) {
+        let micros = u64::try_from(gap.as_micros()).unwrap_or(u64::MAX);
+        // Chunks mostly come together.
+        let bucket = if micros == 0 { 0 } else { bucket(micros) };
+        if let Some(count) = self.buckets.get_mut(bucket) {
+            *count = count.saturating_add(1);
+        }
         self.sum = self.sum.saturating_add(micros);
     }
 }
@@ -58,8 +101,6 @@ pub struct Metrics {
     pub failed: u64,
     /// Counter: those that were cancelled, by the client mostly.
     pub cancelled: u64,
-    /// Counter: answers by class of HTTP status: 1xx to 5xx.
-    pub statuses: [u64; 5],
     /// Counter: requests refused by a limit of requests.
     pub limited_requests: u64,
     /// Counter: requests refused by a limit of tokens.
@@ -88,4 +129,40 @@ pub struct Metrics {
     pub latency: Histogram,
     /// From admission to the agent's first chunk.
     pub time_to_first_token: Histogram,
+    /// From the agent's first chunk to the end of a streamed answer.
+    pub stream_duration: Histogram,
+    /// Between the chunks of a streamed answer.
+    pub chunk_gap: Histogram,
+}
+
+/// Answers of one status that one route has given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RequestCount {
+    /// Method and route.
+    pub endpoint: &'static str,
+    /// HTTP status.
+    pub status: u16,
+    /// How many.
+    pub count: u64,
+}
+
+/// All that the hub tells about itself, taken under its lock to be written down outside of it.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// When.
+    pub now: Instant,
+    /// Tells the calendar's time.
+    pub wall: WallClock,
+    /// Figures.
+    pub metrics: Metrics,
+    /// Answers by route and status.
+    pub requests: Vec<RequestCount>,
+    /// Sessions that could answer now.
+    pub answering: usize,
+    /// Audit records that wait to be drained.
+    pub audit_waiting: usize,
+    /// Audit records that were dropped because nobody drained them.
+    pub audit_lost: u64,
+    /// True once nothing new is admitted.
+    pub draining: bool,
 }

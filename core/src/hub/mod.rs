@@ -27,6 +27,7 @@ use crate::invocation::CancelReason;
 use crate::link::{CloseCode, Command};
 use crate::time::{Instant, Latest, Timeout, Timer, WallClock};
 use admission::Queue;
+use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use audit::{AuditEvent, AuditRecord};
@@ -36,7 +37,7 @@ use hashbrown::HashMap;
 use keys::Keys;
 use limiter::Limiter;
 use links::LinkState;
-use metrics::Metrics;
+use metrics::{Metrics, RequestCount, Snapshot};
 use routing::{Pool, Slot};
 use sessions::{Action, Sessions, Status};
 
@@ -75,6 +76,8 @@ pub struct Hub {
     queue: Queue,
     draining: bool,
     metrics: Metrics,
+    /// Answers by route and status, of which there are few.
+    answers: BTreeMap<(&'static str, u16), u64>,
     unsettled: Arc<AtomicU64>,
     audit: Vec<AuditRecord>,
     audit_lost: u64,
@@ -106,6 +109,7 @@ impl Hub {
             queue: Queue::default(),
             draining: false,
             metrics: Metrics::default(),
+            answers: BTreeMap::new(),
             unsettled: Arc::new(AtomicU64::new(0)),
             audit: Vec::new(),
             audit_lost: 0,
@@ -250,7 +254,7 @@ impl Hub {
         refusal: &Refusal,
     ) {
         let now = self.latest.clamp(now);
-        self.count_status(refusal.status());
+        self.count_answer(endpoint, refusal.status());
         let event = match refusal.code() {
             Code::InvalidKey => {
                 self.metrics.unauthenticated += 1;
@@ -269,12 +273,9 @@ impl Hub {
         self.record(now, event);
     }
 
-    /// An answer of that status was given.
-    pub fn count_status(&mut self, status: u16) {
-        let class = usize::from(status / 100).saturating_sub(1);
-        if let Some(count) = self.metrics.statuses.get_mut(class) {
-            *count += 1;
-        }
+    /// A route, one of [`crate::api::Endpoint::name`], has given an answer of that status.
+    pub fn count_answer(&mut self, endpoint: &'static str, status: u16) {
+        *self.answers.entry((endpoint, status)).or_default() += 1;
     }
 
     fn record(&mut self, at: Instant, event: AuditEvent) {
@@ -300,6 +301,32 @@ impl Hub {
     #[must_use]
     pub const fn audit_lost(&self) -> u64 {
         self.audit_lost
+    }
+
+    /// All that it tells about itself.
+    #[must_use]
+    pub fn snapshot(&self, now: Instant) -> Snapshot {
+        let requests = self.answers.iter();
+        Snapshot {
+            now,
+            wall: self.wall,
+            metrics: self.metrics(),
+            requests: requests
+                .map(|((endpoint, status), count)| RequestCount {
+                    endpoint,
+                    status: *status,
+                    count: *count,
+                })
+                .collect(),
+            answering: self
+                .sessions
+                .iter()
+                .filter(|session| session.can_answer())
+                .count(),
+            audit_waiting: self.audit.len(),
+            audit_lost: self.audit_lost,
+            draining: self.draining,
+        }
     }
 
     /// The figures of now.

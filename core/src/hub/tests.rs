@@ -164,6 +164,7 @@ impl Bench {
             usage: Usage::default(),
             bytes_out: 0,
             first_chunk: None,
+            gaps: None,
         };
         self.hub.settle(self.now, ticket, outcome, &mut self.out);
     }

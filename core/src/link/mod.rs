@@ -125,6 +125,11 @@ impl<T> Link<T> {
         self.table.len()
     }
 
+    /// Where the answers of the open exchanges go, in no particular order.
+    pub fn recipients(&self) -> impl Iterator<Item = &T> {
+        self.table.recipients()
+    }
+
     /// Ids that are done and remembered.
     #[must_use]
     pub fn tombstones(&self) -> usize {

@@ -308,3 +308,21 @@ pub struct LinkCounters {
     /// Messages of an unknown type.
     pub unknown_types: u64,
 }
+
+impl core::ops::AddAssign for LinkCounters {
+    fn add_assign(&mut self, more: Self) {
+        self.opened += more.opened;
+        self.chunks += more.chunks;
+        self.results += more.results;
+        self.agent_errors += more.agent_errors;
+        self.repeats += more.repeats;
+        self.reordered += more.reordered;
+        self.late += more.late;
+        self.gaps += more.gaps;
+        self.overruns += more.overruns;
+        self.cancels += more.cancels;
+        self.faults += more.faults;
+        self.unknown_ids += more.unknown_ids;
+        self.unknown_types += more.unknown_types;
+    }
+}

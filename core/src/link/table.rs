@@ -49,6 +49,10 @@ impl<T> Table<T> {
         self.open.len()
     }
 
+    pub(super) fn recipients(&self) -> impl Iterator<Item = &T> {
+        self.open.values().map(|open| &open.to)
+    }
+
     pub(super) fn tombstones(&self) -> usize {
         self.done.len()
     }

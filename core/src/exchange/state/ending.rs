@@ -179,6 +179,7 @@ impl Exchange {
     }
 
     pub(super) fn ended(&mut self, verdict: Verdict, status: u16, usage: Usage) -> Flow {
+        let gaps = (self.state == State::Streaming).then_some(self.gaps);
         self.state = State::Ended;
         self.timers.clear();
         Flow::Done(Outcome {
@@ -187,6 +188,7 @@ impl Exchange {
             usage,
             bytes_out: self.bytes_out,
             first_chunk: self.first_chunk,
+            gaps,
         })
     }
 }

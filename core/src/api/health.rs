@@ -1,0 +1,251 @@
+//! `GET /health/deep`: how well each part works.
+
+use super::status::{Component, Health, ProgramStatus};
+use crate::hub::metrics::Snapshot;
+use crate::time::Instant;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+use serde_json::{Map, Value, json};
+
+/// The answer: 503 when a part does not work at all or the program is shutting down, 200 otherwise.
+#[must_use]
+pub fn deep(snapshot: &Snapshot, status: &ProgramStatus) -> (u16, Value) {
+    let mut components = components(snapshot, status);
+    components.extend(status.components.iter().cloned());
+    let worst = components
+        .iter()
+        .map(|component| component.health)
+        .max()
+        .unwrap_or(Health::Healthy);
+    let serves = worst < Health::Unhealthy && !snapshot.draining;
+    let parts: Map<String, Value> = components
+        .into_iter()
+        .map(|component| (component.name.clone(), part(snapshot, &component)))
+        .collect();
+    let metrics = &snapshot.metrics;
+    let value = json!({
+        "status": if snapshot.draining { "draining" } else { worst.as_str() },
+        "version": env!("CARGO_PKG_VERSION"),
+        "uptime_seconds": snapshot.now.since(Instant::ZERO).as_secs(),
+        "timestamp": snapshot.wall.rfc3339(snapshot.now),
+        "components": parts,
+        "system": status.process.map(|process| json!({
+            "cpu_seconds": process.cpu.as_secs_f64(),
+            "resident_bytes": process.resident_bytes,
+            "open_files": process.open_files,
+            "threads": process.threads,
+        })),
+        "requests": {
+            "open": metrics.open,
+            "waiting": metrics.queued,
+            "admitted": metrics.admitted,
+            "completed": metrics.completed,
+            "failed": metrics.failed,
+            "cancelled": metrics.cancelled,
+            "rate_limited": metrics.limited_requests + metrics.limited_tokens,
+            "overloaded": metrics.overloaded,
+            "mean_duration_ms": metrics.latency.mean().map(milliseconds),
+            "mean_time_to_first_token_ms": metrics.time_to_first_token.mean().map(milliseconds),
+        },
+    });
+    (if serves { 200 } else { 503 }, value)
+}
+
+fn part(snapshot: &Snapshot, component: &Component) -> Value {
+    json!({
+        "status": component.health.as_str(),
+        "last_check": snapshot.wall.rfc3339(component.last_check),
+        "error_count": component.errors,
+        "latency_ms": component.latency.map(milliseconds),
+        "message": component.message,
+    })
+}
+
+fn milliseconds(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1000.0
+}
+
+/// The parts that every driver has. Each is looked at now.
+fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
+    let metrics = &snapshot.metrics;
+    let component = |name: &str, errors, latency, found: Option<(Health, String)>| Component {
+        name: name.into(),
+        health: found.as_ref().map_or(Health::Healthy, |found| found.0),
+        last_check: snapshot.now,
+        errors,
+        latency,
+        message: found.map(|found| found.1),
+    };
+    let degraded = |message: &str| Some((Health::Degraded, String::from(message)));
+    let server_errors = snapshot
+        .requests
+        .iter()
+        .filter(|request| request.status >= 500)
+        .map(|request| request.count)
+        .sum();
+    let full = status.max_connections > 0 && status.connections >= status.max_connections;
+    let http = if snapshot.draining {
+        degraded("shutting down: nothing new is admitted")
+    } else if full {
+        degraded("limits.connections is used up")
+    } else {
+        None
+    };
+    let hub = if metrics.unsettled > 0 {
+        degraded("accounts of exchanges were lost, which is a fault of this program")
+    } else if metrics.queued > 0 {
+        degraded("requests wait for capacity")
+    } else {
+        None
+    };
+    let links = if metrics.links == 0 {
+        degraded("no agent is connected")
+    } else if snapshot.answering == 0 {
+        degraded(
+            "agents are connected, but no session of theirs may answer; `mcp-local-provider sessions` shows them",
+        )
+    } else {
+        None
+    };
+    let mut parts = alloc::vec![
+        component("http", server_errors, metrics.latency.mean(), http),
+        component("hub", metrics.unsettled, Some(status.hub_latency), hub),
+        component(
+            "links",
+            status.links.counters.faults,
+            metrics.time_to_first_token.mean(),
+            links,
+        ),
+    ];
+    if let Some(audit) = &status.audit {
+        let lost = audit.lost + snapshot.audit_lost;
+        let found = match &audit.error {
+            // Serving goes on without it.
+            Some(error) => Some((Health::Degraded, format!("records are being lost: {error}"))),
+            None if lost > 0 => degraded("records were lost, but none is now"),
+            None => None,
+        };
+        parts.push(component("audit", lost, None, found));
+    }
+    parts
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::api::status::{AuditFigures, ProcessFigures};
+    use crate::hub::metrics::{Metrics, RequestCount};
+    use crate::time::WallClock;
+    use alloc::vec;
+
+    fn snapshot() -> Snapshot {
+        let now = Instant::from_micros(90_000_000);
+        Snapshot {
+            now,
+            wall: WallClock::new(now, Duration::from_secs(1_767_225_900)),
+            metrics: Metrics {
+                links: 1,
+                ..Metrics::default()
+            },
+            requests: vec![RequestCount {
+                endpoint: "POST /api/chat",
+                status: 502,
+                count: 3,
+            }],
+            answering: 1,
+            audit_waiting: 0,
+            audit_lost: 0,
+            draining: false,
+        }
+    }
+
+    fn status() -> ProgramStatus {
+        ProgramStatus {
+            hub_latency: Duration::from_micros(250),
+            audit: Some(AuditFigures::default()),
+            process: Some(ProcessFigures {
+                cpu: Duration::from_millis(1_500),
+                resident_bytes: 9_000_000,
+                open_files: 20,
+                threads: 4,
+            }),
+            ..ProgramStatus::default()
+        }
+    }
+
+    #[test]
+    fn every_part_says_how_it_is() {
+        let (code, value) = deep(&snapshot(), &status());
+        assert_eq!((code, &value["status"]), (200, &json!("healthy")));
+        assert_eq!(
+            value["components"]["http"],
+            json!({ "status": "healthy", "last_check": "2026-01-01T00:05:00.000000Z", "error_count": 3, "latency_ms": null, "message": null })
+        );
+        assert_eq!(value["components"]["hub"]["latency_ms"], 0.25);
+        assert_eq!(
+            value["system"],
+            json!({ "cpu_seconds": 1.5, "resident_bytes": 9_000_000, "open_files": 20, "threads": 4 })
+        );
+        assert_eq!(value["requests"]["open"], 0);
+    }
+
+    #[test]
+    fn the_worst_part_decides() {
+        let alone = Snapshot {
+            metrics: Metrics::default(),
+            ..snapshot()
+        };
+        let (code, value) = deep(&alone, &status());
+        assert_eq!((code, &value["status"]), (200, &json!("degraded")));
+        assert_eq!(
+            value["components"]["links"]["message"],
+            "no agent is connected"
+        );
+
+        let full_disk = ProgramStatus {
+            audit: Some(AuditFigures {
+                lost: 7,
+                error: Some("no space left on device".into()),
+                ..AuditFigures::default()
+            }),
+            ..status()
+        };
+        let (code, value) = deep(&snapshot(), &full_disk);
+        let audit = &value["components"]["audit"];
+        assert_eq!((code, &audit["status"]), (200, &json!("degraded")));
+        assert_eq!(audit["error_count"], 7);
+        assert!(
+            audit["message"]
+                .as_str()
+                .unwrap()
+                .ends_with("no space left on device")
+        );
+
+        let bridge = Component {
+            name: "bridge:home".into(),
+            health: Health::Unhealthy,
+            last_check: Instant::from_micros(80_000_000),
+            errors: 4,
+            latency: None,
+            message: Some("given up".into()),
+        };
+        let lost = ProgramStatus {
+            components: vec![bridge],
+            ..status()
+        };
+        let (code, value) = deep(&snapshot(), &lost);
+        assert_eq!((code, &value["status"]), (503, &json!("unhealthy")));
+        let bridge = &value["components"]["bridge:home"];
+        assert_eq!(bridge["last_check"], "2026-01-01T00:04:50.000000Z");
+
+        let draining = Snapshot {
+            draining: true,
+            ..snapshot()
+        };
+        let (code, value) = deep(&draining, &status());
+        assert_eq!((code, &value["status"]), (503, &json!("draining")));
+    }
+}
