@@ -1,18 +1,6 @@
-//! The common beginning of both programs: from the command line to everything that serving needs.
+//! The programs, but for their driver: from the command line to the end of serving.
 //!
-//! ```no_run
-//! use mcp_local_provider_host::program::{Start, start};
-//!
-//! fn main() -> std::process::ExitCode {
-//!     match start("mcp-local-provider", env!("CARGO_PKG_VERSION")) {
-//!         Start::Done(code) => code,
-//!         Start::Serve(prepared) => {
-//!             println!("would listen on {:?}", prepared.config.listen.http_addresses());
-//!             std::process::ExitCode::SUCCESS
-//!         }
-//!     }
-//! }
-//! ```
+//! [`main`] is the whole of a program; [`start`] its beginning, up to everything that serving needs.
 
 use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run};
 use crate::commands;
@@ -20,10 +8,27 @@ use crate::config::{Config, ConfigError, Environment, Loaded, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
 use crate::logging::{self, LevelHandle};
 use crate::process;
+use crate::provider::Driver;
+use crate::serve::serve;
 use mcp_local_provider_core::config::HubConfig;
 use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::process::ExitCode;
+
+/// A program whose provider is run by `D`. `program` is the name of the executable.
+pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode {
+    match start(program, version) {
+        Start::Done(code) => code,
+        Start::Serve(prepared) => match serve::<D>(&prepared) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                // Where standard error is closed there is nobody to tell.
+                let _ = writeln!(io::stderr(), "{program}: {error}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
 
 /// What a program does after its beginning.
 #[derive(Debug)]

@@ -1,52 +1,49 @@
-//! Request bodies, collected whole, and bytes of response bodies.
+//! Request bodies, collected whole, and response bodies, whole or as they come.
 
-use crate::timer::Timers;
+use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
-use hyper::body::{Body, Buf, Incoming};
-use mcp_local_provider_core::config::{Limits, Timeouts};
-use mcp_local_provider_core::error::{Code, Refusal};
-use std::future::poll_fn;
+use hyper::body::{Body, Buf, Frame, Incoming, SizeHint};
+use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_host::provider::limits::{DISCARD, FIRST_ROOM};
+use mcp_local_provider_host::provider::{Clock, Progress, Running};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
-use std::time::Duration;
+use std::task::{Context, Poll, ready};
 
-/// Room that is made for a body before any of it came, whatever its announced length.
-const FIRST: usize = 16 << 10;
-
-/// How long the rest of a refused body is read.
-const DISCARD: Duration = Duration::from_secs(1);
+/// Why a body could not be collected.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Unread {
+    /// It is over `limits.body_bytes`.
+    TooLarge,
+    /// It took longer than `timeouts.body` in total.
+    TooSlow,
+    /// The connection or its framing broke.
+    Broken,
+}
 
 /// Reads a request body into one buffer of its own.
 ///
 /// hyper's `collect` keeps every received segment alive with the whole read buffer that it arrived in; here a body of
 /// one-byte segments takes as many bytes as it has.
-///
-/// # Errors
-///
-/// 413 beyond `limits.body_bytes`, before anything is read where the length was announced; 408 after `timeouts.body` in
-/// total; 400 when the connection or its framing broke.
-pub async fn collect(
+pub(crate) async fn collect(
     body: &mut Incoming,
-    limits: &Limits,
-    timeouts: &Timeouts,
+    config: &HubConfig,
     timers: &Timers,
-) -> Result<Vec<u8>, Refusal> {
-    let limit = limits.body_bytes;
-    let announced = body.size_hint().lower();
-    let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+) -> Result<Vec<u8>, Unread> {
+    let limit = config.limits.body_bytes;
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        return Err(too_large(limit));
+        return Err(Unread::TooLarge);
     }
     let read = async {
-        let mut bytes = Vec::with_capacity(announced.min(FIRST));
+        let mut bytes = Vec::with_capacity(announced.min(FIRST_ROOM));
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-            let frame = frame.map_err(|error| {
-                Refusal::invalid(format!("the request body could not be read: {error}"))
-            })?;
-            let Ok(mut data) = frame.into_data() else {
+            let Ok(mut data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
                 continue;
             };
             if bytes.len() + data.remaining() > limit {
-                return Err(too_large(limit));
+                return Err(Unread::TooLarge);
             }
             while data.has_remaining() {
                 let chunk = data.chunk();
@@ -57,46 +54,46 @@ pub async fn collect(
         Ok(bytes)
     };
     let deadline = async {
-        timers.after(timeouts.body).await;
-        Err(Refusal::new(
-            Code::RequestTimeout,
-            format!(
-                "the request body took longer than timeouts.body ({} ms); send it faster",
-                timeouts.body.as_millis()
-            ),
-        ))
+        timers.after(config.timeouts.body).await;
+        Err(Unread::TooSlow)
     };
     or(read, deadline).await
 }
 
 /// Reads on for a second at most, and forgets it.
-pub async fn discard(body: &mut Incoming, timers: &Timers) {
+pub(crate) async fn discard(body: &mut Incoming, timers: &Timers) {
     let read = async {
         while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {}
     };
     or(read, timers.after(DISCARD)).await;
 }
 
-fn too_large(limit: usize) -> Refusal {
-    Refusal::new(
-        Code::TooLarge,
-        format!(
-            "the request body is over limits.body_bytes ({limit} bytes); send less or raise it"
-        ),
-    )
+/// Ready when there is something to write, or the exchange has ended.
+pub(crate) fn poll_running(
+    running: &mut Running,
+    sleep: &mut Sleep,
+    clock: Clock,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    loop {
+        match running.poll(cx.waker()) {
+            Progress::Ready => return Poll::Ready(()),
+            Progress::Until(Some(at)) => sleep.reset(clock.system(at)),
+            Progress::Until(None) => return Poll::Pending,
+        }
+        ready!(Pin::new(&mut *sleep).poll(cx));
+    }
 }
 
 /// Bytes of a response body, written to the socket as they are.
 #[derive(Debug, Default)]
-pub struct Bytes {
+pub(crate) struct Bytes {
     bytes: Vec<u8>,
     written: usize,
 }
 
 impl Bytes {
-    /// How many are left to write.
-    #[must_use]
-    pub fn len(&self) -> u64 {
+    fn len(&self) -> u64 {
         u64::try_from(self.remaining()).unwrap_or(u64::MAX)
     }
 }
@@ -118,5 +115,56 @@ impl Buf for Bytes {
 
     fn advance(&mut self, count: usize) {
         self.written = self.written.saturating_add(count).min(self.bytes.len());
+    }
+}
+
+/// A response body.
+#[derive(Debug)]
+pub(crate) enum ResponseBody {
+    /// All of it.
+    Whole(Option<Bytes>),
+    /// As it comes.
+    Stream(Box<Running>, Sleep, Clock),
+}
+
+impl From<Vec<u8>> for ResponseBody {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Whole((!bytes.is_empty()).then(|| bytes.into()))
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let bytes = match &mut *self {
+            Self::Whole(bytes) => bytes.take(),
+            Self::Stream(running, sleep, clock) => {
+                if !running.has_body() {
+                    ready!(poll_running(running, sleep, *clock, cx));
+                }
+                let bytes = std::mem::take(running.body());
+                (!bytes.is_empty()).then(|| bytes.into())
+            }
+        };
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Whole(bytes) => bytes.is_none(),
+            Self::Stream(running, ..) => running.has_ended() && !running.has_body(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len)),
+            Self::Stream(..) => SizeHint::default(),
+        }
     }
 }

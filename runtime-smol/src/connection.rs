@@ -4,14 +4,17 @@
 //! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
 
 use crate::io::Io;
-use crate::request::{Answering, Door, Response};
-use crate::shared::{Connected, Shared};
+use crate::request::{Answering, Response};
+use crate::tasks::Tasks;
 use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
 use hyper::body::Incoming;
 use hyper::rt;
 use hyper::server::conn::http1::Builder;
 use hyper::service::Service;
+use mcp_local_provider_host::provider::Client;
+use mcp_local_provider_host::provider::limits::{HEAD, IDLE, LINGER, over_connection_limit};
+use mcp_local_provider_host::provider::listen::Door;
 use smol::Async;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -23,46 +26,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-/// Longest head of a request, and most that is buffered for one client, in bytes.
-const BUFFER: usize = 64 << 10;
-
-/// How long a connection may wait for its next request. Longer than clients keep theirs, so that a request seldom meets a
-/// connection that is just being closed.
-const IDLE: Duration = Duration::from_secs(75);
-
-/// Said to a connection beyond `limits.connections`.
-const FULL: &str = r#"{"error":{"message":"all connections are in use (limits.connections); try again in a moment","type":"server_error","param":null,"code":"overloaded"}}"#;
-
-/// How long a refused connection may take to read why.
-const LINGER: Duration = Duration::from_secs(1);
-
 /// Serves a connection to its end.
 pub(crate) async fn serve(
-    shared: Arc<Shared>,
-    connected: Connected,
+    tasks: Tasks,
+    client: Client,
     socket: Async<TcpStream>,
     peer: SocketAddr,
     door: Door,
 ) {
     let received = Arc::new(AtomicU64::new(0));
-    let timeouts = &shared.config.timeouts;
-    let io = Io::new(socket, shared.timers.clone(), timeouts.write).counting(received.clone());
+    let shared = tasks.shared.clone();
+    let timers = tasks.timers.clone();
+    let timeouts = &shared.config().timeouts;
+    let io = Io::new(socket, timers.clone(), timeouts.write).counting(received.clone());
     let service = Requests {
-        shared: shared.clone(),
+        tasks,
         address: peer.ip(),
         door,
     };
-    let mut drain = shared.drain.listen();
+    let mut drain = shared.listen_for_drain();
     let mut drains = shared.is_draining();
     let mut connection = Builder::new()
         // One that comes after all is told why it is refused.
         .keep_alive(!drains)
-        .timer(HeadTimer {
-            timers: shared.timers.clone(),
-            received,
-        })
+        .timer(HeadTimer { timers, received })
         .header_read_timeout(timeouts.head)
-        .max_buf_size(BUFFER)
+        .max_buf_size(HEAD)
         .serve_connection(io, service)
         .with_upgrades();
     let ended = poll_fn(|cx| {
@@ -76,25 +65,21 @@ pub(crate) async fn serve(
     if let Err(error) = ended {
         tracing::debug!(%peer, %error, "a connection ended early");
     }
-    drop(connected);
+    drop(client);
 }
 
 /// Tells a client that there are too many connections, and closes.
 pub(crate) async fn refuse(timers: Timers, socket: Async<TcpStream>) {
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {}\r\nretry-after: 5\r\nconnection: close\r\n\r\n{FULL}",
-        FULL.len()
-    );
     let mut io = Io::new(socket, timers.clone(), LINGER);
     // It fits into the socket's empty buffer; a client that is gone needs none.
-    if io.write(answer.as_bytes()).is_ok() && io.shutdown().is_ok() {
+    if io.write(&over_connection_limit()).is_ok() && io.shutdown().is_ok() {
         or(io.discard(), timers.after(LINGER)).await;
     }
 }
 
 /// hyper's way to hand requests over.
 struct Requests {
-    shared: Arc<Shared>,
+    tasks: Tasks,
     address: IpAddr,
     door: Door,
 }
@@ -105,7 +90,7 @@ impl Service<hyper::Request<Incoming>> for Requests {
     type Future = Answering;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        Answering::new(self.shared.clone(), self.address, self.door, request)
+        Answering::new(self.tasks.clone(), self.address, self.door, request)
     }
 }
 

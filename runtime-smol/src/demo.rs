@@ -1,416 +1,59 @@
-//! The demo agent, and the example of how to write an agent.
-//!
-//! It is an ordinary client of the agent protocol: it dials `GET /agent` of its own provider over a real WebSocket and
-//! knows nothing of the provider's insides. An agent of your own does the same four things, in any language:
-//!
-//! 1. Dial with a bridge key as the bearer token, and send `register`. Keep the `session_token` of the answer: with
-//!    it a lost connection is taken up again without registering ([`run`]).
-//! 2. Answer each `model_invoke` by `model_stream_chunk`s with a `chunk_index` from 0, the last of which has a
-//!    `finish_reason` and the usage; or by one `model_result` (`Agent::invoke`, `Agent::speak`).
-//! 3. Forget an answer when `model_cancel` names its id (`Agent::receive`).
-//! 4. Answer `ping` by `pong`. Ignore every message and every field that you do not know.
+//! The demo agent's socket and clock; what it says is in the host.
 
-// Indexing a JSON value gives null for what is missing; only objects that are made here are written to.
-#![allow(clippy::indexing_slicing)]
-
-use crate::dial::{Backoff, DialError, Target, dial};
+use crate::dial::dial;
 use crate::timer::Timers;
 use crate::websocket::{Ended, Received, Socket};
 use futures_lite::future::or;
-use serde_json::{Value, json};
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::Sender;
-use std::time::Duration;
+use mcp_local_provider_host::demo::{Agent, PACE};
+use mcp_local_provider_host::provider::dial::{Backoff, DialError, Target};
 
-/// The model under which the demo agent answers.
-pub const MODEL: &str = "demo";
-
-/// One word after the other, 25 a second.
-const PACE: Duration = Duration::from_millis(40);
-
-/// Characters of the prompt that an answer quotes.
-const QUOTED: usize = 200;
-
-/// Keeps the demo agent connected for ever. `target.token` is a bridge key; `registered` is told of each new session.
-pub async fn run(target: Target, timers: Timers, registered: Sender<()>) {
-    let bridge_key = target.token.clone();
-    let mut target = target;
+/// Keeps the demo agent connected for ever.
+pub(crate) async fn run(mut agent: Agent, mut target: Target, timers: Timers) {
     let mut backoff = Backoff::default();
     loop {
-        let has_session = target.token != bridge_key;
+        target.token = Some(agent.token().to_owned());
         match dial(&target, &timers).await {
             Ok(socket) => {
                 backoff.reset();
-                let mut agent = Agent::new(registered.clone());
-                let ended = agent.converse(socket, has_session, &timers).await;
-                tracing::debug!(%ended, "the demo agent lost its provider");
-                if let Some(token) = agent.session_token {
-                    target.token = Some(token);
+                if let Err(ended) = converse(&mut agent, socket, &timers).await {
+                    tracing::debug!(%ended, "the demo agent lost its provider");
                 }
             }
-            // The session is over; begin a new one.
-            Err(DialError::Refused(401 | 403)) if has_session => {
-                target.token.clone_from(&bridge_key);
-                continue;
-            }
+            Err(DialError::Refused(status)) if agent.refused(status) => continue,
             Err(error) => tracing::debug!(%error, "the demo agent cannot reach its provider"),
         }
         timers.after(backoff.pause()).await;
     }
 }
 
-/// One connection of the agent, and what it is answering.
-struct Agent {
-    session_token: Option<String>,
-    /// Whoever wants to know that it can be asked now.
-    registered: Sender<()>,
-    /// By the id of their `model_invoke`.
-    answers: BTreeMap<String, Answer>,
-}
-
-/// What of an answer is still to be said.
-struct Answer {
-    chunk_index: u64,
-    pieces: VecDeque<Piece>,
-    finish_reason: &'static str,
-    usage: Value,
-}
-
-/// What one chunk says.
-enum Piece {
-    Word(String),
-    ToolCall(Value),
-}
-
-impl Agent {
-    fn new(registered: Sender<()>) -> Self {
-        Self {
-            session_token: None,
-            registered,
-            answers: BTreeMap::new(),
-        }
+async fn converse(agent: &mut Agent, mut socket: Socket, timers: &Timers) -> Result<(), Ended> {
+    if let Some(register) = agent.register() {
+        socket.send(register).await?;
     }
-
-    async fn converse(&mut self, mut socket: Socket, has_session: bool, timers: &Timers) -> Ended {
-        if !has_session {
-            let register = json!({
-                "type": "register",
-                "agent_id": "demo",
-                "label": "Demo agent",
-                "requested_scopes": ["inference"],
-                "models": [MODEL],
-                "max_concurrency": 64,
-                "capabilities": {"tools": true, "vision": false, "embeddings": false},
-            });
-            if let Err(ended) = socket.send(register.to_string()).await {
-                return ended;
+    let mut pace = timers.after(PACE);
+    loop {
+        let received = async { Some(socket.receive().await) };
+        let turn = async {
+            if !agent.is_speaking() {
+                std::future::pending::<()>().await;
             }
-        }
-        let mut pace = timers.after(PACE);
-        loop {
-            let received = async { Some(socket.receive().await) };
-            let turn = async {
-                if self.answers.is_empty() {
-                    std::future::pending::<()>().await;
+            (&mut pace).await;
+            None
+        };
+        match or(received, turn).await {
+            Some(received) => {
+                if let Received::Text(text) = received?
+                    && let Some(answer) = agent.receive(&text)
+                {
+                    socket.send(answer).await?;
                 }
-                (&mut pace).await;
-                None
-            };
-            let replies = match or(received, turn).await {
-                Some(Ok(Received::Text(text))) => self.receive(&text),
-                Some(Ok(Received::Binary | Received::Alive)) => Vec::new(),
-                Some(Err(ended)) => return ended,
-                None => {
-                    pace.reset_after(PACE);
-                    self.speak()
-                }
-            };
-            for reply in replies {
-                if let Err(ended) = socket.send(reply.to_string()).await {
-                    return ended;
+            }
+            None => {
+                pace.reset_after(PACE);
+                for chunk in agent.speak() {
+                    socket.send(chunk).await?;
                 }
             }
         }
-    }
-
-    /// Takes one message of the provider and gives what is to be answered at once.
-    fn receive(&mut self, text: &str) -> Vec<Value> {
-        let Ok(message) = serde_json::from_str::<Value>(text) else {
-            return Vec::new();
-        };
-        let id = message["id"].as_str().unwrap_or_default().to_owned();
-        match message["type"].as_str() {
-            Some("registered") => {
-                self.session_token = message["session_token"].as_str().map(str::to_owned);
-                // Nobody may be waiting any more.
-                let _ = self.registered.send(());
-                Vec::new()
-            }
-            Some("model_invoke") => self.invoke(id, &message["payload"]),
-            Some("model_cancel") => {
-                self.answers.remove(&id);
-                Vec::new()
-            }
-            Some("ping") => vec![json!({"type": "pong", "timestamp": message["timestamp"]})],
-            _ => Vec::new(),
-        }
-    }
-
-    /// Begins an answer. A caller that does not stream gets all of it at once.
-    fn invoke(&mut self, id: String, payload: &Value) -> Vec<Value> {
-        if !matches!(payload["kind"].as_str(), Some("chat" | "completion")) {
-            let error = json!({"code": "invalid_request", "message": "the demo agent answers chats and completions only"});
-            return vec![
-                json!({"type": "model_result", "id": id, "status": "error", "error": error}),
-            ];
-        }
-        let parameters = &payload["parameters"];
-        let prompt = Prompt::of(payload);
-        let mut finish_reason = "stop";
-        let mut call = None;
-        let mut words = Vec::new();
-        if let Some(tool) = prompt.asks_for(parameters) {
-            finish_reason = "tool_calls";
-            call = Some(json!({
-                "id": format!("call_{id}"),
-                "type": "function",
-                "function": {"name": tool["name"], "arguments": arguments(&tool["parameters"]).to_string()},
-            }));
-        } else {
-            words = words_of(&prompt.answer());
-            let most = parameters["max_tokens"].as_u64().unwrap_or(u64::MAX);
-            if let Ok(most) = usize::try_from(most)
-                && most < words.len()
-            {
-                words.truncate(most);
-                finish_reason = "length";
-            }
-        }
-        let said = words.len().max(1);
-        let usage = json!({"prompt_tokens": prompt.words, "completion_tokens": said, "total_tokens": prompt.words + said});
-        if parameters["stream"].as_bool() != Some(true) {
-            let message = json!({"role": "assistant", "content": words.concat(), "tool_calls": call.map(|call| vec![call])});
-            let choice = json!({"index": 0, "message": message, "finish_reason": finish_reason});
-            let result = json!({"choices": [choice], "usage": usage});
-            return vec![
-                json!({"type": "model_result", "id": id, "status": "ok", "result": result}),
-            ];
-        }
-        let mut pieces: VecDeque<Piece> = words.into_iter().map(Piece::Word).collect();
-        if let Some(mut call) = call {
-            // In pieces, as models give them: first the name, then the arguments.
-            let arguments = call["function"]["arguments"].take();
-            call["function"]["arguments"] = json!("");
-            call["index"] = json!(0);
-            let rest = json!({"index": 0, "function": {"arguments": arguments}});
-            pieces.extend([Piece::ToolCall(call), Piece::ToolCall(rest)]);
-        }
-        let answer = Answer {
-            chunk_index: 0,
-            pieces,
-            finish_reason,
-            usage,
-        };
-        self.answers.insert(id, answer);
-        Vec::new()
-    }
-
-    /// The next word of every answer.
-    fn speak(&mut self) -> Vec<Value> {
-        let mut chunks = Vec::new();
-        self.answers.retain(|id, answer| {
-            let piece = answer.pieces.pop_front();
-            let is_last = piece.is_none();
-            let delta = match piece {
-                Some(Piece::Word(word)) => json!({"content": word}),
-                Some(Piece::ToolCall(call)) => json!({"tool_calls": [call]}),
-                None => json!({}),
-            };
-            let mut chunk = json!({
-                "type": "model_stream_chunk",
-                "id": id,
-                "chunk_index": answer.chunk_index,
-                "delta": delta,
-                "finish_reason": is_last.then_some(answer.finish_reason),
-            });
-            if is_last {
-                chunk["usage"] = answer.usage.take();
-            }
-            answer.chunk_index += 1;
-            chunks.push(chunk);
-            !is_last
-        });
-        chunks
-    }
-}
-
-/// What the agent looks at in a conversation: its last message.
-struct Prompt {
-    text: String,
-    is_tool_result: bool,
-    words: usize,
-}
-
-impl Prompt {
-    fn of(payload: &Value) -> Self {
-        let none = Vec::new();
-        let messages = payload["messages"].as_array().unwrap_or(&none);
-        let mut words = 0;
-        for message in messages {
-            words += text_of(&message["content"]).split_whitespace().count();
-        }
-        let last = messages.last().unwrap_or(&Value::Null);
-        let text = match payload["prompt"].as_str() {
-            Some(prompt) => prompt.to_owned(),
-            None => text_of(&last["content"]),
-        };
-        Self {
-            words: words.max(text.split_whitespace().count()),
-            is_tool_result: matches!(last["role"].as_str(), Some("tool" | "function")),
-            text,
-        }
-    }
-
-    /// The tool to call, in OpenAI's form: when one must be called, is named, or "a tool" is asked for.
-    fn asks_for<'p>(&self, parameters: &'p Value) -> Option<&'p Value> {
-        let choice = &parameters["tool_choice"];
-        if self.is_tool_result || choice == "none" {
-            return None;
-        }
-        let tools = parameters["tools"].as_array()?;
-        let functions = || tools.iter().map(|tool| &tool["function"]);
-        let named = |name: &str| functions().find(|function| function["name"] == name);
-        if let Some(name) = choice["function"]["name"].as_str() {
-            return named(name);
-        }
-        let text = self.text.to_lowercase();
-        let mentioned = functions().find(|function| {
-            let name = function["name"].as_str().unwrap_or_default();
-            !name.is_empty() && text.contains(&name.to_lowercase())
-        });
-        let wanted = choice == "required" || text.contains("tool") || text.contains("call");
-        mentioned.or_else(|| functions().next().filter(|_| wanted))
-    }
-
-    fn answer(&self) -> String {
-        let quote: String = self.text.chars().take(QUOTED).collect();
-        let cut = if quote.len() < self.text.len() {
-            "…"
-        } else {
-            ""
-        };
-        let what = if self.is_tool_result {
-            "The tool said"
-        } else {
-            "You said"
-        };
-        format!(
-            "This is the demo agent of MCP Local Provider, so nothing here was thought about. {what}: \"{quote}{cut}\". Connect an agent of your own to get real answers."
-        )
-    }
-}
-
-/// The text of a message's content: a string, or the text parts of a list.
-fn text_of(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(parts) => {
-            let texts: Vec<&str> = parts
-                .iter()
-                .filter_map(|part| part["text"].as_str())
-                .collect();
-            texts.join("\n")
-        }
-        _ => String::new(),
-    }
-}
-
-/// Words with the space that follows them, so that together they are the text.
-fn words_of(text: &str) -> Vec<String> {
-    text.split_inclusive(' ').map(str::to_owned).collect()
-}
-
-/// Arguments that fit a tool's JSON Schema well enough to show what a call looks like.
-fn arguments(schema: &Value) -> Value {
-    let none = serde_json::Map::new();
-    let properties = schema["properties"].as_object().unwrap_or(&none);
-    let value = |schema: &Value| match (&schema["enum"][0], schema["type"].as_str()) {
-        (Value::Null, Some("integer" | "number")) => json!(1),
-        (Value::Null, Some("boolean")) => json!(true),
-        (Value::Null, Some("array")) => json!([]),
-        (Value::Null, Some("object")) => json!({}),
-        (Value::Null, _) => json!("demo"),
-        (first, _) => first.clone(),
-    };
-    properties
-        .iter()
-        .map(|(name, schema)| (name.clone(), value(schema)))
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn invoke(agent: &mut Agent, payload: &Value) -> Vec<Value> {
-        let message = json!({"type": "model_invoke", "id": "x1", "payload": payload});
-        agent.receive(&message.to_string())
-    }
-
-    fn chunks(agent: &mut Agent) -> Vec<Value> {
-        let mut all = Vec::new();
-        while !agent.answers.is_empty() {
-            all.append(&mut agent.speak());
-        }
-        all
-    }
-
-    #[test]
-    fn an_answer_is_streamed_word_by_word_and_ends_with_its_usage() {
-        let mut agent = Agent::new(std::sync::mpsc::channel().0);
-        let payload = json!({"kind": "chat", "messages": [{"role": "user", "content": "say hello"}], "parameters": {"stream": true}});
-        assert!(invoke(&mut agent, &payload).is_empty());
-        let chunks = chunks(&mut agent);
-        let mut text = String::new();
-        for (index, chunk) in chunks.iter().enumerate() {
-            assert_eq!(chunk["chunk_index"], index);
-            text.push_str(chunk["delta"]["content"].as_str().unwrap_or_default());
-        }
-        assert!(
-            text.contains("demo agent") && text.contains("\"say hello\""),
-            "{text}"
-        );
-        let last = chunks.last().cloned().unwrap_or_default();
-        assert_eq!(last["finish_reason"], "stop");
-        assert_eq!(last["usage"]["prompt_tokens"], 2);
-        assert_eq!(last["usage"]["completion_tokens"], chunks.len() - 1);
-    }
-
-    #[test]
-    fn a_cancelled_answer_is_silent_at_once() {
-        let mut agent = Agent::new(std::sync::mpsc::channel().0);
-        let payload = json!({"kind": "completion", "prompt": "x", "parameters": {"stream": true}});
-        invoke(&mut agent, &payload);
-        assert_eq!(agent.speak().len(), 1);
-        agent.receive(r#"{"type":"model_cancel","id":"x1","reason":"client_disconnected"}"#);
-        assert!(agent.speak().is_empty());
-    }
-
-    #[test]
-    fn a_tool_is_called_when_it_is_asked_for_and_its_result_is_told() {
-        let mut agent = Agent::new(std::sync::mpsc::channel().0);
-        let tools = json!([{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "integer"}}}}}]);
-        let mut payload = json!({"kind": "chat", "messages": [{"role": "user", "content": "use the weather tool"}], "parameters": {"tools": tools}});
-        let result = invoke(&mut agent, &payload);
-        let message = &result[0]["result"]["choices"][0]["message"];
-        let call = &message["tool_calls"][0]["function"];
-        assert_eq!(call["name"], "weather");
-        assert_eq!(call["arguments"], r#"{"city":"demo","days":1}"#);
-        payload["messages"] = json!([{"role": "tool", "content": "sunny"}]);
-        let result = invoke(&mut agent, &payload);
-        let text = result[0]["result"]["choices"][0]["message"]["content"]
-            .as_str()
-            .unwrap_or_default();
-        assert!(text.contains("The tool said: \"sunny\""), "{text}");
     }
 }

@@ -278,6 +278,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use futures_lite::future::{or, poll_once};
+    use mcp_local_provider_host::provider::Clock;
     use std::net::TcpListener;
 
     fn pair(timers: &Timers, write_timeout: Duration) -> (Io, TcpStream) {
@@ -289,7 +290,7 @@ mod tests {
 
     #[test]
     fn a_short_read_waits_for_the_reactor_and_misses_nothing() {
-        let timers = Timers::new();
+        let timers = Timers::new(Clock::start());
         let (mut io, mut peer) = pair(&timers, Duration::from_secs(5));
         smol::block_on(async {
             let mut buf = [0; 8];
@@ -315,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_peer_that_does_not_read_ends_the_connection() {
-        let timers = Timers::new();
+        let timers = Timers::new(Clock::start());
         let (mut io, peer) = pair(&timers, Duration::from_millis(50));
         let error = smol::block_on(or(
             async {

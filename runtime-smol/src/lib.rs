@@ -1,24 +1,23 @@
 //! The smol driver of MCP Local Provider: hyper on smol, WebSockets by tungstenite.
 //!
 //! [`Provider::start`] runs a provider inside any program; the program `mcp-local-provider` is a thin shell round it. The
-//! rules and the bytes of all protocols are in `mcp-local-provider-core`; here are only sockets, tasks, locks and the
-//! clock. One task serves each client connection, one each agent connection, one all deadlines, and one the hub.
+//! rules and the bytes of all protocols are in `mcp-local-provider-core`, what every driver does in
+//! `mcp-local-provider-host`; here are only sockets, tasks and timers. One task serves each client connection, one each
+//! agent connection, one all deadlines, and one keeps house.
 
 mod body;
 mod bridge;
 mod connection;
-pub mod demo;
+mod demo;
 pub mod dial;
-mod exchange;
 pub mod io;
 mod link;
 pub mod listen;
 mod provider;
 mod request;
-mod shared;
-mod status;
+mod tasks;
 pub mod timer;
 pub mod websocket;
 
-pub use bridge::Bridge;
-pub use provider::{Config, Handle, Provider, StartError};
+pub use mcp_local_provider_host::provider::{Bridge, Config, Handle, StartError};
+pub use provider::Provider;

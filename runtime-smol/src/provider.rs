@@ -1,111 +1,24 @@
 //! A running provider, and how to start and stop it.
 
-use crate::bridge::{self, Bridge};
+use crate::bridge;
 use crate::connection;
 use crate::demo;
-use crate::dial::Target;
-use crate::listen::{self, ListenError};
-use crate::request::Door;
-use crate::shared::Shared;
-use event_listener::Event;
-use futures_lite::future::or;
-use mcp_local_provider_core::config::HubConfig;
-use mcp_local_provider_core::link::{CloseCode, Command};
-use mcp_local_provider_host::audit::AuditSink;
+use crate::listen;
+use crate::tasks::Tasks;
+use mcp_local_provider_host::demo::{Agent, PATIENCE};
+use mcp_local_provider_host::provider::dial::Target;
+use mcp_local_provider_host::provider::listen::{Door, bind_all, reachable};
+use mcp_local_provider_host::provider::{
+    Config, Driver, Handle, Housekeeper, Shared, StartError, later,
+};
 use smol::{Async, Executor};
-use std::fmt;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::future::{Future, poll_fn};
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread::JoinHandle;
-use std::time::Duration;
-
-/// How long agents have to close their links once all answers are done.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-/// How long a start waits for the demo agent to be there.
-const DEMO_PATIENCE: Duration = Duration::from_secs(2);
-
-/// What a provider is made from.
-#[derive(Debug)]
-pub struct Config {
-    /// Addresses to listen on; port 0 picks a free one.
-    pub listen: Vec<SocketAddr>,
-    /// Addresses to listen on as well if they are free.
-    pub listen_if_free: Vec<SocketAddr>,
-    /// An address where nothing but health and metrics is answered.
-    pub listen_metrics: Option<SocketAddr>,
-    /// Sockets that listen already, handed over by a service manager say.
-    pub listening: Vec<TcpListener>,
-    /// Limits, timeouts, keys and everything else that the core decides by.
-    pub hub: HubConfig,
-    /// Threads that run it; 0 chooses, which is one.
-    pub threads: usize,
-    /// Bridges to dial.
-    pub bridges: Vec<Bridge>,
-    /// Runs the demo agent with this bridge key.
-    pub demo: Option<String>,
-    /// Where audit records go.
-    pub audit: AuditSink,
-}
-
-impl Config {
-    /// Listens on a free port of this machine, writes no audit records and dials nobody.
-    #[must_use]
-    pub fn new(hub: HubConfig) -> Self {
-        Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-            listen_if_free: Vec::new(),
-            listen_metrics: None,
-            listening: Vec::new(),
-            hub,
-            threads: 0,
-            bridges: Vec::new(),
-            demo: None,
-            audit: AuditSink::off(),
-        }
-    }
-}
-
-/// Why a provider did not start. Its text is one sentence.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address cannot be listened on.
-    Listen(ListenError),
-    /// The system gives no randomness or no thread.
-    System(io::Error),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(error) => error.fmt(f),
-            Self::System(error) => write!(f, "the system refuses what is needed to run: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Listen(error) => Some(error),
-            Self::System(error) => Some(error),
-        }
-    }
-}
-
-impl From<ListenError> for StartError {
-    fn from(error: ListenError) -> Self {
-        Self::Listen(error)
-    }
-}
-
-impl From<io::Error> for StartError {
-    fn from(error: io::Error) -> Self {
-        Self::System(error)
-    }
-}
+use std::time::{Duration, Instant};
 
 /// A running provider. It runs on threads of its own, so it fits beside any runtime or none.
 ///
@@ -130,161 +43,56 @@ pub struct Provider {
     executor: Arc<Executor<'static>>,
 }
 
-/// Stops a [`Provider`] from anywhere.
-#[derive(Clone)]
-pub struct Handle(Arc<Control>);
-
-struct Control {
-    shared: Arc<Shared>,
-    /// Set once everything has ended.
-    stopped: AtomicBool,
-    stop: Event,
-}
-
-impl fmt::Debug for Handle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Handle({:?})", self.0.shared)
-    }
-}
-
-impl Handle {
-    /// Begins to shut down, and returns. Nothing new is admitted, answers under way get `timeouts.drain`, then the agents'
-    /// links are closed with code 1001. Called again it does nothing.
-    pub fn shutdown(&self) {
-        let shared = &self.0.shared;
-        if !shared.is_draining() {
-            shared.begin_drain();
-            let control = self.0.clone();
-            shared.spawn(async move { control.drain().await });
-        }
-    }
-
-    /// Stops without waiting for anything.
-    pub fn stop(&self) {
-        self.0.stop();
-    }
-}
-
-impl Control {
-    fn stop(&self) {
-        self.stopped.store(true, Ordering::Release);
-        self.stop.notify(usize::MAX);
-    }
-
-    async fn stopped(&self) {
-        loop {
-            let listener = self.stop.listen();
-            if self.stopped.load(Ordering::Acquire) {
-                return;
-            }
-            listener.await;
-        }
-    }
-
-    /// Waits for the answers under way, then for the agents to close.
-    async fn drain(&self) {
-        let shared = &self.shared;
-        let patience = shared.timers.after(shared.config.timeouts.drain);
-        let answered = async {
-            loop {
-                let idle = shared.idle.listen();
-                if shared.connections() == 0 {
-                    return;
-                }
-                idle.await;
-            }
-        };
-        or(answered, patience).await;
-        for link in shared.links() {
-            link.command(shared.timers.now(), Command::Close(CloseCode::GoingAway));
-        }
-        let farewell = shared.timers.after(FAREWELL);
-        let closed = async {
-            while shared.link_tasks() > 0 {
-                shared.timers.after(Duration::from_millis(5)).await;
-            }
-        };
-        or(closed, farewell).await;
-        self.stop();
-    }
-}
-
 impl Provider {
     /// Starts a provider; it listens when this returns, and the demo agent is there if one was asked for.
     ///
     /// # Errors
     /// When an address cannot be listened on or the system gives no thread.
-    pub fn start(config: Config) -> Result<Self, StartError> {
-        let mut listeners = config
-            .listening
-            .into_iter()
-            .map(Async::new)
-            .collect::<io::Result<Vec<_>>>()?;
-        for address in config.listen {
-            listeners.push(listen::bind(address)?);
+    pub fn start(mut config: Config) -> Result<Self, StartError> {
+        let mut listeners = Vec::new();
+        let mut addresses = Vec::new();
+        for (listener, door) in bind_all(&mut config)? {
+            addresses.push(listener.local_addr()?);
+            listeners.push((Async::new(listener)?, door));
         }
-        for address in config.listen_if_free {
-            match listen::bind(address) {
-                Ok(listener) => listeners.push(listener),
-                Err(error) => tracing::info!("going on without it: {error}"),
-            }
-        }
-        let doors = listeners.len();
-        if let Some(address) = config.listen_metrics {
-            listeners.push(listen::bind(address)?);
-        }
-        let addresses = listeners
-            .iter()
-            .map(|listener| listener.get_ref().local_addr())
-            .collect::<io::Result<Vec<_>>>()?;
-        let mut seed = [0; 32];
-        getrandom::fill(&mut seed).map_err(io::Error::from)?;
+        let shared = Shared::new(config.hub, config.audit)?;
         let executor = Arc::new(Executor::new());
-        let shared = Arc::new(Shared::new(config.hub, seed, config.audit, &executor));
-        let control = Arc::new(Control {
-            shared: shared.clone(),
-            stopped: AtomicBool::new(false),
-            stop: Event::new(),
-        });
-        let (clock, hub) = (shared.timers.clone(), shared.clone());
-        shared.spawn(async move { clock.run().await });
-        shared.spawn(async move { hub.run_hub().await });
-        for (at, listener) in listeners.into_iter().enumerate() {
-            let door = if at < doors { Door::All } else { Door::Reports };
-            shared.spawn(accept(shared.clone(), listener, door));
+        let tasks = Tasks::new(shared.clone(), &executor);
+        let clock = tasks.timers.clone();
+        tasks.spawn(async move { clock.run().await });
+        tasks.spawn(keep_house(tasks.clone()));
+        for (listener, door) in listeners {
+            tasks.spawn(accept(tasks.clone(), listener, door));
         }
         for bridge in config.bridges {
-            shared.spawn(bridge::run(shared.clone(), bridge));
+            tasks.spawn(bridge::run(tasks.clone(), bridge));
         }
         let mut demo_registered = None;
         if let (Some(key), Some(address)) = (config.demo, addresses.first()) {
-            let target = Target {
-                url: format!("ws://{}/agent", reachable(*address)),
-                token: Some(key),
-                frame_bytes: shared.link_config.frame_bytes,
-                write_timeout: shared.config.timeouts.write,
-            };
+            let url = format!("ws://{}/agent", reachable(*address));
+            let target = Target::new(&shared, url, None);
             let (sender, receiver) = std::sync::mpsc::channel();
-            shared.spawn(demo::run(target, shared.timers.clone(), sender));
+            let agent = Agent::new(key, sender);
+            tasks.spawn(demo::run(agent, target, tasks.timers.clone()));
             demo_registered = Some(receiver);
         }
         let mut provider = Self {
             addresses,
-            handle: Handle(control),
+            handle: Handle::new(shared.clone()),
             threads: Vec::new(),
             executor,
         };
         for number in 0..threads(config.threads) {
             let executor = provider.executor.clone();
-            let control = provider.handle.0.clone();
+            let shared = shared.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("smol-{number}"))
-                .spawn(move || smol::block_on(executor.run(control.stopped())))?;
+                .spawn(move || smol::block_on(executor.run(stopped(&shared))))?;
             provider.threads.push(thread);
         }
         if let Some(registered) = demo_registered {
             // A newcomer's first paste is to be answered. Should the agent be late, it is served all the same.
-            let _ = registered.recv_timeout(DEMO_PATIENCE);
+            let _ = registered.recv_timeout(PATIENCE);
         }
         Ok(provider)
     }
@@ -321,30 +129,67 @@ impl Drop for Provider {
     }
 }
 
+impl Driver for Provider {
+    fn start(config: Config) -> Result<Self, StartError> {
+        Self::start(config)
+    }
+
+    fn addresses(&self) -> &[SocketAddr] {
+        self.addresses()
+    }
+
+    fn handle(&self) -> Handle {
+        self.handle()
+    }
+
+    fn join(self) {
+        self.join();
+    }
+}
+
 /// Accepts connections for ever.
-async fn accept(shared: Arc<Shared>, listener: Async<TcpListener>, door: Door) {
-    let timers = shared.timers.clone();
-    listen::accept(&listener, &timers, |socket, peer| match shared.connect() {
-        Some(connected) => shared.spawn(connection::serve(
-            shared.clone(),
-            connected,
-            socket,
-            peer,
-            door,
-        )),
-        None => shared.spawn(connection::refuse(shared.timers.clone(), socket)),
+async fn accept(tasks: Tasks, listener: Async<TcpListener>, door: Door) {
+    listen::accept(&listener, &tasks.timers, |socket, peer| {
+        match tasks.shared.connect() {
+            Some(client) => {
+                let serving = connection::serve(tasks.clone(), client, socket, peer, door);
+                tasks.spawn(serving);
+            }
+            None => tasks.spawn(connection::refuse(tasks.timers.clone(), socket)),
+        }
     })
     .await;
 }
 
-/// The address that reaches a listener from this machine.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
-    match address.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
+/// Serves the hub and the shutdown, to its end.
+async fn keep_house(tasks: Tasks) {
+    let mut housekeeper = Housekeeper::new(tasks.shared.clone());
+    let clock = tasks.shared.clock();
+    let mut sleep = tasks.timers.after(Duration::MAX);
+    poll_fn(|cx| {
+        loop {
+            let next = housekeeper.poll(cx.waker());
+            sleep.reset(next.map_or_else(
+                || later(Instant::now(), Duration::MAX),
+                |next| clock.system(next),
+            ));
+            if Pin::new(&mut sleep).poll(cx).is_pending() {
+                return Poll::<()>::Pending;
+            }
+        }
+    })
+    .await;
+}
+
+/// Ready once nothing is to run any more.
+async fn stopped(shared: &Shared) {
+    loop {
+        let stop = shared.listen_for_stop();
+        if shared.is_stopped() {
+            return;
+        }
+        stop.await;
     }
-    address
 }
 
 /// One thread serves many thousands of streams with the least work: a second one was measured to cost a tenth more

@@ -4,7 +4,7 @@
 //! of one table, rounded up to [`TICK`]; the reactor knows only the earliest one, and learns of a new one only when it
 //! is earlier than all others. Nearly every deadline is set far away and never reached, so nearly none costs anything.
 
-use mcp_local_provider_core::time;
+use mcp_local_provider_host::provider::{Clock, later};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -23,7 +23,7 @@ const TICK_MICROS: u64 = 5_000;
 pub struct Timers(Arc<Shared>);
 
 struct Shared {
-    epoch: Instant,
+    clock: Clock,
     table: Mutex<Table>,
 }
 
@@ -46,38 +46,26 @@ impl fmt::Debug for Timers {
     }
 }
 
-impl Default for Timers {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl Timers {
-    /// The clock starts now.
+    /// Deadlines of a clock.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn new(clock: Clock) -> Self {
         Self(Arc::new(Shared {
-            epoch: Instant::now(),
+            clock,
             table: Mutex::default(),
         }))
     }
 
-    /// The time now, as the machines of core want it.
+    /// The clock.
     #[must_use]
-    pub fn now(&self) -> time::Instant {
-        time::Instant::from_micros(self.micros(Instant::now()))
+    pub fn clock(&self) -> Clock {
+        self.0.clock
     }
 
     /// A future that is ready `duration` from now.
     #[must_use]
     pub fn after(&self, duration: Duration) -> Sleep {
         self.until(later(Instant::now(), duration))
-    }
-
-    /// A future that is ready at `at`, the time of a machine of core.
-    #[must_use]
-    pub fn at(&self, at: time::Instant) -> Sleep {
-        self.until(later(self.0.epoch, Duration::from_micros(at.as_micros())))
     }
 
     /// A future that is ready at `deadline`.
@@ -94,13 +82,8 @@ impl Timers {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn micros(&self, at: Instant) -> u64 {
-        let micros = at.saturating_duration_since(self.0.epoch).as_micros();
-        u64::try_from(micros).unwrap_or(u64::MAX)
-    }
-
     fn insert(&self, deadline: Instant, waker: Waker) -> Entry {
-        let tick = self.micros(deadline).div_ceil(TICK_MICROS);
+        let tick = self.0.clock.micros(deadline).div_ceil(TICK_MICROS);
         let mut table = self.table();
         table.serial += 1;
         let entry = (tick, table.serial);
@@ -122,7 +105,7 @@ impl Timers {
         let mut due = Vec::new();
         poll_fn(|cx| {
             loop {
-                let micros = self.micros(Instant::now());
+                let micros = self.0.clock.micros(Instant::now());
                 let next = {
                     let mut table = self.table();
                     while let Some(first) = table.entries.first_entry()
@@ -149,12 +132,6 @@ impl Timers {
     }
 }
 
-/// `from + duration`, or what is as good as never.
-fn later(from: Instant, duration: Duration) -> Instant {
-    const CENTURY: Duration = Duration::from_secs(3_155_760_000);
-    from.checked_add(duration.min(CENTURY)).unwrap_or(from)
-}
-
 /// A future that is ready at its deadline. It may be reset at any time, before or after it was ready.
 #[derive(Debug)]
 pub struct Sleep {
@@ -165,12 +142,6 @@ pub struct Sleep {
 }
 
 impl Sleep {
-    /// Moves the deadline to `at`. Moving it further away costs nothing: the old entry wakes once more, in vain.
-    pub fn reset_at(&mut self, at: time::Instant) {
-        let epoch = self.timers.0.epoch;
-        self.reset(later(epoch, Duration::from_micros(at.as_micros())));
-    }
-
     /// Moves the deadline to `duration` from now.
     pub fn reset_after(&mut self, duration: Duration) {
         self.reset(later(Instant::now(), duration));
@@ -182,7 +153,8 @@ impl Sleep {
         }
     }
 
-    fn reset(&mut self, deadline: Instant) {
+    /// Moves the deadline. Moving it further away costs nothing: the old entry wakes once more, in vain.
+    pub fn reset(&mut self, deadline: Instant) {
         if deadline < self.deadline
             && let Some((entry, waker)) = self.entry.take()
             && self.timers.table().entries.remove(&entry).is_some()
@@ -204,7 +176,7 @@ impl Future for Sleep {
         }
         if let Some((entry, waker)) = &self.entry
             && waker.will_wake(cx.waker())
-            && self.timers.micros(now) / TICK_MICROS < entry.0
+            && self.timers.0.clock.micros(now) / TICK_MICROS < entry.0
         {
             // The entry was there a moment ago. If it has gone since then, this task is woken again.
             return Poll::Pending;
@@ -248,7 +220,7 @@ mod tests {
 
     /// Runs `test` beside the task that serves the deadlines.
     fn with<T>(test: impl AsyncFnOnce(&Timers) -> T) -> T {
-        let timers = Timers::new();
+        let timers = Timers::new(Clock::start());
         smol::block_on(or(test(&timers), async {
             timers.run().await;
             std::future::pending().await

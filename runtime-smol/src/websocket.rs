@@ -6,22 +6,17 @@
 use crate::io::Io;
 use crate::timer::Timers;
 use futures_lite::future::or;
-use hyper::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use hyper::upgrade::OnUpgrade;
-use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
-use mcp_local_provider_core::error::Refusal;
+use mcp_local_provider_host::provider::websocket::{CLOSING, config};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
-use tungstenite::error::ProtocolError;
 use tungstenite::protocol::frame::Utf8Bytes;
-use tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, WebSocket};
 
-/// How long a peer has to read our close frame and to close its side.
-const CLOSING: Duration = Duration::from_secs(2);
+pub use mcp_local_provider_host::provider::websocket::Ended;
 
 /// A message of the peer.
 #[derive(Debug)]
@@ -34,30 +29,6 @@ pub enum Received {
     Alive,
 }
 
-/// Why nothing more will be received.
-#[derive(Debug)]
-pub enum Ended {
-    /// The peer closed, with a code if it sent one.
-    Closed(Option<u16>),
-    /// The peer broke RFC 6455; it is to be told by this close code.
-    Fault(u16, String),
-    /// The connection broke, or the peer did not read.
-    Lost(String),
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed(Some(code)) => write!(f, "the peer closed with code {code}"),
-            Self::Closed(None) => f.write_str("the peer closed"),
-            Self::Fault(_, what) => write!(f, "the peer broke the WebSocket protocol: {what}"),
-            Self::Lost(what) => write!(f, "the connection was lost: {what}"),
-        }
-    }
-}
-
-impl std::error::Error for Ended {}
-
 /// An open WebSocket.
 pub struct Socket {
     websocket: WebSocket<Io>,
@@ -69,43 +40,6 @@ impl fmt::Debug for Socket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Socket({:?})", self.websocket.get_ref())
     }
-}
-
-/// Limits of a WebSocket whose messages and frames have at most `frame_bytes`.
-#[must_use]
-pub fn config(frame_bytes: usize) -> WebSocketConfig {
-    WebSocketConfig::default()
-        .read_buffer_size(8 << 10)
-        .write_buffer_size(64 << 10)
-        .max_message_size(Some(frame_bytes))
-        .max_frame_size(Some(frame_bytes))
-}
-
-/// Answers an upgrade request (RFC 6455, section 4.2).
-///
-/// # Errors
-///
-/// When the request is no WebSocket handshake of version 13.
-pub fn accept<B>(
-    request: &mut hyper::Request<B>,
-) -> Result<(hyper::Response<()>, OnUpgrade), Refusal> {
-    let mut response = tungstenite::handshake::server::create_response_with_body(request, || ())
-        .map_err(|error| {
-            Refusal::invalid(format!(
-                "this is a WebSocket endpoint of version 13; connect with a WebSocket client ({error})"
-            ))
-        })?;
-    let asked = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
-    let ours = asked
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|name| name.trim() == SUBPROTOCOL);
-    if ours {
-        let name = HeaderValue::from_static(SUBPROTOCOL);
-        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
-    }
-    Ok((response, hyper::upgrade::on(request)))
 }
 
 /// Takes the connection over from hyper once the handshake's answer is written.
@@ -257,21 +191,9 @@ impl Socket {
     }
 
     fn ended(&mut self, error: Error) -> Ended {
-        match error {
-            _ if self.closed_by_peer.is_some() => {
-                Ended::Closed(self.closed_by_peer.take().flatten())
-            }
-            Error::ConnectionClosed | Error::AlreadyClosed => Ended::Closed(None),
-            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
-                Ended::Lost("it ended without a close frame".into())
-            }
-            Error::Protocol(error) => Ended::Fault(1002, error.to_string()),
-            Error::Utf8(error) => Ended::Fault(1007, error),
-            Error::Capacity(error) => Ended::Fault(1009, error.to_string()),
-            Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
-                Ended::Lost("the peer does not read".into())
-            }
-            error => Ended::Lost(error.to_string()),
+        match self.closed_by_peer.take() {
+            Some(code) => Ended::Closed(code),
+            None => error.into(),
         }
     }
 }

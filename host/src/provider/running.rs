@@ -1,10 +1,8 @@
-//! Exchanges on their way: the machine of each, its mailbox, its one timer, and the response body that it feeds.
+//! Exchanges on their way: the machine of each, its mailbox and its ticket.
 
-use crate::body::Bytes;
-use crate::link::{Letterbox, LinkCell};
-use crate::shared::Shared;
-use crate::timer::Sleep;
-use hyper::body::{Body, Frame, SizeHint};
+use super::answer::{Head, Page};
+use super::link::{Letterbox, LinkCell};
+use super::shared::Shared;
 use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::Ticket;
@@ -12,21 +10,28 @@ use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::id::{ExchangeId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Failure};
 use mcp_local_provider_core::mailbox::Batch;
+use mcp_local_provider_core::time::Instant;
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::Waker;
 
 /// Room that is made for the bytes of a batch, so that they are not moved while they grow.
 const ROOM: usize = 512;
 
+/// What a poll of a [`Running`] has come to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[must_use]
+pub enum Progress {
+    /// There is something to write, or the exchange has ended.
+    Ready,
+    /// Nothing: poll again when woken, or when it is this late.
+    Until(Option<Instant>),
+}
+
 /// An exchange that was admitted. Dropping it before its end means that the client has gone: the agent is told and the
 /// hub gets its ticket back, at once.
-pub(crate) struct Running {
+pub struct Running {
     shared: Arc<Shared>,
     exchange: Exchange,
     /// Until it is settled.
@@ -36,9 +41,9 @@ pub(crate) struct Running {
     link: Option<Arc<LinkCell>>,
     mailbox: Arc<Letterbox>,
     batch: Batch,
-    /// What is to go to the client next.
-    pub reply: Reply,
-    sleep: Sleep,
+    /// The page that asks, until the head is taken.
+    page: Option<Page>,
+    reply: Reply,
 }
 
 impl fmt::Debug for Running {
@@ -49,35 +54,35 @@ impl fmt::Debug for Running {
 
 impl Running {
     /// Starts an exchange by sending `frame`, its invocation, to the agent.
-    pub fn start(
-        shared: &Arc<Shared>,
+    pub(super) fn start(
+        shared: Arc<Shared>,
         mut exchange: Exchange,
         ticket: Ticket,
         frame: String,
         owner: Option<Digest>,
+        page: Option<Page>,
     ) -> Box<Self> {
-        let now = shared.timers.now();
-        exchange.start(now, &ticket);
-        let mailbox = Arc::new(Letterbox::new(shared.config.limits.mailbox_bytes));
+        exchange.start(shared.clock().now(), &ticket);
+        let mailbox = Arc::new(Letterbox::new(shared.config().limits.mailbox_bytes));
         let link = shared.link(ticket.link);
         let (id, session) = (ticket.exchange, ticket.session.clone());
         let running = Box::new(Self {
-            shared: shared.clone(),
+            shared,
             exchange,
             ticket: Some(ticket),
             owner,
             link,
             mailbox,
             batch: Batch::new(),
+            page,
             reply: Reply::default(),
-            sleep: shared.timers.after(Duration::MAX),
         });
         running.open(id, session, frame);
         running
     }
 
     fn open(&self, id: ExchangeId, session: SessionId, frame: String) {
-        let now = self.shared.timers.now();
+        let now = self.shared.clock().now();
         let opened = self
             .link
             .as_ref()
@@ -92,24 +97,42 @@ impl Running {
         }
     }
 
-    /// True when nothing will follow what is in the reply.
+    /// True when nothing will follow what was produced.
+    #[must_use]
     pub const fn has_ended(&self) -> bool {
         self.ticket.is_none()
     }
 
-    /// Ready when there is something in the reply or the exchange has ended.
-    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// The head of the answer, once it is there.
+    pub fn take_head(&mut self) -> Option<Head> {
+        let head = self.reply.head.take()?;
+        Some(Head::new(head, self.page.take()))
+    }
+
+    /// Bytes of the body for the client. The driver takes them as it likes: it may leave the allocation.
+    pub const fn body(&mut self) -> &mut Vec<u8> {
+        &mut self.reply.body
+    }
+
+    /// True when there are bytes for the client.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        !self.reply.body.is_empty()
+    }
+
+    /// Goes on with what came from the agent, and with its deadlines. `waker` is woken when more comes.
+    pub fn poll(&mut self, waker: &Waker) -> Progress {
         loop {
             if self.has_ended() {
-                return Poll::Ready(());
+                return Progress::Ready;
             }
-            let now = self.shared.timers.now();
+            let now = self.shared.clock().now();
             let timeout = self.exchange.poll_timeout();
             if timeout.is_some_and(|timeout| timeout.at <= now) {
                 let flow = self.exchange.handle_timeout(now, &mut self.reply);
                 self.follow(flow);
             }
-            let drained = self.mailbox.drain(&mut self.batch, cx);
+            let drained = self.mailbox.drain(&mut self.batch, waker);
             if drained {
                 self.reply.body.reserve(ROOM);
                 for delivery in &self.batch {
@@ -123,16 +146,13 @@ impl Running {
                 }
             }
             if self.reply.head.is_some() || !self.reply.body.is_empty() {
-                return Poll::Ready(());
+                return Progress::Ready;
             }
-            if drained {
-                // A whole answer grows unseen. Only a mailbox that was found empty wakes this task.
-                continue;
+            if !drained && !self.has_ended() {
+                let timeout = self.exchange.poll_timeout();
+                return Progress::Until(timeout.map(|timeout| timeout.at));
             }
-            if let Some(timeout) = self.exchange.poll_timeout() {
-                self.sleep.reset_at(timeout.at);
-            }
-            ready!(Pin::new(&mut self.sleep).poll(cx));
+            // A whole answer grows unseen. Only a mailbox that was found empty wakes.
         }
     }
 
@@ -142,7 +162,7 @@ impl Running {
             Flow::Done(outcome) => outcome,
             Flow::Cancel(why, outcome) => {
                 if let (Some(link), Some(ticket)) = (&self.link, &self.ticket) {
-                    link.cancel(self.shared.timers.now(), ticket.exchange, why);
+                    link.cancel(self.shared.clock().now(), ticket.exchange, why);
                 }
                 outcome
             }
@@ -160,59 +180,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if !self.has_ended() {
-            let flow = self.exchange.handle_client_gone(self.shared.timers.now());
+            let flow = self.exchange.handle_client_gone(self.shared.clock().now());
             self.follow(flow);
-        }
-    }
-}
-
-/// A response body.
-#[derive(Debug)]
-pub(crate) enum ResponseBody {
-    /// All of it.
-    Whole(Option<Bytes>),
-    /// As it comes.
-    Stream(Box<Running>),
-}
-
-impl From<Vec<u8>> for ResponseBody {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Whole((!bytes.is_empty()).then(|| bytes.into()))
-    }
-}
-
-impl Body for ResponseBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let bytes = match &mut *self {
-            Self::Whole(bytes) => bytes.take(),
-            Self::Stream(running) => {
-                if running.reply.body.is_empty() {
-                    ready!(running.poll(cx));
-                }
-                let bytes = std::mem::take(&mut running.reply.body);
-                (!bytes.is_empty()).then(|| bytes.into())
-            }
-        };
-        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Whole(bytes) => bytes.is_none(),
-            Self::Stream(running) => running.has_ended() && running.reply.body.is_empty(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len)),
-            Self::Stream(_) => SizeHint::default(),
         }
     }
 }

@@ -1,17 +1,17 @@
 //! What the running program tells about itself: gathered when metrics or health are asked for, and only then.
 
-use crate::shared::{Shared, lock};
+use super::{Shared, lock};
+use crate::process::Usage;
 use mcp_local_provider_core::api::status::{
     AuditFigures, Component, Health, LinkTotals, ProcessFigures, ProgramStatus,
 };
 use mcp_local_provider_core::hub::metrics::Snapshot;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_host::process;
 use std::sync::{Arc, Mutex};
 
 /// How an external bridge does.
 #[derive(Debug)]
-pub(crate) struct BridgeStatus {
+pub struct BridgeStatus {
     name: String,
     state: Mutex<BridgeState>,
 }
@@ -27,6 +27,7 @@ struct BridgeState {
 }
 
 impl BridgeStatus {
+    /// A bridge that is being dialled.
     pub fn new(name: &str) -> Arc<Self> {
         Arc::new(Self {
             name: name.to_owned(),
@@ -34,6 +35,7 @@ impl BridgeStatus {
         })
     }
 
+    /// There is a link.
     pub fn connected(&self, now: Instant) {
         let mut state = lock(&self.state);
         state.connected = true;
@@ -73,12 +75,10 @@ impl BridgeStatus {
 }
 
 /// Gathers all that is told.
-pub(crate) async fn gather(shared: &Arc<Shared>) -> (Snapshot, ProgramStatus) {
-    // The listing of open files is as long as there are connections, so nobody else waits for it.
-    let process = smol::unblock(process::usage).await;
-    let before = shared.timers.now();
+pub(super) fn gather(shared: &Shared, process: Usage) -> (Snapshot, ProgramStatus) {
+    let before = shared.clock().now();
     let snapshot = shared.hub(|hub, now, _| hub.snapshot(now));
-    let hub_latency = shared.timers.now().since(before);
+    let hub_latency = shared.clock().now().since(before);
     let (cells, counters) = shared.all_links();
     let mut links = LinkTotals {
         counters,
@@ -87,8 +87,8 @@ pub(crate) async fn gather(shared: &Arc<Shared>) -> (Snapshot, ProgramStatus) {
     for link in cells {
         link.add_to(&mut links);
     }
-    let audit = shared.audit.is_on().then(|| {
-        let status = shared.audit.status();
+    let audit = shared.audit().is_on().then(|| {
+        let status = shared.audit().status();
         AuditFigures {
             written: status.written,
             lost: status.lost,
@@ -96,11 +96,10 @@ pub(crate) async fn gather(shared: &Arc<Shared>) -> (Snapshot, ProgramStatus) {
             error: status.error,
         }
     });
-    let bridges = lock(&shared.bridges);
     let status = ProgramStatus {
         hub_latency,
         connections: shared.connections(),
-        max_connections: shared.config.limits.connections,
+        max_connections: shared.config().limits.connections,
         links,
         audit,
         process: Some(ProcessFigures {
@@ -109,7 +108,8 @@ pub(crate) async fn gather(shared: &Arc<Shared>) -> (Snapshot, ProgramStatus) {
             open_files: process.open_files,
             threads: process.threads,
         }),
-        components: bridges
+        components: shared
+            .bridges()
             .iter()
             .map(|bridge| bridge.component(snapshot.now))
             .collect(),

@@ -1,0 +1,108 @@
+//! What a provider is made from, and why it may not start.
+
+use super::listen::ListenError;
+use crate::audit::AuditSink;
+use mcp_local_provider_core::config::HubConfig;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+/// An external bridge: a WebSocket server that is dialled, and whose connection is a link like any other.
+#[derive(Clone)]
+pub struct Bridge {
+    /// For logs.
+    pub name: String,
+    /// `ws://host:port/path`.
+    pub url: String,
+    /// Shown to the bridge as `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// How many dials in a row may fail before it is given up; `None` is for ever.
+    pub reconnect_attempts: Option<u32>,
+}
+
+impl fmt::Debug for Bridge {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bridge({}, {})", self.name, self.url)
+    }
+}
+
+/// What a provider is made from.
+#[derive(Debug)]
+pub struct Config {
+    /// Addresses to listen on; port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on as well if they are free.
+    pub listen_if_free: Vec<SocketAddr>,
+    /// An address where nothing but health and metrics is answered.
+    pub listen_metrics: Option<SocketAddr>,
+    /// Sockets that listen already, handed over by a service manager say.
+    pub listening: Vec<TcpListener>,
+    /// Limits, timeouts, keys and everything else that the core decides by.
+    pub hub: HubConfig,
+    /// Threads that run it, where the runtime has a choice; 0 lets it choose.
+    pub threads: usize,
+    /// Bridges to dial.
+    pub bridges: Vec<Bridge>,
+    /// Runs the demo agent with this bridge key.
+    pub demo: Option<String>,
+    /// Where audit records go.
+    pub audit: AuditSink,
+}
+
+impl Config {
+    /// Listens on a free port of this machine, writes no audit records and dials nobody.
+    #[must_use]
+    pub fn new(hub: HubConfig) -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            listen_if_free: Vec::new(),
+            listen_metrics: None,
+            listening: Vec::new(),
+            hub,
+            threads: 0,
+            bridges: Vec::new(),
+            demo: None,
+            audit: AuditSink::off(),
+        }
+    }
+}
+
+/// Why a provider did not start. Its text is one sentence.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen(ListenError),
+    /// The system gives no randomness or no thread.
+    System(io::Error),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(error) => error.fmt(f),
+            Self::System(error) => write!(f, "the system refuses what is needed to run: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Listen(error) => Some(error),
+            Self::System(error) => Some(error),
+        }
+    }
+}
+
+impl From<ListenError> for StartError {
+    fn from(error: ListenError) -> Self {
+        Self::Listen(error)
+    }
+}
+
+impl From<io::Error> for StartError {
+    fn from(error: io::Error) -> Self {
+        Self::System(error)
+    }
+}

@@ -1,0 +1,93 @@
+//! WebSockets (RFC 6455) as both drivers speak them: limits, the handshake's answer, and what its errors mean.
+//!
+//! `permessage-deflate` is never offered nor accepted.
+
+use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
+use mcp_local_provider_core::error::Refusal;
+use std::fmt;
+use std::io::ErrorKind;
+use std::time::Duration;
+use tungstenite::Error;
+use tungstenite::error::ProtocolError;
+use tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
+use tungstenite::http::{Request, Response};
+use tungstenite::protocol::WebSocketConfig;
+
+/// How long a peer has to read our close frame and to close its side.
+pub const CLOSING: Duration = Duration::from_secs(2);
+
+/// Why nothing more will be received.
+#[derive(Debug)]
+pub enum Ended {
+    /// The peer closed, with a code if it sent one.
+    Closed(Option<u16>),
+    /// The peer broke RFC 6455; it is to be told by this close code.
+    Fault(u16, String),
+    /// The connection broke, or the peer did not read.
+    Lost(String),
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed(Some(code)) => write!(f, "the peer closed with code {code}"),
+            Self::Closed(None) => f.write_str("the peer closed"),
+            Self::Fault(_, what) => write!(f, "the peer broke the WebSocket protocol: {what}"),
+            Self::Lost(what) => write!(f, "the connection was lost: {what}"),
+        }
+    }
+}
+
+impl std::error::Error for Ended {}
+
+impl From<Error> for Ended {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::ConnectionClosed | Error::AlreadyClosed => Self::Closed(None),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => {
+                Self::Lost("it ended without a close frame".into())
+            }
+            Error::Protocol(error) => Self::Fault(1002, error.to_string()),
+            Error::Utf8(error) => Self::Fault(1007, error),
+            Error::Capacity(error) => Self::Fault(1009, error.to_string()),
+            Error::Io(error) if error.kind() == ErrorKind::TimedOut => {
+                Self::Lost("the peer does not read".into())
+            }
+            error => Self::Lost(error.to_string()),
+        }
+    }
+}
+
+/// Limits of a WebSocket whose messages and frames have at most `frame_bytes`.
+#[must_use]
+pub fn config(frame_bytes: usize) -> WebSocketConfig {
+    WebSocketConfig::default()
+        .read_buffer_size(8 << 10)
+        .write_buffer_size(64 << 10)
+        .max_message_size(Some(frame_bytes))
+        .max_frame_size(Some(frame_bytes))
+}
+
+/// Answers an upgrade request (RFC 6455, section 4.2).
+///
+/// # Errors
+/// When the request is no WebSocket handshake of version 13.
+pub fn accept<B>(request: &Request<B>) -> Result<Response<()>, Refusal> {
+    let mut response = tungstenite::handshake::server::create_response_with_body(request, || ())
+        .map_err(|error| {
+            Refusal::invalid(format!(
+                "this is a WebSocket endpoint of version 13; connect with a WebSocket client ({error})"
+            ))
+        })?;
+    let asked = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
+    let ours = asked
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim() == SUBPROTOCOL);
+    if ours {
+        let name = HeaderValue::from_static(SUBPROTOCOL);
+        response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    Ok(response)
+}
