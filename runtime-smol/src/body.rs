@@ -4,10 +4,13 @@ use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
 use hyper::body::{Body, Buf, Frame, Incoming, SizeHint};
 use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::wire::http1::RequestError;
 use mcp_local_provider_host::provider::limits::{DISCARD, FIRST_ROOM};
 use mcp_local_provider_host::provider::{Clock, Progress, Running};
 use std::convert::Infallible;
+use std::error::Error;
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
@@ -18,7 +21,9 @@ pub(crate) enum Unread {
     TooLarge,
     /// It took longer than `timeouts.body` in total.
     TooSlow,
-    /// The connection or its framing broke.
+    /// Its framing is wrong.
+    Misframed(RequestError),
+    /// The connection broke.
     Broken,
 }
 
@@ -39,7 +44,7 @@ pub(crate) async fn collect(
     let read = async {
         let mut bytes = Vec::with_capacity(announced.min(FIRST_ROOM));
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-            let Ok(mut data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+            let Ok(mut data) = frame.map_err(|error| broken(&error))?.into_data() else {
                 continue;
             };
             if bytes.len() + data.remaining() > limit {
@@ -58,6 +63,17 @@ pub(crate) async fn collect(
         Err(Unread::TooSlow)
     };
     or(read, deadline).await
+}
+
+/// Why hyper cannot read a body to its end.
+fn broken(error: &hyper::Error) -> Unread {
+    let cause = error.source().and_then(|cause| cause.downcast_ref());
+    let cause = cause.and_then(|cause: &io::Error| cause.get_ref()?.downcast_ref());
+    match cause {
+        Some(RequestError { status: 413, .. }) => Unread::TooLarge,
+        Some(error) => Unread::Misframed(*error),
+        None => Unread::Broken,
+    }
 }
 
 /// Reads on for a second at most, and forgets it.

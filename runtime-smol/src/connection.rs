@@ -5,6 +5,7 @@
 
 use crate::io::Io;
 use crate::request::{Answering, Response};
+use crate::screened::{Faults, Screened};
 use crate::tasks::Tasks;
 use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::rt;
 use hyper::server::conn::http1::Builder;
 use hyper::service::Service;
+use mcp_local_provider_core::wire::http1::HeadLimits;
 use mcp_local_provider_host::provider::Client;
 use mcp_local_provider_host::provider::limits::{HEAD, IDLE, LINGER, over_connection_limit};
 use mcp_local_provider_host::provider::listen::Door;
@@ -39,10 +41,18 @@ pub(crate) async fn serve(
     let timers = tasks.timers.clone();
     let timeouts = &shared.config().timeouts;
     let io = Io::new(socket, timers.clone(), timeouts.write).counting(received.clone());
+    let head = HeadLimits {
+        head: HEAD,
+        ..HeadLimits::default()
+    };
+    let body = u64::try_from(shared.config().limits.body_bytes).unwrap_or(u64::MAX);
+    let io = Screened::new(io, head, body);
     let service = Requests {
         tasks,
         address: peer.ip(),
         door,
+        faults: io.faults(),
+        count: AtomicU64::new(0),
     };
     let mut drain = shared.listen_for_drain();
     let mut drains = shared.is_draining();
@@ -82,6 +92,9 @@ struct Requests {
     tasks: Tasks,
     address: IpAddr,
     door: Door,
+    faults: Faults,
+    /// Requests so far.
+    count: AtomicU64,
 }
 
 impl Service<hyper::Request<Incoming>> for Requests {
@@ -90,7 +103,12 @@ impl Service<hyper::Request<Incoming>> for Requests {
     type Future = Answering;
 
     fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        Answering::new(self.tasks.clone(), self.address, self.door, request)
+        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
+        let tasks = self.tasks.clone();
+        match self.faults.of(number) {
+            None => Answering::new(tasks, self.address, self.door, request),
+            Some(error) => Answering::misframed(tasks, self.address, error),
+        }
     }
 }
 

@@ -6,7 +6,6 @@
 //! - Reads for hyper go through one buffer per thread, because hyper's own may not be written to without `unsafe`.
 
 use crate::timer::{Sleep, Timers};
-use hyper::rt::ReadBufCursor;
 use smol::Async;
 use std::cell::RefCell;
 use std::fmt;
@@ -133,6 +132,11 @@ impl Io {
         self.socket.get_ref().shutdown(Shutdown::Write)
     }
 
+    /// Sleeps on the clock of this connection.
+    pub(crate) fn after(&self, time: Duration) -> Sleep {
+        self.timers.after(time)
+    }
+
     /// Reads to the end and forgets it. To close a socket while something is unread resets the connection, and the peer
     /// loses what was written last.
     pub async fn discard(&mut self) {
@@ -153,6 +157,27 @@ impl Io {
                 done => return Poll::Ready(done),
             }
         }
+    }
+
+    /// Reads at most `most` bytes, 16 KiB at once, and lends them to `take`; none are the end.
+    ///
+    /// # Errors
+    ///
+    /// Those of the kernel and the reactor.
+    pub(crate) fn poll_read_with<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        most: usize,
+        take: impl FnOnce(&[u8]) -> R,
+    ) -> Poll<io::Result<R>> {
+        if self.drained {
+            ready!(self.poll_readable(cx))?;
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            let space = buffer.get_mut(..most.min(SCRATCH)).unwrap_or_default();
+            let read = ready!(self.poll_read(cx, space))?;
+            Poll::Ready(Ok(take(space.get(..read).unwrap_or_default())))
+        })
     }
 
     fn poll_write(
@@ -221,25 +246,6 @@ impl Write for Io {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl hyper::rt::Read for Io {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        mut into: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.drained {
-            ready!(self.poll_readable(cx))?;
-        }
-        BUFFER.with_borrow_mut(|buffer| {
-            let len = into.remaining().min(SCRATCH);
-            let space = buffer.get_mut(..len).unwrap_or_default();
-            let read = ready!(Io::poll_read(&mut self, cx, space))?;
-            into.put_slice(space.get(..read).unwrap_or_default());
-            Poll::Ready(Ok(()))
-        })
     }
 }
 

@@ -15,6 +15,7 @@ mod link;
 pub mod listen;
 mod provider;
 mod request;
+mod screened;
 mod tasks;
 pub mod timer;
 pub mod websocket;

@@ -9,7 +9,7 @@ use hyper::body::Incoming;
 use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
-use mcp_local_provider_core::wire::http1::{self, RequestError, Version};
+use mcp_local_provider_core::wire::http1::RequestError;
 use mcp_local_provider_host::process;
 use mcp_local_provider_host::provider::Running;
 use mcp_local_provider_host::provider::answer::{Answer, Head};
@@ -51,6 +51,17 @@ impl Answering {
         Self {
             tasks,
             state: State::Preparing(Box::pin(preparing)),
+        }
+    }
+
+    /// Answers a request whose head is refused for its framing.
+    pub fn misframed(tasks: Tasks, address: IpAddr, error: RequestError) -> Self {
+        let shared = tasks.shared.clone();
+        Self {
+            tasks,
+            state: State::Preparing(Box::pin(async move {
+                Prepared::Answered(whole(request::misframed(&shared, address, error)))
+            })),
         }
     }
 }
@@ -100,21 +111,14 @@ async fn prepare(
 ) -> Prepared {
     let (parts, mut incoming) = request.into_parts();
     let expects = parts.headers.contains_key(EXPECT);
-    let mut step = match check_framing(&parts) {
-        Err(error) => Step::Answer(request::misframed(&tasks.shared, address, error)),
-        Ok(()) => {
-            let target = parts.uri.path_and_query();
-            let target = target.map_or("/", |target| target.as_str());
-            let head = request::Request::new(parts.method.as_str(), target, address, |name| {
-                parts.headers.get(name).map(HeaderValue::as_bytes)
-            });
-            match request::begin(&tasks.shared, door, &head) {
-                Begun::Step(step) => step,
-                Begun::Upgrade(upgrade) => {
-                    return Prepared::Answered(upgraded(&tasks, upgrade, parts));
-                }
-            }
-        }
+    let target = parts.uri.path_and_query();
+    let target = target.map_or("/", |target| target.as_str());
+    let head = request::Request::new(parts.method.as_str(), target, address, |name| {
+        parts.headers.get(name).map(HeaderValue::as_bytes)
+    });
+    let mut step = match request::begin(&tasks.shared, door, &head) {
+        Begun::Step(step) => step,
+        Begun::Upgrade(upgrade) => return Prepared::Answered(upgraded(&tasks, upgrade, parts)),
     };
     // What hyper read it into is free from here on, however long the answer takes.
     drop(parts);
@@ -149,6 +153,7 @@ async fn collect(
             Step::Answer(expecting.too_large())
         }
         Err(Unread::TooSlow) => Step::Answer(expecting.too_slow()),
+        Err(Unread::Misframed(error)) => Step::Answer(expecting.misframed(error)),
         Err(Unread::Broken) => Step::Answer(expecting.broken()),
     }
 }
@@ -171,26 +176,6 @@ fn upgraded(tasks: &Tasks, upgrade: Upgrade, parts: Parts) -> Response {
         }
         Err(answer) => whole(*answer),
     }
-}
-
-/// Refuses what hyper lets pass and another program on the way may understand otherwise.
-fn check_framing(parts: &Parts) -> Result<(), RequestError> {
-    let version = if parts.version == hyper::Version::HTTP_10 {
-        Version::Http10
-    } else {
-        Version::Http11
-    };
-    let headers = parts.headers.iter();
-    let headers = headers.map(|(name, value)| (name.as_str(), value.as_bytes()));
-    let framing = http1::check_framing(headers, version)?;
-    if parts.uri.authority().is_some() {
-        let target = parts.uri.to_string();
-        http1::check_target(parts.method.as_str(), &target, framing.host)?;
-    } else {
-        let target = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-        http1::check_target(parts.method.as_str(), target, framing.host)?;
-    }
-    Ok(())
 }
 
 fn whole(answer: Answer) -> Response {

@@ -4,6 +4,7 @@
 //! never offered nor accepted.
 
 use crate::io::Io;
+use crate::screened::Screened;
 use crate::timer::Timers;
 use futures_lite::future::or;
 use hyper::upgrade::OnUpgrade;
@@ -56,11 +57,12 @@ pub async fn upgraded(
         .await
         .map_err(|error| Ended::Lost(error.to_string()))?;
     let parts = upgraded
-        .downcast::<Io>()
+        .downcast::<Screened>()
         .map_err(|_| Ended::Lost("the connection is not one of ours".into()))?;
-    let read = parts.read_buf.to_vec();
+    let (io, rest) = parts.io.into_parts();
+    let read = [&parts.read_buf[..], &rest].concat();
     let config = Some(config(frame_bytes));
-    let websocket = WebSocket::from_partially_read(parts.io, read, Role::Server, config);
+    let websocket = WebSocket::from_partially_read(io, read, Role::Server, config);
     Ok(Socket::new(websocket, timers))
 }
 

@@ -129,67 +129,6 @@ fn keys_and_roles_are_checked_on_every_door() {
 }
 
 #[test]
-fn a_request_that_could_be_read_in_two_ways_is_refused() {
-    let program = Program::start("");
-    for (name, head, statuses) in [
-        (
-            "two lengths",
-            "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
-            &[400][..],
-        ),
-        (
-            "signed length",
-            "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: +1\r\n\r\nx",
-            &[400],
-        ),
-        (
-            "unknown coding",
-            "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-            &[400, 501],
-        ),
-        (
-            "identity, chunked",
-            "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: identity\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-            &[400, 501],
-        ),
-        (
-            "chunked twice",
-            "POST /api/chat HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked, chunked\r\n\r\n0\r\n\r\n",
-            &[400, 501],
-        ),
-        ("no host", "GET /health HTTP/1.1\r\n\r\n", &[400]),
-        (
-            "two hosts",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\nHost: localhost\r\n\r\n",
-            &[400],
-        ),
-        (
-            "odd host",
-            "GET /health HTTP/1.1\r\nHost: local host\r\n\r\n",
-            &[400],
-        ),
-        (
-            "space before colon",
-            "GET /health HTTP/1.1\r\nHost : localhost\r\n\r\n",
-            &[400],
-        ),
-        (
-            "folded line",
-            "GET /health HTTP/1.1\r\nHost: localhost\r\nX: a\r\n b\r\n\r\n",
-            &[400],
-        ),
-    ] {
-        let answer = raw(&program, head);
-        assert!(
-            statuses.contains(&answer.status),
-            "{name}: {}",
-            answer.status
-        );
-    }
-    assert_eq!(program.get("/health").status, 200);
-}
-
-#[test]
 fn an_agents_nonsense_costs_nobody_but_the_agent() {
     let program = Program::start("");
     let mut good = Agent::connect_as(&program, json!({ "agent_id": "good", "models": ["m"] }));

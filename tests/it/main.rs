@@ -7,6 +7,8 @@
     clippy::print_stderr
 )]
 
+extern crate alloc;
+
 mod agent;
 mod answers;
 mod bad_input;
@@ -14,6 +16,7 @@ mod command_line;
 mod completions;
 mod embeddings;
 mod failures;
+mod framing;
 mod links;
 mod metrics;
 mod program;

@@ -287,12 +287,19 @@ impl Expecting {
         self.inbound.refused(self.endpoint, &refusal)
     }
 
-    /// The body's framing is wrong, or the connection broke; nothing may follow on it.
+    /// The body's framing is wrong; nothing may follow on its connection.
+    #[must_use]
+    pub fn misframed(self, error: RequestError) -> Answer {
+        let refusal = Refusal::invalid(error.message);
+        let answer = self.inbound.refused(self.endpoint, &refusal);
+        answer.closing(error.status)
+    }
+
+    /// The body broke off; nothing may follow on its connection.
     #[must_use]
     pub fn broken(self) -> Answer {
-        let refusal = Refusal::invalid(
-            "the request body could not be read: it is not framed as HTTP/1.1 wants it, or it broke off",
-        );
+        let refusal =
+            Refusal::invalid("the request body could not be read to its end: it broke off");
         let answer = self.inbound.refused(self.endpoint, &refusal);
         let status = answer.head.status();
         answer.closing(status)

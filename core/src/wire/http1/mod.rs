@@ -33,6 +33,7 @@ mod body;
 mod encode;
 mod framing;
 mod head;
+mod screen;
 
 pub use body::{BodyPart, BodyReader};
 pub use encode::{
@@ -41,6 +42,7 @@ pub use encode::{
 };
 pub use framing::{BodyLength, RequestFraming, Version, check_framing, check_target};
 pub use head::{HeadLimits, HeadReader, MAX_HEADERS, RequestHead};
+pub use screen::{Refused, Screen};
 
 use core::fmt;
 

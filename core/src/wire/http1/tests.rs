@@ -179,6 +179,69 @@ fn every_cut_of_every_row_of_the_table_reads_the_same() {
     }
 }
 
+/// What a screen lets pass of a connection whose bytes come in `pieces`, and where it stops.
+fn screened(pieces: &[&[u8]]) -> (Vec<u8>, u64, Option<Refused>) {
+    let mut screen = Screen::new(HeadLimits::default(), LIMIT);
+    let (mut held, mut passed) = (Vec::new(), Vec::new());
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        let count = screen.pass(&held);
+        passed.extend(held.drain(..count));
+        // Nobody speaks another protocol here.
+        if screen.awaits_answer() {
+            screen.answered(426);
+            let count = screen.pass(&held);
+            passed.extend(held.drain(..count));
+        }
+    }
+    (passed, screen.requests(), screen.refused())
+}
+
+#[test]
+fn a_screen_lets_pass_what_is_clear_and_nothing_of_what_is_refused() {
+    for (row, expect) in table::TABLE {
+        let bytes = table::bytes_of(row);
+        let (passed, requests, refused) = screened(&[&bytes]);
+        match expect {
+            table::Expect::Bodies(bodies) => {
+                assert_eq!((&passed, refused), (&bytes, None), "{row:?}");
+                assert_eq!(requests, bodies.len() as u64, "{row:?}");
+            }
+            // A length that is too large is clear all the same.
+            table::Expect::Status(413) if row.contains("Content-Length: 1001") => {}
+            table::Expect::Status(status) => {
+                let Some(Refused::Head(error) | Refused::Body(error)) = refused else {
+                    panic!("{row:?} passes");
+                };
+                assert_eq!((error.status, requests), (*status, 1), "{row:?}");
+                assert!(bytes.starts_with(&passed), "{row:?}");
+                let in_head = matches!(refused, Some(Refused::Head(_)));
+                assert_eq!(in_head, passed.is_empty(), "{row:?}");
+            }
+        }
+        let single: Vec<&[u8]> = bytes.chunks(1).collect();
+        let (slowly, _, why) = screened(&single);
+        assert_eq!(why, refused, "{row:?} byte by byte");
+        // Of a body that is refused, more or less of what is right may have passed.
+        assert!(slowly.starts_with(&passed) && bytes.starts_with(&slowly));
+    }
+}
+
+#[test]
+fn behind_a_wish_for_another_protocol_the_answer_decides() {
+    let wish =
+        b"GET /agent HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
+    for (status, passes, refused) in [(100, 0, false), (101, 2, false), (401, 0, true)] {
+        let mut screen = Screen::new(HeadLimits::default(), LIMIT);
+        let bytes = [&wish[..], b"\x81\x00"].concat();
+        assert_eq!(screen.pass(&bytes), wish.len());
+        assert!(screen.awaits_answer());
+        screen.answered(status);
+        assert_eq!(screen.pass(b"\x81\x00"), passes);
+        assert_eq!(screen.refused().is_some(), refused);
+    }
+}
+
 fn refused(bytes: &[u8]) -> Option<u16> {
     match serve(&[bytes], HeadLimits::default()).last() {
         Some(Seen::Refused(status, _)) => Some(*status),
