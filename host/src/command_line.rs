@@ -2,6 +2,7 @@
 
 use crate::config::{Overrides, Role};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Everything went well.
@@ -76,6 +77,16 @@ pub enum Command {
     Keys(KeysCommand),
     /// Read the configuration and say whether it is right
     CheckConfig,
+    /// Run an agent, and end it when nobody writes to standard input any more
+    #[command(hide = true)]
+    AgentProcess {
+        /// A private directory to remove at the end
+        #[arg(long, value_name = "DIRECTORY")]
+        remove: Option<PathBuf>,
+        /// The agent's command
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
 }
 
 /// What to do with keys.

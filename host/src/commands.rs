@@ -20,7 +20,8 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Runs a command and writes what it says to `out`. [`Command::Run`] is not among them and does nothing.
+/// Runs a command and writes what it says to `out`. Those that
+/// [`start`](crate::program::start) carries out itself do nothing here.
 ///
 /// # Errors
 /// A sentence that says what went wrong and what to do.
@@ -33,7 +34,7 @@ pub fn run(
 ) -> Result<(), Failure> {
     let config = &loaded.config;
     match command {
-        Command::Run(_) => Ok(()),
+        Command::Run(_) | Command::AgentProcess { .. } => Ok(()),
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(keys_command) => keys(keys_command, &KeyFile::new(&config.data_dir), out),
         Command::Sessions { json } => {

@@ -4,6 +4,7 @@
 //! [`program::main`] is both programs but for their driver. [`provider`] is what every driver of a provider shares; it waits by
 //! [`std::task::Waker`] and so needs no runtime. All else here is blocking and small.
 
+pub mod agents;
 pub mod audit;
 pub mod banner;
 pub mod command_line;

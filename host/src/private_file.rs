@@ -11,6 +11,11 @@ pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes a directory for the owner alone (mode 0700), which must not be there yet.
+pub(crate) fn make_new_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
+}
+
 /// Keeps every other process that asks the same from the directory until the value is dropped.
 pub(crate) fn lock_directory(path: &Path) -> io::Result<File> {
     let directory = File::open(path)?;

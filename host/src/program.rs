@@ -2,6 +2,7 @@
 //!
 //! [`main`] is the whole of a program; [`start`] its beginning, up to everything that serving needs.
 
+use crate::agents::supervisor::supervise;
 use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run};
 use crate::commands;
 use crate::config::{Config, ConfigError, Environment, Loaded, Overrides, load};
@@ -82,6 +83,10 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             ));
         }
     };
+    if let Command::AgentProcess { remove, command } = line.command {
+        // It needs no configuration, and is to be there at once.
+        return Start::Done(supervise(&command, remove));
+    }
     let environment = Environment::of_process();
     let loaded = match load(&line.overrides(), &environment) {
         Ok(loaded) => loaded,

@@ -10,6 +10,7 @@
 extern crate alloc;
 
 mod agent;
+mod agent_process;
 mod answers;
 mod bad_input;
 mod command_line;

@@ -1,0 +1,116 @@
+//! The private directory of one run of an agent: an empty working directory, and files that its configuration names.
+
+use crate::private_file;
+use rustix::process::geteuid;
+use std::fmt::Write as _;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+/// What the names of all private directories begin with. Nothing else is ever removed.
+const PREFIX: &str = "mcp-local-provider-agent-";
+
+/// A directory for the owner alone (mode 0700) below the system's place for temporary files.
+#[derive(Debug)]
+pub struct PrivateDirectory {
+    path: PathBuf,
+}
+
+impl PrivateDirectory {
+    /// Makes it, with an empty working directory inside.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new() -> io::Result<Self> {
+        let mut random = [0; 8];
+        getrandom::fill(&mut random)?;
+        let mut name = PREFIX.to_owned();
+        for byte in random {
+            // Writing to a String cannot fail.
+            let _ = write!(name, "{byte:02x}");
+        }
+        // Absolute, because agents are told where they work.
+        let path = std::path::absolute(std::env::temp_dir())?.join(name);
+        private_file::make_new_directory(&path)?;
+        let directory = Self { path };
+        private_file::make_new_directory(&directory.working_directory())?;
+        Ok(directory)
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The empty directory that the agent works in.
+    #[must_use]
+    pub fn working_directory(&self) -> PathBuf {
+        self.path.join("work")
+    }
+
+    /// Writes a file beside the working directory, for the owner alone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write(&self, name: &str, content: &str) -> io::Result<PathBuf> {
+        let path = self.path.join(name);
+        private_file::replace(&path, content.as_bytes())?;
+        Ok(path)
+    }
+}
+
+impl Drop for PrivateDirectory {
+    fn drop(&mut self) {
+        remove(&self.path);
+    }
+}
+
+/// Removes a private directory. Whatever does not look like one of ours stays.
+pub(crate) fn remove(path: &Path) {
+    let named = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with(PREFIX));
+    let ours = std::fs::symlink_metadata(path)
+        .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == geteuid().as_raw());
+    if named && ours {
+        // What cannot be removed is the system's to clean; nobody is there to do anything about it.
+        let _ = std::fs::remove_dir_all(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn it_is_private_empty_and_gone_at_the_end() {
+        let directory = PrivateDirectory::new().unwrap();
+        let path = directory.path().to_owned();
+        for path in [&path, &directory.working_directory()] {
+            let mode = std::fs::metadata(path).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+        }
+        let file = directory.write("system.md", "text").unwrap();
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "text");
+        let mut inside = std::fs::read_dir(directory.working_directory()).unwrap();
+        assert!(inside.next().is_none());
+        drop(directory);
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn nothing_else_is_ever_removed() {
+        let other = crate::test_directory::Directory::new();
+        let file = other.file("kept", "");
+        remove(&other.0);
+        assert!(file.exists());
+        let link = other.0.join("mcp-local-provider-agent-link");
+        std::os::unix::fs::symlink(&other.0, &link).unwrap();
+        remove(&link);
+        assert!(file.exists());
+    }
+}

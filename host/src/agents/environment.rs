@@ -1,0 +1,112 @@
+//! The environment of an agent: a list of what it may see, instead of everything that this program sees.
+//!
+//! Keys of this provider, and whatever else a person has in their environment, are no business of an agent.
+
+use std::ffi::{OsStr, OsString};
+
+/// Marks every process below an agent. Its value is the agent's name. A provider that finds it in its own environment
+/// was started by an agent of a provider, and an agent that asks such a provider asks itself.
+pub const AGENT_VARIABLE: &str = "MCP_LOCAL_PROVIDER_AGENT";
+
+/// What any program needs to find its files, its person's login and its way to the network.
+const ALLOWED: [&str; 31] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PATH",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+    "COLORTERM",
+    "TMPDIR",
+    "XDG_CONFIG_HOME",
+    "XDG_CONFIG_DIRS",
+    "XDG_DATA_HOME",
+    "XDG_DATA_DIRS",
+    "XDG_CACHE_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+    // Where logins are kept in a key ring.
+    "DBUS_SESSION_BUS_ADDRESS",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "NODE_EXTRA_CA_CERTS",
+    "REQUESTS_CA_BUNDLE",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+];
+
+/// What is left of the variables `of` for an agent that is called `agent`: those that every program needs, those that
+/// `further` names (a name that ends in `*` stands for all that begin so), then `set`, which wins, and the mark.
+pub fn clean_environment(
+    of: impl IntoIterator<Item = (OsString, OsString)>,
+    agent: &str,
+    further: &[&str],
+    set: &[(String, String)],
+) -> Vec<(OsString, OsString)> {
+    let allowed = |name: &OsStr| {
+        name.to_str().is_some_and(|name| {
+            name.starts_with("LC_")
+                || ALLOWED.contains(&name)
+                || further
+                    .iter()
+                    .any(|further| match further.strip_suffix('*') {
+                        Some(beginning) => name.starts_with(beginning),
+                        None => *further == name,
+                    })
+        })
+    };
+    let is_set = |name: &OsStr| {
+        name == AGENT_VARIABLE || set.iter().any(|(other, _)| OsStr::new(other) == name)
+    };
+    let mut all: Vec<(OsString, OsString)> = of
+        .into_iter()
+        .filter(|(name, _)| allowed(name) && !is_set(name))
+        .collect();
+    all.extend(set.iter().map(|(name, value)| (name.into(), value.into())));
+    all.push((AGENT_VARIABLE.into(), agent.into()));
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_sees_what_it_needs_and_no_key_of_ours() {
+        let all = [
+            ("HOME", "/home/ada"),
+            ("LC_ALL", "C"),
+            ("LOCAL_PROVIDER_KEY", "secret"),
+            ("MLP_AUTH__KEYS", "secret"),
+            ("EDITOR_KEY", "secret"),
+            ("ANTHROPIC_API_KEY", "theirs"),
+            ("ANTHROPIC_BASE_URL", "http://a"),
+            ("PATH", "/bin"),
+            (AGENT_VARIABLE, "outer"),
+        ];
+        let all = all.map(|(name, value)| (name.into(), value.into()));
+        let set = [("PATH".to_owned(), "/usr/bin".to_owned())];
+        let clean = clean_environment(all, "claude", &["ANTHROPIC_*"], &set);
+        let expected = [
+            ("HOME", "/home/ada"),
+            ("LC_ALL", "C"),
+            ("ANTHROPIC_API_KEY", "theirs"),
+            ("ANTHROPIC_BASE_URL", "http://a"),
+            ("PATH", "/usr/bin"),
+            (AGENT_VARIABLE, "claude"),
+        ];
+        assert_eq!(
+            clean,
+            expected.map(|(name, value)| (name.into(), value.into()))
+        );
+    }
+}

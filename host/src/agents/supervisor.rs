@@ -1,0 +1,180 @@
+//! The supervisor: a small process between this program and an agent, so that no agent outlives the program.
+//!
+//! The program runs itself again as `agent-process -- COMMAND…` ([`supervise`]). That process starts the agent in a
+//! process group of its own, and gives it its own standard input, output and error as they are: no byte passes through
+//! it. It only waits for the moment when nobody holds the writing end of its standard input any more, which is when the
+//! program has closed it or is gone, by whatever signal. Then the agent has [`GRACE`] to end, and after that its
+//! group is killed. What the agent started and set free (with `setsid`, say) is killed too, where the
+//! system can tell who that was.
+
+use super::directory;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, kill_process_group,
+    setsid, wait, waitid,
+};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+use std::time::Duration;
+
+/// How long an agent has to end once its standard input is closed.
+pub const GRACE: Duration = Duration::from_secs(2);
+/// The exit code for a command that is not there, as shells have it.
+pub const EXIT_NOT_FOUND: u8 = 127;
+/// The exit code for a command that cannot be run, as shells have it.
+pub const EXIT_NOT_RUNNABLE: u8 = 126;
+/// Exit codes above this one tell the signal that ended the agent, as shells have it.
+pub const EXIT_SIGNAL: u8 = 128;
+
+/// Runs `command` to its end, and returns its exit code. `remove` is the private directory to remove then.
+///
+/// It ends early when nobody writes to standard input any more (after [`GRACE`]), or when it is sent SIGTERM (at once).
+pub fn supervise(command: &[OsString], remove: Option<PathBuf>) -> ExitCode {
+    let code = run(command).unwrap_or_else(|error| {
+        let program = command.first().cloned().unwrap_or_default();
+        // Where standard error is closed there is nobody to tell.
+        let _ = writeln!(
+            io::stderr(),
+            "`{}` cannot be started: {error}",
+            program.display()
+        );
+        if error.kind() == io::ErrorKind::NotFound {
+            EXIT_NOT_FOUND
+        } else {
+            EXIT_NOT_RUNNABLE
+        }
+    });
+    if let Some(path) = remove {
+        directory::remove(&path);
+    }
+    ExitCode::from(code)
+}
+
+fn run(command: &[OsString]) -> io::Result<u8> {
+    let Some((program, arguments)) = command.split_first() else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    // Keys at the terminal are meant for the program, which then ends this in order. Only a leader cannot leave.
+    let _ = setsid();
+    #[cfg(target_os = "linux")]
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let (told, tell) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
+        signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
+    }
+    let child = Command::new(program)
+        .args(arguments)
+        .process_group(0)
+        .spawn()?;
+    let agent = i32::try_from(child.id())
+        .ok()
+        .and_then(Pid::from_raw)
+        .ok_or(io::ErrorKind::InvalidData)?;
+    // The program sees the end of the agent's output only if nobody else holds it.
+    rustix::stdio::dup2_stdout(File::open("/dev/null")?)?;
+    std::thread::Builder::new()
+        .name("end".to_owned())
+        .spawn(move || end_in_time(agent, &told))?;
+    let code = wait_for(agent)?;
+    kill_the_rest();
+    Ok(code)
+}
+
+/// Waits until the program is gone, closes its end or sends a signal, then ends the agent.
+fn end_in_time(agent: Pid, told: &UnixStream) {
+    let input = io::stdin();
+    // No event is asked for: that nobody writes any more is told all the same, and what was written is the agent's.
+    let mut both = [
+        PollFd::new(&input, PollFlags::empty()),
+        PollFd::new(told, PollFlags::IN),
+    ];
+    while matches!(poll(&mut both, None), Ok(0) | Err(Errno::INTR)) {}
+    let [_, told] = &mut both;
+    if told.revents().is_empty() {
+        let grace = Timespec::try_from(GRACE).ok();
+        // A signal ends the grace. So does the agent: then this process is about to end.
+        while poll(std::slice::from_mut(told), grace.as_ref()) == Err(Errno::INTR) {}
+    }
+    // It may have ended by now.
+    let _ = kill_process_group(agent, Signal::KILL);
+}
+
+/// Waits for the agent as the first process of a system does for all: who lost its parent is buried here too.
+fn wait_for(agent: Pid) -> io::Result<u8> {
+    loop {
+        // The agent's id is its group's, and nobody else's as long as the agent is not buried.
+        retry(|| waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))?;
+        let over = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        if retry(|| waitid(WaitId::Pid(agent), over))?.is_some() {
+            let _ = kill_process_group(agent, Signal::KILL);
+        }
+        if let Some((pid, status)) = retry(|| wait(WaitOptions::NOHANG))?
+            && pid == agent
+        {
+            let _ = kill_process_group(agent, Signal::KILL);
+            return Ok(exit_code(status));
+        }
+    }
+}
+
+fn retry<T>(mut call: impl FnMut() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            result => return Ok(result?),
+        }
+    }
+}
+
+fn exit_code(status: WaitStatus) -> u8 {
+    let signal = status.terminating_signal().map(|signal| {
+        u8::try_from(signal)
+            .unwrap_or_default()
+            .saturating_add(EXIT_SIGNAL)
+    });
+    let code = || {
+        status
+            .exit_status()
+            .and_then(|code| u8::try_from(code).ok())
+    };
+    signal.or_else(code).unwrap_or(EXIT_SIGNAL)
+}
+
+/// Kills and buries the children that are left, which are those whose parents were killed, until there are none.
+fn kill_the_rest() {
+    // An error is that there are no children.
+    while let Ok(ended) = retry(|| wait(WaitOptions::NOHANG)) {
+        if ended.is_none() {
+            let children = children();
+            if children.is_empty() {
+                return;
+            }
+            for child in children {
+                let _ = kill_process(child, Signal::KILL);
+                let _ = retry(|| waitid(WaitId::Pid(child), WaitIdOptions::EXITED));
+            }
+        }
+    }
+}
+
+/// The children of this process, where `/proc` tells.
+fn children() -> Vec<Pid> {
+    let own = std::process::id();
+    let processes = std::fs::read_dir(Path::new("/proc")).into_iter().flatten();
+    processes
+        .filter_map(|entry| {
+            let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name, in parentheses, may have any form; behind it come the state and the parent.
+            let parent = status.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+            (parent.parse() == Ok(own)).then(|| Pid::from_raw(pid))?
+        })
+        .collect()
+}

@@ -1,0 +1,238 @@
+//! Processes of agents: whatever they do, and however this program ends, they end.
+
+use crate::program::program;
+use mcp_local_provider_host::agents::{Bell, Ending, Event, Launch, PrivateDirectory, Process};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStderr, Command, Stdio};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// A process, what it said, and how it ended.
+struct Run {
+    process: Process,
+    bell: Arc<Bell>,
+    lines: Vec<String>,
+    too_long: usize,
+    ending: Option<Ending>,
+    directory: PathBuf,
+}
+
+impl Run {
+    fn start(script: &str, supervised: bool) -> Run {
+        let directory = PrivateDirectory::new().unwrap();
+        let launch = Launch {
+            name: "test".to_owned(),
+            program: "/bin/sh".into(),
+            arguments: vec!["-c".into(), script.into()],
+            environment: vec![("PATH".into(), std::env::var_os("PATH").unwrap())],
+            working_directory: None,
+            supervisor: supervised.then(|| program().to_owned()),
+            line_bytes: 1 << 20,
+        };
+        Run {
+            directory: directory.path().to_owned(),
+            process: Process::start(&launch, directory).unwrap(),
+            bell: Bell::new().unwrap(),
+            lines: Vec::new(),
+            too_long: 0,
+            ending: None,
+        }
+    }
+
+    fn turn(&mut self) {
+        let (lines, too_long, ending) = (&mut self.lines, &mut self.too_long, &mut self.ending);
+        self.process
+            .turn(&self.bell, None, |event| match event {
+                Event::Line(line) => lines.push(String::from_utf8_lossy(line).into_owned()),
+                Event::LineTooLong => *too_long += 1,
+                Event::Ended(how) => assert!(ending.replace(how).is_none(), "it ends once"),
+            })
+            .unwrap();
+    }
+
+    fn say(&mut self, line: &str) {
+        let waiting = self.process.waiting();
+        waiting.extend_from_slice(line.as_bytes());
+        waiting.push(b'\n');
+    }
+
+    fn hear(&mut self, lines: usize) -> &[String] {
+        while self.lines.len() < lines && self.ending.is_none() {
+            self.turn();
+        }
+        &self.lines
+    }
+
+    fn end(&mut self) -> Ending {
+        loop {
+            if let Some(ending) = self.ending {
+                return ending;
+            }
+            self.turn();
+        }
+    }
+}
+
+/// Both ways to run an agent.
+fn both(script: &str, check: impl Fn(&mut Run)) {
+    for supervised in [false, true] {
+        let mut run = Run::start(script, supervised);
+        check(&mut run);
+        let directory = run.directory.clone();
+        drop(run);
+        assert!(!directory.exists(), "its directory is removed");
+    }
+}
+
+#[test]
+fn lines_go_in_and_out_and_the_end_of_input_ends_it() {
+    both(
+        "pwd; while read -r line; do echo \"got $line\"; done; exit 3",
+        |run| {
+            let work = run.directory.join("work");
+            assert_eq!(run.hear(1), [work.to_str().unwrap()]);
+            run.say("one");
+            run.say("two");
+            assert_eq!(run.hear(3)[1..], ["got one", "got two"]);
+            run.process.close_input(Instant::now());
+            assert_eq!(run.end(), Ending::Code(3));
+        },
+    );
+}
+
+#[test]
+fn what_it_wrote_before_its_end_is_heard() {
+    both("echo why >&2; echo last; kill -9 $$", |run| {
+        assert_eq!(run.end(), Ending::Signal(9));
+        assert_eq!(run.lines, ["last"]);
+        assert_eq!(run.process.complaint(), "why");
+    });
+}
+
+#[test]
+fn an_agent_that_closes_its_output_and_lives_on_is_killed() {
+    both("echo up; exec >&-; sleep 600; echo survived", |run| {
+        assert_eq!(run.end(), Ending::OutputClosed);
+        assert_eq!(run.lines, ["up"]);
+    });
+}
+
+#[test]
+fn an_agent_that_ignores_the_end_of_its_input_is_killed() {
+    both(
+        "trap '' TERM HUP INT; echo up; sleep 600; sleep 600",
+        |run| {
+            run.hear(1);
+            run.process.close_input(Instant::now());
+            assert_eq!(run.end(), Ending::Signal(9));
+        },
+    );
+}
+
+#[test]
+fn an_agent_that_does_not_read_stands_in_nobodys_way() {
+    both("trap '' TERM HUP INT; echo up; sleep 600", |run| {
+        run.hear(1);
+        run.say(&"x".repeat(4 << 20));
+        run.bell.ring();
+        run.turn();
+        assert!(run.process.waiting_bytes() > 1 << 20);
+        run.process.kill();
+        assert_eq!(run.end(), Ending::Signal(9));
+    });
+}
+
+#[test]
+fn floods_long_lines_and_half_lines_are_survived() {
+    let script = "yes flood | head -n 200000; head -c 1048576 /dev/zero | tr '\\0' a; echo; \
+                  head -c 3000000 /dev/zero | tr '\\0' b; echo; printf '\\377\\376\\n'; echo end; printf half";
+    both(script, |run| {
+        assert_eq!(run.end(), Ending::Code(0));
+        assert_eq!(run.lines.len(), 200_003);
+        assert_eq!(run.too_long, 1);
+        assert_eq!(run.lines[200_000].len(), 1 << 20);
+        assert_eq!(run.lines.last().unwrap(), "end");
+    });
+}
+
+/// Starts children that nothing but SIGKILL ends: one in the agent's group, one that has left group and session, one whose
+/// parent is gone. As long as one of them lives, standard error stays open.
+const BROOD: &str = "trap '' TERM HUP INT; \
+    stubborn='trap \"\" TERM HUP INT; echo up >&2; sleep 30; echo survived >&2'; \
+    sh -c \"$stubborn\" & setsid sh -c \"$stubborn\" & (setsid sh -c \"$stubborn\" &) ; ";
+
+/// A supervisor with `BROOD` and `rest` as its agent, once all children are there.
+fn brood(rest: &str, input: impl Into<Stdio>) -> (Child, BufReader<ChildStderr>) {
+    let mut supervisor = Command::new(program())
+        .args(["agent-process", "--", "/bin/sh", "-c"])
+        .arg(format!("{BROOD}{rest}"))
+        .stdin(input)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut errors = BufReader::new(supervisor.stderr.take().unwrap());
+    let mut lines = String::new();
+    for _ in 0..3 {
+        errors.read_line(&mut lines).unwrap();
+    }
+    assert_eq!(lines, "up\nup\nup\n");
+    (supervisor, errors)
+}
+
+/// It ends when the last process that could write to it has ended.
+fn nobody_survived(mut errors: BufReader<ChildStderr>) {
+    let mut rest = String::new();
+    errors.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "");
+}
+
+#[test]
+fn no_child_outlives_a_program_that_is_killed() {
+    // `cat` stands for the program: it holds the writing end of the agent's input, and is killed as the program may be.
+    let mut cat = Command::new("cat")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let input = cat.stdout.take().unwrap();
+    let (mut supervisor, errors) = brood("sleep 30; echo survived >&2", input);
+    cat.kill().unwrap();
+    assert_eq!(cat.wait().unwrap().signal(), Some(9));
+    nobody_survived(errors);
+    assert_eq!(supervisor.wait().unwrap().code(), Some(128 + 9));
+}
+
+#[test]
+fn children_end_with_their_agent() {
+    let (mut supervisor, errors) = brood("read -r line; exit 5", Stdio::piped());
+    let mut input = supervisor.stdin.take().unwrap();
+    input.write_all(b"go\n").unwrap();
+    nobody_survived(errors);
+    assert_eq!(supervisor.wait().unwrap().code(), Some(5));
+}
+
+#[test]
+fn a_command_that_cannot_run_is_told() {
+    let run = |command: &str| {
+        let output = Command::new(program())
+            .args(["agent-process", "--", command])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, said) = run("/not/there");
+    assert_eq!(code, Some(127));
+    assert!(
+        said.starts_with("`/not/there` cannot be started: "),
+        "{said}"
+    );
+    let (code, _) = run("/");
+    assert_eq!(code, Some(126));
+}
