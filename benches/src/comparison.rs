@@ -1,8 +1,7 @@
 //! What is measured: the same load on the splice and on the program, in rounds that take turns, so
 //! that whatever else the machine does falls on both.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 use std::time::Duration;
 
 use crate::Error;
@@ -10,15 +9,16 @@ use crate::load::{Load, Tally};
 use crate::process::Process;
 use crate::report::{Kind, Report, Row, median};
 use crate::script::Script;
+use crate::setup::{CLIENT_KEY, LOAD_CORE, Setup, TARGET_CORE};
 
-/// The key the load uses; made up for the run.
-pub const CLIENT_KEY: &str = "bench-client-key-0123456789";
-/// The key the agent uses; made up for the run.
-pub const BRIDGE_KEY: &str = "bench-bridge-key-0123456789";
-
-/// The core of what is measured, and of everything round it.
-const TARGET_CORE: usize = 0;
-const LOAD_CORE: usize = 1;
+/// Limits that the load does not reach.
+const LIMITS: &str = "limits:
+  requests_per_minute: 1000000000
+  tokens_per_minute: 4000000000
+  burst: 1000000000
+  exchanges: 20000
+  connections: 19000
+";
 
 /// How long and how much.
 #[derive(Clone, Copy, Debug)]
@@ -70,13 +70,9 @@ struct Side {
     origin: Process,
 }
 
-/// Where the processes come from and keep their files.
+/// The comparison of one build with the splice.
 #[derive(Debug)]
-pub struct Bench {
-    compare: PathBuf,
-    program: PathBuf,
-    dir: PathBuf,
-}
+pub struct Bench(Setup);
 
 /// The values of one part, one per round.
 #[derive(Debug, Default)]
@@ -121,56 +117,25 @@ struct Sample {
 }
 
 impl Bench {
-    /// A bench that runs `program`, and this very program for the helper processes. Its files are
-    /// in a new directory that is removed at the end.
+    /// A bench that runs `program`, and this very program for the processes round it.
     ///
     /// # Errors
-    /// When the program is not there, or the directory cannot be made.
+    /// When the program is not there, or its directory cannot be made.
     pub fn new(program: &Path) -> Result<Self, Error> {
-        let found = program.canonicalize().map_err(|e| {
-            format!(
-                "{}: {e}; build it with `cargo build --release`",
-                program.display()
-            )
-        })?;
-        let dir =
-            std::env::temp_dir().join(format!("mcp-local-provider-compare-{}", std::process::id()));
-        std::fs::create_dir_all(&dir)?;
-        std::fs::write(dir.join("client.key"), CLIENT_KEY)?;
-        std::fs::write(dir.join("bridge.key"), BRIDGE_KEY)?;
-        std::fs::write(dir.join("config.yaml"), configuration(&dir))?;
-        Ok(Self {
-            compare: std::env::current_exe()?,
-            program: found,
-            dir,
-        })
-    }
-
-    fn role(&self, core: usize, arguments: &[&str]) -> Result<Process, Error> {
-        let log = self
-            .dir
-            .join(format!("{}.log", arguments.first().unwrap_or(&"role")));
-        Process::spawn(Command::new(&self.compare).args(arguments), core, &log)
-    }
-
-    fn start_program(&self) -> Result<Process, Error> {
-        let mut command = Command::new(&self.program);
-        command
-            .arg("--config")
-            .arg(self.dir.join("config.yaml"))
-            .current_dir(&self.dir);
-        Process::spawn(&mut command, TARGET_CORE, &self.dir.join("program.log"))
+        Ok(Self(Setup::new(program, LIMITS)?))
     }
 
     fn splice(&self) -> Result<Side, Error> {
-        let origin = self.role(LOAD_CORE, &["backend"])?;
-        let target = self.role(TARGET_CORE, &["splice", &origin.addr.to_string()])?;
+        let origin = self.0.role(LOAD_CORE, &["backend"])?;
+        let target = self
+            .0
+            .role(TARGET_CORE, &["splice", &origin.addr.to_string()])?;
         Ok(Side { target, origin })
     }
 
     fn program(&self) -> Result<Side, Error> {
-        let target = self.start_program()?;
-        let origin = self.role(LOAD_CORE, &["agent", &target.addr.to_string(), BRIDGE_KEY])?;
+        let target = self.0.start_program()?;
+        let origin = self.0.agent(&target)?;
         Ok(Side { target, origin })
     }
 
@@ -332,7 +297,7 @@ impl Bench {
         for _ in 0..plan.starts {
             times
                 .program
-                .push(self.start_program()?.start.as_secs_f64() * 1000.0);
+                .push(self.0.start_program()?.start.as_secs_f64() * 1000.0);
         }
         let row = times.row(
             "from the start to the ready line",
@@ -344,12 +309,6 @@ impl Bench {
             needs_quiet: true,
             ..row
         })
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
@@ -386,28 +345,5 @@ fn middle_micros(times: &[Duration]) -> f64 {
             .iter()
             .map(|t| t.as_secs_f64() * 1e6)
             .collect::<Vec<_>>(),
-    )
-}
-
-/// Everything that a program in use has switched on, with limits that the load does not reach.
-fn configuration(dir: &Path) -> String {
-    let dir = dir.display();
-    format!(
-        r#"listen: {{ http: ["127.0.0.1:0"] }}
-auth:
-  required: true
-  keys:
-    - {{ name: load, key: "file:{dir}/client.key", role: client }}
-    - {{ name: agent, key: "file:{dir}/bridge.key", role: bridge }}
-limits:
-  requests_per_minute: 1000000000
-  tokens_per_minute: 4000000000
-  burst: 1000000000
-  exchanges: 20000
-  connections: 19000
-sessions: {{ approval: automatic, ttl_seconds: 3600 }}
-audit: {{ file: "{dir}/audit.jsonl", max_bytes: 1GiB, keep: 1 }}
-data_dir: "{dir}/data"
-"#
     )
 }

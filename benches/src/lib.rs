@@ -14,16 +14,20 @@
 //! | [`script`] | what both of them play: how many chunks, how fast, how many to a write |
 //! | [`load`] | the client: many keep-alive connections, one thread |
 //! | [`process`] | starting, pinning and measuring the processes |
+//! | [`setup`] | the program under measurement, its configuration and files, the roles round it |
 //! | [`comparison`] | what is measured, in rounds that take turns |
+//! | [`stress`] | what must hold when clients are hostile, many or too many |
+//! | [`arguments`] | the command line that both programs share |
 //! | [`report`] | the bars, the table and the JSON |
 //!
 //! From inside, `cargo bench` runs the machines of the core on the frames of [`cases`]: criterion
 //! gives times for people, gungraun counts instructions for the gate, which holds them against
 //! `benches/baseline.json` and against the [`floor`].
 //!
-//! The comparison is for Linux only: it reads `/proc` and uses epoll.
+//! Comparison and stress are for Linux only: they read `/proc` and use epoll.
 
 pub mod agent;
+pub mod arguments;
 pub mod backend;
 pub mod cases;
 pub mod comparison;
@@ -33,7 +37,9 @@ pub mod poll;
 pub mod process;
 pub mod report;
 pub mod script;
+pub mod setup;
 pub mod splice;
+pub mod stress;
 
 /// An error that ends the comparison, worded for the person at the terminal.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -70,15 +70,20 @@ impl Control {
     }
 }
 
-/// Raises the limit of open files as far as it goes and answers it.
+/// Raises the limit of open files as far as it goes.
 ///
 /// # Errors
-/// The operating system's.
-pub fn raise_open_files() -> io::Result<u64> {
+/// When that is less than `count`.
+pub fn need_open_files(count: u64) -> Result<(), Error> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     setrlimit(Resource::Nofile, limit)?;
-    Ok(limit.current.unwrap_or(u64::MAX))
+    match limit.current {
+        Some(files) if files < count => {
+            Err(format!("{files} open files are too few, this needs {count}").into())
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Keeps this thread, and what it starts from now on, on one core. Without a second core to put

@@ -11,6 +11,10 @@ use std::time::Duration;
 /// burst of clients: each one too many waits for a second.
 const BACKLOG: i32 = 4096;
 
+/// Bytes that the kernel holds for one client that does not read. Left to itself it takes up to 4 MiB for each, so that
+/// a crowd of slow readers fills the machine's memory; a stream of text needs far less.
+const SEND_BUFFER: usize = 128 << 10;
+
 /// How long accepting pauses when the kernel has no descriptor or memory for a connection.
 pub const PAUSE: Duration = Duration::from_millis(50);
 
@@ -70,6 +74,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
         )?;
         // A restart must not wait for the connections of the last run to be forgotten.
         socket.set_reuse_address(true)?;
+        // Accepted sockets take it over.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(TcpListener::from(socket))

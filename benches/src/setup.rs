@@ -1,0 +1,125 @@
+//! The program that is measured and the processes round it: where they come from, their files, their cores.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::Error;
+use crate::process::Process;
+
+/// The key the load uses; made up for the run.
+pub const CLIENT_KEY: &str = "bench-client-key-0123456789";
+/// The key the agent uses; made up for the run.
+pub const BRIDGE_KEY: &str = "bench-bridge-key-0123456789";
+
+/// The core of what is measured.
+pub const TARGET_CORE: usize = 0;
+/// The core of everything round it.
+pub const LOAD_CORE: usize = 1;
+
+/// A build of the provider with a configuration, in a directory of its own that is removed at the end.
+#[derive(Debug)]
+pub struct Setup {
+    this: PathBuf,
+    program: PathBuf,
+    dir: PathBuf,
+}
+
+impl Setup {
+    /// Prepares `program` with everything that a program in use has switched on, and with `settings`, sections of its
+    /// configuration as YAML.
+    ///
+    /// # Errors
+    /// When the program is not there, or the directory cannot be made.
+    pub fn new(program: &Path, settings: &str) -> Result<Self, Error> {
+        let found = program.canonicalize().map_err(|e| {
+            format!(
+                "{}: {e}; build it with `cargo build --release`",
+                program.display()
+            )
+        })?;
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("mcp-local-provider-bench-{}-{count}", std::process::id());
+        let dir = std::env::temp_dir().join(name);
+        std::fs::create_dir_all(&dir)?;
+        std::fs::write(dir.join("client.key"), CLIENT_KEY)?;
+        std::fs::write(dir.join("bridge.key"), BRIDGE_KEY)?;
+        std::fs::write(dir.join("config.yaml"), configuration(&dir, settings))?;
+        Ok(Self {
+            this: std::env::current_exe()?,
+            program: found,
+            dir,
+        })
+    }
+
+    /// Starts this very program in another role.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn role(&self, core: usize, arguments: &[&str]) -> Result<Process, Error> {
+        let log = self
+            .dir
+            .join(format!("{}.log", arguments.first().unwrap_or(&"role")));
+        Process::spawn(Command::new(&self.this).args(arguments), core, &log)
+    }
+
+    /// Starts the program that is measured.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_program(&self) -> Result<Process, Error> {
+        self.start(Command::new(&self.program))
+    }
+
+    /// Starts the program with at most `files` open files.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_program_with_files(&self, files: u64) -> Result<Process, Error> {
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -n \"$0\" && exec \"$@\""])
+            .arg(files.to_string())
+            .arg(&self.program);
+        self.start(command)
+    }
+
+    fn start(&self, mut command: Command) -> Result<Process, Error> {
+        command
+            .arg("--config")
+            .arg(self.dir.join("config.yaml"))
+            .current_dir(&self.dir);
+        Process::spawn(&mut command, TARGET_CORE, &self.dir.join("program.log"))
+    }
+
+    /// Starts the scripted agent of a running program.
+    ///
+    /// # Errors
+    /// When it is refused.
+    pub fn agent(&self, program: &Process) -> Result<Process, Error> {
+        self.role(LOAD_CORE, &["agent", &program.addr.to_string(), BRIDGE_KEY])
+    }
+}
+
+impl Drop for Setup {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn configuration(dir: &Path, settings: &str) -> String {
+    let dir = dir.display();
+    format!(
+        r#"listen: {{ http: ["127.0.0.1:0"] }}
+auth:
+  required: true
+  keys:
+    - {{ name: load, key: "file:{dir}/client.key", role: client }}
+    - {{ name: agent, key: "file:{dir}/bridge.key", role: bridge }}
+sessions: {{ approval: automatic, ttl_seconds: 3600 }}
+audit: {{ file: "{dir}/audit.jsonl", max_bytes: 1GiB, keep: 1 }}
+data_dir: "{dir}/data"
+{settings}"#
+    )
+}
