@@ -78,6 +78,12 @@ pub enum Timer {
     Queue,
     /// Idle limiter buckets may go.
     Limiter,
+    /// An agent's process is to be started, or killed.
+    Process,
+    /// An agent's process owes an answer.
+    Request,
+    /// A conversation that an agent keeps is given up, or a turn that was cancelled has not ended.
+    Conversation,
 }
 
 /// The fixed timer table of one machine: at most one deadline for each of `N` reasons.

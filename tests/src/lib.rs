@@ -10,6 +10,7 @@
     clippy::indexing_slicing
 )] // a broken invariant is told by a panic
 
+pub mod acp;
 pub mod agent;
 pub mod client;
 pub mod driver;

@@ -1,3 +1,4 @@
 //! Wire forms of agent links.
 
+pub mod acp;
 pub mod websocket;

@@ -94,6 +94,13 @@ impl LinkOut {
         self.queued_bytes = 0;
     }
 
+    /// Takes the first frame; it no longer counts against the budget.
+    pub fn pop_frame(&mut self) -> Option<Frame> {
+        let frame = self.frames.pop_front()?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(frame.charge());
+        Some(frame)
+    }
+
     pub(super) fn push(&mut self, frame: Frame) {
         self.queued_bytes = self.queued_bytes.saturating_add(frame.charge());
         self.frames.push_back(frame);

@@ -1,0 +1,423 @@
+//! The machine of one ACP agent.
+//!
+//! The process:
+//!
+//! ```mermaid
+//! stateDiagram-v2
+//!     [*] --> Starting: start / Order Start
+//!     Starting --> Initializing: started / initialize
+//!     Initializing --> Trying: answered / session/new
+//!     Trying --> Ready: a session / register
+//!     Trying --> Unable: refused, login needed / register
+//!     Unable --> Trying: invocation, authenticate / session/new
+//!     Ready --> Leaving: too many sessions that it cannot close, stuck / CloseInput, Kill
+//!     Leaving --> Starting: exited
+//!     Ready --> Down: exited / every turn has Failed, once
+//!     Down --> Starting: after a wait, or on demand
+//!     Ready --> Leaving: stop
+//!     Leaving --> Ended: exited
+//! ```
+//!
+//! A session:
+//!
+//! ```mermaid
+//! stateDiagram-v2
+//!     [*] --> Creating: session/new
+//!     Creating --> Configuring: answered
+//!     Configuring --> Empty: nobody waits
+//!     Configuring --> Prompting: session/prompt
+//!     Empty --> Configuring: leased
+//!     Prompting --> Kept: end_turn
+//!     Kept --> Configuring: leased by the next request of the conversation
+//!     Prompting --> Parked: the caller's tools are called
+//!     Parked --> Prompting: the next request brings the results
+//!     Prompting --> Stopping: cancel / session/cancel
+//!     Parked --> Stopping: the client stayed away / session/cancel
+//!     Stopping --> [*]: the prompt is answered
+//!     Prompting --> [*]: error, cut
+//!     Kept --> [*]: time to live, too many
+//! ```
+
+mod answer;
+mod life;
+mod requests;
+mod session;
+mod turn;
+
+use super::conversation::Setup;
+use super::invoke::{self, LinkFrame};
+use super::lines::Line;
+use super::ports::{AgentCounters, Config, Order, Out, ToLink};
+use super::profile::Profile;
+use super::rpc::{self, Message, NotAMessage};
+use super::update::Abilities;
+use crate::error::Code;
+use crate::id::ExchangeId;
+use crate::link::{Envelope, Frame};
+use crate::time::{Instant, Latest, Timeout};
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use hashbrown::HashMap;
+use session::{Session, SessionKey, Setting};
+use turn::Turn;
+
+/// What a call works with.
+struct Context<'c> {
+    now: Instant,
+    out: &'c mut Out,
+    link: &'c mut ToLink<'c>,
+}
+
+/// A request of ours that waits for its answer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Ask {
+    Initialize,
+    Authenticate,
+    NewSession(SessionKey),
+    Set(SessionKey, Setting),
+    Prompt(SessionKey),
+    Close,
+}
+
+#[derive(Debug)]
+struct Pending {
+    ask: Ask,
+    /// A prompt has none: its exchange keeps the deadlines.
+    deadline: Option<Instant>,
+}
+
+/// What the process is doing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Not running. Started at this time, or earlier when somebody asks.
+    Down {
+        start_at: Instant,
+        since: Instant,
+    },
+    /// `Order::Start` was given.
+    Starting,
+    Initializing,
+    /// The first session is being made.
+    Trying,
+    /// It refused to make a session.
+    Unable,
+    Ready,
+    /// Its input is closed or it is being killed.
+    Leaving {
+        kill_at: Option<Instant>,
+        then: Then,
+    },
+    /// It was never started, or was told to stop and did.
+    Ended,
+}
+
+/// What follows when the process has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Then {
+    /// Nothing was wrong: start it at once.
+    Start,
+    /// It misbehaved: start it after a wait.
+    Retry,
+    End,
+}
+
+/// See the module's documentation.
+pub struct Agent {
+    profile: Profile,
+    config: Config,
+    latest: Latest,
+    phase: Phase,
+    abilities: Abilities,
+    /// Models that its sessions offer.
+    models: Vec<String>,
+    /// Models that were registered, and the id of that session once the hub has told it.
+    registered: Option<(Vec<String>, Option<String>)>,
+    last_request: u64,
+    pending: BTreeMap<u64, Pending>,
+    last_session: u64,
+    sessions: BTreeMap<SessionKey, Session>,
+    /// Sessions by the agent's own id.
+    names: HashMap<String, SessionKey>,
+    turns: BTreeMap<ExchangeId, Turn>,
+    /// What the next empty session is made for.
+    setup: Arc<Setup>,
+    /// A session could not be made or set: nobody tries again before somebody asks.
+    spare_failed: bool,
+    /// Sessions that this process has and that cannot be closed.
+    left_open: u32,
+    /// Sessions whose cancelled turn never ended.
+    stuck: u32,
+    /// Starts that went wrong in a row.
+    failures: u32,
+    ready_since: Option<Instant>,
+    counters: AgentCounters,
+    scratch: Vec<u8>,
+    secret: [u8; 32],
+}
+
+impl fmt::Debug for Agent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Agent")
+            .field("name", &self.profile.name)
+            .field("phase", &self.phase)
+            .field("sessions", &self.sessions.len())
+            .field("turns", &self.turns.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Agent {
+    /// An agent that is not running. `seed` makes the names of its tool servers, which nobody may guess.
+    #[must_use]
+    pub fn new(mut profile: Profile, config: Config, seed: [u8; 32]) -> Self {
+        profile.concurrency = profile.concurrency.max(1);
+        profile.session_meta = profile
+            .session_meta
+            .filter(|meta| {
+                serde_json::from_str::<&serde_json::value::RawValue>(meta)
+                    .is_ok_and(|raw| raw.get().starts_with('{'))
+            })
+            .map(|meta| rpc::one_line(&meta));
+        Self {
+            profile,
+            config,
+            latest: Latest::default(),
+            phase: Phase::Ended,
+            abilities: Abilities::default(),
+            models: Vec::new(),
+            registered: None,
+            last_request: 0,
+            pending: BTreeMap::new(),
+            last_session: 0,
+            sessions: BTreeMap::new(),
+            names: HashMap::new(),
+            turns: BTreeMap::new(),
+            setup: Arc::new(Setup::new(None, Vec::new())),
+            spare_failed: false,
+            left_open: 0,
+            stuck: 0,
+            failures: 0,
+            ready_since: None,
+            counters: AgentCounters::default(),
+            scratch: Vec::new(),
+            secret: seed,
+        }
+    }
+
+    /// What it was made with.
+    #[must_use]
+    pub const fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// What happened so far.
+    #[must_use]
+    pub const fn counters(&self) -> &AgentCounters {
+        &self.counters
+    }
+
+    /// Invocations that it has not answered.
+    #[must_use]
+    pub fn open_turns(&self) -> usize {
+        self.turns.len()
+    }
+
+    /// Sessions that its process has, as far as they are of use.
+    #[must_use]
+    pub fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// True when it can be asked at once.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// True when it was told to stop and its process has ended.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        self.phase == Phase::Ended
+    }
+
+    /// The process is to run from now on. Changes nothing when it does.
+    pub fn start(&mut self, now: Instant, out: &mut Out) {
+        self.latest.clamp(now);
+        if self.phase == Phase::Ended {
+            self.phase = Phase::Starting;
+            out.orders.push(Order::Start);
+        }
+    }
+
+    /// The process runs; its lines follow.
+    pub fn handle_started<'c>(&mut self, now: Instant, out: &'c mut Out, link: &'c mut ToLink<'c>) {
+        self.enter(now, out, link, Self::started);
+    }
+
+    /// The process has ended, or could not be started. No line of it may follow.
+    pub fn handle_exited<'c>(
+        &mut self,
+        now: Instant,
+        status: &str,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) {
+        self.enter(now, out, link, |agent, context| {
+            agent.exited(context, status);
+        });
+    }
+
+    /// The process has closed its standard output. If it lives on, it is of no use any more.
+    pub fn handle_eof<'c>(&mut self, now: Instant, out: &'c mut Out, link: &'c mut ToLink<'c>) {
+        self.enter(now, out, link, |agent, context| {
+            if agent.is_running() {
+                agent.misbehaved(context, "it closed its standard output");
+            }
+        });
+    }
+
+    /// One line of the process's standard output, as [`Lines`](super::Lines) cut it.
+    pub fn handle_line<'c>(
+        &mut self,
+        now: Instant,
+        line: Line<'_>,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) {
+        self.enter(now, out, link, |agent, context| {
+            agent.line(context, line);
+        });
+    }
+
+    /// One frame that the link has for the agent.
+    pub fn handle_frame<'c>(
+        &mut self,
+        now: Instant,
+        frame: Frame,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) {
+        self.enter(now, out, link, |agent, context| match frame {
+            // The link asks whether anybody is there; whether the process is, its supervisor knows.
+            Frame::Ping => (context.link)(Envelope::Pong),
+            Frame::Text(text) => agent.frame(context, text),
+        });
+    }
+
+    /// Does what is due at `now`.
+    pub fn handle_timeout<'c>(&mut self, now: Instant, out: &'c mut Out, link: &'c mut ToLink<'c>) {
+        self.enter(now, out, link, Self::due);
+    }
+
+    /// When [`Agent::handle_timeout`] wants to be called.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Timeout> {
+        self.next_timeout()
+    }
+
+    /// Asks the agent to log the person in with one of its methods. Only a person may order this: an agent may open a
+    /// browser. False when the agent is not there to be asked.
+    pub fn authenticate<'c>(
+        &mut self,
+        now: Instant,
+        method: &str,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) -> bool {
+        let able = matches!(self.phase, Phase::Ready | Phase::Unable | Phase::Trying);
+        if able {
+            self.enter(now, out, link, |agent, context| {
+                agent.ask_authenticate(context, method);
+            });
+        }
+        able
+    }
+
+    /// The process is to end, and not to be started again. What it was asked fails.
+    pub fn stop<'c>(&mut self, now: Instant, out: &'c mut Out, link: &'c mut ToLink<'c>) {
+        self.enter(now, out, link, |agent, context| {
+            agent.fail_turns(
+                context,
+                Code::AgentLost,
+                "the agent is being stopped",
+                |_| true,
+            );
+            agent.leave(context, Then::End);
+        });
+    }
+
+    fn enter<'c>(
+        &mut self,
+        now: Instant,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+        call: impl FnOnce(&mut Self, &mut Context<'c>),
+    ) {
+        let now = self.latest.clamp(now);
+        let mut context = Context { now, out, link };
+        call(self, &mut context);
+    }
+
+    fn line(&mut self, context: &mut Context<'_>, line: Line<'_>) {
+        if !self.is_running() {
+            return;
+        }
+        let message = match line {
+            Line::TooLong => Err(NotAMessage::Damaged),
+            Line::Whole(line) => rpc::read(line),
+        };
+        match message {
+            Ok(Message::Notification { method, params }) => {
+                if method == "session/update" {
+                    match params {
+                        Some(params) => self.update(context, params),
+                        None => self.counters.unknown_updates += 1,
+                    }
+                }
+            }
+            Ok(Message::Request { id, method, params }) => {
+                self.asked(context, id, &method, params);
+            }
+            Ok(Message::Response { id, outcome }) => {
+                let pending = id.and_then(|id| self.pending.remove(&id));
+                match pending {
+                    Some(pending) => self.answered(context, pending.ask, outcome),
+                    None => self.counters.late += 1,
+                }
+            }
+            Err(NotAMessage::Noise) => self.counters.noise += 1,
+            Err(NotAMessage::Damaged) => {
+                // Nobody can tell whose piece was lost, so no answer that is under way is whole.
+                self.counters.damaged += 1;
+                self.fail_prompting(context);
+            }
+        }
+    }
+
+    fn frame(&mut self, context: &mut Context<'_>, frame: String) {
+        match invoke::read(&frame) {
+            LinkFrame::Invoke(invoke) => {
+                let exchange = invoke.exchange;
+                self.turns.insert(exchange, Turn::new(frame));
+                self.take_up(context, exchange);
+            }
+            LinkFrame::Cancel(exchange) => self.cancel(context, exchange),
+            LinkFrame::Registered(session) => {
+                if let Some((_, id)) = &mut self.registered {
+                    *id = Some(session.into_owned());
+                }
+                self.tidy(context);
+            }
+            LinkFrame::Unreadable(exchange) => {
+                context.fail(
+                    exchange,
+                    super::failure::failure(Code::Internal, "the invocation cannot be read"),
+                );
+            }
+            LinkFrame::Other => {}
+        }
+    }
+}

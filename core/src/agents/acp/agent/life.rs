@@ -1,0 +1,494 @@
+//! The process of an agent: how it starts, what it is asked first, when it is started anew.
+
+use super::session::SessionKey;
+use super::{Agent, Ask, Context, Pending, Phase, Then};
+use crate::agents::acp::failure::{self, failure};
+use crate::agents::acp::ports::{Event, Order};
+use crate::agents::acp::rpc::{Json, RpcError};
+use crate::agents::acp::update::Abilities;
+use crate::error::Code;
+use crate::hub::sessions::MAX_MODELS;
+use crate::id::ExchangeId;
+use crate::invocation::Failure;
+use crate::link::{Capabilities, Envelope, Id, Registration};
+use crate::time::{Instant, Timeout, Timer};
+use alloc::borrow::{Cow, ToOwned};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::time::Duration;
+use serde_json::value::RawValue;
+
+/// A process that was ready for this long has shown that it works.
+const PROVEN: Duration = Duration::from_secs(30);
+
+/// Soonest start on demand after an end.
+const SOONEST: Duration = Duration::from_secs(1);
+
+/// So many sessions whose cancelled turn never ends make a process useless.
+const MAX_STUCK: u32 = 4;
+
+impl Context<'_> {
+    pub(super) fn fail(&mut self, exchange: ExchangeId, failure: Failure<'_>) {
+        (self.link)(Envelope::Error {
+            id: Some(Id::Ours(exchange)),
+            failure,
+        });
+    }
+}
+
+impl Agent {
+    /// True while lines of the process mean something.
+    pub(super) fn is_running(&self) -> bool {
+        matches!(
+            self.phase,
+            Phase::Initializing | Phase::Trying | Phase::Unable | Phase::Ready
+        )
+    }
+
+    /// Queues a line for the process.
+    pub(super) fn send(&mut self, context: &mut Context<'_>, line: String) {
+        context.out.queued_bytes = context.out.queued_bytes.saturating_add(line.len());
+        context.out.lines.push_back(line);
+    }
+
+    /// True when the process does not read; it is then done away with.
+    pub(super) fn is_stuffed(&mut self, context: &mut Context<'_>) -> bool {
+        let stuffed = context.out.queued_bytes > self.config.queue_bytes;
+        if stuffed && self.is_running() {
+            self.misbehaved(context, "it does not read its standard input");
+        }
+        stuffed
+    }
+
+    /// The id for a request whose answer is awaited.
+    pub(super) fn expect(&mut self, ask: Ask, deadline: Option<Instant>) -> u64 {
+        self.last_request += 1;
+        self.pending
+            .insert(self.last_request, Pending { ask, deadline });
+        self.last_request
+    }
+
+    pub(super) fn started(&mut self, context: &mut Context<'_>) {
+        match self.phase {
+            Phase::Starting => {}
+            // It was told to go before it had come.
+            Phase::Leaving { .. } => return context.out.orders.push(Order::CloseInput),
+            _ => return,
+        }
+        self.counters.starts += 1;
+        self.phase = Phase::Initializing;
+        let deadline = context.now + self.config.request_timeout;
+        let mut json = Json::request(self.expect(Ask::Initialize, Some(deadline)), "initialize");
+        json.raw(concat!(
+            "\"protocolVersion\":1,\"clientCapabilities\":{",
+            "\"fs\":{\"readTextFile\":false,\"writeTextFile\":false},\"terminal\":false,",
+            "\"session\":{\"notices\":{},\"configOptions\":{\"boolean\":{}}}},",
+            "\"clientInfo\":{\"name\":\"mcp-local-provider\",\"title\":\"MCP Local Provider\",\"version\":\"",
+            env!("CARGO_PKG_VERSION"),
+            "\"}"
+        ));
+        self.send(context, json.end_params());
+    }
+
+    pub(super) fn initialized(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+    ) {
+        match outcome {
+            Ok(result) => {
+                self.abilities = Abilities::read(result);
+                if self.abilities.version != 1 {
+                    return self.misbehaved(context, "it does not speak version 1 of the protocol");
+                }
+                let agent = if self.abilities.agent.is_empty() {
+                    self.profile.label.clone()
+                } else {
+                    self.abilities.agent.clone()
+                };
+                context.out.events.push(Event::Initialized { agent });
+                self.try_session(context);
+            }
+            Err(_) => self.misbehaved(context, "it refused `initialize`"),
+        }
+    }
+
+    /// Makes the session that shows whether the agent can be used.
+    pub(super) fn try_session(&mut self, context: &mut Context<'_>) {
+        self.phase = Phase::Trying;
+        let setup = self.setup.clone();
+        self.new_session(context, setup, None);
+    }
+
+    /// The agent can be used.
+    pub(super) fn ready(&mut self, context: &mut Context<'_>) {
+        self.phase = Phase::Ready;
+        self.ready_since = Some(context.now);
+        context.out.events.push(Event::Ready {
+            models: self.models.len() + 1,
+        });
+        self.register(context);
+        let waiting: Vec<ExchangeId> = self.waiting();
+        for exchange in waiting {
+            self.take_up(context, exchange);
+        }
+    }
+
+    /// The agent makes no session, for now.
+    pub(super) fn unable(&mut self, context: &mut Context<'_>, error: &RpcError<'_>) {
+        self.phase = Phase::Unable;
+        let why = failure::of_rpc(error, &self.profile);
+        if error.code == failure::AUTH_REQUIRED {
+            context.out.events.push(Event::LoginNeeded {
+                advice: self.profile.login.clone(),
+                methods: self.abilities.logins.clone(),
+            });
+        }
+        // Clients are to hear what is wrong, so there must be a model that they can ask.
+        self.register(context);
+        for exchange in self.waiting() {
+            self.turns.remove(&exchange);
+            context.fail(exchange, why.clone());
+        }
+    }
+
+    /// Invocations that wait for the process.
+    pub(super) fn waiting(&self) -> Vec<ExchangeId> {
+        self.turns
+            .iter()
+            .filter(|(_, turn)| turn.session.is_none())
+            .map(|(exchange, _)| *exchange)
+            .collect()
+    }
+
+    /// Registers the models, again when they have changed and nothing is under way.
+    pub(super) fn register(&mut self, context: &mut Context<'_>) {
+        let name = &self.profile.name;
+        let mut models = Vec::from([name.clone()]);
+        models.extend(
+            self.models
+                .iter()
+                .map(|model| format!("{name}/{model}"))
+                .filter(|model| {
+                    model.len() <= 256
+                        && !model.contains(|c: char| c.is_whitespace() || c.is_control())
+                })
+                .take(MAX_MODELS - 1),
+        );
+        match &self.registered {
+            Some((before, _)) if *before == models => return,
+            Some((_, None)) => return,
+            Some((_, Some(_))) if !self.turns.is_empty() => return,
+            Some((_, Some(session))) => (context.link)(Envelope::Unregister {
+                session: Cow::Borrowed(session),
+            }),
+            None => {}
+        }
+        self.registered = Some((models.clone(), None));
+        (context.link)(Envelope::Register(Registration {
+            agent_id: name.clone(),
+            label: Some(self.profile.label.clone()),
+            models,
+            max_concurrency: Some(u64::from(self.profile.concurrency)),
+            capabilities: Capabilities {
+                tools: self.serves_tools(),
+                vision: self.abilities.images,
+                ..Capabilities::default()
+            },
+            ..Registration::default()
+        }));
+    }
+
+    /// True when the caller's tools can be served to the agent.
+    pub(super) fn serves_tools(&self) -> bool {
+        self.profile.tools && self.abilities.mcp_http && self.config.tools_url.is_some()
+    }
+
+    pub(super) fn ask_authenticate(&mut self, context: &mut Context<'_>, method: &str) {
+        let deadline = context.now + Duration::from_secs(600);
+        let id = self.expect(Ask::Authenticate, Some(deadline));
+        let mut json = Json::request(id, "authenticate");
+        json.member("methodId").string(method);
+        self.send(context, json.end_params());
+    }
+
+    pub(super) fn authenticated(
+        &mut self,
+        context: &mut Context<'_>,
+        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+    ) {
+        match outcome {
+            Ok(_) if self.phase == Phase::Unable => self.try_session(context),
+            Ok(_) => {}
+            Err(_) => context.out.events.push(Event::LoginNeeded {
+                advice: self.profile.login.clone(),
+                methods: self.abilities.logins.clone(),
+            }),
+        }
+    }
+
+    /// The process does not do what it must: everything under way fails, and it is killed.
+    pub(super) fn misbehaved(&mut self, context: &mut Context<'_>, what: &'static str) {
+        context.out.events.push(Event::Misbehaved { what });
+        let message = format!("the agent was stopped, because {what}");
+        self.fail_turns(context, Code::AgentLost, &message, |_| true);
+        self.forget();
+        context.out.orders.push(Order::Kill);
+        self.phase = Phase::Leaving {
+            kill_at: None,
+            then: Then::Retry,
+        };
+    }
+
+    /// The process is to end by itself, within the grace.
+    pub(super) fn leave(&mut self, context: &mut Context<'_>, then: Then) {
+        match &mut self.phase {
+            Phase::Ended => return,
+            Phase::Down { .. } => {
+                self.phase = if then == Then::End {
+                    Phase::Ended
+                } else {
+                    return;
+                };
+                return;
+            }
+            Phase::Leaving { then: before, .. } => {
+                *before = then;
+                return;
+            }
+            _ => {}
+        }
+        self.forget();
+        context.out.orders.push(Order::CloseInput);
+        self.phase = Phase::Leaving {
+            kill_at: Some(context.now + self.config.exit_grace),
+            then,
+        };
+    }
+
+    /// Fails every turn that has a session, and drops what is known of the process.
+    fn forget(&mut self) {
+        self.pending.clear();
+        self.sessions.clear();
+        self.names.clear();
+        self.spare_failed = false;
+        self.left_open = 0;
+        self.stuck = 0;
+    }
+
+    pub(super) fn fail_turns(
+        &mut self,
+        context: &mut Context<'_>,
+        code: Code,
+        message: &str,
+        which: impl Fn(&super::Turn) -> bool,
+    ) {
+        let failed: Vec<ExchangeId> = self
+            .turns
+            .iter()
+            .filter(|(_, turn)| which(turn))
+            .map(|(exchange, _)| *exchange)
+            .collect();
+        for exchange in failed {
+            self.turns.remove(&exchange);
+            context.fail(exchange, failure(code, message.to_owned()));
+        }
+    }
+
+    pub(super) fn exited(&mut self, context: &mut Context<'_>, status: &str) {
+        let then = match self.phase {
+            Phase::Ended | Phase::Down { .. } => return,
+            Phase::Leaving { then, .. } => then,
+            _ => Then::Retry,
+        };
+        let never_worked = matches!(
+            self.phase,
+            Phase::Starting | Phase::Initializing | Phase::Trying
+        );
+        let message = format!(
+            "the agent {} ended ({})",
+            self.profile.label,
+            failure::cut(status)
+        );
+        self.fail_turns(context, Code::AgentLost, &message, |turn| {
+            never_worked || then == Then::End || turn.session.is_some()
+        });
+        self.forget();
+        let now = context.now;
+        if self
+            .ready_since
+            .take()
+            .is_some_and(|since| now.since(since) >= PROVEN)
+        {
+            self.failures = 0;
+        }
+        let start_at = match then {
+            Then::End => {
+                self.phase = Phase::Ended;
+                None
+            }
+            Then::Start => Some(now),
+            Then::Retry => {
+                self.failures = self.failures.saturating_add(1);
+                Some(now + self.wait())
+            }
+        };
+        context.out.events.push(Event::Exited {
+            status: failure::cut(status).into(),
+            restart: start_at,
+        });
+        if let Some(start_at) = start_at {
+            self.phase = Phase::Down {
+                start_at,
+                since: now,
+            };
+            self.demand(context);
+        }
+    }
+
+    /// Nothing after the first failure, then 1 s, doubled each time.
+    fn wait(&self) -> Duration {
+        match self.failures {
+            0 | 1 => Duration::ZERO,
+            more => Duration::from_secs(1 << (more - 2).min(16)).min(self.config.longest_restart),
+        }
+    }
+
+    /// Starts the process when its time has come; when somebody waits for it, that is soon.
+    pub(super) fn demand(&mut self, context: &mut Context<'_>) {
+        if let Phase::Down { start_at, since } = &mut self.phase {
+            if !self.turns.is_empty() {
+                *start_at = (*start_at).min(*since + SOONEST);
+            }
+            if *start_at <= context.now {
+                self.phase = Phase::Starting;
+                context.out.orders.push(Order::Start);
+            }
+        }
+    }
+
+    /// What is done between turns: a new process where the old one has had its day, an empty session for the next request.
+    pub(super) fn tidy(&mut self, context: &mut Context<'_>) {
+        if self.phase != Phase::Ready || self.is_stuffed(context) {
+            return;
+        }
+        if self.stuck >= MAX_STUCK {
+            return self.misbehaved(context, "turns that were cancelled do not end");
+        }
+        if !self.turns.is_empty() {
+            return;
+        }
+        let many = self.left_open >= self.config.sessions_per_process;
+        if (many || self.stuck > 0) && !self.is_parked() {
+            context.out.events.push(if many {
+                Event::Recycled
+            } else {
+                Event::Misbehaved {
+                    what: "a turn that was cancelled did not end",
+                }
+            });
+            return self.leave(context, Then::Start);
+        }
+        self.register(context);
+        self.make_spare(context);
+    }
+
+    pub(super) fn next_timeout(&self) -> Option<Timeout> {
+        let phase = match self.phase {
+            Phase::Down { start_at, .. } => Some(start_at),
+            Phase::Leaving { kill_at, .. } => kill_at,
+            _ => None,
+        };
+        let at = |at: Option<Instant>, why: Timer| at.map(|at| Timeout { at, why });
+        let request = self.pending.values().filter_map(|wait| wait.deadline).min();
+        let session = self
+            .sessions
+            .values()
+            .filter_map(super::session::Session::until)
+            .min();
+        [
+            at(phase, Timer::Process),
+            at(request, Timer::Request),
+            at(session, Timer::Conversation),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    pub(super) fn due(&mut self, context: &mut Context<'_>) {
+        let now = context.now;
+        if let Phase::Leaving { kill_at, .. } = &mut self.phase
+            && kill_at.is_some_and(|at| at <= now)
+        {
+            *kill_at = None;
+            context.out.orders.push(Order::Kill);
+        }
+        let late: Vec<u64> = self
+            .pending
+            .iter()
+            .filter(|(_, wait)| wait.deadline.is_some_and(|at| at <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in late {
+            if let Some(pending) = self.pending.remove(&id) {
+                self.unanswered(context, pending.ask);
+            }
+        }
+        let over: Vec<SessionKey> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.until().is_some_and(|at| at <= now))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in over {
+            self.session_over(context, key);
+        }
+        self.demand(context);
+        self.tidy(context);
+    }
+
+    fn unanswered(&mut self, context: &mut Context<'_>, ask: Ask) {
+        match ask {
+            Ask::Initialize => self.misbehaved(context, "it did not answer `initialize` in time"),
+            Ask::NewSession(_) if self.phase == Phase::Trying => {
+                self.misbehaved(context, "it did not answer `session/new` in time");
+            }
+            Ask::NewSession(key) | Ask::Set(key, _) => {
+                self.stuck += 1;
+                self.fail_session(
+                    context,
+                    key,
+                    failure(
+                        Code::AgentTimeout,
+                        "the agent did not make a session in time",
+                    ),
+                );
+            }
+            Ask::Authenticate => context.out.events.push(Event::LoginNeeded {
+                advice: self.profile.login.clone(),
+                methods: self.abilities.logins.clone(),
+            }),
+            Ask::Prompt(_) | Ask::Close => {}
+        }
+    }
+
+    pub(super) fn answered(
+        &mut self,
+        context: &mut Context<'_>,
+        ask: Ask,
+        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+    ) {
+        match ask {
+            Ask::Initialize => self.initialized(context, outcome),
+            Ask::Authenticate => self.authenticated(context, outcome),
+            Ask::NewSession(key) => self.session_made(context, key, outcome),
+            Ask::Set(key, setting) => self.setting_made(context, key, setting, outcome),
+            Ask::Prompt(key) => self.prompt_ended(context, key, outcome),
+            // A session that cannot be closed is forgotten all the same.
+            Ask::Close => self.left_open += u32::from(outcome.is_err()),
+        }
+        self.is_stuffed(context);
+    }
+}

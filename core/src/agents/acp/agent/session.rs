@@ -1,0 +1,487 @@
+//! The sessions of an agent: made, set, leased to one turn at a time, kept for their conversation, closed.
+
+use super::{Agent, Ask, Context, Phase};
+use crate::agents::acp::conversation::{Digest, Setup};
+use crate::agents::acp::failure::{self, failure};
+use crate::agents::acp::profile::SystemPrompt;
+use crate::agents::acp::rpc::{Json, RpcError, text};
+use crate::agents::acp::update::{Choice, Choices, path};
+use crate::error::Code;
+use crate::id::ExchangeId;
+use crate::invocation::Failure;
+use crate::time::Instant;
+use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use serde_json::value::RawValue;
+
+/// Names a session here; the agent's own id is text.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct SessionKey(u64);
+
+/// Sessions that one process may have at once, all states together, beyond which requests are refused.
+const MAX_SESSIONS: usize = 256;
+
+/// Messages of earlier turns that are remembered, so that what comes late is not taken for the next answer.
+const MESSAGES: usize = 16;
+
+/// What is set before the first prompt.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Setting {
+    Mode,
+    Model,
+    Effort,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum State {
+    /// `session/new` is under way.
+    Creating,
+    /// Its settings are under way.
+    Configuring,
+    /// Made, set, and nobody's.
+    Empty,
+    /// `session/prompt` is under way.
+    Prompting,
+    /// The turn waits for the caller's tools.
+    Parked { until: Instant },
+    /// Waits for the next request of its conversation.
+    Kept {
+        conversation: Digest,
+        until: Instant,
+    },
+    /// Its turn was cancelled and has not ended.
+    Stopping { until: Instant },
+}
+
+pub(super) struct Session {
+    /// The agent's id for it; empty until it is made.
+    pub(super) name: String,
+    pub(super) setup: Arc<Setup>,
+    pub(super) state: State,
+    /// Whom it is leased to.
+    pub(super) turn: Option<ExchangeId>,
+    choices: Choices,
+    /// Messages of turns that have ended.
+    past: VecDeque<String>,
+    /// The message that the agent is writing.
+    pub(super) message: String,
+    /// Tokens of the turns before, where the agent counts them together.
+    pub(super) counted: (u64, u64),
+}
+
+impl Session {
+    /// When its state ends by itself.
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self.state {
+            State::Parked { until } | State::Kept { until, .. } | State::Stopping { until } => {
+                Some(until)
+            }
+            _ => None,
+        }
+    }
+
+    /// True when a message of this id belongs to a turn that is over.
+    pub(super) fn is_past(&self, message: &str) -> bool {
+        self.past.iter().any(|past| past == message)
+    }
+
+    /// The turn is over, and so are its messages.
+    pub(super) fn turn_over(&mut self) {
+        if !self.message.is_empty() {
+            if self.past.len() >= MESSAGES {
+                self.past.pop_front();
+            }
+            self.past.push_back(core::mem::take(&mut self.message));
+        }
+    }
+}
+
+impl Agent {
+    /// Makes a session, for a turn or to have one ready.
+    pub(super) fn new_session(
+        &mut self,
+        context: &mut Context<'_>,
+        setup: Arc<Setup>,
+        turn: Option<ExchangeId>,
+    ) -> SessionKey {
+        self.last_session += 1;
+        let key = SessionKey(self.last_session);
+        let deadline = context.now + self.config.request_timeout;
+        let mut json = Json::request(
+            self.expect(Ask::NewSession(key), Some(deadline)),
+            "session/new",
+        );
+        json.member("cwd").string(&self.config.cwd);
+        json.member("mcpServers").raw("[]");
+        if let Some(system) = &setup.system {
+            let mode = match self.profile.system {
+                SystemPrompt::Override => "override",
+                SystemPrompt::Append | SystemPrompt::Text => "append",
+            };
+            json.member("systemPrompt").raw("{");
+            json.member("mode").string(mode);
+            json.member("content").raw("[{\"type\":\"text\",\"text\":");
+            json.string(system);
+            json.raw("}]}");
+        }
+        if let Some(meta) = &self.profile.session_meta {
+            json.member("_meta").raw(meta);
+        }
+        self.send(context, json.end_params());
+        self.sessions.insert(
+            key,
+            Session {
+                name: String::new(),
+                setup,
+                state: State::Creating,
+                turn,
+                choices: Choices::default(),
+                past: VecDeque::new(),
+                message: String::new(),
+                counted: (0, 0),
+            },
+        );
+        key
+    }
+
+    /// The answer to `session/new`.
+    pub(super) fn session_made(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+    ) {
+        let nameless = RpcError::default();
+        let made = outcome.and_then(|result| {
+            text(path(result, &["sessionId"]))
+                .filter(|name| !name.is_empty())
+                .map(|name| (name.into_owned(), result))
+                .ok_or(nameless)
+        });
+        let (name, result) = match made {
+            Ok(made) => made,
+            Err(error) if self.phase == Phase::Trying => {
+                self.sessions.remove(&key);
+                return self.unable(context, &error);
+            }
+            Err(error) => {
+                let failure = failure::of_rpc(&error, &self.profile);
+                return self.fail_session(context, key, failure);
+            }
+        };
+        self.counters.sessions += 1;
+        let choices = Choices::read(result);
+        let Some(session) = self.sessions.get_mut(&key) else {
+            // It came too late for whoever wanted it.
+            return self.close(context, &name);
+        };
+        session.name.clone_from(&name);
+        if let Some(model) = &choices.model {
+            self.models.clone_from(&model.values);
+        }
+        session.choices = choices;
+        session.state = State::Configuring;
+        self.names.insert(name, key);
+        if self.phase == Phase::Trying {
+            self.ready(context);
+        }
+        // A turn that had waited may have taken the session up just now.
+        let idle = |session: &Session| session.state == State::Configuring;
+        if self.sessions.get(&key).is_some_and(idle) && !self.is_being_set(key) {
+            self.configure(context, key);
+        }
+        self.tidy(context);
+    }
+
+    /// Makes the next setting that the session's turn wants; when there is none, the session can be prompted.
+    pub(super) fn configure(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        let Some(session) = self.sessions.get(&key) else {
+            return;
+        };
+        match self.next_setting(session) {
+            Err(failure) => self.fail_session(context, key, failure),
+            Ok(Some((setting, value))) => self.set(context, key, setting, &value),
+            Ok(None) => match session.turn {
+                Some(exchange) => self.prompt(context, key, exchange),
+                None => {
+                    if let Some(session) = self.sessions.get_mut(&key) {
+                        session.state = State::Empty;
+                    }
+                }
+            },
+        }
+    }
+
+    fn next_setting(
+        &self,
+        session: &Session,
+    ) -> Result<Option<(Setting, String)>, Failure<'static>> {
+        let plan = session
+            .turn
+            .and_then(|exchange| self.turns.get(&exchange))
+            .and_then(|turn| turn.plan.as_ref());
+        let model = match plan {
+            Some(plan) => plan.model.as_deref(),
+            None => self.profile.model.as_deref(),
+        };
+        let effort = plan.and_then(|plan| plan.effort.as_deref());
+        let choices = &session.choices;
+        for (setting, value, choice) in [
+            (Setting::Mode, self.profile.mode.as_deref(), &choices.mode),
+            (Setting::Model, model, &choices.model),
+            (Setting::Effort, effort, &choices.effort),
+        ] {
+            let Some(value) = value else { continue };
+            let current = choice.as_ref().and_then(|choice| choice.current.as_deref());
+            if current == Some(value) {
+                continue;
+            }
+            let offered = choice.as_ref().is_some_and(|choice| {
+                choice.values.is_empty() || choice.values.iter().any(|offered| offered == value)
+            });
+            if offered {
+                return Ok(Some((setting, value.into())));
+            }
+            match setting {
+                Setting::Mode => {
+                    return Err(failure(
+                        Code::AgentError,
+                        format!("the agent offers no mode `{value}`, which its preset needs"),
+                    ));
+                }
+                Setting::Model => {
+                    return Err(failure(
+                        Code::InvalidRequest,
+                        format!("model: the agent offers no model `{value}` now"),
+                    ));
+                }
+                // A mode is a fence and a model is what was asked for; an effort is a wish.
+                Setting::Effort => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn set(&mut self, context: &mut Context<'_>, key: SessionKey, setting: Setting, value: &str) {
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        session.state = State::Configuring;
+        let name = session.name.clone();
+        let mut option = None;
+        // Taken for granted; a refusal is told and ends the session.
+        if let Some(choice) = session.choices.of(setting) {
+            choice.current = Some(value.into());
+            option.clone_from(&choice.option);
+        }
+        let deadline = context.now + self.config.request_timeout;
+        let id = self.expect(Ask::Set(key, setting), Some(deadline));
+        let method = match (&option, setting) {
+            (Some(_), _) => "session/set_config_option",
+            (None, Setting::Mode) => "session/set_mode",
+            (None, Setting::Model | Setting::Effort) => "session/set_model",
+        };
+        let mut json = Json::request(id, method);
+        json.member("sessionId").string(&name);
+        match (&option, setting) {
+            (Some(option), _) => {
+                json.member("configId").string(option);
+                json.member("value").string(value);
+            }
+            (None, Setting::Mode) => json.member("modeId").string(value),
+            (None, Setting::Model | Setting::Effort) => json.member("modelId").string(value),
+        }
+        self.send(context, json.end_params());
+    }
+
+    pub(super) fn setting_made(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        setting: Setting,
+        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        match outcome {
+            Ok(result) => {
+                session
+                    .choices
+                    .read_options(path(result, &["configOptions"]));
+                self.configure(context, key);
+            }
+            Err(_) if setting == Setting::Effort => self.configure(context, key),
+            Err(error) => {
+                let failure = failure::of_rpc(&error, &self.profile);
+                self.fail_session(context, key, failure);
+            }
+        }
+        self.tidy(context);
+    }
+
+    /// Leases an idle session to a turn.
+    pub(super) fn lease(&mut self, key: SessionKey, exchange: ExchangeId) {
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.turn = Some(exchange);
+            if session.state != State::Creating {
+                session.state = State::Configuring;
+            }
+        }
+    }
+
+    /// A session that was made for this setup and is nobody's.
+    pub(super) fn spare(&self, setup: &Digest) -> Option<SessionKey> {
+        self.sessions
+            .iter()
+            .find(|(_, session)| {
+                session.turn.is_none()
+                    && matches!(
+                        session.state,
+                        State::Empty | State::Creating | State::Configuring
+                    )
+                    && session.setup.digest == *setup
+            })
+            .map(|(key, _)| *key)
+    }
+
+    /// The session that has had this conversation, if one is kept.
+    pub(super) fn kept(&self, wanted: &Digest) -> Option<SessionKey> {
+        self.sessions
+            .iter()
+            .find(|(_, session)| {
+                matches!(&session.state, State::Kept { conversation, .. } if conversation == wanted)
+            })
+            .map(|(key, _)| *key)
+    }
+
+    pub(super) fn is_parked(&self) -> bool {
+        self.sessions
+            .values()
+            .any(|session| matches!(session.state, State::Parked { .. }))
+    }
+
+    pub(super) const fn is_full(sessions: usize) -> bool {
+        sessions >= MAX_SESSIONS
+    }
+
+    /// Sees to it that one empty session waits for the next request that begins a conversation.
+    pub(super) fn make_spare(&mut self, context: &mut Context<'_>) {
+        let mut found = false;
+        let mut wrong = None;
+        for (key, session) in &self.sessions {
+            if session.turn.is_none() {
+                match session.state {
+                    State::Creating | State::Configuring => found = true,
+                    State::Empty if session.setup.digest == self.setup.digest && !found => {
+                        found = true;
+                    }
+                    State::Empty => wrong = Some(*key),
+                    _ => {}
+                }
+            }
+        }
+        if let Some(key) = wrong {
+            self.drop_session(context, key);
+        }
+        if !found && !self.spare_failed && !Self::is_full(self.sessions.len()) {
+            let setup = self.setup.clone();
+            self.new_session(context, setup, None);
+        }
+    }
+
+    /// Keeps a session for the next request of its conversation.
+    pub(super) fn keep(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        conversation: Digest,
+    ) {
+        let until = context.now + self.config.conversation_ttl;
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.turn = None;
+            session.state = State::Kept {
+                conversation,
+                until,
+            };
+        }
+        let kept = |session: &Session| matches!(session.state, State::Kept { .. });
+        if self.sessions.values().filter(|it| kept(it)).count() > self.config.conversations {
+            let oldest = self
+                .sessions
+                .iter()
+                .filter(|(_, session)| kept(session))
+                .min_by_key(|(key, session)| (session.until(), **key))
+                .map(|(key, _)| *key);
+            if let Some(oldest) = oldest {
+                self.drop_session(context, oldest);
+            }
+        }
+    }
+
+    /// Forgets a session and closes it.
+    pub(super) fn drop_session(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        if let Some(session) = self.sessions.remove(&key)
+            && !session.name.is_empty()
+        {
+            self.names.remove(&session.name);
+            self.close(context, &session.name);
+        }
+    }
+
+    fn close(&mut self, context: &mut Context<'_>, name: &str) {
+        if !self.abilities.close {
+            self.left_open += 1;
+            return;
+        }
+        let deadline = context.now + self.config.request_timeout;
+        let id = self.expect(Ask::Close, Some(deadline));
+        let mut json = Json::request(id, "session/close");
+        json.member("sessionId").string(name);
+        self.send(context, json.end_params());
+    }
+
+    /// A session is of no use; its turn fails.
+    pub(super) fn fail_session(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        failure: Failure<'static>,
+    ) {
+        let turn = self.sessions.get(&key).and_then(|session| session.turn);
+        self.spare_failed = true;
+        self.drop_session(context, key);
+        if let Some(exchange) = turn
+            && self.turns.remove(&exchange).is_some()
+        {
+            context.fail(exchange, failure);
+        }
+    }
+
+    /// The time of a session's state is over.
+    pub(super) fn session_over(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        let Some(session) = self.sessions.get(&key) else {
+            return;
+        };
+        match session.state {
+            State::Stopping { .. } => {
+                self.stuck += 1;
+                self.drop_session(context, key);
+            }
+            State::Parked { .. } => self.stop_turn(context, key),
+            _ => self.drop_session(context, key),
+        }
+    }
+}
+
+impl Choices {
+    fn of(&mut self, setting: Setting) -> Option<&mut Choice> {
+        match setting {
+            Setting::Mode => self.mode.as_mut(),
+            Setting::Model => self.model.as_mut(),
+            Setting::Effort => self.effort.as_mut(),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! One turn: an invocation, from the frame of the link to the end of the answer.
+
+use super::answer::Answer;
+use super::session::{SessionKey, State};
+use super::{Agent, Ask, Context, Phase};
+use crate::agents::acp::conversation::{Conversation, Plan};
+use crate::agents::acp::failure::{self, failure};
+use crate::agents::acp::invoke::{self, LinkFrame};
+use crate::agents::acp::profile::{HiddenError, UsageRule};
+use crate::agents::acp::rpc::{Json, RpcError, text};
+use crate::agents::acp::update::{SessionUpdate, Update, path, tokens};
+use crate::error::Code;
+use crate::id::ExchangeId;
+use crate::invocation::{Delta, End, Failure, Finish};
+use crate::text::JsonStr;
+use alloc::borrow::Cow;
+use alloc::string::String;
+use serde_json::value::RawValue;
+
+/// See the module's documentation.
+pub(super) struct Turn {
+    /// `model_invoke`, until the agent has been told.
+    frame: String,
+    pub(super) plan: Option<Plan>,
+    /// `None` while it waits for the process.
+    pub(super) session: Option<SessionKey>,
+    /// The session knows nothing of the conversation.
+    fresh: bool,
+    pub(super) answer: Answer,
+}
+
+impl Turn {
+    pub(super) fn new(frame: String) -> Self {
+        Self {
+            frame,
+            plan: None,
+            session: None,
+            fresh: true,
+            answer: Answer::default(),
+        }
+    }
+}
+
+impl Agent {
+    /// Brings an invocation as far as the process is.
+    pub(super) fn take_up(&mut self, context: &mut Context<'_>, exchange: ExchangeId) {
+        match self.phase {
+            Phase::Ready => {
+                if let Err(failure) = self.assign(context, exchange) {
+                    self.turns.remove(&exchange);
+                    context.fail(exchange, failure);
+                }
+            }
+            Phase::Unable => self.try_session(context),
+            Phase::Down { .. } => self.demand(context),
+            Phase::Starting | Phase::Initializing | Phase::Trying => {}
+            Phase::Leaving { then, .. } if then != super::Then::End => {}
+            Phase::Leaving { .. } | Phase::Ended => {
+                self.turns.remove(&exchange);
+                context.fail(
+                    exchange,
+                    failure(Code::AgentLost, "the agent is not running"),
+                );
+            }
+        }
+    }
+
+    /// Finds the session for an invocation, or makes one.
+    fn assign(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: ExchangeId,
+    ) -> Result<(), Failure<'static>> {
+        let Some(turn) = self.turns.get_mut(&exchange) else {
+            return Ok(());
+        };
+        let LinkFrame::Invoke(mut invoke) = invoke::read(&turn.frame) else {
+            return Ok(());
+        };
+        let conversation = Conversation::new(&mut invoke.payload, &self.abilities)?;
+        let serves =
+            self.profile.tools && self.abilities.mcp_http && self.config.tools_url.is_some();
+        let plan = conversation.plan(&invoke.payload, &self.profile, &self.abilities, serves);
+        let before = plan.before.filter(|_| self.config.reuse);
+        let setup = plan.setup.clone();
+        turn.plan = Some(plan);
+        let kept = before.and_then(|before| self.kept(&before));
+        let spare = || self.spare(&setup.digest);
+        let (key, fresh) = match kept {
+            Some(key) => (Some(key), false),
+            None => (spare(), true),
+        };
+        self.setup = setup.clone();
+        let key = match key {
+            Some(key) => {
+                self.lease(key, exchange);
+                if fresh {
+                    self.counters.ready += 1;
+                } else {
+                    self.counters.reused += 1;
+                }
+                key
+            }
+            None if Self::is_full(self.sessions.len()) => {
+                return Err(failure(
+                    Code::Overloaded,
+                    "the agent has as many sessions as it may have; try again later",
+                ));
+            }
+            None => self.new_session(context, setup, Some(exchange)),
+        };
+        if let Some(turn) = self.turns.get_mut(&exchange) {
+            turn.session = Some(key);
+            turn.fresh = fresh;
+        }
+        let made = self
+            .sessions
+            .get(&key)
+            .is_some_and(|session| session.state != State::Creating);
+        // One that was being set when it was leased goes on by itself.
+        if made && !self.is_being_set(key) {
+            self.configure(context, key);
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_being_set(&self, key: SessionKey) -> bool {
+        self.pending
+            .values()
+            .any(|pending| matches!(pending.ask, Ask::Set(set, _) if set == key))
+    }
+
+    /// Asks the agent.
+    pub(super) fn prompt(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        exchange: ExchangeId,
+    ) {
+        let id = self.expect(Ask::Prompt(key), None);
+        let (Some(session), Some(turn)) =
+            (self.sessions.get_mut(&key), self.turns.get_mut(&exchange))
+        else {
+            return;
+        };
+        let frame = core::mem::take(&mut turn.frame);
+        let LinkFrame::Invoke(mut invoke) = invoke::read(&frame) else {
+            return;
+        };
+        let Ok(conversation) = Conversation::new(&mut invoke.payload, &self.abilities) else {
+            return;
+        };
+        let blocks = if turn.fresh {
+            conversation.whole(session.setup.system.is_some())
+        } else {
+            conversation.last_turn()
+        };
+        session.state = State::Prompting;
+        let mut json = Json::request(id, "session/prompt");
+        json.member("sessionId").string(&session.name);
+        json.member("prompt").raw(&blocks);
+        self.counters.prompts += 1;
+        self.send(context, json.end_params());
+        self.is_stuffed(context);
+    }
+
+    /// One `session/update`.
+    pub(super) fn update(&mut self, context: &mut Context<'_>, params: &RawValue) {
+        let Some(SessionUpdate { session, update }) = SessionUpdate::read(params) else {
+            self.counters.unknown_updates += 1;
+            return;
+        };
+        match update {
+            Update::Notice => return self.counters.notices += 1,
+            Update::Unknown => return self.counters.unknown_updates += 1,
+            Update::Other => return,
+            _ => {}
+        }
+        let session = self
+            .names
+            .get(&*session)
+            .and_then(|key| self.sessions.get_mut(key))
+            .filter(|session| matches!(session.state, State::Prompting | State::Parked { .. }));
+        let turn = session.and_then(|session| {
+            let exchange = session.turn?;
+            Some((session, exchange, self.turns.get_mut(&exchange)?))
+        });
+        let Some((session, exchange, turn)) = turn else {
+            self.counters.late += 1;
+            return;
+        };
+        match update {
+            Update::Message {
+                text,
+                message,
+                meta,
+            } => {
+                if let Some(message) = message {
+                    if session.is_past(&message) {
+                        self.counters.late += 1;
+                        return;
+                    }
+                    if *session.message != *message {
+                        session.turn_over();
+                        session.message = message.into_owned();
+                    }
+                }
+                if text.is_empty() {
+                    if self.profile.usage == UsageRule::ChunkMeta
+                        && let Some((input, output)) = path(meta, &["usage"]).and_then(tokens)
+                    {
+                        let so_far = turn.answer.counted.unwrap_or_default();
+                        turn.answer.counted = Some((
+                            so_far.0.saturating_add(input),
+                            so_far.1.saturating_add(output),
+                        ));
+                    }
+                    return;
+                }
+                let pass = turn.answer.push(
+                    text,
+                    &self.profile.hidden_error,
+                    self.config.answer_bytes,
+                    &mut self.scratch,
+                );
+                if pass {
+                    let held = turn.answer.release();
+                    if !held.is_empty() {
+                        context.content(exchange, JsonStr::from_escaped(&held));
+                    }
+                    context.content(exchange, text);
+                }
+            }
+            Update::Thought(text) => context.delta(
+                exchange,
+                Delta {
+                    reasoning: text,
+                    ..Delta::default()
+                },
+            ),
+            Update::Work => {
+                turn.answer.worked = true;
+                context.delta(exchange, Delta::default());
+            }
+            Update::Info(meta) => {
+                if self.profile.hidden_error == HiddenError::ThreadStatus
+                    && text(path(meta, &["codex", "threadStatus", "type"])).as_deref()
+                        == Some("systemError")
+                {
+                    turn.answer.has_failed();
+                }
+            }
+            Update::Notice | Update::Other | Update::Unknown => {}
+        }
+    }
+
+    /// The answer to `session/prompt`.
+    pub(super) fn prompt_ended(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+    ) {
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        session.turn_over();
+        self.spare_failed = false;
+        let turn = session.turn.take();
+        let turn = turn.and_then(|exchange| Some((exchange, self.turns.remove(&exchange)?)));
+        let Some((exchange, mut turn)) = turn.filter(|_| session.state == State::Prompting) else {
+            // Cancelled, or the agent did not wait for the results of its calls.
+            self.drop_session(context, key);
+            return self.tidy(context);
+        };
+        match outcome.map_err(|error| failure::of_rpc(&error, &self.profile)) {
+            Ok(result) => match finish(result, &turn.answer) {
+                Ok(finish) => {
+                    let held = turn.answer.release();
+                    if !held.is_empty() {
+                        context.content(exchange, JsonStr::from_escaped(&held));
+                    }
+                    let usage = turn
+                        .answer
+                        .usage(self.profile.usage, result, &mut session.counted);
+                    context.end(exchange, End { finish, usage });
+                    let conversation = turn
+                        .plan
+                        .as_ref()
+                        .filter(|_| self.config.reuse && finish == Finish::Stop)
+                        .zip(turn.answer.whole())
+                        .map(|(plan, answer)| plan.after(answer));
+                    match conversation {
+                        Some(conversation) => self.keep(context, key, conversation),
+                        None => self.drop_session(context, key),
+                    }
+                }
+                Err(failure) => {
+                    self.drop_session(context, key);
+                    context.fail(exchange, failure);
+                }
+            },
+            Err(failure) => {
+                self.drop_session(context, key);
+                context.fail(exchange, failure);
+            }
+        }
+        self.tidy(context);
+    }
+
+    /// `model_cancel`: nobody waits for the answer any more.
+    pub(super) fn cancel(&mut self, context: &mut Context<'_>, exchange: ExchangeId) {
+        let Some(turn) = self.turns.remove(&exchange) else {
+            return;
+        };
+        if let Some(key) = turn.session {
+            match self.sessions.get_mut(&key) {
+                Some(session) if session.state == State::Creating => session.turn = None,
+                Some(session) if session.state == State::Prompting => self.stop_turn(context, key),
+                // Its settings are somebody's whom nobody knows.
+                _ => self.drop_session(context, key),
+            }
+        }
+        self.tidy(context);
+    }
+
+    /// Tells the agent to stop, and waits until it has.
+    pub(super) fn stop_turn(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        let until = context.now + self.config.cancel_timeout;
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        session.turn = None;
+        session.state = State::Stopping { until };
+        let mut json = Json::notification("session/cancel");
+        json.member("sessionId").string(&session.name);
+        self.send(context, json.end_params());
+    }
+
+    /// Something of the process's output was lost: every answer that is under way may have a hole.
+    pub(super) fn fail_prompting(&mut self, context: &mut Context<'_>) {
+        let prompting: alloc::vec::Vec<(SessionKey, ExchangeId)> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.state == State::Prompting)
+            .filter_map(|(key, session)| Some((*key, session.turn?)))
+            .collect();
+        for (key, exchange) in prompting {
+            self.stop_turn(context, key);
+            if self.turns.remove(&exchange).is_some() {
+                context.fail(
+                    exchange,
+                    failure(
+                        Code::AgentFault,
+                        "the agent wrote a message that is cut, mixed with another, or too long; a part of its answer is lost",
+                    ),
+                );
+            }
+        }
+    }
+}
+
+/// How a turn ended that the agent did not refuse.
+fn finish(result: Option<&RawValue>, answer: &Answer) -> Result<Finish, Failure<'static>> {
+    let reason = text(path(result, &["stopReason"])).unwrap_or(Cow::Borrowed("end_turn"));
+    if let Some(error) = answer.error() {
+        return Err(failure::hidden(error));
+    }
+    Ok(match &*reason {
+        "max_tokens" | "max_turn_requests" => Finish::Length,
+        "refusal" => Finish::ContentFilter,
+        "cancelled" => {
+            return Err(failure(
+                Code::AgentError,
+                "the agent says that its turn was cancelled; nobody here did so",
+            ));
+        }
+        _ => Finish::Stop,
+    })
+}

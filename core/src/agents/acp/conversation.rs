@@ -1,0 +1,539 @@
+//! A request as an agent's conversation: what it is recognised by, and the text that tells it to a new session.
+//!
+//! A session that has just been made is told everything in one block of a fixed form:
+//!
+//! ```text
+//! <instructions>
+//! …
+//! </instructions>
+//!
+//! <conversation>
+//! <user>
+//! …
+//! </user>
+//! <assistant>
+//! …
+//! </assistant>
+//! </conversation>
+//!
+//! the last message of the user
+//! ```
+//!
+//! A tag of this form within somebody's text is written `&lt;user>`, so that no text can pass for another's. A request that
+//! is one message of the user is told as it is. A session that has had the conversation so far is told the last message only.
+
+use super::invoke::{Message, Parameters, Part, Payload, ToolCall};
+use super::profile::{Profile, SystemPrompt};
+use super::rpc::Json;
+use super::tools::Tool;
+use super::update::Abilities;
+use crate::error::Code;
+use crate::invocation::Failure;
+use crate::text::JsonStr;
+use alloc::borrow::Cow;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+
+/// SHA-256 of a conversation.
+pub(super) type Digest = [u8; 32];
+
+/// Tools that one request may bring.
+const MAX_TOOLS: usize = 256;
+
+/// What a session is made for; none of it can be changed later.
+pub(super) struct Setup {
+    /// For `systemPrompt` of `session/new`.
+    pub(super) system: Option<String>,
+    /// To be served to the agent.
+    pub(super) tools: Vec<Tool>,
+    pub(super) digest: Digest,
+}
+
+impl Setup {
+    pub(super) fn new(system: Option<String>, tools: Vec<Tool>) -> Self {
+        let mut hash = Sha256::new();
+        feed(&mut hash, system.as_deref().unwrap_or_default());
+        for tool in &tools {
+            feed(&mut hash, tool.raw());
+        }
+        Self {
+            system,
+            tools,
+            digest: hash.finalize().into(),
+        }
+    }
+}
+
+/// What identifies a turn and where it belongs.
+#[derive(Clone)]
+pub(super) struct Plan {
+    pub(super) setup: Arc<Setup>,
+    /// The agent's own name of the model; `None` for its own choice.
+    pub(super) model: Option<String>,
+    pub(super) effort: Option<String>,
+    /// The conversation up to the last answer, when there is one and the last turn is only text of the user.
+    pub(super) before: Option<Digest>,
+    /// The conversation up to the answer that carries the tool calls which this request brings results for.
+    pub(super) before_calls: Digest,
+    /// The whole request.
+    through: Sha256,
+    /// For the estimate of what an agent does not count, in bytes.
+    pub(super) prompt_bytes: usize,
+}
+
+impl Plan {
+    /// The conversation once this answer has been given.
+    pub(super) fn after(&self, answer: &str) -> Digest {
+        let mut hash = self.through.clone();
+        feed_message(&mut hash, "assistant", answer.trim(), &[], None);
+        hash.finalize().into()
+    }
+
+    /// The conversation that the request told.
+    pub(super) fn told(&self) -> Digest {
+        self.through.clone().finalize().into()
+    }
+}
+
+/// A result that the client brings for a call of one of its tools.
+pub(super) struct ToolResult<'f> {
+    pub(super) id: Cow<'f, str>,
+    pub(super) text: Cow<'f, str>,
+}
+
+/// One request, read.
+pub(super) struct Conversation<'f> {
+    system: String,
+    /// Without the instructions at the head.
+    messages: Vec<Message<'f>>,
+    /// Where the messages after the last answer begin.
+    turn: usize,
+}
+
+fn refused(message: impl Into<Cow<'static, str>>) -> Failure<'static> {
+    Failure {
+        code: Code::InvalidRequest,
+        message: message.into(),
+        retry_after: None,
+    }
+}
+
+impl<'f> Conversation<'f> {
+    /// Takes a request for what an agent can be asked.
+    ///
+    /// # Errors
+    /// What no agent can do is refused by its name.
+    pub(super) fn new(
+        payload: &mut Payload<'f>,
+        abilities: &Abilities,
+    ) -> Result<Self, Failure<'static>> {
+        if payload.parameters.n.is_some_and(|n| n > 1) {
+            return Err(refused(
+                "n: an agent gives one answer to a request; ask again for another",
+            ));
+        }
+        let mut messages = match payload.kind.as_escaped() {
+            "chat" => core::mem::take(&mut payload.messages),
+            "completion" if payload.suffix.is_some() => {
+                return Err(refused(
+                    "suffix: an agent cannot fill in the middle; choose another model for completion",
+                ));
+            }
+            "completion" => Vec::from([Message::user(payload.prompt)]),
+            _ => {
+                return Err(refused(
+                    "input: an agent makes no embeddings; choose another model for them",
+                ));
+            }
+        };
+        for message in &messages {
+            for part in message.parts() {
+                match part {
+                    Part::Text(_) => {}
+                    Part::Image { .. } if abilities.images => {}
+                    Part::Image { .. } => {
+                        return Err(refused("messages: this agent takes no images"));
+                    }
+                    Part::Other(kind) => {
+                        return Err(refused(format!(
+                            "messages: an agent takes text and images in `data:` URLs, not `{}`",
+                            super::update::shown(&kind)
+                        )));
+                    }
+                }
+            }
+        }
+        let instructions = messages
+            .iter()
+            .take_while(|message| message.instructs())
+            .count();
+        let mut system = String::new();
+        for message in messages.drain(..instructions) {
+            separate(&mut system);
+            system.push_str(&message.text());
+        }
+        if let Some(form) = answer_form(&payload.parameters) {
+            separate(&mut system);
+            system.push_str(&form);
+        }
+        let turn = messages
+            .iter()
+            .rposition(|message| message.role.as_escaped() == "assistant")
+            .map_or(0, |last| last + 1);
+        Ok(Self {
+            system,
+            messages,
+            turn,
+        })
+    }
+
+    /// What the request is recognised by.
+    pub(super) fn plan(
+        &self,
+        payload: &Payload<'f>,
+        profile: &Profile,
+        abilities: &Abilities,
+        tools: bool,
+    ) -> Plan {
+        let native = abilities.system_prompt && profile.system != SystemPrompt::Text;
+        let system = if self.system.is_empty() && profile.system == SystemPrompt::Override {
+            profile.default_system.clone()
+        } else {
+            (native && !self.system.is_empty()).then(|| self.system.clone())
+        };
+        let tools = if tools && !no_tools(payload.parameters.tool_choice) {
+            payload
+                .parameters
+                .tools
+                .iter()
+                .take(MAX_TOOLS)
+                .filter_map(|raw| Tool::read(raw))
+                .collect()
+        } else {
+            Vec::new()
+        };
+        let setup = Setup::new(system.filter(|_| native), tools);
+        let asked = payload.model.decode();
+        let model = asked
+            .strip_prefix(&*profile.name)
+            .and_then(|rest| rest.strip_prefix('/'))
+            .map(String::from)
+            .or_else(|| profile.model.clone());
+        let effort = payload
+            .parameters
+            .reasoning_effort
+            .map(|effort| effort.decode().into_owned());
+        let mut hash = Sha256::new();
+        feed(&mut hash, &profile.name);
+        feed(&mut hash, model.as_deref().unwrap_or_default());
+        feed(&mut hash, effort.as_deref().unwrap_or_default());
+        hash.update(setup.digest);
+        feed(&mut hash, &self.system);
+        let only_user = self
+            .messages
+            .get(self.turn..)
+            .is_some_and(|turn| !turn.is_empty() && turn.iter().all(Message::is_user));
+        let (mut before, mut before_calls) = (None, Digest::default());
+        for (at, message) in (1..).zip(&self.messages) {
+            if at == self.turn {
+                before_calls = hash.clone().finalize().into();
+            }
+            feed_parts(&mut hash, message);
+            if at == self.turn && only_user {
+                before = Some(hash.clone().finalize().into());
+            }
+        }
+        Plan {
+            setup: Arc::new(setup),
+            model,
+            effort,
+            before,
+            before_calls,
+            through: hash,
+            prompt_bytes: self.system.len()
+                + self
+                    .messages
+                    .iter()
+                    .map(|message| message.content.map_or(0, |raw| raw.get().len()))
+                    .sum::<usize>(),
+        }
+    }
+
+    /// The results of tool calls, when the request ends in nothing but such.
+    pub(super) fn results(&self) -> Vec<ToolResult<'f>> {
+        let turn = self.messages.get(self.turn..).unwrap_or_default();
+        let all: Option<Vec<_>> = turn
+            .iter()
+            .map(|message| {
+                Some(ToolResult {
+                    id: message.tool_call_id?.decode(),
+                    text: message.text(),
+                })
+            })
+            .collect();
+        all.unwrap_or_default()
+    }
+
+    /// The prompt for a session that knows nothing: a JSON array of content blocks. `told` says that `session/new` has
+    /// carried the instructions.
+    pub(super) fn whole(&self, told: bool) -> String {
+        let (history, last) = match self.messages.split_last() {
+            Some((last, history)) if last.is_user() => (history, Some(last)),
+            _ => (&*self.messages, None),
+        };
+        let mut blocks = Blocks::default();
+        let instructions = !told && !self.system.is_empty();
+        if instructions {
+            blocks.text.push_str("<instructions>\n");
+            escape_tags(&self.system, &mut blocks.text);
+            blocks.text.push_str("\n</instructions>\n\n");
+        }
+        if !history.is_empty() {
+            blocks.text.push_str("<conversation>\n");
+            for message in history {
+                blocks.tagged(message);
+            }
+            blocks.text.push_str("</conversation>\n\n");
+        }
+        match last {
+            Some(last) if blocks.text.is_empty() => blocks.parts(last, false),
+            Some(last) => blocks.parts(last, true),
+            None => blocks
+                .text
+                .push_str("Go on with the conversation from its last message."),
+        }
+        blocks.finish()
+    }
+
+    /// The prompt for a session that has had everything up to the last turn.
+    pub(super) fn last_turn(&self) -> String {
+        let mut blocks = Blocks::default();
+        for message in self.messages.get(self.turn..).unwrap_or_default() {
+            separate(&mut blocks.text);
+            blocks.parts(message, false);
+        }
+        blocks.finish()
+    }
+}
+
+impl<'f> Message<'f> {
+    fn user(content: Option<&'f RawValue>) -> Self {
+        Self {
+            role: JsonStr::from_escaped("user"),
+            content,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
+    }
+
+    fn instructs(&self) -> bool {
+        matches!(self.role.as_escaped(), "system" | "developer")
+    }
+
+    fn is_user(&self) -> bool {
+        self.role.as_escaped() == "user"
+    }
+}
+
+/// Content blocks in the making: one text, then the images that it speaks of.
+#[derive(Default)]
+struct Blocks<'f> {
+    text: String,
+    images: Vec<(Cow<'f, str>, JsonStr<'f>)>,
+}
+
+impl<'f> Blocks<'f> {
+    fn tagged(&mut self, message: &Message<'f>) {
+        let tag = match message.role.as_escaped() {
+            "assistant" => "assistant",
+            "user" => "user",
+            "tool" | "function" => "tool_result",
+            _ => "system",
+        };
+        self.text.push('<');
+        self.text.push_str(tag);
+        if let Some(id) = message.tool_call_id {
+            self.attribute("id", &id.decode());
+        }
+        self.text.push_str(">\n");
+        self.parts(message, true);
+        self.text.push('\n');
+        for call in &message.tool_calls {
+            self.text.push_str("<tool_call");
+            self.attribute("id", &call.id.decode());
+            self.attribute("name", &call.function.name.decode());
+            self.text.push_str(">\n");
+            escape_tags(&call.function.arguments.decode(), &mut self.text);
+            self.text.push_str("\n</tool_call>\n");
+        }
+        self.text.push_str("</");
+        self.text.push_str(tag);
+        self.text.push_str(">\n");
+    }
+
+    fn attribute(&mut self, name: &str, value: &str) {
+        self.text.push(' ');
+        self.text.push_str(name);
+        self.text.push_str("=\"");
+        self.text.extend(
+            value
+                .chars()
+                .filter(|c| !matches!(c, '"' | '<' | '>') && !c.is_control())
+                .take(128),
+        );
+        self.text.push('"');
+    }
+
+    fn parts(&mut self, message: &Message<'f>, escaped: bool) {
+        for (position, part) in message.parts().into_iter().enumerate() {
+            if position > 0 {
+                self.text.push('\n');
+            }
+            match part {
+                Part::Text(text) if escaped => escape_tags(&text, &mut self.text),
+                Part::Text(text) => self.text.push_str(&text),
+                Part::Image { media_type, base64 } => {
+                    self.images.push((media_type, base64));
+                    self.text
+                        .push_str(&format!("[image {}]", self.images.len()));
+                }
+                Part::Other(_) => {}
+            }
+        }
+    }
+
+    fn finish(self) -> String {
+        let mut json = Json::new();
+        json.raw("[{\"type\":\"text\",\"text\":");
+        json.string(&self.text);
+        json.raw("}");
+        for (media_type, base64) in &self.images {
+            json.raw(",{\"type\":\"image\",\"mimeType\":");
+            json.string(media_type);
+            json.raw(",\"data\":");
+            json.string(&base64.decode());
+            json.raw("}");
+        }
+        json.raw("]");
+        json.finish()
+    }
+}
+
+fn separate(text: &mut String) {
+    if !text.is_empty() {
+        text.push_str("\n\n");
+    }
+}
+
+/// True when the request forbids tools.
+fn no_tools(choice: Option<&RawValue>) -> bool {
+    choice.is_some_and(|choice| choice.get() == "\"none\"")
+}
+
+/// `response_format` as an instruction, because no agent has such a parameter.
+fn answer_form(parameters: &Parameters<'_>) -> Option<String> {
+    use super::update::path;
+    let format = parameters.response_format;
+    let kind = super::rpc::text(path(format, &["type"]))?;
+    match &*kind {
+        "json_object" => Some("Answer with one JSON object and nothing else.".into()),
+        "json_schema" => {
+            let schema = path(format, &["json_schema", "schema"])?;
+            Some(format!(
+                "Answer with one JSON value and nothing else, without a code fence. It must be valid against this JSON Schema:\n{}",
+                schema.get()
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// The tags of the fixed form.
+const TAGS: [&str; 8] = [
+    "instructions",
+    "conversation",
+    "user",
+    "assistant",
+    "system",
+    "tool_call",
+    "tool_result",
+    "tool",
+];
+
+/// Appends `text` with each `<` that begins a tag of the fixed form as `&lt;`.
+fn escape_tags(text: &str, out: &mut String) {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'<', rest.as_bytes()) {
+        let (before, from) = rest.split_at(at);
+        out.push_str(before);
+        let after = from.get(1..).unwrap_or_default();
+        let name = after.trim_start_matches(|c: char| c == '/' || c.is_whitespace());
+        let is_tag = TAGS.iter().any(|tag| {
+            name.get(..tag.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(tag))
+        });
+        out.push_str(if is_tag { "&lt;" } else { "<" });
+        rest = after;
+    }
+    out.push_str(rest);
+}
+
+/// Adds a text and where it ends.
+fn feed(hash: &mut Sha256, text: &str) {
+    hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
+    hash.update(text.as_bytes());
+}
+
+fn feed_parts(hash: &mut Sha256, message: &Message<'_>) {
+    let mut text = String::new();
+    for part in message.parts() {
+        match part {
+            Part::Text(piece) => {
+                separate(&mut text);
+                text.push_str(&piece);
+            }
+            Part::Image { media_type, base64 } => {
+                feed(hash, &media_type);
+                feed(hash, base64.as_escaped());
+            }
+            Part::Other(_) => {}
+        }
+    }
+    let role = message.role.as_escaped();
+    // Clients trim what they keep of an answer.
+    let text = if role == "assistant" {
+        text.trim()
+    } else {
+        &text
+    };
+    feed_message(
+        hash,
+        role,
+        text,
+        &message.tool_calls,
+        message.tool_call_id.map(JsonStr::decode).as_deref(),
+    );
+}
+
+fn feed_message(
+    hash: &mut Sha256,
+    role: &str,
+    text: &str,
+    calls: &[ToolCall<'_>],
+    call_id: Option<&str>,
+) {
+    hash.update(b"message");
+    feed(hash, role);
+    feed(hash, text);
+    hash.update(u64::try_from(calls.len()).unwrap_or(u64::MAX).to_le_bytes());
+    for call in calls {
+        feed(hash, &call.id.decode());
+        feed(hash, &call.function.name.decode());
+        feed(hash, &call.function.arguments.decode());
+    }
+    feed(hash, call_id.unwrap_or_default());
+}

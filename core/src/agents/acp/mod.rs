@@ -1,0 +1,94 @@
+//! Agents that speak the Agent Client Protocol (ACP, version 1) over standard input and output: the person's own coding
+//! agent as the model.
+//!
+//! An [`Agent`] stands between a [`Link`](crate::link::Link) and one process. From the link it gets the frames that an
+//! agent on a WebSocket would get, from the process the lines that it writes. It gives the link [`Envelope`]s, the
+//! process lines, and whoever supervises the process [`Order`]s. Models, routing, admission, deadlines and audit are the
+//! ones that exist for every agent.
+//!
+//! ```
+//! use core::time::Duration;
+//! use mcp_local_provider_core::agents::acp::{Agent, Config, Line, Lines, Order, Out, Profile};
+//! use mcp_local_provider_core::invocation::Delivery;
+//! use mcp_local_provider_core::link::{Deliver, Link, LinkConfig, LinkOut, Notice};
+//! use mcp_local_provider_core::mailbox::{Mailbox, Push};
+//! use mcp_local_provider_core::time::{Instant, WallClock};
+//! # use mcp_local_provider_core::id::LinkId;
+//!
+//! struct One(Mailbox);
+//! impl Deliver<()> for One {
+//!     fn deliver(&mut self, _to: &(), delivery: &Delivery<'_>) -> Push {
+//!         self.0.push(delivery)
+//!     }
+//! }
+//!
+//! /// One lock guards all of this.
+//! struct Connection { link: Link<()>, link_out: LinkOut, agent: Agent, out: Out }
+//!
+//! impl Connection {
+//!     /// Calls the agent; what it tells the link can make the link write frames, which go to the agent at once.
+//!     fn call(
+//!         &mut self, now: Instant, deliver: &mut One,
+//!         call: impl FnOnce(&mut Agent, &mut Out, &mut dyn FnMut(mcp_local_provider_core::link::Envelope<'_>)),
+//!     ) {
+//!         let Self { link, link_out, agent, out } = self;
+//!         call(agent, out, &mut |envelope| link.handle_envelope(now, envelope, link_out, deliver));
+//!         self.frames(now, deliver);
+//!     }
+//!     /// To be called after every call of the link, too.
+//!     fn frames(&mut self, now: Instant, deliver: &mut One) {
+//!         let Self { link, link_out, agent, out } = self;
+//!         while let Some(frame) = link_out.pop_frame() {
+//!             agent.handle_frame(now, frame, out, &mut |envelope| {
+//!                 link.handle_envelope(now, envelope, link_out, deliver);
+//!             });
+//!         }
+//!     }
+//! }
+//!
+//! let now = Instant::from_micros(1);
+//! let wall = WallClock::new(now, Duration::from_secs(1_767_225_600));
+//! # let id = LinkId(1); // from `Hub::connect`
+//! let link = Link::new(id, &LinkConfig::default(), wall, now);
+//! let agent = Agent::new(Profile::new("echo"), Config::new("/tmp/empty"), [7; 32]);
+//! let mut it = Connection { link, link_out: LinkOut::new(), agent, out: Out::new() };
+//! let mut mailbox = One(Mailbox::new(256 << 10));
+//!
+//! it.call(now, &mut mailbox, |agent, out, _| agent.start(now, out));
+//! assert_eq!(it.out.orders.pop(), Some(Order::Start)); // the supervisor spawns the process, then:
+//! it.call(now, &mut mailbox, |agent, out, link| agent.handle_started(now, out, link));
+//! assert!(it.out.lines.pop_front().is_some_and(|line| line.contains("initialize") && line.ends_with('\n')));
+//!
+//! // The reader of the process's standard output cuts it into lines.
+//! let mut lines = Lines::new(4 << 20);
+//! for bytes in [
+//!     &b"{\"jsonrpc\":\"2.0\",\"id\":1,\"result\":{\"protocolVersion\":1}}\n{\"jsonrpc\":\"2.0\",\"id\":2,"[..],
+//!     &b"\"result\":{\"sessionId\":\"s1\"}}\n"[..],
+//! ] {
+//!     lines.push(bytes, |line: Line<'_>| {
+//!         it.call(now, &mut mailbox, |agent, out, link| agent.handle_line(now, line, out, link));
+//!     });
+//! }
+//! // It has a session, so it registers like any other agent.
+//! assert!(matches!(&it.link_out.notices[..], [Notice::Register(it)] if it.models == ["echo"]));
+//! ```
+
+#![allow(dead_code)]
+
+mod agent;
+mod conversation;
+mod failure;
+mod invoke;
+mod lines;
+mod ports;
+mod profile;
+mod rpc;
+pub mod tools;
+mod update;
+
+#[cfg(doc)]
+use crate::link::Envelope;
+pub use agent::Agent;
+pub use lines::{Line, Lines};
+pub use ports::{AgentCounters, Config, Event, Order, Out, ToLink};
+pub use profile::{HiddenError, Profile, SystemPrompt, UsageRule};

@@ -1,0 +1,230 @@
+//! What goes into the machine of an ACP agent and comes out of it, as plain data.
+
+use super::tools::{CallId, ToolReply};
+use crate::link::Envelope;
+use crate::time::Instant;
+use alloc::collections::VecDeque;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::time::Duration;
+
+/// Where a machine's answers go: usually into [`Link::handle_envelope`](crate::link::Link::handle_envelope).
+pub type ToLink<'l> = dyn FnMut(Envelope<'_>) + 'l;
+
+/// Limits and times of one agent.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// The working directory that each session is told: absolute, private, empty.
+    pub cwd: String,
+    /// Bytes that may wait for the agent's standard input before it counts as stuck.
+    pub queue_bytes: usize,
+    /// Bytes of an answer that are kept to recognise its conversation; a longer one is delivered and not resumed.
+    pub answer_bytes: usize,
+    /// For `initialize`, `session/new`, and the settings of a session.
+    pub request_timeout: Duration,
+    /// For the answer to a `session/cancel`.
+    pub cancel_timeout: Duration,
+    /// Between closing the agent's standard input and killing it.
+    pub exit_grace: Duration,
+    /// Longest wait before a new start.
+    pub longest_restart: Duration,
+    /// False: each request gets a new session.
+    pub reuse: bool,
+    /// How long a conversation is kept for its next request.
+    pub conversation_ttl: Duration,
+    /// Conversations kept at once.
+    pub conversations: usize,
+    /// Sessions that an agent without `session/close` may have opened before it is started anew.
+    pub sessions_per_process: u32,
+    /// Where agents reach the MCP servers of the caller's tools, up to and with the last slash:
+    /// `http://127.0.0.1:8080/agents/mcp/`. `None`: no tools.
+    pub tools_url: Option<String>,
+    /// Between signs of life on a parked call.
+    pub tool_progress: Duration,
+    /// How long a call waits for the client's result.
+    pub tool_timeout: Duration,
+    /// How long the first of several calls waits for the others before the client is told.
+    pub tool_gather: Duration,
+}
+
+impl Config {
+    /// The defaults, with the working directory of the sessions.
+    #[must_use]
+    pub fn new(cwd: &str) -> Self {
+        Self {
+            cwd: cwd.into(),
+            queue_bytes: 64 << 20,
+            answer_bytes: 1 << 20,
+            request_timeout: Duration::from_secs(60),
+            cancel_timeout: Duration::from_secs(10),
+            exit_grace: Duration::from_secs(2),
+            longest_restart: Duration::from_secs(60),
+            reuse: true,
+            conversation_ttl: Duration::from_secs(30 * 60),
+            conversations: 16,
+            sessions_per_process: 64,
+            tools_url: None,
+            tool_progress: Duration::from_secs(10),
+            tool_timeout: Duration::from_secs(10 * 60),
+            tool_gather: Duration::from_millis(150),
+        }
+    }
+}
+
+/// What a call has produced. The driver takes everything after each call.
+#[derive(Default)]
+pub struct Out {
+    /// For the process's standard input, in this order, each with its line end.
+    pub lines: VecDeque<String>,
+    /// Bytes in `lines`; the driver sets it to 0 when it takes them, see [`Out::take_lines`].
+    pub queued_bytes: usize,
+    /// For the process's supervisor, in this order.
+    pub orders: Vec<Order>,
+    /// For the log and the console.
+    pub events: Vec<Event>,
+    /// For HTTP requests of the agent that wait (see [`tools`](super::tools)).
+    pub tool_replies: Vec<(CallId, ToolReply)>,
+}
+
+impl Out {
+    /// Nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Moves the lines to the end of `into`.
+    pub fn take_lines(&mut self, into: &mut VecDeque<String>) {
+        into.append(&mut self.lines);
+        self.queued_bytes = 0;
+    }
+}
+
+impl fmt::Debug for Out {
+    /// Lines are never shown: they hold prompts.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Out")
+            .field("lines", &self.lines.len())
+            .field("orders", &self.orders)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the machine wants done with the process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Start it, and report `handle_started` or `handle_exited`.
+    Start,
+    /// Close its standard input once all lines are written: it is to exit by itself.
+    CloseInput,
+    /// Kill it and all that it started.
+    Kill,
+}
+
+/// What a person may want to know. It never holds a prompt.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// It answered `initialize`.
+    Initialized {
+        /// Its own name and version, `OpenCode 1.18.33`.
+        agent: String,
+    },
+    /// It can answer, for so many models.
+    Ready {
+        /// The default one counts too.
+        models: usize,
+    },
+    /// It wants a login.
+    LoginNeeded {
+        /// What the person does.
+        advice: String,
+        /// The methods for [`Agent::authenticate`](super::Agent::authenticate): id and name.
+        methods: Vec<(String, String)>,
+    },
+    /// It ended.
+    Exited {
+        /// As the driver told it.
+        status: String,
+        /// When it is started again at the latest, if at all.
+        restart: Option<Instant>,
+    },
+    /// It is started anew although nothing is wrong with it: it cannot close sessions and has many.
+    Recycled,
+    /// It is started anew because it misbehaved.
+    Misbehaved {
+        /// How.
+        what: &'static str,
+    },
+    /// It asked for a permission, and was refused.
+    PermissionRefused {
+        /// The kind of tool, `execute` say.
+        kind: String,
+    },
+    /// It asked for something that this client does not do.
+    RequestRefused {
+        /// Which method.
+        method: String,
+    },
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Initialized { agent } => write!(f, "the agent says that it is {agent}"),
+            Self::Ready { models } => write!(f, "the agent is ready, with {models} models"),
+            Self::LoginNeeded { advice, .. } => write!(f, "the agent wants a login: {advice}"),
+            Self::Exited { status, restart } => {
+                write!(f, "the agent ended ({status})")?;
+                f.write_str(match restart {
+                    Some(_) => "; it will be started again",
+                    None => "",
+                })
+            }
+            Self::Recycled => f.write_str(
+                "the agent is started anew, because it has many sessions and cannot close them",
+            ),
+            Self::Misbehaved { what } => {
+                write!(f, "the agent is started anew, because {what}")
+            }
+            Self::PermissionRefused { kind } => {
+                write!(f, "the agent asked to use a tool ({kind}) and was refused")
+            }
+            Self::RequestRefused { method } => {
+                write!(f, "the agent asked for {method} and was refused")
+            }
+        }
+    }
+}
+
+/// What happened since the machine was made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[non_exhaustive]
+pub struct AgentCounters {
+    /// Processes started.
+    pub starts: u64,
+    /// `session/new` answered.
+    pub sessions: u64,
+    /// Prompts sent.
+    pub prompts: u64,
+    /// Prompts that went on in the session of their conversation.
+    pub reused: u64,
+    /// Prompts that found an empty session ready.
+    pub ready: u64,
+    /// Lines that are no JSON-RPC message.
+    pub noise: u64,
+    /// Messages that were cut, mixed or too long.
+    pub damaged: u64,
+    /// Updates that belonged to no turn that was running; dropped.
+    pub late: u64,
+    /// Updates of a kind that is not known.
+    pub unknown_updates: u64,
+    /// `notice` updates.
+    pub notices: u64,
+    /// Permissions refused.
+    pub permissions_refused: u64,
+    /// Calls of the caller's tools.
+    pub tool_calls: u64,
+}

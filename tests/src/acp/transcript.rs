@@ -1,0 +1,207 @@
+//! Transcripts of ACP agents that people can read: `agent> …`, `client> …`, `process> …` and `time> …` happen, everything
+//! else is what comes of it and is written anew by [`play`].
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `profile> name = value` | at the top: what is known of the agent |
+//! | `process> started`, `process> exited code 3`, `process> eof` | what the supervisor tells |
+//! | `agent> {…}` | a line of the process; `$session/prompt` is the id of the last request of that method |
+//! | `client> text`, `client> {…}` | a new client asks with one message, or with a request body |
+//! | `client> gone 1` | the first client goes away |
+//! | `time> 5s` | time passes |
+
+use super::{Bench, NAME};
+use mcp_local_provider_core::agents::acp::{Config, HiddenError, Profile, SystemPrompt, UsageRule};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+const INPUTS: [&str; 6] = ["#", "profile>", "process>", "agent>", "client>", "time>"];
+
+/// Plays the inputs of a transcript and returns all of it as it should be.
+///
+/// # Panics
+/// At a line that is not understood, and when an invariant is broken.
+#[must_use]
+pub fn play(script: &str) -> String {
+    let inputs: Vec<&str> = script
+        .lines()
+        .filter(|line| INPUTS.iter().any(|input| line.starts_with(input)) || line.is_empty())
+        .collect();
+    let mut profile = Profile::new(NAME);
+    let mut config = Config::new("/empty");
+    for line in &inputs {
+        if let Some(setting) = line.strip_prefix("profile> ") {
+            set(&mut profile, &mut config, setting);
+        }
+    }
+    let mut stage = Stage {
+        bench: Bench::new(profile, config),
+        ids: BTreeMap::new(),
+        shown: Vec::new(),
+        registrations: 0,
+        out: String::new(),
+    };
+    for line in inputs {
+        stage.out.push_str(line);
+        stage.out.push('\n');
+        if let Some((who, what)) = line.split_once("> ").filter(|_| !line.starts_with('#')) {
+            stage.happen(who, what);
+            stage.show();
+        }
+    }
+    stage.out
+}
+
+fn set(profile: &mut Profile, config: &mut Config, setting: &str) {
+    let (name, value) = setting.split_once(" = ").expect("profile> name = value");
+    match name {
+        "system" => {
+            profile.system = match value {
+                "override" => SystemPrompt::Override,
+                "append" => SystemPrompt::Append,
+                _ => SystemPrompt::Text,
+            }
+        }
+        "default_system" => profile.default_system = Some(value.into()),
+        "meta" => profile.session_meta = Some(value.into()),
+        "mode" => profile.mode = Some(value.into()),
+        "model" => profile.model = Some(value.into()),
+        "usage" => {
+            profile.usage = match value {
+                "turn" => UsageRule::Turn,
+                "last call" => UsageRule::LastCall,
+                "session" => UsageRule::Session,
+                "quota" => UsageRule::Quota,
+                "chunk meta" => UsageRule::ChunkMeta,
+                _ => UsageRule::None,
+            }
+        }
+        "hidden_error" => {
+            profile.hidden_error = match value {
+                "thread status" => HiddenError::ThreadStatus,
+                prefix => HiddenError::Prefix(vec![prefix.into()]),
+            }
+        }
+        "login" => profile.login = value.into(),
+        "tools_url" => config.tools_url = Some(value.into()),
+        "sessions_per_process" => config.sessions_per_process = value.parse().unwrap(),
+        "conversations" => config.conversations = value.parse().unwrap(),
+        "reuse" => config.reuse = value == "on",
+        other => panic!("no setting is called {other}"),
+    }
+}
+
+struct Stage {
+    bench: Bench,
+    /// The last request of each method that was written.
+    ids: BTreeMap<String, String>,
+    /// What each client was shown: bytes of text and of thought, tool calls, the end.
+    shown: Vec<(usize, usize, usize, bool)>,
+    registrations: usize,
+    out: String,
+}
+
+impl Stage {
+    fn happen(&mut self, who: &str, what: &str) {
+        let bench = &mut self.bench;
+        match (who, what.split_once(' ').unwrap_or((what, ""))) {
+            ("profile", _) => {}
+            ("process", ("started", _)) => bench.started(),
+            ("process", ("exited", status)) => bench.exited(status),
+            ("process", ("eof", _)) => {
+                bench.call(|agent, now, out, link| agent.handle_eof(now, out, link));
+            }
+            ("process", ("stop", _)) => {
+                bench.call(|agent, now, out, link| agent.stop(now, out, link));
+            }
+            ("process", ("authenticate", method)) => bench.call(|agent, now, out, link| {
+                assert!(agent.authenticate(now, method, out, link));
+            }),
+            ("agent", _) => {
+                let mut line = what.to_owned();
+                for (method, id) in self.ids.iter().rev() {
+                    line = line.replace(&format!("${method}"), id);
+                }
+                bench.writes_line(&line);
+            }
+            ("client", ("gone", which)) => bench.cancel(which.parse::<usize>().unwrap() - 1),
+            ("client", _) if what.starts_with('{') => {
+                if let Err(refused) = bench.ask(what) {
+                    self.out.push_str(&format!("refused: {refused}\n"));
+                }
+            }
+            ("client", _) => {
+                bench.say(what);
+            }
+            ("time", (time, _)) => {
+                let seconds: f64 = time.trim_end_matches('s').parse().unwrap();
+                bench.pass(Duration::from_secs_f64(seconds));
+            }
+            _ => panic!("not understood: {who}> {what}"),
+        }
+    }
+
+    fn show(&mut self) {
+        let mut out = Vec::new();
+        for order in self.bench.orders.drain(..) {
+            out.push(format!("process< {order:?}"));
+        }
+        for line in self.bench.written.drain(..) {
+            let message: serde_json::Value = serde_json::from_str(&line).unwrap();
+            if let (Some(method), Some(id)) = (message["method"].as_str(), message.get("id")) {
+                self.ids.insert(method.into(), id.to_string());
+            }
+            out.push(format!("agent< {}", line.trim_end()));
+        }
+        for registration in &self.bench.registrations[self.registrations..] {
+            out.push(format!(
+                "hub< {} with {:?}",
+                registration.agent_id, registration.models
+            ));
+        }
+        self.registrations = self.bench.registrations.len();
+        for event in self.bench.events.drain(..) {
+            out.push(format!("log< {event}"));
+        }
+        self.shown
+            .resize(self.bench.clients.len(), (0, 0, 0, false));
+        for (at, (client, shown)) in (1..).zip(self.bench.clients.iter().zip(&mut self.shown)) {
+            let (text, reasoning) = (&client.text[shown.0..], &client.reasoning[shown.1..]);
+            if !reasoning.is_empty() {
+                out.push(format!("client {at}< thinks {reasoning:?}"));
+            }
+            if !text.is_empty() {
+                out.push(format!("client {at}< {text:?}"));
+            }
+            for (id, name, arguments) in &client.calls[shown.2..] {
+                out.push(format!("client {at}< calls {name} {arguments} as {id}"));
+            }
+            if let Some(end) = client.end.as_ref().filter(|_| !shown.3) {
+                out.push(match end {
+                    Ok(end) => format!(
+                        "client {at}< ends with {}, {}",
+                        end.finish.as_str(),
+                        end.usage.map_or("tokens not told".into(), |usage| format!(
+                            "{} and {} tokens",
+                            usage.prompt_tokens, usage.completion_tokens
+                        ))
+                    ),
+                    Err(failure) => format!(
+                        "client {at}< fails with {:?}: {}",
+                        failure.code, failure.message
+                    ),
+                });
+            }
+            *shown = (
+                client.text.len(),
+                client.reasoning.len(),
+                client.calls.len(),
+                client.end.is_some(),
+            );
+        }
+        for line in out {
+            self.out.push_str(&line);
+            self.out.push('\n');
+        }
+    }
+}
