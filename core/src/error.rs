@@ -259,7 +259,12 @@ impl Refusal {
         /// The longest `Retry-After` that the clients obey; they take a longer one for none.
         const OBEYED: Duration = Duration::from_secs(60);
         let hopeless = match self.0.code {
-            Code::NotImplemented | Code::Conflict | Code::AgentTimeout | Code::SlowClient => true,
+            // Claude Code asks ten times more with a key that is not known.
+            Code::InvalidKey
+            | Code::NotImplemented
+            | Code::Conflict
+            | Code::AgentTimeout
+            | Code::SlowClient => true,
             _ => self.0.retry_after.is_some_and(|after| after > OBEYED),
         };
         hopeless.then_some(false)

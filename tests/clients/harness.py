@@ -11,7 +11,8 @@ from program import Failed, Program
 from scripted_agent import ScriptedAgent
 
 MODEL = "scripted"
-CLIENT_KEY, BRIDGE_KEY, OPERATOR_KEY, METERED_KEY = (f"the-key-of-the-{who}" for who in ("client", "bridge", "operator", "metered"))
+CLIENT_KEY, BRIDGE_KEY, OPERATOR_KEY, METERED_KEY, PACED_KEY = (
+    f"the-key-of-the-{who}" for who in ("client", "bridge", "operator", "metered", "paced"))
 CHECKS = []
 
 
@@ -56,6 +57,12 @@ def check(function):
     """Adds a check. Its docstring is the line that is printed."""
     CHECKS.append(function)
     return function
+
+
+def by_name(function):
+    """Adds a check that runs when it is named only: its client is large, or needs more than the registries."""
+    function.by_name = True
+    return check(function)
 
 
 def user(text):

@@ -1,9 +1,10 @@
 """The official openai package, unmodified."""
 import asyncio
 import json
+import time
 
 import openai
-from harness import BRIDGE_KEY, CLIENT_KEY, METERED_KEY, MODEL, check, expect, raises, require, user
+from harness import BRIDGE_KEY, CLIENT_KEY, METERED_KEY, MODEL, PACED_KEY, check, expect, raises, require, user
 from scripted_agent import SEPARATORS
 
 WEATHER = {
@@ -303,6 +304,29 @@ def rate_limit(s):
     require(1 <= int(error.response.headers["retry-after"]) <= 30, f"retry-after: {error.response.headers['retry-after']}")
     expect((error.type, error.code), ("rate_limit_error", "rate_limit_exceeded"), "type and code")
     expect(ask(s, "say:other").choices[0].message.content, "other", "answer to another key")
+
+
+@check
+def sixty_a_minute(s):
+    """openai: of 61 quick requests at 60 a minute one gets 429, whose Retry-After is true to the second, and the package's retry succeeds"""
+    client = openai.OpenAI(base_url=f"{s.program.base}/v1", api_key=PACED_KEY, max_retries=0)
+    begin = time.monotonic()
+    answered, error = 0, None
+    while error is None:
+        try:
+            ask(s, f"say:{answered}", client)
+            answered += 1
+        except openai.RateLimitError as refusal:
+            error = refusal
+    refused = time.monotonic()
+    # What comes back meanwhile counts: a busy machine may take longer than a second.
+    require(60 <= answered <= 60 + (refused - begin), f"{answered} answers in {refused - begin:.2f} s")
+    expect(error.response.headers["retry-after"], "1", "retry-after")
+    # A token comes back each second, counted from the first request; the package waits as it is told.
+    answer = client.with_options(max_retries=2).chat.completions.with_raw_response.create(model=MODEL, messages=user("say:61"))
+    waited = time.monotonic() - refused
+    expect((answer.retries_taken, answer.parse().choices[0].message.content), (1, "61"), "retries and answer")
+    s.measured["61st request of a minute"] = f"429 after {(refused - begin) * 1000:.0f} ms, answered by the package's retry {waited:.2f} s later"
 
 
 @check

@@ -1,6 +1,6 @@
 """An agent that does what the prompt says, in a thread of its own, and remembers all that it was sent.
 
-The last message is a command:
+The last message that is no instruction is a command, or has one between ⟦ and ⟧, so that a program may wrap the prompt into text of its own:
     say:TEXT             TEXT in pieces of three characters
     whole:TEXT           TEXT as one model_result
     second:TEXT          TEXT in the second dialect of the protocol
@@ -15,9 +15,13 @@ The last message is a command:
     separators           U+2028, U+2029 and U+0085
     pause                one chunk, then silence
     hang                 silence
+    die                  one chunk, then the connection drops
+
+A marked call of a tool that the caller does not offer is not made: programs quote the prompt when they ask for a title.
 """
 import asyncio
 import json
+import re
 import threading
 import time
 
@@ -144,10 +148,18 @@ class ScriptedAgent:
             vectors = [[len(text), -0.5, 1 / 3] for text in payload["input"]]
             await self._send(type="model_result", id=id, status="ok", result={"embeddings": vectors, "usage": {"prompt_tokens": 4}})
             return
-        content = payload["messages"][-1]["content"] if payload["kind"] == "chat" else payload["prompt"]
+        content = payload.get("prompt")
+        if payload["kind"] == "chat":
+            # Claude Code tells about its surroundings behind the question.
+            content = next((m["content"] for m in reversed(payload["messages"]) if m["role"] not in ("system", "developer")), None)
         if isinstance(content, list):
-            content = next(part["text"] for part in content if part["type"] == "text")
-        command, _, rest = (content or "say:").partition(":")
+            content = "\n".join(part["text"] for part in content if part["type"] == "text")
+        marked = re.search("⟦(.*)⟧", content or "", re.S)
+        command, _, rest = (marked[1] if marked else content or "say:").partition(":")
+        if marked and command in ("tool", "tools"):
+            offered = [tool["function"]["name"] for tool in payload["parameters"].get("tools", [])]
+            if rest.partition(":")[0] not in offered:
+                command, rest = "say", "there is no such tool"
         await getattr(self, f"_do_{command}", self._do_say)(id, rest)
 
     async def _chunk(self, id, index, delta, finish=None, **more):
@@ -216,6 +228,10 @@ class ScriptedAgent:
 
     async def _do_pause(self, id, _):
         await self._chunk(id, 0, {"role": "assistant", "content": "first "})
+
+    async def _do_die(self, id, _):
+        await self._do_pause(id, _)
+        self._socket.transport.abort()
 
     async def _do_hang(self, id, _):
         await asyncio.sleep(INFINITE)

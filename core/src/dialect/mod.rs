@@ -194,6 +194,9 @@ pub fn error_body(dialect: Dialect, request: ExchangeId, refusal: &Refusal, out:
     );
 }
 
+/// Anthropic has no code for this: its clients look for these words, and then offer to compact the conversation.
+const TOO_LONG: &str = "prompt is too long";
+
 /// The error object of a dialect, in a body of its own or within a stream.
 pub(crate) fn write_error(
     dialect: Dialect,
@@ -224,6 +227,10 @@ pub(crate) fn write_error(
             out.extend_from_slice(b"{\"type\":\"error\",\"error\":{\"type\":\"");
             out.extend_from_slice(code.anthropic_kind().as_bytes());
             out.extend_from_slice(b"\",\"message\":\"");
+            if code == Code::ContextLength && !message.contains(TOO_LONG) {
+                out.extend_from_slice(TOO_LONG.as_bytes());
+                out.extend_from_slice(b": ");
+            }
             text::escape_into(out, message);
             out.extend_from_slice(b"\"}");
             if let Some(request) = request {
