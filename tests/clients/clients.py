@@ -91,8 +91,8 @@ import openai_checks  # noqa: E402, F401  the order of imports is the order of c
 import schema_checks  # noqa: E402, F401
 import ollama_checks  # noqa: E402, F401
 import operator_checks  # noqa: E402, F401
-import link_checks  # noqa: E402, F401
 import program_checks  # noqa: E402, F401
+import link_checks  # noqa: E402, F401  its last checks end the agent and the program
 
 
 @check

@@ -26,6 +26,7 @@ def mortal(s):
     finally:
         agent.kill()
         agent.wait(lambda: agent.closed, "its end")
+    require(not agent.faults, f"frames against the schema: {agent.faults}")
 
 
 def says(what, wanted, done, status=0):
@@ -108,7 +109,9 @@ stream_max_retries = 0
         says("tool", f"{USED}\n", ask(call("exec_command", cmd=SHELL)))
         seen = s.agent.last()["payload"]["messages"][-2:]
         expect((seen[0]["tool_calls"][0]["id"], seen[1]["role"]), (seen[1]["tool_call_id"], "tool"), "call and result at the agent")
-        says("reasoning", "Let me think", ask("⟦think:Let me think⟧", "-m", MODEL))
+        status, answer, progress = ask("⟦think:Let me think⟧", "-m", MODEL)
+        says("reasoning", "Let me think\n", (status, progress, ""))
+        expect(answer, "done\n", "answer after reasoning")
         says("context", "ran out of room", ask("⟦error:context_length⟧"), 1)
         says("late error", "the agent says internal", ask("⟦late:internal⟧"), 1)
         says("death", "agent", ask("⟦die⟧", "-m", dies), 1)

@@ -1,10 +1,12 @@
 #!/bin/sh
-# Drives the program with the official openai and ollama packages, unmodified, and with a scripted agent.
+# Drives the program with the official client packages and with programs that people use (Codex CLI, Claude Code, llm …), unmodified,
+# and with a scripted agent.
 #
 #   tests/clients/run.sh [PROGRAM [--all] [CHECK ...]]
 #
 # PROGRAM is the release build, else the debug build, when it is left out. Prints one line for each check; the first that fails
-# ends the run with status 1. The packages are installed into a virtual environment below the target directory.
+# ends the run with status 1. Packages and programs are installed below the target directory. Two large ones run when they are named only:
+# opencode and aider.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)

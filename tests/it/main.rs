@@ -13,6 +13,7 @@ mod agent;
 mod agent_process;
 mod answers;
 mod bad_input;
+mod browser_safety;
 mod command_line;
 mod completions;
 mod embeddings;
