@@ -36,6 +36,10 @@ struct Options {
     /// Answer as an Ollama at 127.0.0.1:11434 too, when that port is free
     #[arg(long, global = true)]
     ollama: bool,
+    /// Start this agent: cursor, claude, codex, gemini, opencode, copilot, goose, one of the configuration, or a command
+    /// that speaks ACP in quotes (may be repeated; replaces `agents` of the configuration)
+    #[arg(long, global = true, value_name = "AGENT|COMMAND")]
+    agent: Vec<String>,
     /// What is worth a line in the log: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
@@ -178,6 +182,7 @@ impl CommandLine {
             listen: self.options.listen.clone(),
             ollama: self.options.ollama,
             log: self.options.log.clone(),
+            agents: self.options.agent.clone(),
         }
     }
 }
@@ -187,6 +192,8 @@ fn after_help(program: &str) -> String {
         "\
 Examples:
   {program} --demo                      try it: an agent that is built in, and lines to paste
+  {program} --agent claude              your own agent as the model (doctor says which are installed)
+  {program} --agent \"my-agent --acp\"    any command that speaks the Agent Client Protocol
   {program}                             serve at http://127.0.0.1:8788 (OpenAI below /v1, Ollama below /api)
   {program} --ollama                    the same, also where editors look for Ollama
   {program} --listen 127.0.0.1:0        on a free port; the line `ready http://...` says which
@@ -216,7 +223,9 @@ mod tests {
             "mlp --demo --listen a --listen b --config c --ollama --log debug",
             "mlp run --listen a --ollama --demo --log debug --listen b --config c",
         ] {
-            let arguments = parse(line).unwrap();
+            let line = format!("{line} --agent x --agent");
+            let words = line.split_whitespace().chain(["y --acp"]);
+            let arguments = CommandLine::parse("mlp", "1.2.3", words).unwrap();
             assert_eq!(
                 arguments.command,
                 Command::Run(Run { demo: true }),
@@ -227,6 +236,7 @@ mod tests {
                 listen: vec!["a".to_owned(), "b".to_owned()],
                 ollama: true,
                 log: Some("debug".to_owned()),
+                agents: vec!["x".to_owned(), "y --acp".to_owned()],
             };
             assert_eq!(arguments.overrides(), expected, "{line}");
         }

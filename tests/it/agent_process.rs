@@ -4,7 +4,6 @@ use crate::program::program;
 use mcp_local_provider_host::agents::{Bell, Ending, Event, Launch, PrivateDirectory, Process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +15,7 @@ struct Run {
     lines: Vec<String>,
     too_long: usize,
     ending: Option<Ending>,
-    directory: PathBuf,
+    directory: PrivateDirectory,
 }
 
 impl Run {
@@ -27,13 +26,14 @@ impl Run {
             program: "/bin/sh".into(),
             arguments: vec!["-c".into(), script.into()],
             environment: vec![("PATH".into(), std::env::var_os("PATH").unwrap())],
-            working_directory: None,
+            working_directory: directory.working_directory(),
+            private_directory: Some(directory.path().to_owned()),
             supervisor: supervised.then(|| program().to_owned()),
             line_bytes: 1 << 20,
         };
         Run {
-            directory: directory.path().to_owned(),
-            process: Process::start(&launch, directory).unwrap(),
+            process: Process::start(&launch).unwrap(),
+            directory,
             bell: Bell::new().unwrap(),
             lines: Vec::new(),
             too_long: 0,
@@ -80,9 +80,6 @@ fn both(script: &str, check: impl Fn(&mut Run)) {
     for supervised in [false, true] {
         let mut run = Run::start(script, supervised);
         check(&mut run);
-        let directory = run.directory.clone();
-        drop(run);
-        assert!(!directory.exists(), "its directory is removed");
     }
 }
 
@@ -91,7 +88,7 @@ fn lines_go_in_and_out_and_the_end_of_input_ends_it() {
     both(
         "pwd; while read -r line; do echo \"got $line\"; done; exit 3",
         |run| {
-            let work = run.directory.join("work");
+            let work = run.directory.working_directory();
             assert_eq!(run.hear(1), [work.to_str().unwrap()]);
             run.say("one");
             run.say("two");
@@ -164,9 +161,15 @@ const BROOD: &str = "trap '' TERM HUP INT; \
     sh -c \"$stubborn\" & setsid sh -c \"$stubborn\" & (setsid sh -c \"$stubborn\" &) ; ";
 
 /// A supervisor with `BROOD` and `rest` as its agent, once all children are there.
-fn brood(rest: &str, input: impl Into<Stdio>) -> (Child, BufReader<ChildStderr>) {
+fn brood(
+    rest: &str,
+    input: impl Into<Stdio>,
+    remove: &PrivateDirectory,
+) -> (Child, BufReader<ChildStderr>) {
     let mut supervisor = Command::new(program())
-        .args(["agent-process", "--", "/bin/sh", "-c"])
+        .args(["agent-process", "--remove"])
+        .arg(remove.path())
+        .args(["--", "/bin/sh", "-c"])
         .arg(format!("{BROOD}{rest}"))
         .stdin(input)
         .stdout(Stdio::null())
@@ -198,7 +201,8 @@ fn no_child_outlives_a_program_that_is_killed() {
         .spawn()
         .unwrap();
     let input = cat.stdout.take().unwrap();
-    let (mut supervisor, errors) = brood("sleep 30; echo survived >&2", input);
+    let directory = PrivateDirectory::new().unwrap();
+    let (mut supervisor, errors) = brood("sleep 30; echo survived >&2", input, &directory);
     cat.kill().unwrap();
     assert_eq!(cat.wait().unwrap().signal(), Some(9));
     nobody_survived(errors);
@@ -207,11 +211,13 @@ fn no_child_outlives_a_program_that_is_killed() {
 
 #[test]
 fn children_end_with_their_agent() {
-    let (mut supervisor, errors) = brood("read -r line; exit 5", Stdio::piped());
+    let directory = PrivateDirectory::new().unwrap();
+    let (mut supervisor, errors) = brood("read -r line; exit 5", Stdio::piped(), &directory);
     let mut input = supervisor.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
     nobody_survived(errors);
     assert_eq!(supervisor.wait().unwrap().code(), Some(5));
+    assert!(directory.path().exists(), "it is removed by who made it");
 }
 
 #[test]

@@ -4,13 +4,13 @@ use crate::private_file;
 use rustix::process::geteuid;
 use std::fmt::Write as _;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// What the names of all private directories begin with. Nothing else is ever removed.
 const PREFIX: &str = "mcp-local-provider-agent-";
 
-/// A directory for the owner alone (mode 0700) below the system's place for temporary files.
+/// A directory for the owner alone (mode 0700) below the system's place for temporary files, removed when it is dropped.
 #[derive(Debug)]
 pub struct PrivateDirectory {
     path: PathBuf,
@@ -33,8 +33,26 @@ impl PrivateDirectory {
         let path = std::path::absolute(std::env::temp_dir())?.join(name);
         private_file::make_new_directory(&path)?;
         let directory = Self { path };
-        private_file::make_new_directory(&directory.working_directory())?;
+        directory.restore()?;
         Ok(directory)
+    }
+
+    /// Makes again what somebody has removed, as systems do with old temporary files.
+    ///
+    /// # Errors
+    /// When it cannot be made, or something else is in its place.
+    pub fn restore(&self) -> io::Result<()> {
+        for path in [&self.path, &self.working_directory()] {
+            match private_file::make_new_directory(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                Err(_) if !is_private(path) => {
+                    let message = format!("{} is no private directory of ours", path.display());
+                    return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     /// All of it.
@@ -72,19 +90,25 @@ pub(crate) fn remove(path: &Path) {
         .file_name()
         .and_then(|name| name.to_str())
         .is_some_and(|name| name.starts_with(PREFIX));
-    let ours = std::fs::symlink_metadata(path)
-        .is_ok_and(|metadata| metadata.is_dir() && metadata.uid() == geteuid().as_raw());
-    if named && ours {
+    if named && is_private(path) {
         // What cannot be removed is the system's to clean; nobody is there to do anything about it.
         let _ = std::fs::remove_dir_all(path);
     }
+}
+
+/// Whether it is a directory of this process's person that nobody else may enter.
+fn is_private(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|metadata| {
+        metadata.is_dir()
+            && metadata.uid() == geteuid().as_raw()
+            && metadata.permissions().mode() & 0o077 == 0
+    })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn it_is_private_empty_and_gone_at_the_end() {
@@ -98,6 +122,10 @@ mod tests {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "text");
         let mut inside = std::fs::read_dir(directory.working_directory()).unwrap();
         assert!(inside.next().is_none());
+        std::fs::remove_dir_all(&path).unwrap();
+        directory.restore().unwrap();
+        directory.restore().unwrap();
+        assert!(directory.working_directory().is_dir());
         drop(directory);
         assert!(!path.exists());
     }

@@ -3,7 +3,6 @@
 //! Nothing here waits for the agent: [`Process::turn`] waits for whatever happens first to any of its pipes, to the
 //! process itself or to the [`Bell`], so that one thread serves an agent that hangs, floods or does not read.
 
-use super::directory::PrivateDirectory;
 use super::lines::{Line, LineBuffer};
 use super::supervisor::{EXIT_SIGNAL, GRACE};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -47,8 +46,11 @@ pub struct Launch {
     pub arguments: Vec<OsString>,
     /// Its whole environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Where it works; the empty directory of its [`PrivateDirectory`] when absent.
-    pub working_directory: Option<PathBuf>,
+    /// Where it works.
+    pub working_directory: PathBuf,
+    /// A [`PrivateDirectory`](super::PrivateDirectory) that the supervisor removes if this program is gone when the agent
+    /// ends.
+    pub private_directory: Option<PathBuf>,
     /// The program that has the command `agent-process` (see [`supervisor`](super::supervisor)). Without it the agent is
     /// a plain child with a process group of its own: it is ended in the same order, but it outlives this program if
     /// that is killed by SIGKILL and the agent does not mind that its standard input ends.
@@ -169,8 +171,6 @@ pub struct Process {
     kill_at: Option<Instant>,
     killed: bool,
     ended: bool,
-    /// Removed after the process has ended.
-    _directory: PrivateDirectory,
 }
 
 impl fmt::Debug for Process {
@@ -180,20 +180,19 @@ impl fmt::Debug for Process {
 }
 
 impl Process {
-    /// Starts it. `directory` is its own until it has ended.
+    /// Starts it.
     ///
     /// # Errors
     /// When the system cannot start it.
-    pub fn start(launch: &Launch, directory: PrivateDirectory) -> io::Result<Self> {
-        let working_directory = launch
-            .working_directory
-            .clone()
-            .unwrap_or_else(|| directory.working_directory());
+    pub fn start(launch: &Launch) -> io::Result<Self> {
         let mut command = match &launch.supervisor {
             Some(supervisor) => {
                 let mut command = Command::new(supervisor);
-                command.args(["agent-process", "--remove"]);
-                command.arg(directory.path()).arg("--").arg(&launch.program);
+                command.arg("agent-process");
+                if let Some(directory) = &launch.private_directory {
+                    command.arg("--remove").arg(directory);
+                }
+                command.arg("--").arg(&launch.program);
                 command
             }
             None => {
@@ -206,7 +205,7 @@ impl Process {
             .args(&launch.arguments)
             .env_clear()
             .envs(launch.environment.iter().map(|(name, value)| (name, value)))
-            .current_dir(working_directory)
+            .current_dir(&launch.working_directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -243,7 +242,6 @@ impl Process {
             kill_at: None,
             killed: false,
             ended: false,
-            _directory: directory,
         })
     }
 

@@ -11,8 +11,8 @@ use super::directory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, kill_process_group,
-    setsid, wait, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getppid, kill_process,
+    kill_process_group, setsid, wait, waitid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsString;
@@ -33,17 +33,19 @@ pub const EXIT_NOT_RUNNABLE: u8 = 126;
 /// Exit codes above this one tell the signal that ended the agent, as shells have it.
 pub const EXIT_SIGNAL: u8 = 128;
 
-/// Runs `command` to its end, and returns its exit code. `remove` is the private directory to remove then.
+/// Runs `command` to its end, and returns its exit code. `remove` is a private directory that this removes then if the
+/// program that started this is gone; otherwise it is that program's.
 ///
 /// It ends early when nobody writes to standard input any more (after [`GRACE`]), or when it is sent SIGTERM (at once).
 pub fn supervise(command: &[OsString], remove: Option<PathBuf>) -> ExitCode {
+    let program = getppid();
     let code = run(command).unwrap_or_else(|error| {
-        let program = command.first().cloned().unwrap_or_default();
+        let name = command.first().cloned().unwrap_or_default();
         // Where standard error is closed there is nobody to tell.
         let _ = writeln!(
             io::stderr(),
             "`{}` cannot be started: {error}",
-            program.display()
+            name.display()
         );
         if error.kind() == io::ErrorKind::NotFound {
             EXIT_NOT_FOUND
@@ -51,7 +53,9 @@ pub fn supervise(command: &[OsString], remove: Option<PathBuf>) -> ExitCode {
             EXIT_NOT_RUNNABLE
         }
     });
-    if let Some(path) = remove {
+    if let Some(path) = remove
+        && getppid() != program
+    {
         directory::remove(&path);
     }
     ExitCode::from(code)

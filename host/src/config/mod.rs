@@ -49,6 +49,9 @@ pub struct Overrides {
     pub ollama: bool,
     /// `--log LEVEL`.
     pub log: Option<String>,
+    /// `--agent NAME|COMMAND`, as often as it was given; replaces `agents`. A name is that of an agent of the
+    /// configuration or of a preset; anything else is a command.
+    pub agents: Vec<String>,
 }
 
 /// A configuration that can be used.
@@ -191,6 +194,18 @@ fn override_by_flags(root: &mut Node, overrides: &Overrides) -> Result<(), Confi
             Node::scalar("auto", Form::Loose, Origin::Flag("--ollama")),
         );
     }
+    if !overrides.agents.is_empty() {
+        let origin = Origin::Flag("--agent");
+        let agents = chosen_agents(root, &overrides.agents, &origin)?;
+        root.set(
+            &["agents".to_owned()],
+            Node {
+                value: Value::List(agents),
+                origin,
+            },
+        );
+    }
+    let mut set = |path: [&str; 2], node: Node| root.set(&path.map(str::to_owned), node);
     if let Some(level) = &overrides.log {
         // `log: debug` in a file is a section with a level like any other; a flag changes the level alone.
         set(
@@ -199,6 +214,55 @@ fn override_by_flags(root: &mut Node, overrides: &Overrides) -> Result<(), Confi
         );
     }
     Ok(())
+}
+
+/// The entries of `agents` that `words` stand for.
+fn chosen_agents(root: &Node, words: &[String], origin: &Origin) -> Result<Vec<Node>, ConfigError> {
+    let text = |text: &str| Node::scalar(text, Form::Quoted, origin.clone());
+    let entry = |fields: Vec<(&str, Node)>| {
+        let fields = fields.into_iter().map(|(key, node)| tree::Entry {
+            key: key.to_owned(),
+            origin: origin.clone(),
+            node,
+        });
+        Node {
+            value: Value::Map(fields.collect()),
+            origin: origin.clone(),
+        }
+    };
+    let choose = |word: &String| {
+        let configured = root.get("agents").map(Node::items).unwrap_or_default();
+        let mut named = configured.iter().filter(|agent| {
+            let name = agent.get("name").or_else(|| agent.get("preset"));
+            name.and_then(Node::text) == Some(word)
+        });
+        if let Some(agent) = named.next() {
+            return Ok(agent.clone());
+        }
+        if PRESETS.contains(&word.as_str()) {
+            return Ok(entry(vec![("preset", text(word))]));
+        }
+        let refuse = |message: &str| ConfigError::one(Some(origin.clone()), "", message);
+        let command = shlex::split(word)
+            .ok_or_else(|| refuse("a quotation mark of the command is not closed"))?;
+        let program = command
+            .first()
+            .ok_or_else(|| refuse("the command is empty"))?;
+        let one_word = command.len() == 1 && !program.contains('/');
+        if let Some(name) = error::nearest(program, &PRESETS).filter(|_| one_word) {
+            return Err(refuse(&format!(
+                "no agent is called `{program}`; did you mean `{name}`?"
+            )));
+        }
+        let name = sections::name_of_program(program);
+        let words = command.iter().map(|word| text(word)).collect();
+        let command = Node {
+            value: Value::List(words),
+            origin: origin.clone(),
+        };
+        Ok(entry(vec![("name", text(&name)), ("command", command)]))
+    };
+    words.iter().map(choose).collect()
 }
 
 /// `~` at the beginning of a path is the home directory of this process's person.

@@ -5,6 +5,7 @@ use super::secret::Secret;
 use super::{shorthand, units};
 use serde::Deserialize;
 use serde::de;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -404,6 +405,34 @@ pub struct Agent {
     pub env: BTreeMap<String, String>,
     /// Its working directory; a private empty one when absent.
     pub cwd: Option<PathBuf>,
+}
+
+impl Agent {
+    /// What it is called: its own name, its preset's or its program's.
+    #[must_use]
+    pub fn known_as(&self) -> Cow<'_, str> {
+        match (&self.name, &self.preset, self.command.first()) {
+            (Some(name), ..) | (None, Some(name), _) => Cow::Borrowed(name),
+            (None, None, Some(program)) => Cow::Owned(name_of_program(program)),
+            (None, None, None) => Cow::Borrowed("agent"),
+        }
+    }
+}
+
+/// A name for an agent of which only the program is known: `/opt/my agent.sh` is `my-agent.sh`.
+pub(crate) fn name_of_program(program: &str) -> String {
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let name: String = name
+        .chars()
+        .map(|c| if proper(c) { c } else { '-' })
+        .take(64)
+        .collect();
+    if name.is_empty() {
+        "agent".to_owned()
+    } else {
+        name
+    }
 }
 
 /// The agents that `preset` knows.

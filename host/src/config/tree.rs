@@ -87,6 +87,31 @@ impl Node {
         }
     }
 
+    /// The value of a key of a section.
+    pub(crate) fn get(&self, key: &str) -> Option<&Node> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            _ => None,
+        }
+        .map(|entry| &entry.node)
+    }
+
+    /// The items of a list; of anything else none.
+    pub(crate) fn items(&self) -> &[Node] {
+        match &self.value {
+            Value::List(items) => items,
+            _ => &[],
+        }
+    }
+
+    /// The text of a scalar.
+    pub(crate) fn text(&self) -> Option<&str> {
+        match &self.value {
+            Value::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
     /// Whether this stands for "nothing given": an empty document, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         match &self.value {

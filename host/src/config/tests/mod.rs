@@ -242,6 +242,48 @@ fn the_command_line_beats_the_environment_beats_the_file() {
 }
 
 #[test]
+fn agents_of_the_command_line_stand_for_those_of_the_file() {
+    let directory = Directory::new();
+    let path = directory.file(
+        "c.yaml",
+        "agents: [{preset: claude, models: [sonnet]}, {name: mine, command: [my-agent]}]",
+    );
+    let agents = |words: &[&str]| {
+        let overrides = Overrides {
+            config: Some(path.clone()),
+            agents: words.iter().map(|word| (*word).to_owned()).collect(),
+            ..Overrides::default()
+        };
+        let loaded = load(&overrides, &environment(&[]));
+        loaded.map(|loaded| loaded.config.agents)
+    };
+    assert_eq!(agents(&[]).unwrap().len(), 2);
+    let chosen = agents(&["claude", "codex", "mine", "/opt/my\\ agent --acp 'a b'"]).unwrap();
+    assert_eq!(chosen[0].models, ["sonnet"], "as it is configured");
+    assert_eq!(chosen[1].preset.as_deref(), Some("codex"));
+    assert_eq!(chosen[2].command, ["my-agent"]);
+    assert_eq!(chosen[3].command, ["/opt/my agent", "--acp", "a b"]);
+    assert_eq!(chosen[3].known_as(), "my-agent");
+    for (words, said) in [
+        (
+            &["claud"][..],
+            "--agent: no agent is called `claud`; did you mean `claude`?",
+        ),
+        (
+            &["x 'y"],
+            "--agent: a quotation mark of the command is not closed",
+        ),
+        (&[""], "--agent: the command is empty"),
+        (
+            &["codex", "codex"],
+            "--agent: agents[1]: `codex` is the name of another agent; names must differ",
+        ),
+    ] {
+        assert_eq!(agents(words).unwrap_err().to_string(), said);
+    }
+}
+
+#[test]
 fn the_file_is_found_by_flag_then_variable_then_xdg() {
     let directory = Directory::new();
     let flag = directory.file("flag.toml", "limits.burst = 1");

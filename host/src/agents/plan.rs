@@ -1,0 +1,206 @@
+//! From the configuration of an agent to what is started.
+
+use super::directory::PrivateDirectory;
+use super::environment::clean_environment;
+use super::presets::{FILES, Preset, find_program};
+use super::process::Launch;
+use crate::config;
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// One agent of the configuration, and the preset that it names.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Its name: its own, its preset's or its program's.
+    pub name: String,
+    /// What is known of it.
+    pub preset: Option<&'static Preset>,
+    /// Its entry in the configuration.
+    pub agent: config::Agent,
+}
+
+/// An agent's program is not there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotInstalled {
+    /// The program that was looked for.
+    pub program: String,
+    /// How to install it, where that is known.
+    pub install: Option<&'static str>,
+}
+
+impl fmt::Display for NotInstalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "`{}` is not on the PATH", self.program)?;
+        match self.install {
+            Some(install) => write!(f, "; install it with: {install}"),
+            None => f.write_str("; give its path, or install it"),
+        }
+    }
+}
+
+impl std::error::Error for NotInstalled {}
+
+impl Plan {
+    /// What the configuration wants of an agent.
+    #[must_use]
+    pub fn new(agent: &config::Agent) -> Self {
+        Self {
+            name: agent.known_as().into_owned(),
+            preset: agent.preset.as_deref().and_then(Preset::named),
+            agent: agent.clone(),
+        }
+    }
+
+    /// Looks for its program in the directories of `path`.
+    ///
+    /// # Errors
+    /// When it is not there; it says how to install it.
+    pub fn find(&self, path: &OsStr) -> Result<PathBuf, NotInstalled> {
+        let found = match (self.agent.command.first(), self.preset) {
+            (Some(program), _) => find_program(program, path),
+            (None, Some(preset)) => preset.find(path),
+            (None, None) => None,
+        };
+        found.ok_or_else(|| NotInstalled {
+            program: match (self.agent.command.first(), self.preset) {
+                (Some(program), _) => program.clone(),
+                (None, preset) => preset
+                    .and_then(|preset| preset.programs.first())
+                    .map_or_else(|| self.name.clone(), |program| (*program).to_owned()),
+            },
+            install: self.preset.map(|preset| preset.install),
+        })
+    }
+
+    /// Everything that [`Process::start`](super::Process::start) needs. `variables` are those of this program, `supervisor`
+    /// as in [`Launch`]. The files of the preset are written into `directory`.
+    ///
+    /// # Errors
+    /// When the program is not there or a file cannot be written.
+    pub fn launch(
+        &self,
+        variables: &[(OsString, OsString)],
+        directory: &PrivateDirectory,
+        supervisor: Option<&Path>,
+        line_bytes: usize,
+    ) -> io::Result<Launch> {
+        let path = variables.iter().find(|(name, _)| name == "PATH");
+        let path = path.map(|(_, path)| path.as_os_str()).unwrap_or_default();
+        let program = self
+            .find(path)
+            .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
+        directory.restore()?;
+        let mut environment = Vec::new();
+        let mut arguments: Vec<OsString> = Vec::new();
+        if let Some(preset) = self.preset {
+            for (name, content) in preset.files {
+                directory.write(name, content)?;
+            }
+            let files = directory.path().display().to_string();
+            let fill = |text: &&str| text.replace(FILES, &files);
+            arguments.extend(preset.arguments.iter().map(|text| fill(text).into()));
+            environment.extend(
+                preset
+                    .environment
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), fill(value))),
+            );
+        }
+        arguments.extend(self.agent.command.iter().skip(1).map(OsString::from));
+        // What the person wrote wins.
+        for (name, value) in &self.agent.env {
+            environment.retain(|(other, _)| other != name);
+            environment.push((name.clone(), value.clone()));
+        }
+        let passes = self.preset.map_or(&[][..], |preset| preset.passes);
+        Ok(Launch {
+            name: self.name.clone(),
+            program,
+            arguments,
+            environment: clean_environment(
+                variables.iter().cloned(),
+                &self.name,
+                passes,
+                &environment,
+            ),
+            working_directory: self
+                .agent
+                .cwd
+                .clone()
+                .unwrap_or_else(|| directory.working_directory()),
+            private_directory: Some(directory.path().to_owned()),
+            supervisor: supervisor.map(Path::to_owned),
+            line_bytes,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::test_directory::Directory;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_preset_is_started_with_its_files_and_what_it_may_see() {
+        let bin = Directory::new();
+        let program = bin.file("gemini", "");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let agent = config::Agent {
+            preset: Some("gemini".to_owned()),
+            env: [("GEMINI_API_KEY".to_owned(), "mine".to_owned())].into(),
+            ..config::Agent::default()
+        };
+        let plan = Plan::new(&agent);
+        let directory = PrivateDirectory::new().unwrap();
+        let variables = [
+            ("PATH".into(), bin.0.clone().into()),
+            ("GEMINI_API_KEY".into(), "theirs".into()),
+            ("GOOGLE_CLOUD_PROJECT".into(), "p".into()),
+            ("MLP_AUTH__KEYS".into(), "secret".into()),
+        ];
+        let launch = plan.launch(&variables, &directory, None, 1).unwrap();
+        assert_eq!(launch.program, program);
+        assert_eq!(launch.arguments, ["--acp", "--skip-trust"]);
+        assert_eq!(launch.working_directory, directory.working_directory());
+        let value = |name: &str| {
+            let mut found = launch.environment.iter().filter(|(other, _)| other == name);
+            let value = found.next().map(|(_, value)| value.to_str().unwrap());
+            assert!(found.next().is_none(), "{name} is given once");
+            value
+        };
+        assert_eq!(value("GEMINI_API_KEY"), Some("mine"));
+        assert_eq!(value("GOOGLE_CLOUD_PROJECT"), Some("p"));
+        assert_eq!(value("MLP_AUTH__KEYS"), None);
+        let system = value("GEMINI_SYSTEM_MD").unwrap();
+        assert!(
+            std::fs::read_to_string(system)
+                .unwrap()
+                .contains("language model")
+        );
+    }
+
+    #[test]
+    fn what_is_not_installed_is_told_with_how_to_install_it() {
+        let plan = |preset: Option<&str>, command: &[&str]| {
+            Plan::new(&config::Agent {
+                preset: preset.map(str::to_owned),
+                command: command.iter().map(|word| (*word).to_owned()).collect(),
+                ..config::Agent::default()
+            })
+        };
+        let nowhere = OsStr::new("/nowhere");
+        let said = |plan: Plan| plan.find(nowhere).unwrap_err().to_string();
+        assert_eq!(
+            said(plan(Some("codex"), &[])),
+            "`codex-acp` is not on the PATH; install it with: npm install -g @agentclientprotocol/codex-acp"
+        );
+        assert_eq!(
+            said(plan(None, &["./mine", "--acp"])),
+            "`./mine` is not on the PATH; give its path, or install it"
+        );
+    }
+}

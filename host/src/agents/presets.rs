@@ -1,0 +1,303 @@
+//! The agents that are known by name: how each is started as a plain model, and what a person has to know about it.
+//!
+//! *Model mode* is what all of this is for: the agent's own instructions and tools off, an empty working directory, no
+//! permission. Where an agent leaves something on that cannot be switched off, its notice says so.
+
+use std::ffi::OsStr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Stands for the path of the agent's own files in values of [`Preset::environment`] and [`Preset::arguments`].
+pub const FILES: &str = "{files}";
+
+/// One agent that is known by name. Plain data.
+#[derive(Debug)]
+pub struct Preset {
+    /// Its name in configuration and on the command line.
+    pub name: &'static str,
+    /// What it is, for people.
+    pub title: &'static str,
+    /// Its program, by the names it may have, the usual one first.
+    pub programs: &'static [&'static str],
+    /// The arguments with which it speaks the Agent Client Protocol, in model mode as far as arguments do it.
+    pub arguments: &'static [&'static str],
+    /// Variables that it is given.
+    pub environment: &'static [(&'static str, &'static str)],
+    /// Variables of this program's own environment that it may see, beyond those that every program needs: its login and
+    /// the address of its model. A name that ends in `*` stands for all that begin so.
+    pub passes: &'static [&'static str],
+    /// Files that are written for it, by name.
+    pub files: &'static [(&'static str, &'static str)],
+    /// How it is installed, as a command to type.
+    pub install: &'static str,
+    /// How a person logs in, as the end of a sentence.
+    pub login: &'static str,
+    /// What a person has to know before the first use: what cannot be fenced, and on whose terms it is used.
+    pub notice: &'static str,
+    /// Where it comes from.
+    pub source: &'static str,
+}
+
+/// What stands in the place of the agent's own instructions where those come from a file.
+const MODEL_PROMPT: &str = "\
+You are a language model behind an API. Each message carries a conversation and, at its head, the instructions for it. \
+Follow those instructions and answer the last message of the conversation, with nothing before or after the answer. \
+You have no tools but those that are offered to you, no files and no project.";
+
+/// OpenCode's configuration: one agent without a tool of its own. Tools of the caller come from the server `caller`.
+const OPENCODE: &str = r#"{
+  "$schema": "https://opencode.ai/config.json",
+  "autoupdate": false,
+  "share": "disabled",
+  "agent": {
+    "model": {
+      "mode": "primary",
+      "description": "Answers as a language model, without tools of its own",
+      "prompt": "{file:./model.md}",
+      "tools": { "*": false, "caller_*": true },
+      "permission": { "edit": "deny", "bash": "deny", "webfetch": "deny" }
+    }
+  }
+}
+"#;
+
+/// Gemini CLI's system settings, which win over the person's: no built-in tool, no server but the caller's.
+const GEMINI: &str = r#"{
+  "tools": { "core": [] },
+  "mcp": { "allowed": ["caller"] },
+  "general": { "disableAutoUpdate": true, "enableAutoUpdate": false }
+}
+"#;
+
+/// Cursor's permissions. Reading and writing are denied too: the working directory is empty, the person's home is not.
+const CURSOR: &str = r#"{
+  "version": 1,
+  "editor": { "vimMode": false },
+  "permissions": { "allow": [], "deny": ["Shell(*)", "Read(**)", "Write(**)"] }
+}
+"#;
+
+/// All presets, in the order in which they are shown.
+pub static ALL: [Preset; 7] = [
+    Preset {
+        name: "cursor",
+        title: "Cursor",
+        programs: &["cursor-agent", "agent"],
+        arguments: &["acp"],
+        environment: &[("CURSOR_CONFIG_DIR", FILES)],
+        passes: &["CURSOR_API_KEY"],
+        files: &[("cli-config.json", CURSOR)],
+        install: "curl https://cursor.com/install -fsS | bash",
+        login: "run `cursor-agent login`, or set CURSOR_API_KEY",
+        notice: "Cursor keeps its own instructions and tools: nothing in its protocol switches them off. It runs with \
+                 permissions that deny its shell, reading and writing; fetching from the web is not fenced, and whether \
+                 the denials hold is Cursor's doing. It counts no tokens, so usage is an estimate. Requests are charged \
+                 to your Cursor account, under Cursor's terms.",
+        source: "https://cursor.com/docs/cli/acp",
+    },
+    Preset {
+        name: "claude",
+        title: "Claude Code (claude-agent-acp)",
+        programs: &["claude-agent-acp"],
+        arguments: &[],
+        environment: &[],
+        passes: &[
+            "ANTHROPIC_*",
+            "CLAUDE_*",
+            "AWS_*",
+            "GOOGLE_APPLICATION_CREDENTIALS",
+            "CLOUD_ML_REGION",
+        ],
+        files: &[],
+        install: "npm install -g @agentclientprotocol/claude-agent-acp",
+        login: "run `claude` and type /login, or set ANTHROPIC_API_KEY",
+        notice: "Claude Code runs with its own instructions replaced and its tools switched off. It makes requests of its \
+                 own beside yours (titles, say). Anthropic's terms let a subscription login serve Claude Code itself, not \
+                 other programs; with an API key there is no such question. Which of the two it uses is yours to decide.",
+        source: "https://github.com/agentclientprotocol/claude-agent-acp",
+    },
+    Preset {
+        name: "codex",
+        title: "Codex (codex-acp)",
+        programs: &["codex-acp"],
+        arguments: &[],
+        environment: &[],
+        passes: &["OPENAI_*", "CODEX_*", "AZURE_OPENAI_*"],
+        files: &[],
+        install: "npm install -g @agentclientprotocol/codex-acp",
+        login: "run `codex login`, or set OPENAI_API_KEY",
+        notice: "Codex keeps its own instructions and tools; yours are appended to them. It runs in its read-only mode, in \
+                 which it asks before it changes anything or uses the network, and every such question is refused. \
+                 Commands that only read may still run, and can read what you can read.",
+        source: "https://github.com/agentclientprotocol/codex-acp",
+    },
+    Preset {
+        name: "gemini",
+        title: "Gemini CLI",
+        programs: &["gemini"],
+        arguments: &["--acp", "--skip-trust"],
+        environment: &[
+            ("GEMINI_SYSTEM_MD", "{files}/model.md"),
+            ("GEMINI_CLI_SYSTEM_SETTINGS_PATH", "{files}/settings.json"),
+        ],
+        passes: &["GEMINI_*", "GOOGLE_*"],
+        files: &[("model.md", MODEL_PROMPT), ("settings.json", GEMINI)],
+        install: "npm install -g @google/gemini-cli",
+        login: "set GEMINI_API_KEY, or configure Vertex AI",
+        notice: "Gemini CLI runs with its own instructions replaced and its tools switched off. Google forbids other programs \
+                 to use Gemini CLI through a personal Google login: use an API key or Vertex AI.",
+        source: "https://github.com/google-gemini/gemini-cli",
+    },
+    Preset {
+        name: "opencode",
+        title: "OpenCode",
+        programs: &["opencode"],
+        arguments: &["acp"],
+        environment: &[("OPENCODE_CONFIG", "{files}/opencode.json")],
+        passes: &[
+            "OPENCODE_API_KEY",
+            "ANTHROPIC_*",
+            "OPENAI_*",
+            "GEMINI_*",
+            "GOOGLE_*",
+            "OPENROUTER_API_KEY",
+            "GROQ_API_KEY",
+            "MISTRAL_API_KEY",
+            "DEEPSEEK_API_KEY",
+            "XAI_API_KEY",
+            "AWS_*",
+        ],
+        files: &[("model.md", MODEL_PROMPT), ("opencode.json", OPENCODE)],
+        install: "npm install -g opencode-ai",
+        login: "run `opencode auth login`",
+        notice: "OpenCode runs as an agent without tools of its own and with its instructions replaced. It asks nobody before \
+                 it calls a tool that your client offers; that is harmless, because your client is who carries it out. After \
+                 an error of its model it tries again in silence for up to a minute.",
+        source: "https://opencode.ai",
+    },
+    Preset {
+        name: "copilot",
+        title: "GitHub Copilot CLI",
+        programs: &["copilot"],
+        arguments: &[
+            "--acp",
+            "--available-tools",
+            "none",
+            "--no-custom-instructions",
+        ],
+        environment: &[],
+        passes: &["COPILOT_*", "GH_TOKEN", "GITHUB_TOKEN", "GH_HOST"],
+        files: &[],
+        install: "npm install -g @github/copilot",
+        login: "run `copilot` and type /login, or set GH_TOKEN",
+        notice: "Copilot keeps its own instructions; its tools are switched off. GitHub has suspended accounts for use that \
+                 looks automated: keep to what you would have typed yourself.",
+        source: "https://github.com/github/copilot-cli",
+    },
+    Preset {
+        name: "goose",
+        title: "goose",
+        programs: &["goose"],
+        arguments: &["acp"],
+        environment: &[("GOOSE_MODE", "chat")],
+        passes: &[
+            "GOOSE_*",
+            "ANTHROPIC_*",
+            "OPENAI_*",
+            "GOOGLE_*",
+            "GEMINI_*",
+            "OLLAMA_*",
+            "OPENROUTER_API_KEY",
+            "DATABRICKS_*",
+            "AWS_*",
+        ],
+        files: &[],
+        install: "see https://block.github.io/goose (a download for each system)",
+        login: "run `goose configure`",
+        notice: "goose keeps its own instructions. It runs in its chat mode, in which it carries out no tool, but it still tells \
+                 its model of them.",
+        source: "https://block.github.io/goose",
+    },
+];
+
+impl Preset {
+    /// The preset of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<&'static Preset> {
+        ALL.iter().find(|preset| preset.name == name)
+    }
+
+    /// Its program in the directories of `path` (the variable `PATH`).
+    #[must_use]
+    pub fn find(&self, path: &OsStr) -> Option<PathBuf> {
+        self.programs
+            .iter()
+            .find_map(|program| find_program(program, path))
+    }
+}
+
+/// A program as a shell finds it: one with a `/` is a path, any other name is looked for in the directories of `path`.
+#[must_use]
+pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
+    let can_run = |file: &Path| {
+        std::fs::metadata(file)
+            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    };
+    if program.contains('/') {
+        let file = std::path::absolute(program).ok()?;
+        return can_run(&file).then_some(file);
+    }
+    std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .map(|directory| directory.join(program))
+        .find(|file| can_run(file))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::PRESETS;
+    use crate::test_directory::Directory;
+
+    #[test]
+    fn every_name_of_the_configuration_is_a_preset_and_every_preset_is_whole() {
+        assert_eq!(ALL.each_ref().map(|preset| preset.name), PRESETS);
+        for preset in &ALL {
+            assert!(std::ptr::eq(Preset::named(preset.name).unwrap(), preset));
+            assert!(!preset.programs.is_empty() && preset.notice.ends_with('.'));
+            for (name, content) in preset.files {
+                if name.ends_with(".json") {
+                    serde_json::from_str::<serde_json::Value>(content).unwrap();
+                }
+            }
+            for (_, value) in preset.environment {
+                if let Some(file) = value.strip_prefix("{files}/") {
+                    assert!(preset.files.iter().any(|(name, _)| *name == file));
+                }
+            }
+        }
+        assert!(Preset::named("nobody").is_none());
+    }
+
+    #[test]
+    fn programs_are_found_as_a_shell_finds_them() {
+        let directory = Directory::new();
+        let program = directory.file("bin/agent", "");
+        directory.file("other/agent", "");
+        let path = std::env::join_paths([
+            Path::new("relative"),
+            &directory.0.join("other"),
+            &directory.0.join("bin"),
+        ])
+        .unwrap();
+        assert_eq!(find_program("agent", &path), None, "it cannot be run");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(find_program("agent", &path), Some(program.clone()));
+        let by_path = program.to_str().unwrap();
+        assert_eq!(find_program(by_path, OsStr::new("")), Some(program.clone()));
+        assert_eq!(find_program("/", &path), None);
+        let cursor = Preset::named("cursor").unwrap();
+        assert_eq!(cursor.find(&path), Some(program));
+    }
+}
