@@ -1,0 +1,30 @@
+#!/bin/sh
+# Puts agents behind the program and asks them with the official openai package.
+#
+#   tests/agents/run.sh [PROGRAM [AGENT ...]]
+#
+# PROGRAM is the release build when it is left out. Without a name, the agent on the official SDK of the Agent Client
+# Protocol is asked, and of the presets those whose programs are on the PATH: opencode, gemini, codex, claude. None of
+# them needs an account: their model is a small server of ours. The packages are installed into a virtual environment
+# below the target directory.
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=$(CDPATH='' cd -- "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+program=${1:-$target/release/mcp-local-provider}
+[ $# -eq 0 ] || shift
+if [ ! -x "$program" ]; then
+    echo "$program is not there: run cargo build --release first, or name the program" >&2
+    exit 2
+fi
+
+venv=$target/agents-venv
+if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
+    rm -rf "$venv"
+    mkdir -p "$target"
+    ${PYTHON:-python3} -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
+    cp "$here/requirements.txt" "$venv/installed.txt"
+fi
+exec "$venv/bin/python" -B "$here/agents.py" "$program" "$@"
