@@ -82,6 +82,8 @@ pub enum Timer {
     Process,
     /// An agent's process owes an answer.
     Request,
+    /// A call of the caller's tools waits.
+    ToolCall,
     /// A conversation that an agent keeps is given up, or a turn that was cancelled has not ended.
     Conversation,
 }

@@ -3,6 +3,7 @@
 pub mod script;
 pub mod transcript;
 
+use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer, ToolRequest};
 use mcp_local_provider_core::agents::acp::{
     Agent, Config, Event, Line, Lines, Order, Out, Profile,
 };
@@ -238,6 +239,27 @@ impl Bench {
     /// The process writes a line.
     pub fn writes_line(&mut self, line: &str) {
         self.writes(format!("{line}\n").as_bytes());
+    }
+
+    /// The agent sends an HTTP request to an MCP server of ours.
+    pub fn http(&mut self, server: &str, bearer: &str, method: &str, body: &str) -> ToolAnswer {
+        let authorization = format!("Bearer {bearer}");
+        let request = ToolRequest {
+            server,
+            method,
+            authorization: Some(&authorization),
+            body: body.as_bytes(),
+        };
+        let mut answer = None;
+        self.call(|agent, now, out, link| {
+            answer = Some(agent.handle_tool_request(now, &request, out, link));
+        });
+        answer.unwrap()
+    }
+
+    /// The connection of a call is lost.
+    pub fn http_gone(&mut self, call: u64) {
+        self.call(|agent, now, out, link| agent.handle_tool_gone(now, CallId(call), out, link));
     }
 
     /// A client asks with an OpenAI chat request; its place among the clients.

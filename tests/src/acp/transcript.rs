@@ -8,14 +8,19 @@
 //! | `agent> {…}` | a line of the process; `$session/prompt` is the id of the last request of that method |
 //! | `client> text`, `client> {…}` | a new client asks with one message, or with a request body |
 //! | `client> gone 1` | the first client goes away |
+//! | `http> {…}`, `http> 2 {…}` | the agent posts to the last MCP server that a `session/new` named, or to the second |
+//! | `http> gone 1` | the connection of the first call is lost |
 //! | `time> 5s` | time passes |
 
 use super::{Bench, NAME};
+use mcp_local_provider_core::agents::acp::tools::ToolAnswer;
 use mcp_local_provider_core::agents::acp::{Config, HiddenError, Profile, SystemPrompt, UsageRule};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const INPUTS: [&str; 6] = ["#", "profile>", "process>", "agent>", "client>", "time>"];
+const INPUTS: [&str; 7] = [
+    "#", "profile>", "process>", "agent>", "client>", "http>", "time>",
+];
 
 /// Plays the inputs of a transcript and returns all of it as it should be.
 ///
@@ -39,6 +44,8 @@ pub fn play(script: &str) -> String {
         ids: BTreeMap::new(),
         shown: Vec::new(),
         registrations: 0,
+        servers: Vec::new(),
+        replies: BTreeMap::new(),
         out: String::new(),
     };
     for line in inputs {
@@ -83,6 +90,7 @@ fn set(profile: &mut Profile, config: &mut Config, setting: &str) {
             }
         }
         "login" => profile.login = value.into(),
+        "tool_timeout" => config.tool_timeout = Duration::from_secs(value.parse().unwrap()),
         "tools_url" => config.tools_url = Some(value.into()),
         "sessions_per_process" => config.sessions_per_process = value.parse().unwrap(),
         "conversations" => config.conversations = value.parse().unwrap(),
@@ -98,6 +106,10 @@ struct Stage {
     /// What each client was shown: bytes of text and of thought, tool calls, the end.
     shown: Vec<(usize, usize, usize, bool)>,
     registrations: usize,
+    /// Name and bearer of each MCP server.
+    servers: Vec<(String, String)>,
+    /// How much of each HTTP answer was shown.
+    replies: BTreeMap<u64, usize>,
     out: String,
 }
 
@@ -133,6 +145,30 @@ impl Stage {
             ("client", _) => {
                 bench.say(what);
             }
+            ("http", ("gone", call)) => bench.http_gone(call.parse().unwrap()),
+            ("http", _) => {
+                let (which, body) = match what.split_once(' ') {
+                    Some((which, body)) if which.len() == 1 => {
+                        (which.parse::<usize>().unwrap() - 1, body)
+                    }
+                    _ => (self.servers.len() - 1, what),
+                };
+                let (name, bearer) = &self.servers[which];
+                let (bearer, body) = match body.strip_prefix("badly ") {
+                    Some(body) => ("wrong", body),
+                    None => (&**bearer, body),
+                };
+                self.out
+                    .push_str(&match bench.http(name, bearer, "POST", body) {
+                        ToolAnswer::Whole { status, body } => {
+                            format!(
+                                "http< {status} {}\n",
+                                String::from_utf8(body).unwrap().trim()
+                            )
+                        }
+                        ToolAnswer::Stream(call) => format!("http< call {} waits\n", call.0),
+                    });
+            }
             ("time", (time, _)) => {
                 let seconds: f64 = time.trim_end_matches('s').parse().unwrap();
                 bench.pass(Duration::from_secs_f64(seconds));
@@ -150,6 +186,14 @@ impl Stage {
             let message: serde_json::Value = serde_json::from_str(&line).unwrap();
             if let (Some(method), Some(id)) = (message["method"].as_str(), message.get("id")) {
                 self.ids.insert(method.into(), id.to_string());
+            }
+            if let Some(server) = message["params"]["mcpServers"].get(0) {
+                let url = server["url"].as_str().unwrap();
+                let bearer = server["headers"][0]["value"].as_str().unwrap();
+                self.servers.push((
+                    url.rsplit('/').next().unwrap().into(),
+                    bearer.trim_start_matches("Bearer ").into(),
+                ));
             }
             out.push(format!("agent< {}", line.trim_end()));
         }
@@ -198,6 +242,18 @@ impl Stage {
                 client.calls.len(),
                 client.end.is_some(),
             );
+        }
+        for (call, (bytes, ended)) in &self.bench.replies {
+            let shown = self.replies.entry(*call).or_default();
+            for line in String::from_utf8_lossy(&bytes[*shown..]).lines() {
+                if !line.is_empty() && !line.starts_with("event:") {
+                    out.push(format!("http {call}< {line}"));
+                }
+            }
+            if *shown < bytes.len() && *ended {
+                out.push(format!("http {call}< ends"));
+            }
+            *shown = bytes.len();
         }
         for line in out {
             self.out.push_str(&line);

@@ -40,6 +40,7 @@
 
 mod answer;
 mod life;
+mod parked;
 mod requests;
 mod session;
 mod turn;
@@ -50,6 +51,7 @@ use super::lines::Line;
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
 use super::profile::Profile;
 use super::rpc::{self, Message, NotAMessage};
+use super::tools::{CallId, ToolAnswer, ToolRequest};
 use super::update::Abilities;
 use crate::error::Code;
 use crate::id::ExchangeId;
@@ -61,6 +63,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use hashbrown::HashMap;
+use parked::{Call, Server};
 use session::{Session, SessionKey, Setting};
 use turn::Turn;
 
@@ -155,6 +158,11 @@ pub struct Agent {
     ready_since: Option<Instant>,
     counters: AgentCounters,
     scratch: Vec<u8>,
+    /// MCP servers of the caller's tools, by the end of their path.
+    servers: HashMap<String, Server>,
+    minted: u64,
+    last_call: u64,
+    calls: BTreeMap<CallId, Call>,
     secret: [u8; 32],
 }
 
@@ -203,6 +211,10 @@ impl Agent {
             ready_since: None,
             counters: AgentCounters::default(),
             scratch: Vec::new(),
+            servers: HashMap::new(),
+            minted: 0,
+            last_call: 0,
+            calls: BTreeMap::new(),
             secret: seed,
         }
     }
@@ -318,6 +330,38 @@ impl Agent {
         self.next_timeout()
     }
 
+    /// True when an MCP server of this agent has this name.
+    #[must_use]
+    pub fn serves_at(&self, server: &str) -> bool {
+        self.servers.contains_key(server)
+    }
+
+    /// An HTTP request of the agent to an MCP server of the caller's tools.
+    pub fn handle_tool_request<'c>(
+        &mut self,
+        now: Instant,
+        request: &ToolRequest<'_>,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) -> ToolAnswer {
+        self.enter(now, out, link, |agent, context| {
+            agent.tool_request(context, request)
+        })
+    }
+
+    /// The connection of a call was lost before its answer had ended. Changes nothing for one that is over.
+    pub fn handle_tool_gone<'c>(
+        &mut self,
+        now: Instant,
+        call: CallId,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) {
+        self.enter(now, out, link, |agent, context| {
+            agent.tool_gone(context, call);
+        });
+    }
+
     /// Asks the agent to log the person in with one of its methods. Only a person may order this: an agent may open a
     /// browser. False when the agent is not there to be asked.
     pub fn authenticate<'c>(
@@ -349,16 +393,16 @@ impl Agent {
         });
     }
 
-    fn enter<'c>(
+    fn enter<'c, R>(
         &mut self,
         now: Instant,
         out: &'c mut Out,
         link: &'c mut ToLink<'c>,
-        call: impl FnOnce(&mut Self, &mut Context<'c>),
-    ) {
+        call: impl FnOnce(&mut Self, &mut Context<'c>) -> R,
+    ) -> R {
         let now = self.latest.clamp(now);
         let mut context = Context { now, out, link };
-        call(self, &mut context);
+        call(self, &mut context)
     }
 
     fn line(&mut self, context: &mut Context<'_>, line: Line<'_>) {

@@ -81,8 +81,6 @@ pub(super) struct Plan {
     pub(super) before_calls: Digest,
     /// The whole request.
     through: Sha256,
-    /// For the estimate of what an agent does not count, in bytes.
-    pub(super) prompt_bytes: usize,
 }
 
 impl Plan {
@@ -254,12 +252,6 @@ impl<'f> Conversation<'f> {
             before,
             before_calls,
             through: hash,
-            prompt_bytes: self.system.len()
-                + self
-                    .messages
-                    .iter()
-                    .map(|message| message.content.map_or(0, |raw| raw.get().len()))
-                    .sum::<usize>(),
         }
     }
 

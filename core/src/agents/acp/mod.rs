@@ -73,8 +73,6 @@
 //! assert!(matches!(&it.link_out.notices[..], [Notice::Register(it)] if it.models == ["echo"]));
 //! ```
 
-#![allow(dead_code)]
-
 mod agent;
 mod conversation;
 mod failure;

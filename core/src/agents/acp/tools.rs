@@ -1,10 +1,40 @@
-//! The caller's tools, served to an agent.
+//! The caller's tools, served to an agent: an MCP server (Streamable HTTP, revisions of 2024 and 2025) for each session.
+//!
+//! `session/new` names the server to the agent: a path that nobody can guess, and a bearer token. The driver hands each
+//! HTTP request below [`Config::tools_url`](super::Config::tools_url) to the [`Agent`](super::Agent) that
+//! [serves](super::Agent::serves_at) it. A `tools/call` is *parked*: the client gets it as a tool call of its answer, and
+//! the HTTP answer stays open, with a sign of life now and then, until the client's next request brings the result.
+//!
+//! ```
+//! # use mcp_local_provider_core::agents::acp::{Agent, Config, Out, Profile};
+//! # use mcp_local_provider_core::agents::acp::tools::{ToolAnswer, ToolRequest};
+//! # use mcp_local_provider_core::time::Instant;
+//! # let mut agent = Agent::new(Profile::new("echo"), Config::new("/tmp/empty"), [7; 32]);
+//! # let (now, mut out) = (Instant::from_micros(1), Out::new());
+//! let path = "/agents/mcp/5d41402abc4b2a76b9719d911017c592";
+//! let server = path.strip_prefix("/agents/mcp/").unwrap_or_default();
+//! let request = ToolRequest { server, method: "POST", authorization: Some("Bearer …"), body: b"{}" };
+//! match agent.handle_tool_request(now, &request, &mut out, &mut |_envelope| {}) {
+//!     ToolAnswer::Whole { status, .. } => assert_eq!(status, 404), // written at once
+//!     // 200 `text/event-stream`; the body comes in `out.tool_replies` for this call.
+//!     // When the connection is lost before its end: `agent.handle_tool_gone(now, call, …)`.
+//!     ToolAnswer::Stream(_call) => {}
+//! }
+//! ```
 
-use super::rpc::text;
-use super::update::path;
+use super::rpc::{Json, text};
+use super::update::{object, path};
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+/// The server's name, which agents put before the names of its tools.
+pub(super) const SERVER: &str = "caller";
+
+/// Revisions of MCP that are spoken; the last one is offered to who asks for another.
+const REVISIONS: [&str; 4] = ["2024-11-05", "2025-03-26", "2025-11-25", "2025-06-18"];
 
 /// A call of one of the caller's tools that waits for its result.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -13,9 +43,9 @@ pub struct CallId(pub u64);
 /// Bytes for an HTTP answer that waits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ToolReply {
-    /// More of the body: a server-sent event.
+    /// More of the body: server-sent events.
     pub body: Vec<u8>,
-    /// Nothing follows.
+    /// Nothing follows: end the body.
     pub last: bool,
 }
 
@@ -23,6 +53,66 @@ impl core::fmt::Debug for ToolReply {
     /// The body is never shown: it holds what a tool gave.
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "ToolReply({} bytes, {})", self.body.len(), self.last)
+    }
+}
+
+/// One HTTP request of an agent.
+#[derive(Clone, Copy)]
+pub struct ToolRequest<'r> {
+    /// What follows `tools_url` in the path.
+    pub server: &'r str,
+    /// `POST`, …
+    pub method: &'r str,
+    /// The header of that name.
+    pub authorization: Option<&'r str>,
+    /// At most what `limits.body_bytes` allows.
+    pub body: &'r [u8],
+}
+
+impl core::fmt::Debug for ToolRequest<'_> {
+    /// Neither the token nor the body is shown.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "ToolRequest({}, {} bytes)", self.method, self.body.len())
+    }
+}
+
+/// How an agent's HTTP request is answered.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ToolAnswer {
+    /// At once.
+    Whole {
+        /// HTTP status (RFC 9110).
+        status: u16,
+        /// `application/json` when there is a body.
+        body: Vec<u8>,
+    },
+    /// 200 with `text/event-stream`, sent at once; its body comes in [`Out::tool_replies`](super::Out::tool_replies).
+    Stream(CallId),
+}
+
+impl core::fmt::Debug for ToolAnswer {
+    /// The body is never shown: it may hold what the caller wrote.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::Whole { status, body } => write!(f, "Whole({status}, {} bytes)", body.len()),
+            Self::Stream(call) => write!(f, "Stream({})", call.0),
+        }
+    }
+}
+
+impl ToolAnswer {
+    pub(super) const fn empty(status: u16) -> Self {
+        Self::Whole {
+            status,
+            body: Vec::new(),
+        }
+    }
+
+    fn json(line: String) -> Self {
+        Self::Whole {
+            status: 200,
+            body: line.into_bytes(),
+        }
     }
 }
 
@@ -45,4 +135,182 @@ impl Tool {
     pub(super) fn raw(&self) -> &str {
         &self.raw
     }
+
+    /// In MCP's form.
+    fn write(&self, json: &mut Json) {
+        let raw: Option<&RawValue> = serde_json::from_str(&self.raw).ok();
+        json.raw("{");
+        json.member("name").string(&self.name);
+        if let Some(description) = text(path(raw, &["function", "description"])) {
+            json.member("description").string(&description);
+        }
+        let schema = path(raw, &["function", "parameters"])
+            .filter(|schema| path(Some(schema), &["type"]).is_some());
+        json.member("inputSchema")
+            .raw(schema.map_or("{\"type\":\"object\",\"properties\":{}}", RawValue::get));
+        json.raw("}");
+    }
 }
+
+/// What an agent asks of the server.
+pub(super) enum Asked<'b> {
+    /// It can be answered without the caller.
+    Answer(ToolAnswer),
+    /// `tools/call`.
+    Call(Called<'b>),
+}
+
+pub(super) struct Called<'b> {
+    pub(super) id: &'b RawValue,
+    pub(super) name: Cow<'b, str>,
+    /// A JSON object.
+    pub(super) arguments: &'b str,
+    /// Where signs of life are to be told.
+    pub(super) progress_token: Option<&'b RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Members<'b> {
+    #[serde(borrow)]
+    id: Option<&'b RawValue>,
+    #[serde(borrow)]
+    method: Option<&'b RawValue>,
+    #[serde(borrow)]
+    params: Option<&'b RawValue>,
+}
+
+/// Reads one request to the server of `tools`.
+pub(super) fn read<'b>(body: &'b [u8], tools: &[Tool]) -> Asked<'b> {
+    let members = core::str::from_utf8(body)
+        .ok()
+        .and_then(|body| serde_json::from_str::<&RawValue>(body).ok())
+        .and_then(object::<Members<'_>>);
+    let Some(members) = members else {
+        return Asked::Answer(ToolAnswer::empty(400));
+    };
+    let (Some(method), Some(id)) = (text(members.method), members.id) else {
+        // A notification, or the answer to a request that was never made.
+        return Asked::Answer(ToolAnswer::empty(202));
+    };
+    let params = members.params;
+    Asked::Answer(ToolAnswer::json(match &*method {
+        "initialize" => {
+            let wanted = text(path(params, &["protocolVersion"])).unwrap_or_default();
+            let revision = REVISIONS
+                .into_iter()
+                .find(|known| *known == wanted)
+                .unwrap_or("2025-06-18");
+            let mut json = Json::new();
+            json.raw("{\"protocolVersion\":\"");
+            json.raw(revision);
+            json.raw(concat!(
+                "\",\"capabilities\":{\"tools\":{}},\"serverInfo\":{\"name\":\"mcp-local-provider\",\"version\":\"",
+                env!("CARGO_PKG_VERSION"),
+                "\"}}"
+            ));
+            Json::result(id, &json.finish())
+        }
+        "ping" => Json::result(id, "{}"),
+        "tools/list" => {
+            let mut json = Json::new();
+            json.raw("{\"tools\":[");
+            for (position, tool) in tools.iter().enumerate() {
+                if position > 0 {
+                    json.raw(",");
+                }
+                tool.write(&mut json);
+            }
+            json.raw("]}");
+            Json::result(id, &json.finish())
+        }
+        "tools/call" => {
+            let name = text(path(params, &["name"])).unwrap_or_default();
+            if tools.iter().any(|tool| *tool.name == *name) {
+                return Asked::Call(Called {
+                    id,
+                    name,
+                    arguments: path(params, &["arguments"])
+                        .map(RawValue::get)
+                        .filter(|arguments| arguments.starts_with('{'))
+                        .unwrap_or("{}"),
+                    progress_token: path(params, &["_meta", "progressToken"]),
+                });
+            }
+            Json::error(id, -32602, "no tool of this name is offered here")
+        }
+        _ => Json::error(
+            id,
+            super::rpc::METHOD_NOT_FOUND,
+            "this server has tools only",
+        ),
+    }))
+}
+
+/// One server-sent event around a line of JSON.
+fn event(line: &str) -> Vec<u8> {
+    let mut body = Vec::with_capacity(line.len() + 24);
+    body.extend_from_slice(b"event: message\ndata: ");
+    body.extend_from_slice(line.trim_end().as_bytes());
+    body.extend_from_slice(b"\n\n");
+    body
+}
+
+/// The end of a call, as its agent gets it.
+pub(super) fn ended(id: &RawValue, outcome: Result<&str, &str>) -> ToolReply {
+    let (text, is_error) = match outcome {
+        Ok(text) => (text, "false"),
+        Err(text) => (text, "true"),
+    };
+    let mut json = Json::new();
+    json.raw("{\"content\":[{\"type\":\"text\",\"text\":");
+    json.string(text);
+    json.raw("}],\"isError\":");
+    json.raw(is_error);
+    json.raw("}");
+    ToolReply {
+        body: event(&Json::result(id, &json.finish())),
+        last: true,
+    }
+}
+
+/// A sign of life on a call that waits.
+pub(super) fn alive(token: Option<&RawValue>, count: u64) -> ToolReply {
+    let body = match token {
+        Some(token) => {
+            let mut json = Json::notification("notifications/progress");
+            json.member("progressToken").raw(token.get());
+            json.member("progress")
+                .raw(itoa::Buffer::new().format(count));
+            event(&json.end_params())
+        }
+        None => b": waiting for the caller\n\n".to_vec(),
+    };
+    ToolReply { body, last: false }
+}
+
+/// True when a permission is asked for one of these tools and nothing else. Agents word it in different ways; what is not
+/// recognised is refused like any other.
+pub(super) fn is_own(tool_call: Option<&RawValue>, tools: &[Tool]) -> bool {
+    let kind = text(path(tool_call, &["kind"]));
+    if !matches!(kind.as_deref(), None | Some("other")) {
+        return false;
+    }
+    let title = text(path(tool_call, &["title"])).unwrap_or_default();
+    tools.iter().any(|tool| {
+        let Some(rest) = title.trim().split_once(&*tool.name) else {
+            return false;
+        };
+        // What stands before and after the tool's name where agents speak of a tool of an MCP server.
+        let server = |text: &str| text.replace(SERVER, "$");
+        matches!(
+            (&*server(rest.0), &*server(rest.1)),
+            (
+                "mcp__$__" | "mcp_$_" | "mcp.$." | "$_" | "$__" | "$." | "$/" | "$: ",
+                ""
+            ) | ("", " ($ MCP Server)")
+        )
+    })
+}
+
+/// For an error that is told to nobody but the agent.
+pub(super) const NOBODY: &str = "the caller is gone; do not call this tool again";

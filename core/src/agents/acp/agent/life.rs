@@ -233,7 +233,7 @@ impl Agent {
         context.out.events.push(Event::Misbehaved { what });
         let message = format!("the agent was stopped, because {what}");
         self.fail_turns(context, Code::AgentLost, &message, |_| true);
-        self.forget();
+        self.forget(context);
         context.out.orders.push(Order::Kill);
         self.phase = Phase::Leaving {
             kill_at: None,
@@ -259,7 +259,7 @@ impl Agent {
             }
             _ => {}
         }
-        self.forget();
+        self.forget(context);
         context.out.orders.push(Order::CloseInput);
         self.phase = Phase::Leaving {
             kill_at: Some(context.now + self.config.exit_grace),
@@ -268,7 +268,12 @@ impl Agent {
     }
 
     /// Fails every turn that has a session, and drops what is known of the process.
-    fn forget(&mut self) {
+    fn forget(&mut self, context: &mut Context<'_>) {
+        let sessions: Vec<SessionKey> = self.sessions.keys().copied().collect();
+        for key in sessions {
+            self.drop_calls(context, key);
+        }
+        self.servers.clear();
         self.pending.clear();
         self.sessions.clear();
         self.names.clear();
@@ -314,7 +319,7 @@ impl Agent {
         self.fail_turns(context, Code::AgentLost, &message, |turn| {
             never_worked || then == Then::End || turn.session.is_some()
         });
-        self.forget();
+        self.forget(context);
         let now = context.now;
         if self
             .ready_since
@@ -411,6 +416,7 @@ impl Agent {
             at(phase, Timer::Process),
             at(request, Timer::Request),
             at(session, Timer::Conversation),
+            at(self.next_tool_timeout(), Timer::ToolCall),
         ]
         .into_iter()
         .flatten()
@@ -445,6 +451,7 @@ impl Agent {
         for key in over {
             self.session_over(context, key);
         }
+        self.tools_due(context);
         self.demand(context);
         self.tidy(context);
     }

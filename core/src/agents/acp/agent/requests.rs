@@ -1,9 +1,12 @@
-//! What an agent asks of its client. Everything is answered, nothing is allowed.
+//! What an agent asks of its client. Everything is answered; nothing is allowed but the caller's own tools.
 
+use super::session::State;
 use super::{Agent, Context};
 use crate::agents::acp::ports::Event;
 use crate::agents::acp::rpc::{Json, METHOD_NOT_FOUND, text};
+use crate::agents::acp::tools;
 use crate::agents::acp::update::{path, shown};
+use alloc::string::String;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
@@ -19,13 +22,20 @@ impl Agent {
         params: Option<&RawValue>,
     ) {
         let line = if method == "session/request_permission" {
-            self.counters.permissions_refused += 1;
-            let kind = text(path(params, &["toolCall", "kind"])).unwrap_or_default();
-            context
-                .out
-                .events
-                .push(Event::PermissionRefused { kind: shown(&kind) });
-            Json::result(id, &self.refuse(params))
+            let tool = path(params, &["toolCall"]);
+            let own = self.is_own_tool(params, tool);
+            if !own {
+                self.counters.permissions_refused += 1;
+                let kind = text(path(tool, &["kind"])).unwrap_or_default();
+                context
+                    .out
+                    .events
+                    .push(Event::PermissionRefused { kind: shown(&kind) });
+            }
+            Json::result(
+                id,
+                &choose(params, if own { "allow_once" } else { "reject_once" }),
+            )
         } else {
             context.out.events.push(Event::RequestRefused {
                 method: shown(method),
@@ -40,26 +50,36 @@ impl Agent {
         self.is_stuffed(context);
     }
 
-    /// `reject_once`, where that is offered. What would be remembered is never chosen, neither way.
-    fn refuse(&self, params: Option<&RawValue>) -> alloc::string::String {
-        let options: Vec<&RawValue> = path(params, &["options"])
-            .and_then(|raw| serde_json::from_str(raw.get()).ok())
-            .unwrap_or_default();
-        let reject = options.into_iter().find_map(|option| {
-            let kind = text(path(Some(option), &["kind"]))?;
-            (kind == "reject_once")
-                .then(|| text(path(Some(option), &["optionId"])))
-                .flatten()
-        });
-        match reject {
-            Some(option) => {
-                let mut json = Json::new();
-                json.raw("{\"outcome\":{\"outcome\":\"selected\",\"optionId\":");
-                json.string(&option);
-                json.raw("}}");
-                json.finish()
-            }
-            None => CANCELLED.into(),
+    /// True when the permission is for a tool of the caller, whose call only goes back to the caller: it decides.
+    fn is_own_tool(&self, params: Option<&RawValue>, tool: Option<&RawValue>) -> bool {
+        let session = text(path(params, &["sessionId"]))
+            .and_then(|name| self.names.get(&*name))
+            .and_then(|key| self.sessions.get(key));
+        session.is_some_and(|session| {
+            session.state == State::Prompting && tools::is_own(tool, &session.setup.tools)
+        })
+    }
+}
+
+/// The option of this kind, where that is offered. What would be remembered is never chosen, neither way.
+fn choose(params: Option<&RawValue>, wanted: &str) -> String {
+    let options: Vec<&RawValue> = path(params, &["options"])
+        .and_then(|raw| serde_json::from_str(raw.get()).ok())
+        .unwrap_or_default();
+    let chosen = options.into_iter().find_map(|option| {
+        let kind = text(path(Some(option), &["kind"]))?;
+        (kind == wanted)
+            .then(|| text(path(Some(option), &["optionId"])))
+            .flatten()
+    });
+    match chosen {
+        Some(option) => {
+            let mut json = Json::new();
+            json.raw("{\"outcome\":{\"outcome\":\"selected\",\"optionId\":");
+            json.string(&option);
+            json.raw("}}");
+            json.finish()
         }
+        None => CANCELLED.into(),
     }
 }

@@ -1,10 +1,12 @@
 //! The sessions of an agent: made, set, leased to one turn at a time, kept for their conversation, closed.
 
+use super::parked::Parked;
 use super::{Agent, Ask, Context, Phase};
 use crate::agents::acp::conversation::{Digest, Setup};
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::profile::SystemPrompt;
 use crate::agents::acp::rpc::{Json, RpcError, text};
+use crate::agents::acp::tools::SERVER;
 use crate::agents::acp::update::{Choice, Choices, path};
 use crate::error::Code;
 use crate::id::ExchangeId;
@@ -14,6 +16,7 @@ use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
 /// Names a session here; the agent's own id is text.
@@ -65,8 +68,12 @@ pub(super) struct Session {
     choices: Choices,
     /// Messages of turns that have ended.
     past: VecDeque<String>,
-    /// The message that the agent is writing.
-    pub(super) message: String,
+    /// Messages of the turn that is under way.
+    writing: Vec<String>,
+    /// Until when more calls of the caller's tools may come together with those that came.
+    pub(super) gather: Option<Instant>,
+    /// Of its turn, while that is parked.
+    pub(super) parked: Option<Parked>,
     /// Tokens of the turns before, where the agent counts them together.
     pub(super) counted: (u64, u64),
 }
@@ -82,19 +89,22 @@ impl Session {
         }
     }
 
-    /// True when a message of this id belongs to a turn that is over.
-    pub(super) fn is_past(&self, message: &str) -> bool {
-        self.past.iter().any(|past| past == message)
+    /// Notes which message the agent is writing. False when it is one of a turn that is over.
+    pub(super) fn goes_on(&mut self, message: &str) -> bool {
+        if self.past.iter().any(|past| past == message) {
+            return false;
+        }
+        if self.writing.len() < MESSAGES && !self.writing.iter().any(|known| known == message) {
+            self.writing.push(message.into());
+        }
+        true
     }
 
     /// The turn is over, and so are its messages.
     pub(super) fn turn_over(&mut self) {
-        if !self.message.is_empty() {
-            if self.past.len() >= MESSAGES {
-                self.past.pop_front();
-            }
-            self.past.push_back(core::mem::take(&mut self.message));
-        }
+        self.past.extend(self.writing.drain(..));
+        let over = self.past.len().saturating_sub(MESSAGES);
+        self.past.drain(..over);
     }
 }
 
@@ -114,7 +124,18 @@ impl Agent {
             "session/new",
         );
         json.member("cwd").string(&self.config.cwd);
-        json.member("mcpServers").raw("[]");
+        json.member("mcpServers").raw("[");
+        let url = self.config.tools_url.clone();
+        if let Some(url) = url.filter(|_| !setup.tools.is_empty()) {
+            let (url, bearer) = self.make_server(key, &url);
+            json.raw("{\"type\":\"http\",\"name\":");
+            json.string(SERVER);
+            json.member("url").string(&url);
+            json.raw(",\"headers\":[{\"name\":\"Authorization\",\"value\":");
+            json.string(&alloc::format!("Bearer {bearer}"));
+            json.raw("}]}");
+        }
+        json.raw("]");
         if let Some(system) = &setup.system {
             let mode = match self.profile.system {
                 SystemPrompt::Override => "override",
@@ -139,7 +160,9 @@ impl Agent {
                 turn,
                 choices: Choices::default(),
                 past: VecDeque::new(),
-                message: String::new(),
+                writing: Vec::new(),
+                gather: None,
+                parked: None,
                 counted: (0, 0),
             },
         );
@@ -163,7 +186,7 @@ impl Agent {
         let (name, result) = match made {
             Ok(made) => made,
             Err(error) if self.phase == Phase::Trying => {
-                self.sessions.remove(&key);
+                self.drop_session(context, key);
                 return self.unable(context, &error);
             }
             Err(error) => {
@@ -423,6 +446,8 @@ impl Agent {
 
     /// Forgets a session and closes it.
     pub(super) fn drop_session(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        self.drop_calls(context, key);
+        self.servers.retain(|_, server| server.session != key);
         if let Some(session) = self.sessions.remove(&key)
             && !session.name.is_empty()
         {

@@ -74,21 +74,33 @@ impl Agent {
         let Some(turn) = self.turns.get_mut(&exchange) else {
             return Ok(());
         };
-        let LinkFrame::Invoke(mut invoke) = invoke::read(&turn.frame) else {
+        let frame = core::mem::take(&mut turn.frame);
+        let LinkFrame::Invoke(mut invoke) = invoke::read(&frame) else {
             return Ok(());
         };
         let conversation = Conversation::new(&mut invoke.payload, &self.abilities)?;
-        let serves =
-            self.profile.tools && self.abilities.mcp_http && self.config.tools_url.is_some();
-        let plan = conversation.plan(&invoke.payload, &self.profile, &self.abilities, serves);
+        let plan = conversation.plan(
+            &invoke.payload,
+            &self.profile,
+            &self.abilities,
+            self.serves_tools(),
+        );
+        let results = conversation.results();
+        if !results.is_empty() && self.resume(context, exchange, &plan, &results) {
+            return Ok(());
+        }
         let before = plan.before.filter(|_| self.config.reuse);
         let setup = plan.setup.clone();
-        turn.plan = Some(plan);
+        drop(results);
+        drop(conversation);
+        if let Some(turn) = self.turns.get_mut(&exchange) {
+            turn.plan = Some(plan);
+            turn.frame = frame;
+        }
         let kept = before.and_then(|before| self.kept(&before));
-        let spare = || self.spare(&setup.digest);
         let (key, fresh) = match kept {
             Some(key) => (Some(key), false),
-            None => (spare(), true),
+            None => (self.spare(&setup.digest), true),
         };
         self.setup = setup.clone();
         let key = match key {
@@ -176,59 +188,51 @@ impl Agent {
             Update::Other => return,
             _ => {}
         }
-        let session = self
-            .names
-            .get(&*session)
-            .and_then(|key| self.sessions.get_mut(key))
-            .filter(|session| matches!(session.state, State::Prompting | State::Parked { .. }));
-        let turn = session.and_then(|session| {
-            let exchange = session.turn?;
-            Some((session, exchange, self.turns.get_mut(&exchange)?))
-        });
-        let Some((session, exchange, turn)) = turn else {
+        let Some(key) = self.names.get(&*session).copied() else {
             self.counters.late += 1;
             return;
         };
+        let Some((session, listener)) = self.sessions.get_mut(&key).and_then(|session| {
+            let listener = match session.state {
+                State::Prompting => Some(session.turn?),
+                State::Parked { .. } => None,
+                _ => return None,
+            };
+            Some((session, listener))
+        }) else {
+            self.counters.late += 1;
+            return;
+        };
+        if let Update::Message {
+            message: Some(message),
+            ..
+        } = &update
+            && !session.goes_on(message)
+        {
+            self.counters.late += 1;
+            return;
+        }
+        let Some(exchange) = listener else {
+            if let Update::Message { text, .. } = update {
+                self.overheard(key, text);
+            }
+            return;
+        };
+        let Some(turn) = self.turns.get_mut(&exchange) else {
+            return;
+        };
         match update {
-            Update::Message {
-                text,
-                message,
-                meta,
-            } => {
-                if let Some(message) = message {
-                    if session.is_past(&message) {
-                        self.counters.late += 1;
-                        return;
-                    }
-                    if *session.message != *message {
-                        session.turn_over();
-                        session.message = message.into_owned();
-                    }
-                }
-                if text.is_empty() {
-                    if self.profile.usage == UsageRule::ChunkMeta
-                        && let Some((input, output)) = path(meta, &["usage"]).and_then(tokens)
-                    {
-                        let so_far = turn.answer.counted.unwrap_or_default();
-                        turn.answer.counted = Some((
-                            so_far.0.saturating_add(input),
-                            so_far.1.saturating_add(output),
-                        ));
-                    }
-                    return;
-                }
-                let pass = turn.answer.push(
-                    text,
-                    &self.profile.hidden_error,
-                    self.config.answer_bytes,
-                    &mut self.scratch,
-                );
-                if pass {
-                    let held = turn.answer.release();
-                    if !held.is_empty() {
-                        context.content(exchange, JsonStr::from_escaped(&held));
-                    }
-                    context.content(exchange, text);
+            Update::Message { text, meta, .. } => {
+                if !text.is_empty() {
+                    self.text(context, exchange, text);
+                } else if self.profile.usage == UsageRule::ChunkMeta
+                    && let Some((input, output)) = path(meta, &["usage"]).and_then(tokens)
+                {
+                    let so_far = turn.answer.counted.unwrap_or_default();
+                    turn.answer.counted = Some((
+                        so_far.0.saturating_add(input),
+                        so_far.1.saturating_add(output),
+                    ));
                 }
             }
             Update::Thought(text) => context.delta(
@@ -254,6 +258,31 @@ impl Agent {
         }
     }
 
+    /// More text of an answer.
+    pub(super) fn text(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: ExchangeId,
+        text: JsonStr<'_>,
+    ) {
+        let Some(turn) = self.turns.get_mut(&exchange) else {
+            return;
+        };
+        let pass = turn.answer.push(
+            text,
+            &self.profile.hidden_error,
+            self.config.answer_bytes,
+            &mut self.scratch,
+        );
+        if pass {
+            let held = turn.answer.release();
+            if !held.is_empty() {
+                context.content(exchange, JsonStr::from_escaped(&held));
+            }
+            context.content(exchange, text);
+        }
+    }
+
     /// The answer to `session/prompt`.
     pub(super) fn prompt_ended(
         &mut self,
@@ -266,6 +295,7 @@ impl Agent {
         };
         session.turn_over();
         self.spare_failed = false;
+        let calls = session.gather.take().is_some();
         let turn = session.turn.take();
         let turn = turn.and_then(|exchange| Some((exchange, self.turns.remove(&exchange)?)));
         let Some((exchange, mut turn)) = turn.filter(|_| session.state == State::Prompting) else {
@@ -276,6 +306,8 @@ impl Agent {
         match outcome.map_err(|error| failure::of_rpc(&error, &self.profile)) {
             Ok(result) => match finish(result, &turn.answer) {
                 Ok(finish) => {
+                    // The agent did not wait for the results of calls that the client knows of.
+                    let finish = if calls { Finish::ToolCalls } else { finish };
                     let held = turn.answer.release();
                     if !held.is_empty() {
                         context.content(exchange, JsonStr::from_escaped(&held));
@@ -331,10 +363,13 @@ impl Agent {
             return;
         };
         session.turn = None;
+        session.gather = None;
+        session.parked = None;
         session.state = State::Stopping { until };
         let mut json = Json::notification("session/cancel");
         json.member("sessionId").string(&session.name);
         self.send(context, json.end_params());
+        self.drop_calls(context, key);
     }
 
     /// Something of the process's output was lost: every answer that is under way may have a hole.

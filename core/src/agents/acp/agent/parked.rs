@@ -1,0 +1,386 @@
+//! Calls of the caller's tools: parked until the client's next request brings their results.
+
+use super::answer::Answer;
+use super::session::{SessionKey, State};
+use super::turn::Turn;
+use super::{Agent, Context};
+use crate::agents::acp::conversation::{Digest, Plan, ToolResult};
+use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolRequest};
+use crate::id::ExchangeId;
+use crate::invocation::{Delta, End, Finish, ToolCallDelta};
+use crate::text::{JsonStr, escape_into};
+use crate::time::Instant;
+use alloc::borrow::ToOwned;
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::vec::Vec;
+use serde_json::value::RawValue;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq;
+
+/// Calls that may wait at once, for one agent.
+const MAX_CALLS: usize = 256;
+
+/// One parked `tools/call`.
+pub(super) struct Call {
+    session: SessionKey,
+    /// The agent's JSON-RPC id.
+    id: Box<RawValue>,
+    progress_token: Option<Box<RawValue>>,
+    /// As the client knows it.
+    name: String,
+    arguments: String,
+    /// The id that the client was told, once it was.
+    told: Option<String>,
+    alive_at: Instant,
+    alive: u64,
+}
+
+/// What is remembered of a turn whose answer ended with tool calls.
+pub(super) struct Parked {
+    /// The conversation that it answers.
+    told: Digest,
+    /// Text that came while nobody listened, escaped.
+    text: String,
+}
+
+/// An MCP server.
+pub(super) struct Server {
+    pub(super) session: SessionKey,
+    bearer: String,
+}
+
+impl Agent {
+    /// Makes the server for a session: where it is, and its bearer token.
+    pub(super) fn make_server(&mut self, session: SessionKey, url: &str) -> (String, String) {
+        self.minted += 1;
+        let name = self.mint("server", 32);
+        let bearer = self.mint("bearer", 64);
+        let place = alloc::format!("{url}{name}");
+        self.servers.insert(
+            name,
+            Server {
+                session,
+                bearer: bearer.clone(),
+            },
+        );
+        (place, bearer)
+    }
+
+    /// Hexadecimal digits that nobody can guess: a pseudo-random function of the seed and a counter.
+    fn mint(&self, purpose: &str, digits: usize) -> String {
+        let mut hash = Sha256::new();
+        hash.update(self.secret);
+        hash.update(purpose.as_bytes());
+        hash.update(self.minted.to_be_bytes());
+        let mut text = Vec::with_capacity(64);
+        crate::hub::audit::hex(&mut text, &hash.finalize());
+        text.truncate(digits);
+        String::from_utf8(text).unwrap_or_default()
+    }
+
+    pub(super) fn tool_request(
+        &mut self,
+        context: &mut Context<'_>,
+        request: &ToolRequest<'_>,
+    ) -> ToolAnswer {
+        let Some(server) = self.servers.get(request.server) else {
+            return ToolAnswer::empty(404);
+        };
+        let shown = request
+            .authorization
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map_or("", |(_, token)| token.trim());
+        if !bool::from(shown.as_bytes().ct_eq(server.bearer.as_bytes())) {
+            return ToolAnswer::empty(401);
+        }
+        if request.method != "POST" {
+            // No stream of the server's own, no session to end.
+            return ToolAnswer::empty(405);
+        }
+        let key = server.session;
+        let Some(setup) = self.sessions.get(&key).map(|session| session.setup.clone()) else {
+            return ToolAnswer::empty(404);
+        };
+        match tools::read(request.body, &setup.tools) {
+            Asked::Answer(answer) => answer,
+            Asked::Call(called) => self.park(context, key, &called),
+        }
+    }
+
+    /// Takes a call, and tells it to the client who listens.
+    fn park(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        called: &Called<'_>,
+    ) -> ToolAnswer {
+        self.last_call += 1;
+        let id = CallId(self.last_call);
+        let listens = self.sessions.get(&key).is_some_and(|session| {
+            matches!(session.state, State::Prompting | State::Parked { .. })
+        });
+        if !listens || self.calls.len() >= MAX_CALLS {
+            context
+                .out
+                .tool_replies
+                .push((id, tools::ended(called.id, Err(tools::NOBODY))));
+            return ToolAnswer::Stream(id);
+        }
+        self.counters.tool_calls += 1;
+        self.calls.insert(
+            id,
+            Call {
+                session: key,
+                id: called.id.to_owned(),
+                progress_token: called.progress_token.map(ToOwned::to_owned),
+                name: called.name.clone().into_owned(),
+                arguments: called.arguments.into(),
+                told: None,
+                alive_at: context.now + self.config.tool_progress,
+                alive: 0,
+            },
+        );
+        self.tell_calls(context, key);
+        ToolAnswer::Stream(id)
+    }
+
+    /// Tells the client of a session's turn the calls that it does not know yet.
+    pub(super) fn tell_calls(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        let Some(session) = self
+            .sessions
+            .get_mut(&key)
+            .filter(|session| session.state == State::Prompting)
+        else {
+            return;
+        };
+        let Some(exchange) = session.turn else {
+            return;
+        };
+        let mut index = u32::try_from(
+            self.calls
+                .values()
+                .filter(|call| call.session == key && call.told.is_some())
+                .count(),
+        )
+        .unwrap_or(u32::MAX);
+        let mut told = false;
+        for (id, call) in &mut self.calls {
+            if call.session != key || call.told.is_some() {
+                continue;
+            }
+            // The exchange makes it unique beyond this process, the call within it.
+            let name = alloc::format!("call_{exchange}_{:x}", id.0);
+            let (mut tool, mut arguments) = (Vec::new(), Vec::new());
+            escape_into(&mut tool, &call.name);
+            escape_into(&mut arguments, &call.arguments);
+            let piece = ToolCallDelta {
+                index,
+                id: JsonStr::from_escaped(&name),
+                name: JsonStr::from_escaped(core::str::from_utf8(&tool).unwrap_or_default()),
+                arguments: JsonStr::from_escaped(
+                    core::str::from_utf8(&arguments).unwrap_or_default(),
+                ),
+            };
+            context.delta(
+                exchange,
+                Delta {
+                    tool_calls: Vec::from([piece]),
+                    ..Delta::default()
+                },
+            );
+            call.told = Some(name);
+            index = index.saturating_add(1);
+            told = true;
+        }
+        if told {
+            session.gather = Some(context.now + self.config.tool_gather);
+        }
+    }
+
+    /// All calls that come together have come: the client's answer ends, and its turn is parked.
+    fn gathered(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        let until = context.now + self.config.tool_timeout;
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        session.gather = None;
+        let Some(exchange) = session.turn.take() else {
+            return;
+        };
+        let Some(mut turn) = self.turns.remove(&exchange) else {
+            return;
+        };
+        session.state = State::Parked { until };
+        let held = turn.answer.release();
+        session.parked = turn.plan.map(|plan| Parked {
+            told: plan.told(),
+            text: String::new(),
+        });
+        if !held.is_empty() {
+            context.content(exchange, JsonStr::from_escaped(&held));
+        }
+        context.end(
+            exchange,
+            End {
+                finish: Finish::ToolCalls,
+                usage: None,
+            },
+        );
+        if !self.calls.values().any(|call| call.session == key) {
+            // The agent has not waited.
+            self.stop_turn(context, key);
+        }
+    }
+
+    /// Text that an agent writes while its turn is parked is kept for the next listener.
+    pub(super) fn overheard(&mut self, key: SessionKey, text: JsonStr<'_>) {
+        let limit = self.config.answer_bytes;
+        if let Some(parked) = self
+            .sessions
+            .get_mut(&key)
+            .and_then(|session| session.parked.as_mut())
+            && parked.text.len() + text.len() <= limit
+        {
+            parked.text.push_str(text.as_escaped());
+        }
+    }
+
+    /// Resumes the turn whose calls these are the results of. False when there is none, or it was another conversation's.
+    pub(super) fn resume(
+        &mut self,
+        context: &mut Context<'_>,
+        exchange: ExchangeId,
+        plan: &Plan,
+        results: &[ToolResult<'_>],
+    ) -> bool {
+        let key = self.calls.values().find_map(|call| {
+            let told = call.told.as_deref()?;
+            results
+                .iter()
+                .any(|result| result.id == told)
+                .then_some(call.session)
+        });
+        let Some(key) = key else {
+            return false;
+        };
+        let Some(session) = self
+            .sessions
+            .get_mut(&key)
+            .filter(|session| matches!(session.state, State::Parked { .. }))
+        else {
+            return false;
+        };
+        let parked = session.parked.take();
+        let Some(parked) = parked.filter(|parked| parked.told == plan.before_calls) else {
+            // The caller's transcript is not what the agent remembers.
+            self.stop_turn(context, key);
+            return false;
+        };
+        session.state = State::Prompting;
+        session.turn = Some(exchange);
+        if let Some(turn) = self.turns.get_mut(&exchange) {
+            turn.take_over(plan.clone(), key);
+        }
+        self.counters.reused += 1;
+        let answered: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.session == key && call.told.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in answered {
+            if let Some(call) = self.calls.remove(&id) {
+                let result = results
+                    .iter()
+                    .find(|result| call.told.as_deref() == Some(&*result.id));
+                let outcome =
+                    result.map_or(Err("the caller gave no result"), |result| Ok(&*result.text));
+                context
+                    .out
+                    .tool_replies
+                    .push((id, tools::ended(&call.id, outcome)));
+            }
+        }
+        if !parked.text.is_empty() {
+            self.text(context, exchange, JsonStr::from_escaped(&parked.text));
+        }
+        self.tell_calls(context, key);
+        true
+    }
+
+    /// Nobody will bring results for the calls of a session any more.
+    pub(super) fn drop_calls(&mut self, context: &mut Context<'_>, key: SessionKey) {
+        let ids: Vec<CallId> = self
+            .calls
+            .iter()
+            .filter(|(_, call)| call.session == key)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            if let Some(call) = self.calls.remove(&id) {
+                context
+                    .out
+                    .tool_replies
+                    .push((id, tools::ended(&call.id, Err(tools::NOBODY))));
+            }
+        }
+    }
+
+    pub(super) fn has_calls(&self, key: SessionKey) -> bool {
+        self.calls.values().any(|call| call.session == key)
+    }
+
+    /// The agent's HTTP request is gone: it does not wait for the result.
+    pub(super) fn tool_gone(&mut self, context: &mut Context<'_>, id: CallId) {
+        let Some(call) = self.calls.remove(&id) else {
+            return;
+        };
+        let parked = self
+            .sessions
+            .get(&call.session)
+            .is_some_and(|session| matches!(session.state, State::Parked { .. }));
+        if parked && !self.has_calls(call.session) {
+            self.stop_turn(context, call.session);
+        }
+    }
+
+    pub(super) fn next_tool_timeout(&self) -> Option<Instant> {
+        let gather = self.sessions.values().filter_map(|session| session.gather);
+        let alive = self.calls.values().map(|call| call.alive_at);
+        gather.chain(alive).min()
+    }
+
+    pub(super) fn tools_due(&mut self, context: &mut Context<'_>) {
+        let now = context.now;
+        let gathered: Vec<SessionKey> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.gather.is_some_and(|at| at <= now))
+            .map(|(key, _)| *key)
+            .collect();
+        for key in gathered {
+            self.gathered(context, key);
+        }
+        for (id, call) in &mut self.calls {
+            if call.alive_at <= now {
+                call.alive += 1;
+                call.alive_at = now + self.config.tool_progress;
+                context.out.tool_replies.push((
+                    *id,
+                    tools::alive(call.progress_token.as_deref(), call.alive),
+                ));
+            }
+        }
+    }
+}
+
+impl Turn {
+    /// The turn goes on in a session that was parked.
+    fn take_over(&mut self, plan: Plan, key: SessionKey) {
+        self.plan = Some(plan);
+        self.session = Some(key);
+        self.answer = Answer::default();
+    }
+}
