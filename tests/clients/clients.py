@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+from importlib.metadata import version
 from pathlib import Path
 
 import contract
@@ -90,6 +91,8 @@ def agent_connects(s):
 import openai_checks  # noqa: E402, F401  the order of imports is the order of checks
 import schema_checks  # noqa: E402, F401
 import ollama_checks  # noqa: E402, F401
+import anthropic_checks  # noqa: E402, F401
+import editor_checks  # noqa: E402, F401
 import operator_checks  # noqa: E402, F401
 import program_checks  # noqa: E402, F401
 import link_checks  # noqa: E402, F401  its last checks end the agent and the program
@@ -169,7 +172,8 @@ def main():
                 passed += 1
             for what, value in s.measured.items():
                 print(f"     {what}: {value}")
-            print(f"{passed} checks passed{f', {failed} failed' if failed else ''}: openai {openai.__version__}, ollama {ollama_version()}")
+            print(f"{passed} checks passed{f', {failed} failed' if failed else ''}: "
+                  + ", ".join(f"{name} {version(name)}" for name in ("openai", "ollama", "anthropic")))
             return 1 if failed else 0
         except Failed as error:
             print(f"FAIL the program starts\n     {error}")
@@ -177,11 +181,6 @@ def main():
         finally:
             if s and s.program.process.poll() is None:
                 s.program.process.kill()
-
-
-def ollama_version():
-    from importlib.metadata import version
-    return version("ollama")
 
 
 if __name__ == "__main__":

@@ -183,6 +183,39 @@ fn silence_has_its_limits() {
 }
 
 #[test]
+fn a_silent_agent_is_bridged_by_signs_of_life_in_each_dialect() {
+    let program = Program::start("timeouts: { first_event: 50ms, keep_alive: 50ms }\n");
+    let mut agent = Agent::connect(&program);
+    let said = r#""messages":[{"role":"user","content":"x"}],"stream":true"#;
+    for (path, sign, rest) in [
+        ("/v1/chat/completions", ": keep-alive\n\n", ""),
+        ("/v1/completions", ": keep-alive\n\n", r#","prompt":"x""#),
+        ("/v1/responses", ": keep-alive\n\n", r#","input":"x""#),
+        ("/api/chat", r#""content":"""#, ""),
+        (
+            "/v1/messages",
+            "event: ping\ndata: {\"type\":\"ping\"}\n\n",
+            r#","max_tokens":9"#,
+        ),
+    ] {
+        let body = format!(r#"{{"model":"m",{said}{rest}}}"#);
+        let mut client = program.open("POST", path, Some(CLIENT), &body);
+        let (id, _) = agent.invocation();
+        let mut bytes = read_until(&mut client, sign);
+        bytes.extend(read_until(&mut client, sign));
+        agent.chunk(&id, 0, "at last");
+        agent.finish(&id, 1);
+        client.read_to_end(&mut bytes).unwrap();
+        let answer = Answer::parse(&bytes);
+        assert_eq!(answer.status, 200, "{path}");
+        assert!(answer.body.contains("at last"), "{path}: {}", answer.body);
+        // A blank line would be a crash in a client that reads a line at a time.
+        let blank = path == "/api/chat" && answer.body.contains("\n\n");
+        assert!(!blank, "{}", answer.body);
+    }
+}
+
+#[test]
 fn a_client_that_does_not_read_fails_alone() {
     let program =
         Program::start("limits: { mailbox_bytes: 64KiB, requests_per_minute: 1000, burst: 100 }\n");
