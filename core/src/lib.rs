@@ -70,7 +70,7 @@
 //! let id = ids.next();
 //! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, accepted.route.endpoint, now, body)?;
 //! let info = RequestInfo {
-//!     exchange: id, started: now, key: caller.name.clone(), address: caller.address, user_agent: None,
+//!     exchange: id, started: now, key: Some(caller.name.clone()), address: caller.address, user_agent: None,
 //!     endpoint: accepted.route.endpoint.name(), bytes_in: 81, prompt: Some(intent.prompt),
 //! };
 //! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: "inference", embeddings: intent.embeddings };

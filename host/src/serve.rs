@@ -7,7 +7,7 @@ use crate::demo;
 use crate::process::notify_service_manager;
 use crate::program::Prepared;
 use crate::provider::{Bridge, Config, Driver, Handle};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::io::{self, Write, stderr, stdout};
@@ -25,7 +25,8 @@ const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// When it cannot start; the text is one sentence.
 pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    // A file that may not grow is an error like a full disk, and no reason to die.
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])?;
     let (audit, audit_writer) = AuditWriter::start(&prepared.config.audit)?;
     let mut config = provider_config(prepared)?;
     config.audit = audit;
@@ -92,6 +93,7 @@ fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
     let mut draining = false;
     for signal in signals.forever() {
         match signal {
+            SIGXFSZ => {}
             SIGHUP => reload(prepared),
             _ if draining => {
                 handle.stop();

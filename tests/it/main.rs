@@ -12,6 +12,7 @@ extern crate alloc;
 mod agent;
 mod agent_process;
 mod answers;
+mod audit;
 mod bad_input;
 mod browser_safety;
 mod command_line;

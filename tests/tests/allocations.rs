@@ -60,7 +60,7 @@ fn allocations(endpoint: Endpoint, body: &str, chunks: u64, batch: u64) -> u64 {
     let info = RequestInfo {
         exchange: id,
         started: now,
-        key: caller.name.clone(),
+        key: Some(caller.name.clone()),
         address: caller.address,
         user_agent: None,
         endpoint: endpoint.name(),

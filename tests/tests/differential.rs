@@ -90,7 +90,11 @@ struct Understood {
 fn understood(call: &Call) -> Result<Understood, String> {
     let client = &call.client;
     if let Some(message) = &client.error {
-        return Err(message.clone());
+        // By these words clients of Anthropic's API know that they have to shorten the conversation.
+        let message = message
+            .strip_prefix("prompt is too long: ")
+            .unwrap_or(message);
+        return Err(message.to_owned());
     }
     let calls = client.tool_calls.iter().map(|call| {
         let arguments = serde_json::from_str(&call.arguments).expect("arguments are JSON");

@@ -103,7 +103,7 @@ impl Admissions {
         let info = RequestInfo {
             exchange: self.ids.next(),
             started: now,
-            key: self.caller.name.clone(),
+            key: Some(self.caller.name.clone()),
             address: ADDRESS,
             user_agent: None,
             endpoint: "POST /v1/chat/completions",

@@ -115,7 +115,7 @@ impl Provider {
         let info = RequestInfo {
             exchange: id,
             started: NOW,
-            key: self.caller.name.clone(),
+            key: Some(self.caller.name.clone()),
             address: self.caller.address,
             user_agent: None,
             endpoint: endpoint.name(),

@@ -3,11 +3,12 @@
 use super::{Accepted, Endpoint};
 use crate::error::{Code, Refusal};
 use crate::exchange::{Reply, ReplyHead, TEXT};
+use crate::hub::audit::RequestInfo;
 use crate::hub::control::Model;
 use crate::hub::keys::{Caller, digest};
 use crate::hub::sessions::{Action, Registration, Session, Status};
 use crate::hub::{Hub, HubOut, Requester};
-use crate::id::{ExchangeId, SessionId};
+use crate::id::SessionId;
 use crate::link::Capabilities;
 use crate::time::Instant;
 use alloc::format;
@@ -23,30 +24,45 @@ const CONTEXT_LENGTH: u64 = 131_072;
 /// `<arch>` of Ollama's `model_info`.
 const ARCHITECTURE: &str = "agent";
 
-/// Answers a request that [`super::accept`] let pass and that is neither an exchange nor an upgrade.
+/// Answers a request that [`super::accept`] let pass and that is neither an exchange nor an upgrade. What nobody needs a
+/// key for is not in the audit.
 pub fn answer(
     hub: &mut Hub,
     now: Instant,
-    id: ExchangeId,
+    info: RequestInfo,
     accepted: &Accepted<'_>,
     body: &[u8],
     out: &mut HubOut,
     reply: &mut Reply,
 ) {
-    let dialect = accepted.route.endpoint.dialect();
-    match try_answer(hub, now, accepted, body, out) {
-        Ok(Body::Json(status, value)) => reply.json(id, status, |out| {
-            // Writing to memory cannot fail, and every key is a string.
-            *out = serde_json::to_vec(&value).unwrap_or_default();
-        }),
+    let (id, dialect) = (info.exchange, accepted.route.endpoint.dialect());
+    let answered = try_answer(hub, now, accepted, body, out);
+    let answer = match answered {
+        Ok(Body::Json(status, value)) => {
+            reply.json(id, status, |out| {
+                // Writing to memory cannot fail, and every key is a string.
+                *out = serde_json::to_vec(&value).unwrap_or_default();
+            });
+            Ok(status)
+        }
         Ok(Body::Text(text)) => {
             reply.head = Some(ReplyHead::new(200, TEXT, id));
             reply.body.extend_from_slice(text.as_bytes());
+            Ok(200)
         }
-        Ok(Body::Nothing) => reply.head = Some(ReplyHead::new(204, TEXT, id)),
-        Err(refusal) => reply.refuse(id, dialect, &refusal),
-    }
-    if let Some(head) = &reply.head {
+        Ok(Body::Nothing) => {
+            reply.head = Some(ReplyHead::new(204, TEXT, id));
+            Ok(204)
+        }
+        Err(refusal) => {
+            reply.refuse(id, dialect, &refusal);
+            Err(refusal)
+        }
+    };
+    if accepted.caller.is_some() {
+        let bytes_out = u64::try_from(reply.body.len()).unwrap_or(u64::MAX);
+        hub.note(now, info, answer.as_ref().map(|status| *status), bytes_out);
+    } else if let Some(head) = &reply.head {
         hub.count_answer(accepted.route.endpoint.name(), head.status);
     }
 }

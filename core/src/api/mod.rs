@@ -22,6 +22,7 @@ use crate::dialect::Dialect;
 use crate::error::{Code, Refusal};
 use crate::hub::keys::{Caller, Keys};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use core::net::IpAddr;
 
 /// The parts of a request's head that decide what happens with it.
@@ -96,6 +97,8 @@ pub struct Denied {
     pub dialect: Dialect,
     /// For the audit: the route, or `unknown route`.
     pub endpoint: &'static str,
+    /// For the audit: name of the key, where it is known.
+    pub key: Option<Arc<str>>,
     /// What to answer.
     pub refusal: Refusal,
 }
@@ -113,6 +116,7 @@ pub fn accept<'h>(
         Box::new(Denied {
             dialect,
             endpoint,
+            key: None,
             refusal,
         })
     };
@@ -129,14 +133,18 @@ pub fn accept<'h>(
         Endpoint::Root | Endpoint::Health | Endpoint::Preflight | Endpoint::Agent => None,
         // Scrapers of this machine need no key.
         Endpoint::Metrics | Endpoint::MetricsJson if head.address.is_loopback() => None,
-        endpoint => Some(
-            keys.authenticate(head.token(route.path_key), head.address)
-                .and_then(|caller| {
-                    caller.require(endpoint.roles())?;
-                    Ok(caller)
-                })
-                .map_err(|refusal| denied(dialect, name, refusal))?,
-        ),
+        endpoint => {
+            let caller = keys
+                .authenticate(head.token(route.path_key), head.address)
+                .map_err(|refusal| denied(dialect, name, refusal))?;
+            if let Err(refusal) = caller.require(endpoint.roles()) {
+                return Err(Box::new(Denied {
+                    key: Some(caller.name),
+                    ..*denied(dialect, name, refusal)
+                }));
+            }
+            Some(caller)
+        }
     };
     Ok(Accepted { route, caller })
 }

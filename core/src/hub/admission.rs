@@ -1,6 +1,6 @@
 //! Admission: a ticket for each exchange that may go ahead, a short queue for those that must wait.
 
-use super::audit::{AuditEvent, RequestInfo};
+use super::audit::{AuditEvent, RequestInfo, RequestKind};
 use super::limiter::{Limited, Payer, Standing};
 use super::metrics::Gaps;
 use super::routing::{Slot, Unrouted};
@@ -405,7 +405,8 @@ impl Hub {
         }
         self.limiter.correct(now, waiter.payer, waiter.tokens, 0);
         if let Some(info) = waiter.info {
-            self.record_unadmitted(now, info, CLIENT_GONE, "client_disconnected");
+            let (kind, outcome) = (RequestKind::Answered, "client_disconnected");
+            self.record_request(now, info, kind, CLIENT_GONE, outcome, 0);
         }
     }
 
@@ -510,6 +511,7 @@ impl Hub {
             now,
             AuditEvent::Request {
                 info,
+                kind: RequestKind::Answered,
                 session: Some(ticket.session.clone()),
                 status: outcome.status,
                 outcome: match outcome.verdict {
@@ -526,30 +528,6 @@ impl Hub {
     }
 
     fn record_refused(&mut self, now: Instant, info: Box<RequestInfo>, refusal: &Refusal) {
-        let outcome = refusal.code().name().unwrap_or("invalid_request");
-        self.record_unadmitted(now, info, refusal.status(), outcome);
-    }
-
-    fn record_unadmitted(
-        &mut self,
-        now: Instant,
-        info: Box<RequestInfo>,
-        status: u16,
-        outcome: &'static str,
-    ) {
-        self.count_answer(info.endpoint, status);
-        let duration = now.since(info.started);
-        self.record(
-            now,
-            AuditEvent::Request {
-                info,
-                session: None,
-                status,
-                outcome,
-                duration,
-                bytes_out: 0,
-                usage: None,
-            },
-        );
+        self.note_boxed(now, info, Err(refusal), 0);
     }
 }

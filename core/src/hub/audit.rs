@@ -1,6 +1,7 @@
 //! Audit records: what happened and who did it, never what was said.
 
 use super::keys::Digest;
+use crate::error::Code;
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::Usage;
 use crate::text::escape_into;
@@ -18,8 +19,8 @@ pub struct RequestInfo {
     pub exchange: ExchangeId,
     /// When its head had been read.
     pub started: Instant,
-    /// Name of the key.
-    pub key: Arc<str>,
+    /// Name of the key; none where none was given, or none that is known.
+    pub key: Option<Arc<str>>,
     /// Client address.
     pub address: IpAddr,
     /// As the client named itself, cut at 200 bytes.
@@ -30,6 +31,36 @@ pub struct RequestInfo {
     pub bytes_in: u64,
     /// SHA-256 of the prompt.
     pub prompt: Option<Digest>,
+}
+
+impl RequestInfo {
+    /// What is known from the start: no key, no client, no body.
+    #[must_use]
+    pub const fn new(
+        exchange: ExchangeId,
+        started: Instant,
+        address: IpAddr,
+        endpoint: &'static str,
+    ) -> Self {
+        Self {
+            exchange,
+            started,
+            key: None,
+            address,
+            user_agent: None,
+            endpoint,
+            bytes_in: 0,
+            prompt: None,
+        }
+    }
+
+    /// Some routes answer to several methods, and what is no route has none.
+    fn method_and_endpoint(&self) -> (Option<&'static str>, &'static str) {
+        match self.endpoint.split_once(' ') {
+            Some((method, path)) if path.starts_with('/') => (Some(method), path),
+            _ => (None, self.endpoint),
+        }
+    }
 }
 
 /// One thing that happened.
@@ -48,6 +79,8 @@ pub enum AuditEvent {
     Request {
         /// The request.
         info: Box<RequestInfo>,
+        /// What its end means.
+        kind: RequestKind,
         /// The session that answered.
         session: Option<SessionId>,
         /// HTTP status.
@@ -61,40 +94,69 @@ pub enum AuditEvent {
         /// Tokens.
         usage: Option<Usage>,
     },
-    /// A request carried no key or none that is known.
-    AuthenticationFailed {
-        /// Client address.
-        address: IpAddr,
-        /// Method and route.
-        endpoint: &'static str,
-    },
-    /// A foreign origin or host, or a role that does not allow the request.
-    Violation {
-        /// Client address.
-        address: IpAddr,
-        /// Method and route.
-        endpoint: &'static str,
-        /// The code of the refusal.
-        code: &'static str,
-    },
     /// A session came, changed or went.
     Session {
         /// Its name.
         session: SessionId,
         /// Its agent.
         agent_id: Arc<str>,
-        /// `registered`, or the action.
+        /// `registered`, or what was done to it.
         what: &'static str,
         /// The state that it is in now.
         status: &'static str,
+        /// Name of the key that did it; none where the program or an agent with a session token did.
+        key: Option<Arc<str>>,
     },
-    /// A link came or went.
+    /// A link came or went. One that was refused is a request.
     Link {
         /// Counted from 1.
         link: u64,
         /// `up` or `down`.
         what: &'static str,
+        /// Name of the key that it showed; none for a session's token, and where we dialled.
+        key: Option<Arc<str>>,
+        /// True when we dialled.
+        dialled: bool,
     },
+}
+
+/// What the end of a request means to whoever watches over the program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequestKind {
+    /// It was answered, or refused for what it asked.
+    Answered,
+    /// It came with no key or none that is known.
+    AuthenticationFailed,
+    /// A limit of requests or tokens was reached.
+    RateLimited,
+    /// It came from a foreign page or to a foreign host, its key has no right to it, or it could be read in two ways.
+    Violation,
+}
+
+impl RequestKind {
+    /// What a refusal with this code means.
+    #[must_use]
+    pub const fn of(code: Code) -> Self {
+        match code {
+            Code::InvalidKey => Self::AuthenticationFailed,
+            Code::RateLimited => Self::RateLimited,
+            Code::OriginDenied | Code::RoleDenied | Code::ScopeDenied | Code::SessionDenied => {
+                Self::Violation
+            }
+            _ => Self::Answered,
+        }
+    }
+
+    /// `event` of the record.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered => "request",
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::RateLimited => "rate_limit",
+            Self::Violation => "violation",
+        }
+    }
 }
 
 impl AuditRecord {
@@ -106,6 +168,7 @@ impl AuditRecord {
         match &self.event {
             AuditEvent::Request {
                 info,
+                kind,
                 session,
                 status,
                 outcome,
@@ -113,18 +176,25 @@ impl AuditRecord {
                 bytes_out,
                 usage,
             } => {
-                out.extend_from_slice(b"request\",\"request_id\":\"");
+                out.extend_from_slice(kind.as_str().as_bytes());
+                out.extend_from_slice(b"\",\"request_id\":\"");
                 info.exchange.write(out);
                 out.push(b'"');
                 if let Some(session) = session {
                     string(out, "session_id", session.as_str());
                 }
-                string(out, "key", &info.key);
-                address(out, info.address);
+                if let Some(key) = &info.key {
+                    string(out, "key", key);
+                }
+                string(out, "address", &alloc::format!("{}", info.address));
                 if let Some(agent) = &info.user_agent {
                     string(out, "user_agent", agent);
                 }
-                string(out, "endpoint", info.endpoint);
+                let (method, endpoint) = info.method_and_endpoint();
+                if let Some(method) = method {
+                    string(out, "method", method);
+                }
+                string(out, "endpoint", endpoint);
                 number(out, "status", u64::from(*status));
                 string(out, "outcome", outcome);
                 number(
@@ -144,40 +214,35 @@ impl AuditRecord {
                     out.push(b'"');
                 }
             }
-            AuditEvent::AuthenticationFailed {
-                address: from,
-                endpoint,
-            } => {
-                out.extend_from_slice(b"authentication_failed\"");
-                address(out, *from);
-                string(out, "endpoint", endpoint);
-            }
-            AuditEvent::Violation {
-                address: from,
-                endpoint,
-                code,
-            } => {
-                out.extend_from_slice(b"violation\"");
-                address(out, *from);
-                string(out, "endpoint", endpoint);
-                string(out, "code", code);
-            }
             AuditEvent::Session {
                 session,
                 agent_id,
                 what,
                 status,
+                key,
             } => {
                 out.extend_from_slice(b"session\"");
                 string(out, "session_id", session.as_str());
                 string(out, "agent_id", agent_id);
                 string(out, "what", what);
                 string(out, "status", status);
+                if let Some(key) = key {
+                    string(out, "key", key);
+                }
             }
-            AuditEvent::Link { link, what } => {
+            AuditEvent::Link {
+                link,
+                what,
+                key,
+                dialled,
+            } => {
                 out.extend_from_slice(b"link\"");
                 number(out, "link", *link);
                 string(out, "what", what);
+                if let Some(key) = key {
+                    string(out, "key", key);
+                }
+                string(out, "from", if *dialled { "here" } else { "agent" });
             }
         }
         out.push(b'}');
@@ -197,10 +262,6 @@ fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-fn address(out: &mut Vec<u8>, address: IpAddr) {
-    string(out, "address", &alloc::format!("{address}"));
 }
 
 /// Appends lower-case hexadecimal digits.
@@ -229,15 +290,18 @@ mod tests {
             at: Instant::from_micros(1_500_000),
             event: AuditEvent::Request {
                 info: Box::new(RequestInfo {
-                    exchange: Ids::new(1).next(),
-                    started: Instant::ZERO,
-                    key: "editor".into(),
-                    address: [127, 0, 0, 1].into(),
+                    key: Some("editor".into()),
                     user_agent: Some("Void \"1.4\"".into()),
-                    endpoint: "POST /v1/chat/completions",
                     bytes_in: 10,
                     prompt: Some([0xab; 32]),
+                    ..RequestInfo::new(
+                        Ids::new(1).next(),
+                        Instant::ZERO,
+                        [127, 0, 0, 1].into(),
+                        "POST /v1/chat/completions",
+                    )
                 }),
+                kind: RequestKind::Answered,
                 session: SessionId::new("s-1"),
                 status: 200,
                 outcome: "ok",
@@ -256,8 +320,8 @@ mod tests {
             line,
             concat!(
                 r#"{"timestamp":"1970-01-01T00:00:01.500000Z","event":"request","request_id":"00000001000000000001","session_id":"s-1","#,
-                r#""key":"editor","address":"127.0.0.1","user_agent":"Void \"1.4\"","endpoint":"POST /v1/chat/completions","status":200,"#,
-                r#""outcome":"ok","duration_ms":12,"bytes_in":10,"bytes_out":99,"prompt_tokens":3,"completion_tokens":4,"#,
+                r#""key":"editor","address":"127.0.0.1","user_agent":"Void \"1.4\"","method":"POST","endpoint":"/v1/chat/completions","#,
+                r#""status":200,"outcome":"ok","duration_ms":12,"bytes_in":10,"bytes_out":99,"prompt_tokens":3,"completion_tokens":4,"#,
                 r#""prompt_sha256":"abababababababababababababababababababababababababababababababab"}"#,
             )
         );

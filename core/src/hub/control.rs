@@ -1,9 +1,10 @@
 //! What bridges and operators do to sessions, and the lists that clients see.
 
 use super::keys::Caller;
+use super::links::Registrar;
 use super::routing::Slot;
 use super::sessions::{Action, Registration, Session, Status};
-use super::{Hub, HubOut};
+use super::{Cause, Hub, HubOut};
 use crate::config::Role;
 use crate::error::{Code, Refusal};
 use crate::link::Capabilities;
@@ -48,8 +49,12 @@ impl Hub {
         out: &mut HubOut,
     ) -> Result<(Slot, Option<String>), Refusal> {
         let now = self.latest.clamp(now);
-        let (slot, token) =
-            self.register(now, registration, caller.credential, false, Status::Active)?;
+        let registrar = Registrar {
+            credential: caller.credential,
+            key: Some(caller.name.clone()),
+            is_agent: false,
+        };
+        let (slot, token) = self.register(now, registration, registrar, Status::Active)?;
         let link = self
             .links
             .iter()
@@ -102,16 +107,14 @@ impl Hub {
                 caller.require(&[Role::Operator])?;
             }
         }
-        let why = match action {
-            Action::Approve => "approved",
-            Action::Deny => "denied",
-            Action::Suspend => "suspended",
-            Action::Resume => "resumed",
-            Action::Revoke => "revoked",
-            Action::Renew => "renewed",
-            Action::Expire => "expired",
+        let by = Cause {
+            why: action.done(),
+            key: match requester {
+                Requester::Caller(caller) => Some(caller.name.clone()),
+                Requester::Provider => None,
+            },
         };
-        self.change(now, slot, action, why, out)
+        self.change(now, slot, action, &by, out)
     }
 
     /// The models that clients may ask for, by name: those of every session that can answer, and the aliases.

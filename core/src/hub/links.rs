@@ -4,7 +4,7 @@ use super::audit::{self, AuditEvent};
 use super::keys::{self, Digest};
 use super::routing::Slot;
 use super::sessions::{self, Action, Registration, Status};
-use super::{Hub, HubOut};
+use super::{Cause, Hub, HubOut};
 use crate::config::Role;
 use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
@@ -12,6 +12,7 @@ use crate::invocation::CancelReason;
 use crate::link::{CloseCode, Command, Notice};
 use crate::time::Instant;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use sha2::{Digest as _, Sha256};
 
@@ -32,6 +33,20 @@ pub(super) struct LinkState {
     pub(super) attached: Option<Slot>,
     /// Sessions that it carries.
     pub(super) sessions: Vec<Slot>,
+    /// Name of the key that it showed.
+    key: Option<Arc<str>>,
+    /// True when we dialled.
+    dialled: bool,
+}
+
+/// Who makes a session.
+pub(super) struct Registrar {
+    /// Digest of the token.
+    pub(super) credential: Option<Digest>,
+    /// Name of the key.
+    pub(super) key: Option<Arc<str>>,
+    /// True for an agent on its link.
+    pub(super) is_agent: bool,
 }
 
 impl Hub {
@@ -47,11 +62,11 @@ impl Hub {
     ) -> Result<LinkId, Refusal> {
         let now = self.latest.clamp(now);
         let credential = hello.token.map(|token| keys::digest(token.as_bytes()));
-        let attached = if hello.dialled {
-            None
+        let (attached, key) = if hello.dialled {
+            (None, None)
         } else {
             match credential.and_then(|token| self.sessions.by_token(&token)) {
-                Some(slot) => Some(self.attachable(slot)?),
+                Some(slot) => (Some(self.attachable(slot)?), None),
                 None => {
                     let caller = self
                         .keys
@@ -63,7 +78,7 @@ impl Hub {
                             )
                         })?;
                     caller.require(&[Role::Bridge])?;
-                    None
+                    (None, Some(caller.name))
                 }
             }
         };
@@ -81,6 +96,8 @@ impl Hub {
                 credential,
                 attached,
                 sessions: Vec::new(),
+                key: key.clone(),
+                dialled: hello.dialled,
             },
         );
         self.record(
@@ -88,6 +105,8 @@ impl Hub {
             AuditEvent::Link {
                 link: id.0,
                 what: "up",
+                key,
+                dialled: hello.dialled,
             },
         );
         if let Some(slot) = attached {
@@ -199,6 +218,8 @@ impl Hub {
             AuditEvent::Link {
                 link: link.0,
                 what: "down",
+                key: state.key,
+                dialled: state.dialled,
             },
         );
         self.pump(now, out);
@@ -225,7 +246,11 @@ impl Hub {
                             _ => Action::Revoke,
                         };
                         // The only error is a state that is final already.
-                        let _ = self.change(now, slot, action, "unregistered", out);
+                        let by = Cause {
+                            why: "unregistered",
+                            key: self.links.get(&from).and_then(|state| state.key.clone()),
+                        };
+                        let _ = self.change(now, slot, action, &by, out);
                     }
                     None => out.commands.push((
                         from,
@@ -249,7 +274,11 @@ impl Hub {
         let Some(state) = self.links.get(&from) else {
             return;
         };
-        let owner = state.credential;
+        let registrar = Registrar {
+            credential: state.credential,
+            key: state.key.clone(),
+            is_agent: true,
+        };
         let refused = if state.attached.is_some() {
             Err(Refusal::invalid(
                 "this link was opened with a session token and carries that session; register over a link with a bridge key",
@@ -260,7 +289,7 @@ impl Hub {
             } else {
                 Status::Active
             };
-            self.register(now, registration, owner, true, status)
+            self.register(now, registration, registrar, status)
         };
         match refused {
             Ok((slot, token)) => {
@@ -293,11 +322,11 @@ impl Hub {
         &mut self,
         now: Instant,
         registration: Registration,
-        owner: Option<Digest>,
-        by_agent: bool,
+        registrar: Registrar,
         status: Status,
     ) -> Result<(Slot, Option<String>), Refusal> {
         registration.check()?;
+        let owner = registrar.credential;
         // An agent that comes back without its session token takes its own orphan over instead of leaving it behind.
         let orphan = owner.and_then(|_| {
             let session = self.sessions.iter().find(|session| {
@@ -311,7 +340,8 @@ impl Hub {
         });
         if let Some(slot) = orphan {
             let mut quiet = HubOut::default();
-            self.change(now, slot, Action::Revoke, "replaced", &mut quiet)?;
+            let by = Cause::own("replaced");
+            self.change(now, slot, Action::Revoke, &by, &mut quiet)?;
         }
         if self.sessions.live() >= self.config.sessions.max {
             return Err(Refusal::new(
@@ -337,7 +367,7 @@ impl Hub {
             id,
             token,
             owner,
-            by_agent,
+            by_agent: registrar.is_agent,
             status,
         };
         let session = sessions::admit(registration, terms, &self.config.sessions, now);
@@ -346,6 +376,7 @@ impl Hub {
             agent_id: session.agent_id.clone(),
             what: "registered",
             status: status.as_str(),
+            key: registrar.key,
         };
         let slot = self.sessions.insert(session)?;
         self.record(now, event);

@@ -21,16 +21,17 @@ pub use control::Requester;
 pub use links::Hello;
 
 use crate::config::HubConfig;
-use crate::error::{Code, Refusal};
+use crate::error::Refusal;
 use crate::id::{KeyId, LinkId};
 use crate::invocation::CancelReason;
 use crate::link::{CloseCode, Command};
 use crate::time::{Instant, Latest, Timeout, Timer, WallClock};
 use admission::Queue;
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use audit::{AuditEvent, AuditRecord};
+use audit::{AuditEvent, AuditRecord, RequestInfo, RequestKind};
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use hashbrown::HashMap;
@@ -53,6 +54,19 @@ pub struct HubOut {
     pub commands: Vec<(LinkId, Command)>,
     /// True when waiting admissions have an answer: each calls [`Hub::claim`].
     pub woken: bool,
+}
+
+/// Why a session changes, and the name of the key that wants it, for its agent and for the audit.
+struct Cause {
+    why: &'static str,
+    key: Option<Arc<str>>,
+}
+
+impl Cause {
+    /// The hub wants it.
+    const fn own(why: &'static str) -> Self {
+        Self { why, key: None }
+    }
 }
 
 /// See the module's documentation.
@@ -147,7 +161,7 @@ impl Hub {
         now: Instant,
         slot: Slot,
         action: Action,
-        why: &'static str,
+        by: &Cause,
         out: &mut HubOut,
     ) -> Result<Status, Refusal> {
         let link = self.sessions.get(slot).and_then(|session| session.link);
@@ -166,8 +180,9 @@ impl Hub {
             AuditEvent::Session {
                 session: id.clone(),
                 agent_id,
-                what: action.as_str(),
+                what: by.why,
                 status: status.as_str(),
+                key: by.key.clone(),
             },
         );
         if let Some(link) = link {
@@ -176,7 +191,7 @@ impl Hub {
                 Command::SessionStatus {
                     session: id.clone(),
                     status: status.as_str(),
-                    reason: why,
+                    reason: by.why,
                 },
             ));
             if status != Status::Active {
@@ -232,7 +247,7 @@ impl Hub {
         let now = self.latest.clamp(now);
         while let Some(slot) = self.sessions.due(now) {
             if self
-                .change(now, slot, Action::Expire, "expired", out)
+                .change(now, slot, Action::Expire, &Cause::own("expired"), out)
                 .is_err()
             {
                 self.sessions.set_expiry(slot, None);
@@ -246,31 +261,78 @@ impl Hub {
     }
 
     /// A request was refused before it came to admission.
-    pub fn note_refusal(
+    pub fn note_refusal(&mut self, now: Instant, info: RequestInfo, refusal: &Refusal) {
+        self.note(now, info, Err(refusal), 0);
+    }
+
+    /// A request could be read in two ways and was refused with this status.
+    pub fn note_misframed(&mut self, now: Instant, info: RequestInfo, status: u16) {
+        let outcome = "malformed_request";
+        let info = Box::new(info);
+        self.record_request(now, info, RequestKind::Violation, status, outcome, 0);
+    }
+
+    /// A request that needs no agent was answered with a status, or refused, in so many bytes.
+    pub fn note(
         &mut self,
         now: Instant,
-        address: core::net::IpAddr,
-        endpoint: &'static str,
-        refusal: &Refusal,
+        info: RequestInfo,
+        answer: Result<u16, &Refusal>,
+        bytes_out: u64,
+    ) {
+        self.note_boxed(now, Box::new(info), answer, bytes_out);
+    }
+
+    fn note_boxed(
+        &mut self,
+        now: Instant,
+        info: Box<RequestInfo>,
+        answer: Result<u16, &Refusal>,
+        bytes_out: u64,
+    ) {
+        let (kind, status, outcome) = match answer {
+            Ok(status) => (RequestKind::Answered, status, "ok"),
+            Err(refusal) => (
+                RequestKind::of(refusal.code()),
+                refusal.status(),
+                refusal.code().name().unwrap_or("invalid_request"),
+            ),
+        };
+        self.record_request(now, info, kind, status, outcome, bytes_out);
+    }
+
+    /// Writes down a request that no agent was asked.
+    fn record_request(
+        &mut self,
+        now: Instant,
+        info: Box<RequestInfo>,
+        kind: RequestKind,
+        status: u16,
+        outcome: &'static str,
+        bytes_out: u64,
     ) {
         let now = self.latest.clamp(now);
-        self.count_answer(endpoint, refusal.status());
-        let event = match refusal.code() {
-            Code::InvalidKey => {
-                self.metrics.unauthenticated += 1;
-                AuditEvent::AuthenticationFailed { address, endpoint }
-            }
-            Code::OriginDenied | Code::RoleDenied => {
-                self.metrics.violations += 1;
-                AuditEvent::Violation {
-                    address,
-                    endpoint,
-                    code: refusal.code().name().unwrap_or("denied"),
-                }
-            }
-            _ => return,
-        };
-        self.record(now, event);
+        self.count_answer(info.endpoint, status);
+        match kind {
+            RequestKind::AuthenticationFailed => self.metrics.unauthenticated += 1,
+            RequestKind::Violation => self.metrics.violations += 1,
+            // The limiter has counted it.
+            RequestKind::Answered | RequestKind::RateLimited => {}
+        }
+        let duration = now.since(info.started);
+        self.record(
+            now,
+            AuditEvent::Request {
+                info,
+                kind,
+                session: None,
+                status,
+                outcome,
+                duration,
+                bytes_out,
+                usage: None,
+            },
+        );
     }
 
     /// A route, one of [`crate::api::Endpoint::name`], has given an answer of that status.

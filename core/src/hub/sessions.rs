@@ -109,7 +109,7 @@ pub enum Action {
 }
 
 impl Action {
-    /// The name in `/control/…` and in audit records.
+    /// The name in `/control/…`.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -120,6 +120,20 @@ impl Action {
             Self::Revoke => "revoke",
             Self::Renew => "renew",
             Self::Expire => "expire",
+        }
+    }
+
+    /// What has happened to the session then, for its agent and for the audit.
+    #[must_use]
+    pub const fn done(self) -> &'static str {
+        match self {
+            Self::Approve => "approved",
+            Self::Deny => "denied",
+            Self::Suspend => "suspended",
+            Self::Resume => "resumed",
+            Self::Revoke => "revoked",
+            Self::Renew => "renewed",
+            Self::Expire => "expired",
         }
     }
 }

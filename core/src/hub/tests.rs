@@ -8,6 +8,7 @@ use super::keys::{Caller, digest};
 use super::sessions::Registration;
 use super::*;
 use crate::config::{Alias, Key, Limits, Role, SessionPolicy};
+use crate::error::Code;
 use crate::id::{Ids, SessionId};
 use crate::invocation::Usage;
 use crate::link::Notice;
@@ -133,7 +134,7 @@ impl Bench {
         let info = RequestInfo {
             exchange: self.ids.next(),
             started: self.now,
-            key: caller.name.clone(),
+            key: Some(caller.name.clone()),
             address: HOME,
             user_agent: None,
             endpoint: "POST /v1/chat/completions",
@@ -634,7 +635,7 @@ fn the_audit_tells_who_did_what_and_never_a_token() {
         assert!(line.contains(wanted), "{line}");
     }
     assert_eq!(lines.lines().count(), 3);
-    assert!(!lines.contains(&token) && !lines.contains("\"bridge\""));
+    assert!(!lines.contains(&token) && lines.contains("\"key\":\"bridge\""));
     assert!(!bench.hub.has_audit());
 }
 

@@ -1,7 +1,7 @@
 //! What a provider does without being asked: the hub's deadlines, the way of its audit records, and the shutdown.
 
 use super::shared::{Handle, Shared};
-use mcp_local_provider_core::hub::audit::AuditRecord;
+use mcp_local_provider_core::hub::audit::{AuditEvent, AuditRecord, RequestKind};
 use mcp_local_provider_core::link::{CloseCode, Command};
 use mcp_local_provider_core::time::Instant;
 use std::sync::Arc;
@@ -32,6 +32,38 @@ enum Phase {
     Farewell(Instant),
     /// Nothing runs any more.
     Stopped,
+}
+
+/// What an owner wants to see without reading the audit. Requests have lines of their own.
+fn log(event: &AuditEvent) {
+    match event {
+        AuditEvent::Request {
+            info, kind, status, ..
+        } if matches!(
+            kind,
+            RequestKind::AuthenticationFailed | RequestKind::Violation
+        ) =>
+        {
+            let (request_id, what) = (info.exchange, kind.as_str());
+            let (endpoint, address) = (info.endpoint, info.address);
+            tracing::warn!(%request_id, endpoint, status, %address, "{what}");
+        }
+        AuditEvent::Session {
+            session,
+            agent_id,
+            what,
+            status,
+            key,
+        } => {
+            let session = session.as_str();
+            let key = key.as_deref();
+            tracing::info!(session, agent_id = &**agent_id, status, key, "{what}");
+        }
+        AuditEvent::Link {
+            link, what, key, ..
+        } => tracing::info!(link, key = key.as_deref(), "{what}"),
+        AuditEvent::Request { .. } => {}
+    }
 }
 
 impl Housekeeper {
@@ -78,6 +110,7 @@ impl Housekeeper {
         }
         let audit = self.shared.audit();
         for record in self.records.drain(..) {
+            log(&record.event);
             if audit.is_on() {
                 let mut line = Vec::with_capacity(LINE);
                 record.write(&self.shared.wall(), &mut line);

@@ -106,8 +106,8 @@ pub enum Begun {
 
 /// Begins a request by its head.
 pub fn begin(shared: &Arc<Shared>, door: Door, request: &Request<'_>) -> Begun {
-    let mut inbound = Inbound::new(shared, request.head.address);
     let head = &request.head;
+    let mut inbound = Inbound::new(shared, head.address, head.short_user_agent());
     if let Some(origin) = head.origin
         && api::check_origin(shared.config(), head.origin).is_ok()
     {
@@ -117,9 +117,25 @@ pub fn begin(shared: &Arc<Shared>, door: Door, request: &Request<'_>) -> Begun {
     }
     let accepted = match api::accept(shared.config(), shared.keys(), head) {
         Ok(accepted) => accepted,
-        Err(denied) => return Begun::Step(Step::Answer(inbound.refuse(&denied))),
+        Err(denied) => {
+            let Denied {
+                dialect,
+                endpoint,
+                key,
+                refusal,
+            } = *denied;
+            inbound.key = key;
+            return Begun::Step(Step::Answer(inbound.refuse(dialect, endpoint, &refusal)));
+        }
     };
     let endpoint = accepted.route.endpoint;
+    inbound.key = accepted.caller.as_ref().map(|caller| caller.name.clone());
+    tracing::trace!(
+        request_id = %inbound.id,
+        endpoint = endpoint.name(),
+        address = %inbound.address,
+        "begun"
+    );
     if door == Door::Reports && !endpoint.is_report() && endpoint != Endpoint::Health {
         let why = "this address answers with /health and /metrics alone (listen.metrics)";
         let refusal = Refusal::new(Code::NotFound, why);
@@ -146,7 +162,6 @@ fn first_step(mut inbound: Inbound, request: &Request<'_>, accepted: Accepted<'_
     {
         let asker = Asker {
             caller,
-            user_agent: request.head.short_user_agent(),
             session: request.session.map(str::to_owned),
         };
         return Step::Body(Box::new(Expecting {
@@ -172,13 +187,7 @@ fn first_step(mut inbound: Inbound, request: &Request<'_>, accepted: Accepted<'_
 
 /// Refuses a request whose framing is wrong or can be read in two ways. Nothing may follow it on its connection.
 pub fn misframed(shared: &Arc<Shared>, address: IpAddr, error: RequestError) -> Answer {
-    let inbound = Inbound::new(shared, address);
-    let answer = inbound.refuse(&Denied {
-        dialect: Dialect::OpenAi,
-        endpoint: "malformed request",
-        refusal: Refusal::invalid(error.message),
-    });
-    answer.closing(error.status)
+    Inbound::new(shared, address, None).misframed(Dialect::OpenAi, "malformed request", error)
 }
 
 /// A request that is being answered.
@@ -188,45 +197,87 @@ struct Inbound {
     id: ExchangeId,
     started: Instant,
     address: IpAddr,
+    user_agent: Option<Box<str>>,
+    /// Name of the key, once it is known.
+    key: Option<Arc<str>>,
+    bytes_in: u64,
     page: Option<Page>,
 }
 
 impl Inbound {
-    fn new(shared: &Arc<Shared>, address: IpAddr) -> Self {
+    fn new(shared: &Arc<Shared>, address: IpAddr, user_agent: Option<Box<str>>) -> Self {
         Self {
             id: shared.next_id(),
             started: shared.clock().now(),
             shared: shared.clone(),
             address,
+            user_agent,
+            key: None,
+            bytes_in: 0,
             page: None,
         }
     }
 
+    /// What the audit is to know of it.
+    fn info(&self, endpoint: &'static str) -> RequestInfo {
+        RequestInfo {
+            key: self.key.clone(),
+            user_agent: self.user_agent.clone(),
+            bytes_in: self.bytes_in,
+            ..RequestInfo::new(self.id, self.started, self.address, endpoint)
+        }
+    }
+
     fn answer(self, accepted: &Accepted<'_>, body: &[u8]) -> Answer {
+        let endpoint = accepted.route.endpoint.name();
+        let info = self.info(endpoint);
         let mut reply = Reply::default();
         self.shared.hub(|hub, now, out| {
-            api::answer(hub, now, self.id, accepted, body, out, &mut reply);
+            api::answer(hub, now, info, accepted, body, out, &mut reply);
         });
+        let status = reply.head.as_ref().map(|head| head.status);
+        tracing::debug!(request_id = %self.id, endpoint, status, "answered");
         self.complete(reply)
     }
 
-    fn note(&self, endpoint: &'static str, refusal: &Refusal) {
-        self.shared
-            .hub(|hub, now, _| hub.note_refusal(now, self.address, endpoint, refusal));
-    }
-
     fn refused(self, endpoint: Endpoint, refusal: &Refusal) -> Answer {
-        self.refuse(&Denied {
-            dialect: endpoint.dialect(),
-            endpoint: endpoint.name(),
-            refusal: refusal.clone(),
-        })
+        self.refuse(endpoint.dialect(), endpoint.name(), refusal)
     }
 
-    fn refuse(self, denied: &Denied) -> Answer {
-        self.note(denied.endpoint, &denied.refusal);
+    fn refuse(self, dialect: Dialect, endpoint: &'static str, refusal: &Refusal) -> Answer {
+        self.log_refusal(endpoint, refusal.status(), refusal.code().name());
+        let info = self.info(endpoint);
+        self.shared
+            .hub(|hub, now, _| hub.note_refusal(now, info, refusal));
+        self.refusal(dialect, refusal)
+    }
+
+    /// Refuses for its framing, after which nothing may follow.
+    fn misframed(self, dialect: Dialect, endpoint: &'static str, error: RequestError) -> Answer {
+        tracing::warn!(
+            request_id = %self.id,
+            endpoint,
+            status = error.status,
+            address = %self.address,
+            "refused for its framing: {}",
+            error.message
+        );
+        let info = self.info(endpoint);
+        self.shared
+            .hub(|hub, now, _| hub.note_misframed(now, info, error.status));
+        let answer = self.refusal(dialect, &Refusal::invalid(error.message));
+        answer.closing(error.status)
+    }
+
+    /// The message of a refusal may quote the request, so that the log names its code alone.
+    fn log_refusal(&self, endpoint: &'static str, status: u16, code: Option<&'static str>) {
+        let code = code.unwrap_or("invalid_request");
+        tracing::debug!(request_id = %self.id, endpoint, status, code, "refused");
+    }
+
+    fn refusal(self, dialect: Dialect, refusal: &Refusal) -> Answer {
         let mut reply = Reply::default();
-        reply.refuse(self.id, denied.dialect, &denied.refusal);
+        reply.refuse(self.id, dialect, refusal);
         self.complete(reply)
     }
 
@@ -239,7 +290,6 @@ impl Inbound {
 #[derive(Debug)]
 struct Asker {
     caller: Caller,
-    user_agent: Option<Box<str>>,
     session: Option<String>,
 }
 
@@ -290,9 +340,9 @@ impl Expecting {
     /// The body's framing is wrong; nothing may follow on its connection.
     #[must_use]
     pub fn misframed(self, error: RequestError) -> Answer {
-        let refusal = Refusal::invalid(error.message);
-        let answer = self.inbound.refused(self.endpoint, &refusal);
-        answer.closing(error.status)
+        let endpoint = self.endpoint;
+        self.inbound
+            .misframed(endpoint.dialect(), endpoint.name(), error)
     }
 
     /// The body broke off; nothing may follow on its connection.
@@ -308,10 +358,11 @@ impl Expecting {
     /// The body is there. The asker's own allocation is kept only while the request waits for capacity.
     pub fn complete(self, body: Vec<u8>) -> Step {
         let Self {
-            inbound,
+            mut inbound,
             endpoint,
             to,
         } = self;
+        inbound.bytes_in = u64::try_from(body.len()).unwrap_or(u64::MAX);
         match to {
             Recipient::Program(accepted) => Step::Answer(inbound.answer(&accepted, &body)),
             Recipient::Exchange(asker) => ask(inbound, endpoint, asker, body),
@@ -339,19 +390,15 @@ fn ask(inbound: Inbound, endpoint: Endpoint, asker: Asker, body: Vec<u8>) -> Ste
     let mut reply = Reply::default();
     if intent.load_only {
         exchange.load(shared.clock().now(), &mut reply);
-        shared.hub(|hub, _, _| hub.count_answer(endpoint.name(), 200));
+        let mut info = inbound.info(endpoint.name());
+        info.prompt = Some(intent.prompt);
+        let bytes_out = u64::try_from(reply.body.len()).unwrap_or(u64::MAX);
+        shared.hub(|hub, now, _| hub.note(now, info, Ok(200), bytes_out));
+        tracing::debug!(request_id = %inbound.id, endpoint = endpoint.name(), status = 200, "answered");
         return Step::Answer(inbound.complete(reply));
     }
-    let info = RequestInfo {
-        exchange: inbound.id,
-        started: inbound.started,
-        key: asker.caller.name.clone(),
-        address: inbound.address,
-        user_agent: asker.user_agent,
-        endpoint: endpoint.name(),
-        bytes_in: u64::try_from(asked.body.len()).unwrap_or(u64::MAX),
-        prompt: Some(intent.prompt),
-    };
+    let mut info = inbound.info(endpoint.name());
+    info.prompt = Some(intent.prompt);
     let ask = Ask {
         model: &intent.invocation.model,
         session: asker.session.as_deref(),
@@ -366,6 +413,7 @@ fn ask(inbound: Inbound, endpoint: Endpoint, asker: Asker, body: Vec<u8>) -> Ste
         }
         Ok(Admission::Queued(wait)) => {
             drop(intent);
+            tracing::debug!(request_id = %inbound.id, "waits for capacity");
             Step::Queued(Box::new(Queued {
                 place: Place { shared, wait },
                 woken: None,
@@ -373,6 +421,7 @@ fn ask(inbound: Inbound, endpoint: Endpoint, asker: Asker, body: Vec<u8>) -> Ste
             }))
         }
         Err(refusal) => {
+            inbound.log_refusal(endpoint.name(), refusal.status(), refusal.code().name());
             exchange.refuse(&refusal, &mut reply);
             Step::Answer(inbound.complete(reply))
         }
@@ -380,12 +429,23 @@ fn ask(inbound: Inbound, endpoint: Endpoint, asker: Asker, body: Vec<u8>) -> Ste
 }
 
 /// What an exchange is made from.
-#[derive(Debug)]
 struct Asked {
     endpoint: Endpoint,
     body: Vec<u8>,
     history: Option<Arc<str>>,
     owner: Option<Digest>,
+}
+
+impl fmt::Debug for Asked {
+    /// Without the prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Asked({}, {} bytes)",
+            self.endpoint.name(),
+            self.body.len()
+        )
+    }
 }
 
 impl Asked {
@@ -410,6 +470,12 @@ fn start(
     owner: Option<Digest>,
 ) -> Box<Running> {
     let shared = inbound.shared;
+    tracing::debug!(
+        request_id = %inbound.id,
+        session = ticket.session.as_str(),
+        link = ticket.link.0,
+        "admitted"
+    );
     let frame = agents::websocket::invoke(
         inbound.id,
         &ticket.session,
@@ -463,6 +529,8 @@ impl Queued {
                 Err(refusal) => Step::Answer(inbound.refused(asked.endpoint, &refusal)),
             },
             Err(refusal) => {
+                let endpoint = asked.endpoint.name();
+                inbound.log_refusal(endpoint, refusal.status(), refusal.code().name());
                 let mut reply = Reply::default();
                 exchange.refuse(&refusal, &mut reply);
                 Step::Answer(inbound.complete(reply))

@@ -5,8 +5,8 @@ use super::link::{Letterbox, LinkCell};
 use super::shared::Shared;
 use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
-use mcp_local_provider_core::hub::Ticket;
 use mcp_local_provider_core::hub::keys::Digest;
+use mcp_local_provider_core::hub::{Outcome, Ticket, Verdict};
 use mcp_local_provider_core::id::{ExchangeId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Failure};
 use mcp_local_provider_core::mailbox::Batch;
@@ -171,8 +171,27 @@ impl Running {
             self.shared.keep(self.owner, conversation);
         }
         if let Some(ticket) = self.ticket.take() {
+            log(&ticket, &outcome);
             self.shared
                 .hub(|hub, now, out| hub.settle(now, ticket, outcome, out));
+        }
+    }
+}
+
+/// The last line of an exchange.
+fn log(ticket: &Ticket, outcome: &Outcome) {
+    let (request_id, session) = (ticket.exchange, ticket.session.as_str());
+    let (status, bytes) = (outcome.status, outcome.bytes_out);
+    match outcome.verdict {
+        Verdict::Completed => {
+            tracing::debug!(%request_id, session, status, bytes, "answered");
+        }
+        Verdict::ClientGone => {
+            tracing::debug!(%request_id, session, status, bytes, "the client went away");
+        }
+        Verdict::Failed(code) => {
+            let code = code.name().unwrap_or("invalid_request");
+            tracing::warn!(%request_id, session, status, bytes, code, "failed");
         }
     }
 }

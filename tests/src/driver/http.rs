@@ -4,6 +4,7 @@ use super::Driver;
 use mcp_local_provider_core::api::{self, Head};
 use mcp_local_provider_core::exchange::Reply;
 use mcp_local_provider_core::hub::HubOut;
+use mcp_local_provider_core::hub::audit::RequestInfo;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -23,9 +24,8 @@ impl Driver {
             Ok(accepted) => accepted,
             Err(denied) => {
                 reply.refuse(id, denied.dialect, &denied.refusal);
-                let endpoint = denied.endpoint;
-                self.hub
-                    .note_refusal(self.now, head.address, endpoint, &denied.refusal);
+                let info = RequestInfo::new(id, self.now, head.address, denied.endpoint);
+                self.hub.note_refusal(self.now, info, &denied.refusal);
                 return Answered::Reply(reply);
             }
         };
@@ -37,8 +37,8 @@ impl Driver {
                 Ok(at) => Answered::Call(at),
                 Err(refusal) => {
                     reply.refuse(id, endpoint.dialect(), &refusal);
-                    self.hub
-                        .note_refusal(self.now, head.address, endpoint.name(), &refusal);
+                    let info = RequestInfo::new(id, self.now, head.address, endpoint.name());
+                    self.hub.note_refusal(self.now, info, &refusal);
                     Answered::Reply(reply)
                 }
             };
@@ -48,7 +48,7 @@ impl Driver {
         api::answer(
             hub,
             now,
-            id,
+            RequestInfo::new(id, now, head.address, endpoint.name()),
             &accepted,
             body.as_bytes(),
             &mut out,

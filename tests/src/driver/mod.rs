@@ -189,7 +189,7 @@ impl Driver {
         let info = RequestInfo {
             exchange: id,
             started: self.now,
-            key: caller.name.clone(),
+            key: Some(caller.name.clone()),
             address: caller.address,
             user_agent: None,
             endpoint: endpoint.name(),

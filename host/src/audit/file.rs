@@ -1,0 +1,192 @@
+//! The file itself: appended to, begun anew when it would grow too large or somebody has taken it away.
+
+use crate::private_file;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// A file that is appended to, and begun anew when it would grow too large.
+#[derive(Debug)]
+pub(super) struct RotatingFile {
+    path: PathBuf,
+    max_bytes: u64,
+    keep: u32,
+    file: Option<File>,
+    /// Device and number of the file that is open.
+    identity: (u64, u64),
+    /// Bytes in the file that are whole records.
+    bytes: u64,
+    /// Records that this process has put into the file.
+    records: u64,
+    /// Records that went with a file that somebody deleted, until they are counted.
+    deleted: u64,
+}
+
+impl RotatingFile {
+    pub(super) fn new(path: &Path, max_bytes: u64, keep: u32) -> RotatingFile {
+        RotatingFile {
+            path: path.to_owned(),
+            max_bytes,
+            keep,
+            file: None,
+            identity: (0, 0),
+            bytes: 0,
+            records: 0,
+            deleted: 0,
+        }
+    }
+
+    /// Records that are gone since the last call, because the file they were in was deleted.
+    pub(super) fn take_deleted(&mut self) -> u64 {
+        std::mem::take(&mut self.deleted)
+    }
+
+    /// Lets go of a file that is no longer what the path names: what is written to it nobody would find.
+    fn let_go(&mut self) {
+        let Some(file) = &self.file else { return };
+        let named = std::fs::metadata(&self.path);
+        if named.is_ok_and(|named| (named.dev(), named.ino()) == self.identity) {
+            return;
+        }
+        let path = self.path.display();
+        if file.metadata().is_ok_and(|open| open.nlink() == 0) {
+            tracing::error!(
+                "the audit file {path} was deleted, and {} records of this run with it; a new one is begun",
+                self.records
+            );
+            self.deleted += self.records;
+        } else {
+            tracing::info!("the audit file {path} was put aside; a new one is begun");
+        }
+        self.file = None;
+    }
+
+    pub(super) fn describe(&self, error: &io::Error) -> String {
+        format!("{} cannot be written: {error}", self.path.display())
+    }
+
+    pub(super) fn has_room(&self, bytes: usize) -> bool {
+        self.bytes + bytes as u64 <= self.max_bytes
+    }
+
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        self.let_go();
+        if self.file.is_some() {
+            return Ok(());
+        }
+        if let Some(directory) = self
+            .path
+            .parent()
+            .filter(|directory| !directory.as_os_str().is_empty())
+        {
+            private_file::make_directory(directory)?;
+        }
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&self.path)?;
+        let found = file.metadata()?;
+        self.bytes = found.len();
+        self.identity = (found.dev(), found.ino());
+        self.records = 0;
+        if found.is_file() && !ends_with_line(&self.path)? {
+            // A crash has left half a record, which would spoil the next one's line.
+            file.write_all(b"\n")?;
+            self.bytes += 1;
+        }
+        self.file = Some(file);
+        Ok(())
+    }
+
+    /// Appends whole lines. Of a batch that does not fit, those that do stay; the number of records that are in the file.
+    pub(super) fn append(&mut self, batch: &[u8]) -> (u64, io::Result<()>) {
+        if let Err(error) = self.prepare(batch.len()) {
+            return (0, Err(error));
+        }
+        let Some(file) = &mut self.file else {
+            return (0, Err(io::ErrorKind::NotFound.into()));
+        };
+        let (written, result) = write_most(file, batch);
+        let written = batch.get(..written).unwrap_or_default();
+        let whole = written.iter().rposition(|byte| *byte == b'\n');
+        let whole = whole.map_or(0, |end| end + 1);
+        let records = written.iter().filter(|byte| **byte == b'\n').count() as u64;
+        self.bytes += whole as u64;
+        self.records += records;
+        if result.is_err() {
+            // Half a record would spoil the next one's line. Devices cannot be cut, and need not be.
+            let _ = file.set_len(self.bytes);
+            // Opened anew the next time: the disk may have come back as another one.
+            self.file = None;
+        }
+        (records, result)
+    }
+
+    /// Makes sure that the file is there and has room for so many bytes.
+    fn prepare(&mut self, bytes: usize) -> io::Result<()> {
+        self.open()?;
+        if self.bytes > 0 && !self.has_room(bytes) {
+            // A file that cannot be put aside still takes records: too long is better than lost.
+            if let Err(error) = self.rotate() {
+                tracing::warn!(
+                    "the audit file {} cannot be put aside: {error}",
+                    self.path.display()
+                );
+            }
+            self.open()?;
+        }
+        Ok(())
+    }
+
+    fn rotate(&mut self) -> io::Result<()> {
+        let older = |number: u32| {
+            let mut name = self.path.clone().into_os_string();
+            name.push(format!(".{number}"));
+            PathBuf::from(name)
+        };
+        if self.keep == 0 {
+            if let Some(file) = &self.file {
+                file.set_len(0)?;
+            }
+            (self.bytes, self.records) = (0, 0);
+            return Ok(());
+        }
+        for number in (1..self.keep).rev() {
+            match std::fs::rename(older(number), older(number + 1)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        std::fs::rename(&self.path, older(1))?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+/// How many bytes were written, and why not all of them were.
+fn write_most(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut written = 0;
+    while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+        match file.write(rest) {
+            Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
+            Ok(more) => written += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (written, Err(error)),
+        }
+    }
+    (written, Ok(()))
+}
+
+/// True for an empty file too.
+fn ends_with_line(path: &Path) -> io::Result<bool> {
+    let mut file = File::open(path)?;
+    if file.metadata()?.len() == 0 {
+        return Ok(true);
+    }
+    let mut last = [0];
+    file.seek(SeekFrom::End(-1))?;
+    file.read_exact(&mut last)?;
+    Ok(last == *b"\n")
+}

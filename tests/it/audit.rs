@@ -1,0 +1,274 @@
+//! The audit file: what it tells, and that serving goes on when the disk does not want it.
+
+use crate::agent::Agent;
+use crate::program::{Answer, BRIDGE, CLIENT, Folder, OPERATOR, PATIENCE, Program, write_config};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+/// The records, once one of them fits.
+fn records(path: &Path, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let records: Vec<Value> = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect();
+        if records.iter().any(&fits) {
+            return records;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no such record in\n{text}");
+        std::thread::yield_now();
+    }
+}
+
+fn chat(model: &str) -> String {
+    json!({ "model": model, "messages": [{ "role": "user", "content": "a prompt" }] }).to_string()
+}
+
+fn read(mut stream: impl Read) -> Answer {
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    Answer::parse(&bytes)
+}
+
+#[test]
+fn every_event_is_a_record_that_says_who_did_what() {
+    let program = Program::start(
+        "sessions: { approval: manual }\n\
+         limits: { requests_per_minute: 2, burst: 2 }\n",
+    );
+    let file = program.folder.0.join("audit.jsonl");
+    let mut agent = Agent::connect(&program);
+    let session = agent.session.clone();
+    let operate = |action: &str| {
+        let body = json!({ "session_id": session }).to_string();
+        let path = format!("/control/{action}");
+        program.request("POST", &path, Some(OPERATOR), &body)
+    };
+    assert_eq!(operate("approve").status, 200);
+    assert_eq!(agent.receive()["status"], "active");
+    let client = program.raw(&format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nUser-Agent: Editor/1.0\r\nAuthorization: Bearer {CLIENT}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}",
+        chat("m").len(),
+        chat("m")
+    ));
+    let (id, _) = agent.invocation();
+    agent.chunk(&id, 0, "an answer");
+    agent.finish(&id, 1);
+    let answer = read(client);
+    // What is wrong with a request is known before its agent is.
+    let wrong = program.request("POST", "/api/chat", Some(CLIENT), "{\"model\":7}");
+    assert_eq!(wrong.status, 400);
+    let client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &chat("m"));
+    agent.invocation();
+    drop(client);
+    assert_eq!(agent.receive()["type"], "model_cancel");
+    let limited = program.request("POST", "/api/chat", Some(CLIENT), &chat("m"));
+    assert_eq!(limited.status, 429);
+    let unknown = program.request("POST", "/api/chat", Some("no-such-key"), &chat("m"));
+    assert_eq!(unknown.status, 401);
+    let role = program.request("GET", "/control/sessions", Some(CLIENT), "");
+    assert_eq!(role.status, 403);
+    let foreign = read(program.raw(
+        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n",
+    ));
+    assert_eq!(foreign.status, 403);
+    let unclear = read(program.raw(
+        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    ));
+    assert_eq!(unclear.status, 400);
+    assert_eq!(operate("revoke").status, 200);
+    let short = json!({ "session_id": "short", "agent_id": "a", "ttl_seconds": 1 }).to_string();
+    let registered = program.request("POST", "/control/register", Some(BRIDGE), &short);
+    assert_eq!(registered.status, 200, "{}", registered.body);
+    drop(agent);
+    records(&file, |record| record["what"] == "down");
+    let records = records(&file, |record| record["what"] == "expired");
+
+    let find = |event: &str, fields: Value| {
+        let found = records.iter().find(|record| {
+            let fields = fields.as_object().unwrap();
+            record["event"] == event && fields.iter().all(|(name, value)| record[name] == *value)
+        });
+        found.unwrap_or_else(|| panic!("no {event} with {fields} in {records:#?}"))
+    };
+    let request = find(
+        "request",
+        json!({ "request_id": answer.header("x-request-id"), "key": "editor", "address": "127.0.0.1", "user_agent": "Editor/1.0",
+            "method": "POST", "endpoint": "/v1/chat/completions", "status": 200, "outcome": "ok", "bytes_in": chat("m").len(),
+            "bytes_out": answer.body.len(), "prompt_tokens": 9, "completion_tokens": 3 }),
+    );
+    assert!(request["duration_ms"].is_u64() && request["session_id"].is_string());
+    assert_eq!(request["prompt_sha256"].as_str().unwrap().len(), 64);
+    assert!(request["timestamp"].as_str().unwrap().ends_with('Z'));
+    find(
+        "request",
+        json!({ "status": 400, "outcome": "invalid_request", "key": "editor", "endpoint": "/api/chat" }),
+    );
+    find("request", json!({ "status": 499, "key": "editor" }));
+    find(
+        "request",
+        json!({ "status": 200, "key": "me", "endpoint": "/control/approve" }),
+    );
+    find(
+        "rate_limit",
+        json!({ "status": 429, "key": "editor", "request_id": limited.header("x-request-id") }),
+    );
+    find(
+        "authentication_failed",
+        json!({ "status": 401, "endpoint": "/api/chat", "request_id": unknown.header("x-request-id") }),
+    );
+    find(
+        "violation",
+        json!({ "status": 403, "outcome": "role_denied", "key": "editor", "endpoint": "/control/sessions" }),
+    );
+    find(
+        "violation",
+        json!({ "status": 403, "outcome": "origin_denied", "method": "GET", "address": "127.0.0.1" }),
+    );
+    find(
+        "violation",
+        json!({ "status": 400, "outcome": "malformed_request", "request_id": unclear.header("x-request-id") }),
+    );
+    find(
+        "session",
+        json!({ "what": "registered", "status": "pending", "key": "bridge", "agent_id": "it" }),
+    );
+    find(
+        "session",
+        json!({ "what": "approved", "status": "active", "key": "me" }),
+    );
+    find(
+        "session",
+        json!({ "what": "revoked", "status": "revoked", "key": "me" }),
+    );
+    find(
+        "session",
+        json!({ "what": "registered", "session_id": "short", "key": "bridge" }),
+    );
+    find(
+        "session",
+        json!({ "what": "expired", "status": "expired", "session_id": "short" }),
+    );
+    find(
+        "link",
+        json!({ "what": "up", "key": "bridge", "from": "agent" }),
+    );
+    find("link", json!({ "what": "down", "key": "bridge" }));
+}
+
+/// Starts the program through a shell, with the audit file somewhere else.
+fn start(shell: &str, file: &str) -> Program {
+    let folder = Folder::new();
+    let config = write_config(&folder.0, "127.0.0.1:0", "");
+    let mut command = Command::new("sh");
+    command.arg("-c").arg(shell).arg(crate::program::program());
+    command.arg("--config").arg(&config);
+    command.env("MLP_AUDIT__FILE", file);
+    Program::spawn(command, folder, config)
+}
+
+/// Asks until the audit is found to have lost records; every answer is as if nothing had happened.
+fn loses_records(program: &Program) {
+    let begun = Instant::now();
+    loop {
+        for _ in 0..20 {
+            assert_eq!(program.get("/v1/models").status, 200);
+        }
+        let health = program.request("GET", "/health/deep", Some(OPERATOR), "");
+        assert_eq!(health.status, 200, "{}", health.body);
+        let audit = &health.json()["components"]["audit"];
+        let metrics = program.get("/metrics").body;
+        let lost = metrics.lines().find_map(|line| {
+            line.strip_prefix(r#"mcp_local_provider_audit_records_total{result="lost"} "#)
+        });
+        let lost: u64 = lost.unwrap().parse().unwrap();
+        if audit["error_count"].as_u64().unwrap() > 0 && lost > 0 {
+            assert_eq!(audit["status"], "degraded", "{audit}");
+            assert!(
+                audit["message"].as_str().unwrap().contains("lost"),
+                "{audit}"
+            );
+            return;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no loss is seen: {audit}");
+    }
+}
+
+const PLAIN: &str = r#"exec "$0" "$@""#;
+
+#[test]
+fn serving_goes_on_when_the_audit_file_cannot_be_written() {
+    let folder = Folder::new();
+    let blocked = folder.0.join("blocked");
+    std::fs::write(&blocked, "a file where a directory should be").unwrap();
+    let below = blocked.join("audit.jsonl");
+    for file in [
+        "/dev/full",
+        "/proc/version",
+        below.to_str().unwrap(),
+        folder.0.to_str().unwrap(),
+    ] {
+        let program = start(PLAIN, file);
+        loses_records(&program);
+        assert!(
+            program.log().contains("audit records are being lost"),
+            "{file}"
+        );
+    }
+}
+
+#[test]
+fn serving_goes_on_when_no_file_may_grow() {
+    let program = start(r#"ulimit -f 8 && exec "$0" "$@""#, "./audit.jsonl");
+    loses_records(&program);
+    // What was written before is whole.
+    let text = std::fs::read_to_string(program.folder.0.join("audit.jsonl")).unwrap();
+    assert!(text.ends_with("}\n") && text.lines().count() > 5, "{text}");
+}
+
+#[test]
+fn a_deleted_audit_file_is_begun_anew_and_its_records_count_as_lost() {
+    let program = Program::start("");
+    let file = program.folder.0.join("audit.jsonl");
+    let models = |record: &Value| record["endpoint"] == "/v1/models";
+    program.get("/v1/models");
+    records(&file, models);
+    std::fs::remove_file(&file).unwrap();
+    loses_records(&program);
+    records(&file, models);
+}
+
+#[test]
+fn audit_files_are_put_aside_by_size() {
+    let folder = Folder::new();
+    let config = write_config(&folder.0, "127.0.0.1:0", "");
+    let mut command = Command::new(crate::program::program());
+    command.arg("--config").arg(&config);
+    command
+        .env("MLP_AUDIT__MAX_BYTES", "4KiB")
+        .env("MLP_AUDIT__KEEP", "2");
+    let mut program = Program::spawn(command, folder, config);
+    let directory = program.folder.0.clone();
+    let named = |number: u32| directory.join(format!("audit.jsonl.{number}"));
+    let begun = Instant::now();
+    while !named(2).exists() {
+        assert!(begun.elapsed() < PATIENCE, "no file is put aside twice");
+        program.get("/v1/models");
+    }
+    for _ in 0..100 {
+        program.get("/v1/models");
+    }
+    program.signal("TERM");
+    assert!(program.wait().0.success());
+    assert!(!named(3).exists());
+    for file in [named(1), named(2)] {
+        let text = std::fs::read_to_string(file).unwrap();
+        assert!(text.len() <= 4096 && text.ends_with("}\n"));
+    }
+}
