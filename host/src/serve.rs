@@ -1,5 +1,6 @@
 //! Serving, as both programs do it: from a configuration to a provider, signals, and the line that says it is ready.
 
+use crate::agents::{Local, Plan};
 use crate::audit::AuditWriter;
 use crate::banner::{Demo, demo_banner, ready_line};
 use crate::config::{Extra, Role};
@@ -12,6 +13,7 @@ use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::io::{self, Write, stderr, stdout};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where editors look for an Ollama unasked.
@@ -77,7 +79,24 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
             reconnect_attempts: bridge.reconnect_attempts,
         });
     }
+    for agent in &prepared.config.agents {
+        config.agents.push(Local {
+            plan: Plan::new(agent),
+            supervisor: Some(own_program()?),
+        });
+    }
     Ok(config)
+}
+
+/// This program, to be run again.
+fn own_program() -> io::Result<PathBuf> {
+    // What runs now is found there even when its file was replaced meanwhile, by an update say.
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        Ok(running)
+    } else {
+        std::env::current_exe()
+    }
 }
 
 /// The sockets that a service manager has opened for us (systemd's `sd_listen_fds`).

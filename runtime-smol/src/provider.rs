@@ -5,6 +5,7 @@ use crate::connection;
 use crate::demo;
 use crate::listen;
 use crate::tasks::Tasks;
+use mcp_local_provider_host::agents::Agents;
 use mcp_local_provider_host::demo::{Agent, PATIENCE};
 use mcp_local_provider_host::provider::dial::Target;
 use mcp_local_provider_host::provider::listen::{Door, bind_all, reachable};
@@ -39,6 +40,7 @@ pub struct Provider {
     addresses: Vec<SocketAddr>,
     handle: Handle,
     threads: Vec<JoinHandle<()>>,
+    agents: Agents,
     /// Declared last: what is still open ends with it.
     executor: Arc<Executor<'static>>,
 }
@@ -77,6 +79,7 @@ impl Provider {
             demo_registered = Some(receiver);
         }
         let mut provider = Self {
+            agents: Agents::start(&shared, config.agents)?,
             addresses,
             handle: Handle::new(shared.clone()),
             threads: Vec::new(),
@@ -119,6 +122,7 @@ impl Provider {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
+        self.agents.join();
     }
 }
 

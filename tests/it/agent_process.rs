@@ -1,6 +1,7 @@
 //! Processes of agents: whatever they do, and however this program ends, they end.
 
 use crate::program::program;
+use mcp_local_provider_core::agents::acp::Line;
 use mcp_local_provider_host::agents::{Bell, Ending, Event, Launch, PrivateDirectory, Process};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -45,8 +46,10 @@ impl Run {
         let (lines, too_long, ending) = (&mut self.lines, &mut self.too_long, &mut self.ending);
         self.process
             .turn(&self.bell, None, |event| match event {
-                Event::Line(line) => lines.push(String::from_utf8_lossy(line).into_owned()),
-                Event::LineTooLong => *too_long += 1,
+                Event::Line(Line::Whole(line)) => {
+                    lines.push(String::from_utf8_lossy(line).into_owned());
+                }
+                Event::Line(Line::TooLong) => *too_long += 1,
                 Event::Ended(how) => assert!(ending.replace(how).is_none(), "it ends once"),
             })
             .unwrap();

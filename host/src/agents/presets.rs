@@ -39,7 +39,7 @@ pub struct Preset {
 }
 
 /// What stands in the place of the agent's own instructions where those come from a file.
-const MODEL_PROMPT: &str = "\
+pub(super) const MODEL_PROMPT: &str = "\
 You are a language model behind an API. Each message carries a conversation and, at its head, the instructions for it. \
 Follow those instructions and answer the last message of the conversation, with nothing before or after the answer. \
 You have no tools but those that are offered to you, no files and no project.";

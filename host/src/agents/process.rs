@@ -3,8 +3,8 @@
 //! Nothing here waits for the agent: [`Process::turn`] waits for whatever happens first to any of its pipes, to the
 //! process itself or to the [`Bell`], so that one thread serves an agent that hangs, floods or does not read.
 
-use super::lines::{Line, LineBuffer};
 use super::supervisor::{EXIT_SIGNAL, GRACE};
+use mcp_local_provider_core::agents::acp::{Line, Lines};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -18,9 +18,11 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::task::{Wake, Waker};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
+/// Bytes that are read at once.
+const SCRATCH: usize = 64 << 10;
 /// What is kept of a line of standard error, in characters.
 const COMPLAINT: usize = 300;
 /// The longest line of standard error that is looked at, in bytes.
@@ -84,6 +86,16 @@ impl Bell {
         let _ = (&self.ring).write(&[1]);
     }
 
+    /// Waits until it is rung or `until` has come.
+    pub fn wait(&self, until: Option<Instant>) {
+        let mut heard = [PollFd::new(&self.heard, PollFlags::IN)];
+        let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        // A wait that ends early is allowed.
+        let _ = poll(&mut heard, timeout.as_ref());
+        self.silence();
+    }
+
     fn silence(&self) {
         let mut bytes = [0; 64];
         while matches!((&self.heard).read(&mut bytes), Ok(64)) {}
@@ -104,9 +116,7 @@ impl Wake for Bell {
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'p> {
     /// It wrote a line.
-    Line(&'p [u8]),
-    /// It wrote a line that is longer than [`Launch::line_bytes`], which is skipped.
-    LineTooLong,
+    Line(Line<'p>),
     /// It can answer no more: it has ended, or will in a moment. The last event, and it comes once.
     Ended(Ending),
 }
@@ -163,10 +173,11 @@ pub struct Process {
     written: usize,
     closing: bool,
     output: Option<ChildStdout>,
-    lines: LineBuffer,
+    lines: Lines,
     errors: Option<ChildStderr>,
-    error_lines: LineBuffer,
+    error_lines: Lines,
     complaint: String,
+    scratch: Box<[u8]>,
     /// When it is killed.
     kill_at: Option<Instant>,
     killed: bool,
@@ -235,10 +246,11 @@ impl Process {
             written: 0,
             closing: false,
             output,
-            lines: LineBuffer::new(launch.line_bytes),
+            lines: Lines::new(launch.line_bytes),
             errors,
-            error_lines: LineBuffer::new(COMPLAINT_BYTES),
+            error_lines: Lines::new(COMPLAINT_BYTES),
             complaint: String::new(),
+            scratch: vec![0; SCRATCH].into_boxed_slice(),
             kill_at: None,
             killed: false,
             ended: false,
@@ -406,20 +418,16 @@ impl Process {
         let Some(output) = &mut self.output else {
             return false;
         };
-        match self.lines.read_from(output) {
+        match output.read(&mut self.scratch) {
             Ok(0) => {
                 self.output = None;
                 // Either it ends now, or it lives on and is of no use.
                 self.kill_at(Instant::now() + LAST_WORDS);
                 false
             }
-            Ok(_) => {
-                while let Some(line) = self.lines.next_line() {
-                    on(match line {
-                        Line::Whole(line) => Event::Line(line),
-                        Line::TooLong => Event::LineTooLong,
-                    });
-                }
+            Ok(read) => {
+                let bytes = self.scratch.get(..read).unwrap_or_default();
+                self.lines.push(bytes, |line| on(Event::Line(line)));
                 true
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => true,
@@ -431,20 +439,25 @@ impl Process {
         let Some(errors) = &mut self.errors else {
             return;
         };
-        match self.error_lines.read_from(errors) {
-            Ok(0) => self.errors = None,
-            Ok(_) => {}
+        let read = match errors.read(&mut self.scratch) {
+            Ok(0) => {
+                self.errors = None;
+                return;
+            }
+            Ok(read) => read,
             Err(_) => return,
-        }
-        while let Some(line) = self.error_lines.next_line() {
-            let Line::Whole(line) = line else { continue };
+        };
+        let bytes = self.scratch.get(..read).unwrap_or_default();
+        let (name, complaint) = (&self.name, &mut self.complaint);
+        self.error_lines.push(bytes, |line| {
+            let Line::Whole(line) = line else { return };
             let text = printable(line);
             if !text.is_empty() {
                 // At this level alone, because an agent may quote what it was asked.
-                tracing::debug!(agent = self.name, "{text}");
-                self.complaint = text;
+                tracing::debug!(agent = name, "{text}");
+                *complaint = text;
             }
-        }
+        });
     }
 
     /// Writes what can be written, and closes the input when that was asked for and nothing waits.
@@ -502,10 +515,4 @@ fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim().chars().take(COMPLAINT);
     text.map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// A waker that rings `bell`.
-#[must_use]
-pub fn waker(bell: &Arc<Bell>) -> Waker {
-    Waker::from(bell.clone())
 }

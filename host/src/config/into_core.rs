@@ -85,6 +85,21 @@ impl Config {
         self.auth.keys.iter().filter_map(key).collect()
     }
 
+    /// The further names of agents. A name that `models.aliases` has too is that one.
+    fn agent_aliases(&self) -> impl Iterator<Item = core::Alias> {
+        self.agents.iter().flat_map(move |agent| {
+            let model = agent.known_as();
+            agent.models.iter().filter_map(move |name| {
+                let free = *name != model && !self.models.aliases.contains_key(name);
+                free.then(|| core::Alias {
+                    name: name.clone(),
+                    model: model.clone().into_owned(),
+                    context_length: None,
+                })
+            })
+        })
+    }
+
     /// What the core needs to know, with `keys` as all the keys there are.
     pub fn hub_config(&self, keys: Vec<core::Key>) -> core::HubConfig {
         let aliases = self.models.aliases.iter().map(|(name, alias)| core::Alias {
@@ -113,7 +128,7 @@ impl Config {
                 .collect(),
             allowed_origins: self.auth.allowed_origins.clone(),
             default_model: self.models.default.clone(),
-            aliases: aliases.collect(),
+            aliases: aliases.chain(self.agent_aliases()).collect(),
             default_bridge: token.map(super::SecretValue::digest),
         }
     }

@@ -399,8 +399,10 @@ pub struct Agent {
     pub name: Option<String>,
     /// Program and arguments, instead of a preset.
     pub command: Vec<String>,
-    /// The model names that it answers to; its own name when empty.
+    /// Further names that its default model answers to, beside its own name.
     pub models: Vec<String>,
+    /// Its own name for the model that answers to its name; what the agent chooses when absent.
+    pub model: Option<String>,
     /// Variables for its environment.
     pub env: BTreeMap<String, String>,
     /// Its working directory; a private empty one when absent.

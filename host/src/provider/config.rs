@@ -1,6 +1,7 @@
 //! What a provider is made from, and why it may not start.
 
 use super::listen::ListenError;
+use crate::agents::Local;
 use crate::audit::AuditSink;
 use mcp_local_provider_core::config::HubConfig;
 use std::fmt;
@@ -44,6 +45,8 @@ pub struct Config {
     pub threads: usize,
     /// Bridges to dial.
     pub bridges: Vec<Bridge>,
+    /// Agents to start, each as a process of its own.
+    pub agents: Vec<Local>,
     /// Runs the demo agent with this bridge key.
     pub demo: Option<String>,
     /// Where audit records go.
@@ -62,6 +65,7 @@ impl Config {
             hub,
             threads: 0,
             bridges: Vec::new(),
+            agents: Vec::new(),
             demo: None,
             audit: AuditSink::off(),
         }

@@ -249,6 +249,13 @@ impl Connected {
         });
     }
 
+    /// Takes what one frame would have said, of an agent that speaks another protocol.
+    pub fn receive_envelope(&self, turn: &mut Turn, envelope: Envelope<'_>) {
+        self.call(turn, |link, now, out, deliver| {
+            link.handle_envelope(now, envelope, out, deliver);
+        });
+    }
+
     /// Takes one binary frame, which the agent protocol does not know.
     pub fn receive_binary(&self, turn: &mut Turn) {
         self.call(turn, |link, now, out, deliver| {

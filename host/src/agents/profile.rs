@@ -1,0 +1,69 @@
+//! How to speak with each agent that is known by name: what the machine of core has to know of it.
+
+use super::plan::Plan;
+use super::presets::MODEL_PROMPT;
+use mcp_local_provider_core::agents::acp::{HiddenError, Profile, SystemPrompt, UsageRule};
+
+/// Claude Code without tools, and without the person's settings, which could bring some.
+const CLAUDE: &str = r#"{"claudeCode":{"options":{"tools":[],"settingSources":[]}}}"#;
+
+impl Plan {
+    /// What the machine has to know of this agent.
+    #[must_use]
+    pub fn profile(&self) -> Profile {
+        let unknown = Profile {
+            model: self.agent.model.clone(),
+            ..Profile::new(&self.name)
+        };
+        let Some(preset) = self.preset else {
+            return unknown;
+        };
+        let known = Profile {
+            label: preset.title.into(),
+            login: preset.login.into(),
+            ..unknown
+        };
+        match preset.name {
+            "cursor" => Profile {
+                usage: UsageRule::None,
+                // Builds differ in whether they use the servers that a session names.
+                tools: false,
+                ..known
+            },
+            "claude" => Profile {
+                system: SystemPrompt::Override,
+                default_system: Some(MODEL_PROMPT.into()),
+                session_meta: Some(CLAUDE.into()),
+                usage: UsageRule::Turn,
+                ..known
+            },
+            "codex" => Profile {
+                system: SystemPrompt::Append,
+                mode: Some("read-only".into()),
+                usage: UsageRule::Turn,
+                hidden_error: HiddenError::ThreadStatus,
+                ..known
+            },
+            "gemini" => Profile {
+                usage: UsageRule::Quota,
+                ..known
+            },
+            "opencode" => Profile {
+                mode: Some("model".into()),
+                usage: UsageRule::LastCall,
+                ..known
+            },
+            "copilot" => Profile {
+                usage: UsageRule::Session,
+                hidden_error: HiddenError::Prefix(vec!["Error: ".into()]),
+                ..known
+            },
+            "goose" => Profile {
+                usage: UsageRule::LastCall,
+                hidden_error: HiddenError::Prefix(vec!["Ran into this error: ".into()]),
+                ..known
+            },
+            _ => known,
+        }
+    }
+}
