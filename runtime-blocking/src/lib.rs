@@ -1,1 +1,21 @@
-//! MCP Local Provider.
+//! The blocking driver of MCP Local Provider, for minimal machines: threads, the HTTP/1.1 codec of the core, WebSockets by
+//! tungstenite, and no runtime.
+//!
+//! [`Provider::start`] runs a provider inside any program; the program `mcp-local-provider-blocking` is a thin shell round
+//! it. The rules and the bytes of all protocols are in `mcp-local-provider-core`, what every driver does in
+//! `mcp-local-provider-host`; here are only sockets and threads. One thread serves each client connection, two each agent
+//! connection, one each listening socket, and one keeps house. It runs on Linux.
+
+mod accept;
+mod bell;
+mod connection;
+mod demo;
+mod dial;
+mod link;
+mod peer;
+mod provider;
+mod threads;
+mod websocket;
+
+pub use mcp_local_provider_host::provider::{Bridge, Config, Handle, StartError};
+pub use provider::Provider;

@@ -1,4 +1,4 @@
-//! The running program, over real sockets, as clients and agents see it.
+//! The running program `mcp-local-provider`, over real sockets, as clients and agents see it.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,19 +7,7 @@
     clippy::print_stderr
 )]
 
-extern crate alloc;
+/// The program under test.
+const PROGRAM: &str = "mcp-local-provider";
 
-mod agent;
-mod agent_process;
-mod answers;
-mod audit;
-mod bad_input;
-mod browser_safety;
-mod command_line;
-mod completions;
-mod embeddings;
-mod failures;
-mod framing;
-mod links;
-mod metrics;
-mod program;
+include!("suite.rs");

@@ -1,5 +1,6 @@
 //! The program under test, started as a person starts it.
 
+use crate::PROGRAM;
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,14 +21,7 @@ pub fn program() -> &'static Path {
         // target/PROFILE/deps/it-HASH
         let profile_dir = here.parent().unwrap().parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
-        build.args([
-            "build",
-            "--quiet",
-            "--package",
-            "mcp-local-provider",
-            "--bin",
-            "mcp-local-provider",
-        ]);
+        build.args(["build", "--quiet", "--package", PROGRAM, "--bin", PROGRAM]);
         build
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
@@ -39,7 +33,7 @@ pub fn program() -> &'static Path {
             build.status().unwrap().success(),
             "the program does not build"
         );
-        profile_dir.join("mcp-local-provider")
+        profile_dir.join(PROGRAM)
     })
 }
 
@@ -210,7 +204,7 @@ impl Drop for Program {
         let _ = self.child.kill();
         let _ = self.child.wait();
         if std::thread::panicking() {
-            eprintln!("--- the program's log ---\n{}", self.log());
+            eprintln!("--- the log of {PROGRAM} ---\n{}", self.log());
         }
     }
 }

@@ -88,6 +88,8 @@ struct State {
     out: LinkOut,
     /// Who writes, while there is nothing to write.
     writer: Option<Waker>,
+    /// The deadline that who writes knows of.
+    armed: Option<Instant>,
 }
 
 impl fmt::Debug for LinkCell {
@@ -111,7 +113,9 @@ impl LinkCell {
         let mut wake = Vec::new();
         let result = {
             let mut state = lock(&self.state);
-            let State { link, out, writer } = &mut *state;
+            let State {
+                link, out, writer, ..
+            } = &mut *state;
             let result = call(link, out, &mut Delivering { wake: &mut wake });
             if out.wants_write() {
                 wake.extend(writer.take());
@@ -217,6 +221,7 @@ impl Connected {
                     link: Link::new(id, shared.link_config(), shared.wall(), now),
                     out: LinkOut::new(),
                     writer: None,
+                    armed: None,
                 }),
             });
             shared.add_link(cell.clone());
@@ -269,12 +274,16 @@ impl Connected {
     }
 
     /// Ends a turn: wakes those who got something, and tells the hub what the agent asked of it. True when there is
-    /// something to write.
+    /// something to do for who writes: frames, or a deadline earlier than the one that it knows.
     pub fn finish(&self, turn: &mut Turn) -> bool {
         turn.wake.drain(..).for_each(Waker::wake);
-        let (notices, writes) = self.call(turn, |_, _, out, _| {
-            (std::mem::take(&mut out.notices), out.wants_write())
-        });
+        let (notices, writes) = {
+            let mut state = lock(&self.cell.state);
+            let next = state.link.poll_timeout().map(|timeout| timeout.at);
+            let sooner = next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed));
+            let notices = std::mem::take(&mut state.out.notices);
+            (notices, sooner || state.out.wants_write())
+        };
         for notice in notices {
             self.shared
                 .hub(|hub, now, out| hub.handle_notice(now, self.cell.id, notice, out));
@@ -285,15 +294,22 @@ impl Connected {
     /// Serves the link's deadlines and gives the next one. `alive` when something was received since the last call, be
     /// it part of a frame.
     pub fn serve_timers(&self, turn: &mut Turn, alive: bool) -> Option<Instant> {
-        self.call(turn, |link, now, out, deliver| {
-            if alive {
-                link.handle_alive(now);
-            }
-            if link.poll_timeout().is_some_and(|timeout| timeout.at <= now) {
-                link.handle_timeout(now, out, deliver);
-            }
-            link.poll_timeout().map(|timeout| timeout.at)
-        })
+        let mut state = lock(&self.cell.state);
+        let State {
+            link, out, armed, ..
+        } = &mut *state;
+        if alive {
+            link.handle_alive(turn.now);
+        }
+        if link
+            .poll_timeout()
+            .is_some_and(|timeout| timeout.at <= turn.now)
+        {
+            let wake = &mut turn.wake;
+            link.handle_timeout(turn.now, out, &mut Delivering { wake });
+        }
+        *armed = link.poll_timeout().map(|timeout| timeout.at);
+        *armed
     }
 
     /// Moves what is to be written behind what `into` has.

@@ -1,6 +1,6 @@
 //! Writing of responses.
 
-use super::{RequestFraming, Version, is_forbidden, is_token};
+use super::{Version, is_forbidden, is_token};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -21,9 +21,11 @@ pub enum ResponseLength {
     Absent,
 }
 
-/// What becomes of the connection after the response.
+/// What is said of the connection after the response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connection {
+    /// Nothing, because the request's version implies it: HTTP/1.1 is kept, HTTP/1.0 is closed.
+    Implied,
     /// It waits for the next request.
     KeepAlive,
     /// It is closed.
@@ -33,23 +35,26 @@ pub enum Connection {
 }
 
 impl ResponseLength {
-    /// How to answer a request with a body of `length` bytes, or of a length that is not known yet. A body that ends with the connection
-    /// rules out keeping it, which the second value tells.
+    /// How to answer a request with a body of `length` bytes, or of a length that is not known yet, on a connection that both sides want
+    /// to `keep` or not; and whether it is kept: a body that ends with the connection rules that out.
     #[must_use]
-    pub fn answer(
-        length: Option<u64>,
-        version: Version,
-        framing: &RequestFraming<'_>,
-    ) -> (Self, Connection) {
-        let connection = if framing.keep_alive {
-            Connection::KeepAlive
-        } else {
-            Connection::Close
-        };
+    pub const fn answer(length: Option<u64>, version: Version, keep: bool) -> (Self, bool) {
         match (length, version) {
-            (Some(length), _) => (Self::Exact(length), connection),
-            (None, Version::Http11) => (Self::Chunked, connection),
-            (None, Version::Http10) => (Self::UntilClose, Connection::Close),
+            (Some(length), _) => (Self::Exact(length), keep),
+            (None, Version::Http11) => (Self::Chunked, keep),
+            (None, Version::Http10) => (Self::UntilClose, false),
+        }
+    }
+}
+
+impl Connection {
+    /// What to say to a client of that version.
+    #[must_use]
+    pub const fn after(version: Version, keep: bool) -> Self {
+        match (version, keep) {
+            (Version::Http11, true) | (Version::Http10, false) => Self::Implied,
+            (Version::Http10, true) => Self::KeepAlive,
+            (Version::Http11, false) => Self::Close,
         }
     }
 }
@@ -82,18 +87,19 @@ pub struct HeadWriter<'o> {
     start: usize,
     length: ResponseLength,
     connection: Connection,
+    date: Option<&'o str>,
     invalid: Option<InvalidHeader>,
 }
 
 impl<'o> HeadWriter<'o> {
-    /// Starts a head at the end of `out`. `status` is 100 to 999; `date` is the time as [`date()`] writes it, if the time is known.
+    /// Starts a head at the end of `out`. `status` is 100 to 999; `date` is the time as [`date()`] writes it, if the time is known; it is not checked.
     #[inline]
     pub fn new(
         out: &'o mut Vec<u8>,
         status: u16,
         length: ResponseLength,
         connection: Connection,
-        date: Option<&str>,
+        date: Option<&'o str>,
     ) -> Self {
         debug_assert!((100..=999).contains(&status));
         let start = out.len();
@@ -102,17 +108,14 @@ impl<'o> HeadWriter<'o> {
         out.push(b' ');
         out.extend_from_slice(reason(status).as_bytes());
         out.extend_from_slice(b"\r\n");
-        let mut head = Self {
+        Self {
             out,
             start,
             length,
             connection,
+            date,
             invalid: None,
-        };
-        if let Some(date) = date {
-            head.header("date", date.as_bytes());
         }
-        head
     }
 
     /// Writes one header. An error is kept until [`HeadWriter::finish`].
@@ -147,27 +150,31 @@ impl<'o> HeadWriter<'o> {
             self.out.truncate(self.start);
             return Err(invalid);
         }
+        let mut line = |name: &str, value: &[u8]| {
+            self.out.extend_from_slice(name.as_bytes());
+            self.out.extend_from_slice(value);
+            self.out.extend_from_slice(b"\r\n");
+        };
+        match self.connection {
+            Connection::Implied => {}
+            Connection::KeepAlive => line("connection: ", b"keep-alive"),
+            Connection::Close => line("connection: ", b"close"),
+            Connection::Upgrade => line("connection: ", b"upgrade"),
+        }
         match self.length {
             ResponseLength::Exact(length) => {
-                self.out.extend_from_slice(b"content-length: ");
-                self.out
-                    .extend_from_slice(itoa::Buffer::new().format(length).as_bytes());
-                self.out.extend_from_slice(b"\r\n");
+                line(
+                    "content-length: ",
+                    itoa::Buffer::new().format(length).as_bytes(),
+                );
             }
-            ResponseLength::Chunked => self
-                .out
-                .extend_from_slice(b"transfer-encoding: chunked\r\n"),
+            ResponseLength::Chunked => line("transfer-encoding: ", b"chunked"),
             ResponseLength::UntilClose | ResponseLength::Absent => {}
         }
-        // Said even where it is the default, for clients of HTTP/1.0 that asked for it.
-        self.out.extend_from_slice(match self.connection {
-            _ if self.length == ResponseLength::UntilClose => {
-                b"connection: close\r\n\r\n".as_slice()
-            }
-            Connection::KeepAlive => b"connection: keep-alive\r\n\r\n",
-            Connection::Close => b"connection: close\r\n\r\n",
-            Connection::Upgrade => b"connection: upgrade\r\n\r\n",
-        });
+        if let Some(date) = self.date {
+            line("date: ", date.as_bytes());
+        }
+        line("", b"");
         Ok(())
     }
 }

@@ -15,7 +15,8 @@
 //! assert_eq!(body.read(&mut input)?, BodyPart::Complete);
 //!
 //! let mut out = Vec::new();
-//! let (length, connection) = ResponseLength::answer(None, head.version(), head.framing());
+//! let (length, keep) = ResponseLength::answer(None, head.version(), head.framing().keep_alive);
+//! let connection = Connection::after(head.version(), keep);
 //! let mut response = HeadWriter::new(&mut out, 200, length, connection, None);
 //! response.header("content-type", b"text/plain");
 //! response.finish()?;

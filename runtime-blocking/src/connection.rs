@@ -1,0 +1,506 @@
+//! One client connection: HTTP/1.1 by the codec of the core, within the owner's limits of time and memory.
+//!
+//! A client that closes its sending side while it waits for an answer is taken for gone, whatever it may still read: that is
+//! how a client that went away in the middle of a silent answer is noticed at once. It must not half-close before it has
+//! its answer.
+
+use crate::bell::Woken;
+use crate::link;
+use crate::threads::{Open, Threads};
+use crate::websocket::Reader;
+use mcp_local_provider_core::wire::http1::{
+    BodyLength, BodyPart, BodyReader, CHUNK_END, Connection as After, HeadLimits, HeadReader,
+    HeadWriter, RequestError, RequestHead, ResponseLength, Version, date, write_chunk_size,
+    write_continue, write_last_chunk,
+};
+use mcp_local_provider_host::process;
+use mcp_local_provider_host::provider::answer::{Answer, Head};
+use mcp_local_provider_host::provider::limits::{DISCARD, FIRST_ROOM, HEAD, IDLE};
+use mcp_local_provider_host::provider::link::Connected;
+use mcp_local_provider_host::provider::listen::Door;
+use mcp_local_provider_host::provider::request::{self, Begun, Expecting, Queued, Request, Step};
+use mcp_local_provider_host::provider::{Client, Progress, Running, Shared};
+use rustix::event::PollFlags;
+use std::io::{self, ErrorKind, IoSlice};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Instant;
+use tungstenite::http;
+
+/// Bytes that are read at once.
+const READ: usize = 8 << 10;
+
+/// Longest rest of a body that is read so that its connection can be kept.
+const SMALL_REST: u64 = 64 << 10;
+
+/// Serves a connection to its end.
+pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketAddr, door: Door) {
+    let mut connection = Connection {
+        threads,
+        shared: threads.shared(),
+        open: &open,
+        address: from.ip(),
+        door,
+        buffer: Vec::new(),
+    };
+    match connection.run() {
+        Ok(None) => {}
+        Ok(Some(link)) => {
+            let rest = std::mem::take(&mut connection.buffer);
+            // From here on it counts as a link.
+            drop(client);
+            let frame_bytes = threads.shared().link_config().frame_bytes;
+            let reader = Reader::accepted(open.peer().clone(), rest, frame_bytes);
+            link::run(threads, link, open.peer(), reader);
+        }
+        Err(error) => tracing::debug!(peer = %from, %error, "a connection ended early"),
+    }
+}
+
+struct Connection<'c> {
+    threads: &'c Threads,
+    shared: &'c Arc<Shared>,
+    open: &'c Open,
+    address: IpAddr,
+    door: Door,
+    /// Read and not yet used: at most one head, or a piece of a body. Without an allocation while the connection is idle.
+    buffer: Vec<u8>,
+}
+
+/// What a head has come to.
+enum Received {
+    Request(Step, Framed),
+    Link(http::Response<()>, Connected),
+}
+
+/// How a request is framed, and how its answer will be.
+struct Framed {
+    /// Missing where its end cannot be found.
+    body: Option<BodyReader>,
+    /// Its length was told beforehand.
+    is_announced: bool,
+    /// The client waits for `100 Continue`.
+    expects: bool,
+    /// Another request may follow.
+    keep: bool,
+    /// The answer has no body.
+    is_head: bool,
+    version: Version,
+}
+
+impl Connection<'_> {
+    /// Answers one request after the other. The link that the connection becomes, if it does.
+    fn run(&mut self) -> io::Result<Option<Connected>> {
+        let mut until = Instant::now() + self.shared.config().timeouts.head;
+        let mut is_first = true;
+        while self.wait_for_request(is_first, &mut until)? {
+            is_first = false;
+            match self.read_head(until)? {
+                Some(Received::Request(step, mut framed)) => {
+                    if !self.follow(step, &mut framed)? {
+                        self.leave(&framed);
+                        return Ok(None);
+                    }
+                }
+                Some(Received::Link(response, link)) => {
+                    self.write_upgrade(&response)?;
+                    return Ok(Some(link));
+                }
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Closes. To do that while something is unread would reset the connection, and the client would lose the answer.
+    fn leave(&self, framed: &Framed) {
+        if !framed.is_read() || !self.buffer.is_empty() {
+            self.open.peer().finish();
+            self.open.peer().discard(DISCARD);
+        }
+    }
+
+    /// False when there will be none. `until` is when its head has to be complete: for the first one the time counts from
+    /// the beginning of the connection, for all others from their first byte.
+    fn wait_for_request(&mut self, is_first: bool, until: &mut Instant) -> io::Result<bool> {
+        let head = self.shared.config().timeouts.head;
+        if !self.buffer.is_empty() {
+            *until = Instant::now() + head;
+            return Ok(true);
+        }
+        self.buffer = Vec::new();
+        let peer = self.open.peer();
+        peer.set_idle(true);
+        // In this order: who begins a shutdown sets its mark before it looks for idle connections.
+        let ends = self.shared.is_draining() && !is_first;
+        let idle = if is_first {
+            *until
+        } else {
+            Instant::now() + IDLE
+        };
+        let came = if ends {
+            Err(ErrorKind::TimedOut.into())
+        } else {
+            peer.wait_readable(Some(idle))
+        };
+        peer.set_idle(false);
+        if !is_first {
+            *until = Instant::now() + head;
+        }
+        Ok(came.is_ok())
+    }
+
+    /// Reads a head and begins its request; `None` when the connection ends before.
+    fn read_head(&mut self, until: Instant) -> io::Result<Option<Received>> {
+        let mut reader = HeadReader::new(HeadLimits {
+            head: HEAD,
+            ..HeadLimits::default()
+        });
+        loop {
+            match reader.read(&self.buffer) {
+                Ok(Some(head)) => {
+                    let length = head.length();
+                    let received = self.begin(&head);
+                    self.buffer.drain(..length);
+                    return Ok(Some(received));
+                }
+                Err(error) => return Ok(Some(self.misframed(error))),
+                Ok(None) => {}
+            }
+            let most = READ.min(HEAD + 1 - self.buffer.len().min(HEAD));
+            match self.open.peer().read_more(&mut self.buffer, most, until) {
+                Ok(0) => return Ok(None),
+                // A client that is slow with its head is cut without a word.
+                Err(error) if error.kind() == ErrorKind::TimedOut => return Ok(None),
+                read => read?,
+            };
+        }
+    }
+
+    fn begin(&self, head: &RequestHead<'_>) -> Received {
+        let request = Request::new(head.method(), head.path_and_query(), self.address, |name| {
+            head.header(name)
+        });
+        let step = match request::begin(self.shared, self.door, &request) {
+            Begun::Step(step) => step,
+            Begun::Upgrade(upgrade) => match upgrade.accept(&handshake(head)) {
+                Ok((response, link)) => return Received::Link(response, link),
+                Err(answer) => Step::Answer(*answer),
+            },
+        };
+        let limit = self.shared.config().limits.body_bytes;
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX);
+        match BodyReader::new(head.framing().body, limit) {
+            Ok(body) => Received::Request(step, Framed::new(head, Some(body))),
+            Err(_) => {
+                // Known to be too large before any of it came.
+                let step = match step {
+                    Step::Body(expecting) => Step::Answer(expecting.too_large()),
+                    step => step,
+                };
+                Received::Request(step, Framed::new(head, None))
+            }
+        }
+    }
+
+    fn misframed(&self, error: RequestError) -> Received {
+        let answer = request::misframed(self.shared, self.address, error);
+        Received::Request(Step::Answer(answer), Framed::broken())
+    }
+
+    /// Goes with a request to the end of its answer. True when another request may follow.
+    fn follow(&mut self, mut step: Step, framed: &mut Framed) -> io::Result<bool> {
+        loop {
+            step = match step {
+                Step::Body(expecting) => self.read_body(*expecting, framed)?,
+                Step::Report(report) => Step::Answer(report.answer(process::usage())),
+                Step::Queued(queued) => self.wait_for_capacity(*queued)?,
+                Step::Answer(answer) => return self.answer(&answer, framed),
+                Step::Running(running) => return self.run_exchange(*running, framed),
+            };
+        }
+    }
+
+    fn read_body(&mut self, expecting: Expecting, framed: &mut Framed) -> io::Result<Step> {
+        if std::mem::take(&mut framed.expects) {
+            let mut interim = Vec::new();
+            write_continue(&mut interim);
+            self.write(&[&interim])?;
+        }
+        let until = Instant::now() + self.shared.config().timeouts.body;
+        let announced = framed.body.as_ref().map_or(0, BodyReader::expected);
+        let announced = usize::try_from(announced).unwrap_or(usize::MAX);
+        let mut body = Vec::with_capacity(announced.min(FIRST_ROOM));
+        loop {
+            match self.read_body_part(framed, until, |data| body.extend_from_slice(data)) {
+                Ok(true) => {}
+                Ok(false) => return Ok(expecting.complete(body)),
+                Err(Unread::Framing(error)) => {
+                    return Ok(Step::Answer(if error.status == 413 {
+                        expecting.too_large()
+                    } else {
+                        expecting.misframed(error)
+                    }));
+                }
+                Err(Unread::Late) => return Ok(Step::Answer(expecting.too_slow())),
+                Err(Unread::Ended) => return Ok(Step::Answer(expecting.broken())),
+            }
+        }
+    }
+
+    /// Takes from the body what there is, waiting for more if there is nothing; false when it is complete.
+    fn read_body_part(
+        &mut self,
+        framed: &mut Framed,
+        until: Instant,
+        mut take: impl FnMut(&[u8]),
+    ) -> Result<bool, Unread> {
+        let Some(body) = &mut framed.body else {
+            return Err(Unread::Ended);
+        };
+        let mut input = self.buffer.as_slice();
+        let complete = loop {
+            match body.read(&mut input) {
+                Ok(BodyPart::Data(data)) => take(data),
+                Ok(BodyPart::Partial) => break false,
+                Ok(BodyPart::Complete) => break true,
+                Err(error) => {
+                    framed.keep = false;
+                    return Err(Unread::Framing(error));
+                }
+            }
+        };
+        let used = self.buffer.len() - input.len();
+        self.buffer.drain(..used);
+        if complete {
+            return Ok(false);
+        }
+        match self.open.peer().read_more(&mut self.buffer, READ, until) {
+            Ok(1..) if Instant::now() < until => Ok(true),
+            Ok(1..) => {
+                framed.keep = false;
+                Err(Unread::Late)
+            }
+            ended => {
+                framed.keep = false;
+                Err(match ended {
+                    Err(error) if error.kind() == ErrorKind::TimedOut => Unread::Late,
+                    _ => Unread::Ended,
+                })
+            }
+        }
+    }
+
+    fn wait_for_capacity(&self, mut queued: Queued) -> io::Result<Step> {
+        let bell = self.threads.bell();
+        let waker = bell.waker();
+        loop {
+            match queued.poll(&waker) {
+                Poll::Ready(step) => return Ok(step),
+                Poll::Pending => {
+                    if bell.wait(self.watched(), None) == Woken::Socket {
+                        return Err(ErrorKind::ConnectionReset.into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// The end of the client's sending side.
+    fn watched(&self) -> Option<(&std::net::TcpStream, PollFlags)> {
+        Some((self.open.peer().socket(), PollFlags::RDHUP))
+    }
+
+    /// Decides whether the connection is kept, before the answer says so.
+    fn settle(&self, framed: &mut Framed) {
+        framed.keep &= !self.shared.is_draining();
+        if !framed.is_read() {
+            framed.keep &= framed.small_rest().is_some() && !framed.expects;
+        }
+    }
+
+    /// Writes a whole answer. True when another request may follow.
+    fn answer(&mut self, answer: &Answer, framed: &mut Framed) -> io::Result<bool> {
+        self.settle(framed);
+        framed.keep &= !answer.head.closes();
+        let length = Some(answer.body.len() as u64);
+        let head = self.head(&answer.head, length, framed);
+        let body = if framed.is_head {
+            &[][..]
+        } else {
+            &answer.body
+        };
+        self.write(&[&head, body])?;
+        self.skip_body(framed)
+    }
+
+    /// Reads what the client sent and nobody wanted, when that is little. True when another request may follow.
+    fn skip_body(&mut self, framed: &mut Framed) -> io::Result<bool> {
+        let until = Instant::now() + DISCARD;
+        while framed.keep {
+            match self.read_body_part(framed, until, |_| {}) {
+                Ok(true) => {}
+                Ok(false) => return Ok(true),
+                Err(_) => return Ok(false),
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes what the agent says as it comes. Leaving early means that the client has gone: the exchange hears of it.
+    fn run_exchange(&mut self, mut running: Running, framed: &mut Framed) -> io::Result<bool> {
+        let clock = self.shared.clock();
+        let bell = self.threads.bell();
+        let waker = bell.waker();
+        self.settle(framed);
+        // What it was read into is free while the answer takes its time.
+        self.buffer.shrink_to_fit();
+        let mut head = Vec::new();
+        let mut size = Vec::new();
+        loop {
+            if let Progress::Until(until) = running.poll(&waker) {
+                let until = until.map(|until| clock.system(until));
+                if bell.wait(self.watched(), until) == Woken::Socket {
+                    return Err(ErrorKind::ConnectionReset.into());
+                }
+                continue;
+            }
+            if let Some(begun) = running.take_head() {
+                if !begun.is_streamed() {
+                    let body = std::mem::take(running.body());
+                    return self.answer(&Answer { head: begun, body }, framed);
+                }
+                head = self.head(&begun, None, framed);
+            }
+            let ended = running.has_ended();
+            size.clear();
+            let mut end: &[u8] = &[];
+            if framed.version == Version::Http11 {
+                if running.has_body() {
+                    write_chunk_size(&mut size, running.body().len());
+                    end = CHUNK_END;
+                }
+                if ended {
+                    let mut last = end.to_vec();
+                    write_last_chunk(&mut last);
+                    self.write(&[&head, &size, running.body(), &last])?;
+                    return self.skip_body(framed);
+                }
+            }
+            self.write(&[&head, &size, running.body(), end])?;
+            if ended {
+                return Ok(false);
+            }
+            running.body().clear();
+            head = Vec::new();
+        }
+    }
+
+    fn head(&self, head: &Head, length: Option<u64>, framed: &mut Framed) -> Vec<u8> {
+        let mut out = Vec::with_capacity(1024);
+        let (mut length, keep) = ResponseLength::answer(length, framed.version, framed.keep);
+        framed.keep = keep;
+        if head.status() == 204 {
+            length = ResponseLength::Absent;
+        }
+        let after = After::after(framed.version, keep);
+        let date = self.date();
+        let mut writer = HeadWriter::new(&mut out, head.status(), length, after, date.as_deref());
+        head.headers(|name, value| writer.header(name, value));
+        if let Err(invalid) = writer.finish() {
+            // Headers are ours, or were checked when they came in.
+            tracing::error!(%invalid, "an answer goes without its headers");
+            // A head of nothing but its frame cannot be invalid.
+            let _ = HeadWriter::new(&mut out, 500, length, after, date.as_deref()).finish();
+        }
+        out
+    }
+
+    fn date(&self) -> Option<String> {
+        let unix = self.shared.wall().unix(self.shared.clock().now());
+        date(i64::try_from(unix.as_secs()).ok()?)
+    }
+
+    fn write_upgrade(&self, response: &http::Response<()>) -> io::Result<()> {
+        let mut out = Vec::with_capacity(256);
+        let date = self.date();
+        let (length, after) = (ResponseLength::Absent, After::Upgrade);
+        let mut writer = HeadWriter::new(&mut out, 101, length, after, date.as_deref());
+        for (name, value) in response.headers() {
+            if name != http::header::CONNECTION {
+                writer.header(name.as_str(), value.as_bytes());
+            }
+        }
+        writer
+            .finish()
+            .map_err(|invalid| io::Error::other(invalid.to_string()))?;
+        self.write(&[&out])
+    }
+
+    fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
+        let mut slices = [IoSlice::new(&[]); 4];
+        for (slice, part) in slices.iter_mut().zip(parts) {
+            *slice = IoSlice::new(part);
+        }
+        self.open.peer().write_all(&mut slices)
+    }
+}
+
+/// Why a body was not read to its end.
+enum Unread {
+    Framing(RequestError),
+    Late,
+    Ended,
+}
+
+impl Framed {
+    fn new(head: &RequestHead<'_>, body: Option<BodyReader>) -> Self {
+        let framing = head.framing();
+        Self {
+            keep: framing.keep_alive && body.is_some(),
+            body,
+            is_announced: framing.body != BodyLength::Chunked,
+            expects: framing.expect_continue,
+            is_head: head.method() == "HEAD",
+            version: head.version(),
+        }
+    }
+
+    /// Of a request whose head is wrong.
+    const fn broken() -> Self {
+        Self {
+            body: None,
+            is_announced: false,
+            expects: false,
+            keep: false,
+            is_head: false,
+            version: Version::Http11,
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        self.body.as_ref().is_some_and(BodyReader::is_complete)
+    }
+
+    /// How many bytes are left, where that was told and is little.
+    fn small_rest(&self) -> Option<u64> {
+        let body = self.body.as_ref().filter(|_| self.is_announced)?;
+        Some(body.expected()).filter(|rest| *rest <= SMALL_REST)
+    }
+}
+
+/// The head as tungstenite wants it; one that it cannot take is no handshake either.
+fn handshake(head: &RequestHead<'_>) -> http::Request<()> {
+    let mut request = http::Request::builder()
+        .method(head.method())
+        .uri(head.path_and_query())
+        .version(match head.version() {
+            Version::Http10 => http::Version::HTTP_10,
+            Version::Http11 => http::Version::HTTP_11,
+        });
+    for (name, value) in head.headers() {
+        request = request.header(name, value);
+    }
+    request.body(()).unwrap_or_default()
+}

@@ -1,0 +1,275 @@
+//! The two threads of each agent connection: one reads, the other one writes and serves the link's deadlines.
+
+use crate::bell::Bell;
+use crate::peer::Peer;
+use crate::threads::Threads;
+use crate::websocket::{Reader, Writer};
+use mcp_local_provider_core::link::{CloseCode, Frame};
+use mcp_local_provider_host::provider::Clock;
+use mcp_local_provider_host::provider::link::{Connected, TURN, Turn};
+use mcp_local_provider_host::provider::websocket::{CLOSING, Ended};
+use rustix::event::PollFlags;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+use std::time::Instant;
+use tungstenite::Message;
+use tungstenite::protocol::CloseFrame;
+use tungstenite::protocol::frame::Utf8Bytes;
+
+/// What both threads have.
+struct Both {
+    link: Connected,
+    from_reader: Mutex<FromReader>,
+    received: Arc<AtomicU64>,
+}
+
+/// What the reader has for the writer.
+#[derive(Default)]
+struct FromReader {
+    /// Only the latest ping is answered, as RFC 6455 allows, so that pings without end take no room.
+    pong: Option<Message>,
+    /// The peer's close frame, to be sent back.
+    close: Option<Option<CloseFrame>>,
+    ended: Option<Ended>,
+    /// Nothing is read any more.
+    is_done: bool,
+}
+
+impl Both {
+    fn reader<R>(&self, call: impl FnOnce(&mut FromReader) -> R) -> R {
+        let from_reader = self.from_reader.lock();
+        call(&mut from_reader.unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Serves the connection to its end.
+pub(crate) fn run(threads: &Threads, link: Connected, peer: &Arc<Peer>, reader: Reader) {
+    let _open = threads.shared().open_socket();
+    let mut writer = Writer::new(peer.clone(), reader.role());
+    let both = Arc::new(Both {
+        link,
+        from_reader: Mutex::default(),
+        received: reader.received(),
+    });
+    let bell = Bell::new();
+    let waker = bell.waker();
+    let (reading, ringing) = (both.clone(), waker.clone());
+    let read = threads.spawn("agent-reader", move || read(&reading, reader, &ringing));
+    if let Err(error) = read {
+        tracing::warn!(%error, "there is no thread for an agent");
+        return;
+    }
+    let id = both.link.id().0;
+    let mut writing = Writing {
+        both: &both,
+        writer: &mut writer,
+        peer,
+        bell: &bell,
+        waker: &waker,
+        clock: threads.shared().clock(),
+        frames: VecDeque::new(),
+    };
+    let end = writing.run();
+    both.link.disconnect();
+    let close = match end {
+        End::Close(code) => {
+            let (number, reason) = (code.code(), code.reason());
+            tracing::info!(link = id, code = number, "closing a link: {reason}");
+            writing.take_last_frames();
+            Some(close_frame(number, reason))
+        }
+        End::Ended(Ended::Fault(code, what)) => {
+            tracing::warn!(link = id, code, "closing a link: {what}");
+            Some(close_frame(code, ""))
+        }
+        End::Ended(ended) => {
+            tracing::info!(link = id, "a link ended: {ended}");
+            both.reader(|reader| reader.close.take())
+                .unwrap_or_default()
+        }
+    };
+    writing.close(close);
+    peer.end();
+}
+
+fn close_frame(code: u16, reason: &'static str) -> CloseFrame {
+    CloseFrame {
+        code: code.into(),
+        reason: Utf8Bytes::from_static(reason),
+    }
+}
+
+/// Reads to the end.
+fn read(both: &Both, mut reader: Reader, writer: &Waker) {
+    let mut turn = Turn::default();
+    // Something may have come behind the handshake.
+    let mut waits = false;
+    let ended = loop {
+        if waits && let Err(error) = reader.wait(None) {
+            break Ended::Lost(error.to_string());
+        }
+        both.link.begin(&mut turn);
+        let read = read_turn(both, &mut reader, &mut turn);
+        let wants_writer = both.link.finish(&mut turn);
+        if wants_writer || both.reader(|reader| reader.pong.is_some()) {
+            writer.wake_by_ref();
+        }
+        match read {
+            Ok(drained) => waits = drained,
+            Err(ended) => break ended,
+        }
+    };
+    // At once, whatever the writer waits for.
+    both.link.disconnect();
+    both.reader(|reader| {
+        let code = reader.close.as_ref();
+        let code = code.map(|frame| frame.as_ref().map(|frame| frame.code.into()));
+        reader.ended = Some(code.map_or(ended, Ended::Closed));
+        reader.is_done = true;
+    });
+    writer.wake_by_ref();
+}
+
+/// Takes at most [`TURN`] messages. False when there may be more.
+fn read_turn(both: &Both, reader: &mut Reader, turn: &mut Turn) -> Result<bool, Ended> {
+    for _ in 0..TURN {
+        match reader.receive()? {
+            None => return Ok(true),
+            Some(Message::Text(text)) => both.link.receive(turn, &text),
+            Some(Message::Binary(_)) => both.link.receive_binary(turn),
+            Some(Message::Ping(payload)) => {
+                both.link.alive(turn);
+                both.reader(|reader| reader.pong = Some(Message::Pong(payload)));
+            }
+            Some(Message::Pong(_)) => both.link.alive(turn),
+            Some(Message::Close(frame)) => both.reader(|reader| reader.close = Some(frame)),
+            Some(Message::Frame(_)) => {}
+        }
+    }
+    Ok(false)
+}
+
+/// Why a link is done.
+enum End {
+    /// We close it.
+    Close(CloseCode),
+    /// The peer closed it, broke the protocol or is lost.
+    Ended(Ended),
+}
+
+struct Writing<'w> {
+    both: &'w Both,
+    writer: &'w mut Writer,
+    peer: &'w Arc<Peer>,
+    bell: &'w Bell,
+    waker: &'w Waker,
+    clock: Clock,
+    /// Taken from the link and not yet given to the socket.
+    frames: VecDeque<Frame>,
+}
+
+impl Writing<'_> {
+    fn run(&mut self) -> End {
+        let mut turn = Turn::default();
+        let mut received = 0;
+        loop {
+            self.both.link.begin(&mut turn);
+            let count = self.both.received.load(Ordering::Relaxed);
+            let next = self.both.link.serve_timers(&mut turn, count != received);
+            received = count;
+            self.both.link.finish(&mut turn);
+            if let Some(ended) = self.both.reader(|reader| reader.ended.take()) {
+                return End::Ended(ended);
+            }
+            let flushed = match self.write() {
+                Ok(flushed) => flushed,
+                Err(ended) => return End::Ended(ended),
+            };
+            let more = self.both.link.wait_to_write(self.waker);
+            if let Some(code) = more.close {
+                return End::Close(code);
+            }
+            if flushed && more.frames {
+                continue;
+            }
+            let mut until = next.map(|next| self.clock.system(next));
+            let mut watched = None;
+            if !flushed {
+                let stalled = self.writer.progress() + self.peer.write_timeout();
+                if Instant::now() >= stalled {
+                    return End::Ended(Ended::Lost("the peer does not read".into()));
+                }
+                until = Some(until.map_or(stalled, |until| until.min(stalled)));
+                watched = Some((self.peer.socket(), PollFlags::OUT));
+            }
+            self.bell.wait(watched, until);
+        }
+    }
+
+    /// Writes what there is, a batch with one flush. False when the socket is full.
+    fn write(&mut self) -> Result<bool, Ended> {
+        loop {
+            if self.frames.is_empty() {
+                self.both.link.take_frames(&mut self.frames);
+            }
+            let pong = self.both.reader(|reader| reader.pong.take());
+            let mut fed = pong.is_some();
+            let mut room = match pong {
+                Some(pong) => self.writer.queue(pong)?,
+                None => true,
+            };
+            while room && let Some(frame) = self.frames.pop_front() {
+                fed = true;
+                room = self.writer.queue(message(frame))?;
+            }
+            if !self.writer.flush()? {
+                return Ok(false);
+            }
+            if !fed {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// What is left to write before the close frame, as far as there is room.
+    fn take_last_frames(&mut self) {
+        self.both.link.take_frames(&mut self.frames);
+        while let Some(frame) = self.frames.pop_front() {
+            if !matches!(self.writer.queue(message(frame)), Ok(true)) {
+                return;
+            }
+        }
+    }
+
+    /// Sends the close frame, and gives the peer a moment to read that and to close its side.
+    fn close(&mut self, frame: Option<CloseFrame>) {
+        let until = Instant::now() + CLOSING;
+        let mut written = self.writer.close(frame);
+        while let Ok(false) = written
+            && Instant::now() < until
+        {
+            self.bell
+                .wait(Some((self.peer.socket(), PollFlags::OUT)), Some(until));
+            written = self.writer.flush();
+        }
+        if !matches!(written, Ok(true)) {
+            return;
+        }
+        // To close while something is unread would reset the connection, and the peer would lose the code.
+        self.peer.finish();
+        while !self.both.reader(|reader| reader.is_done) && Instant::now() < until {
+            self.bell.wait(None, Some(until));
+        }
+        self.peer
+            .discard(until.saturating_duration_since(Instant::now()));
+    }
+}
+
+fn message(frame: Frame) -> Message {
+    match frame {
+        Frame::Text(text) => Message::Text(text.into()),
+        Frame::Ping => Message::Ping(Vec::new().into()),
+    }
+}

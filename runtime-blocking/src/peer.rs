@@ -1,0 +1,159 @@
+//! One TCP connection: reads and writes with total deadlines.
+
+use crate::bell::wait_for;
+use rustix::event::{PollFd, PollFlags};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// A connected socket without delay (`TCP_NODELAY`), shared by the threads that serve it and by who shuts down.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    socket: TcpStream,
+    write_timeout: Duration,
+    /// It waits for a request, so that a shutdown may end it.
+    idle: AtomicBool,
+}
+
+impl Peer {
+    /// A write that is not done after `write_timeout` fails with [`ErrorKind::TimedOut`].
+    pub fn new(socket: TcpStream, write_timeout: Duration) -> Self {
+        // Without these the connection still works: later, or cut later.
+        let _ = socket.set_nodelay(true);
+        let _ = socket.set_write_timeout(Some(write_timeout.max(Duration::from_millis(1))));
+        Self {
+            socket,
+            write_timeout,
+            idle: AtomicBool::new(false),
+        }
+    }
+
+    pub const fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    pub const fn write_timeout(&self) -> Duration {
+        self.write_timeout
+    }
+
+    pub fn set_idle(&self, idle: bool) {
+        self.idle.store(idle, Ordering::SeqCst);
+    }
+
+    /// Ends the connection if it waits for a request. One that has come already is still answered.
+    pub fn end_if_idle(&self) {
+        if self.idle.load(Ordering::SeqCst) {
+            let _ = self.socket.shutdown(Shutdown::Read);
+        }
+    }
+
+    /// Says that nothing more will be written.
+    pub fn finish(&self) {
+        let _ = self.socket.shutdown(Shutdown::Write);
+    }
+
+    /// Ends the connection, whatever its threads do.
+    pub fn end(&self) {
+        let _ = self.socket.shutdown(Shutdown::Both);
+    }
+
+    /// Waits until something can be read, the end included.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] when it is `until`.
+    pub fn wait_readable(&self, until: Option<Instant>) -> io::Result<()> {
+        let watched = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN);
+        match wait_for(&mut [watched], until) {
+            Some(_) => Ok(()),
+            None => Err(ErrorKind::TimedOut.into()),
+        }
+    }
+
+    /// Reads what is there.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] when there is nothing, and those of the kernel.
+    pub fn read_now(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match recv(&self.socket, &mut *into, RecvFlags::DONTWAIT) {
+                Ok((read, _)) => return Ok(read),
+                Err(error) if error == rustix::io::Errno::INTR => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Reads some bytes to the end of `into`, at most `most`; none are the end.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] when it is `until`, and those of the kernel.
+    pub fn read_more(&self, into: &mut Vec<u8>, most: usize, until: Instant) -> io::Result<usize> {
+        let before = into.len();
+        into.resize(before + most, 0);
+        let read = loop {
+            match self.read_now(into.get_mut(before..).unwrap_or_default()) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if let Err(late) = self.wait_readable(Some(until)) {
+                        break Err(late);
+                    }
+                }
+                done => break done,
+            }
+        };
+        into.truncate(before + read.as_ref().copied().unwrap_or(0));
+        read
+    }
+
+    /// Reads to the end and forgets it, for `time` at most. To close a socket while something is unread resets the
+    /// connection, and the peer loses what was written last.
+    pub fn discard(&self, time: Duration) {
+        let until = Instant::now() + time;
+        let mut waste = Vec::new();
+        while matches!(self.read_more(&mut waste, 4096, until), Ok(1..)) && Instant::now() < until {
+            waste.clear();
+        }
+    }
+
+    /// Writes all of it, in as few packets as possible.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TimedOut`] when it is not done within the time for writes, and those of the kernel.
+    pub fn write_all(&self, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+        let mut begun = None;
+        IoSlice::advance_slices(&mut parts, 0);
+        while !parts.is_empty() {
+            match (&self.socket).write_vectored(parts) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(written) => IoSlice::advance_slices(&mut parts, written),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // The socket's own time is over.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Err(ErrorKind::TimedOut.into());
+                }
+                Err(error) => return Err(error),
+            }
+            let begun = *begun.get_or_insert_with(Instant::now);
+            if !parts.is_empty() && begun.elapsed() >= self.write_timeout {
+                return Err(ErrorKind::TimedOut.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what there is room for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] when there is none, and those of the kernel.
+    pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            match send(&self.socket, bytes, flags) {
+                Err(error) if error == rustix::io::Errno::INTR => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+}

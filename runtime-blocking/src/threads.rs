@@ -1,0 +1,197 @@
+//! What every thread has at hand: what all drivers share, the open sockets, and more threads.
+
+use crate::bell::Bell;
+use crate::peer::Peer;
+use event_listener::Listener;
+use mcp_local_provider_host::provider::Shared;
+use std::collections::HashMap;
+use std::io;
+use std::ops::Deref;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::Builder;
+use std::time::{Duration, Instant};
+
+/// Room on the stack of a thread. JSON that is as deep as it may be takes the most of it; an unoptimised build needs more.
+const STACK: usize = if cfg!(debug_assertions) { 512 } else { 128 } << 10;
+
+/// Bells that are kept for the next exchange.
+const SPARE_BELLS: usize = 64;
+
+/// A cheap handle.
+#[derive(Clone, Debug)]
+pub(crate) struct Threads(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    /// By a number of their own, with the last one given.
+    open: Mutex<(HashMap<u64, Arc<Peer>>, u64)>,
+    bells: Mutex<Vec<Arc<Bell>>>,
+    running: Mutex<usize>,
+    ended: Condvar,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Threads {
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self(Arc::new(Inner {
+            shared,
+            open: Mutex::default(),
+            bells: Mutex::default(),
+            running: Mutex::default(),
+            ended: Condvar::new(),
+        }))
+    }
+
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.0.shared
+    }
+
+    /// Runs `work` on a thread of its own.
+    ///
+    /// # Errors
+    /// When the system has none to give.
+    pub fn spawn(&self, name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        *lock(&self.0.running) += 1;
+        let counted = Counted(self.clone());
+        let spawned = Builder::new()
+            .name(name.into())
+            .stack_size(STACK)
+            .spawn(move || {
+                let _counted = counted;
+                work();
+            });
+        spawned.map(drop)
+    }
+
+    /// Waits until all threads have ended, for `patience` at most.
+    pub fn join(&self, patience: Duration) {
+        let running = lock(&self.0.running);
+        let waited = self
+            .0
+            .ended
+            .wait_timeout_while(running, patience, |running| *running > 0);
+        drop(waited);
+    }
+
+    /// Waits until nothing is to run any more.
+    pub fn wait_for_stop(&self) {
+        loop {
+            let stop = self.shared().listen_for_stop();
+            if self.shared().is_stopped() {
+                return;
+            }
+            stop.wait();
+        }
+    }
+
+    /// Waits for `pause`; true, at once, when nothing is to run any more.
+    pub fn stops_within(&self, pause: Duration) -> bool {
+        let until = Instant::now() + pause;
+        loop {
+            let stop = self.shared().listen_for_stop();
+            if self.shared().is_stopped() {
+                return true;
+            }
+            if stop.wait_deadline(until).is_none() {
+                return false;
+            }
+        }
+    }
+
+    /// Makes a socket known to those who shut down.
+    pub fn open(&self, peer: Arc<Peer>) -> Open {
+        let mut open = lock(&self.0.open);
+        open.1 += 1;
+        let number = open.1;
+        open.0.insert(number, peer.clone());
+        drop(open);
+        if self.0.shared.is_stopped() {
+            peer.end();
+        }
+        Open {
+            threads: self.clone(),
+            number,
+            peer,
+        }
+    }
+
+    /// Ends the connections that wait for a request.
+    pub fn end_idle(&self) {
+        for peer in lock(&self.0.open).0.values() {
+            peer.end_if_idle();
+        }
+    }
+
+    /// Ends all connections.
+    pub fn end_all(&self) {
+        for peer in lock(&self.0.open).0.values() {
+            peer.end();
+        }
+    }
+
+    /// A bell to wait on. Idle connections have none, because each takes a descriptor.
+    pub fn bell(&self) -> RentedBell {
+        let spare = lock(&self.0.bells).pop();
+        RentedBell {
+            threads: self.clone(),
+            bell: spare.unwrap_or_else(Bell::new),
+        }
+    }
+}
+
+/// A thread that has not ended.
+struct Counted(Threads);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        *lock(&self.0.0.running) -= 1;
+        self.0.0.ended.notify_all();
+    }
+}
+
+/// A socket that those who shut down know of.
+#[derive(Debug)]
+pub(crate) struct Open {
+    threads: Threads,
+    number: u64,
+    peer: Arc<Peer>,
+}
+
+impl Open {
+    pub const fn peer(&self) -> &Arc<Peer> {
+        &self.peer
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        lock(&self.threads.0.open).0.remove(&self.number);
+    }
+}
+
+/// A bell that is given back.
+pub(crate) struct RentedBell {
+    threads: Threads,
+    bell: Arc<Bell>,
+}
+
+impl Deref for RentedBell {
+    type Target = Arc<Bell>;
+
+    fn deref(&self) -> &Arc<Bell> {
+        &self.bell
+    }
+}
+
+impl Drop for RentedBell {
+    fn drop(&mut self) {
+        let mut bells = lock(&self.threads.0.bells);
+        if bells.len() < SPARE_BELLS {
+            bells.push(self.bell.clone());
+        }
+    }
+}

@@ -1,0 +1,18 @@
+// Every test of a running program. Each program's test target includes this list.
+
+extern crate alloc;
+
+mod agent;
+mod agent_process;
+mod answers;
+mod audit;
+mod bad_input;
+mod browser_safety;
+mod command_line;
+mod completions;
+mod embeddings;
+mod failures;
+mod framing;
+mod links;
+mod metrics;
+mod program;
