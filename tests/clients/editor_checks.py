@@ -86,6 +86,40 @@ def bodies(s):
 
 
 @check
+def mistral_fill(s):
+    """editors: Mistral's fill in the middle as Continue reads it: a content in every delta, and choices in every event"""
+    body = {"model": MODEL, "prompt": "say:return x\n\nnever", "suffix": "}", "stop": ["\n\n"], "random_seed": 3, "stream": True}
+    _, _, text = s.request("POST", "/v1/fim/completions", body)
+    chunks = [json.loads(line[6:]) for line in text.decode().split("\n") if line.startswith("data: ") and line != "data: [DONE]"]
+    expect("".join(chunk["choices"][0]["delta"]["content"] for chunk in chunks), "return x", "streamed text")
+    expect((chunks[-1]["choices"][0]["finish_reason"], chunks[-1]["usage"]["total_tokens"] > 0), ("stop", True), "the last chunk")
+    payload = s.agent.last()["payload"]
+    expect((payload["kind"], payload["suffix"], payload["parameters"]["seed"]), ("completion", "}", 3), "invocation")
+    whole = json.loads(s.request("POST", "/v1/fim/completions", body | {"stream": False})[2])
+    expect((whole["object"], whole["choices"][0]["message"]["content"]), ("chat.completion", "return x"), "whole answer")
+
+
+@check
+def lm_studio(s):
+    """editors: LM Studio's lists as Zed's strict parser reads them, and its routes for answers"""
+    models = json.loads(s.request("GET", "/api/v0/models")[2])["data"]
+    for model in [*models, json.loads(s.request("GET", f"/api/v0/models/{MODEL}")[2])]:
+        require(model["object"] == "model" and model["type"] in ("llm", "vlm", "embeddings") and model["compatibility_type"] in ("gguf", "mlx")
+                and model["state"] in ("loaded", "loading", "not-loaded") and model["publisher"] and model["max_context_length"] > 0
+                and "tool_use" in model["capabilities"], f"model {model}")
+    lengths = {model["id"]: model["loaded_context_length"] for model in models}
+    expect(lengths["my-gpt-4o"], 128000, "context of the alias")
+    body = {"model": MODEL, "messages": user("say:there"), "max_tokens": -1, "stream": True}
+    _, _, text = s.request("POST", "/api/v0/chat/completions", body)
+    chunks = [json.loads(line[6:]) for line in text.decode().split("\n") if line.startswith("data: ") and line != "data: [DONE]"]
+    expect("".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in chunks), "there", "streamed text")
+    for path, more in (("completions", {"prompt": "say:there"}), ("embeddings", {"input": "one"})):
+        expect(s.request("POST", f"/api/v0/{path}", {"model": MODEL} | more)[0], 200, f"status of {path}")
+    status, _, text = s.request("GET", "/api/v0/models/no-such")
+    expect((status, json.loads(text)["error"]["code"]), (404, "model_not_found"), "unknown model")
+
+
+@check
 def limits(s):
     """editors: 429 with whole seconds in Retry-After, in Ollama's form too"""
     for _ in range(3):

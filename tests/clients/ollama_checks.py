@@ -120,6 +120,15 @@ def lists(s):
 
 
 @check
+def pull(s):
+    """ollama: pulling a model that is here succeeds, streamed and whole; another one is refused in words"""
+    expect([s.ollama.pull(MODEL).status, [part.status for part in s.ollama.pull(f"{MODEL}:latest", stream=True)]], ["success", ["success"]], "status")
+    for action in (lambda: s.ollama.pull("no-such"), lambda: s.ollama.delete(MODEL)):
+        error = raises(ollama.ResponseError, action)
+        expect((error.status_code, "agents" in error.error), (501, True), f"error {error.error!r}")
+
+
+@check
 def key_in_the_path(s):
     """ollama: a key in the host's path"""
     client = ollama.Client(host=f"{s.program.base}/k/{CLIENT_KEY}")

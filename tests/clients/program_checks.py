@@ -87,7 +87,7 @@ def llm(s):
 
 @check
 def codex(s):
-    """Codex CLI: streams over /v1/responses, runs a command and uses what it gave, reasoning, errors, an agent that dies"""
+    """Codex CLI: streams over /v1/responses and with --oss, runs a command and uses what it gave, reasoning, errors, an agent that dies"""
     commands = install("codex")
     with folder() as home, mortal(s) as dies:
         (home / ".codex").mkdir()
@@ -117,6 +117,10 @@ stream_max_retries = 0
         says("death", "agent", ask("⟦die⟧", "-m", dies), 1)
         says("unknown model", "`no-such` does not exist", ask("⟦say:x⟧", "-m", "no-such"), 1)
         says("bad key", "this API key is not known", ask("⟦say:x⟧", key="nobody"), 1)
+        for kind in ("ollama", "lmstudio"):
+            says(kind, f"Hello as {kind}\n", run(
+                [commands / "codex", *words, "--oss", "--local-provider", kind, "-m", MODEL, f"⟦say:Hello as {kind}⟧"], home,
+                CODEX_HOME=str(home / ".codex"), CODEX_OSS_BASE_URL=f"{s.program.base}/k/{CLIENT_KEY}/v1"))
 
 
 @check

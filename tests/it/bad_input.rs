@@ -1,9 +1,10 @@
 //! Bad input is refused by name, and nobody else notices.
 
 use crate::agent::{Agent, dial};
-use crate::program::{Answer, BRIDGE, CLIENT, OPERATOR, Program};
+use crate::program::{Answer, BRIDGE, CLIENT, Folder, OPERATOR, Program, program, write_config};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
+use std::process::Command;
 use tungstenite::Message;
 
 fn raw(program: &Program, request: &str) -> Answer {
@@ -126,6 +127,36 @@ fn keys_and_roles_are_checked_on_every_door() {
         std::thread::yield_now();
     };
     assert!(!audit.contains("wrong") && !audit.contains(CLIENT));
+}
+
+#[test]
+fn where_no_key_is_required_any_or_none_will_do() {
+    let folder = Folder::new();
+    let config = write_config(&folder.0, "127.0.0.1:0", "");
+    let mut command = Command::new(program());
+    command
+        .env("MLP_AUTH__REQUIRED", "false")
+        .arg("--config")
+        .arg(&config);
+    let program = Program::spawn(command, folder, config);
+    let mut agent = Agent::connect(&program);
+    // Void's providers for local servers send this, or nothing.
+    for key in [Some("noop"), None] {
+        for path in ["/v1/models", "/api/tags"] {
+            let list = program.request("GET", path, key, "");
+            assert_eq!(list.status, 200, "{path} {key:?}: {}", list.body);
+        }
+        let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+        let mut client = program.open("POST", "/v1/chat/completions", key, body);
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "for anyone");
+        agent.finish(&id, 1);
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).unwrap();
+        let answer = Answer::parse(&bytes);
+        let content = &answer.json()["choices"][0]["message"]["content"];
+        assert_eq!(content, "for anyone");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::{Accepted, Endpoint};
 use crate::error::{Code, Refusal};
-use crate::exchange::{Reply, ReplyHead, TEXT};
+use crate::exchange::{NDJSON, Reply, ReplyHead, TEXT};
 use crate::hub::audit::RequestInfo;
 use crate::hub::control::Model;
 use crate::hub::keys::{Caller, digest};
@@ -45,6 +45,12 @@ pub fn answer(
             });
             Ok(status)
         }
+        Ok(Body::Line(value)) => {
+            reply.head = Some(ReplyHead::new(200, NDJSON, id));
+            reply.body = serde_json::to_vec(&value).unwrap_or_default();
+            reply.body.push(b'\n');
+            Ok(200)
+        }
         Ok(Body::Text(text)) => {
             reply.head = Some(ReplyHead::new(200, TEXT, id));
             reply.body.extend_from_slice(text.as_bytes());
@@ -69,6 +75,8 @@ pub fn answer(
 
 enum Body {
     Json(u16, Value),
+    /// A stream of one record.
+    Line(Value),
     Text(&'static str),
     Nothing,
 }
@@ -99,6 +107,11 @@ fn try_answer(
             ok(json!({ "object": "list", "data": data }))
         }
         Endpoint::Model => ok(openai_model(hub, &find(hub, id)?)),
+        Endpoint::LmStudioModels => {
+            let data: Vec<Value> = hub.models().values().map(lm_studio_model).collect();
+            ok(json!({ "object": "list", "data": data }))
+        }
+        Endpoint::LmStudioModel => ok(lm_studio_model(&find(hub, id)?)),
         Endpoint::Tags => {
             let models: Vec<Value> = hub.models().values().map(|model| tag(hub, model)).collect();
             ok(json!({ "models": models }))
@@ -113,17 +126,21 @@ fn try_answer(
             ok(json!({ "models": models }))
         }
         Endpoint::Show => {
-            let request: ShowRequest = parse(body)?;
-            let name = request
-                .model
-                .or(request.name)
-                .ok_or_else(|| Refusal::invalid("model: the request names no model").at("model"))?;
+            let name = ModelRequest::read(body)?.0;
             ok(show(hub, &find(hub, &name)?))
         }
-        Endpoint::ModelStore => Err(Refusal::new(
-            Code::NotImplemented,
-            "models here are agents: they are connected, not pulled, pushed, created, copied or deleted",
-        )),
+        Endpoint::Pull => {
+            let (name, stream) = ModelRequest::read(body)?;
+            // Programs pull before they ask; what is here already needs no more than the last line.
+            find(hub, &name).map_err(|_| not_kept())?;
+            let done = json!({ "status": "success" });
+            Ok(if stream {
+                Body::Line(done)
+            } else {
+                Body::Json(200, done)
+            })
+        }
+        Endpoint::ModelStore => Err(not_kept()),
         Endpoint::Register => {
             let caller = caller(accepted)?;
             register(hub, now, caller, body, out)
@@ -171,6 +188,7 @@ fn try_answer(
         | Endpoint::Messages
         | Endpoint::CountTokens
         | Endpoint::Completions
+        | Endpoint::FimCompletions
         | Endpoint::Responses
         | Endpoint::OllamaChat
         | Endpoint::OllamaGenerate
@@ -224,10 +242,31 @@ fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
     Ok(value)
 }
 
+fn not_kept() -> Refusal {
+    Refusal::new(
+        Code::NotImplemented,
+        "models here are agents: they are connected, not pulled, pushed, created, copied or deleted",
+    )
+}
+
+/// A request about one model, which older clients name in `name`.
 #[derive(Deserialize)]
-struct ShowRequest {
+struct ModelRequest {
     model: Option<String>,
     name: Option<String>,
+    stream: Option<bool>,
+}
+
+impl ModelRequest {
+    /// The model's name, and whether the answer is a stream.
+    fn read(body: &[u8]) -> Result<(String, bool), Refusal> {
+        let request: Self = parse(body)?;
+        let name = request
+            .model
+            .or(request.name)
+            .ok_or_else(|| Refusal::invalid("model: the request names no model").at("model"))?;
+        Ok((name, request.stream.unwrap_or(true)))
+    }
 }
 
 #[derive(Deserialize)]
@@ -389,6 +428,29 @@ fn openai_model(hub: &Hub, model: &Model<'_>) -> Value {
         "owned_by": model.agent.unwrap_or("alias"),
         "context_length": context_length(model),
         "max_model_len": context_length(model),
+    })
+}
+
+/// LM Studio's REST API, version 0. Zed reads it with a parser that knows two kinds of weights and takes no others.
+fn lm_studio_model(model: &Model<'_>) -> Value {
+    let can = &model.capabilities;
+    let named = [(can.tools, "tool_use"), (can.vision, "vision")];
+    let capabilities: Vec<&str> = named
+        .into_iter()
+        .filter_map(|(has, name)| has.then_some(name))
+        .collect();
+    json!({
+        "id": model.name,
+        "object": "model",
+        "type": if can.vision { "vlm" } else { "llm" },
+        "publisher": model.agent.unwrap_or("alias"),
+        "arch": ARCHITECTURE,
+        "compatibility_type": "gguf",
+        "quantization": "none",
+        "state": if model.agent.is_some() { "loaded" } else { "not-loaded" },
+        "max_context_length": context_length(model),
+        "loaded_context_length": context_length(model),
+        "capabilities": capabilities,
     })
 }
 

@@ -19,6 +19,8 @@ pub enum Endpoint {
     CountTokens,
     /// `POST /v1/completions` (OpenAI).
     Completions,
+    /// `POST /v1/fim/completions` (Mistral's form of the same).
+    FimCompletions,
     /// `POST /v1/embeddings` (OpenAI).
     Embeddings,
     /// `POST /v1/responses` (OpenAI).
@@ -27,6 +29,10 @@ pub enum Endpoint {
     Models,
     /// `GET /v1/models/{id}` (OpenAI).
     Model,
+    /// `GET /api/v0/models` (LM Studio). Its routes for answers are OpenAI's under another name.
+    LmStudioModels,
+    /// `GET /api/v0/models/{id}` (LM Studio).
+    LmStudioModel,
     /// `POST /api/chat` (Ollama).
     OllamaChat,
     /// `POST /api/generate` (Ollama).
@@ -43,7 +49,9 @@ pub enum Endpoint {
     Ps,
     /// `GET /api/version` (Ollama).
     Version,
-    /// `POST /api/pull` and its kin (Ollama): models here are agents.
+    /// `POST /api/pull` (Ollama): a model that is here is pulled already.
+    Pull,
+    /// `POST /api/push` and its kin (Ollama): models here are agents.
     ModelStore,
     /// `GET /`.
     Root,
@@ -82,6 +90,7 @@ impl Endpoint {
             | Self::Show
             | Self::Ps
             | Self::Version
+            | Self::Pull
             | Self::ModelStore
             | Self::Root => Dialect::Ollama,
             Self::Messages | Self::CountTokens => Dialect::Anthropic,
@@ -97,10 +106,13 @@ impl Endpoint {
             Self::Messages => "POST /v1/messages",
             Self::CountTokens => "POST /v1/messages/count_tokens",
             Self::Completions => "POST /v1/completions",
+            Self::FimCompletions => "POST /v1/fim/completions",
             Self::Embeddings => "POST /v1/embeddings",
             Self::Responses => "POST /v1/responses",
             Self::Models => "GET /v1/models",
             Self::Model => "GET /v1/models/{id}",
+            Self::LmStudioModels => "GET /api/v0/models",
+            Self::LmStudioModel => "GET /api/v0/models/{id}",
             Self::OllamaChat => "POST /api/chat",
             Self::OllamaGenerate => "POST /api/generate",
             Self::OllamaEmbed => "POST /api/embed",
@@ -109,7 +121,8 @@ impl Endpoint {
             Self::Show => "POST /api/show",
             Self::Ps => "GET /api/ps",
             Self::Version => "GET /api/version",
-            Self::ModelStore => "/api/{pull,push,create,copy,delete}",
+            Self::Pull => "POST /api/pull",
+            Self::ModelStore => "/api/{push,create,copy,delete}",
             Self::Root => "GET /",
             Self::Health => "GET /health",
             Self::HealthDeep => "GET /health/deep",
@@ -136,6 +149,7 @@ impl Endpoint {
             self,
             Self::ChatCompletions
                 | Self::Completions
+                | Self::FimCompletions
                 | Self::Responses
                 | Self::Messages
                 | Self::CountTokens
@@ -159,7 +173,7 @@ impl Endpoint {
         self.is_inference()
             || matches!(
                 self,
-                Self::Show | Self::Register | Self::Control(_) | Self::ModelStore
+                Self::Show | Self::Pull | Self::Register | Self::Control(_) | Self::ModelStore
             )
     }
 }
@@ -201,13 +215,15 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
     let post = &["POST"][..];
     let (endpoint, methods) = match bare {
         "/" | "" => (Endpoint::Root, get),
-        "/chat/completions" => (Endpoint::ChatCompletions, post),
+        "/chat/completions" | "/api/v0/chat/completions" => (Endpoint::ChatCompletions, post),
         "/messages" => (Endpoint::Messages, post),
         "/messages/count_tokens" => (Endpoint::CountTokens, post),
-        "/completions" => (Endpoint::Completions, post),
-        "/embeddings" => (Endpoint::Embeddings, post),
+        "/completions" | "/api/v0/completions" => (Endpoint::Completions, post),
+        "/fim/completions" => (Endpoint::FimCompletions, post),
+        "/embeddings" | "/api/v0/embeddings" => (Endpoint::Embeddings, post),
         "/responses" => (Endpoint::Responses, post),
         "/models" => (Endpoint::Models, get),
+        "/api/v0/models" => (Endpoint::LmStudioModels, get),
         "/api/chat" => (Endpoint::OllamaChat, post),
         "/api/generate" => (Endpoint::OllamaGenerate, post),
         "/api/embed" => (Endpoint::OllamaEmbed, post),
@@ -216,7 +232,8 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
         "/api/show" => (Endpoint::Show, post),
         "/api/ps" => (Endpoint::Ps, get),
         "/api/version" => (Endpoint::Version, get),
-        "/api/pull" | "/api/push" | "/api/create" | "/api/copy" => (Endpoint::ModelStore, post),
+        "/api/pull" => (Endpoint::Pull, post),
+        "/api/push" | "/api/create" | "/api/copy" => (Endpoint::ModelStore, post),
         "/api/delete" => (Endpoint::ModelStore, &["DELETE", "POST"][..]),
         "/health" => (Endpoint::Health, get),
         "/health/deep" => (Endpoint::HealthDeep, get),
@@ -234,6 +251,8 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
         other => {
             let (endpoint, rest) = if let Some(rest) = other.strip_prefix("/models/") {
                 (Endpoint::Model, rest)
+            } else if let Some(rest) = other.strip_prefix("/api/v0/models/") {
+                (Endpoint::LmStudioModel, rest)
             } else if let Some(rest) = other.strip_prefix("/control/sessions/") {
                 (Endpoint::Session, rest)
             } else {
@@ -273,7 +292,7 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
 }
 
 fn dialect_of(path: &str) -> Dialect {
-    if path.starts_with("/api/") || path == "/" {
+    if path == "/" || path.starts_with("/api/") && !path.starts_with("/api/v0/") {
         Dialect::Ollama
     } else if path == "/messages" || path.starts_with("/messages/") {
         Dialect::Anthropic
@@ -369,6 +388,27 @@ mod tests {
             ),
             ("POST", "/v1/completions", Endpoint::Completions, None, None),
             ("POST", "/completions", Endpoint::Completions, None, None),
+            (
+                "POST",
+                "/v1/fim/completions",
+                Endpoint::FimCompletions,
+                None,
+                None,
+            ),
+            (
+                "POST",
+                "/api/v0/chat/completions",
+                Endpoint::ChatCompletions,
+                None,
+                None,
+            ),
+            (
+                "GET",
+                "/api/v0/models/a/b",
+                Endpoint::LmStudioModel,
+                None,
+                Some("a/b"),
+            ),
             ("POST", "/v1/embeddings", Endpoint::Embeddings, None, None),
             ("POST", "/api/embed", Endpoint::OllamaEmbed, None, None),
             (
@@ -430,6 +470,7 @@ mod tests {
             ("GET", "/v1/messages", Dialect::Anthropic, 405),
             ("POST", "/v1/messages/batches", Dialect::Anthropic, 404),
             ("GET", "/api/nothing", Dialect::Ollama, 404),
+            ("GET", "/api/v0/nothing", Dialect::OpenAi, 404),
             ("GET", "/v2/models", Dialect::OpenAi, 404),
             ("GET", "/v1models", Dialect::OpenAi, 404),
         ] {

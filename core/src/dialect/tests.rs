@@ -439,12 +439,13 @@ fn hostile_body() -> impl Strategy<Value = Value> {
     })
 }
 
-const READS: [Read; 10] = [
+const READS: [Read; 11] = [
     responses::tests::read_new,
     anthropic::messages_request,
     anthropic::count_tokens_request,
     openai::chat_request,
     openai::completion_request,
+    openai::fim_request,
     openai::embedding_request,
     ollama::embed_request,
     ollama::embeddings_request,

@@ -535,6 +535,7 @@ fn read<'b>(
     match endpoint {
         Endpoint::ChatCompletions => openai::chat_request(body, limits),
         Endpoint::Completions => openai::completion_request(body, limits),
+        Endpoint::FimCompletions => openai::fim_request(body, limits),
         Endpoint::Embeddings => openai::embedding_request(body, limits),
         Endpoint::OllamaEmbed => ollama::embed_request(body, limits),
         Endpoint::OllamaEmbeddings => ollama::embeddings_request(body, limits),

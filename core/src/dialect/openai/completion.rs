@@ -1,4 +1,5 @@
-//! OpenAI's legacy Completions API: a text to continue, or with a suffix a gap to fill. Editors complete code with it.
+//! OpenAI's legacy Completions API: a text to continue, or with a suffix a gap to fill. Editors complete code with it, and with
+//! Mistral's API for the same, whose answers have the form of chat completions.
 
 use super::request::{self, Chat};
 use super::response::{write_head, write_usage};
@@ -32,6 +33,7 @@ raw_fields! {
         presence_penalty: "presence_penalty",
         frequency_penalty: "frequency_penalty",
         seed: "seed",
+        random_seed: "random_seed",
         n: "n",
         best_of: "best_of",
         logprobs: "logprobs",
@@ -47,6 +49,18 @@ raw_fields! {
 /// # Errors
 /// What is wrong with the request, with the field's path as `param`; see [`Limits`] for `content_bytes` and `json_depth`.
 pub fn completion_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Refusal> {
+    read(body, limits, &COMPLETION)
+}
+
+/// Reads the body of `POST /v1/fim/completions`, Mistral's API to fill in the middle, which Continue completes code with.
+///
+/// # Errors
+/// As [`completion_request`].
+pub fn fim_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Refusal> {
+    read(body, limits, &FIM)
+}
+
+fn read<'a>(body: &'a str, limits: &Limits, form: &'static Form) -> Result<Parsed<'a>, Refusal> {
     let completion: Completion<'a> = body::read(body, limits)?;
     let model = fields::model(completion.model)?;
     let (prompt, digest_of) = prompt(completion.prompt, limits)?;
@@ -69,7 +83,8 @@ pub fn completion_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'
         top_p: completion.top_p,
         presence_penalty: completion.presence_penalty,
         frequency_penalty: completion.frequency_penalty,
-        seed: completion.seed,
+        // Mistral's name for it.
+        seed: completion.seed.or(completion.random_seed),
         n: completion.n,
         stop: completion.stop,
         user: completion.user,
@@ -93,7 +108,7 @@ pub fn completion_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'
             stream,
             parameters,
         },
-        encoder: Box::new(TextEncoder::new(include_usage, echo)),
+        encoder: Box::new(TextEncoder::new(form, include_usage, echo)),
         stream,
         digest_of,
         load_only: false,
@@ -129,11 +144,42 @@ fn prompt<'a>(
     Ok((text, value.raw.get()))
 }
 
+/// How an API says text.
+struct Form {
+    /// The `object` of a chunk and of a whole answer.
+    objects: [&'static str; 2],
+    /// What the choice of a chunk and of a whole answer begins with, up to the text.
+    choices: [&'static [u8]; 2],
+    /// What is between the text and the `finish_reason`.
+    behind: &'static [u8],
+    /// True when the last chunk of a stream has the usage, asked for or not.
+    usage_at_end: bool,
+}
+
+static COMPLETION: Form = Form {
+    objects: ["text_completion"; 2],
+    choices: [b"{\"text\":\""; 2],
+    behind: b"\",\"index\":0,\"logprobs\":null,\"finish_reason\":",
+    usage_at_end: false,
+};
+
+/// Every delta has a content: Continue appends what it finds there, even nothing.
+static FIM: Form = Form {
+    objects: ["chat.completion.chunk", "chat.completion"],
+    choices: [
+        b"{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"",
+        b"{\"index\":0,\"message\":{\"role\":\"assistant\",\"tool_calls\":null,\"content\":\"",
+    ],
+    behind: b"\"},\"finish_reason\":",
+    usage_at_end: true,
+};
+
 /// Writes a text completion, streamed or whole.
 ///
 /// The API has fields for text and nothing else: a refusal is text, what the model thinks aloud and its calls of tools are
 /// left out.
 pub(super) struct TextEncoder {
+    form: &'static Form,
     include_usage: bool,
     /// What the answer's text begins with: the prompt, escaped and mended, when the client wants it back.
     echo: Vec<u8>,
@@ -152,14 +198,11 @@ impl core::fmt::Debug for TextEncoder {
     }
 }
 
-const CHOICE: &[u8] = b"{\"text\":\"";
-const MORE: &[u8] = b"\",\"index\":0,\"logprobs\":null,\"finish_reason\":null}]";
-const LAST: &[u8] = b"\",\"index\":0,\"logprobs\":null,\"finish_reason\":\"";
-
 impl TextEncoder {
-    fn new(include_usage: bool, echo: Option<JsonStr<'_>>) -> Self {
+    fn new(form: &'static Form, include_usage: bool, echo: Option<JsonStr<'_>>) -> Self {
         Self {
-            include_usage,
+            form,
+            include_usage: include_usage && !form.usage_at_end,
             echo: echo.map(mended).unwrap_or_default(),
             head: Vec::new(),
             choices: 0,
@@ -174,13 +217,22 @@ impl TextEncoder {
         });
     }
 
+    /// What is behind the text of the last or only choice, and the end of the choices.
+    fn finish(&self, finish: Finish, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.form.behind);
+        out.push(b'"');
+        out.extend_from_slice(finish_reason(finish).as_bytes());
+        out.extend_from_slice(b"\"}]");
+    }
+
     #[inline]
     fn text(&self, text: &[u8], out: &mut Records<'_>) {
         let record = out.begin(None);
-        record.reserve(self.head.len() + text.len() + MORE.len() + 16);
+        record.reserve(self.head.len() + text.len() + self.form.behind.len() + 32);
         record.extend_from_slice(&self.head);
         record.extend_from_slice(text);
-        record.extend_from_slice(MORE);
+        record.extend_from_slice(self.form.behind);
+        record.extend_from_slice(b"null}]");
         self.close(record);
         out.end();
     }
@@ -205,10 +257,12 @@ const fn finish_reason(finish: Finish) -> &'static str {
 impl Encoder for TextEncoder {
     fn open(&mut self, opening: &Opening<'_>, out: &mut Records<'_>) {
         self.head.clear();
-        write_head(opening, "cmpl-", "text_completion", &mut self.head);
+        let [object, _] = self.form.objects;
+        let [choice, _] = self.form.choices;
+        write_head(opening, "cmpl-", object, &mut self.head);
         self.head.extend_from_slice(b"\"choices\":[");
         self.choices = self.head.len();
-        self.head.extend_from_slice(CHOICE);
+        self.head.extend_from_slice(choice);
         if !self.echo.is_empty() {
             self.text(&self.echo, out);
         }
@@ -246,9 +300,11 @@ impl Encoder for TextEncoder {
     ) {
         let record = out.begin(None);
         record.extend_from_slice(&self.head);
-        record.extend_from_slice(LAST);
-        record.extend_from_slice(finish_reason(finish).as_bytes());
-        record.extend_from_slice(b"\"}]");
+        self.finish(finish, record);
+        if self.form.usage_at_end {
+            record.push(b',');
+            write_usage(usage, record);
+        }
         self.close(record);
         out.end();
         if self.include_usage {
@@ -281,15 +337,16 @@ impl Encoder for TextEncoder {
         _timing: &Timing,
         out: &mut Vec<u8>,
     ) {
-        write_head(opening, "cmpl-", "text_completion", out);
+        let [_, object] = self.form.objects;
+        let [_, choice] = self.form.choices;
+        write_head(opening, "cmpl-", object, out);
         out.extend_from_slice(b"\"choices\":[");
-        out.extend_from_slice(CHOICE);
+        out.extend_from_slice(choice);
         out.extend_from_slice(&self.echo);
         out.extend_from_slice(&answer.content);
         out.extend_from_slice(&answer.refusal);
-        out.extend_from_slice(LAST);
-        out.extend_from_slice(finish_reason(finish).as_bytes());
-        out.extend_from_slice(b"\"}],");
+        self.finish(finish, out);
+        out.push(b',');
         write_usage(usage, out);
         out.push(b'}');
     }

@@ -6,7 +6,7 @@
     clippy::panic
 )]
 
-use super::completion_request;
+use super::{completion_request, fim_request};
 use crate::config::Limits;
 use crate::dialect::tests::{Step, call, content, reasoning, refuses, streamed, whole};
 use crate::dialect::{Dialect, Parsed};
@@ -93,6 +93,42 @@ data: {"id":"cmpl-dead0001000000000001","object":"text_completion","created":176
 data: [DONE]
 
 "#
+    );
+}
+
+#[test]
+fn a_gap_is_filled_in_mistrals_form_where_every_delta_has_a_content() {
+    let body = |stream| {
+        format!(
+            r#"{{"model":"m","prompt":"def f(x):","suffix":"f(1)","random_seed":7,"min_tokens":1,"stop":"\n\n","stream":{stream},"stream_options":{{"include_usage":true}}}}"#
+        )
+    };
+    let (body, whole_body) = (body(true), body(false));
+    let read = |body| fim_request(body, &Limits::default()).unwrap();
+    let parsed = read(&body);
+    assert_eq!(parsed.invocation.parameters.seed, Some(7));
+    assert!(matches!(
+        parsed.invocation.task,
+        Task::Completion {
+            suffix: Some(_),
+            ..
+        }
+    ));
+    let steps = [reasoning("Hm"), content("return "), content("x")];
+    assert_eq!(
+        streamed(parsed, Dialect::OpenAi, &steps, Ok(Finish::Stop)),
+        concat!(
+            r#"data: {"id":"cmpl-dead0001000000000001","object":"chat.completion.chunk","created":1767225900,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"return "},"finish_reason":null}]}"#,
+            "\n\n",
+            r#"data: {"id":"cmpl-dead0001000000000001","object":"chat.completion.chunk","created":1767225900,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":"x"},"finish_reason":null}]}"#,
+            "\n\n",
+            r#"data: {"id":"cmpl-dead0001000000000001","object":"chat.completion.chunk","created":1767225900,"model":"m","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#,
+            "\n\ndata: [DONE]\n\n",
+        )
+    );
+    assert_eq!(
+        whole(read(&whole_body), &steps, Finish::Stop),
+        r#"{"id":"cmpl-dead0001000000000001","object":"chat.completion","created":1767225900,"model":"m","choices":[{"index":0,"message":{"role":"assistant","tool_calls":null,"content":"return x"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":3,"total_tokens":12}}"#
     );
 }
 

@@ -1,4 +1,5 @@
-//! OpenAI's Chat Completions API, the legacy Completions API and the Embeddings API, after its published reference and what its official clients insist on.
+//! OpenAI's Chat Completions API, the legacy Completions API and the Embeddings API, after its published reference and what its official clients insist on;
+//! and Mistral's API to fill in the middle, which differs from the legacy one in the form of its answers.
 
 mod completion;
 #[cfg(test)]
@@ -11,6 +12,6 @@ mod response;
 #[cfg(test)]
 mod tests;
 
-pub use completion::completion_request;
+pub use completion::{completion_request, fim_request};
 pub use embedding::embedding_request;
 pub use request::chat_request;
