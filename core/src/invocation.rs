@@ -172,6 +172,89 @@ pub struct Parameters<'a> {
     pub dimensions: Option<u64>,
 }
 
+/// Names of parameters that are told to a client (`x-ignored-parameters`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ParameterSet(u16);
+
+/// In the order in which they are told.
+const NAMES: [&str; 15] = [
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "presence_penalty",
+    "frequency_penalty",
+    "repeat_penalty",
+    "seed",
+    "num_ctx",
+    "logprobs",
+    "top_logprobs",
+    "logit_bias",
+    "parallel_tool_calls",
+    "tool_choice",
+    "tools",
+];
+
+impl ParameterSet {
+    /// None.
+    pub const EMPTY: Self = Self(0);
+
+    /// True when there is none in it.
+    #[must_use]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Without the tools, for an agent that takes those.
+    #[must_use]
+    pub const fn without_tools(self) -> Self {
+        Self(self.0 & !(1 << (NAMES.len() - 1)))
+    }
+
+    /// The names.
+    pub fn names(self) -> impl Iterator<Item = &'static str> {
+        (0..)
+            .zip(NAMES)
+            .filter(move |(bit, _)| self.0 & (1 << bit) != 0)
+            .map(|(_, name)| name)
+    }
+}
+
+impl Parameters<'_> {
+    /// Those of the given parameters that an agent which is asked in words only cannot follow. The default of a parameter
+    /// that means nothing is not counted as given.
+    #[must_use]
+    pub fn beyond_words(&self) -> ParameterSet {
+        let forced = self
+            .tool_choice
+            .as_ref()
+            .is_some_and(|choice| !matches!(choice.get(), "\"auto\"" | "\"none\""));
+        let given = [
+            self.temperature.is_some(),
+            self.top_p.is_some(),
+            self.top_k.is_some(),
+            self.min_p.is_some(),
+            self.presence_penalty.is_some(),
+            self.frequency_penalty.is_some(),
+            self.repeat_penalty.is_some(),
+            self.seed.is_some(),
+            self.num_ctx.is_some(),
+            self.logprobs == Some(true),
+            self.top_logprobs.is_some(),
+            self.logit_bias.is_some(),
+            self.parallel_tool_calls == Some(false),
+            forced,
+            !self.tools.is_empty(),
+        ];
+        ParameterSet(
+            (0..)
+                .zip(given)
+                .map(|(bit, given)| u16::from(given) << bit)
+                .fold(0, |set, bit| set | bit),
+        )
+    }
+}
+
 /// The form that the answer is to have.
 #[derive(Clone)]
 pub enum ResponseFormat<'a> {
@@ -378,6 +461,8 @@ pub struct Usage {
     pub prompt_tokens: u64,
     /// Written by the model.
     pub completion_tokens: u64,
+    /// The counts are an estimate of this program, because the agent did not tell its own.
+    pub estimated: bool,
 }
 
 impl Usage {
@@ -412,6 +497,8 @@ pub enum CancelReason {
     SessionEnded,
     /// A stop sequence was met.
     StopSequence,
+    /// `max_tokens` is used up. Only an agent that does not take that parameter is cancelled for it; none on a WebSocket is.
+    MaxTokens,
     /// A chunk was missing for too long.
     StreamGap,
     /// The answer broke the protocol.
@@ -430,6 +517,7 @@ impl CancelReason {
             Self::BudgetOverrun => "budget_overrun",
             Self::SessionEnded => "session_ended",
             Self::StopSequence => "stop_sequence",
+            Self::MaxTokens => "max_tokens",
             Self::StreamGap => "stream_gap",
             Self::Protocol => "protocol",
             Self::Shutdown => "shutdown",

@@ -25,11 +25,12 @@ REQUIRED = {
 }
 BEYOND = {
     # Reasoning under the two names in use.
-    ChatCompletion: {("choices", "message"): {"reasoning_content", "reasoning"}},
-    ChatCompletionChunk: {("choices", "delta"): {"reasoning_content", "reasoning"}},
+    ChatCompletion: {("choices", "message"): {"reasoning_content", "reasoning"}, ("usage",): {"estimated"}},
+    ChatCompletionChunk: {("choices", "delta"): {"reasoning_content", "reasoning"}, ("usage",): {"estimated"}},
+    Completion: {("usage",): {"estimated"}},
     Model: {(): {"context_length", "max_model_len"}},
     # In the reference's examples, though not in its schema.
-    Response: {(): {"store"}},
+    Response: {(): {"store"}, ("usage",): {"estimated"}},
     # Required by the reference, and not known to the package.
     ResponseFunctionCallArgumentsDoneEvent: {(): {"name"}},
 }

@@ -129,6 +129,7 @@ impl Admissions {
                 usage: Usage {
                     prompt_tokens: 100,
                     completion_tokens: 64,
+                    estimated: false,
                 },
                 bytes_out: 550,
                 first_chunk: Some(now),

@@ -339,6 +339,7 @@ fn register(
             insert: can.insert,
             thinking: can.thinking,
             context_length: can.context_length,
+            ..Capabilities::default()
         },
     };
     let (slot, token) = hub.register_by_control(now, caller, registration, out)?;

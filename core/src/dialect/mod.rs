@@ -254,6 +254,15 @@ fn write_nullable(text: Option<&str>, out: &mut Vec<u8>) {
     }
 }
 
+/// Ends an object with counts of tokens; an estimate is marked as one.
+pub(crate) fn close_usage(usage: Usage, out: &mut Vec<u8>) {
+    out.extend_from_slice(if usage.estimated {
+        b",\"estimated\":true}"
+    } else {
+        b"}"
+    });
+}
+
 /// Appends a decimal number.
 pub(crate) fn write_number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());

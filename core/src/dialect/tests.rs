@@ -41,6 +41,7 @@ pub(super) fn call(index: u32, id: &'static str, name: &'static str, arguments: 
 const USAGE: Usage = Usage {
     prompt_tokens: 9,
     completion_tokens: 3,
+    estimated: false,
 };
 
 /// A request at 00:05:00, its first chunk a quarter of a second later, its end after another half.

@@ -4,6 +4,7 @@ use crate::dialect::{self, Dialect};
 use crate::error::{Code, Refusal};
 use crate::hub::limiter::Standing;
 use crate::id::{ExchangeId, SessionId};
+use crate::invocation::ParameterSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -34,6 +35,8 @@ pub struct ReplyHead {
     pub should_retry: Option<bool>,
     /// `x-ratelimit-*`.
     pub standing: Option<Standing>,
+    /// `x-ignored-parameters`: what the agent that answers does not take.
+    pub ignored: ParameterSet,
     /// `Allow`, for 405.
     pub allow: Option<&'static str>,
     /// True when the body comes in pieces whose number is not known: neither buffer nor cache it.
@@ -61,6 +64,7 @@ impl ReplyHead {
             retry_after: None,
             should_retry: None,
             standing: None,
+            ignored: ParameterSet::EMPTY,
             allow: None,
             streamed: false,
         }
@@ -101,6 +105,10 @@ impl ReplyHead {
             ] {
                 each(name, reset(after).as_bytes());
             }
+        }
+        if !self.ignored.is_empty() {
+            let names: Vec<_> = self.ignored.names().collect();
+            each("x-ignored-parameters", names.join(", ").as_bytes());
         }
         if let Some(methods) = self.allow {
             each("allow", methods.as_bytes());

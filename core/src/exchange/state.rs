@@ -4,7 +4,7 @@ mod embedding;
 mod ending;
 
 use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
-use super::stop::StopScanner;
+use super::stop::{Cut, StopScanner};
 use crate::api::Endpoint;
 use crate::config::{HubConfig, Limits, Timeouts};
 use crate::dialect::{
@@ -18,7 +18,7 @@ use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
-    CancelReason, Delivery, Delta, Finish, Invocation, Task, ToolCallDelta, Usage,
+    CancelReason, Delivery, Delta, Finish, Invocation, ParameterSet, Task, ToolCallDelta, Usage,
 };
 use crate::text::{Joiner, decode_into, escape_into};
 use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
@@ -82,6 +82,10 @@ pub struct Exchange {
     /// The fold of a whole answer; `None` when the answer is streamed.
     fold: Option<Box<Answer>>,
     stop: Option<Box<StopScanner>>,
+    /// For an agent that does not take it.
+    max_tokens: Option<u64>,
+    /// What the request gives that not every agent takes, until it is known which one answers; then what is ignored.
+    ignored: ParameterSet,
     /// How many vectors are wanted; `None` when text is.
     vectors: Option<usize>,
     state: State,
@@ -158,7 +162,7 @@ impl Exchange {
         let parsed = read(endpoint, text, history, &config.limits)?;
         let mut invocation = parsed.invocation;
         let prompt_tokens = invocation.estimated_prompt_tokens();
-        let max_tokens = invocation.parameters.max_tokens.unwrap_or(0);
+        let max_tokens = invocation.parameters.max_tokens;
         // The provider applies stop sequences itself; the agent is told too, so that it may save work.
         let stop = StopScanner::new(invocation.parameters.stop.clone()).map(Box::new);
         invocation.stream = parsed.stream;
@@ -176,6 +180,8 @@ impl Exchange {
             answer_bytes: config.limits.answer_bytes,
             fold: (!parsed.stream).then(Box::default),
             stop,
+            max_tokens,
+            ignored: invocation.parameters.beyond_words(),
             vectors,
             state: State::Waiting,
             timers: Timers::new([
@@ -203,7 +209,7 @@ impl Exchange {
         };
         let intent = Intent {
             prompt: digest(parsed.digest_of.as_bytes()),
-            tokens: prompt_tokens.saturating_add(max_tokens),
+            tokens: prompt_tokens.saturating_add(max_tokens.unwrap_or(0)),
             load_only: parsed.load_only,
             embeddings: vectors.is_some(),
             invocation,
@@ -219,6 +225,7 @@ impl Exchange {
         }
         self.session = Some(ticket.session.clone());
         self.standing = Some(ticket.standing);
+        self.suit(ticket);
         if self.fold.is_none() {
             self.timers
                 .set(Timer::Head, Some(now + self.timeouts.first_event));
@@ -256,6 +263,7 @@ impl Exchange {
         let mut head = ReplyHead::new(status, JSON, self.id);
         head.session.clone_from(&self.session);
         head.standing = self.standing;
+        head.ignored = self.ignored;
         head
     }
 
@@ -342,8 +350,8 @@ impl Exchange {
             self.text_bytes += text.len();
             let met = self.emit_content(now, text, reply);
             self.scratch = scratch;
-            if let Some(which) = met {
-                return self.stop_met(now, which, reply);
+            if let Some(cut) = met {
+                return self.cut(now, cut, reply);
             }
         }
         if !delta.refusal.is_empty() {
@@ -367,9 +375,9 @@ impl Exchange {
         Flow::Continue
     }
 
-    /// Passes content on through the stop sequences; the place of the one that was met.
+    /// Passes content on through the stop sequences; why it is cut.
     #[inline]
-    fn emit_content(&mut self, now: Instant, text: &[u8], reply: &mut Reply) -> Option<u8> {
+    fn emit_content(&mut self, now: Instant, text: &[u8], reply: &mut Reply) -> Option<Cut> {
         let Some(stop) = &mut self.stop else {
             self.emit(now, Channel::Content, text, reply);
             return None;

@@ -1,14 +1,46 @@
-//! Stop sequences, applied by the provider itself, across the borders of chunks.
+//! Stop sequences and `max_tokens`, applied by the provider itself, across the borders of chunks.
 
+use crate::invocation::{CancelReason, Finish};
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// Why an answer is cut.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Cut {
+    /// The stop sequence at this place was met.
+    Sequence(u8),
+    /// The limit was passed.
+    Length,
+}
+
+impl Cut {
+    /// What the client is told.
+    #[must_use]
+    pub const fn finish(self) -> Finish {
+        match self {
+            Self::Sequence(which) => Finish::StopSequence(which),
+            Self::Length => Finish::Length,
+        }
+    }
+
+    /// What the agent is told.
+    #[must_use]
+    pub const fn reason(self) -> CancelReason {
+        match self {
+            Self::Sequence(_) => CancelReason::StopSequence,
+            Self::Length => CancelReason::MaxTokens,
+        }
+    }
+}
+
 /// Looks for stop sequences in text that comes in pieces, and holds back what may be the start of one. The one that is
 /// complete first counts, so that the cut does not depend on how the text was split.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct StopScanner {
     stops: Vec<String>,
     held: String,
+    /// Bytes that may still pass.
+    left: Option<usize>,
 }
 
 impl StopScanner {
@@ -19,12 +51,18 @@ impl StopScanner {
         (!stops.is_empty()).then_some(Self {
             stops,
             held: String::new(),
+            left: None,
         })
     }
 
-    /// Adds `text`, appends to `out` what is certainly no part of a stop sequence, and returns the place of the one that was
-    /// met, if any: everything before it is in `out`, and nothing may follow.
-    pub fn push(&mut self, text: &str, out: &mut String) -> Option<u8> {
+    /// Lets only so many bytes pass.
+    pub fn limit(&mut self, bytes: usize) {
+        self.left = Some(bytes);
+    }
+
+    /// Adds `text`, appends to `out` what is certainly no part of a stop sequence, and returns why the answer is cut, if it
+    /// is: everything before the cut is in `out`, and nothing may follow.
+    pub fn push(&mut self, text: &str, out: &mut String) -> Option<Cut> {
         self.held.push_str(text);
         let met = self
             .stops
@@ -37,9 +75,9 @@ impl StopScanner {
             })
             .min();
         if let Some((_, at, which)) = met {
-            out.push_str(self.held.get(..at).unwrap_or_default());
+            let cut = self.pass(at, out);
             self.held.clear();
-            return Some(u8::try_from(which).unwrap_or(u8::MAX));
+            return cut.or(Some(Cut::Sequence(u8::try_from(which).unwrap_or(u8::MAX))));
         }
         let keep = self
             .stops
@@ -48,15 +86,34 @@ impl StopScanner {
             .max()
             .unwrap_or(0);
         let safe = self.held.len() - keep;
-        out.push_str(self.held.get(..safe).unwrap_or_default());
+        let cut = self.pass(safe, out);
         self.held.drain(..safe);
-        None
+        cut
     }
 
     /// The text ends: what was held back was no stop sequence.
-    pub fn finish(&mut self, out: &mut String) {
-        out.push_str(&self.held);
+    pub fn finish(&mut self, out: &mut String) -> Option<Cut> {
+        let cut = self.pass(self.held.len(), out);
         self.held.clear();
+        cut
+    }
+
+    /// Lets the first `bytes` of what is held pass, as far as the limit goes.
+    fn pass(&mut self, bytes: usize, out: &mut String) -> Option<Cut> {
+        let safe = self.held.get(..bytes).unwrap_or_default();
+        let Some(left) = &mut self.left else {
+            out.push_str(safe);
+            return None;
+        };
+        if safe.len() <= *left {
+            *left -= safe.len();
+            out.push_str(safe);
+            return None;
+        }
+        let end = (0..=*left).rev().find(|end| safe.is_char_boundary(*end));
+        out.push_str(safe.get(..end.unwrap_or(0)).unwrap_or_default());
+        *left = 0;
+        Some(Cut::Length)
     }
 }
 
@@ -88,7 +145,7 @@ mod tests {
         assert_eq!(scanner.push("two E", &mut out), None);
         assert_eq!(out, "one\ntwo ");
         assert_eq!(scanner.push("N", &mut out), None);
-        assert_eq!(scanner.push("D more", &mut out), Some(1));
+        assert_eq!(scanner.push("D more", &mut out), Some(Cut::Sequence(1)));
         assert_eq!(out, "one\ntwo ");
     }
 
@@ -96,10 +153,16 @@ mod tests {
         #[test]
         fn any_split_gives_the_text_before_the_first_stop(
             text in "[abc\u{e9}]{0,40}", stops in proptest::collection::vec("[abc\u{e9}]{1,4}", 1..4),
-            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8)
+            cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..8), limit in proptest::option::of(0usize..40)
         ) {
             let expected = stops.iter().filter_map(|stop| text.find(stop.as_str()).map(|at| (at + stop.len(), at))).min().map_or(&text[..], |(_, at)| &text[..at]);
+            let mut expected = expected;
+            if let Some(limit) = limit.filter(|limit| *limit < expected.len()) {
+                let end = (0..=limit).rev().find(|end| expected.is_char_boundary(*end)).unwrap();
+                expected = &expected[..end];
+            }
             let mut scanner = StopScanner::new(stops).unwrap();
+            if let Some(limit) = limit { scanner.limit(limit); }
             let chars: Vec<char> = text.chars().collect();
             let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(chars.len() + 1)).collect();
             cuts.push(chars.len());
@@ -111,7 +174,7 @@ mod tests {
                 from = cut;
                 met = met || scanner.push(&piece, &mut out).is_some();
             }
-            if !met { scanner.finish(&mut out); }
+            if !met { let _ = scanner.finish(&mut out); }
             prop_assert_eq!(out, expected);
         }
     }

@@ -50,6 +50,10 @@ pub struct Ticket {
     pub model: Arc<str>,
     /// What is left of the caller's limits.
     pub standing: Standing,
+    /// The agent is asked in words only (see [`Capabilities`](crate::link::Capabilities)).
+    pub words_only: bool,
+    /// It calls the caller's tools.
+    pub tools: bool,
     pub(super) slot: Slot,
     pub(super) payer: Payer,
     pub(super) reserved: u64,
@@ -295,6 +299,8 @@ impl Hub {
             label: session.label.clone(),
             model,
             standing,
+            words_only: session.capabilities.words_only,
+            tools: session.capabilities.tools,
             slot,
             payer,
             reserved,

@@ -310,6 +310,7 @@ mod tests {
                 usage: Some(Usage {
                     prompt_tokens: 3,
                     completion_tokens: 4,
+                    estimated: false,
                 }),
             },
         };

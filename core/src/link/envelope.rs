@@ -162,6 +162,9 @@ pub struct Capabilities {
     pub insert: bool,
     /// Thinks aloud.
     pub thinking: bool,
+    /// It is asked in words only: it takes no sampling parameters and no `max_tokens`, which the provider then applies
+    /// itself. No agent on a WebSocket says so.
+    pub words_only: bool,
     /// Tokens that its context holds.
     pub context_length: Option<u64>,
 }

@@ -2,7 +2,7 @@
 
 use crate::dialect::answer::{finish_of, write_arguments};
 use crate::dialect::{
-    Answer, AnsweredCall, Dialect, Encoder, Opening, Timing, write_error, write_number,
+    Answer, AnsweredCall, Dialect, Encoder, Opening, Timing, close_usage, write_error, write_number,
 };
 use crate::error::Code;
 use crate::id::ExchangeId;
@@ -206,7 +206,7 @@ fn write_usage(usage: Usage, out: &mut Vec<u8>) {
         b",\"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,\"output_tokens\":",
     );
     write_number(out, usage.completion_tokens);
-    out.push(b'}');
+    close_usage(usage, out);
 }
 
 /// `"stop_reason":…,"stop_sequence":…`
@@ -239,7 +239,7 @@ impl Encoder for MessageEncoder {
         record.extend_from_slice(b"],\"stop_reason\":null,\"stop_sequence\":null,");
         let usage = Usage {
             prompt_tokens: self.prompt_tokens,
-            completion_tokens: 0,
+            ..Usage::default()
         };
         write_usage(usage, record);
         record.extend_from_slice(b"}}");

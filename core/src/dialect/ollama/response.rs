@@ -2,7 +2,7 @@
 
 use crate::dialect::answer::write_arguments;
 use crate::dialect::{
-    Answer, AnsweredCall, Dialect, Encoder, Opening, Timing, write_error, write_number,
+    Answer, AnsweredCall, Dialect, Encoder, Opening, Timing, close_usage, write_error, write_number,
 };
 use crate::error::Code;
 use crate::id::ExchangeId;
@@ -171,7 +171,7 @@ impl LineEncoder {
             out.extend_from_slice(b"\":");
             write_number(out, value);
         }
-        out.push(b'}');
+        close_usage(usage, out);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::dialect::answer::finish_of;
 use crate::dialect::{
-    Answer, AnsweredCall, Dialect, Encoder, Opening, Timing, write_error, write_number,
+    Answer, AnsweredCall, Dialect, Encoder, Opening, Timing, close_usage, write_error, write_number,
 };
 use crate::error::Code;
 use crate::id::ExchangeId;
@@ -121,7 +121,7 @@ pub(super) fn write_usage(usage: Usage, out: &mut Vec<u8>) {
     write_number(out, usage.completion_tokens);
     out.extend_from_slice(b",\"total_tokens\":");
     write_number(out, usage.total_tokens());
-    out.push(b'}');
+    close_usage(usage, out);
 }
 
 /// Two names are in use: vLLM's older one, which Void reads, and OpenRouter's.

@@ -1,6 +1,6 @@
 //! The parts of a response as JSON, and the frame of its events.
 
-use crate::dialect::{AnsweredCall, Opening, write_number};
+use crate::dialect::{AnsweredCall, Opening, close_usage, write_number};
 use crate::id::ExchangeId;
 use crate::invocation::Usage;
 use crate::text;
@@ -215,7 +215,7 @@ pub(super) fn write_usage(usage: Option<Usage>, out: &mut Vec<u8>) {
     write_number(out, usage.completion_tokens);
     out.extend_from_slice(b",\"output_tokens_details\":{\"reasoning_tokens\":0},\"total_tokens\":");
     write_number(out, usage.total_tokens());
-    out.push(b'}');
+    close_usage(usage, out);
 }
 
 /// Counts the events of a stream and writes what each begins with.

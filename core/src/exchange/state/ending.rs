@@ -4,9 +4,10 @@ use super::{Channel, Exchange, Flow, State};
 use crate::dialect::{Opening, Timing};
 use crate::error::{Code, Refusal};
 use crate::exchange::Reply;
-use crate::hub::{Outcome, Verdict};
+use crate::exchange::stop::Cut;
+use crate::hub::{Outcome, Ticket, Verdict};
 use crate::invocation::{
-    CancelReason, End, Failure, Finish, ToolCallDelta, Usage, estimate_tokens,
+    CancelReason, End, Failure, Finish, ParameterSet, ToolCallDelta, Usage, estimate_tokens,
 };
 use crate::text::{JsonStr, escape_into};
 use crate::time::Instant;
@@ -16,9 +17,24 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Exchange {
-    pub(super) fn stop_met(&mut self, now: Instant, which: u8, reply: &mut Reply) -> Flow {
-        match self.finish(now, Finish::StopSequence(which), None, reply) {
-            Flow::Done(outcome) => Flow::Cancel(CancelReason::StopSequence, outcome),
+    /// What the agent that answers does not do is done here, or told to the client.
+    pub(super) fn suit(&mut self, ticket: &Ticket) {
+        if !ticket.words_only {
+            self.ignored = ParameterSet::default();
+            return;
+        }
+        if ticket.tools {
+            self.ignored = self.ignored.without_tools();
+        }
+        if let Some(tokens) = self.max_tokens {
+            let bytes = usize::try_from(tokens.saturating_mul(4)).unwrap_or(usize::MAX);
+            self.stop.get_or_insert_default().limit(bytes);
+        }
+    }
+
+    pub(super) fn cut(&mut self, now: Instant, cut: Cut, reply: &mut Reply) -> Flow {
+        match self.finish(now, cut.finish(), None, reply) {
+            Flow::Done(outcome) => Flow::Cancel(cut.reason(), outcome),
             other => other,
         }
     }
@@ -33,13 +49,16 @@ impl Exchange {
         let reasoning = self.reasoning.finish();
         self.emit(now, Channel::Reasoning, reasoning, reply);
         let content = self.content.finish();
-        if let Some(which) = self.emit_content(now, content, reply) {
-            return self.finish(now, Finish::StopSequence(which), end.usage, reply);
+        if let Some(cut) = self.emit_content(now, content, reply) {
+            return self.finish(now, cut.finish(), end.usage, reply);
         }
         if let Some(stop) = &mut self.stop {
             let mut held = String::new();
-            stop.finish(&mut held);
+            let cut = stop.finish(&mut held);
             self.emit_plain(now, &held, reply);
+            if let Some(cut) = cut {
+                return self.finish(now, cut.finish(), end.usage, reply);
+            }
         }
         let refusal = self.refusal.finish();
         self.emit(now, Channel::Refusal, refusal, reply);
@@ -175,6 +194,7 @@ impl Exchange {
         Usage {
             prompt_tokens: self.prompt_tokens,
             completion_tokens: estimate_tokens(self.text_bytes),
+            estimated: true,
         }
     }
 

@@ -252,6 +252,7 @@ impl UsageFields {
         Some(Usage {
             prompt_tokens: self.prompt_tokens.map_or(0, |count| count.0),
             completion_tokens: self.completion_tokens.map_or(0, |count| count.0),
+            estimated: false,
         })
     }
 }

@@ -491,6 +491,7 @@ impl RegisterFields<'_> {
                         embeddings: is(can.embeddings),
                         insert: is(can.insert),
                         thinking: is(can.thinking),
+                        words_only: false,
                         context_length: can.context_length.map(|count| count.0),
                     }
                 }),

@@ -144,6 +144,8 @@ impl Answer {
         Some(Usage {
             prompt_tokens: prompt,
             completion_tokens: completion,
+            // The counts of one call are told, and the turn had more.
+            estimated: rule == UsageRule::LastCall && self.worked,
         })
     }
 }

@@ -194,6 +194,7 @@ impl Agent {
             capabilities: Capabilities {
                 tools: self.serves_tools(),
                 vision: self.abilities.images,
+                words_only: true,
                 ..Capabilities::default()
             },
             ..Registration::default()
