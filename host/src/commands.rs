@@ -81,7 +81,7 @@ fn keys(command: &KeysCommand, file: &KeyFile, out: &mut dyn Write) -> Result<()
             writeln!(
                 io::stderr(),
                 "This is the key `{name}` ({}). It is shown this once and kept nowhere. A program that runs takes it \
-                 from its next start on.",
+                 over on SIGHUP.",
                 role.name()
             )?;
         }
@@ -104,7 +104,7 @@ fn keys(command: &KeysCommand, file: &KeyFile, out: &mut dyn Write) -> Result<()
             file.remove(name)?;
             writeln!(
                 out,
-                "removed `{name}`; a program that runs forgets it at its next start"
+                "removed `{name}`; a program that runs forgets it on SIGHUP"
             )?;
         }
     }

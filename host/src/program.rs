@@ -5,7 +5,7 @@
 use crate::agents::supervisor::supervise;
 use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run};
 use crate::commands;
-use crate::config::{Config, ConfigError, Environment, Loaded, Overrides, load};
+use crate::config::{Config, Environment, Loaded, LogLevel, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
 use crate::logging::{self, LevelHandle};
 use crate::process;
@@ -60,14 +60,58 @@ impl Prepared {
         self.config.hub_config(self.keys.keys.clone())
     }
 
-    /// Reads the configuration again, for SIGHUP. Nothing changes here: the caller takes over what can change while it
-    /// serves.
+    /// Reads the configuration and the key file again, for SIGHUP. Nothing changes here: the caller takes it over.
     ///
     /// # Errors
-    /// See [`ConfigError`]; the caller says so in the log and goes on with what it has.
-    pub fn reload(&self) -> Result<Loaded, ConfigError> {
-        load(&self.overrides, &Environment::of_process())
+    /// Why it cannot be used, as a sentence; the caller says so in the log and goes on with what it has.
+    pub fn reload(&self) -> Result<Reloaded, String> {
+        let loaded = load(&self.overrides, &Environment::of_process());
+        let Loaded {
+            mut config,
+            warnings,
+            ..
+        } = loaded.map_err(|error| error.to_string())?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let restart = needs_restart(&self.config, &config, self.demo);
+        config.data_dir.clone_from(&self.config.data_dir);
+        let keys = self.keys.again(&config, self.demo);
+        let keys = keys.map_err(|error| error.to_string())?;
+        Ok(Reloaded {
+            level: config.log.level,
+            restart,
+            hub_config: config.hub_config(keys),
+        })
     }
+}
+
+/// A configuration that was read again.
+#[derive(Debug)]
+pub struct Reloaded {
+    /// What the core is to know from now on.
+    pub hub_config: HubConfig,
+    /// The log's level.
+    pub level: LogLevel,
+    /// The sections in which something has changed that holds from the next start on.
+    pub restart: Vec<&'static str>,
+}
+
+fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
+    [
+        ("listen", now.listen != new.listen),
+        ("bridges", now.bridges != new.bridges),
+        ("agents", now.agents != new.agents),
+        ("upstreams", now.upstreams != new.upstreams),
+        ("mcpServers", now.mcp_servers != new.mcp_servers),
+        ("audit", !demo && now.audit != new.audit),
+        ("log.format", now.log.format != new.log.format),
+        ("data_dir", now.data_dir != new.data_dir),
+        ("runtime", now.runtime != new.runtime),
+    ]
+    .into_iter()
+    .filter_map(|(section, changed)| changed.then_some(section))
+    .collect()
 }
 
 /// Begins a program: reads the command line, environment and configuration, runs the commands that do not serve, and

@@ -6,7 +6,7 @@ use crate::banner::{Demo, demo_banner, ready_line};
 use crate::config::{Extra, Role};
 use crate::demo;
 use crate::process::notify_service_manager;
-use crate::program::Prepared;
+use crate::program::{Prepared, Reloaded};
 use crate::provider::{Bridge, Config, Driver, Handle};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -113,7 +113,7 @@ fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
     for signal in signals.forever() {
         match signal {
             SIGXFSZ => {}
-            SIGHUP => reload(prepared),
+            SIGHUP => reload(handle, prepared),
             _ if draining => {
                 handle.stop();
                 return;
@@ -129,12 +129,27 @@ fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
     }
 }
 
-/// Takes over from the configuration what can change while it serves.
-fn reload(prepared: &Prepared) {
+/// Takes over from the configuration what can change while it serves, and names in the log what cannot.
+fn reload(handle: &Handle, prepared: &Prepared) {
     match prepared.reload() {
-        Ok(loaded) => {
-            prepared.log.set(loaded.config.log.level);
-            tracing::info!("took the log's level from the configuration; all else needs a restart");
+        Ok(Reloaded {
+            hub_config,
+            level,
+            restart,
+        }) => {
+            let keys = hub_config.keys.len();
+            handle.reload(hub_config);
+            prepared.log.set(level);
+            tracing::info!(
+                keys,
+                "took the configuration over: auth, limits, timeouts, sessions, models and the log's level"
+            );
+            if !restart.is_empty() {
+                tracing::warn!(
+                    "what has changed of {} holds from the next start on",
+                    restart.join(", ")
+                );
+            }
         }
         Err(error) => tracing::error!("the configuration stays as it was: {error}"),
     }

@@ -39,13 +39,14 @@ pub(crate) async fn serve(
     let received = Arc::new(AtomicU64::new(0));
     let shared = tasks.shared.clone();
     let timers = tasks.timers.clone();
-    let timeouts = &shared.config().timeouts;
+    let config = shared.config();
+    let timeouts = &config.timeouts;
     let io = Io::new(socket, timers.clone(), timeouts.write).counting(received.clone());
     let head = HeadLimits {
         head: HEAD,
         ..HeadLimits::default()
     };
-    let body = u64::try_from(shared.config().limits.body_bytes).unwrap_or(u64::MAX);
+    let body = u64::try_from(config.limits.body_bytes).unwrap_or(u64::MAX);
     let io = Screened::new(io, head, body);
     let service = Requests {
         tasks,

@@ -144,7 +144,7 @@ async fn collect(
     incoming: &mut Incoming,
     expects: bool,
 ) -> Step {
-    match body::collect(incoming, tasks.shared.config(), &tasks.timers).await {
+    match body::collect(incoming, &tasks.shared.config(), &tasks.timers).await {
         Ok(body) => expecting.complete(body),
         Err(Unread::TooLarge) => {
             if !expects {

@@ -16,3 +16,4 @@ mod framing;
 mod links;
 mod metrics;
 mod program;
+mod reload;

@@ -28,7 +28,16 @@ pub fn same(left: &Digest, right: &Digest) -> bool {
 #[derive(Debug, Clone)]
 pub struct Keys {
     required: bool,
-    entries: Vec<(Arc<str>, Key)>,
+    entries: Vec<Entry>,
+    /// The id that the next new key gets: none is ever used again for another.
+    next: u32,
+}
+
+#[derive(Debug, Clone)]
+struct Entry {
+    id: KeyId,
+    name: Arc<str>,
+    key: Key,
 }
 
 /// Who calls.
@@ -76,33 +85,71 @@ impl Keys {
     /// known still counts as itself.
     #[must_use]
     pub fn new(keys: Vec<Key>, required: bool) -> Self {
+        let none = Self {
+            required,
+            entries: Vec::new(),
+            next: 0,
+        };
+        none.replaced(keys, required)
+    }
+
+    /// The keys that come after these. One with the same digest is the same key and keeps its id.
+    #[must_use]
+    pub fn replaced(&self, keys: Vec<Key>, required: bool) -> Self {
+        let mut next = self.next;
+        let mut fresh = || {
+            let id = KeyId(next);
+            next = next.saturating_add(1);
+            id
+        };
+        let entries = keys
+            .into_iter()
+            .map(|key| Entry {
+                id: self
+                    .entries
+                    .iter()
+                    .find(|entry| same(&entry.key.sha256, &key.sha256))
+                    .map_or_else(&mut fresh, |entry| entry.id),
+                name: Arc::from(key.name.as_str()),
+                key,
+            })
+            .collect();
         Self {
             required,
-            entries: keys
-                .into_iter()
-                .map(|key| (Arc::from(key.name.as_str()), key))
-                .collect(),
+            entries,
+            next,
         }
+    }
+
+    /// Every key, with its id.
+    pub fn iter(&self) -> impl Iterator<Item = (KeyId, &Key)> {
+        self.entries.iter().map(|entry| (entry.id, &entry.key))
     }
 
     /// The key at `id`.
     #[must_use]
     pub fn get(&self, id: KeyId) -> Option<&Key> {
-        self.entries
-            .get(usize::try_from(id.0).ok()?)
-            .map(|(_, key)| key)
+        self.iter()
+            .find_map(|(known, key)| (known == id).then_some(key))
+    }
+
+    /// The role of the key with this digest.
+    #[must_use]
+    pub fn role_of(&self, credential: &Digest) -> Option<Role> {
+        self.find(credential).map(|entry| entry.key.role)
     }
 
     /// Looks a digest up among all keys, in time that does not depend on which one it is.
-    fn position(&self, wanted: &Digest) -> Option<u32> {
+    fn find(&self, wanted: &Digest) -> Option<&Entry> {
         let mut found = Choice::from(0);
         let mut at = 0u32;
-        for (position, (_, key)) in (0u32..).zip(&self.entries) {
-            let equal = key.sha256.ct_eq(wanted);
+        for (position, entry) in (0u32..).zip(&self.entries) {
+            let equal = entry.key.sha256.ct_eq(wanted);
             at.conditional_assign(&position, equal);
             found |= equal;
         }
-        bool::from(found).then_some(at)
+        let at = bool::from(found).then_some(at)?;
+        self.entries.get(usize::try_from(at).ok()?)
     }
 
     /// Authenticates a request by the token that it carries.
@@ -111,14 +158,11 @@ impl Keys {
     /// 401 when the token is not known, or none was given and one is required.
     pub fn authenticate(&self, token: Option<&str>, address: IpAddr) -> Result<Caller, Refusal> {
         let credential = token.map(|token| digest(token.as_bytes()));
-        let position = credential.as_ref().and_then(|wanted| self.position(wanted));
-        if let Some((position, (name, key))) = position.and_then(|position| {
-            Some((position, self.entries.get(usize::try_from(position).ok()?)?))
-        }) {
+        if let Some(entry) = credential.as_ref().and_then(|wanted| self.find(wanted)) {
             return Ok(Caller {
-                key: Some(KeyId(position)),
-                name: name.clone(),
-                role: key.role,
+                key: Some(entry.id),
+                name: entry.name.clone(),
+                role: entry.key.role,
                 credential,
                 address,
             });
@@ -187,6 +231,26 @@ mod tests {
         let refusal = caller.require(&[Role::Client, Role::Operator]).unwrap_err();
         assert_eq!(refusal.status(), 403);
         assert!(refusal.message().contains("`client` or `operator`"));
+    }
+
+    #[test]
+    fn a_key_that_stays_keeps_its_id_and_no_id_comes_back() {
+        let before = keys(true);
+        let [editor, bridge] = ["editor", "bridge"]
+            .map(|name| before.authenticate(Some(name), HOME).unwrap().key.unwrap());
+        let list = |keys: &Keys| keys.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>();
+        let mut kept = list(&before);
+        kept.remove(0);
+        let after = before.replaced(kept, true);
+        assert_eq!(
+            after.authenticate(Some("bridge"), HOME).unwrap().key,
+            Some(bridge)
+        );
+        assert!(after.authenticate(Some("editor"), HOME).is_err());
+        let again = after.replaced(list(&before), true);
+        let editor_again = again.authenticate(Some("editor"), HOME).unwrap().key;
+        assert_ne!(editor_again, Some(editor));
+        assert_ne!(editor_again, Some(bridge));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! A bucket is kept as the time at which it will be full again (the generic cell rate algorithm): one number, no refill
 //! work, and `Retry-After` falls out of it.
 
-use crate::config::Limits;
+use crate::config::{Key, Limits};
 use crate::id::KeyId;
 use crate::time::Instant;
 use core::net::IpAddr;
@@ -167,11 +167,36 @@ impl Limiter {
         }
     }
 
-    /// Gives a key its own rates.
-    pub fn configure(&mut self, key: KeyId, per_minute: Option<u32>, tokens: Option<u32>) {
-        let requests = per_minute.map_or(self.requests, |rate| Rate::new(rate, rate));
-        let tokens = tokens.map_or(self.tokens, |rate| Rate::new(rate, rate));
-        self.keys.insert(key, (Pair::default(), requests, tokens));
+    /// Takes other limits over. A key that stays, and an address, keep what they have used, but never wait longer than a
+    /// full bucket of now takes to fill; what is left of keys that are gone is forgotten.
+    pub fn configure<'k>(
+        &mut self,
+        now: Instant,
+        limits: &Limits,
+        keys: impl Iterator<Item = (KeyId, &'k Key)>,
+    ) {
+        let Self {
+            requests,
+            tokens,
+            keys: old,
+            mut addresses,
+            mut others,
+        } = core::mem::replace(self, Self::new(limits));
+        for (id, key) in keys {
+            let own = |rate: Option<u32>, general| rate.map_or(general, |rate| Rate::new(rate, rate));
+            let requests = own(key.requests_per_minute, self.requests);
+            let tokens = own(key.tokens_per_minute, self.tokens);
+            let mut pair = old.get(&id).map(|(pair, ..)| *pair).unwrap_or_default();
+            pair.cap(now, requests, tokens);
+            self.keys.insert(id, (pair, requests, tokens));
+        }
+        if (requests, tokens) != (self.requests, self.tokens) {
+            for pair in addresses.values_mut().chain([&mut others]) {
+                pair.cap(now, self.requests, self.tokens);
+            }
+        }
+        self.addresses = addresses;
+        self.others = others;
     }
 
     /// Takes one request and `tokens` from the payer's buckets, or nothing at all.
@@ -276,6 +301,14 @@ impl Limiter {
 }
 
 impl Pair {
+    /// Lets neither bucket be emptier than empty at these rates.
+    fn cap(&mut self, now: Instant, requests: Rate, tokens: Rate) {
+        for (bucket, rate) in [(&mut self.requests, requests), (&mut self.tokens, tokens)] {
+            let empty = nanos(now).saturating_add(rate.burst.saturating_mul(rate.period));
+            bucket.full_at = bucket.full_at.min(empty);
+        }
+    }
+
     /// The pair after the request, leaving `self` as it is.
     fn take(
         &self,

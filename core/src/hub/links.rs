@@ -36,7 +36,7 @@ pub(super) struct LinkState {
     /// Name of the key that it showed.
     key: Option<Arc<str>>,
     /// True when we dialled.
-    dialled: bool,
+    pub(super) dialled: bool,
 }
 
 /// Who makes a session.

@@ -10,6 +10,7 @@ pub mod keys;
 pub mod limiter;
 mod links;
 pub mod metrics;
+mod reload;
 pub mod responses;
 pub mod routing;
 pub mod sessions;
@@ -22,7 +23,7 @@ pub use links::Hello;
 
 use crate::config::HubConfig;
 use crate::error::Refusal;
-use crate::id::{KeyId, LinkId};
+use crate::id::LinkId;
 use crate::invocation::CancelReason;
 use crate::link::{CloseCode, Command};
 use crate::time::{Instant, Latest, Timeout, Timer, WallClock};
@@ -101,14 +102,11 @@ impl Hub {
     /// `seed` is 32 random bytes, `unix` the time since 1970 at `now`.
     #[must_use]
     pub fn new(config: HubConfig, seed: [u8; 32], now: Instant, unix: Duration) -> Self {
+        let keys = Keys::new(config.keys.clone(), config.auth_required);
         let mut limiter = Limiter::new(&config.limits);
-        for (id, key) in (0u32..).zip(&config.keys) {
-            if key.requests_per_minute.is_some() || key.tokens_per_minute.is_some() {
-                limiter.configure(KeyId(id), key.requests_per_minute, key.tokens_per_minute);
-            }
-        }
+        limiter.configure(now, &config.limits, keys.iter());
         Self {
-            keys: Arc::new(Keys::new(config.keys.clone(), config.auth_required)),
+            keys: Arc::new(keys),
             wall: WallClock::new(now, unix),
             latest: Latest::default(),
             secret: seed,

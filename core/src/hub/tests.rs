@@ -2,6 +2,7 @@
 
 mod embeddings;
 mod orphans;
+mod reload;
 
 use super::audit::RequestInfo;
 use super::keys::{Caller, digest};

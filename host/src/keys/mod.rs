@@ -353,6 +353,43 @@ impl StartKeys {
             .find(|key| key.role == role)
             .map(|key| key.text.as_str())
     }
+
+    /// The keys there are now, for a program that serves and takes `config` over. None is made: where the last one was
+    /// removed nobody may call any more. In a demo the keys of its start stay.
+    ///
+    /// # Errors
+    /// Those of the key file, and [`KeyError::Exists`] when it and the configuration use one name.
+    pub fn again(&self, config: &Config, demo: bool) -> Result<Vec<core::Key>, KeyError> {
+        if demo {
+            Ok(with_fresh(config, &self.fresh))
+        } else {
+            gather(config)
+        }
+    }
+}
+
+/// The keys of the configuration and of the key file.
+fn gather(config: &Config) -> Result<Vec<core::Key>, KeyError> {
+    let mut keys = config.configured_keys();
+    for record in &KeyFile::new(&config.data_dir).read()? {
+        if keys.iter().any(|key| key.name == record.name) {
+            return Err(KeyError::Exists(record.name.clone()));
+        }
+        keys.push(record.into());
+    }
+    Ok(keys)
+}
+
+/// The keys of the configuration and those that were made for a demo.
+fn with_fresh(config: &Config, fresh: &[FreshKey]) -> Vec<core::Key> {
+    let mut keys = config.configured_keys();
+    let named = |keys: &[core::Key], name: &str| keys.iter().any(|key| key.name == name);
+    for fresh in fresh {
+        if !named(&keys, &fresh.name) {
+            keys.push((&record_of(fresh)).into());
+        }
+    }
+    keys
 }
 
 /// Gathers the keys that a program starts with. When keys are required and there is none anywhere, a client's, a
@@ -363,22 +400,14 @@ impl StartKeys {
 /// # Errors
 /// Those of the key file, and [`KeyError::Exists`] when it and the configuration use one name.
 pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
-    let mut start = StartKeys {
-        keys: config.configured_keys(),
-        fresh: Vec::new(),
-    };
     if demo {
-        start.fresh = first_keys()?;
-        start
-            .fresh
-            .retain(|fresh| start.keys.iter().all(|key| key.name != fresh.name));
-        start
-            .keys
-            .extend(start.fresh.iter().map(|fresh| (&record_of(fresh)).into()));
-        return Ok(start);
+        let configured = config.configured_keys();
+        let mut fresh = first_keys()?;
+        fresh.retain(|fresh| configured.iter().all(|key| key.name != fresh.name));
+        let keys = with_fresh(config, &fresh);
+        return Ok(StartKeys { keys, fresh });
     }
     let file = KeyFile::new(&config.data_dir);
-    let mut records = file.read()?;
     for path in [file.path(), file.operator_token_path()] {
         if private_file::is_exposed(&path) {
             tracing::warn!(
@@ -387,15 +416,13 @@ pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
             );
         }
     }
-    if config.auth.required && start.keys.is_empty() && records.is_empty() {
+    let mut start = StartKeys {
+        keys: gather(config)?,
+        fresh: Vec::new(),
+    };
+    if config.auth.required && start.keys.is_empty() {
         start.fresh = file.make_first()?;
-        records = file.read()?;
-    }
-    for record in &records {
-        if start.keys.iter().any(|key| key.name == record.name) {
-            return Err(KeyError::Exists(record.name.clone()));
-        }
-        start.keys.push(record.into());
+        start.keys = gather(config)?;
     }
     Ok(start)
 }

@@ -28,7 +28,7 @@ pub use clock::{Clock, later};
 pub use config::{Bridge, Config, StartError};
 pub use housekeeping::Housekeeper;
 pub use running::{Progress, Running};
-pub use shared::{Client, Handle, OpenSocket, Shared};
+pub use shared::{Client, Handle, OpenSocket, Policy, Shared};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

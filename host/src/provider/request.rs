@@ -15,12 +15,13 @@ use super::answer::{Answer, Page};
 use super::link::Connected;
 use super::listen::Door;
 use super::running::Running;
-use super::shared::Shared;
+use super::shared::{Policy, Shared};
 use super::{status, websocket};
 use crate::process::Usage;
 use event_listener::EventListener;
 use mcp_local_provider_core::agents;
 use mcp_local_provider_core::api::{self, Accepted, Denied, Endpoint};
+use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
@@ -107,15 +108,17 @@ pub enum Begun {
 /// Begins a request by its head.
 pub fn begin(shared: &Arc<Shared>, door: Door, request: &Request<'_>) -> Begun {
     let head = &request.head;
-    let mut inbound = Inbound::new(shared, head.address, head.short_user_agent());
+    let Policy { config, keys } = shared.policy();
+    let user_agent = head.short_user_agent();
+    let mut inbound = Inbound::new(shared, config.clone(), head.address, user_agent);
     if let Some(origin) = head.origin
-        && api::check_origin(shared.config(), head.origin).is_ok()
+        && api::check_origin(&config, head.origin).is_ok()
     {
         let preflight = None;
         let origin = origin.into();
         inbound.page = Some(Page { origin, preflight });
     }
-    let accepted = match api::accept(shared.config(), shared.keys(), head) {
+    let accepted = match api::accept(&config, &keys, head) {
         Ok(accepted) => accepted,
         Err(denied) => {
             let Denied {
@@ -187,13 +190,15 @@ fn first_step(mut inbound: Inbound, request: &Request<'_>, accepted: Accepted<'_
 
 /// Refuses a request whose framing is wrong or can be read in two ways. Nothing may follow it on its connection.
 pub fn misframed(shared: &Arc<Shared>, address: IpAddr, error: RequestError) -> Answer {
-    Inbound::new(shared, address, None).misframed(Dialect::OpenAi, "malformed request", error)
+    Inbound::new(shared, shared.config(), address, None).misframed(Dialect::OpenAi, "malformed request", error)
 }
 
 /// A request that is being answered.
 #[derive(Debug)]
 struct Inbound {
     shared: Arc<Shared>,
+    /// What held when it came.
+    config: Arc<HubConfig>,
     id: ExchangeId,
     started: Instant,
     address: IpAddr,
@@ -205,8 +210,14 @@ struct Inbound {
 }
 
 impl Inbound {
-    fn new(shared: &Arc<Shared>, address: IpAddr, user_agent: Option<Box<str>>) -> Self {
+    fn new(
+        shared: &Arc<Shared>,
+        config: Arc<HubConfig>,
+        address: IpAddr,
+        user_agent: Option<Box<str>>,
+    ) -> Self {
         Self {
+            config,
             id: shared.next_id(),
             started: shared.clock().now(),
             shared: shared.clone(),
@@ -313,7 +324,7 @@ impl Expecting {
     /// The body is over `limits.body_bytes`.
     #[must_use]
     pub fn too_large(self) -> Answer {
-        let limit = self.inbound.shared.config().limits.body_bytes;
+        let limit = self.inbound.config.limits.body_bytes;
         let refusal = Refusal::new(
             Code::TooLarge,
             format!(
@@ -326,7 +337,7 @@ impl Expecting {
     /// The body was not there within `timeouts.body`.
     #[must_use]
     pub fn too_slow(self) -> Answer {
-        let limit = self.inbound.shared.config().timeouts.body;
+        let limit = self.inbound.config.timeouts.body;
         let refusal = Refusal::new(
             Code::RequestTimeout,
             format!(
@@ -451,7 +462,7 @@ impl fmt::Debug for Asked {
 impl Asked {
     fn parse(&self, inbound: &Inbound) -> Result<(Exchange, Intent<'_>), Refusal> {
         Exchange::parse_continued(
-            inbound.shared.config(),
+            &inbound.config,
             inbound.shared.wall(),
             inbound.id,
             self.endpoint,

@@ -28,12 +28,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Audit records are handed over together, this long after the first of them.
 const AUDIT_DELAY: Duration = Duration::from_millis(100);
 
+/// What the owner decided, and the keys that callers may show: both of one configuration. A request keeps the one that it
+/// began with.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The configuration.
+    pub config: Arc<HubConfig>,
+    /// Its keys.
+    pub keys: Arc<Keys>,
+}
+
 /// What all tasks or threads of one provider share.
 pub struct Shared {
     clock: Clock,
-    config: Arc<HubConfig>,
+    policy: Mutex<Policy>,
     link_config: LinkConfig,
-    keys: Arc<Keys>,
     wall: WallClock,
     ids: Ids,
     admissions: Event,
@@ -79,10 +88,12 @@ impl Shared {
         let [a, b, c, d, ..] = seed;
         Ok(Arc::new(Self {
             link_config: LinkConfig::new(&config.limits),
-            keys: hub.keys(),
             wall: hub.wall(),
             ids: Ids::new(u32::from_be_bytes([a, b, c, d])),
-            config: Arc::new(config),
+            policy: Mutex::new(Policy {
+                keys: hub.keys(),
+                config: Arc::new(config),
+            }),
             clock,
             admissions: Event::new(),
             drain: Event::new(),
@@ -111,19 +122,29 @@ impl Shared {
         self.clock
     }
 
-    /// What the owner decided.
-    pub fn config(&self) -> &HubConfig {
-        &self.config
+    /// What holds now.
+    pub fn policy(&self) -> Policy {
+        lock(&self.policy).clone()
+    }
+
+    /// What the owner decided, as it holds now.
+    pub fn config(&self) -> Arc<HubConfig> {
+        lock(&self.policy).config.clone()
+    }
+
+    /// Takes another configuration over, see [`Hub::reload`].
+    fn reload(&self, config: HubConfig) {
+        let keys = self.hub(|hub, now, out| {
+            hub.reload(now, config.clone(), out);
+            hub.keys()
+        });
+        let config = Arc::new(config);
+        *lock(&self.policy) = Policy { config, keys };
     }
 
     /// Limits and times of links.
     pub const fn link_config(&self) -> &LinkConfig {
         &self.link_config
-    }
-
-    /// The keys that callers may show.
-    pub fn keys(&self) -> &Keys {
-        &self.keys
     }
 
     /// The calendar.
@@ -192,7 +213,7 @@ impl Shared {
         caller: &Caller,
         body: &[u8],
     ) -> Result<Option<Arc<str>>, Refusal> {
-        Exchange::continues_from(&self.config, endpoint, body)
+        Exchange::continues_from(&self.config(), endpoint, body)
             .map(|response| lock(&self.responses).find(caller.credential, &response))
             .transpose()
     }
@@ -251,7 +272,7 @@ impl Shared {
 
     /// Counts a client connection in, unless there are `limits.connections` already.
     pub fn connect(self: &Arc<Self>) -> Option<Client> {
-        let limit = self.config.limits.connections;
+        let limit = self.config().limits.connections;
         if self.connections.fetch_add(1, Ordering::AcqRel) < limit {
             Some(Client(self.clone()))
         } else {
@@ -338,6 +359,16 @@ impl Handle {
         shared.hub(|hub, now, out| hub.drain(now, out));
         shared.drain.notify(usize::MAX);
         shared.wake_housekeeper();
+    }
+
+    /// Takes another configuration over while it serves: everything but `default_bridge`, which belongs to the bridges of
+    /// the start. See [`Hub::reload`].
+    pub fn reload(&self, config: HubConfig) {
+        let default_bridge = self.0.config().default_bridge;
+        self.0.reload(HubConfig {
+            default_bridge,
+            ..config
+        });
     }
 
     /// Stops without waiting for anything.
