@@ -15,7 +15,9 @@ fn sighup_takes_keys_limits_and_aliases_over_and_ends_what_lost_its_key() {
         "models: { aliases: { mine: { model: m } } }\nlimits: { messages: 1 }\n",
     );
     let text = std::fs::read_to_string(&program.config).unwrap();
-    let text = text.replace(BRIDGE, "another-bridge-key").replace(CLIENT, "another-client-key");
+    let text = text
+        .replace(BRIDGE, "another-bridge-key")
+        .replace(CLIENT, "another-client-key");
     std::fs::write(&program.config, text).unwrap();
     program.signal("HUP");
     // The agent is told by the close code that its key is not valid any more; by then all the rest holds too.
@@ -26,14 +28,23 @@ fn sighup_takes_keys_limits_and_aliases_over_and_ends_what_lost_its_key() {
     let key = Some("another-client-key");
     let models = program.request("GET", "/v1/models", key, "");
     assert_eq!(models.json()["data"][0]["id"], "mine", "{}", models.body);
-    let two = r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"user","content":"b"}]}"#;
+    let two =
+        r#"{"model":"m","messages":[{"role":"user","content":"a"},{"role":"user","content":"b"}]}"#;
     let refused = program.request("POST", "/v1/chat/completions", key, two);
     assert_eq!(refused.status, 400, "{}", refused.body);
     assert!(refused.body.contains("limits.messages"), "{}", refused.body);
     assert_eq!(
-        program.request("GET", "/control/sessions", Some(OPERATOR), "").status,
+        program
+            .request("GET", "/control/sessions", Some(OPERATOR), "")
+            .status,
         200,
         "it still listens where it did"
     );
-    assert!(program.log().contains("what has changed of listen holds from the next start on"), "{}", program.log());
+    assert!(
+        program
+            .log()
+            .contains("what has changed of listen holds from the next start on"),
+        "{}",
+        program.log()
+    );
 }

@@ -183,7 +183,8 @@ impl Limiter {
             mut others,
         } = core::mem::replace(self, Self::new(limits));
         for (id, key) in keys {
-            let own = |rate: Option<u32>, general| rate.map_or(general, |rate| Rate::new(rate, rate));
+            let own =
+                |rate: Option<u32>, general| rate.map_or(general, |rate| Rate::new(rate, rate));
             let requests = own(key.requests_per_minute, self.requests);
             let tokens = own(key.tokens_per_minute, self.tokens);
             let mut pair = old.get(&id).map(|(pair, ..)| *pair).unwrap_or_default();

@@ -190,7 +190,11 @@ fn first_step(mut inbound: Inbound, request: &Request<'_>, accepted: Accepted<'_
 
 /// Refuses a request whose framing is wrong or can be read in two ways. Nothing may follow it on its connection.
 pub fn misframed(shared: &Arc<Shared>, address: IpAddr, error: RequestError) -> Answer {
-    Inbound::new(shared, shared.config(), address, None).misframed(Dialect::OpenAi, "malformed request", error)
+    Inbound::new(shared, shared.config(), address, None).misframed(
+        Dialect::OpenAi,
+        "malformed request",
+        error,
+    )
 }
 
 /// A request that is being answered.

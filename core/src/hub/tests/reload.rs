@@ -45,8 +45,14 @@ fn who_loses_the_bridge_key_loses_the_link_and_the_sessions_and_nobody_else_does
     assert_eq!(bench.ask("m", None).unwrap_err().code(), Code::NoAgent);
     let ticket = bench.granted("n");
     bench.settle(ticket);
-    assert_eq!(bench.connect("bridge").unwrap_err().code(), Code::InvalidKey);
-    assert_eq!(bench.connect(&token).unwrap_err().code(), Code::SessionDenied);
+    assert_eq!(
+        bench.connect("bridge").unwrap_err().code(),
+        Code::InvalidKey
+    );
+    assert_eq!(
+        bench.connect(&token).unwrap_err().code(),
+        Code::SessionDenied
+    );
 }
 
 #[test]
