@@ -15,6 +15,7 @@ mod clock;
 pub mod config;
 pub mod dial;
 mod housekeeping;
+mod inbound;
 pub mod limits;
 pub mod link;
 pub mod listen;

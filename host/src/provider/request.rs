@@ -12,6 +12,7 @@
 //! A driver reads and writes, keeps the time for the body, and parks; all that is decided is decided here.
 
 use super::answer::{Answer, Page};
+use super::inbound::Inbound;
 use super::link::Connected;
 use super::listen::Door;
 use super::running::Running;
@@ -21,15 +22,12 @@ use crate::process::Usage;
 use event_listener::EventListener;
 use mcp_local_provider_core::agents;
 use mcp_local_provider_core::api::{self, Accepted, Denied, Endpoint};
-use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
-use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::{Caller, Digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Ticket};
-use mcp_local_provider_core::id::{ExchangeId, WaitId};
-use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::id::WaitId;
 use mcp_local_provider_core::wire::http1::RequestError;
 use std::borrow::Cow;
 use std::fmt;
@@ -195,110 +193,6 @@ pub fn misframed(shared: &Arc<Shared>, address: IpAddr, error: RequestError) -> 
         "malformed request",
         error,
     )
-}
-
-/// A request that is being answered.
-#[derive(Debug)]
-struct Inbound {
-    shared: Arc<Shared>,
-    /// What held when it came.
-    config: Arc<HubConfig>,
-    id: ExchangeId,
-    started: Instant,
-    address: IpAddr,
-    user_agent: Option<Box<str>>,
-    /// Name of the key, once it is known.
-    key: Option<Arc<str>>,
-    bytes_in: u64,
-    page: Option<Page>,
-}
-
-impl Inbound {
-    fn new(
-        shared: &Arc<Shared>,
-        config: Arc<HubConfig>,
-        address: IpAddr,
-        user_agent: Option<Box<str>>,
-    ) -> Self {
-        Self {
-            config,
-            id: shared.next_id(),
-            started: shared.clock().now(),
-            shared: shared.clone(),
-            address,
-            user_agent,
-            key: None,
-            bytes_in: 0,
-            page: None,
-        }
-    }
-
-    /// What the audit is to know of it.
-    fn info(&self, endpoint: &'static str) -> RequestInfo {
-        RequestInfo {
-            key: self.key.clone(),
-            user_agent: self.user_agent.clone(),
-            bytes_in: self.bytes_in,
-            ..RequestInfo::new(self.id, self.started, self.address, endpoint)
-        }
-    }
-
-    fn answer(self, accepted: &Accepted<'_>, body: &[u8]) -> Answer {
-        let endpoint = accepted.route.endpoint.name();
-        let info = self.info(endpoint);
-        let mut reply = Reply::default();
-        self.shared.hub(|hub, now, out| {
-            api::answer(hub, now, info, accepted, body, out, &mut reply);
-        });
-        let status = reply.head.as_ref().map(|head| head.status);
-        tracing::debug!(request_id = %self.id, endpoint, status, "answered");
-        self.complete(reply)
-    }
-
-    fn refused(self, endpoint: Endpoint, refusal: &Refusal) -> Answer {
-        self.refuse(endpoint.dialect(), endpoint.name(), refusal)
-    }
-
-    fn refuse(self, dialect: Dialect, endpoint: &'static str, refusal: &Refusal) -> Answer {
-        self.log_refusal(endpoint, refusal.status(), refusal.code().name());
-        let info = self.info(endpoint);
-        self.shared
-            .hub(|hub, now, _| hub.note_refusal(now, info, refusal));
-        self.refusal(dialect, refusal)
-    }
-
-    /// Refuses for its framing, after which nothing may follow.
-    fn misframed(self, dialect: Dialect, endpoint: &'static str, error: RequestError) -> Answer {
-        tracing::warn!(
-            request_id = %self.id,
-            endpoint,
-            status = error.status,
-            address = %self.address,
-            "refused for its framing: {}",
-            error.message
-        );
-        let info = self.info(endpoint);
-        self.shared
-            .hub(|hub, now, _| hub.note_misframed(now, info, error.status));
-        let answer = self.refusal(dialect, &Refusal::invalid(error.message));
-        answer.closing(error.status)
-    }
-
-    /// The message of a refusal may quote the request, so that the log names its code alone.
-    fn log_refusal(&self, endpoint: &'static str, status: u16, code: Option<&'static str>) {
-        let code = code.unwrap_or("invalid_request");
-        tracing::debug!(request_id = %self.id, endpoint, status, code, "refused");
-    }
-
-    fn refusal(self, dialect: Dialect, refusal: &Refusal) -> Answer {
-        let mut reply = Reply::default();
-        reply.refuse(self.id, dialect, refusal);
-        self.complete(reply)
-    }
-
-    fn complete(self, reply: Reply) -> Answer {
-        Answer::new(reply, self.id, self.page)
-    }
 }
 
 /// Who asks, and for which session.
