@@ -73,6 +73,9 @@ impl PrivateDirectory {
     /// When it cannot be written.
     pub fn write(&self, name: &str, content: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);
+        if let Some(parent) = path.parent() {
+            private_file::make_directory(parent)?;
+        }
         private_file::replace(&path, content.as_bytes())?;
         Ok(path)
     }

@@ -61,11 +61,11 @@ const OPENCODE: &str = r#"{
 }
 "#;
 
-/// Gemini CLI's system settings, which win over the person's: no built-in tool, no server but the caller's.
+/// Gemini CLI's settings, in a home of its own: the person's may bring tools, servers and instructions, and settings that
+/// win over the person's are read from directories of the superuser only.
 const GEMINI: &str = r#"{
   "tools": { "core": [] },
-  "mcp": { "allowed": ["caller"] },
-  "general": { "disableAutoUpdate": true, "enableAutoUpdate": false }
+  "general": { "enableAutoUpdate": false }
 }
 "#;
 
@@ -138,14 +138,17 @@ pub static ALL: [Preset; 7] = [
         arguments: &["--acp", "--skip-trust"],
         environment: &[
             ("GEMINI_SYSTEM_MD", "{files}/model.md"),
-            ("GEMINI_CLI_SYSTEM_SETTINGS_PATH", "{files}/settings.json"),
+            ("GEMINI_CLI_HOME", "{files}/home"),
         ],
         passes: &["GEMINI_*", "GOOGLE_*"],
-        files: &[("model.md", MODEL_PROMPT), ("settings.json", GEMINI)],
+        files: &[
+            ("model.md", MODEL_PROMPT),
+            ("home/.gemini/settings.json", GEMINI),
+        ],
         install: "npm install -g @google/gemini-cli",
-        login: "set GEMINI_API_KEY, or configure Vertex AI",
-        notice: "Gemini CLI runs with its own instructions replaced and its tools switched off. Google forbids other programs \
-                 to use Gemini CLI through a personal Google login: use an API key or Vertex AI.",
+        login: "set GEMINI_API_KEY, or the variables of Vertex AI, in the environment of this program or in the agent's `env`",
+        notice: "Gemini CLI runs with its own instructions replaced, its tools switched off and none of your own settings. Google \
+                 forbids other programs to use Gemini CLI through a personal Google login: use an API key or Vertex AI.",
         source: "https://github.com/google-gemini/gemini-cli",
     },
     Preset {
@@ -273,7 +276,7 @@ mod tests {
             }
             for (_, value) in preset.environment {
                 if let Some(file) = value.strip_prefix("{files}/") {
-                    assert!(preset.files.iter().any(|(name, _)| *name == file));
+                    assert!(preset.files.iter().any(|(name, _)| name.starts_with(file)));
                 }
             }
         }

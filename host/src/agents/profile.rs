@@ -4,8 +4,15 @@ use super::plan::Plan;
 use super::presets::MODEL_PROMPT;
 use mcp_local_provider_core::agents::acp::{HiddenError, Profile, SystemPrompt, UsageRule};
 
-/// Claude Code without tools, and without the person's settings, which could bring some.
-const CLAUDE: &str = r#"{"claudeCode":{"options":{"tools":[],"settingSources":[]}}}"#;
+/// `_meta` of a session of Claude Code: no tools, none of the person's settings, which could bring some, and for builds
+/// that do not know `systemPrompt` yet, instructions in the place of its own.
+fn claude_meta() -> String {
+    serde_json::json!({
+        "systemPrompt": MODEL_PROMPT,
+        "claudeCode": { "options": { "tools": [], "settingSources": [] } },
+    })
+    .to_string()
+}
 
 impl Plan {
     /// What the machine has to know of this agent.
@@ -33,7 +40,7 @@ impl Plan {
             "claude" => Profile {
                 system: SystemPrompt::Override,
                 default_system: Some(MODEL_PROMPT.into()),
-                session_meta: Some(CLAUDE.into()),
+                session_meta: Some(claude_meta()),
                 usage: UsageRule::Turn,
                 ..known
             },
