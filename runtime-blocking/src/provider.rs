@@ -57,10 +57,10 @@ impl Provider {
         let shared = Shared::new(config.hub, config.audit)?;
         let threads = Threads::new(shared.clone());
         let provider = Self {
+            agents: Agents::start(&shared, config.agents, &addresses)?,
             addresses,
             handle: Handle::new(shared.clone()),
             threads: threads.clone(),
-            agents: Agents::start(&shared, config.agents)?,
         };
         let kept = listeners.iter().map(|(listener, _)| listener.clone());
         let (kept, own) = (kept.collect::<Vec<_>>(), threads.clone());

@@ -79,7 +79,7 @@ impl Provider {
             demo_registered = Some(receiver);
         }
         let mut provider = Self {
-            agents: Agents::start(&shared, config.agents)?,
+            agents: Agents::start(&shared, config.agents, &addresses)?,
             addresses,
             handle: Handle::new(shared.clone()),
             threads: Vec::new(),

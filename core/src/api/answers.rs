@@ -198,7 +198,8 @@ fn try_answer(
         | Endpoint::HealthDeep
         | Endpoint::Metrics
         | Endpoint::MetricsJson
-        | Endpoint::Agent => Err(Refusal::new(
+        | Endpoint::Agent
+        | Endpoint::CallerTools => Err(Refusal::new(
             Code::Internal,
             "this route is not answered here",
         )),

@@ -130,7 +130,12 @@ pub fn accept<'h>(
         .map_err(|refusal| denied(dialect, name, refusal))?;
     let route = routed.map_err(|(_, refusal)| denied(dialect, name, refusal))?;
     let caller = match route.endpoint {
-        Endpoint::Root | Endpoint::Health | Endpoint::Preflight | Endpoint::Agent => None,
+        // The tools of a caller have a token of their own, which the machine that serves them checks.
+        Endpoint::Root
+        | Endpoint::Health
+        | Endpoint::Preflight
+        | Endpoint::Agent
+        | Endpoint::CallerTools => None,
         // Scrapers of this machine need no key.
         Endpoint::Metrics | Endpoint::MetricsJson if head.address.is_loopback() => None,
         endpoint => {

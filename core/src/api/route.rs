@@ -65,6 +65,8 @@ pub enum Endpoint {
     MetricsJson,
     /// `GET /agent`: a WebSocket of an agent.
     Agent,
+    /// `/agents/{agent}/mcp/{server}`: the tools of a caller, for the agent that answers it.
+    CallerTools,
     /// `POST /control/register`.
     Register,
     /// `POST /control/revoke` and its kin.
@@ -129,6 +131,7 @@ impl Endpoint {
             Self::Metrics => "GET /metrics",
             Self::MetricsJson => "GET /metrics.json",
             Self::Agent => "GET /agent",
+            Self::CallerTools => "/agents/{agent}/mcp/{server}",
             Self::Register => "POST /control/register",
             Self::Control(Action::Approve) => "POST /control/approve",
             Self::Control(Action::Deny) => "POST /control/deny",
@@ -173,7 +176,12 @@ impl Endpoint {
         self.is_inference()
             || matches!(
                 self,
-                Self::Show | Self::Pull | Self::Register | Self::Control(_) | Self::ModelStore
+                Self::Show
+                    | Self::Pull
+                    | Self::Register
+                    | Self::Control(_)
+                    | Self::ModelStore
+                    | Self::CallerTools
             )
     }
 }
@@ -249,12 +257,14 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
         "/control/renew" => (Endpoint::Control(Action::Renew), post),
         "/control/sessions" => (Endpoint::Sessions, get),
         other => {
-            let (endpoint, rest) = if let Some(rest) = other.strip_prefix("/models/") {
-                (Endpoint::Model, rest)
+            let (endpoint, rest, methods) = if let Some(rest) = other.strip_prefix("/models/") {
+                (Endpoint::Model, rest, get)
             } else if let Some(rest) = other.strip_prefix("/api/v0/models/") {
-                (Endpoint::LmStudioModel, rest)
+                (Endpoint::LmStudioModel, rest, get)
             } else if let Some(rest) = other.strip_prefix("/control/sessions/") {
-                (Endpoint::Session, rest)
+                (Endpoint::Session, rest, get)
+            } else if let Some(rest) = other.strip_prefix("/agents/") {
+                (Endpoint::CallerTools, rest, &["POST", "GET", "DELETE"][..])
             } else {
                 return Err((
                     dialect_of(bare),
@@ -265,7 +275,7 @@ pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, R
                 ));
             };
             id = Some(percent_decode(rest));
-            (endpoint, get)
+            (endpoint, methods)
         }
     };
     if method == "OPTIONS" {
@@ -449,6 +459,13 @@ mod tests {
                 Endpoint::Control(Action::Deny),
                 None,
                 None,
+            ),
+            (
+                "DELETE",
+                "/agents/mine/mcp/5d41402a",
+                Endpoint::CallerTools,
+                None,
+                Some("mine/mcp/5d41402a"),
             ),
             ("OPTIONS", "/v1/models", Endpoint::Preflight, None, None),
         ] {

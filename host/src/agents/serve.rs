@@ -9,9 +9,12 @@ use super::directory::PrivateDirectory;
 use super::plan::Plan;
 use super::process::{Bell, Event, Process};
 use crate::process::random_seed;
+use crate::provider::caller_tools::{Desk, Errand, Slip};
 use crate::provider::link::{Connected, Turn};
+use crate::provider::listen::reachable;
 use crate::provider::{Handle, Shared};
 use event_listener::EventListener;
+use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out, ToLink};
 use mcp_local_provider_core::hub::Hello;
 use mcp_local_provider_core::link::Frame;
@@ -20,6 +23,7 @@ use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -49,10 +53,22 @@ impl Agents {
     ///
     /// # Errors
     /// When the system gives no thread, file or directory.
-    pub fn start(shared: &Arc<Shared>, agents: Vec<Local>) -> io::Result<Self> {
+    ///
+    /// `addresses` are where the provider listens; agents find the tools of callers there.
+    pub fn start(
+        shared: &Arc<Shared>,
+        agents: Vec<Local>,
+        addresses: &[SocketAddr],
+    ) -> io::Result<Self> {
+        let mut reachable = addresses.iter().copied().map(reachable);
+        // Agents name the address as it is given here, and `Host` is checked.
+        let address = reachable
+            .clone()
+            .find(|address| address.ip().is_loopback())
+            .or_else(|| reachable.next());
         let mut all = Self::default();
         let mut start = |local: Local| {
-            let runner = Runner::new(shared, &local)?;
+            let runner = Runner::new(shared, &local, address)?;
             let thread = std::thread::Builder::new()
                 .name(format!("agent-{}", local.plan.name))
                 .spawn(move || runner.run())?;
@@ -82,6 +98,17 @@ impl Drop for Agents {
     }
 }
 
+impl Drop for Runner {
+    fn drop(&mut self) {
+        self.end_calls();
+        for errand in self.desk.take() {
+            if let Errand::Asked(slip) = errand {
+                slip.end();
+            }
+        }
+    }
+}
+
 struct Runner {
     shared: Arc<Shared>,
     connected: Connected,
@@ -93,6 +120,11 @@ struct Runner {
     bell: Arc<Bell>,
     waker: Waker,
     stop: Pin<Box<EventListener>>,
+    drain: Pin<Box<EventListener>>,
+    draining: bool,
+    /// Where the agent's HTTP requests come in, and those that wait for more.
+    desk: Arc<Desk>,
+    calls: Vec<(CallId, Arc<Slip>)>,
     plan: Plan,
     supervisor: Option<PathBuf>,
     variables: Vec<(OsString, OsString)>,
@@ -104,7 +136,7 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(shared: &Arc<Shared>, local: &Local) -> io::Result<Self> {
+    fn new(shared: &Arc<Shared>, local: &Local, address: Option<SocketAddr>) -> io::Result<Self> {
         let directory = PrivateDirectory::new()?;
         let hello = Hello {
             token: None,
@@ -117,19 +149,28 @@ impl Runner {
             Some(cwd) => std::path::absolute(cwd)?,
             None => directory.working_directory(),
         };
+        let name = &local.plan.name;
         let config = acp::Config {
+            tools_url: address.map(|address| format!("http://{address}/agents/{name}/mcp/")),
             answer_bytes: shared.config().limits.content_bytes,
             queue_bytes: shared.config().limits.link_queue_bytes,
             ..acp::Config::new(&cwd.to_string_lossy())
         };
+        let waker = Waker::from(bell.clone());
+        let desk = Desk::new(waker.clone());
+        shared.add_desk(name, desk.clone());
         Ok(Self {
+            desk,
+            calls: Vec::new(),
+            drain: Box::pin(shared.listen_for_drain()),
+            draining: false,
             connected,
             turn: Turn::default(),
             agent: Agent::new(local.plan.profile(), config, random_seed()?),
             out: Out::new(),
             process: None,
             frames: VecDeque::new(),
-            waker: Waker::from(bell.clone()),
+            waker,
             bell,
             stop: Box::pin(shared.listen_for_stop()),
             plan: local.plan.clone(),
@@ -150,6 +191,7 @@ impl Runner {
         while !self.is_over() {
             self.connected.begin(&mut self.turn);
             self.obey_link();
+            self.serve_tools();
             let until = self.serve_timers();
             self.obey_agent();
             self.connected.finish(&mut self.turn);
@@ -195,6 +237,50 @@ impl Runner {
         }
     }
 
+    /// Takes the agent's requests for tools of callers.
+    fn serve_tools(&mut self) {
+        for errand in self.desk.take() {
+            match errand {
+                Errand::Asked(slip) => {
+                    let mut answer = None;
+                    self.call(|agent, now, out, link| {
+                        answer = Some(agent.handle_tool_request(now, &slip.request(), out, link));
+                    });
+                    if let Some(answer) = answer {
+                        slip.answer(&answer);
+                        if let ToolAnswer::Stream(call) = answer {
+                            self.calls.push((call, slip));
+                        }
+                    }
+                }
+                Errand::Gone(slip) => {
+                    let gone = |(_, other): &(CallId, Arc<Slip>)| Arc::ptr_eq(other, &slip);
+                    if let Some(at) = self.calls.iter().position(gone) {
+                        let (call, _) = self.calls.swap_remove(at);
+                        self.call(|agent, now, out, link| {
+                            agent.handle_tool_gone(now, call, out, link);
+                        });
+                    }
+                }
+            }
+        }
+        let mut context = Context::from_waker(&self.waker);
+        if !self.draining {
+            self.draining =
+                self.drain.as_mut().poll(&mut context).is_ready() || self.shared.is_draining();
+        }
+        if self.draining {
+            // Nobody will bring results any more, and a connection that waits would hold the shutdown up.
+            self.end_calls();
+        }
+    }
+
+    fn end_calls(&mut self) {
+        for (_, slip) in self.calls.drain(..) {
+            slip.end();
+        }
+    }
+
     /// Serves the deadlines of both machines; the next one.
     fn serve_timers(&mut self) -> Option<Instant> {
         let now = self.now();
@@ -228,6 +314,16 @@ impl Runner {
                 taken += line.len();
                 self.out.queued_bytes = self.out.queued_bytes.saturating_sub(line.len());
                 process.waiting().extend_from_slice(line.as_bytes());
+            }
+        }
+        for (call, reply) in self.out.tool_replies.drain(..) {
+            if let Some(at) = self.calls.iter().position(|(other, _)| *other == call) {
+                if let Some((_, slip)) = self.calls.get(at) {
+                    slip.go_on(&reply);
+                }
+                if reply.last {
+                    self.calls.swap_remove(at);
+                }
             }
         }
         for event in self.out.events.drain(..) {

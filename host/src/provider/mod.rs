@@ -11,6 +11,7 @@
 //! No lock is held across input, output or a wait; the order is hub, commands, link, mailbox.
 
 pub mod answer;
+pub mod caller_tools;
 mod clock;
 pub mod config;
 pub mod dial;

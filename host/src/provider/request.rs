@@ -12,6 +12,7 @@
 //! A driver reads and writes, keeps the time for the body, and parks; all that is decided is decided here.
 
 use super::answer::{Answer, Page};
+use super::caller_tools::Asking;
 use super::inbound::Inbound;
 use super::link::Connected;
 use super::listen::Door;
@@ -171,6 +172,21 @@ fn first_step(mut inbound: Inbound, request: &Request<'_>, accepted: Accepted<'_
             to: Recipient::Exchange(asker),
         }));
     }
+    if endpoint == Endpoint::CallerTools {
+        let head = &request.head;
+        let place = accepted.route.id.as_deref().unwrap_or_default();
+        let Some(asking) = Asking::find(&inbound.shared, place, head.method, head.authorization)
+        else {
+            let refusal = Refusal::new(Code::NotFound, "there are no tools here");
+            return Step::Answer(inbound.refused(endpoint, &refusal));
+        };
+        let to = Recipient::Agent(asking);
+        return Step::Body(Box::new(Expecting {
+            inbound,
+            endpoint,
+            to,
+        }));
+    }
     if endpoint.takes_body() {
         return Step::Body(Box::new(Expecting {
             inbound,
@@ -208,6 +224,8 @@ enum Recipient {
     Exchange(Asker),
     /// The program itself does.
     Program(Accepted<'static>),
+    /// The thread of an agent does.
+    Agent(Asking),
 }
 
 /// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.
@@ -275,6 +293,7 @@ impl Expecting {
         match to {
             Recipient::Program(accepted) => Step::Answer(inbound.answer(&accepted, &body)),
             Recipient::Exchange(asker) => ask(inbound, endpoint, asker, body),
+            Recipient::Agent(asking) => Step::Running(asking.complete(body, inbound.id)),
         }
     }
 }

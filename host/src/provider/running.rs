@@ -1,6 +1,7 @@
 //! Exchanges on their way: the machine of each, its mailbox and its ticket.
 
 use super::answer::{Head, Page};
+use super::caller_tools::{Desk, Slip, Waiting};
 use super::link::{Letterbox, LinkCell};
 use super::shared::Shared;
 use mcp_local_provider_core::error::Code;
@@ -29,9 +30,82 @@ pub enum Progress {
     Until(Option<Instant>),
 }
 
-/// An exchange that was admitted. Dropping it before its end means that the client has gone: the agent is told and the
-/// hub gets its ticket back, at once.
-pub struct Running {
+/// An answer on its way: of an exchange that was admitted, or of the tools of a caller. Dropping it before its end means
+/// that the client has gone: the agent is told, and the hub gets the exchange's ticket back, at once.
+#[derive(Debug)]
+pub struct Running(Source);
+
+#[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the small one is rare")]
+enum Source {
+    Exchange(Answering),
+    Tools(Waiting),
+}
+
+impl Running {
+    /// Starts an exchange by sending `frame`, its invocation, to the agent.
+    pub(super) fn start(
+        shared: Arc<Shared>,
+        exchange: Exchange,
+        ticket: Ticket,
+        frame: String,
+        owner: Option<Digest>,
+        page: Option<Page>,
+    ) -> Box<Self> {
+        let answering = Answering::start(shared, exchange, ticket, frame, owner, page);
+        Box::new(Self(Source::Exchange(answering)))
+    }
+
+    /// Hands a request for the tools of a caller to the thread of an agent.
+    pub(super) fn ask(desk: Arc<Desk>, slip: Arc<Slip>, id: ExchangeId) -> Box<Self> {
+        Box::new(Self(Source::Tools(Waiting::new(desk, slip, id))))
+    }
+
+    /// True when nothing will follow what was produced.
+    #[must_use]
+    pub const fn has_ended(&self) -> bool {
+        match &self.0 {
+            Source::Exchange(exchange) => exchange.has_ended(),
+            Source::Tools(tools) => tools.has_ended(),
+        }
+    }
+
+    /// The head of the answer, once it is there.
+    pub fn take_head(&mut self) -> Option<Head> {
+        match &mut self.0 {
+            Source::Exchange(exchange) => exchange.take_head(),
+            Source::Tools(tools) => tools.take_head(),
+        }
+    }
+
+    /// Bytes of the body for the client. The driver takes them as it likes: it may leave the allocation.
+    pub const fn body(&mut self) -> &mut Vec<u8> {
+        match &mut self.0 {
+            Source::Exchange(exchange) => &mut exchange.reply.body,
+            Source::Tools(tools) => &mut tools.body,
+        }
+    }
+
+    /// True when there are bytes for the client.
+    #[must_use]
+    pub const fn has_body(&self) -> bool {
+        match &self.0 {
+            Source::Exchange(exchange) => !exchange.reply.body.is_empty(),
+            Source::Tools(tools) => !tools.body.is_empty(),
+        }
+    }
+
+    /// Goes on with what came from the agent, and with its deadlines. `waker` is woken when more comes.
+    pub fn poll(&mut self, waker: &Waker) -> Progress {
+        match &mut self.0 {
+            Source::Exchange(exchange) => exchange.poll(waker),
+            Source::Tools(tools) => tools.poll(waker),
+        }
+    }
+}
+
+/// An exchange that was admitted.
+struct Answering {
     shared: Arc<Shared>,
     exchange: Exchange,
     /// Until it is settled.
@@ -46,27 +120,26 @@ pub struct Running {
     reply: Reply,
 }
 
-impl fmt::Debug for Running {
+impl fmt::Debug for Answering {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Running({:?})", self.ticket)
+        write!(f, "Answering({:?})", self.ticket)
     }
 }
 
-impl Running {
-    /// Starts an exchange by sending `frame`, its invocation, to the agent.
-    pub(super) fn start(
+impl Answering {
+    fn start(
         shared: Arc<Shared>,
         mut exchange: Exchange,
         ticket: Ticket,
         frame: String,
         owner: Option<Digest>,
         page: Option<Page>,
-    ) -> Box<Self> {
+    ) -> Self {
         exchange.start(shared.clock().now(), &ticket);
         let mailbox = Arc::new(Letterbox::new(shared.config().limits.mailbox_bytes));
         let link = shared.link(ticket.link);
         let (id, session) = (ticket.exchange, ticket.session.clone());
-        let running = Box::new(Self {
+        let answering = Self {
             shared,
             exchange,
             ticket: Some(ticket),
@@ -76,9 +149,9 @@ impl Running {
             batch: Batch::new(),
             page,
             reply: Reply::default(),
-        });
-        running.open(id, session, frame);
-        running
+        };
+        answering.open(id, session, frame);
+        answering
     }
 
     fn open(&self, id: ExchangeId, session: SessionId, frame: String) {
@@ -97,31 +170,16 @@ impl Running {
         }
     }
 
-    /// True when nothing will follow what was produced.
-    #[must_use]
-    pub const fn has_ended(&self) -> bool {
+    const fn has_ended(&self) -> bool {
         self.ticket.is_none()
     }
 
-    /// The head of the answer, once it is there.
-    pub fn take_head(&mut self) -> Option<Head> {
+    fn take_head(&mut self) -> Option<Head> {
         let head = self.reply.head.take()?;
         Some(Head::new(head, self.page.take()))
     }
 
-    /// Bytes of the body for the client. The driver takes them as it likes: it may leave the allocation.
-    pub const fn body(&mut self) -> &mut Vec<u8> {
-        &mut self.reply.body
-    }
-
-    /// True when there are bytes for the client.
-    #[must_use]
-    pub const fn has_body(&self) -> bool {
-        !self.reply.body.is_empty()
-    }
-
-    /// Goes on with what came from the agent, and with its deadlines. `waker` is woken when more comes.
-    pub fn poll(&mut self, waker: &Waker) -> Progress {
+    fn poll(&mut self, waker: &Waker) -> Progress {
         loop {
             if self.has_ended() {
                 return Progress::Ready;
@@ -196,7 +254,7 @@ fn log(ticket: &Ticket, outcome: &Outcome) {
     }
 }
 
-impl Drop for Running {
+impl Drop for Answering {
     fn drop(&mut self) {
         if !self.has_ended() {
             let flow = self.exchange.handle_client_gone(self.shared.clock().now());

@@ -1,5 +1,6 @@
 //! What all tasks or threads of one provider share, and the ways into the hub.
 
+use super::caller_tools::Desk;
 use super::link::LinkCell;
 use super::status::BridgeStatus;
 use super::{Clock, lock};
@@ -60,6 +61,7 @@ pub struct Shared {
     ended_links: Mutex<LinkCounters>,
     audit: AuditSink,
     bridges: Mutex<Vec<Arc<BridgeStatus>>>,
+    desks: Mutex<HashMap<String, Arc<Desk>>>,
 }
 
 pub(super) struct HubCell {
@@ -114,6 +116,7 @@ impl Shared {
             ended_links: Mutex::default(),
             audit,
             bridges: Mutex::default(),
+            desks: Mutex::default(),
         }))
     }
 
@@ -263,6 +266,16 @@ impl Shared {
     /// The external bridges.
     pub(super) fn bridges(&self) -> Vec<Arc<BridgeStatus>> {
         lock(&self.bridges).clone()
+    }
+
+    /// Lets HTTP requests below `/agents/NAME/` find the thread of that agent.
+    pub fn add_desk(&self, agent: &str, desk: Arc<Desk>) {
+        lock(&self.desks).insert(agent.to_owned(), desk);
+    }
+
+    /// Where requests for that agent are laid.
+    pub(super) fn desk(&self, agent: &str) -> Option<Arc<Desk>> {
+        lock(&self.desks).get(agent).cloned()
     }
 
     /// Client connections open now.
