@@ -7,6 +7,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Every entry costs at least this much of the budget, because bytes alone do not bound tiny entries.
 pub const ENTRY_CHARGE: usize = 64;
@@ -94,10 +95,18 @@ impl Mailbox {
 }
 
 /// Deliveries in order, their texts in one buffer. Reused, it allocates nothing in steady state.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Batch {
     text: String,
     entries: Vec<Entry>,
+}
+
+impl fmt::Debug for Batch {
+    /// Without what the agent said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (entries, bytes) = (self.entries.len(), self.text.len());
+        write!(f, "Batch({entries} deliveries, {bytes} bytes)")
+    }
 }
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! What a program says when it is ready.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
 /// The one line on standard output that scripts wait for, without its line end: `ready http://127.0.0.1:8788`, with
@@ -15,7 +15,7 @@ pub fn ready_line(addresses: &[SocketAddr]) -> String {
 }
 
 /// What the demo tells a newcomer.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Demo<'a> {
     /// Where the API answers.
     pub address: SocketAddr,
@@ -23,6 +23,13 @@ pub struct Demo<'a> {
     pub key: Option<&'a str>,
     /// The demo agent's model.
     pub model: &'a str,
+}
+
+impl fmt::Debug for Demo<'_> {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Demo({}, {})", self.address, self.model)
+    }
 }
 
 /// The demo's text for standard error: what runs, and three lines to paste into another terminal.

@@ -9,6 +9,7 @@ use mcp_local_provider_host::provider::limits::{DISCARD, FIRST_ROOM};
 use mcp_local_provider_host::provider::{Clock, Progress, Running};
 use std::convert::Infallible;
 use std::error::Error;
+use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
@@ -102,10 +103,17 @@ pub(crate) fn poll_running(
 }
 
 /// Bytes of a response body, written to the socket as they are.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Bytes {
     bytes: Vec<u8>,
     written: usize,
+}
+
+impl fmt::Debug for Bytes {
+    /// Without what they say.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bytes({})", self.bytes.len())
+    }
 }
 
 impl Bytes {

@@ -6,6 +6,7 @@ use crate::hub::sessions::Action;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Every route.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -187,7 +188,7 @@ impl Endpoint {
 }
 
 /// Where a request goes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Route<'h> {
     /// The route.
     pub endpoint: Endpoint,
@@ -195,6 +196,17 @@ pub struct Route<'h> {
     pub path_key: Option<&'h str>,
     /// The `{id}` of the route, percent-decoded.
     pub id: Option<Cow<'h, str>>,
+}
+
+impl fmt::Debug for Route<'_> {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route")
+            .field("endpoint", &self.endpoint)
+            .field("path_key", &self.path_key.is_some())
+            .field("id", &self.id)
+            .finish()
+    }
 }
 
 /// Finds the route of a method and a target.

@@ -7,15 +7,26 @@ use crate::id::{ExchangeId, SessionId};
 use crate::invocation::ParameterSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
 
 /// What a call has produced for the client. The driver takes the head and the bytes, and clears them.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Reply {
     /// Set once, before or together with the first bytes.
     pub head: Option<ReplyHead>,
     /// Appended to.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Reply {
+    /// Without the answer.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply")
+            .field("head", &self.head)
+            .field("body", &self.body.len())
+            .finish()
+    }
 }
 
 /// Status and headers of an answer. Content length, transfer coding, date and connection headers are the driver's.

@@ -14,15 +14,26 @@ use crate::time::Instant;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::fmt;
 use sha2::{Digest as _, Sha256};
 
 /// How an agent's connection introduces itself.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Hello<'a> {
     /// The bearer token: a bridge key or a session token; for a bridge that we dialled, the token that we showed.
     pub token: Option<&'a str>,
     /// True when we dialled.
     pub dialled: bool,
+}
+
+impl fmt::Debug for Hello<'_> {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hello")
+            .field("token", &self.token.is_some())
+            .field("dialled", &self.dialled)
+            .finish()
+    }
 }
 
 #[derive(Debug)]
@@ -396,7 +407,7 @@ impl Hub {
     fn mint(&mut self, purpose: &str) -> String {
         self.minted += 1;
         let mut hash = Sha256::new();
-        hash.update(self.secret);
+        hash.update(self.seed.0);
         hash.update(purpose.as_bytes());
         hash.update(self.minted.to_be_bytes());
         let mut digits = Vec::with_capacity(64);

@@ -33,6 +33,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use audit::{AuditEvent, AuditRecord, RequestInfo, RequestKind};
+use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use hashbrown::HashMap;
@@ -57,6 +58,15 @@ pub struct HubOut {
     pub woken: bool,
 }
 
+/// What tokens are made from.
+struct Seed([u8; 32]);
+
+impl fmt::Debug for Seed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Seed")
+    }
+}
+
 /// Why a session changes, and the name of the key that wants it, for its agent and for the audit.
 struct Cause {
     why: &'static str,
@@ -77,7 +87,7 @@ pub struct Hub {
     keys: Arc<Keys>,
     wall: WallClock,
     latest: Latest,
-    secret: [u8; 32],
+    seed: Seed,
     minted: u64,
     sessions: Sessions,
     /// The sessions that can answer, by model.
@@ -109,7 +119,7 @@ impl Hub {
             keys: Arc::new(keys),
             wall: WallClock::new(now, unix),
             latest: Latest::default(),
-            secret: seed,
+            seed: Seed(seed),
             minted: 0,
             sessions: Sessions::default(),
             pools: HashMap::new(),

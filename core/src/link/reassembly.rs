@@ -9,6 +9,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// What is to be done with a chunk.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,7 +38,6 @@ struct Waiting {
 }
 
 /// A chunk that waits, copied out of its frame.
-#[derive(Debug)]
 pub(super) struct Held {
     content: String,
     reasoning: String,
@@ -46,7 +46,13 @@ pub(super) struct Held {
     ending: Option<Ending<'static>>,
 }
 
-#[derive(Debug)]
+impl fmt::Debug for Held {
+    /// Without what the agent said.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Held({} bytes)", self.content.len())
+    }
+}
+
 struct HeldCall {
     index: u32,
     id: String,

@@ -384,10 +384,12 @@ fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str; 2]) {
             || host.contains(char::is_whitespace)
     }) {
         let [first, second] = schemes;
+        // What follows may hold a token.
+        let shown = url.split(['?', '#']).next().unwrap_or_default();
         report.problem(
             path,
             format!(
-                "expected an address that begins with `{first}://` or `{second}://`, found `{url}`"
+                "expected an address that begins with `{first}://` or `{second}://`, found `{shown}`"
             ),
         );
     }

@@ -4,18 +4,21 @@
 use super::error::{ConfigError, nearest, one_of};
 use super::tree::{Entry, Form, Node, Origin, Value};
 use serde::de::{self, Expected, IntoDeserializer, Unexpected, Visitor, value::StrDeserializer};
+use std::borrow::Cow;
 use std::fmt;
 
 /// Reads a whole document into `T`.
 pub(crate) fn decode<T: de::DeserializeOwned>(root: &Node) -> Result<T, ConfigError> {
     T::deserialize(Decoder { node: root }).map_err(|error| {
         let mut path = String::new();
-        for segment in error.path.iter().rev() {
+        for (depth, segment) in error.path.iter().enumerate().rev() {
             match segment {
-                Segment::Key(key) if path.is_empty() => path.push_str(key),
                 Segment::Key(key) => {
-                    path.push('.');
-                    path.push_str(key);
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    let unknown = depth == 0 && error.is_unknown_key;
+                    path.push_str(&if unknown { shown(key) } else { key.into() });
                 }
                 Segment::Index(index) => path.push_str(&format!("[{index}]")),
             }
@@ -37,6 +40,8 @@ struct DecodeError {
     origin: Option<Origin>,
     /// From the innermost to the outermost.
     path: Vec<Segment>,
+    /// The innermost segment is no word of ours.
+    is_unknown_key: bool,
 }
 
 impl DecodeError {
@@ -45,6 +50,7 @@ impl DecodeError {
             message: message.into(),
             origin: None,
             path: Vec::new(),
+            is_unknown_key: false,
         }
     }
 
@@ -78,7 +84,7 @@ impl de::Error for DecodeError {
             Unexpected::Unsigned(value) => format!("the number {value}"),
             Unexpected::Signed(value) => format!("the number {value}"),
             Unexpected::Float(value) => format!("the number {value}"),
-            Unexpected::Str(text) => format!("the text `{text}`"),
+            Unexpected::Str(text) => format!("the text `{}`", shown(text)),
             Unexpected::Unit => "nothing".to_owned(),
             Unexpected::Seq => "a list".to_owned(),
             Unexpected::Map => "a section".to_owned(),
@@ -99,19 +105,22 @@ impl de::Error for DecodeError {
             .map(|name| format!("; did you mean `{name}`?"))
             .unwrap_or_default();
         DecodeError::new(format!(
-            "expected {}, found `{variant}`{hint}",
-            one_of(expected)
+            "expected {}, found `{}`{hint}",
+            one_of(expected),
+            shown(variant)
         ))
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
-        DecodeError::new(match nearest(field, expected) {
+        let mut error = DecodeError::new(match nearest(field, expected) {
             Some(name) => format!("unknown key; did you mean `{name}`?"),
             None => format!(
                 "unknown key; the keys here are {}",
                 one_of(expected).replace(" or ", " and ")
             ),
-        })
+        });
+        error.is_unknown_key = true;
+        error
     }
 
     fn missing_field(field: &'static str) -> Self {
@@ -121,6 +130,16 @@ impl de::Error for DecodeError {
     fn duplicate_field(field: &'static str) -> Self {
         DecodeError::new(format!("`{field}` is given twice"))
     }
+}
+
+/// Something of the file as a complaint quotes it. A key that was written in the wrong place is not to be read in a log: what
+/// might be one is cut.
+fn shown(text: &str) -> Cow<'_, str> {
+    let is_word = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b' ');
+    if text.len() < 16 || text.bytes().all(is_word) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(text.chars().take(3).chain(['…']).collect())
 }
 
 /// The types of this program's source mean nothing to the person who wrote the file.

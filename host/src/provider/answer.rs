@@ -3,6 +3,7 @@
 use mcp_local_provider_core::api;
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
 use mcp_local_provider_core::id::ExchangeId;
+use std::fmt;
 
 /// Headers that pages may read besides the usual ones.
 const EXPOSED: &[u8] = b"x-request-id, x-session-id, retry-after, x-ratelimit-limit-requests, x-ratelimit-remaining-requests, x-ratelimit-limit-tokens, x-ratelimit-remaining-tokens, x-ratelimit-reset-requests, x-ratelimit-reset-tokens";
@@ -75,12 +76,19 @@ impl Page {
 }
 
 /// A whole answer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Answer {
     /// Status and headers.
     pub head: Head,
     /// All of the body.
     pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    /// Without the body.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Answer({:?}, {} bytes)", self.head, self.body.len())
+    }
 }
 
 impl Answer {

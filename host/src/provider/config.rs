@@ -22,14 +22,13 @@ pub struct Bridge {
 }
 
 impl fmt::Debug for Bridge {
-    /// Without the token.
+    /// Without the token, which the address may hold too.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bridge({}, {})", self.name, self.url)
+        write!(f, "Bridge({})", self.name)
     }
 }
 
 /// What a provider is made from.
-#[derive(Debug)]
 pub struct Config {
     /// Addresses to listen on; port 0 picks a free one.
     pub listen: Vec<SocketAddr>,
@@ -51,6 +50,18 @@ pub struct Config {
     pub demo: Option<String>,
     /// Where audit records go.
     pub audit: AuditSink,
+}
+
+impl fmt::Debug for Config {
+    /// Without the demo's key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("hub", &self.hub)
+            .field("bridges", &self.bridges)
+            .field("demo", &self.demo.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Config {

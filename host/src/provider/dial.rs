@@ -35,9 +35,10 @@ pub struct Target {
 }
 
 impl fmt::Debug for Target {
-    /// Without the token.
+    /// Without the token, which the address may hold too.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Target({})", self.url)
+        let url = self.url.split(['?', '#']).next();
+        write!(f, "Target({})", url.unwrap_or_default())
     }
 }
 

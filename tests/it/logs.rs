@@ -1,0 +1,138 @@
+//! The log: one object a line for machines, one id through all lines of a request, and levels that change while it runs.
+
+use crate::agent::Agent;
+use crate::program::{Answer, CLIENT, PATIENCE, Program};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::time::Instant;
+
+/// The lines of the log, once one of them fits.
+fn lines(program: &Program, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+    let begun = Instant::now();
+    loop {
+        let log = program.log();
+        let whole = log.rfind('\n').map_or("", |end| &log[..=end]);
+        let lines: Vec<Value> = whole
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+            .collect();
+        if lines.iter().any(&fits) {
+            return lines;
+        }
+        assert!(begun.elapsed() < PATIENCE, "no such line in\n{log}");
+        std::thread::yield_now();
+    }
+}
+
+fn chat(program: &Program, play: impl FnOnce()) -> String {
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "hi" }] });
+    let body = body.to_string();
+    let mut client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    play();
+    let mut bytes = Vec::new();
+    client.read_to_end(&mut bytes).unwrap();
+    let answer = Answer::parse(&bytes);
+    answer.header("x-request-id").unwrap().to_owned()
+}
+
+#[test]
+fn the_id_that_a_client_reads_is_in_every_line_about_its_request() {
+    let program = Program::start("log: { level: trace }\n");
+    let mut agent = Agent::connect(&program);
+    let answered = chat(&program, || {
+        let (id, _) = agent.invocation();
+        agent.finish(&id, 0);
+    });
+    let failed = chat(&program, || {
+        let (id, _) = agent.invocation();
+        agent.send(&json!({ "type": "error", "id": id, "error": { "code": "model_error", "message": "no" } }));
+    });
+    let refused = program.request("POST", "/api/chat", Some(CLIENT), "{}");
+    let refused = refused.header("x-request-id").unwrap();
+    let unknown = program.request("POST", "/api/chat", Some("wrong"), "{}");
+    let unknown = unknown.header("x-request-id").unwrap();
+    let lines = lines(&program, |line| {
+        line["message"] == "authentication_failed" && line["request_id"] == *unknown
+    });
+    let about = |id: &str| -> Vec<(&str, &str)> {
+        let own = lines.iter().filter(|line| line["request_id"] == *id);
+        own.map(|line| {
+            (
+                line["level"].as_str().unwrap(),
+                line["message"].as_str().unwrap(),
+            )
+        })
+        .collect()
+    };
+    assert_eq!(
+        about(&answered),
+        [
+            ("TRACE", "begun"),
+            ("DEBUG", "admitted"),
+            ("DEBUG", "answered")
+        ]
+    );
+    assert_eq!(
+        about(&failed),
+        [
+            ("TRACE", "begun"),
+            ("DEBUG", "admitted"),
+            ("WARN", "failed")
+        ]
+    );
+    assert_eq!(about(refused), [("TRACE", "begun"), ("DEBUG", "refused")]);
+    assert_eq!(
+        about(unknown),
+        [("DEBUG", "refused"), ("WARN", "authentication_failed")]
+    );
+    for line in &lines {
+        for name in ["timestamp", "level", "target"] {
+            assert!(line[name].is_string(), "{line}");
+        }
+    }
+}
+
+#[test]
+fn levels_change_while_it_runs() {
+    let program = Program::start("log: { level: warn }\n");
+    let level = |before: &str, after: &str| {
+        let config = std::fs::read_to_string(&program.config).unwrap();
+        let changed = config.replace(&format!("level: {before}"), &format!("level: {after}"));
+        assert_ne!(changed, config);
+        std::fs::write(&program.config, changed).unwrap();
+        program.signal("HUP");
+    };
+    program.get("/v1/models");
+    assert!(!program.log().contains("DEBUG"));
+    level("warn", "debug");
+    lines(&program, |line| {
+        line["message"]
+            .as_str()
+            .unwrap()
+            .starts_with("took the log's level")
+    });
+    let listed = program.get("/v1/models");
+    let id = listed.header("x-request-id").unwrap();
+    lines(&program, |line| {
+        line["request_id"] == *id && line["level"] == "DEBUG"
+    });
+}
+
+#[test]
+fn people_may_have_text() {
+    let program = Program::start("log: { level: debug, format: text }\n");
+    let listed = program.get("/v1/models");
+    let id = listed.header("x-request-id").unwrap();
+    let begun = Instant::now();
+    let line = loop {
+        let log = program.log();
+        if let Some(line) = log.lines().find(|line| line.contains(id)) {
+            break line.to_owned();
+        }
+        assert!(begun.elapsed() < PATIENCE, "{log}");
+        std::thread::yield_now();
+    };
+    assert!(line.contains("DEBUG answered request_id="), "{line}");
+    // Colour is for terminals.
+    assert!(!line.contains('\u{1b}'), "{line:?}");
+}

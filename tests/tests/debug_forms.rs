@@ -1,0 +1,244 @@
+//! What a machine shows of itself when it is printed for a person who looks for a fault: no prompt, no answer, no token.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use mcp_local_provider_core::agents::websocket;
+use mcp_local_provider_core::api::{self, Endpoint, Head};
+use mcp_local_provider_core::config::{HubConfig, Key, Role};
+use mcp_local_provider_core::exchange::{Exchange, Reply};
+use mcp_local_provider_core::hub::audit::RequestInfo;
+use mcp_local_provider_core::hub::keys::digest;
+use mcp_local_provider_core::hub::responses::Responses;
+use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
+use mcp_local_provider_core::id::Ids;
+use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::link::{Command, Deliver, Envelope, Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::time::Instant;
+use std::fmt::Debug;
+use std::time::Duration;
+
+const PROMPT: &str = "canary-prompt";
+const ANSWER: &str = "canary-answer";
+const KEY: &str = "canary-client-key";
+const BRIDGE: &str = "canary-bridge-key";
+const SEED: [u8; 32] = [0xab; 32];
+
+/// Debug forms, by what they are of.
+#[derive(Default)]
+struct Forms(Vec<(&'static str, String)>);
+
+impl Forms {
+    fn add(&mut self, name: &'static str, value: &dyn Debug) {
+        self.0.push((name, format!("{value:?}")));
+        self.0.push((name, format!("{value:#?}")));
+    }
+
+    fn hold_none_of(&self, secrets: &[&str]) {
+        let mut found = Vec::new();
+        for secret in secrets {
+            // Bytes are shown as numbers.
+            let numbers: Vec<String> = secret.bytes().map(|byte| byte.to_string()).collect();
+            let (line, lines) = (numbers.join(", "), numbers.join(",\n"));
+            for (name, form) in &self.0 {
+                let tight: String = form.split(' ').collect();
+                if form.contains(secret) || form.contains(&line) || tight.contains(&lines) {
+                    found.push(format!("{secret} is in {name}: {form}"));
+                }
+            }
+        }
+        assert!(found.is_empty(), "{}", found.join("\n"));
+    }
+}
+
+/// Takes deliveries into one mailbox, and their own forms too.
+struct Taking<'t> {
+    mailbox: Mailbox,
+    forms: &'t mut Forms,
+}
+
+impl Deliver<()> for Taking<'_> {
+    fn deliver(&mut self, (): &(), delivery: &Delivery<'_>) -> Push {
+        self.forms.add("a delivery", delivery);
+        self.mailbox.push(delivery)
+    }
+}
+
+#[test]
+fn what_is_printed_of_a_machine_holds_no_secret() {
+    let mut forms = Forms::default();
+    let key = |name: &str, text: &str, role| Key {
+        name: name.into(),
+        sha256: digest(text.as_bytes()),
+        role,
+        requests_per_minute: None,
+        tokens_per_minute: None,
+    };
+    let config = HubConfig {
+        keys: vec![
+            key("editor", KEY, Role::Client),
+            key("bridge", BRIDGE, Role::Bridge),
+        ],
+        auth_required: true,
+        default_bridge: Some(digest(BRIDGE.as_bytes())),
+        ..HubConfig::default()
+    };
+    let now = Instant::ZERO;
+    let mut hub = Hub::new(config, SEED, now, Duration::ZERO);
+    let (mut out, mut link_out) = (HubOut::default(), LinkOut::new());
+    let hello = Hello {
+        token: Some(BRIDGE),
+        dialled: false,
+    };
+    forms.add("a hello", &hello);
+    let id = hub.connect(now, hello, &mut out).unwrap();
+    let mut link: Link<()> = Link::new(id, &LinkConfig::new(&hub.config().limits), hub.wall(), now);
+    let mut taking = Taking {
+        mailbox: Mailbox::new(1 << 20),
+        forms: &mut forms,
+    };
+    let frames = 1 << 20;
+    let register = r#"{"type":"register","agent_id":"a","models":["m"]}"#;
+    let envelope = Envelope::decode(register, frames).unwrap();
+    link.handle_envelope(now, envelope, &mut link_out, &mut taking);
+    for notice in std::mem::take(&mut link_out.notices) {
+        taking.forms.add("a notice", &notice);
+        hub.handle_notice(now, id, notice, &mut out);
+    }
+    taking.forms.add("what the hub wants", &out);
+    let mut token = String::new();
+    for (_, command) in std::mem::take(&mut out.commands) {
+        taking.forms.add("a command", &command);
+        if let Command::Registered {
+            token: Some(made), ..
+        } = &command
+        {
+            token.clone_from(made);
+        }
+        link.handle_command(now, command, &mut link_out, &mut taking);
+    }
+    assert_eq!(token.len(), 64);
+    taking
+        .forms
+        .add("what a link wants, with a token", &link_out);
+
+    let target = format!("/k/{KEY}/v1/responses");
+    let head = Head {
+        method: "POST",
+        target: &target,
+        host: Some("localhost"),
+        origin: None,
+        authorization: None,
+        api_key: None,
+        user_agent: None,
+        address: [127, 0, 0, 1].into(),
+    };
+    let accepted = api::accept(hub.config(), &hub.keys(), &head).unwrap();
+    taking.forms.add("an accepted request", &accepted);
+    let caller = accepted.caller.clone().unwrap();
+    taking.forms.add("a caller", &caller);
+    taking.forms.add("the keys", &hub.keys());
+    taking.forms.add("the configuration", hub.config());
+
+    let body =
+        format!(r#"{{"model":"m","stream":true,"instructions":"{PROMPT}","input":"{PROMPT}"}}"#);
+    let exchange_id = Ids::new(1).next();
+    let (mut exchange, intent) = Exchange::parse(
+        hub.config(),
+        hub.wall(),
+        exchange_id,
+        Endpoint::Responses,
+        now,
+        body.as_bytes(),
+    )
+    .unwrap();
+    taking.forms.add("an intent", &intent);
+    taking.forms.add("an exchange", &exchange);
+    let mut info = RequestInfo::new(exchange_id, now, head.address, "POST /v1/responses");
+    info.prompt = Some(intent.prompt);
+    let ask = Ask {
+        model: &intent.invocation.model,
+        session: None,
+        tokens: intent.tokens,
+        scope: "inference",
+        embeddings: false,
+    };
+    let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask).unwrap() else {
+        panic!("there is room");
+    };
+    taking.forms.add("a ticket", &ticket);
+    exchange.start(now, &ticket);
+    let frame = websocket::invoke(
+        exchange_id,
+        &ticket.session,
+        &ticket.label,
+        &ticket.model,
+        &intent.invocation,
+        now,
+        hub.wall(),
+    );
+    assert!(frame.contains(PROMPT));
+    link.open(
+        now,
+        exchange_id,
+        ticket.session.clone(),
+        frame,
+        (),
+        &mut link_out,
+    )
+    .unwrap();
+    taking
+        .forms
+        .add("what a link wants, with an invocation", &link_out);
+    for frame in [
+        format!(
+            r#"{{"type":"model_stream_chunk","id":"{exchange_id}","chunk_index":1,"delta":{{"content":"{ANSWER}"}},"finish_reason":null}}"#
+        ),
+        format!(
+            r#"{{"type":"model_stream_chunk","id":"{exchange_id}","chunk_index":0,"delta":{{"reasoning_content":"{ANSWER}","tool_calls":[{{"index":0,"id":"c","function":{{"name":"f","arguments":"{ANSWER}"}}}}]}},"finish_reason":null}}"#
+        ),
+        format!(
+            r#"{{"type":"model_stream_chunk","id":"{exchange_id}","chunk_index":2,"delta":{{"content":"{ANSWER}"}},"finish_reason":"stop"}}"#
+        ),
+    ] {
+        let envelope = Envelope::decode(&frame, frames).unwrap();
+        taking.forms.add("an envelope", &envelope);
+        link.handle_envelope(now, envelope, &mut link_out, &mut taking);
+        taking.forms.add("a link", &link);
+        let Taking { mailbox, forms } = &mut taking;
+        forms.add("a mailbox", mailbox);
+    }
+    let Taking { mut mailbox, .. } = taking;
+    let (mut batch, mut reply) = (Batch::new(), Reply::default());
+    mailbox.drain(&mut batch);
+    forms.add("a batch", &batch);
+    for delivery in &batch {
+        // The outcome is for the hub.
+        let _ = exchange.handle_delivery(now, &delivery, &mut reply);
+        forms.add("an exchange", &exchange);
+    }
+    assert!(String::from_utf8_lossy(&reply.body).contains(ANSWER));
+    forms.add("a reply", &reply);
+    let conversation = exchange.conversation().expect("a response is kept");
+    forms.add("a conversation", &conversation);
+    let mut responses = Responses::default();
+    responses.keep(caller.credential, conversation);
+    forms.add("kept conversations", &responses);
+    forms.add("the hub", &hub);
+    let mut records = Vec::new();
+    hub.drain_audit(&mut records);
+    forms.add("audit records", &records);
+    let seed = String::from_utf8_lossy(&SEED).into_owned();
+    assert!(
+        !forms
+            .0
+            .iter()
+            .any(|(_, form)| form.contains("171, 171") || form.contains(&seed))
+    );
+    forms.hold_none_of(&[PROMPT, ANSWER, KEY, BRIDGE, &token]);
+    drop(ticket);
+}
