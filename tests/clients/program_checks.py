@@ -7,8 +7,8 @@ from harness import BRIDGE_KEY, CLIENT_KEY, MODEL, by_name, check, expect, requi
 from programs import folder, install, run
 from scripted_agent import ScriptedAgent
 
-# What comes out shows that the command was run: its text does not have the number.
-SHELL = "printf '%s' '⟦say:the tool gave '$((6*7))'⟧'"
+# What comes out shows that the command was run: its text has neither the marks, given in octal, nor the number.
+SHELL = r"printf '\342\237\246say:the tool gave %s\342\237\247' $((6*7))"
 USED = "the tool gave 42"
 
 
@@ -144,6 +144,38 @@ def claude_code(s):
         says("death", "agent", ask("⟦die⟧", model=dies), 1)
         says("unknown model", "no-such", ask("⟦say:x⟧", model="no-such"), 1)
         says("bad key", "this API key is not known", ask("⟦say:x⟧", key="nobody"), 1)
+
+
+@check
+def continue_cli(s):
+    """Continue's command line: streams through its openai, ollama and anthropic providers, runs a command and uses what it gave, an error"""
+    commands = install("continue")
+    with folder() as home:
+        def ask(provider, base, prompt, model="my-gpt-4o"):
+            model = {"name": "Local", "provider": provider, "model": model, "apiBase": s.program.base + base, "apiKey": CLIENT_KEY, "roles": ["chat"]}
+            # JSON is YAML.
+            (home / "config.yaml").write_text(json.dumps({"name": "Local", "version": "1", "schema": "v1", "models": [model]}))
+            return run([commands / "cn", "-p", "--auto", "--config", home / "config.yaml", prompt], home, CONTINUE_TELEMETRY_ENABLED="0")
+
+        for provider, base in (("openai", "/v1"), ("ollama", f"/k/{CLIENT_KEY}"), ("anthropic", "")):
+            says(provider, "Hello from the agent", ask(provider, base, "⟦say:Hello from the agent⟧"))
+            says(f"tool with {provider}", USED, ask(provider, base, call("Bash", command=SHELL)))
+        says("error", "the agent says context_length", ask("openai", "/v1", "⟦error:context_length⟧"), 1)
+
+
+@by_name
+def cline(s):
+    """Cline's command line: streams, runs a command and uses what it gave"""
+    commands = install("cline")
+    with folder() as home:
+        ask = lambda *words: run([commands / "cline", *words], home)
+        says("set up", "openai-compatible", ask("auth", "openai-compatible", "-k", CLIENT_KEY, "-m", MODEL, "-b", f"{s.program.base}/v1"))
+        try:
+            says("streamed", "Hello from the agent", ask("-P", "openai-compatible", "-m", MODEL, "⟦say:Hello from the agent⟧"))
+            says("tool", USED, ask("-P", "openai-compatible", "-m", MODEL, call("run_commands", commands=[SHELL])))
+        finally:
+            # It leaves a daemon behind.
+            ask("hub", "stop")
 
 
 @by_name

@@ -20,7 +20,9 @@ NPM = {
             "ai@7.0.173", "@ai-sdk/openai-compatible@3.0.92"],
     "codex": ["@openai/codex@0.169.0"],
     "claude": ["@anthropic-ai/claude-code@2.1.329"],
+    "continue": ["@continuedev/cli@1.5.47"],
     "opencode": ["opencode-ai@1.18.33"],
+    "cline": ["cline@3.0.65"],
 }
 PIP = {"llm": ["llm==0.36"], "aider": ["aider-chat==0.86.2"]}
 INSTALLED = Path(sys.prefix).parent / "clients"

@@ -5,8 +5,8 @@
 #   tests/clients/run.sh [PROGRAM [--all] [CHECK ...]]
 #
 # PROGRAM is the release build, else the debug build, when it is left out. Prints one line for each check; the first that fails
-# ends the run with status 1. Packages and programs are installed below the target directory. Two large ones run when they are named only:
-# opencode and aider.
+# ends the run with status 1. Packages and programs are installed below the target directory. Some large ones run when they are named only:
+# opencode, aider and cline.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
