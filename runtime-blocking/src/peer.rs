@@ -122,7 +122,7 @@ impl Peer {
     /// # Errors
     /// [`ErrorKind::TimedOut`] when it is not done within the time for writes, and those of the kernel.
     pub fn write_all(&self, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        let mut begun = None;
+        let until = Instant::now() + self.write_timeout;
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
             match (&self.socket).write_vectored(parts) {
@@ -135,8 +135,7 @@ impl Peer {
                 }
                 Err(error) => return Err(error),
             }
-            let begun = *begun.get_or_insert_with(Instant::now);
-            if !parts.is_empty() && begun.elapsed() >= self.write_timeout {
+            if !parts.is_empty() && Instant::now() >= until {
                 return Err(ErrorKind::TimedOut.into());
             }
         }

@@ -6,10 +6,11 @@ use crate::tasks::Tasks;
 use crate::timer::Sleep;
 use crate::websocket;
 use hyper::body::Incoming;
+use hyper::ext::ReasonPhrase;
 use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
-use mcp_local_provider_core::wire::http1::RequestError;
+use mcp_local_provider_core::wire::http1::{RequestError, reason};
 use mcp_local_provider_host::process;
 use mcp_local_provider_host::provider::Running;
 use mcp_local_provider_host::provider::answer::{Answer, Head};
@@ -185,7 +186,12 @@ fn whole(answer: Answer) -> Response {
 fn response(head: Option<&Head>, body: ResponseBody) -> Response {
     let mut response = Response::new(body);
     let status = head.and_then(|head| StatusCode::from_u16(head.status()).ok());
-    *response.status_mut() = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = status;
+    if status.canonical_reason().is_none() {
+        let reason = ReasonPhrase::from_static(reason(status.as_u16()).as_bytes());
+        response.extensions_mut().insert(reason);
+    }
     let headers = response.headers_mut();
     if let Some(head) = head {
         head.headers(|name, value| {

@@ -48,13 +48,7 @@ fn perform(script: &str) -> Stage {
         .lines()
         .filter(|line| !line.starts_with("client<") && !line.starts_with("agent<"))
         .collect();
-    let mut config = HubConfig::default();
-    let mut connects = true;
-    for line in &inputs {
-        if let Some(setting) = line.strip_prefix("config> ") {
-            connects &= set(&mut config, setting);
-        }
-    }
+    let (config, connects) = config(script);
     let mut stage = Stage::new(config, connects);
     let mut lines = inputs.iter().copied().peekable();
     while let Some(line) = lines.next() {
@@ -78,7 +72,26 @@ fn perform(script: &str) -> Stage {
     stage
 }
 
-fn is_request(text: &str) -> bool {
+/// The configuration of a transcript, and whether an agent is connected before it begins.
+///
+/// # Panics
+/// At a setting that is not known.
+#[must_use]
+pub fn config(script: &str) -> (HubConfig, bool) {
+    let mut config = HubConfig::default();
+    let mut connects = true;
+    for setting in script
+        .lines()
+        .filter_map(|line| line.strip_prefix("config> "))
+    {
+        connects &= set(&mut config, setting);
+    }
+    (config, connects)
+}
+
+/// True for the first line of a request, without `client> `.
+#[must_use]
+pub fn is_request(text: &str) -> bool {
     ["GET ", "POST ", "DELETE ", "HEAD ", "OPTIONS "]
         .iter()
         .any(|method| text.starts_with(method))

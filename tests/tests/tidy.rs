@@ -188,6 +188,51 @@ fn imports_point_down_only() {
     report(broken);
 }
 
+/// What is in both drivers belongs in core or host.
+#[test]
+fn a_driver_is_at_most_a_third_of_the_core() {
+    let sources = sources();
+    let lines = |part: &str| -> usize {
+        let own = sources.iter().filter(|(name, _)| name.starts_with(part));
+        own.map(|(_, text)| text.lines().count()).sum()
+    };
+    let core = lines("core/src/");
+    for driver in ["runtime-smol/src/", "runtime-blocking/src/"] {
+        let own = lines(driver);
+        assert!(own * 3 <= core, "{driver} has {own} lines, the core {core}");
+    }
+}
+
+/// For machines where every package counts.
+#[test]
+fn the_blocking_program_has_few_packages_and_no_async_runtime() {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
+        .args(["--package", "mcp-local-provider-blocking"])
+        .arg("--manifest-path")
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(tree.status.success());
+    let text = String::from_utf8(tree.stdout).unwrap();
+    let packages: std::collections::BTreeSet<&str> = text.lines().collect();
+    assert!(packages.len() <= 100, "{} packages", packages.len());
+    for runtime in [
+        "tokio",
+        "smol",
+        "async-io",
+        "async-executor",
+        "futures",
+        "hyper",
+        "mio",
+    ] {
+        let found = packages
+            .iter()
+            .find(|package| package.split(' ').next() == Some(runtime));
+        assert_eq!(found, None);
+    }
+}
+
 #[test]
 fn nothing_is_skipped_or_left_undone() {
     // Put together so that this file does not name them.

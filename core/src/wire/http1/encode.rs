@@ -272,6 +272,8 @@ pub const fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         504 => "Gateway Timeout",
         505 => "HTTP Version Not Supported",
+        // Anthropic's own.
+        529 => "Overloaded",
         _ => "",
     }
 }
