@@ -2,6 +2,7 @@
 
 pub mod script;
 pub mod transcript;
+pub mod turmoil;
 
 use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer, ToolRequest};
 use mcp_local_provider_core::agents::acp::{
@@ -255,6 +256,18 @@ impl Bench {
             answer = Some(agent.handle_tool_request(now, &request, out, link));
         });
         answer.unwrap()
+    }
+
+    /// Name and bearer token of the MCP server that the agent was told of last.
+    #[must_use]
+    pub fn last_server(&self) -> Option<(String, String)> {
+        self.written.iter().rev().find_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            let server = message["params"]["mcpServers"].get(0)?;
+            let name = server["url"].as_str()?.rsplit('/').next()?;
+            let bearer = server["headers"][0]["value"].as_str()?;
+            Some((name.into(), bearer.trim_start_matches("Bearer ").into()))
+        })
     }
 
     /// The connection of a call is lost.

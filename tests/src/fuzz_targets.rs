@@ -1,11 +1,13 @@
 //! What the fuzzers run. Each takes any bytes and panics when something is wrong; an ordinary test replays every input that
 //! was worth keeping.
 
+mod acp_lines;
 mod agent_envelope;
 mod agent_frames;
 mod http1;
 mod requests;
 
+pub use acp_lines::acp_lines;
 pub use agent_envelope::agent_envelope;
 pub use agent_frames::agent_frames;
 pub use http1::http1;
@@ -16,6 +18,7 @@ pub type Target = fn(&[u8]);
 
 /// Every target by the name of its binary in `fuzz/`.
 pub const TARGETS: &[(&str, Target)] = &[
+    ("acp_lines", acp_lines),
     ("agent_envelope", agent_envelope),
     ("agent_frames", agent_frames),
     ("anthropic_request", anthropic_request),

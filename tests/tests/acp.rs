@@ -8,6 +8,7 @@
     clippy::indexing_slicing
 )]
 
+use mcp_local_provider_core::agents::acp::{Config, Profile};
 use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
@@ -18,7 +19,10 @@ use mcp_local_provider_core::invocation::{CancelReason, Delivery, Delta, End, Fi
 use mcp_local_provider_core::link::{Capabilities, Notice, Registration};
 use mcp_local_provider_core::text::JsonStr;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_tests::acp::transcript;
+use mcp_local_provider_tests::acp::script::{Conversation, Script};
+use mcp_local_provider_tests::acp::turmoil::{EVENTS, Turmoil};
+use mcp_local_provider_tests::acp::{Bench, NAME, transcript};
+use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
 
@@ -171,4 +175,81 @@ fn what_an_agent_cannot_do_is_done_here_or_told() {
     let (ignored, answer, _) = answered(body, Capabilities::default(), &pieces);
     assert_eq!(ignored, "");
     assert!(answer.contains("6789"), "{answer}");
+}
+
+fn lively(reuse: bool) -> (Bench, Script) {
+    let mut config = Config::new("/empty");
+    config.reuse = reuse;
+    config.conversations = 32;
+    config.tools_url = Some("http://127.0.0.1:1/agents/mcp/".into());
+    (Bench::new(Profile::new(NAME), config), Script::default())
+}
+
+/// Twenty conversations that take turns, ten requests each; what each was answered.
+fn conversations(reuse: bool) -> (Vec<Vec<String>>, u64) {
+    let (mut bench, mut agent) = lively(reuse);
+    agent.rest(&mut bench);
+    let mut all: Vec<_> = (0..20).map(Conversation::new).collect();
+    for _ in 0..10 {
+        // Two are under way at once.
+        for pair in all.chunks_mut(2) {
+            for one in pair.iter_mut() {
+                one.ask(&mut bench);
+            }
+            while pair.iter().any(|one| one.client.is_some()) {
+                agent.rest(&mut bench);
+                bench.pass(Duration::from_millis(200));
+                for one in pair.iter_mut() {
+                    let waited = one.client.is_some();
+                    one.hear(&bench);
+                    let called = one.client.is_none() && waited && one.wants_more();
+                    if called {
+                        one.ask(&mut bench);
+                    }
+                }
+            }
+        }
+    }
+    let answers = all.into_iter().map(|one| one.answers).collect();
+    (answers, bench.agent.counters().reused)
+}
+
+#[test]
+fn a_conversation_goes_on_the_same_in_its_session_and_in_a_new_one() {
+    let (kept, reused) = conversations(true);
+    let (told, never) = conversations(false);
+    assert_eq!(kept, told);
+    assert_eq!(kept.iter().map(Vec::len).sum::<usize>(), 200);
+    assert!(kept[3][9].contains("turn 10 of CANARY-3"), "{}", kept[3][9]);
+    assert!(reused > 100 && never < reused, "{reused} of {never}");
+}
+
+/// Every order of seven things, with what must hold after each, and the way back to order from wherever they lead.
+#[test]
+fn whatever_happens_everybody_is_answered_once_and_hears_nothing_of_the_other() {
+    const LENGTH: u32 = 4;
+    for tools in [false, true] {
+        for run in 0..7u32.pow(LENGTH) {
+            let mut turmoil = Turmoil::new(tools, tools);
+            let mut rest = run;
+            for _ in 0..LENGTH {
+                turmoil.happen(u8::try_from(rest % 7).unwrap());
+                rest /= 7;
+            }
+            turmoil.heal();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn whatever_happens_for_longer_too(tools: bool, never_closes: bool, events in proptest::collection::vec(0..EVENTS, 0..120)) {
+        let mut turmoil = Turmoil::new(tools, never_closes);
+        for event in events {
+            turmoil.happen(event);
+        }
+        turmoil.heal();
+    }
 }

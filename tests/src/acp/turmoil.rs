@@ -1,0 +1,144 @@
+//! Two conversations with one agent, and everything that can happen to them, in any order.
+
+use super::script::{Conversation, Script};
+use super::{Bench, NAME};
+use mcp_local_provider_core::agents::acp::{Config, Profile};
+use std::time::Duration;
+
+/// What can happen. The first seven are tried in every order.
+pub const EVENTS: u8 = 14;
+
+/// See the module's documentation.
+pub struct Turmoil {
+    bench: Bench,
+    agent: Script,
+    conversations: [Conversation; 2],
+}
+
+impl Turmoil {
+    /// An agent that is ready.
+    #[must_use]
+    pub fn new(tools: bool, never_closes: bool) -> Self {
+        let mut config = Config::new("/empty");
+        config.tools_url = tools.then(|| "http://127.0.0.1:1/agents/mcp/".into());
+        config.sessions_per_process = 4;
+        config.conversations = 2;
+        config.tool_timeout = Duration::from_secs(30);
+        let mut it = Self {
+            bench: Bench::new(Profile::new(NAME), config),
+            agent: Script::default(),
+            conversations: [Conversation::new(1), Conversation::new(3)],
+        };
+        it.agent.never_closes = never_closes;
+        it.agent.rest(&mut it.bench);
+        it
+    }
+
+    /// One thing happens.
+    ///
+    /// # Panics
+    /// When an invariant is broken.
+    pub fn happen(&mut self, event: u8) {
+        let Self {
+            bench,
+            agent,
+            conversations: [one, other],
+        } = self;
+        match event % EVENTS {
+            0 => one.ask(bench),
+            1 => other.ask(bench),
+            2 => {
+                agent.step(bench, 0);
+            }
+            3 => {
+                let newest = agent.due().saturating_sub(1);
+                agent.step(bench, newest);
+            }
+            4 => {
+                if let Some(client) = one.client {
+                    bench.cancel(client);
+                }
+            }
+            5 => agent.die(bench),
+            6 => bench.pass(Duration::from_secs(1)),
+            7 => bench.pass(Duration::from_secs(61)),
+            8 => bench.writes(b"{\"jsonrpc\":\"2.0\",\"method\":\"session/upd\n"),
+            9 => bench.writes(b"warning: disk is full\n"),
+            10 => {
+                let last = bench.replies.iter().rev().find(|(_, (_, ended))| !ended);
+                if let Some(call) = last.map(|(call, _)| *call) {
+                    bench.http_gone(call);
+                    bench.replies.remove(&call);
+                    // It does not use the tool any more either.
+                    agent.die(bench);
+                }
+            }
+            11 => bench.call(|agent, now, out, link| agent.handle_eof(now, out, link)),
+            12 => bench.writes_line(
+                r#"{"jsonrpc":"2.0","id":77,"method":"fs/read_text_file","params":{}}"#,
+            ),
+            _ => agent.rest(bench),
+        }
+        // The supervisor is quick, the agent is not.
+        agent.read(bench);
+        one.hear(bench);
+        other.hear(bench);
+    }
+
+    /// Nothing goes wrong any more: everybody gets an answer, and nothing is left over.
+    ///
+    /// # Panics
+    /// When somebody is never answered, or something is left.
+    pub fn heal(mut self) {
+        for _ in 0..200 {
+            self.agent.rest(&mut self.bench);
+            self.bench.pass(Duration::from_secs(1));
+            self.agent.read(&mut self.bench);
+            for conversation in &mut self.conversations {
+                conversation.hear(&self.bench);
+            }
+            if self.conversations.iter().all(|one| one.client.is_none()) {
+                break;
+            }
+        }
+        for client in &self.bench.clients {
+            assert!(client.is_over(), "{client:?} has no end");
+        }
+        // The next request of each works, whatever was before.
+        for conversation in &mut self.conversations {
+            let before = conversation.answers.len();
+            for _ in 0..20 {
+                if conversation.answers.len() > before {
+                    break;
+                }
+                conversation.ask(&mut self.bench);
+                self.agent.rest(&mut self.bench);
+                self.bench.pass(Duration::from_secs(1));
+                self.agent.rest(&mut self.bench);
+                conversation.hear(&self.bench);
+            }
+            assert!(conversation.answers.len() > before, "{conversation:?}");
+            if let Some(client) = conversation.client {
+                self.bench.cancel(client);
+            }
+        }
+        for _ in 0..60 {
+            self.agent.rest(&mut self.bench);
+            if self.left() == (0, 0, 0) {
+                return;
+            }
+            self.bench.pass(Duration::from_secs(1));
+        }
+        panic!("turns, exchanges and calls are left: {:?}", self.left());
+    }
+
+    fn left(&self) -> (usize, usize, usize) {
+        let calls = self.bench.replies.values();
+        assert!(self.bench.agent.sessions() <= 16, "sessions are left");
+        (
+            self.bench.agent.open_turns(),
+            self.bench.open_exchanges(),
+            calls.filter(|(_, ended)| !ended).count(),
+        )
+    }
+}
