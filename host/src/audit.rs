@@ -6,6 +6,9 @@
 //! `audit.jsonl.1` (the youngest), `audit.jsonl.2` and so on.
 
 mod file;
+mod tail;
+
+pub use tail::tail;
 
 use crate::config::Audit;
 use file::RotatingFile;

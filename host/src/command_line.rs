@@ -2,6 +2,7 @@
 
 use crate::config::{Overrides, Role};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -81,6 +82,17 @@ pub enum Command {
     Keys(KeysCommand),
     /// Read the configuration and say whether it is right
     CheckConfig,
+    /// Look for what stands in the way of serving on this machine, and say what to do
+    Doctor,
+    /// Read the audit file
+    #[command(subcommand)]
+    Audit(AuditCommand),
+    /// Print a script that completes the command line in a shell
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: Shell,
+    },
     /// Run an agent, and end it when nobody writes to standard input any more
     #[command(hide = true)]
     AgentProcess {
@@ -90,6 +102,23 @@ pub enum Command {
         /// The agent's command
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
+    },
+}
+
+/// What to do with the audit file.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum AuditCommand {
+    /// Show the latest records
+    Tail {
+        /// How many
+        #[arg(short = 'n', long, default_value_t = 10)]
+        lines: usize,
+        /// Go on with the records that come
+        #[arg(short, long)]
+        follow: bool,
+        /// As JSON lines, as they are in the file
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -111,6 +140,14 @@ pub enum KeysCommand {
         /// Its name
         name: String,
     },
+}
+
+/// The script that completes the command line of `program` in `shell`.
+pub fn completions(program: &'static str, shell: Shell) -> Vec<u8> {
+    let mut command = <Arguments as CommandFactory>::command().name(program);
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut command, program, &mut script);
+    script
 }
 
 impl ValueEnum for Role {
@@ -201,6 +238,9 @@ Examples:
   {program} keys add agent --role bridge
   {program} sessions
   {program} approve SESSION-ID
+  {program} doctor                      what stands in the way, and what to do
+  {program} audit tail --follow
+  {program} completions bash            a script to source
 
 Any value of the configuration can be given by environment too: MLP_LIMITS__REQUESTS_PER_MINUTE=120.
 
@@ -262,6 +302,19 @@ mod tests {
                 session: "s".to_owned()
             }
         );
+    }
+
+    #[test]
+    fn every_shell_gets_a_script_that_knows_the_commands() {
+        for shell in Shell::value_variants() {
+            let script = String::from_utf8(completions("mlp", *shell)).unwrap();
+            for word in ["check-config", "doctor", "approve", "--ollama"] {
+                assert!(
+                    script.contains(word.trim_start_matches('-')),
+                    "{shell}: {word}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! The commands that do not serve: keys, and those that ask the running program.
 
-use crate::command_line::{Command, KeysCommand};
+use crate::audit::tail;
+use crate::command_line::{AuditCommand, Command, KeysCommand};
 use crate::config::{Config, Environment, Loaded, Role};
 use crate::control_client::{ControlClient, printable};
+use crate::doctor;
 use crate::keys::KeyFile;
 use serde_json::{Value, json};
 use std::io::{self, Write};
@@ -34,7 +36,34 @@ pub fn run(
 ) -> Result<(), Failure> {
     let config = &loaded.config;
     match command {
-        Command::Run(_) | Command::AgentProcess { .. } => Ok(()),
+        Command::Run(_) | Command::AgentProcess { .. } | Command::Completions { .. } => Ok(()),
+        Command::Doctor => {
+            let path = std::env::var_os("PATH").unwrap_or_default();
+            if doctor::report(&doctor::examine(program, loaded, &path), out)? {
+                Ok(())
+            } else {
+                Err(Failure("the lines marked FAIL say what to do".to_owned()))
+            }
+        }
+        Command::Audit(AuditCommand::Tail {
+            lines,
+            follow,
+            json,
+        }) => {
+            let Some(file) = &config.audit.file else {
+                let message = "the configuration writes no audit file (`audit: off`)";
+                return Err(Failure(message.to_owned()));
+            };
+            match tail(file, *lines, *follow, *json, out) {
+                // Whoever read it has seen enough.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure(format!(
+                    "there is no {} yet; it is made with the first record, or --config names another",
+                    file.display()
+                ))),
+                other => Ok(other?),
+            }
+        }
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(keys_command) => keys(keys_command, &KeyFile::new(&config.data_dir), out),
         Command::Sessions { json } => {

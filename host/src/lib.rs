@@ -12,6 +12,7 @@ pub mod commands;
 pub mod config;
 pub mod control_client;
 pub mod demo;
+pub mod doctor;
 pub mod keys;
 pub mod logging;
 mod private_file;

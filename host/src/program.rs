@@ -3,7 +3,7 @@
 //! [`main`] is the whole of a program; [`start`] its beginning, up to everything that serving needs.
 
 use crate::agents::supervisor::supervise;
-use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run};
+use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run, completions};
 use crate::commands;
 use crate::config::{Config, Environment, Loaded, LogLevel, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
@@ -130,6 +130,11 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
     if let Command::AgentProcess { remove, command } = line.command {
         // It needs no configuration, and is to be there at once.
         return Start::Done(supervise(&command, remove));
+    }
+    if let Command::Completions { shell } = line.command {
+        // Whoever reads it may have seen enough.
+        let _ = io::stdout().write_all(&completions(program, shell));
+        return Start::Done(ExitCode::SUCCESS);
     }
     let environment = Environment::of_process();
     let loaded = match load(&line.overrides(), &environment) {

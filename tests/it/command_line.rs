@@ -219,3 +219,42 @@ fn a_service_manager_may_open_the_socket() {
     assert_eq!(program.address, address);
     assert_eq!(program.request("GET", "/health", None, "").status, 200);
 }
+
+#[test]
+fn doctor_names_the_program_that_holds_the_port_and_knows_its_own() {
+    let program = Program::start("");
+    let there = program.command(&["doctor", "--listen", &program.address.to_string()]);
+    let text = String::from_utf8_lossy(&there.stdout).into_owned();
+    assert_eq!(there.status.code(), Some(0), "{text}");
+    let own = format!("{} is served by a ", program.address);
+    assert!(text.contains(&own), "{text}");
+
+    let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap();
+    // It closes whatever connects, as a program of another kind does.
+    std::thread::spawn(move || other.incoming().for_each(drop));
+    let taken = program.command(&["doctor", "--listen", &address.to_string()]);
+    let text = String::from_utf8_lossy(&taken.stdout).into_owned();
+    assert_eq!(taken.status.code(), Some(1), "{text}");
+    assert!(text.contains(&format!("FAIL  port          {address} is taken by ")), "{text}");
+}
+
+#[test]
+fn the_audit_is_read_from_the_command_line() {
+    let program = Program::start("");
+    assert_eq!(program.request("GET", "/v1/models", Some("not-a-key"), "").status, 401);
+    let mut command = Command::new(crate::program::program());
+    let mut follower = command
+        .args(["audit", "tail", "--follow", "--config"])
+        .arg(&program.config)
+        .current_dir(&program.folder.0)
+        .env("HOME", &program.folder.0)
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(follower.stdout.take().unwrap()));
+    let line = lines.next().unwrap().unwrap();
+    assert!(line.contains("status=401") && line.contains("endpoint="), "{line}");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}

@@ -1,0 +1,202 @@
+//! `audit tail`: the latest records of the audit file, and those that follow.
+
+use serde_json::{Map, Value};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+/// How often a file is looked at again.
+const PAUSE: Duration = Duration::from_millis(200);
+/// Bytes of a file's end that are read to find its latest records, for each record.
+const RECORD: u64 = 4096;
+
+/// Writes the last `count` records of `file`, as JSON lines or in words, and with `follow` all that come, until `out` is
+/// closed. A file that is rotated is followed.
+///
+/// # Errors
+/// When the file cannot be read, or `out` is closed.
+pub fn tail(
+    file: &Path,
+    count: usize,
+    follow: bool,
+    json: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut reader = match File::open(file) {
+        Ok(file) => Some(BufReader::new(file)),
+        // It is made with the first record.
+        Err(error) if follow && error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    if let Some(reader) = &mut reader {
+        for line in last_lines(reader, count)? {
+            write_record(&line, json, out)?;
+        }
+    }
+    out.flush()?;
+    if follow {
+        follow_on(file, reader, json, out)?;
+    }
+    Ok(())
+}
+
+/// Goes on with what comes, for ever.
+fn follow_on(
+    file: &Path,
+    mut reader: Option<BufReader<File>>,
+    json: bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    loop {
+        if let Some(reader) = &mut reader {
+            while let Some(line) = whole_line(reader)? {
+                write_record(&line, json, out)?;
+            }
+            out.flush()?;
+        }
+        let open = reader
+            .as_ref()
+            .and_then(|reader| reader.get_ref().metadata().ok());
+        let named = std::fs::metadata(file).ok();
+        if let Some(named) = named
+            && open.is_none_or(|open| (open.dev(), open.ino()) != (named.dev(), named.ino()))
+        {
+            reader = Some(BufReader::new(File::open(file)?));
+        } else {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// The last lines of a file, which is left at its end.
+fn last_lines(reader: &mut BufReader<File>, count: usize) -> io::Result<Vec<String>> {
+    let length = reader.get_ref().metadata()?.len();
+    let from = length.saturating_sub(RECORD.saturating_mul(count.saturating_add(1) as u64));
+    reader.seek(SeekFrom::Start(from))?;
+    if from > 0 {
+        // The rest of a line whose beginning is not read.
+        reader.by_ref().read_until(b'\n', &mut Vec::new())?;
+    }
+    let mut lines = std::collections::VecDeque::new();
+    while let Some(line) = whole_line(reader)? {
+        if lines.len() == count {
+            lines.pop_front();
+        }
+        if count > 0 {
+            lines.push_back(line);
+        }
+    }
+    Ok(lines.into())
+}
+
+/// The next line that is written to its end. A line that is just being written is read again later.
+fn whole_line(reader: &mut BufReader<File>) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let read = reader.read_until(b'\n', &mut line)?;
+    if line.pop() != Some(b'\n') {
+        let back = i64::try_from(read).unwrap_or(i64::MAX);
+        reader.seek_relative(-back)?;
+        return Ok(None);
+    }
+    Ok(Some(String::from_utf8_lossy(&line).into_owned()))
+}
+
+fn write_record(line: &str, json: bool, out: &mut dyn Write) -> io::Result<()> {
+    match serde_json::from_str::<Map<String, Value>>(line) {
+        Ok(record) if !json => writeln!(out, "{}", in_words(record)),
+        _ => writeln!(out, "{line}"),
+    }
+}
+
+/// Time and event first, then everything else as `name=value`.
+fn in_words(mut record: Map<String, Value>) -> String {
+    let mut text = String::new();
+    let word = |value: &Value| match value {
+        Value::String(text) => crate::control_client::printable(text),
+        other => other.to_string(),
+    };
+    for first in ["timestamp", "event"] {
+        if let Some(value) = record.remove(first) {
+            text.push_str(&format!("{:<28}", word(&value)));
+        }
+    }
+    for (name, value) in &record {
+        text.push_str(&format!("{name}={} ", word(value)));
+    }
+    text.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::test_directory::Directory;
+    use std::sync::mpsc::{Sender, channel};
+
+    fn record(number: u32) -> String {
+        format!(
+            "{{\"timestamp\":\"2026-01-01T00:00:00Z\",\"event\":\"request\",\"status\":{number}}}\n"
+        )
+    }
+
+    #[test]
+    fn the_last_records_are_told_in_words_or_as_they_are() {
+        let directory = Directory::new();
+        let all: String = (0..1000).map(record).collect();
+        let file = directory.file("audit.jsonl", &(all + "{\"half"));
+        let mut out = Vec::new();
+        tail(&file, 2, false, false, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "2026-01-01T00:00:00Z        request                     status=998\n\
+             2026-01-01T00:00:00Z        request                     status=999\n"
+        );
+        let mut out = Vec::new();
+        tail(&file, 1, false, true, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), record(999));
+        assert!(tail(&directory.0.join("none"), 1, false, true, &mut Vec::new()).is_err());
+    }
+
+    /// Hands each line over, and is closed after three.
+    struct Lines(Sender<String>, u32);
+
+    impl Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            if self.1 == 0 {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
+            if bytes != b"\n" {
+                self.1 -= 1;
+                self.0
+                    .send(String::from_utf8_lossy(bytes).into_owned())
+                    .unwrap();
+            }
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_file_is_followed_over_its_rotation() {
+        let directory = Directory::new();
+        let file = directory.file("audit.jsonl", &record(1));
+        let (send, receive) = channel();
+        let follower = {
+            let file = file.clone();
+            std::thread::spawn(move || tail(&file, 1, true, true, &mut Lines(send, 3)))
+        };
+        let seen = || receive.recv().unwrap();
+        assert!(seen().contains(":1}"));
+        std::fs::rename(&file, directory.0.join("audit.jsonl.1")).unwrap();
+        directory.file("audit.jsonl", &(record(2) + &record(3) + &record(4)));
+        assert!(seen().contains(":2}"));
+        assert!(seen().contains(":3}"));
+        let error = follower.join().unwrap().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+}

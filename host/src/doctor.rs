@@ -1,0 +1,501 @@
+//! `doctor`: what stands in the way of serving on this machine, and what to do about it.
+
+use crate::agents::Plan;
+use crate::agents::presets::{self, Preset};
+use crate::config::{Config, Extra, Loaded, Role};
+use crate::control_client::{ControlClient, ControlError};
+use crate::keys::KeyFile;
+use crate::private_file;
+use crate::process::raise_file_limit;
+use rustix::fs::{Access, access, statvfs};
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Files that the program needs beside its connections.
+const OTHER_FILES: u64 = 64;
+/// Room that an audit file is to have before it starts, in bytes.
+const AUDIT_ROOM: u64 = 100 << 20;
+/// How long a bridge may take to accept a connection.
+const CONNECT: Duration = Duration::from_secs(2);
+/// Where editors look for an Ollama.
+const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
+/// Seconds from 1970 to the beginning of 2026 and of 2100: a clock beyond them is wrong.
+const CLOCK: std::ops::Range<u64> = 1_767_225_600..4_102_444_800;
+
+/// How a thing is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Health {
+    /// As it should be.
+    Ok,
+    /// It serves, but not as wished.
+    Warn,
+    /// It does not serve.
+    Fail,
+}
+
+/// One thing that was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// How it is.
+    pub health: Health,
+    /// What it is.
+    pub subject: &'static str,
+    /// What was seen, and what to do where something is not as it should be.
+    pub text: String,
+}
+
+/// Everything that is looked at, in the order in which it is told.
+#[derive(Debug, Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, health: Health, subject: &'static str, text: String) {
+        self.0.push(Finding {
+            health,
+            subject,
+            text,
+        });
+    }
+}
+
+/// Looks at everything that `loaded` needs. `program` is the name of the executable, `path` the variable `PATH`.
+#[must_use]
+pub fn examine(program: &'static str, loaded: &Loaded, path: &OsString) -> Vec<Finding> {
+    let config = &loaded.config;
+    let mut findings = Findings::default();
+    configuration(loaded, &mut findings);
+    ports(program, config, &mut findings);
+    keys(config, &mut findings);
+    directories(config, &mut findings);
+    limits(config, &mut findings);
+    clock(SystemTime::now(), &mut findings);
+    bridges(config, &mut findings);
+    agents(config, path, &mut findings);
+    findings.0
+}
+
+/// Writes one line for each finding; with colour on a terminal. True when nothing fails.
+///
+/// # Errors
+/// When `out` is closed.
+pub fn report(findings: &[Finding], out: &mut dyn Write) -> io::Result<bool> {
+    let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    for finding in findings {
+        let (word, colour) = match finding.health {
+            Health::Ok => ("ok  ", "32"),
+            Health::Warn => ("warn", "33"),
+            Health::Fail => ("FAIL", "31"),
+        };
+        if colours {
+            write!(out, "\x1b[{colour}m{word}\x1b[0m")?;
+        } else {
+            write!(out, "{word}")?;
+        }
+        writeln!(out, "  {:<14}{}", finding.subject, finding.text)?;
+    }
+    let count = |health| {
+        findings
+            .iter()
+            .filter(|finding| finding.health == health)
+            .count()
+    };
+    let (failed, warned) = (count(Health::Fail), count(Health::Warn));
+    match (failed, warned) {
+        (0, 0) => writeln!(out, "everything is well")?,
+        (0, _) => writeln!(out, "it can serve; warnings: {warned}")?,
+        _ => writeln!(
+            out,
+            "it cannot serve as configured; failures: {failed}, warnings: {warned}"
+        )?,
+    }
+    Ok(failed == 0)
+}
+
+fn configuration(loaded: &Loaded, findings: &mut Findings) {
+    let text = match &loaded.file {
+        Some(file) => format!("{} is right", file.display()),
+        None => "there is no configuration file; the defaults hold".to_owned(),
+    };
+    findings.add(Health::Ok, "configuration", text);
+    for warning in &loaded.warnings {
+        findings.add(Health::Warn, "configuration", warning.to_string());
+    }
+}
+
+fn ports(program: &'static str, config: &Config, findings: &mut Findings) {
+    let listen = &config.listen;
+    let mut wanted: Vec<(SocketAddr, Health)> = listen
+        .http_addresses()
+        .into_iter()
+        .map(|address| (address, Health::Fail))
+        .collect();
+    for (extra, auto) in [(listen.ollama, Some(OLLAMA)), (listen.metrics, None)] {
+        match (extra, auto) {
+            (Extra::Address(address), _) => wanted.push((address, Health::Fail)),
+            // It is left out where the port is taken.
+            (Extra::Auto, Some(address)) => wanted.push((address, Health::Warn)),
+            (Extra::Auto, None) | (Extra::Off, _) => {}
+        }
+    }
+    for (address, health) in wanted {
+        let error = match TcpListener::bind(address) {
+            Ok(_) => {
+                findings.add(Health::Ok, "port", format!("{address} is free"));
+                continue;
+            }
+            Err(error) => error,
+        };
+        if error.kind() != io::ErrorKind::AddrInUse {
+            let text =
+                format!("{address} cannot be listened on: {error}; choose another with --listen");
+            findings.add(health, "port", text);
+        } else if serves_already(program, address) {
+            let text = format!("{address} is served by a {program} that runs already");
+            findings.add(Health::Ok, "port", text);
+        } else {
+            let owner = owner_of(address).map_or_else(
+                || "another program".to_owned(),
+                |(pid, name)| format!("{name} (process {pid})"),
+            );
+            let text = format!(
+                "{address} is taken by {owner}; stop that, or choose another address with --listen"
+            );
+            findings.add(health, "port", text);
+        }
+    }
+}
+
+fn serves_already(program: &'static str, address: SocketAddr) -> bool {
+    let answer = ControlClient::new(program, address, None).get("/health");
+    match answer {
+        Ok(health) => health.get("active_sessions").is_some(),
+        // It answers in our words while it drains.
+        Err(ControlError::Refused { status, .. }) => status == 503,
+        Err(_) => false,
+    }
+}
+
+/// The process that listens at `address`, where the system tells (Linux, and only of processes of one's own).
+fn owner_of(address: SocketAddr) -> Option<(u32, String)> {
+    let table = if address.is_ipv4() {
+        "/proc/net/tcp"
+    } else {
+        "/proc/net/tcp6"
+    };
+    let table = std::fs::read_to_string(table).ok()?;
+    let port = format!(":{:04X}", address.port());
+    let inode = table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        (local.ends_with(&port) && *state == "0A").then(|| format!("socket:[{inode}]"))
+    })?;
+    let processes = std::fs::read_dir("/proc").ok()?;
+    processes.flatten().find_map(|process| {
+        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
+        let mut files = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
+        files.find(|file| {
+            std::fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&inode))
+        })?;
+        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
+        Some((pid, crate::control_client::printable(name.trim())))
+    })
+}
+
+fn keys(config: &Config, findings: &mut Findings) {
+    let file = KeyFile::new(&config.data_dir);
+    let records = match file.read() {
+        Ok(records) => records,
+        Err(error) => return findings.add(Health::Fail, "keys", error.to_string()),
+    };
+    for path in [file.path(), file.operator_token_path()] {
+        if private_file::is_exposed(&path) {
+            let text = format!("{} can be read by others; chmod 600 {0}", path.display());
+            findings.add(Health::Warn, "keys", text);
+        }
+    }
+    let roles: Vec<Role> = records
+        .iter()
+        .map(|record| record.role)
+        .chain(config.auth.keys.iter().map(|key| key.role))
+        .collect();
+    let text = if !config.auth.required {
+        "none is required: whoever reaches the port may ask".to_owned()
+    } else if roles.is_empty() {
+        "there are none yet; the first start makes them and shows them once".to_owned()
+    } else {
+        let count = |role| roles.iter().filter(|known| **known == role).count();
+        let all = [Role::Client, Role::Bridge, Role::Operator, Role::Admin];
+        let told = all.map(|role| (role.name(), count(role)));
+        let told = told.iter().filter(|(_, count)| *count > 0);
+        let told: Vec<String> = told
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        told.join(", ")
+    };
+    findings.add(Health::Ok, "keys", text);
+    if config.auth.required && !roles.is_empty() && !roles.contains(&Role::Client) {
+        let text = "no key has the role client, so no editor can ask; `keys add NAME` makes one";
+        findings.add(Health::Warn, "keys", text.to_owned());
+    }
+}
+
+/// The directory itself, or the nearest one above it that is there.
+fn nearest(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    absolute
+        .ancestors()
+        .find(|path| path.exists())
+        .map_or(absolute.clone(), Path::to_owned)
+}
+
+fn directories(config: &Config, findings: &mut Findings) {
+    let writable = |path: &Path| access(nearest(path), Access::WRITE_OK | Access::EXEC_OK);
+    let data = &config.data_dir;
+    match writable(data) {
+        Ok(()) => findings.add(
+            Health::Ok,
+            "data_dir",
+            format!("{} can be written", data.display()),
+        ),
+        Err(error) => findings.add(
+            Health::Fail,
+            "data_dir",
+            format!(
+                "{} cannot be written ({error}); give another `data_dir`",
+                data.display()
+            ),
+        ),
+    }
+    let Some(file) = &config.audit.file else {
+        return findings.add(Health::Ok, "audit", "off".to_owned());
+    };
+    let directory = match file.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory,
+        _ => Path::new("."),
+    };
+    let existing = if file.exists() {
+        access(file, Access::WRITE_OK)
+    } else {
+        writable(directory)
+    };
+    if let Err(error) = existing {
+        let text = format!(
+            "{} cannot be written ({error}): requests are served, and their records are lost; give another `audit.file`, or \
+             `off`",
+            file.display()
+        );
+        return findings.add(Health::Warn, "audit", text);
+    }
+    let room = statvfs(nearest(directory)).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    match room {
+        Ok(room) if room < AUDIT_ROOM => findings.add(
+            Health::Warn,
+            "audit",
+            format!(
+                "the disk of {} has {} MiB left; make room",
+                file.display(),
+                room >> 20
+            ),
+        ),
+        _ => findings.add(
+            Health::Ok,
+            "audit",
+            format!("{} can be written", file.display()),
+        ),
+    }
+}
+
+fn limits(config: &Config, findings: &mut Findings) {
+    let wanted = u64::from(config.limits.connections) + OTHER_FILES;
+    match raise_file_limit() {
+        Some(files) if files < wanted => findings.add(
+            Health::Warn,
+            "open files",
+            format!(
+                "the system allows {files}, and limits.connections is {}; raise the limit (`ulimit -n {wanted}`, LimitNOFILE= in a \
+                 unit) or lower limits.connections",
+                config.limits.connections
+            ),
+        ),
+        Some(files) => findings.add(Health::Ok, "open files", format!("{files} are allowed")),
+        None => findings.add(Health::Ok, "open files", "no limit".to_owned()),
+    }
+}
+
+fn clock(now: SystemTime, findings: &mut Findings) {
+    let unix = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    if CLOCK.contains(&unix) {
+        findings.add(
+            Health::Ok,
+            "clock",
+            "it tells a year that can be".to_owned(),
+        );
+    } else {
+        let text = "it is wrong, so times in answers, sessions and the audit are too, and encrypted connections fail; set it";
+        findings.add(Health::Warn, "clock", text.to_owned());
+    }
+}
+
+fn bridges(config: &Config, findings: &mut Findings) {
+    for bridge in &config.bridges {
+        let name = crate::control_client::printable(&bridge.name);
+        let address = bridge.url.split_once("://").map(|(_, rest)| rest);
+        let address = address.and_then(|rest| rest.split('/').next());
+        let authority = address.unwrap_or_default();
+        let with_port = if authority
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+        {
+            authority.to_owned()
+        } else {
+            format!("{authority}:80")
+        };
+        let connected = with_port.to_socket_addrs().and_then(|mut addresses| {
+            let address = addresses
+                .next()
+                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
+            TcpStream::connect_timeout(&address, CONNECT)
+        });
+        match connected {
+            Ok(_) => findings.add(Health::Ok, "bridge", format!("{name} accepts connections")),
+            Err(error) => findings.add(
+                Health::Warn,
+                "bridge",
+                format!("{name} does not accept connections at {with_port} ({error}); start it: it is dialled again and again"),
+            ),
+        }
+    }
+}
+
+fn agents(config: &Config, path: &OsString, findings: &mut Findings) {
+    for agent in &config.agents {
+        let plan = Plan::new(agent);
+        match plan.find(path) {
+            Ok(program) => {
+                let mut text = format!("{} is {}", plan.name, program.display());
+                if let Some(preset) = plan.preset {
+                    text.push_str("; to log in, ");
+                    text.push_str(preset.login);
+                }
+                findings.add(Health::Ok, "agent", text);
+            }
+            Err(missing) => {
+                findings.add(Health::Fail, "agent", format!("{}: {missing}", plan.name));
+            }
+        }
+    }
+    let others = presets::ALL.iter().filter(|preset| {
+        config
+            .agents
+            .iter()
+            .all(|agent| agent.preset.as_deref() != Some(preset.name))
+    });
+    let (there, missing): (Vec<&Preset>, Vec<&Preset>) =
+        others.partition(|preset| preset.find(path).is_some());
+    for preset in &there {
+        let text = format!(
+            "{} is installed: `--agent {}` answers with it",
+            preset.title, preset.name
+        );
+        findings.add(Health::Ok, "agent", text);
+    }
+    if config.agents.is_empty() && there.is_empty() {
+        let known: Vec<&str> = missing.iter().map(|preset| preset.name).collect();
+        let text = format!(
+            "none of {} is installed, and none is configured: an agent has to connect by itself, or install one, such as `{}`",
+            known.join(", "),
+            Preset::named("claude").map_or("", |preset| preset.install)
+        );
+        findings.add(Health::Warn, "agent", text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::{Environment, Listener, Overrides, load};
+    use crate::test_directory::Directory;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn loaded(directory: &Directory) -> Loaded {
+        let environment = Environment::new([("HOME".to_owned(), "/nowhere".to_owned())]);
+        let mut loaded = load(&Overrides::default(), &environment).unwrap();
+        loaded.config.data_dir = directory.0.join("data");
+        loaded.config.audit.file = Some(directory.0.join("logs/audit.jsonl"));
+        loaded.config.listen.http = vec![Listener("127.0.0.1:0".parse().unwrap())];
+        loaded
+    }
+
+    fn of(findings: &[Finding], subject: &str) -> Vec<(Health, String)> {
+        let all = findings.iter().filter(|finding| finding.subject == subject);
+        all.map(|finding| (finding.health, finding.text.clone()))
+            .collect()
+    }
+
+    #[test]
+    fn a_taken_port_is_named_with_its_owner() {
+        let directory = Directory::new();
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = other.local_addr().unwrap();
+        // It speaks, but not in our words, and ends.
+        let speaker = std::thread::spawn(move || {
+            let (mut socket, _) = other.accept().unwrap();
+            socket.write_all(b"HTTP/1.0 200 OK\r\n\r\nhello").unwrap();
+            other
+        });
+        let mut loaded = loaded(&directory);
+        loaded.config.listen.http = vec![Listener(address)];
+        let findings = examine("mlp", &loaded, &OsString::new());
+        drop(speaker.join());
+        let [(health, text)] = of(&findings, "port").try_into().unwrap();
+        assert_eq!(health, Health::Fail);
+        assert!(
+            text.starts_with(&format!("{address} is taken by ")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("(process {})", std::process::id())),
+            "{text}"
+        );
+        let mut out = Vec::new();
+        assert!(!report(&findings, &mut out).unwrap());
+        assert!(String::from_utf8(out).unwrap().contains("\nFAIL  port"));
+    }
+
+    #[test]
+    fn what_others_can_read_and_what_is_not_installed_is_told_with_what_to_do() {
+        let directory = Directory::new();
+        let mut loaded = loaded(&directory);
+        KeyFile::new(&loaded.config.data_dir)
+            .add("b", Role::Bridge)
+            .unwrap();
+        let file = KeyFile::new(&loaded.config.data_dir).path();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o644)).unwrap();
+        loaded.config.agents = vec![crate::config::Agent {
+            preset: Some("gemini".to_owned()),
+            ..Default::default()
+        }];
+        let findings = examine("mlp", &loaded, &OsString::new());
+        let [(exposed, first), (_, count), (unable, third)] =
+            of(&findings, "keys").try_into().unwrap();
+        assert_eq!((exposed, unable), (Health::Warn, Health::Warn));
+        assert!(first.contains("chmod 600"), "{first}");
+        assert_eq!(count, "1 bridge");
+        assert!(third.contains("`keys add NAME`"), "{third}");
+        let agents = of(&findings, "agent");
+        let (health, text) = agents.first().unwrap();
+        assert_eq!(*health, Health::Fail);
+        assert!(text.contains("npm install -g @google/gemini-cli"), "{text}");
+    }
+
+    #[test]
+    fn a_clock_that_was_never_set_is_noticed() {
+        let mut findings = Findings::default();
+        clock(UNIX_EPOCH + Duration::from_secs(60), &mut findings);
+        assert_eq!(findings.0.first().unwrap().health, Health::Warn);
+    }
+}
