@@ -229,6 +229,8 @@ class Answer:
 
     def __init__(self, handler, body, streamed):
         self.http, self.body, self.streamed = handler, body, streamed
+        # Agents take two messages of one id for the same.
+        self.id = len(Handler.seen)
         self.said, self.thought, self.calls = "", "", []
         if streamed:
             handler.start_stream()
@@ -261,7 +263,7 @@ class Answer:
 
 class Chat(Answer):
     def chunk(self, delta, finish=None, **more):
-        base = {"id": "c1", "object": "chat.completion.chunk", "created": 1, "model": self.body.get("model")}
+        base = {"id": f"c{self.id}", "object": "chat.completion.chunk", "created": 1, "model": self.body.get("model")}
         self.http.event({**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more})
 
     def stream_text(self, word):
@@ -288,7 +290,7 @@ class Chat(Answer):
         calls = [{"id": i, "type": "function", "function": {"name": n, "arguments": a}} for i, n, a in self.calls]
         message = {"role": "assistant", "content": self.said, **({"tool_calls": calls} if calls else {})}
         choice = {"index": 0, "message": message, "finish_reason": self.finish()}
-        return {"id": "c1", "object": "chat.completion", "created": 1, "model": self.body.get("model"), "choices": [choice], "usage": self.usage()}
+        return {"id": f"c{self.id}", "object": "chat.completion", "created": 1, "model": self.body.get("model"), "choices": [choice], "usage": self.usage()}
 
 
 class Responses(Answer):
@@ -297,7 +299,7 @@ class Responses(Answer):
 
     def begin(self):
         self.items, self.message = [], None
-        self.emit("response.created", response={"id": "r1", "object": "response", "status": "in_progress", "output": []})
+        self.emit("response.created", response={"id": f"r{self.id}", "object": "response", "status": "in_progress", "output": []})
 
     def add(self, item):
         self.items.append(item)
@@ -306,14 +308,14 @@ class Responses(Answer):
 
     def stream_text(self, word):
         if self.message is None:
-            self.message = self.add({"id": "m1", "type": "message", "role": "assistant", "content": []})
-        self.emit("response.output_text.delta", item_id="m1", output_index=self.message, content_index=0, delta=word)
+            self.message = self.add({"id": f"m{self.id}", "type": "message", "role": "assistant", "content": []})
+        self.emit("response.output_text.delta", item_id=f"m{self.id}", output_index=self.message, content_index=0, delta=word)
 
     def stream_thought(self, word):
         if not self.items:
-            self.add({"id": "t1", "type": "reasoning", "summary": []})
-            self.emit("response.reasoning_summary_part.added", item_id="t1", output_index=0, summary_index=0, part={"type": "summary_text", "text": ""})
-        self.emit("response.reasoning_summary_text.delta", item_id="t1", output_index=0, summary_index=0, delta=word)
+            self.add({"id": f"t{self.id}", "type": "reasoning", "summary": []})
+            self.emit("response.reasoning_summary_part.added", item_id=f"t{self.id}", output_index=0, summary_index=0, part={"type": "summary_text", "text": ""})
+        self.emit("response.reasoning_summary_text.delta", item_id=f"t{self.id}", output_index=0, summary_index=0, delta=word)
 
     def stream_call(self, identity, name, arguments):
         item = {"id": "f" + identity, "type": "function_call", "call_id": identity, "name": name, "arguments": arguments}
@@ -329,12 +331,12 @@ class Responses(Answer):
             self.emit("response.output_item.done", output_index=self.message, item={**item, "status": "completed"})
         details = {"input_tokens_details": {"cached_tokens": 0}, "output_tokens_details": {"reasoning_tokens": 0}}
         usage = {"input_tokens": USED_IN, "output_tokens": USED_OUT, "total_tokens": USED_IN + USED_OUT, **details}
-        self.emit("response.completed", response={"id": "r1", "object": "response", "status": "completed", "output": self.items, "usage": usage})
+        self.emit("response.completed", response={"id": f"r{self.id}", "object": "response", "status": "completed", "output": self.items, "usage": usage})
 
     def whole(self):
-        item = {"id": "m1", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": self.said, "annotations": []}]}
+        item = {"id": f"m{self.id}", "type": "message", "role": "assistant", "content": [{"type": "output_text", "text": self.said, "annotations": []}]}
         usage = {"input_tokens": USED_IN, "output_tokens": USED_OUT, "total_tokens": USED_IN + USED_OUT}
-        return {"id": "r1", "object": "response", "status": "completed", "output": [item], "usage": usage}
+        return {"id": f"r{self.id}", "object": "response", "status": "completed", "output": [item], "usage": usage}
 
 
 class Messages(Answer):
@@ -343,7 +345,7 @@ class Messages(Answer):
 
     def begin(self):
         self.index, self.open = -1, None
-        message = {"id": "msg_1", "type": "message", "role": "assistant", "model": self.body.get("model"), "content": []}
+        message = {"id": f"msg_{self.id}", "type": "message", "role": "assistant", "model": self.body.get("model"), "content": []}
         usage = {"input_tokens": USED_IN, "output_tokens": 1}
         self.emit("message_start", message={**message, "stop_reason": None, "stop_sequence": None, "usage": usage})
 
@@ -385,7 +387,7 @@ class Messages(Answer):
         content = [{"type": "text", "text": self.said}] if self.said else []
         content += [{"type": "tool_use", "id": i, "name": n, "input": json.loads(a)} for i, n, a in self.calls]
         usage = {"input_tokens": USED_IN, "output_tokens": USED_OUT}
-        return {"id": "msg_1", "type": "message", "role": "assistant", "model": self.body.get("model"), "content": content, "stop_reason": self.stop(), "stop_sequence": None, "usage": usage}
+        return {"id": f"msg_{self.id}", "type": "message", "role": "assistant", "model": self.body.get("model"), "content": content, "stop_reason": self.stop(), "stop_sequence": None, "usage": usage}
 
 
 class Gemini(Answer):
