@@ -61,10 +61,19 @@ const OPENCODE: &str = r#"{
 }
 "#;
 
-/// Gemini CLI's settings, in a home of its own: the person's may bring tools, servers and instructions, and settings that
-/// win over the person's are read from directories of the superuser only.
+/// Gemini CLI's settings: every tool that it has is named as one to leave out, because a list of those to keep would keep the
+/// tools of a caller from being called. They lie in a home of its own, because the person's may bring tools, servers and
+/// instructions, and settings that win over the person's are read from directories of the superuser only.
 const GEMINI: &str = r#"{
-  "tools": { "core": [] },
+  "tools": {
+    "exclude": [
+      "activate_skill", "ask_user", "codebase_investigator", "enter_plan_mode", "exit_plan_mode", "generalist", "get_internal_docs",
+      "glob", "google_web_search", "grep_search", "invoke_agent", "list_background_processes", "list_directory",
+      "list_mcp_resources", "read_background_output", "read_file", "read_many_files", "read_mcp_resource", "replace",
+      "run_shell_command", "save_memory", "search_file_content", "tracker_create_task", "tracker_list_tasks",
+      "tracker_update_task", "update_topic", "web_fetch", "write_file", "write_todos"
+    ]
+  },
   "general": { "enableAutoUpdate": false }
 }
 "#;
@@ -147,8 +156,10 @@ pub static ALL: [Preset; 7] = [
         ],
         install: "npm install -g @google/gemini-cli",
         login: "set GEMINI_API_KEY, or the variables of Vertex AI, in the environment of this program or in the agent's `env`",
-        notice: "Gemini CLI runs with its own instructions replaced, its tools switched off and none of your own settings. Google \
-                 forbids other programs to use Gemini CLI through a personal Google login: use an API key or Vertex AI.",
+        notice: "Gemini CLI runs with its own instructions replaced, every tool that is known switched \
+                 off, and without your own settings. A tool that a later version adds would be on; what changes anything asks \
+                 first, and is refused. Google forbids other programs to use Gemini CLI through a personal Google login: use an \
+                 API key or Vertex AI.",
         source: "https://github.com/google-gemini/gemini-cli",
     },
     Preset {

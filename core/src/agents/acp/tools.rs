@@ -291,6 +291,15 @@ pub(super) fn alive(token: Option<&RawValue>, count: u64) -> ToolReply {
 /// True when a permission is asked for one of these tools and nothing else. Agents word it in different ways; what is not
 /// recognised is refused like any other.
 pub(super) fn is_own(tool_call: Option<&RawValue>, tools: &[Tool]) -> bool {
+    let name = text(path(tool_call, &["rawInput", "tool"]));
+    if text(path(tool_call, &["rawInput", "server"])).as_deref() == Some(SERVER)
+        && tools
+            .iter()
+            .any(|tool| name.as_deref() == Some(&*tool.name))
+        && path(tool_call, &["rawInput", "command"]).is_none()
+    {
+        return true;
+    }
     let kind = text(path(tool_call, &["kind"]));
     if !matches!(kind.as_deref(), None | Some("other")) {
         return false;

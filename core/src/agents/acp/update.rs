@@ -25,7 +25,9 @@ pub(super) enum Update<'l> {
     },
     /// `agent_thought_chunk`.
     Thought(JsonStr<'l>),
-    /// A tool of the agent, or a plan: it works.
+    /// `tool_call`, whole.
+    Call(&'l RawValue),
+    /// More of a tool's call, or a plan: it works.
     Work,
     /// `notice`.
     Notice,
@@ -86,7 +88,8 @@ impl<'l> SessionUpdate<'l> {
                 meta: update.meta,
             },
             "agent_thought_chunk" => Update::Thought(piece()),
-            "tool_call" | "tool_call_update" | "plan" | "plan_update" => Update::Work,
+            "tool_call" => params.update.map_or(Update::Work, Update::Call),
+            "tool_call_update" | "plan" | "plan_update" => Update::Work,
             "notice" => Update::Notice,
             "session_info_update" => Update::Info(update.meta),
             "user_message_chunk"

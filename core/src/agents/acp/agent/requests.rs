@@ -4,7 +4,6 @@ use super::session::State;
 use super::{Agent, Context};
 use crate::agents::acp::ports::Event;
 use crate::agents::acp::rpc::{Json, METHOD_NOT_FOUND, text};
-use crate::agents::acp::tools;
 use crate::agents::acp::update::{path, shown};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -50,13 +49,13 @@ impl Agent {
         self.is_stuffed(context);
     }
 
-    /// True when the permission is for a tool of the caller, whose call only goes back to the caller: it decides.
+    /// True when the permission is for a tool of the caller.
     fn is_own_tool(&self, params: Option<&RawValue>, tool: Option<&RawValue>) -> bool {
         let session = text(path(params, &["sessionId"]))
             .and_then(|name| self.names.get(&*name))
             .and_then(|key| self.sessions.get(key));
         session.is_some_and(|session| {
-            session.state == State::Prompting && tools::is_own(tool, &session.setup.tools)
+            matches!(session.state, State::Prompting | State::Parked { .. }) && session.is_own(tool)
         })
     }
 }

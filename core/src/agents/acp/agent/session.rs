@@ -6,7 +6,7 @@ use crate::agents::acp::conversation::{Digest, Setup};
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::profile::SystemPrompt;
 use crate::agents::acp::rpc::{Json, RpcError, text};
-use crate::agents::acp::tools::SERVER;
+use crate::agents::acp::tools::{self, SERVER};
 use crate::agents::acp::update::{Choice, Choices, path};
 use crate::error::Code;
 use crate::id::ExchangeId;
@@ -70,6 +70,8 @@ pub(super) struct Session {
     past: VecDeque<String>,
     /// Messages of the turn that is under way.
     writing: Vec<String>,
+    /// Calls of the caller's tools that the agent has told of in this turn, by its own ids.
+    own_calls: Vec<String>,
     /// Until when more calls of the caller's tools may come together with those that came.
     pub(super) gather: Option<Instant>,
     /// Of its turn, while that is parked.
@@ -100,8 +102,29 @@ impl Session {
         true
     }
 
+    /// The agent tells of a call. Some ask for its permission by nothing but its id.
+    pub(super) fn note_call(&mut self, call: &RawValue) {
+        if self.own_calls.len() < MESSAGES
+            && tools::is_own(Some(call), &self.setup.tools)
+            && let Some(id) = text(path(Some(call), &["toolCallId"]))
+        {
+            self.own_calls.push(id.into_owned());
+        }
+    }
+
+    /// True when a permission is asked for a tool of the caller, whose call only goes back to the caller: it decides.
+    pub(super) fn is_own(&self, tool_call: Option<&RawValue>) -> bool {
+        let says = |member| path(tool_call, &[member]).is_some();
+        if says("title") || says("rawInput") {
+            return tools::is_own(tool_call, &self.setup.tools);
+        }
+        let id = text(path(tool_call, &["toolCallId"]));
+        id.is_some_and(|id| self.own_calls.iter().any(|known| *known == id))
+    }
+
     /// The turn is over, and so are its messages.
     pub(super) fn turn_over(&mut self) {
+        self.own_calls.clear();
         self.past.extend(self.writing.drain(..));
         let over = self.past.len().saturating_sub(MESSAGES);
         self.past.drain(..over);
@@ -161,6 +184,7 @@ impl Agent {
                 choices: Choices::default(),
                 past: VecDeque::new(),
                 writing: Vec::new(),
+                own_calls: Vec::new(),
                 gather: None,
                 parked: None,
                 counted: (0, 0),

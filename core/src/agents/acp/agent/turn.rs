@@ -212,6 +212,9 @@ impl Agent {
             self.counters.late += 1;
             return;
         }
+        if let Update::Call(call) = update {
+            session.note_call(call);
+        }
         let Some(exchange) = listener else {
             if let Update::Message { text, .. } = update {
                 self.overheard(key, text);
@@ -242,7 +245,7 @@ impl Agent {
                     ..Delta::default()
                 },
             ),
-            Update::Work => {
+            Update::Call(_) | Update::Work => {
                 turn.answer.worked = true;
                 context.delta(exchange, Delta::default());
             }
