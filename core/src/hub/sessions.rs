@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 /// Sessions that have ended and are still shown.
 const REMEMBERED: usize = 256;
 /// Models that one session may answer for.
-pub const MAX_MODELS: usize = 32;
+pub const MAX_MODELS: usize = 256;
 /// Longest name of an agent, a label or a model in bytes.
 const MAX_NAME: usize = 256;
 /// Exchanges at once of a session that names no `max_concurrency`.
@@ -188,7 +188,7 @@ impl Registration {
             );
         }
         if self.models.len() > MAX_MODELS {
-            return wrong("models", "at most 32 names");
+            return wrong("models", "at most 256 names");
         }
         if self
             .models

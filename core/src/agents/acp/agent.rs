@@ -10,6 +10,7 @@
 //!     Trying --> Ready: a session / register
 //!     Trying --> Unable: refused, login needed / register
 //!     Unable --> Trying: invocation, authenticate / session/new
+//!     Unable --> Leaving: invocation, a login was wanted / CloseInput
 //!     Ready --> Leaving: too many sessions that it cannot close, stuck / CloseInput, Kill
 //!     Leaving --> Starting: exited
 //!     Ready --> Down: exited / every turn has Failed, once
@@ -45,7 +46,7 @@ mod requests;
 mod session;
 mod turn;
 
-use super::conversation::Setup;
+use super::conversation::{Digest, Setup};
 use super::invoke::{self, LinkFrame};
 use super::lines::Line;
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
@@ -57,7 +58,7 @@ use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::link::{Envelope, Frame};
 use crate::time::{Instant, Latest, Timeout};
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -105,8 +106,10 @@ enum Phase {
     Initializing,
     /// The first session is being made.
     Trying,
-    /// It refused to make a session.
-    Unable,
+    /// It refused to make a session; for want of a login, perhaps.
+    Unable {
+        login: bool,
+    },
     Ready,
     /// Its input is closed or it is being killed.
     Leaving {
@@ -147,6 +150,8 @@ pub struct Agent {
     turns: BTreeMap<ExchangeId, Turn>,
     /// What the next empty session is made for.
     setup: Arc<Setup>,
+    /// What the last sessions were wanted for.
+    wanted: VecDeque<Digest>,
     /// A session could not be made or set: nobody tries again before somebody asks.
     spare_failed: bool,
     /// Sessions that this process has and that cannot be closed.
@@ -204,6 +209,7 @@ impl Agent {
             names: HashMap::new(),
             turns: BTreeMap::new(),
             setup: Arc::new(Setup::new(None, Vec::new())),
+            wanted: VecDeque::new(),
             spare_failed: false,
             left_open: 0,
             stuck: 0,
@@ -371,7 +377,10 @@ impl Agent {
         out: &'c mut Out,
         link: &'c mut ToLink<'c>,
     ) -> bool {
-        let able = matches!(self.phase, Phase::Ready | Phase::Unable | Phase::Trying);
+        let able = matches!(
+            self.phase,
+            Phase::Ready | Phase::Unable { .. } | Phase::Trying
+        );
         if able {
             self.enter(now, out, link, |agent, context| {
                 agent.ask_authenticate(context, method);

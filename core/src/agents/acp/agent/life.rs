@@ -42,7 +42,7 @@ impl Agent {
     pub(super) fn is_running(&self) -> bool {
         matches!(
             self.phase,
-            Phase::Initializing | Phase::Trying | Phase::Unable | Phase::Ready
+            Phase::Initializing | Phase::Trying | Phase::Unable { .. } | Phase::Ready
         )
     }
 
@@ -137,9 +137,10 @@ impl Agent {
 
     /// The agent makes no session, for now.
     pub(super) fn unable(&mut self, context: &mut Context<'_>, error: &RpcError<'_>) {
-        self.phase = Phase::Unable;
+        let login = error.code == failure::AUTH_REQUIRED;
+        self.phase = Phase::Unable { login };
         let why = failure::of_rpc(error, &self.profile);
-        if error.code == failure::AUTH_REQUIRED {
+        if login {
             context.out.events.push(Event::LoginNeeded {
                 advice: self.profile.login.clone(),
                 methods: self.abilities.logins.clone(),
@@ -220,7 +221,7 @@ impl Agent {
         outcome: Result<Option<&RawValue>, RpcError<'_>>,
     ) {
         match outcome {
-            Ok(_) if self.phase == Phase::Unable => self.try_session(context),
+            Ok(_) if matches!(self.phase, Phase::Unable { .. }) => self.try_session(context),
             Ok(_) => {}
             Err(_) => context.out.events.push(Event::LoginNeeded {
                 advice: self.profile.login.clone(),

@@ -26,6 +26,9 @@ pub(super) struct SessionKey(u64);
 /// Sessions that one process may have at once, all states together, beyond which requests are refused.
 const MAX_SESSIONS: usize = 256;
 
+/// Sessions that are looked at to guess what the next one is wanted for.
+const WANTED: usize = 8;
+
 /// Messages of earlier turns that are remembered, so that what comes late is not taken for the next answer.
 const MESSAGES: usize = 16;
 
@@ -402,6 +405,24 @@ impl Agent {
                 matches!(&session.state, State::Kept { conversation, .. } if conversation == wanted)
             })
             .map(|(key, _)| *key)
+    }
+
+    /// Notes what a new session is wanted for. The empty session is made for what is wanted most often of late, so that
+    /// instructions which are new each time cost no session that nobody will use.
+    pub(super) fn note_setup(&mut self, setup: &Arc<Setup>) {
+        if self.wanted.len() >= WANTED {
+            self.wanted.pop_front();
+        }
+        self.wanted.push_back(setup.digest);
+        let times = |setup: &Arc<Setup>| {
+            self.wanted
+                .iter()
+                .filter(|wanted| **wanted == setup.digest)
+                .count()
+        };
+        if times(setup) >= 2 && times(setup) > times(&self.setup) {
+            self.setup = setup.clone();
+        }
     }
 
     pub(super) fn is_parked(&self) -> bool {

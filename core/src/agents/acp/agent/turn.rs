@@ -51,7 +51,9 @@ impl Agent {
                     context.fail(exchange, failure);
                 }
             }
-            Phase::Unable => self.try_session(context),
+            // Most agents read their login when they start.
+            Phase::Unable { login: true } => self.leave(context, super::Then::Start),
+            Phase::Unable { login: false } => self.try_session(context),
             Phase::Down { .. } => self.demand(context),
             Phase::Starting | Phase::Initializing | Phase::Trying => {}
             Phase::Leaving { then, .. } if then != super::Then::End => {}
@@ -102,7 +104,9 @@ impl Agent {
             Some(key) => (Some(key), false),
             None => (self.spare(&setup.digest), true),
         };
-        self.setup = setup.clone();
+        if fresh {
+            self.note_setup(&setup);
+        }
         let key = match key {
             Some(key) => {
                 self.lease(key, exchange);
