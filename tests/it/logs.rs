@@ -106,10 +106,8 @@ fn levels_change_while_it_runs() {
     assert!(!program.log().contains("DEBUG"));
     level("warn", "debug");
     lines(&program, |line| {
-        line["message"]
-            .as_str()
-            .unwrap()
-            .starts_with("took the log's level")
+        let message = line["message"].as_str().unwrap();
+        message.starts_with("took the configuration over") && message.contains("the log's level")
     });
     let listed = program.get("/v1/models");
     let id = listed.header("x-request-id").unwrap();
