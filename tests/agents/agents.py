@@ -1,7 +1,10 @@
 """Asks agents through the program. See run.sh."""
 
 import json
+import os
 import shutil
+import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -9,7 +12,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import openai
@@ -288,6 +291,114 @@ def no_prompt_becomes_a_command(setting):
     return f"tools of its own that the model is told of: {sum(map(len, offered[-1:]))}"
 
 
+def conversations(setting, count, turns):
+    """What the agent says in `count` conversations that take turns, each with a word of its own."""
+    names = [f"canary-{number:02}" for number in range(count)]
+    messages = {name: [{"role": "system", "content": f"You are called {name}."}] for name in names}
+    said = {name: [] for name in names}
+    began = len(setting.model.seen())
+    for turn in range(turns):
+        for name in names:
+            messages[name].append({"role": "user", "content": f"%%say {name} in turn {turn}%%"})
+            text = setting.create(messages[name]).choices[0].message.content
+            messages[name].append({"role": "assistant", "content": text})
+            said[name].append(text.strip())
+    for entry in setting.model.seen()[began:]:
+        require(len(entry["canaries"]) <= 1, f"one request to the model holds {entry['canaries']}")
+    for name, texts in said.items():
+        require(texts == [f"{name} in turn {turn}" for turn in range(turns)], f"{name} heard {texts}")
+    return said, sum(entry["bytes"] for entry in setting.model.seen()[began:])
+
+
+def reuse_changes_no_word(path, agent, model):
+    """200 requests in 20 conversations, with the agent's sessions used again and with a new one for each request."""
+    results = []
+    for reuse in (True, False):
+        with tempfile.TemporaryDirectory(prefix="agents-") as home:
+            setting = Setting(path, replace(agent, entry=agent.entry | {"reuse": reuse}), model, home)
+            try:
+                setting.wait_for_model()
+                results.append(conversations(setting, 20, 10))
+            finally:
+                setting.program.stop()
+    (with_reuse, _), (without, _) = results
+    require(with_reuse == without, "the texts differ")
+    return "no conversation heard of another"
+
+
+class Direct:
+    """The agent, asked without the program: a line of JSON goes in, the first piece of text comes out."""
+
+    def __init__(self, agent, home):
+        command, environment = agent.entry["command"], os.environ | agent.entry["env"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=home)
+        self.ids = 0
+        self.call("initialize", {"protocolVersion": 1, "clientCapabilities": {}})
+
+    def call(self, method, params):
+        self.ids += 1
+        self.send(method, params)
+        while (message := self.read()).get("id") != self.ids or "method" in message:
+            pass
+        return message["result"]
+
+    def send(self, method, params):
+        line = {"jsonrpc": "2.0", "id": self.ids, "method": method, "params": params}
+        self.process.stdin.write(json.dumps(line).encode() + b"\n")
+        self.process.stdin.flush()
+
+    def read(self):
+        return json.loads(self.process.stdout.readline())
+
+    def new_session(self):
+        return self.call("session/new", {"cwd": "/tmp", "mcpServers": []})["sessionId"]
+
+    def first_token(self, session, text):
+        self.ids += 1
+        began = time.monotonic()
+        self.send("session/prompt", {"sessionId": session, "prompt": [{"type": "text", "text": text}]})
+        took = None
+        while (message := self.read()).get("id") != self.ids:
+            if took is None and b"agent_message_chunk" in json.dumps(message).encode():
+                took = time.monotonic() - began
+        return took
+
+
+def first_token(setting, text):
+    """The same through the program, by a plain socket."""
+    body = json.dumps({"model": setting.agent.name, "stream": True, "messages": [{"role": "user", "content": text}]}).encode()
+    host, port = setting.program.base.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {KEY}\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        began = time.monotonic()
+        connection.sendall(head.encode() + body)
+        answer, took = b"", None
+        while received := connection.recv(65536):
+            answer += received
+            if took is None and b"first" in answer:
+                took = time.monotonic() - began
+        return took
+
+
+def the_first_token_comes_soon(path, agent, model):
+    """From the prompt to the first text: by the agent itself and through the program, in turns, each in a warm session."""
+    through, direct = [], []
+    with tempfile.TemporaryDirectory(prefix="agents-") as home:
+        setting = Setting(path, agent, model, home)
+        bare = Direct(agent, home)
+        try:
+            setting.wait_for_model()
+            for _ in range(25):
+                direct.append(bare.first_token(bare.new_session(), "%%say first token%%"))
+                through.append(first_token(setting, "%%say first token%%"))
+        finally:
+            bare.process.kill()
+            setting.program.stop()
+    through, direct = (statistics.median(times[5:]) * 1000 for times in (through, direct))
+    require(through - direct <= 10, f"{through:.1f} ms through the program, {direct:.1f} ms without it")
+    return f"{direct:.1f} ms by itself, {through:.1f} ms through the program"
+
+
 def run(path, agent, model):
     with tempfile.TemporaryDirectory(prefix="agents-") as home:
         setting = Setting(path, agent, model, home)
@@ -307,6 +418,15 @@ def run(path, agent, model):
                     print(f"{agent.name}: FAILED {function.__name__}: {error}\n{setting.program.tail()}", flush=True)
         finally:
             setting.program.stop()
+    wide = [reuse_changes_no_word, the_first_token_comes_soon] if "command" in agent.entry else []
+    for function in wide:
+        began = time.monotonic()
+        try:
+            note = function(path, agent, model)
+            print(f"{agent.name}: ok {function.__name__} ({time.monotonic() - began:.1f} s); {note}", flush=True)
+        except (Failed, openai.OpenAIError) as error:
+            failed += 1
+            print(f"{agent.name}: FAILED {function.__name__}: {error}", flush=True)
     return failed
 
 

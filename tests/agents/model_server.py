@@ -8,9 +8,10 @@ model behind them. What it answers is written in the prompt, as orders between p
     %%fail STATUS%%       an error of that HTTP status
     %%call NAME JSON%%    a call of the offered tool whose name ends in NAME, with JSON as its arguments
 
-The orders of the last user turn count. A turn that ends in results of tools is answered by `tool said: RESULT`, and one
+The orders of the last line with any count. A turn that ends in results of tools is answered by `tool said: RESULT`, and one
 without an order by `no order`. `GET /seen` tells what was asked: for each request its API, its size in bytes, the
-names of the tools that were offered, and how it ended (`done`, `failed`, or `left` when the client went away).
+names of the tools that were offered, the words that begin with `canary-`, and how it ended (`done`, `failed`, or
+`left` when the client went away).
 
 Standard library only. Prints `ready PORT` when it listens.
 """
@@ -22,7 +23,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-ORDER = re.compile(r"%%(say|count|think|hang|fail|call)\b ?(.*?)%%", re.DOTALL)
+ORDER = re.compile(r"%%(say|count|think|hang|fail|call)\b ?(.*?)%%")
 USED_IN, USED_OUT = 11, 7
 
 
@@ -81,11 +82,13 @@ def orders_of(api, body):
             return [("say", "tool said: " + " | ".join(results))]
         if role == "user":
             texts = said + texts
-    # The newest text with orders: agents put texts of their own around the person's.
+    # The newest line with orders: agents put texts of their own around the person's, and a whole conversation may have
+    # come as one text.
     for text in reversed(texts):
-        found = ORDER.findall(text)
-        if found:
-            return found
+        for line in reversed(text.splitlines()):
+            found = ORDER.findall(line)
+            if found:
+                return found
     return [("say", "no order")]
 
 
@@ -147,6 +150,7 @@ class Handler(BaseHTTPRequestHandler):
             return
         names = list(tools_of(api, body))
         entry = {"api": api, "bytes": len(raw), "tools": names, "model": body.get("model"), "end": None}
+        entry["canaries"] = sorted({canary.decode() for canary in re.findall(rb"canary-\w+", raw)})
         with self.lock:
             self.seen.append(entry)
         streamed = body.get("stream", False) or ":stream" in path

@@ -154,6 +154,7 @@ impl Runner {
             tools_url: address.map(|address| format!("http://{address}/agents/{name}/mcp/")),
             answer_bytes: shared.config().limits.content_bytes,
             queue_bytes: shared.config().limits.link_queue_bytes,
+            reuse: local.plan.agent.reuse,
             ..acp::Config::new(&cwd.to_string_lossy())
         };
         let waker = Waker::from(bell.clone());

@@ -390,7 +390,7 @@ pub struct Bridge {
 }
 
 /// An agent that the program starts itself: a preset or a command that speaks ACP.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
     /// A known agent by name; see [`PRESETS`].
@@ -407,6 +407,24 @@ pub struct Agent {
     pub env: BTreeMap<String, String>,
     /// Its working directory; a private empty one when absent.
     pub cwd: Option<PathBuf>,
+    /// Whether a conversation that goes on goes on in the agent's session, when everything before its last turn is exactly
+    /// the same. Default true; `false` begins a session for each request.
+    pub reuse: bool,
+}
+
+impl Default for Agent {
+    fn default() -> Self {
+        Agent {
+            preset: None,
+            name: None,
+            command: Vec::new(),
+            models: Vec::new(),
+            model: None,
+            env: BTreeMap::new(),
+            cwd: None,
+            reuse: true,
+        }
+    }
 }
 
 impl Agent {
