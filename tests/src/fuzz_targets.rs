@@ -5,12 +5,14 @@ mod acp_lines;
 mod agent_envelope;
 mod agent_frames;
 mod http1;
+mod http1_differential;
 mod requests;
 
 pub use acp_lines::acp_lines;
 pub use agent_envelope::agent_envelope;
 pub use agent_frames::agent_frames;
 pub use http1::http1;
+pub use http1_differential::http1_differential;
 pub use requests::{anthropic_request, ollama_request, openai_request};
 
 /// A fuzz target's body.
@@ -23,6 +25,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("agent_frames", agent_frames),
     ("anthropic_request", anthropic_request),
     ("http1", http1),
+    ("http1_differential", http1_differential),
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),
     ("world", world),
