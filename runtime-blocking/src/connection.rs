@@ -4,27 +4,25 @@
 //! how a client that went away in the middle of a silent answer is noticed at once. It must not half-close before it has
 //! its answer.
 
-use crate::bell::Woken;
+use crate::answering::{
+    Client as _, Manner, date_now, wait_for_capacity, write_answer, write_exchange,
+};
 use crate::link;
 use crate::threads::{Open, Threads};
 use crate::websocket::Reader;
 use mcp_local_provider_core::wire::http1::{
-    BodyLength, BodyPart, BodyReader, CHUNK_END, Connection as After, HeadLimits, HeadReader,
-    HeadWriter, RequestError, RequestHead, ResponseLength, Version, date, write_chunk_size,
-    write_continue, write_last_chunk,
+    BodyLength, BodyPart, BodyReader, Connection as After, HeadLimits, HeadReader, HeadWriter,
+    RequestError, RequestHead, ResponseLength, Version, write_continue,
 };
 use mcp_local_provider_host::process;
-use mcp_local_provider_host::provider::answer::{Answer, Head};
 use mcp_local_provider_host::provider::limits::{DISCARD, FIRST_ROOM, HEAD, IDLE};
 use mcp_local_provider_host::provider::link::Connected;
 use mcp_local_provider_host::provider::listen::Door;
-use mcp_local_provider_host::provider::request::{self, Begun, Expecting, Queued, Request, Step};
-use mcp_local_provider_host::provider::{Client, Progress, Running, Shared};
-use rustix::event::PollFlags;
-use std::io::{self, ErrorKind, IoSlice};
+use mcp_local_provider_host::provider::request::{self, Begun, Expecting, Request, Step};
+use mcp_local_provider_host::provider::{Client, Shared};
+use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Instant;
 use tungstenite::http;
 
@@ -82,11 +80,7 @@ struct Framed {
     is_announced: bool,
     /// The client waits for `100 Continue`.
     expects: bool,
-    /// Another request may follow.
-    keep: bool,
-    /// The answer has no body.
-    is_head: bool,
-    version: Version,
+    manner: Manner,
 }
 
 impl Connection<'_> {
@@ -215,9 +209,23 @@ impl Connection<'_> {
             step = match step {
                 Step::Body(expecting) => self.read_body(*expecting, framed)?,
                 Step::Report(report) => Step::Answer(report.answer(process::usage())),
-                Step::Queued(queued) => self.wait_for_capacity(*queued)?,
-                Step::Answer(answer) => return self.answer(&answer, framed),
-                Step::Running(running) => return self.run_exchange(*running, framed),
+                Step::Queued(queued) => {
+                    wait_for_capacity(self.threads, &self.open.peer(), *queued)?
+                }
+                Step::Answer(answer) => {
+                    self.settle(framed);
+                    let client = &mut self.open.peer();
+                    write_answer(self.shared, client, &answer, &mut framed.manner)?;
+                    return self.skip_body(framed);
+                }
+                Step::Running(running) => {
+                    self.settle(framed);
+                    // What it was read into is free while the answer takes its time.
+                    self.buffer.shrink_to_fit();
+                    let client = &mut self.open.peer();
+                    write_exchange(self.threads, client, *running, &mut framed.manner)?;
+                    return self.skip_body(framed);
+                }
             };
         }
     }
@@ -226,7 +234,7 @@ impl Connection<'_> {
         if std::mem::take(&mut framed.expects) {
             let mut interim = Vec::new();
             write_continue(&mut interim);
-            self.write(&[&interim])?;
+            self.open.peer().write([&interim, &[], &[], &[]])?;
         }
         let until = Instant::now() + self.shared.config().timeouts.body;
         let announced = framed.body.as_ref().map_or(0, BodyReader::expected);
@@ -266,7 +274,7 @@ impl Connection<'_> {
                 Ok(BodyPart::Partial) => break false,
                 Ok(BodyPart::Complete) => break true,
                 Err(error) => {
-                    framed.keep = false;
+                    framed.manner.keep = false;
                     return Err(Unread::Framing(error));
                 }
             }
@@ -279,11 +287,11 @@ impl Connection<'_> {
         match self.open.peer().read_more(&mut self.buffer, READ, until) {
             Ok(1..) if Instant::now() < until => Ok(true),
             Ok(1..) => {
-                framed.keep = false;
+                framed.manner.keep = false;
                 Err(Unread::Late)
             }
             ended => {
-                framed.keep = false;
+                framed.manner.keep = false;
                 Err(match ended {
                     Err(error) if error.kind() == ErrorKind::TimedOut => Unread::Late,
                     _ => Unread::Ended,
@@ -292,53 +300,18 @@ impl Connection<'_> {
         }
     }
 
-    fn wait_for_capacity(&self, mut queued: Queued) -> io::Result<Step> {
-        let bell = self.threads.bell();
-        let waker = bell.waker();
-        loop {
-            match queued.poll(&waker) {
-                Poll::Ready(step) => return Ok(step),
-                Poll::Pending => {
-                    if bell.wait(self.watched(), None) == Woken::Socket {
-                        return Err(ErrorKind::ConnectionReset.into());
-                    }
-                }
-            }
-        }
-    }
-
-    /// The end of the client's sending side.
-    fn watched(&self) -> Option<(&std::net::TcpStream, PollFlags)> {
-        Some((self.open.peer().socket(), PollFlags::RDHUP))
-    }
-
     /// Decides whether the connection is kept, before the answer says so.
     fn settle(&self, framed: &mut Framed) {
-        framed.keep &= !self.shared.is_draining();
+        framed.manner.keep &= !self.shared.is_draining();
         if !framed.is_read() {
-            framed.keep &= framed.small_rest().is_some() && !framed.expects;
+            framed.manner.keep &= framed.small_rest().is_some() && !framed.expects;
         }
-    }
-
-    /// Writes a whole answer. True when another request may follow.
-    fn answer(&mut self, answer: &Answer, framed: &mut Framed) -> io::Result<bool> {
-        self.settle(framed);
-        framed.keep &= !answer.head.closes();
-        let length = Some(answer.body.len() as u64);
-        let head = self.head(&answer.head, length, framed);
-        let body = if framed.is_head {
-            &[][..]
-        } else {
-            &answer.body
-        };
-        self.write(&[&head, body])?;
-        self.skip_body(framed)
     }
 
     /// Reads what the client sent and nobody wanted, when that is little. True when another request may follow.
     fn skip_body(&mut self, framed: &mut Framed) -> io::Result<bool> {
         let until = Instant::now() + DISCARD;
-        while framed.keep {
+        while framed.manner.keep {
             match self.read_body_part(framed, until, |_| {}) {
                 Ok(true) => {}
                 Ok(false) => return Ok(true),
@@ -348,83 +321,9 @@ impl Connection<'_> {
         Ok(false)
     }
 
-    /// Writes what the agent says as it comes. Leaving early means that the client has gone: the exchange hears of it.
-    fn run_exchange(&mut self, mut running: Running, framed: &mut Framed) -> io::Result<bool> {
-        let clock = self.shared.clock();
-        let bell = self.threads.bell();
-        let waker = bell.waker();
-        self.settle(framed);
-        // What it was read into is free while the answer takes its time.
-        self.buffer.shrink_to_fit();
-        let mut head = Vec::new();
-        let mut size = Vec::new();
-        loop {
-            if let Progress::Until(until) = running.poll(&waker) {
-                let until = until.map(|until| clock.system(until));
-                if bell.wait(self.watched(), until) == Woken::Socket {
-                    return Err(ErrorKind::ConnectionReset.into());
-                }
-                continue;
-            }
-            if let Some(begun) = running.take_head() {
-                if !begun.is_streamed() {
-                    let body = std::mem::take(running.body());
-                    return self.answer(&Answer { head: begun, body }, framed);
-                }
-                head = self.head(&begun, None, framed);
-            }
-            let ended = running.has_ended();
-            size.clear();
-            let mut end: &[u8] = &[];
-            if framed.version == Version::Http11 {
-                if running.has_body() {
-                    write_chunk_size(&mut size, running.body().len());
-                    end = CHUNK_END;
-                }
-                if ended {
-                    let mut last = end.to_vec();
-                    write_last_chunk(&mut last);
-                    self.write(&[&head, &size, running.body(), &last])?;
-                    return self.skip_body(framed);
-                }
-            }
-            self.write(&[&head, &size, running.body(), end])?;
-            if ended {
-                return Ok(false);
-            }
-            running.body().clear();
-            head = Vec::new();
-        }
-    }
-
-    fn head(&self, head: &Head, length: Option<u64>, framed: &mut Framed) -> Vec<u8> {
-        let mut out = Vec::with_capacity(1024);
-        let (mut length, keep) = ResponseLength::answer(length, framed.version, framed.keep);
-        framed.keep = keep;
-        if head.status() == 204 {
-            length = ResponseLength::Absent;
-        }
-        let after = After::after(framed.version, keep);
-        let date = self.date();
-        let mut writer = HeadWriter::new(&mut out, head.status(), length, after, date.as_deref());
-        head.headers(|name, value| writer.header(name, value));
-        if let Err(invalid) = writer.finish() {
-            // Headers are ours, or were checked when they came in.
-            tracing::error!(%invalid, "an answer goes without its headers");
-            // A head of nothing but its frame cannot be invalid.
-            let _ = HeadWriter::new(&mut out, 500, length, after, date.as_deref()).finish();
-        }
-        out
-    }
-
-    fn date(&self) -> Option<String> {
-        let unix = self.shared.wall().unix(self.shared.clock().now());
-        date(i64::try_from(unix.as_secs()).ok()?)
-    }
-
     fn write_upgrade(&self, response: &http::Response<()>) -> io::Result<()> {
         let mut out = Vec::with_capacity(256);
-        let date = self.date();
+        let date = date_now(self.shared);
         let (length, after) = (ResponseLength::Absent, After::Upgrade);
         let mut writer = HeadWriter::new(&mut out, 101, length, after, date.as_deref());
         for (name, value) in response.headers() {
@@ -435,15 +334,7 @@ impl Connection<'_> {
         writer
             .finish()
             .map_err(|invalid| io::Error::other(invalid.to_string()))?;
-        self.write(&[&out])
-    }
-
-    fn write(&self, parts: &[&[u8]]) -> io::Result<()> {
-        let mut slices = [IoSlice::new(&[]); 4];
-        for (slice, part) in slices.iter_mut().zip(parts) {
-            *slice = IoSlice::new(part);
-        }
-        self.open.peer().write_all(&mut slices)
+        self.open.peer().write([&out, &[], &[], &[]])
     }
 }
 
@@ -458,12 +349,14 @@ impl Framed {
     fn new(head: &RequestHead<'_>, body: Option<BodyReader>) -> Self {
         let framing = head.framing();
         Self {
-            keep: framing.keep_alive && body.is_some(),
+            manner: Manner {
+                version: head.version(),
+                is_head: head.method() == "HEAD",
+                keep: framing.keep_alive && body.is_some(),
+            },
             body,
             is_announced: framing.body != BodyLength::Chunked,
             expects: framing.expect_continue,
-            is_head: head.method() == "HEAD",
-            version: head.version(),
         }
     }
 
@@ -473,9 +366,11 @@ impl Framed {
             body: None,
             is_announced: false,
             expects: false,
-            keep: false,
-            is_head: false,
-            version: Version::Http11,
+            manner: Manner {
+                version: Version::Http11,
+                is_head: false,
+                keep: false,
+            },
         }
     }
 

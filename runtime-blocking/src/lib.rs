@@ -7,6 +7,7 @@
 //! connection, one each listening socket, and one keeps house. It runs on Linux.
 
 mod accept;
+mod answering;
 mod bell;
 mod connection;
 mod demo;
@@ -15,7 +16,11 @@ mod link;
 mod peer;
 mod provider;
 mod threads;
+#[cfg(feature = "tiny-http")]
+mod tiny;
 mod websocket;
 
 pub use mcp_local_provider_host::provider::{Bridge, Config, Handle, StartError};
 pub use provider::Provider;
+#[cfg(feature = "tiny-http")]
+pub use tiny::TinyHttp;

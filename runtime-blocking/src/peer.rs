@@ -1,11 +1,13 @@
 //! One TCP connection: reads and writes with total deadlines.
 
+use crate::answering::Client;
 use crate::bell::wait_for;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,6 +18,16 @@ pub(crate) struct Peer {
     write_timeout: Duration,
     /// It waits for a request, so that a shutdown may end it.
     idle: AtomicBool,
+}
+
+impl Client for &Arc<Peer> {
+    fn write(&mut self, parts: [&[u8]; 4]) -> io::Result<()> {
+        self.write_all(&mut parts.map(IoSlice::new))
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(&self.socket)
+    }
 }
 
 impl Peer {

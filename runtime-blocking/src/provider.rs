@@ -7,7 +7,7 @@ use crate::threads::Threads;
 use mcp_local_provider_host::agents::Agents;
 use mcp_local_provider_host::demo::{Agent, PATIENCE};
 use mcp_local_provider_host::provider::dial::Target;
-use mcp_local_provider_host::provider::listen::{bind_all, reachable};
+use mcp_local_provider_host::provider::listen::{Door, bind_all, reachable};
 use mcp_local_provider_host::provider::{Config, Driver, Handle, Housekeeper, Shared, StartError};
 use rustix::net::Shutdown;
 use std::net::{SocketAddr, TcpListener};
@@ -46,12 +46,27 @@ impl Provider {
     ///
     /// # Errors
     /// When an address cannot be listened on or the system gives no thread.
-    pub fn start(mut config: Config) -> Result<Self, StartError> {
+    pub fn start(config: Config) -> Result<Self, StartError> {
+        Self::start_with(config, |threads, listener, _, door| {
+            accept(threads, listener, door);
+        })
+    }
+
+    /// `serve` accepts and answers on one listener, whose number is the third argument, until the provider stops.
+    pub(crate) fn start_with(
+        mut config: Config,
+        serve: impl Fn(&Threads, &TcpListener, usize, Door) + Clone + Send + 'static,
+    ) -> Result<Self, StartError> {
         let bound = bind_all(&mut config)?;
         let mut addresses = Vec::new();
         let mut listeners = Vec::new();
+        // The last one that takes agents, because another engine may have the first.
+        let mut agents_dial = None;
         for (listener, door) in bound {
             addresses.push(listener.local_addr()?);
+            if door == Door::All {
+                agents_dial = addresses.last().copied();
+            }
             listeners.push((Arc::new(listener), door));
         }
         let shared = Shared::new(config.hub, config.audit)?;
@@ -65,16 +80,16 @@ impl Provider {
         let kept = listeners.iter().map(|(listener, _)| listener.clone());
         let (kept, own) = (kept.collect::<Vec<_>>(), threads.clone());
         threads.spawn("housekeeper", move || keep_house(&own, &kept))?;
-        for (listener, door) in listeners {
-            let own = threads.clone();
-            threads.spawn("accept", move || accept(&own, &listener, door))?;
+        for (number, (listener, door)) in listeners.into_iter().enumerate() {
+            let (own, serve) = (threads.clone(), serve.clone());
+            threads.spawn("accept", move || serve(&own, &listener, number, door))?;
         }
         for bridge in config.bridges {
             let own = threads.clone();
             threads.spawn("bridge", move || keep_bridge(&own, bridge))?;
         }
-        if let (Some(key), Some(address)) = (config.demo, provider.addresses.first()) {
-            let url = format!("ws://{}/agent", reachable(*address));
+        if let (Some(key), Some(address)) = (config.demo, agents_dial) {
+            let url = format!("ws://{}/agent", reachable(address));
             let target = Target::new(&shared, url, None);
             let (sender, registered) = std::sync::mpsc::channel();
             let (own, agent) = (threads.clone(), Agent::new(key, sender));

@@ -15,7 +15,7 @@ pub struct Agent {
 
 /// Dials `/agent`; the error is the HTTP answer that refused.
 pub fn dial(program: &Program, token: Option<&str>) -> Result<WebSocket<TcpStream>, (u16, String)> {
-    let mut request = format!("ws://{}/agent", program.address)
+    let mut request = format!("ws://{}/agent", program.agents)
         .into_client_request()
         .unwrap();
     if let Some(token) = token {
@@ -23,7 +23,7 @@ pub fn dial(program: &Program, token: Option<&str>) -> Result<WebSocket<TcpStrea
             .headers_mut()
             .insert("Authorization", format!("Bearer {token}").parse().unwrap());
     }
-    match tungstenite::client(request, program.connect()) {
+    match tungstenite::client(request, Program::connect_to(program.agents)) {
         Ok((socket, _)) => Ok(socket),
         Err(tungstenite::HandshakeError::Failure(Error::Http(answer))) => {
             let body = answer.body().clone().unwrap_or_default();

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// This program has its first address for clients only, and a second one for agents.
+const IS_TINY_HTTP: bool = matches!(PROGRAM.as_bytes(), [.., b't', b'i', b'n', b'y', b'-', b'h', b't', b't', b'p']);
+
 /// Builds the program, once, and says where it is.
 pub fn program() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
@@ -21,7 +24,13 @@ pub fn program() -> &'static Path {
         // target/PROFILE/deps/it-HASH
         let profile_dir = here.parent().unwrap().parent().unwrap();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["build", "--quiet", "--package", PROGRAM, "--bin", PROGRAM]);
+        build.args(["build", "--quiet", "--bin", PROGRAM]);
+        if IS_TINY_HTTP {
+            build.args(["--package", "mcp-local-provider-blocking"]);
+            build.args(["--features", "tiny-http"]);
+        } else {
+            build.args(["--package", PROGRAM]);
+        }
         build
             .arg("--manifest-path")
             .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
@@ -63,7 +72,10 @@ pub const OPERATOR: &str = "operator-key-for-tests";
 /// A running program. It is killed when the test ends.
 pub struct Program {
     pub child: Child,
+    /// Where clients ask.
     pub address: SocketAddr,
+    /// Where agents dial.
+    pub agents: SocketAddr,
     pub folder: Folder,
     pub config: PathBuf,
     stdout: BufReader<ChildStdout>,
@@ -99,25 +111,26 @@ impl Program {
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
-        let address = loop {
+        let (address, agents) = loop {
             let mut line = String::new();
             if stdout.read_line(&mut line).unwrap() == 0 {
                 let log = std::fs::read_to_string(folder.0.join("stderr.log")).unwrap_or_default();
                 panic!("the program ended before it was ready: {banner}{log}");
             }
             if let Some(addresses) = line.strip_prefix("ready http://") {
-                break addresses
+                let mut addresses = addresses
                     .split_whitespace()
-                    .next()
-                    .unwrap()
-                    .parse()
-                    .unwrap();
+                    .map(|address| address.trim_start_matches("http://").parse().unwrap());
+                let first = addresses.next().unwrap();
+                let second = addresses.next().filter(|_| IS_TINY_HTTP);
+                break (first, second.unwrap_or(first));
             }
             banner.push_str(&line);
         };
         Self {
             child,
             address,
+            agents,
             folder,
             config,
             stdout,
@@ -158,7 +171,11 @@ impl Program {
     }
 
     pub fn connect(&self) -> TcpStream {
-        let stream = TcpStream::connect(self.address).unwrap();
+        Self::connect_to(self.address)
+    }
+
+    pub fn connect_to(address: SocketAddr) -> TcpStream {
+        let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -216,8 +233,13 @@ pub fn write_config(folder: &Path, listen: &str, extra: &str) -> PathBuf {
     } else {
         "limits: { requests_per_minute: 100000, burst: 100000, tokens_per_minute: 100000000 }\n"
     };
+    let second = if IS_TINY_HTTP {
+        ", \"127.0.0.1:0\""
+    } else {
+        ""
+    };
     let text = format!(
-        "listen: {{ http: [\"{listen}\"] }}\n\
+        "listen: {{ http: [\"{listen}\"{second}] }}\n\
          auth:\n  keys:\n    - {{ name: editor, key: \"{CLIENT}\", role: client }}\n    - {{ name: bridge, key: \"{BRIDGE}\", role: bridge }}\n    - {{ name: me, key: \"{OPERATOR}\", role: operator }}\n\
          audit: {{ file: ./audit.jsonl }}\ndata_dir: ./data\n{limits}{extra}"
     );

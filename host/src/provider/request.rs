@@ -525,6 +525,13 @@ impl fmt::Debug for Upgrade {
 }
 
 impl Upgrade {
+    /// Agents cannot connect here, and `why` says where they can.
+    #[must_use]
+    pub fn refuse(self, why: &'static str) -> Answer {
+        let refusal = Refusal::new(Code::NotImplemented, why);
+        self.inbound.refused(Endpoint::Agent, &refusal)
+    }
+
     /// Checks the handshake and the token. The link begins as soon as the response, which has status 101, is written.
     ///
     /// # Errors

@@ -1,0 +1,149 @@
+//! Answers on their way to a client: whole ones, and exchanges whose pieces are written as they come.
+
+use crate::bell::Woken;
+use crate::threads::Threads;
+use mcp_local_provider_core::wire::http1::{
+    CHUNK_END, Connection as After, HeadWriter, ResponseLength, Version, date, write_chunk_size,
+    write_last_chunk,
+};
+use mcp_local_provider_host::provider::answer::{Answer, Head};
+use mcp_local_provider_host::provider::request::{Queued, Step};
+use mcp_local_provider_host::provider::{Progress, Running, Shared};
+use rustix::event::PollFlags;
+use std::io::{self, ErrorKind};
+use std::net::TcpStream;
+use std::task::Poll;
+
+/// What is said of an answer besides what it says itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    pub version: Version,
+    /// The answer has no body: it is one to HEAD.
+    pub is_head: bool,
+    /// Another request may follow.
+    pub keep: bool,
+}
+
+/// Where an answer is written.
+pub(crate) trait Client {
+    /// Writes all of it, and at once.
+    fn write(&mut self, parts: [&[u8]; 4]) -> io::Result<()>;
+
+    /// The socket whose end means that the client has gone; `None` where that is not known.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+/// What a wait for others watches: the end of the client's sending side.
+fn watched(client: &impl Client) -> Option<(&TcpStream, PollFlags)> {
+    client.socket().map(|socket| (socket, PollFlags::RDHUP))
+}
+
+/// Waits for capacity, as long as the client does.
+pub(crate) fn wait_for_capacity(
+    threads: &Threads,
+    client: &impl Client,
+    mut queued: Queued,
+) -> io::Result<Step> {
+    let bell = threads.bell();
+    let waker = bell.waker();
+    loop {
+        if let Poll::Ready(step) = queued.poll(&waker) {
+            return Ok(step);
+        }
+        if bell.wait(watched(client), None) == Woken::Socket {
+            return Err(ErrorKind::ConnectionReset.into());
+        }
+    }
+}
+
+/// Writes a whole answer.
+pub(crate) fn write_answer(
+    shared: &Shared,
+    client: &mut impl Client,
+    answer: &Answer,
+    manner: &mut Manner,
+) -> io::Result<()> {
+    manner.keep &= !answer.head.closes();
+    let length = u64::try_from(answer.body.len()).ok();
+    let head = head(shared, &answer.head, length, manner);
+    let body = if manner.is_head {
+        &[][..]
+    } else {
+        &answer.body
+    };
+    client.write([&head, body, &[], &[]])
+}
+
+/// Writes what the agent says as it comes. Leaving early means that the client has gone: the exchange hears of it.
+pub(crate) fn write_exchange(
+    threads: &Threads,
+    client: &mut impl Client,
+    mut running: Running,
+    manner: &mut Manner,
+) -> io::Result<()> {
+    let clock = threads.shared().clock();
+    let bell = threads.bell();
+    let waker = bell.waker();
+    let (mut begun, mut size, mut end) = (Vec::new(), Vec::new(), Vec::new());
+    loop {
+        if let Progress::Until(until) = running.poll(&waker) {
+            let until = until.map(|until| clock.system(until));
+            if bell.wait(watched(client), until) == Woken::Socket {
+                return Err(ErrorKind::ConnectionReset.into());
+            }
+            continue;
+        }
+        if let Some(head_of_it) = running.take_head() {
+            if !head_of_it.is_streamed() {
+                let (head, body) = (head_of_it, std::mem::take(running.body()));
+                return write_answer(threads.shared(), client, &Answer { head, body }, manner);
+            }
+            begun = head(threads.shared(), &head_of_it, None, manner);
+        }
+        let ended = running.has_ended();
+        size.clear();
+        end.clear();
+        if manner.version == Version::Http11 {
+            if running.has_body() {
+                write_chunk_size(&mut size, running.body().len());
+                end.extend_from_slice(CHUNK_END);
+            }
+            if ended {
+                write_last_chunk(&mut end);
+            }
+        }
+        client.write([&begun, &size, running.body(), &end])?;
+        if ended {
+            return Ok(());
+        }
+        running.body().clear();
+        begun = Vec::new();
+    }
+}
+
+/// The head of an answer whose body has that length, if it is known.
+fn head(shared: &Shared, head: &Head, length: Option<u64>, manner: &mut Manner) -> Vec<u8> {
+    let mut out = Vec::with_capacity(1024);
+    let (mut length, keep) = ResponseLength::answer(length, manner.version, manner.keep);
+    manner.keep = keep;
+    if head.status() == 204 {
+        length = ResponseLength::Absent;
+    }
+    let after = After::after(manner.version, keep);
+    let date = date_now(shared);
+    let mut writer = HeadWriter::new(&mut out, head.status(), length, after, date.as_deref());
+    head.headers(|name, value| writer.header(name, value));
+    if let Err(invalid) = writer.finish() {
+        // Headers are ours, or were checked when they came in.
+        tracing::error!(%invalid, "an answer goes without its headers");
+        // A head of nothing but its frame cannot be invalid.
+        let _ = HeadWriter::new(&mut out, 500, length, after, date.as_deref()).finish();
+    }
+    out
+}
+
+/// The value of a `Date` header.
+pub(crate) fn date_now(shared: &Shared) -> Option<String> {
+    let unix = shared.wall().unix(shared.clock().now());
+    date(i64::try_from(unix.as_secs()).ok()?)
+}

@@ -1,0 +1,76 @@
+//! The one suite against tiny_http, with what it is known to fail.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::process::Command;
+
+/// Tests that may fail, and why nothing can be done about it from outside.
+const SHORTFALLS: &[(&str, &str)] = &[
+    (
+        "audit::every_event_is_a_record_that_says_who_did_what",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "bad_input::slow_heads_and_slow_bodies_are_cut",
+        "its sockets have no timeouts",
+    ),
+    (
+        "browser_safety::desktop_programs_and_pages_of_this_machine_may_call",
+        "agents cannot dial the address that it serves",
+    ),
+    (
+        "canary::prompts_keys_and_tokens_are_written_down_nowhere",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "command_line::the_demo_answers_the_lines_that_it_prints",
+        "the demo's agent cannot dial the only address",
+    ),
+    (
+        "failures::a_client_that_leaves_is_told_to_the_agent_once",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "failures::an_ending_program_lets_streams_end_and_takes_nothing_new",
+        "its idle connections are not ended",
+    ),
+    (
+        "framing::a_request_that_could_be_read_in_two_ways_is_refused",
+        "it mends what it should refuse, and keeps the connection",
+    ),
+];
+
+/// The names of the tests whose line ends in `verdict`.
+fn names<'t>(text: &'t str, verdict: &str) -> BTreeSet<&'t str> {
+    let names = text.lines().filter_map(|line| {
+        let name = line.strip_prefix("test ")?.strip_suffix(verdict)?;
+        Some(name.trim_end_matches(" ... "))
+    });
+    names.collect()
+}
+
+#[test]
+#[ignore = "takes a minute, which its missing timeouts are; .ci/run runs it"]
+fn the_suite_fails_nothing_but_what_is_known() {
+    let suite = Command::new(env!("CARGO"))
+        .args([
+            "test",
+            "--package",
+            "mcp-local-provider-tests",
+            "--test",
+            "it-tiny-http",
+        ])
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&suite.stdout);
+    let (passed, failed) = (names(&text, "ok"), names(&text, "FAILED"));
+    assert!(passed.len() > 40, "{text}");
+    let known: BTreeSet<&str> = SHORTFALLS.iter().map(|(name, _)| *name).collect();
+    let new: Vec<_> = failed.difference(&known).collect();
+    assert!(new.is_empty(), "{new:?} fail too:\n{text}");
+    let all: BTreeSet<&str> = passed.union(&failed).copied().collect();
+    let gone: Vec<_> = known.difference(&all).collect();
+    assert!(gone.is_empty(), "{gone:?} are no tests any more");
+}
