@@ -246,7 +246,8 @@ impl Prompt {
         }
     }
 
-    /// The tool to call, in OpenAI's form: when one must be called, is named, or "a tool" is asked for.
+    /// The tool to call, in OpenAI's form: when one must be called, or the person says "the NAME tool" or "tool NAME". Nothing
+    /// less will do: a tool may write, and the arguments are made up.
     fn asks_for<'p>(&self, parameters: &'p Value) -> Option<&'p Value> {
         let choice = &parameters["tool_choice"];
         if self.is_tool_result || choice == "none" {
@@ -258,13 +259,15 @@ impl Prompt {
         if let Some(name) = choice["function"]["name"].as_str() {
             return named(name);
         }
-        let text = self.text.to_lowercase();
-        let mentioned = functions().find(|function| {
-            let name = function["name"].as_str().unwrap_or_default();
-            !name.is_empty() && text.contains(&name.to_lowercase())
+        // Coding agents put reminders of their own, with names of tools, before what the person said.
+        let last = self.text.rsplit("\n").find(|line| !line.trim().is_empty());
+        let said = last.unwrap_or_default().to_lowercase();
+        let asked_for = functions().find(|function| {
+            let name = function["name"].as_str().unwrap_or_default().to_lowercase();
+            let phrases = [format!("{name} tool"), format!("tool {name}")];
+            !name.is_empty() && phrases.iter().any(|phrase| said.contains(phrase.as_str()))
         });
-        let wanted = choice == "required" || text.contains("tool") || text.contains("call");
-        mentioned.or_else(|| functions().next().filter(|_| wanted))
+        asked_for.or_else(|| functions().next().filter(|_| choice == "required"))
     }
 
     fn answer(&self) -> String {
@@ -404,6 +407,14 @@ mod tests {
         let call = &message["tool_calls"][0]["function"];
         assert_eq!(call["name"], "weather");
         assert_eq!(call["arguments"], r#"{"city":"demo","days":1}"#);
+        for harmless in [
+            "call me a taxi, tool user",
+            "<reminder>the weather tool</reminder>\nhow is the weather?",
+        ] {
+            payload["messages"] = json!([{"role": "user", "content": harmless}]);
+            let message = &invoke(&mut agent, &payload)["result"]["choices"][0]["message"];
+            assert_eq!(message["tool_calls"], Value::Null, "{harmless}");
+        }
         payload["messages"] = json!([{"role": "tool", "content": "sunny"}]);
         let result = invoke(&mut agent, &payload);
         let text = result["result"]["choices"][0]["message"]["content"]
