@@ -291,13 +291,11 @@ pub(super) fn alive(token: Option<&RawValue>, count: u64) -> ToolReply {
 /// True when a permission is asked for one of these tools and nothing else. Agents word it in different ways; what is not
 /// recognised is refused like any other.
 pub(super) fn is_own(tool_call: Option<&RawValue>, tools: &[Tool]) -> bool {
-    let name = text(path(tool_call, &["rawInput", "tool"]));
-    if text(path(tool_call, &["rawInput", "server"])).as_deref() == Some(SERVER)
-        && tools
-            .iter()
-            .any(|tool| name.as_deref() == Some(&*tool.name))
-        && path(tool_call, &["rawInput", "command"]).is_none()
-    {
+    let input = path(tool_call, &["rawInput"]).and_then(object::<ServerCall<'_>>);
+    let named = input
+        .filter(|input| text(input.server).as_deref() == Some(SERVER))
+        .and_then(|input| text(input.tool));
+    if named.is_some_and(|named| tools.iter().any(|tool| *tool.name == *named)) {
         return true;
     }
     let kind = text(path(tool_call, &["kind"]));
@@ -305,21 +303,84 @@ pub(super) fn is_own(tool_call: Option<&RawValue>, tools: &[Tool]) -> bool {
         return false;
     }
     let title = text(path(tool_call, &["title"])).unwrap_or_default();
+    let title = title.trim();
     tools.iter().any(|tool| {
-        let Some(rest) = title.trim().split_once(&*tool.name) else {
-            return false;
-        };
-        // What stands before and after the tool's name where agents speak of a tool of an MCP server.
-        let server = |text: &str| text.replace(SERVER, "$");
-        matches!(
-            (&*server(rest.0), &*server(rest.1)),
-            (
-                "mcp__$__" | "mcp_$_" | "mcp.$." | "$_" | "$__" | "$." | "$/" | "$: ",
-                ""
-            ) | ("", " ($ MCP Server)")
-        )
+        let before = title.strip_suffix(&*tool.name);
+        let after = title.strip_prefix(&*tool.name);
+        // What stands beside a tool's name where agents speak of a tool of an MCP server.
+        before.is_some_and(|before| {
+            matches!(
+                &*before.replace(SERVER, "$"),
+                "mcp__$__" | "mcp_$_" | "mcp.$." | "$_" | "$__" | "$." | "$/" | "$: "
+            )
+        }) || after.is_some_and(|after| after.replace(SERVER, "$") == " ($ MCP Server)")
     })
+}
+
+/// The raw input of a call of an MCP server's tool, as Codex tells it: this and nothing else. The input of a tool of
+/// another kind is what a model wrote, which may well name a server too.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServerCall<'l> {
+    #[serde(borrow)]
+    server: Option<&'l RawValue>,
+    #[serde(borrow)]
+    tool: Option<&'l RawValue>,
+    #[serde(borrow, rename = "arguments")]
+    _arguments: Option<&'l RawValue>,
 }
 
 /// For an error that is told to nobody but the agent.
 pub(super) const NOBODY: &str = "the caller is gone; do not call this tool again";
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_permission_for_a_tool_of_the_caller_is_told_from_all_others() {
+        let raw = |json: &str| serde_json::from_str::<&RawValue>(json).unwrap().to_owned();
+        let tools: Vec<Tool> = ["look", "caller"]
+            .iter()
+            .filter_map(|name| {
+                Tool::read(&raw(&alloc::format!(
+                    r#"{{"function":{{"name":"{name}"}}}}"#
+                )))
+            })
+            .collect();
+        for (own, call) in [
+            (
+                true,
+                r#"{"title":"mcp__caller__look","kind":"other","rawInput":{}}"#,
+            ),
+            (true, r#"{"title":"mcp__caller__caller"}"#),
+            (
+                true,
+                r#"{"title":"look (caller MCP Server)","kind":"other"}"#,
+            ),
+            (true, r#"{"title":"caller_look","rawInput":{"server":"x"}}"#),
+            (
+                true,
+                r#"{"kind":"execute","rawInput":{"server":"caller","tool":"look","arguments":{"a":1}}}"#,
+            ),
+            (
+                false,
+                r#"{"kind":"execute","rawInput":{"server":"caller","tool":"look","cmd":"rm"}}"#,
+            ),
+            (
+                false,
+                r#"{"kind":"execute","rawInput":{"server":"other","tool":"look","arguments":{}}}"#,
+            ),
+            (false, r#"{"title":"mcp__caller__look","kind":"execute"}"#),
+            (false, r#"{"title":"mcp__caller__looks"}"#),
+            (false, r#"{"title":"mcp__other__look"}"#),
+            (false, r#"{"title":"look"}"#),
+            (false, r#"{"title":"rm mcp__caller__look"}"#),
+            (false, "{}"),
+        ] {
+            assert_eq!(is_own(Some(&raw(call)), &tools), own, "{call}");
+        }
+        assert!(!is_own(None, &tools));
+    }
+}
