@@ -221,6 +221,10 @@ impl Agent {
                 return self.fail_session(context, key, failure);
             }
         };
+        if self.names.contains_key(&name) {
+            // Two conversations in one session would hear of each other.
+            return self.misbehaved(context, "it gave two sessions one name");
+        }
         self.counters.sessions += 1;
         let choices = Choices::read(result);
         let Some(session) = self.sessions.get_mut(&key) else {
