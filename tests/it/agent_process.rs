@@ -22,6 +22,7 @@ struct Run {
 impl Run {
     fn start(script: &str, supervised: bool) -> Run {
         let directory = PrivateDirectory::new().unwrap();
+        directory.make().unwrap();
         let launch = Launch {
             name: "test".to_owned(),
             program: "/bin/sh".into(),
@@ -205,16 +206,19 @@ fn no_child_outlives_a_program_that_is_killed() {
         .unwrap();
     let input = cat.stdout.take().unwrap();
     let directory = PrivateDirectory::new().unwrap();
+    directory.make().unwrap();
     let (mut supervisor, errors) = brood("sleep 30; echo survived >&2", input, &directory);
     cat.kill().unwrap();
     assert_eq!(cat.wait().unwrap().signal(), Some(9));
     nobody_survived(errors);
     assert_eq!(supervisor.wait().unwrap().code(), Some(128 + 9));
+    assert!(!directory.path().exists(), "its program cannot remove it");
 }
 
 #[test]
 fn children_end_with_their_agent() {
     let directory = PrivateDirectory::new().unwrap();
+    directory.make().unwrap();
     let (mut supervisor, errors) = brood("read -r line; exit 5", Stdio::piped(), &directory);
     let mut input = supervisor.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();

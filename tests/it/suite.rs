@@ -2,6 +2,7 @@
 
 extern crate alloc;
 
+mod acp_agents;
 mod agent;
 mod agent_process;
 mod answers;

@@ -17,10 +17,10 @@ pub struct PrivateDirectory {
 }
 
 impl PrivateDirectory {
-    /// Makes it, with an empty working directory inside.
+    /// A name for one, which [`PrivateDirectory::make`] makes.
     ///
     /// # Errors
-    /// When it cannot be made.
+    /// When the system has no randomness to give, or no working directory.
     pub fn new() -> io::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
@@ -31,17 +31,14 @@ impl PrivateDirectory {
         }
         // Absolute, because agents are told where they work.
         let path = std::path::absolute(std::env::temp_dir())?.join(name);
-        private_file::make_new_directory(&path)?;
-        let directory = Self { path };
-        directory.restore()?;
-        Ok(directory)
+        Ok(Self { path })
     }
 
-    /// Makes again what somebody has removed, as systems do with old temporary files.
+    /// Makes it, with an empty working directory inside. Nothing changes where it is there already.
     ///
     /// # Errors
     /// When it cannot be made, or something else is in its place.
-    pub fn restore(&self) -> io::Result<()> {
+    pub fn make(&self) -> io::Result<()> {
         for path in [&self.path, &self.working_directory()] {
             match private_file::make_new_directory(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
@@ -53,6 +50,11 @@ impl PrivateDirectory {
             }
         }
         Ok(())
+    }
+
+    /// Removes it with all that is in it. It can be made again.
+    pub fn clear(&self) {
+        remove(&self.path);
     }
 
     /// All of it.
@@ -83,7 +85,7 @@ impl PrivateDirectory {
 
 impl Drop for PrivateDirectory {
     fn drop(&mut self) {
-        remove(&self.path);
+        self.clear();
     }
 }
 
@@ -116,6 +118,7 @@ mod tests {
     #[test]
     fn it_is_private_empty_and_gone_at_the_end() {
         let directory = PrivateDirectory::new().unwrap();
+        directory.make().unwrap();
         let path = directory.path().to_owned();
         for path in [&path, &directory.working_directory()] {
             let mode = std::fs::metadata(path).unwrap().permissions().mode();
@@ -125,9 +128,10 @@ mod tests {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "text");
         let mut inside = std::fs::read_dir(directory.working_directory()).unwrap();
         assert!(inside.next().is_none());
-        std::fs::remove_dir_all(&path).unwrap();
-        directory.restore().unwrap();
-        directory.restore().unwrap();
+        directory.clear();
+        assert!(!path.exists());
+        directory.make().unwrap();
+        directory.make().unwrap();
         assert!(directory.working_directory().is_dir());
         drop(directory);
         assert!(!path.exists());

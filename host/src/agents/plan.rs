@@ -91,7 +91,7 @@ impl Plan {
         let program = self
             .find(path)
             .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
-        directory.restore()?;
+        directory.make()?;
         let mut environment = Vec::new();
         let mut arguments: Vec<OsString> = Vec::new();
         if let Some(preset) = self.preset {

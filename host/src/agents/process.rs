@@ -50,8 +50,8 @@ pub struct Launch {
     pub environment: Vec<(OsString, OsString)>,
     /// Where it works.
     pub working_directory: PathBuf,
-    /// A [`PrivateDirectory`](super::PrivateDirectory) that the supervisor removes if this program is gone when the agent
-    /// ends.
+    /// A [`PrivateDirectory`](super::PrivateDirectory) that the supervisor removes when it was this program, or its end,
+    /// that ended the agent. [`PrivateDirectory::make`](super::PrivateDirectory::make) makes it again.
     pub private_directory: Option<PathBuf>,
     /// The program that has the command `agent-process` (see [`supervisor`](super::supervisor)). Without it the agent is
     /// a plain child with a process group of its own: it is ended in the same order, but it outlives this program if

@@ -358,6 +358,7 @@ impl Runner {
                 self.call(Agent::handle_started);
             }
             Err(error) => {
+                self.directory.clear();
                 let status = error.to_string();
                 self.call(|agent, now, out, link| agent.handle_exited(now, &status, out, link));
             }
@@ -402,6 +403,7 @@ impl Runner {
             _ => status,
         };
         drop(process);
+        self.directory.clear();
         self.call(|agent, now, out, link| agent.handle_exited(now, &status, out, link));
     }
 }

@@ -11,8 +11,8 @@ use super::directory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, getppid, kill_process,
-    kill_process_group, setsid, wait, waitid,
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, WaitStatus, kill_process, kill_process_group,
+    setsid, wait, waitid,
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use std::ffi::OsString;
@@ -33,12 +33,11 @@ pub const EXIT_NOT_RUNNABLE: u8 = 126;
 /// Exit codes above this one tell the signal that ended the agent, as shells have it.
 pub const EXIT_SIGNAL: u8 = 128;
 
-/// Runs `command` to its end, and returns its exit code. `remove` is a private directory that this removes then if the
-/// program that started this is gone; otherwise it is that program's.
+/// Runs `command` to its end, and returns its exit code. `remove` is a private directory that this removes then, unless
+/// somebody still holds the writing end of standard input: then the directory is that program's to use again.
 ///
 /// It ends early when nobody writes to standard input any more (after [`GRACE`]), or when it is sent SIGTERM (at once).
 pub fn supervise(command: &[OsString], remove: Option<PathBuf>) -> ExitCode {
-    let program = getppid();
     let code = run(command).unwrap_or_else(|error| {
         let name = command.first().cloned().unwrap_or_default();
         // Where standard error is closed there is nobody to tell.
@@ -54,11 +53,20 @@ pub fn supervise(command: &[OsString], remove: Option<PathBuf>) -> ExitCode {
         }
     });
     if let Some(path) = remove
-        && getppid() != program
+        && nobody_writes()
     {
         directory::remove(&path);
     }
     ExitCode::from(code)
+}
+
+/// Whether the writing end of standard input is closed.
+fn nobody_writes() -> bool {
+    let input = io::stdin();
+    let mut input = [PollFd::new(&input, PollFlags::empty())];
+    while poll(&mut input, Some(&Timespec::default())) == Err(Errno::INTR) {}
+    let [input] = input;
+    input.revents().contains(PollFlags::HUP)
 }
 
 fn run(command: &[OsString]) -> io::Result<u8> {

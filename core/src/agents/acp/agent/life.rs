@@ -350,6 +350,10 @@ impl Agent {
                 start_at,
                 since: now,
             };
+            if self.registered.is_none() {
+                // As above: clients hear what is wrong from a model that they can ask.
+                self.register(context);
+            }
             self.demand(context);
         }
     }

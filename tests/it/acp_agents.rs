@@ -1,0 +1,183 @@
+//! Agents that the program starts itself, in front of clients: whatever the process does, every client gets its answer or its
+//! error, the next request works, and nothing stays behind.
+
+use crate::program::{Answer, Program};
+use serde_json::{Value, json};
+use std::fs::File;
+use std::io::Read;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// An agent that speaks the Agent Client Protocol and does what a word of the prompt says.
+const AGENT: &str = r#"
+[ -z "$ALIVE" ] || exec 9>"$ALIVE"
+number=0
+while read -r line; do
+    id=${line#*'"id":'}; id=${id%%,*}
+    case $line in
+    *'"method":"initialize"'*)
+        printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"agentCapabilities":{"sessionCapabilities":{"close":{}}}}}\n' "$id" ;;
+    *'"method":"session/new"'*)
+        number=$((number + 1))
+        printf '{"jsonrpc":"2.0","id":%s,"result":{"sessionId":"s%s"}}\n' "$id" "$number" ;;
+    *'"method":"session/prompt"'*)
+        session=${line#*'"sessionId":"'}; session=${session%%'"'*}
+        say() {
+            printf '{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"%s","update":' "$session"
+            printf '{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"%s"}}}}\n' "$1"
+        }
+        case $line in
+        *EXIT*) exit 3 ;;
+        *KILL*) kill -9 $$ ;;
+        *BEGUN*) say begun; exit 4 ;;
+        *HALF*) say half; printf '{"jsonrpc":"2.0","method":"session/up'; exit 0 ;;
+        *CLOSE*) exec >&-; sleep 600 ;;
+        *HANG*) sleep 600 ;;
+        *FLOOD*) yes 'not a message' | head -n 100000; say done ;;
+        *GARBAGE*) printf '\377\376 hello\n[1,2]\n{"method":"x/y","id":"z","jsonrpc":"2.0"}\n{"jsonrpc":"2.0","id":99,"result":{}}\n'; say done ;;
+        *LONG*) say "$(head -c 1048576 /dev/zero | tr '\0' x)" ;;
+        *WHERE*) say "$PWD" ;;
+        *ENVIRONMENT*) say "$MCP_LOCAL_PROVIDER_AGENT,$LOCAL_PROVIDER_KEY,$GIVEN" ;;
+        *) say hello ;;
+        esac
+        printf '{"jsonrpc":"2.0","id":%s,"result":{"stopReason":"end_turn"}}\n' "$id" ;;
+    *'"method":"session/close"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
+    esac
+done
+"#;
+
+fn start_with(command: &[&str], more: &str) -> Program {
+    let agent = json!([{ "name": "mine", "command": command, "models": ["also-mine"], "env": { "GIVEN": "given" } }]);
+    Program::start(&format!("agents: {agent}\n{more}"))
+}
+
+fn start() -> Program {
+    let program = start_with(&["/bin/sh", "-c", AGENT], "");
+    wait_for_model(&program);
+    program
+}
+
+/// Until the agent has registered.
+fn wait_for_model(program: &Program) {
+    // Another name for its model is there before it is.
+    while program.get("/v1/models/mine").status != 200 {
+        std::thread::yield_now();
+    }
+}
+
+fn ask(program: &Program, word: &str) -> Answer {
+    program.post("/v1/chat/completions", &question(word, false))
+}
+
+fn question(word: &str, stream: bool) -> Value {
+    json!({ "model": "mine", "stream": stream, "messages": [{ "role": "user", "content": word }] })
+}
+
+fn content(answer: &Answer) -> String {
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    let text = &answer.json()["choices"][0]["message"]["content"];
+    text.as_str().unwrap().to_string()
+}
+
+#[test]
+fn an_agent_answers_under_its_names_and_sees_no_key() {
+    let program = start();
+    let mut also = question("ENVIRONMENT", false);
+    also["model"] = json!("also-mine");
+    let answer = program.post("/v1/chat/completions", &also);
+    assert_eq!(content(&answer), "mine,,given");
+    let answer = program.post("/v1/chat/completions", &question("x", true));
+    assert_eq!(answer.text(), "hello");
+}
+
+#[test]
+fn a_process_that_ends_fails_its_clients_and_the_next_one_answers() {
+    let program = start();
+    for (word, why) in [
+        ("EXIT", "exit code 3"),
+        ("KILL", "signal 9"),
+        ("HALF", "exit code 0"),
+        ("CLOSE", "closed its standard output"),
+    ] {
+        let answer = ask(&program, word);
+        assert_eq!(answer.status, 502, "{word}: {}", answer.body);
+        let message = answer.json()["error"]["message"].to_string();
+        assert!(message.contains(why), "{word}: {message}");
+        assert_eq!(content(&ask(&program, "x")), "hello", "after {word}");
+    }
+    // A stream that has begun ends with an error.
+    let answer = program.post("/v1/chat/completions", &question("BEGUN", true));
+    assert_eq!(answer.text(), "begun");
+    assert!(answer.body.contains("exit code 4"), "{}", answer.body);
+    assert!(!answer.body.contains("[DONE]"), "{}", answer.body);
+}
+
+#[test]
+fn noise_and_long_lines_change_no_answer() {
+    let program = start();
+    assert_eq!(content(&ask(&program, "FLOOD")), "done");
+    assert_eq!(content(&ask(&program, "GARBAGE")), "done");
+    assert_eq!(content(&ask(&program, "LONG")).len(), 1 << 20);
+}
+
+#[test]
+fn a_process_that_hangs_is_started_anew() {
+    let program = start_with(
+        &["/bin/sh", "-c", AGENT],
+        "timeouts: { first_chunk: 200ms, idle: 200ms }\n",
+    );
+    wait_for_model(&program);
+    let answers: Vec<Answer> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| ask(&program, "HANG")))
+            .collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    for answer in answers {
+        assert_eq!(answer.status, 504, "{}", answer.body);
+    }
+    while ask(&program, "x").status != 200 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn clients_hear_why_an_agent_cannot_start() {
+    for (command, why) in [
+        (&["/not/there"][..], "`/not/there` is not on the PATH"),
+        (
+            &["/bin/sh", "-c", "echo not logged in >&2; exit 7"],
+            "exit code 7; its last words: not logged in",
+        ),
+    ] {
+        let program = start_with(command, "");
+        wait_for_model(&program);
+        let answer = ask(&program, "x");
+        assert_eq!(answer.status, 502, "{}", answer.body);
+        assert!(answer.body.contains(why), "{}", answer.body);
+    }
+}
+
+#[test]
+fn nothing_is_left_of_an_agent_however_the_program_ends() {
+    for signal in ["KILL", "TERM"] {
+        let folder = crate::program::Folder::new();
+        let alive = folder.0.join("alive");
+        let made = Command::new("mkfifo").arg(&alive).status().unwrap();
+        assert!(made.success());
+        let script = format!("ALIVE='{}'\ntrap '' TERM HUP INT\n{AGENT}", alive.display());
+        let mut program = start_with(&["/bin/sh", "-c", &script], "");
+        // It stays open as long as the agent or a child of it lives.
+        let mut alive = File::open(&alive).unwrap();
+        wait_for_model(&program);
+        let directory = PathBuf::from(content(&ask(&program, "WHERE")));
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0, "it is empty");
+        program.signal(signal);
+        assert_eq!(alive.read(&mut [0]).unwrap(), 0);
+        program.wait();
+        let private = directory.parent().unwrap();
+        while private.exists() {
+            std::thread::yield_now();
+        }
+    }
+}
