@@ -8,6 +8,7 @@ use crate::Error;
 use crate::load::{Load, Tally};
 use crate::process::Process;
 use crate::report::{Kind, Report, Row, median};
+use crate::scrape::Scraper;
 use crate::script::Script;
 use crate::setup::{CLIENT_KEY, LOAD_CORE, Setup, TARGET_CORE};
 
@@ -19,6 +20,9 @@ const LIMITS: &str = "limits:
   exchanges: 20000
   connections: 19000
 ";
+
+/// Streams that run while the program is scraped.
+const STREAMS: usize = 64;
 
 /// How long and how much.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +151,8 @@ impl Bench {
         let mut rows = self.rounds(plan)?;
         rows.extend(self.held_streams(plan)?);
         rows.push(self.start_up(plan)?);
+        rows.extend(self.scraped(plan)?);
+        rows.push(self.full_disk(plan)?);
         Ok(Report {
             quick: plan.quick,
             rows,
@@ -268,17 +274,6 @@ impl Bench {
         let after = side.target.resident_kib()?;
 
         let per_stream = held.saturating_sub(before) as f64 / plan.streams as f64;
-        let value = |name, unit, program, bar| Row {
-            name,
-            unit,
-            splice: None,
-            program,
-            kind: Kind::Value,
-            figure: program,
-            bar,
-            goal: None,
-            needs_quiet: false,
-        };
         Ok(vec![
             value("memory, idle", "MiB", idle as f64 / 1024.0, Some(12.0)),
             value("memory per open stream", "KiB", per_stream, Some(16.0)),
@@ -289,6 +284,55 @@ impl Bench {
                 None,
             ),
         ])
+    }
+
+    /// What monitoring costs streams that run as fast as they can. A stall of the program's own shows in every round,
+    /// one of the machine's in some, so that the best rounds are compared.
+    fn scraped(&self, plan: &Plan) -> Result<Vec<Row>, Error> {
+        let side = self.program()?;
+        let script = Script::stream(200, 1).turns();
+        let (mut alone, mut scraped) = (f64::INFINITY, f64::INFINITY);
+        for _ in 0..plan.rounds {
+            let undisturbed = side.part(plan, &script, STREAMS)?.tally.longest_gap;
+            let scraper = Scraper::start(side.target.addr)?;
+            let disturbed = side.part(plan, &script, STREAMS)?.tally.longest_gap;
+            if scraper.stop()? == 0 {
+                return Err("nothing was scraped".into());
+            }
+            alone = alone.min(millis(undisturbed));
+            scraped = scraped.min(millis(disturbed));
+        }
+        let more = scraped - alone;
+        Ok(vec![
+            value("longest gap, 64 streams", "ms", alone, None),
+            value("longest gap, 64 streams, scraped", "ms", scraped, None),
+            value("what 20 scrapes a second add to it", "ms", more, Some(50.0)),
+        ])
+    }
+
+    /// What an answer costs with an audit file on a full disk, against one with a good file.
+    fn full_disk(&self, plan: &Plan) -> Result<Row, Error> {
+        let good = self.program()?;
+        let target = self.0.start_program_on_full_disk()?;
+        let origin = self.0.agent(&target)?;
+        let full = Side { target, origin };
+        let script = Script::whole();
+        let mut ratios = Vec::new();
+        for round in 0..plan.rounds {
+            let mut costs = [0.0; 2];
+            for turn in 0..2 {
+                let which = (round + turn) % 2;
+                let side = if which == 0 { &good } else { &full };
+                let sample = side.part(plan, &script, 16)?;
+                if let Some(slot) = costs.get_mut(which) {
+                    *slot = sample.cpu_micros(sample.tally.answers);
+                }
+            }
+            let [good, full] = costs;
+            ratios.push(full / good);
+        }
+        let name = "whole answer, audit on a full disk";
+        Ok(value(name, "times CPU", median(&ratios), Some(1.15)))
     }
 
     /// From the start of the program to its ready line.
@@ -337,6 +381,25 @@ impl Sample {
     fn cpu_micros(&self, count: u64) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / count as f64
     }
+}
+
+/// A row of the program's own.
+fn value(name: &'static str, unit: &'static str, program: f64, bar: Option<f64>) -> Row {
+    Row {
+        name,
+        unit,
+        splice: None,
+        program,
+        kind: Kind::Value,
+        figure: program,
+        bar,
+        goal: None,
+        needs_quiet: false,
+    }
+}
+
+fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 fn middle_micros(times: &[Duration]) -> f64 {

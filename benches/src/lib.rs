@@ -36,6 +36,7 @@ pub mod load;
 pub mod poll;
 pub mod process;
 pub mod report;
+pub mod scrape;
 pub mod script;
 pub mod setup;
 pub mod splice;

@@ -27,6 +27,8 @@ pub struct Tally {
     pub first_chunk: Vec<Duration>,
     /// From the request to the end of its answer, per request.
     pub latency: Vec<Duration>,
+    /// The longest time between two reads of one stream that brought content.
+    pub longest_gap: Duration,
 }
 
 /// Where an answer is in its HTTP/1.1 framing.
@@ -49,6 +51,8 @@ struct Connection {
     /// When the request was sent; none while no answer is due.
     sent: Option<Instant>,
     begun: bool,
+    /// When content came last in this answer.
+    last: Option<Instant>,
 }
 
 /// A set of connections to one server.
@@ -107,6 +111,7 @@ impl Load {
                 partial: Vec::new(),
                 sent: None,
                 begun: false,
+                last: None,
             };
             connection.send(&self.request)?;
             self.connections.push(connection);
@@ -206,6 +211,7 @@ impl Connection {
     fn send(&mut self, request: &[u8]) -> Result<(), Error> {
         self.sent = Some(Instant::now());
         self.begun = false;
+        self.last = None;
         self.framing = Framing::Head;
         // A request is far smaller than an empty socket's room.
         if self.stream.write(request)? != request.len() {
@@ -295,6 +301,12 @@ impl Connection {
     fn count(&mut self, body: &[u8], tally: &mut Tally) {
         let chunks = memchr::memchr_iter(MARK, body).count() as u64;
         tally.chunks += chunks;
+        if chunks > 0 {
+            let now = Instant::now();
+            if let Some(last) = self.last.replace(now) {
+                tally.longest_gap = tally.longest_gap.max(now - last);
+            }
+        }
         if chunks > 0 && !self.begun {
             self.begun = true;
             tally.begun += 1;
@@ -358,6 +370,7 @@ mod tests {
             partial: Vec::new(),
             sent: Some(Instant::now()),
             begun: false,
+            last: None,
         }
     }
 

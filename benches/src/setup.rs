@@ -12,6 +12,9 @@ pub const CLIENT_KEY: &str = "bench-client-key-0123456789";
 /// The key the agent uses; made up for the run.
 pub const BRIDGE_KEY: &str = "bench-bridge-key-0123456789";
 
+/// The key of who looks at health; made up for the run.
+pub const OPERATOR_KEY: &str = "bench-operator-key-0123456789";
+
 /// The core of what is measured.
 pub const TARGET_CORE: usize = 0;
 /// The core of everything round it.
@@ -45,6 +48,7 @@ impl Setup {
         std::fs::create_dir_all(&dir)?;
         std::fs::write(dir.join("client.key"), CLIENT_KEY)?;
         std::fs::write(dir.join("bridge.key"), BRIDGE_KEY)?;
+        std::fs::write(dir.join("operator.key"), OPERATOR_KEY)?;
         std::fs::write(dir.join("config.yaml"), configuration(&dir, settings))?;
         Ok(Self {
             this: std::env::current_exe()?,
@@ -70,6 +74,16 @@ impl Setup {
     /// When it does not become ready.
     pub fn start_program(&self) -> Result<Process, Error> {
         self.start(Command::new(&self.program))
+    }
+
+    /// Starts the program with an audit file that takes nothing, as one on a full disk does.
+    ///
+    /// # Errors
+    /// When it does not become ready.
+    pub fn start_program_on_full_disk(&self) -> Result<Process, Error> {
+        let mut command = Command::new(&self.program);
+        command.env("MLP_AUDIT__FILE", "/dev/full");
+        self.start(command)
     }
 
     /// Starts the program with at most `files` open files.
@@ -117,6 +131,7 @@ auth:
   keys:
     - {{ name: load, key: "file:{dir}/client.key", role: client }}
     - {{ name: agent, key: "file:{dir}/bridge.key", role: bridge }}
+    - {{ name: operator, key: "file:{dir}/operator.key", role: operator }}
 sessions: {{ approval: automatic, ttl_seconds: 3600 }}
 audit: {{ file: "{dir}/audit.jsonl", max_bytes: 1GiB, keep: 1 }}
 data_dir: "{dir}/data"
