@@ -8,7 +8,7 @@ use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::{Duration, Instant};
 
 /// A connected socket without delay (`TCP_NODELAY`), shared by the threads that serve it and by who shuts down.
@@ -51,12 +51,15 @@ impl Peer {
         self.write_timeout
     }
 
+    /// Who says that it is idle looks then whether a shutdown has begun; who begins one looks then who is idle.
     pub fn set_idle(&self, idle: bool) {
         self.idle.store(idle, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
     }
 
     /// Ends the connection if it waits for a request. One that has come already is still answered.
     pub fn end_if_idle(&self) {
+        fence(Ordering::SeqCst);
         if self.idle.load(Ordering::SeqCst) {
             let _ = self.socket.shutdown(Shutdown::Read);
         }

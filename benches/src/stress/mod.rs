@@ -59,6 +59,8 @@ pub struct Plan {
     pub attackers: usize,
     /// Idle connections.
     pub idle: usize,
+    /// Streams that are open at once.
+    pub streams: usize,
     /// Measured time without an attack.
     pub quiet: Duration,
 }
@@ -71,6 +73,7 @@ impl Plan {
             quick: false,
             attackers: 1_000,
             idle: 10_000,
+            streams: 2_000,
             quiet: Duration::from_secs(3),
         }
     }
@@ -82,6 +85,7 @@ impl Plan {
             quick: true,
             attackers: 300,
             idle: 2_000,
+            streams: 500,
             quiet: Duration::from_secs(1),
         }
     }
@@ -126,6 +130,7 @@ pub fn run(program: &Path, plan: &Plan) -> Result<Report, Error> {
             ..p99
         });
     }
+    rows.push(streams(program, plan)?);
     rows.extend(idle(program, plan)?);
     rows.push(beyond_the_cap(program)?);
     rows.extend(without_files(program)?);
@@ -260,6 +265,29 @@ fn ask_health(stream: &mut TcpStream, addr: SocketAddr) -> Result<(), Error> {
         let text = String::from_utf8_lossy(buffer.get(..n).unwrap_or_default()).into_owned();
         Err(format!("/health was answered by: {text}").into())
     }
+}
+
+/// Many streams at once, each with a word now and then: all of them end, with all of their words.
+fn streams(program: &Path, plan: &Plan) -> Result<Row, Error> {
+    const WORDS: u32 = 10;
+    let setup = Setup::new(program, ATTACKED)?;
+    let target = setup.start_program()?;
+    let _agent = setup.agent(&target)?;
+    let script = Script::paced(WORDS, Duration::from_millis(200));
+    let mut load = Load::new(target.addr, CLIENT_KEY, &script.request_body())?;
+    load.open(plan.streams)?;
+    load.wait_begun(PATIENCE)?;
+    let tally = load.finish(Duration::from_secs(60))?;
+    let count = plan.streams as u64;
+    if tally.chunks != tally.answers * u64::from(WORDS) {
+        return Err(format!("{} streams gave {} chunks", tally.answers, tally.chunks).into());
+    }
+    Ok(value(
+        "streams at once that do not end",
+        "",
+        count.saturating_sub(tally.answers) as f64,
+        Some(0.0),
+    ))
 }
 
 /// Connections that have been served once and are kept: what each costs, and that all are served again.
