@@ -10,7 +10,8 @@ use mcp_local_provider_benches::{Error, agent, backend, process, splice};
 
 const HELP: &str = "\
 Compares a release build of the provider with a raw TCP splice proxy: CPU time,
-writes, time to the first token, memory and start-up, in one run on two cores.
+writes, time to the first token, memory, start-up, and what monitoring and a full
+disk cost, in one run on two cores.
 
 usage: compare [--program PATH] [--quick] [--gate] [--json FILE]
 
