@@ -31,6 +31,10 @@ pub(super) enum Update<'l> {
     Work,
     /// `notice`.
     Notice,
+    /// `config_option_update`: all options.
+    Options(Option<&'l RawValue>),
+    /// `current_mode_update`: the mode that the session is in now.
+    Mode(Cow<'l, str>),
     /// `session_info_update`, with its `_meta`.
     Info(Option<&'l RawValue>),
     /// Known, and of no meaning for an answer.
@@ -56,6 +60,10 @@ struct UpdateMembers<'l> {
     content: Option<&'l RawValue>,
     #[serde(borrow)]
     message_id: Option<&'l RawValue>,
+    #[serde(borrow)]
+    config_options: Option<&'l RawValue>,
+    #[serde(borrow)]
+    current_mode_id: Option<&'l RawValue>,
     #[serde(borrow, rename = "_meta")]
     meta: Option<&'l RawValue>,
 }
@@ -92,11 +100,11 @@ impl<'l> SessionUpdate<'l> {
             "tool_call_update" | "plan" | "plan_update" => Update::Work,
             "notice" => Update::Notice,
             "session_info_update" => Update::Info(update.meta),
-            "user_message_chunk"
-            | "available_commands_update"
-            | "current_mode_update"
-            | "config_option_update"
-            | "usage_update" => Update::Other,
+            "config_option_update" => Update::Options(update.config_options),
+            "current_mode_update" => {
+                text(update.current_mode_id).map_or(Update::Other, Update::Mode)
+            }
+            "user_message_chunk" | "available_commands_update" | "usage_update" => Update::Other,
             _ => Update::Unknown,
         };
         Some(Self { session, update })
@@ -246,6 +254,13 @@ impl Choices {
             choices.mode = older("modes", "availableModes", "id", "currentModeId");
         }
         choices
+    }
+
+    /// The agent says that the session is in another mode now.
+    pub(super) fn set_mode(&mut self, mode: &str) {
+        if let Some(choice) = &mut self.mode {
+            choice.current = Some(mode.into());
+        }
     }
 
     /// Takes over `configOptions`, which agents repeat whenever one changes.

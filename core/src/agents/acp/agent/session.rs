@@ -40,6 +40,12 @@ pub(super) enum Setting {
     Effort,
 }
 
+impl Setting {
+    const fn bit(self) -> u8 {
+        1 << self as u8
+    }
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum State {
     /// `session/new` is under way.
@@ -68,7 +74,9 @@ pub(super) struct Session {
     pub(super) state: State,
     /// Whom it is leased to.
     pub(super) turn: Option<ExchangeId>,
-    choices: Choices,
+    pub(super) choices: Choices,
+    /// Settings that were made for this lease, as bits.
+    tried: u8,
     /// Messages of turns that have ended.
     past: VecDeque<String>,
     /// Messages of the turn that is under way.
@@ -185,6 +193,7 @@ impl Agent {
                 state: State::Creating,
                 turn,
                 choices: Choices::default(),
+                tried: 0,
                 past: VecDeque::new(),
                 writing: Vec::new(),
                 own_calls: Vec::new(),
@@ -295,6 +304,18 @@ impl Agent {
             let offered = choice.as_ref().is_some_and(|choice| {
                 choice.values.is_empty() || choice.values.iter().any(|offered| offered == value)
             });
+            if session.tried & setting.bit() != 0 {
+                // A model may be told by another name than the one that was asked for; a fence that does not hold is none.
+                if setting == Setting::Mode {
+                    return Err(failure(
+                        Code::AgentError,
+                        format!(
+                            "the agent did not stay in the mode `{value}`, which its preset needs"
+                        ),
+                    ));
+                }
+                continue;
+            }
             if offered {
                 return Ok(Some((setting, value.into())));
             }
@@ -323,6 +344,7 @@ impl Agent {
             return;
         };
         session.state = State::Configuring;
+        session.tried |= setting.bit();
         let name = session.name.clone();
         let mut option = None;
         // Taken for granted; a refusal is told and ends the session.
@@ -380,6 +402,7 @@ impl Agent {
     pub(super) fn lease(&mut self, key: SessionKey, exchange: ExchangeId) {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.turn = Some(exchange);
+            session.tried = 0;
             if session.state != State::Creating {
                 session.state = State::Configuring;
             }

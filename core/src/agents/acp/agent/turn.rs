@@ -196,6 +196,14 @@ impl Agent {
             self.counters.late += 1;
             return;
         };
+        // Whoever is next sets again what is not as it wants it, the fence before all.
+        if let Some(session) = self.sessions.get_mut(&key) {
+            match &update {
+                Update::Options(options) => return session.choices.read_options(*options),
+                Update::Mode(mode) => return session.choices.set_mode(mode),
+                _ => {}
+            }
+        }
         let Some((session, listener)) = self.sessions.get_mut(&key).and_then(|session| {
             let listener = match session.state {
                 State::Prompting => Some(session.turn?),
@@ -261,7 +269,11 @@ impl Agent {
                     turn.answer.has_failed();
                 }
             }
-            Update::Notice | Update::Other | Update::Unknown => {}
+            Update::Options(_)
+            | Update::Mode(_)
+            | Update::Notice
+            | Update::Other
+            | Update::Unknown => {}
         }
     }
 
