@@ -37,6 +37,8 @@ pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 pub struct Driver {
     /// What everything was made with.
     pub config: HubConfig,
+    /// Exchanges that were open and that waited when the configuration changed last; they go on whatever the new limits are.
+    before: (usize, usize),
     /// The hub.
     pub hub: Hub,
     /// Virtual time.
@@ -81,6 +83,7 @@ impl Driver {
         Self {
             hub: Hub::new(config.clone(), [7; 32], Instant::ZERO, EPOCH),
             config,
+            before: (0, 0),
             now: Instant::ZERO,
             wires: BTreeMap::new(),
             calls: Vec::new(),
@@ -111,6 +114,16 @@ impl Driver {
         }
         self.absorb(out);
         connected
+    }
+
+    /// The owner has another configuration.
+    pub fn reload(&mut self, config: HubConfig) {
+        let mut out = HubOut::default();
+        self.hub.reload(self.now, config.clone(), &mut out);
+        self.config = config;
+        let metrics = self.hub.metrics();
+        self.before = (metrics.open, metrics.queued);
+        self.absorb(out);
     }
 
     /// A connection is gone, for whatever reason.

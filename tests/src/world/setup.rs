@@ -33,6 +33,13 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     ]
 });
 
+/// The keys of the owner, with or without that of the agents.
+pub(super) fn keys(with_bridge: bool) -> Vec<Key> {
+    let keys = KEYS.iter().cloned();
+    keys.filter(|key| with_bridge || key.role != Role::Bridge)
+        .collect()
+}
+
 /// Who pays for requests, and what was taken from it.
 #[derive(Debug)]
 pub(super) struct Payer {

@@ -35,6 +35,7 @@ impl World {
             244..=251 => {
                 self.driver.deliver_command();
             }
+            252 => self.reconfigure(u)?,
             _ => self.stop_reading(u)?,
         }
         self.serve_and_notice();
@@ -375,6 +376,24 @@ impl World {
             let changed = self.driver.control(session, action);
             self.tell(|| format!("{action:?} of {session}: {changed:?}"));
         }
+        Ok(())
+    }
+
+    /// The owner changes the configuration: how much may be open and wait, and whether agents may come with the bridge's key.
+    fn reconfigure(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let mut config = self.driver.config.clone();
+        config.limits.exchanges = *u.choose(&[1, 2, 1024])?;
+        config.limits.queue_length = *u.choose(&[0, 1, 64])?;
+        config.sessions.max_requests = *u.choose(&[0, 0, 2])?;
+        let keeps_bridge: bool = u.ratio(3, 4)?;
+        config.keys = setup::keys(keeps_bridge);
+        self.tell(|| {
+            format!(
+                "the owner sets {} exchanges, a queue of {}, the bridge's key {keeps_bridge}",
+                config.limits.exchanges, config.limits.queue_length
+            )
+        });
+        self.driver.reload(config);
         Ok(())
     }
 
