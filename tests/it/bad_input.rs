@@ -245,3 +245,34 @@ fn the_sixty_first_request_of_a_minute_is_told_when_to_come_back() {
         client.flush().unwrap();
     }
 }
+
+/// A thread has a small stack.
+#[test]
+fn json_that_is_very_deep_ends_nothing() {
+    let mut program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    for depth in [100, 127, 128, 100_000] {
+        let lists = "[".repeat(depth) + &"]".repeat(depth);
+        let objects = "{\"a\":".repeat(depth) + "1" + &"}".repeat(depth);
+        for deep in [lists, objects] {
+            for path in [
+                "/v1/chat/completions",
+                "/v1/completions",
+                "/v1/responses",
+                "/v1/messages",
+                "/api/chat",
+                "/api/generate",
+            ] {
+                let body = format!(
+                    "{{\"model\":\"none\",\"tools\":[{{\"type\":\"function\",\"function\":{{\"name\":\"t\",\"parameters\":{deep}}}}}],\
+                      \"messages\":[{{\"role\":\"user\",\"content\":{deep}}}],\"prompt\":{deep},\"input\":{deep},\"format\":{deep}}}"
+                );
+                let answer = program.request("POST", path, Some(CLIENT), &body);
+                assert!(matches!(answer.status, 400 | 404 | 413), "{}", answer.body);
+            }
+            agent.socket.send(Message::text(deep)).unwrap();
+        }
+    }
+    assert!(program.child.try_wait().unwrap().is_none());
+    assert_eq!(program.get("/health").status, 200);
+}
