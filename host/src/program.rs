@@ -3,6 +3,7 @@
 //! [`main`] is the whole of a program; [`start`] its beginning, up to everything that serving needs.
 
 use crate::agents::supervisor::supervise;
+use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
 use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run, completions};
 use crate::commands;
 use crate::config::{Config, Environment, Loaded, LogLevel, Overrides, load};
@@ -184,12 +185,20 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
     if demo {
         config.audit.file = None;
     }
+    check_agents(&config, !overrides.agents.is_empty())?;
     let log = logging::start(&config.log).map_err(|error| error.to_string())?;
     if let Some(file) = &file {
         tracing::info!("the configuration is {}", file.display());
     }
     for warning in &warnings {
         tracing::warn!("{warning}");
+    }
+    if !demo {
+        let (notices, remembered) = notices::due(&config.data_dir, &config.agents);
+        let _ = io::stderr().write_all(notices.as_bytes());
+        if let Err(error) = remembered {
+            tracing::warn!("notices about agents will be shown again: {error}");
+        }
     }
     let keys = start_keys(&config, demo).map_err(|error| error.to_string())?;
     let files = process::raise_file_limit();
@@ -210,6 +219,24 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
         log,
         overrides,
     })
+}
+
+/// Refuses what can never work: agents inside of an agent, and, where the command line names them, agents that are not
+/// installed. Those of the configuration may be installed later.
+fn check_agents(config: &Config, named: bool) -> Result<(), String> {
+    if config.agents.is_empty() {
+        return Ok(());
+    }
+    if let Some(refusal) = loops::nested(std::env::var_os(AGENT_VARIABLE).as_deref()) {
+        return Err(refusal);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    for agent in config.agents.iter().filter(|_| named) {
+        let plan = Plan::new(agent);
+        plan.find(&path)
+            .map_err(|missing| format!("{}: {missing}", plan.name))?;
+    }
+    Ok(())
 }
 
 /// What is said once, when the keys of a first start were made.

@@ -159,6 +159,36 @@ fn clients_hear_why_an_agent_cannot_start() {
 }
 
 #[test]
+fn an_agent_that_would_ask_itself_is_refused() {
+    // By its environment: the address is known once the program listens, so a port is taken that will be free.
+    let port = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().port()
+    };
+    let agent = json!([{
+        "name": "mine", "command": ["/bin/sh", "-c", AGENT],
+        "env": { "OPENAI_BASE_URL": format!("http://localhost:{port}/v1") },
+    }]);
+    let listen = format!("127.0.0.1:{port}");
+    let program = Program::start_with(&format!("agents: {agent}\n"), &["--listen", &listen]);
+    wait_for_model(&program);
+    let answer = ask(&program, "x");
+    assert_eq!(answer.status, 502, "{}", answer.body);
+    assert!(answer.body.contains("OPENAI_BASE_URL names this program"), "{}", answer.body);
+    // By its mark: a program that an agent started starts no agents.
+    let nested = Command::new(crate::program::program())
+        .args(["--agent", "/bin/true", "--listen", "127.0.0.1:0"])
+        .current_dir(&program.folder.0)
+        .env("HOME", &program.folder.0)
+        .env("MCP_LOCAL_PROVIDER_AGENT", "outer")
+        .output()
+        .unwrap();
+    assert_eq!(nested.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&nested.stderr).into_owned();
+    assert!(said.contains("was started by `outer`"), "{said}");
+}
+
+#[test]
 fn nothing_is_left_of_an_agent_however_the_program_ends() {
     for signal in ["KILL", "TERM"] {
         let folder = crate::program::Folder::new();

@@ -6,6 +6,8 @@
 
 mod directory;
 mod environment;
+pub mod loops;
+pub mod notices;
 mod plan;
 pub mod presets;
 mod process;

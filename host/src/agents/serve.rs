@@ -6,6 +6,7 @@
 //! write to its client.
 
 use super::directory::PrivateDirectory;
+use super::loops;
 use super::plan::Plan;
 use super::process::{Bell, Event, Process};
 use crate::process::random_seed;
@@ -68,7 +69,7 @@ impl Agents {
             .or_else(|| reachable.next());
         let mut all = Self::default();
         let mut start = |local: Local| {
-            let runner = Runner::new(shared, &local, address)?;
+            let runner = Runner::new(shared, &local, address, addresses)?;
             let thread = std::thread::Builder::new()
                 .name(format!("agent-{}", local.plan.name))
                 .spawn(move || runner.run())?;
@@ -122,6 +123,8 @@ struct Runner {
     stop: Pin<Box<EventListener>>,
     drain: Pin<Box<EventListener>>,
     draining: bool,
+    /// Where this program answers: an agent that asks there asks itself.
+    listening: Vec<SocketAddr>,
     /// Where the agent's HTTP requests come in, and those that wait for more.
     desk: Arc<Desk>,
     calls: Vec<(CallId, Arc<Slip>)>,
@@ -136,7 +139,12 @@ struct Runner {
 }
 
 impl Runner {
-    fn new(shared: &Arc<Shared>, local: &Local, address: Option<SocketAddr>) -> io::Result<Self> {
+    fn new(
+        shared: &Arc<Shared>,
+        local: &Local,
+        address: Option<SocketAddr>,
+        listening: &[SocketAddr],
+    ) -> io::Result<Self> {
         let directory = PrivateDirectory::new()?;
         let hello = Hello {
             token: None,
@@ -165,6 +173,7 @@ impl Runner {
             calls: Vec::new(),
             drain: Box::pin(shared.listen_for_drain()),
             draining: false,
+            listening: listening.to_vec(),
             connected,
             turn: Turn::default(),
             agent: Agent::new(local.plan.profile(), config, random_seed()?),
@@ -351,7 +360,16 @@ impl Runner {
                 self.supervisor.as_deref(),
                 self.shared.config().limits.agent_frame_bytes,
             )
-            .and_then(|launch| Process::start(&launch));
+            .and_then(
+                |launch| match loops::points_here(&launch.environment, &self.listening) {
+                    Some(variable) => Err(io::Error::other(format!(
+                        "{} names this program as the agent's model, so that it would ask itself; unset it, or give the agent \
+                         another value in its `env`",
+                        variable.display()
+                    ))),
+                    None => Process::start(&launch),
+                },
+            );
         match launched {
             Ok(process) => {
                 self.process = Some(process);
