@@ -61,7 +61,7 @@
 //! // A client asks.
 //! let head = Head {
 //!     method: "POST", target: "/v1/chat/completions", host: Some("localhost"), origin: None,
-//!     authorization: None, api_key: None, user_agent: None, address: [127, 0, 0, 1].into(),
+//!     authorization: None, api_key: None, user_agent: None, agent: None, address: [127, 0, 0, 1].into(),
 //! };
 //! let accepted = api::accept(hub.config(), &hub.keys(), &head).map_err(|denied| denied.refusal)?;
 //! assert_eq!(accepted.route.endpoint, Endpoint::ChatCompletions);

@@ -276,3 +276,16 @@ fn json_that_is_very_deep_ends_nothing() {
     assert!(program.child.try_wait().unwrap().is_none());
     assert_eq!(program.get("/health").status, 200);
 }
+
+#[test]
+fn an_agent_that_asks_the_program_that_it_answers_for_is_told_so() {
+    let program = Program::start("");
+    let mut stream = program.raw(&format!(
+        "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {CLIENT}\r\nX-MCP-Local-Provider-Agent: claude\r\nConnection: close\r\n\r\n"
+    ));
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    let answer = Answer::parse(&bytes);
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    assert!(answer.body.contains("a model of its own"), "{}", answer.body);
+}

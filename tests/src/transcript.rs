@@ -210,6 +210,7 @@ impl Stage {
             authorization: header("authorization"),
             api_key: header("x-api-key"),
             user_agent: header("user-agent"),
+            agent: None,
             address: [127, 0, 0, 1].into(),
         };
         self.driver.eager = self.eager;

@@ -135,6 +135,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         authorization: None,
         api_key: None,
         user_agent: None,
+        agent: None,
         address: [127, 0, 0, 1].into(),
     };
     let accepted = api::accept(hub.config(), &hub.keys(), &head).unwrap();

@@ -1,5 +1,6 @@
-//! Browser safety: only pages of this machine and desktop programs may call, and only by names that are ours.
+//! Who may call at all: pages of this machine and desktop programs, by names that are ours; and no agent that would ask itself.
 
+use super::route::{Endpoint, Route};
 use crate::config::HubConfig;
 use crate::error::{Code, Refusal};
 use core::net::{IpAddr, Ipv6Addr};
@@ -114,9 +115,41 @@ fn is_ours(name: &str) -> bool {
     is_loopback(name) || name.parse::<IpAddr>().is_ok()
 }
 
+/// The header with which a request says that an agent of this provider sends it: agents that take headers for the
+/// requests to their model are started with it.
+pub const AGENT_HEADER: &str = "x-mcp-local-provider-agent";
+
+/// Refuses an agent of this provider that asks this provider, which would ask the agent again, for ever. The tools of its
+/// caller are what it may ask for.
+///
+/// # Errors
+/// 400 that says what to do.
+pub fn check_loop(route: Option<&Route<'_>>, agent: Option<&str>) -> Result<(), Refusal> {
+    let tools = route.is_some_and(|route| route.endpoint == Endpoint::CallerTools);
+    if agent.is_none() || tools {
+        return Ok(());
+    }
+    Err(Refusal::invalid(
+        "this comes from an agent that this provider has started, so answering it would ask that agent again, for ever; give \
+         the agent a model of its own in its own configuration",
+    ))
+}
+
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn an_agent_of_ours_may_ask_for_its_callers_tools_and_for_nothing_else() {
+        let at = |method, target| super::super::route(method, target).unwrap();
+        let chat = at("POST", "/v1/chat/completions");
+        let tools = at("POST", "/agents/claude/mcp/0123456789abcdef");
+        assert!(check_loop(Some(&chat), None).is_ok());
+        assert!(check_loop(Some(&tools), Some("claude")).is_ok());
+        let refusal = check_loop(Some(&chat), Some("claude")).unwrap_err();
+        assert_eq!(refusal.status(), 400);
+    }
 
     #[test]
     fn hosts_and_origins_of_this_machine_pass_and_others_do_not() {

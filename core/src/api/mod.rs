@@ -13,7 +13,9 @@ mod route;
 pub mod status;
 
 pub use answers::answer;
-pub use guard::{ALLOWED_METHODS, check_host, check_origin, preflight_headers};
+pub use guard::{
+    AGENT_HEADER, ALLOWED_METHODS, check_host, check_loop, check_origin, preflight_headers,
+};
 pub use report::report;
 pub use route::{Endpoint, Route, route};
 
@@ -42,6 +44,8 @@ pub struct Head<'h> {
     pub api_key: Option<&'h str>,
     /// `User-Agent`.
     pub user_agent: Option<&'h str>,
+    /// [`AGENT_HEADER`].
+    pub agent: Option<&'h str>,
     /// Where the connection comes from.
     pub address: IpAddr,
 }
@@ -127,6 +131,7 @@ pub fn accept<'h>(
     };
     check_host(config, head.host)
         .and_then(|()| check_origin(config, head.origin))
+        .and_then(|()| check_loop(routed.as_ref().ok(), head.agent))
         .map_err(|refusal| denied(dialect, name, refusal))?;
     let route = routed.map_err(|(_, refusal)| denied(dialect, name, refusal))?;
     let caller = match route.endpoint {

@@ -5,6 +5,7 @@ use super::environment::clean_environment;
 use super::presets::{FILES, Preset, find_program};
 use super::process::Launch;
 use crate::config;
+use mcp_local_provider_core::api::AGENT_HEADER;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io;
@@ -114,6 +115,17 @@ impl Plan {
             environment.retain(|(other, _)| other != name);
             environment.push((name.clone(), value.clone()));
         }
+        if let Some((name, between)) = self.preset.and_then(|preset| preset.headers) {
+            let own = environment.iter().find(|(other, _)| other == name);
+            let own = own.map(|(_, value)| value.clone()).or_else(|| {
+                let inherited = variables.iter().find(|(other, _)| other == name);
+                inherited.and_then(|(_, value)| value.clone().into_string().ok())
+            });
+            let mark = format!("{AGENT_HEADER}: {}", self.name);
+            let headers = own.map_or(mark.clone(), |own| own + between + &mark);
+            environment.retain(|(other, _)| other != name);
+            environment.push((name.to_owned(), headers));
+        }
         let passes = self.preset.map_or(&[][..], |preset| preset.passes);
         Ok(Launch {
             name: self.name.clone(),
@@ -181,6 +193,33 @@ mod tests {
                 .unwrap()
                 .contains("language model")
         );
+    }
+
+    #[test]
+    fn an_agent_marks_its_requests_beside_the_headers_of_its_person() {
+        let bin = Directory::new();
+        let program = bin.file("claude-agent-acp", "");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let plan = Plan::new(&config::Agent {
+            preset: Some("claude".to_owned()),
+            ..config::Agent::default()
+        });
+        let directory = PrivateDirectory::new().unwrap();
+        for (own, expected) in [
+            (None, "x-mcp-local-provider-agent: claude"),
+            (
+                Some("x-team: a"),
+                "x-team: a\nx-mcp-local-provider-agent: claude",
+            ),
+        ] {
+            let path = ("PATH".into(), bin.0.clone().into());
+            let own = own.map(|own| ("ANTHROPIC_CUSTOM_HEADERS".into(), own.into()));
+            let variables: Vec<_> = [path].into_iter().chain(own).collect();
+            let launch = plan.launch(&variables, &directory, None, 1).unwrap();
+            let mut headers = launch.environment.iter();
+            let headers = headers.find(|(name, _)| name == "ANTHROPIC_CUSTOM_HEADERS");
+            assert_eq!(headers.unwrap().1, expected);
+        }
     }
 
     #[test]

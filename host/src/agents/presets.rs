@@ -23,6 +23,9 @@ pub struct Preset {
     pub arguments: &'static [&'static str],
     /// Variables that it is given.
     pub environment: &'static [(&'static str, &'static str)],
+    /// The variable in which it takes headers for the requests to its model, and what stands between two of them. It is told
+    /// to send [`AGENT_HEADER`](mcp_local_provider_core::api::AGENT_HEADER), so that one that is configured to ask this program is recognised.
+    pub headers: Option<(&'static str, &'static str)>,
     /// Variables of this program's own environment that it may see, beyond those that every program needs: its login and
     /// the address of its model. A name that ends in `*` stands for all that begin so.
     pub passes: &'static [&'static str],
@@ -94,6 +97,7 @@ pub static ALL: [Preset; 7] = [
         programs: &["cursor-agent", "agent"],
         arguments: &["acp"],
         environment: &[("CURSOR_CONFIG_DIR", FILES)],
+        headers: None,
         passes: &["CURSOR_API_KEY"],
         files: &[("cli-config.json", CURSOR)],
         install: "curl https://cursor.com/install -fsS | bash",
@@ -110,6 +114,7 @@ pub static ALL: [Preset; 7] = [
         programs: &["claude-agent-acp"],
         arguments: &[],
         environment: &[],
+        headers: Some(("ANTHROPIC_CUSTOM_HEADERS", "\n")),
         passes: &[
             "ANTHROPIC_*",
             "CLAUDE_*",
@@ -131,6 +136,7 @@ pub static ALL: [Preset; 7] = [
         programs: &["codex-acp"],
         arguments: &[],
         environment: &[],
+        headers: None,
         passes: &["OPENAI_*", "CODEX_*", "AZURE_OPENAI_*"],
         files: &[],
         install: "npm install -g @agentclientprotocol/codex-acp",
@@ -149,6 +155,7 @@ pub static ALL: [Preset; 7] = [
             ("GEMINI_SYSTEM_MD", "{files}/model.md"),
             ("GEMINI_CLI_HOME", "{files}/home"),
         ],
+        headers: None,
         passes: &["GEMINI_*", "GOOGLE_*"],
         files: &[
             ("model.md", MODEL_PROMPT),
@@ -168,6 +175,7 @@ pub static ALL: [Preset; 7] = [
         programs: &["opencode"],
         arguments: &["acp"],
         environment: &[("OPENCODE_CONFIG", "{files}/opencode.json")],
+        headers: None,
         passes: &[
             "OPENCODE_API_KEY",
             "ANTHROPIC_*",
@@ -200,6 +208,7 @@ pub static ALL: [Preset; 7] = [
             "--no-custom-instructions",
         ],
         environment: &[],
+        headers: None,
         passes: &["COPILOT_*", "GH_TOKEN", "GITHUB_TOKEN", "GH_HOST"],
         files: &[],
         install: "npm install -g @github/copilot",
@@ -214,6 +223,7 @@ pub static ALL: [Preset; 7] = [
         programs: &["goose"],
         arguments: &["acp"],
         environment: &[("GOOSE_MODE", "chat")],
+        headers: None,
         passes: &[
             "GOOSE_*",
             "ANTHROPIC_*",

@@ -69,6 +69,7 @@ impl<'h> Request<'h> {
                 authorization: text("authorization"),
                 api_key: text("x-api-key").or_else(|| text("api-key")),
                 user_agent: text("user-agent"),
+                agent: text(api::AGENT_HEADER),
                 address,
             },
             accept: text("accept"),
