@@ -1,5 +1,3 @@
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(
-    |data: &[u8]| mcp_local_provider_tests::fuzz_targets::acp_lines(data)
-);
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mcp_local_provider_tests::fuzz_targets::acp_lines(data));
