@@ -113,6 +113,26 @@ fn a_process_that_ends_fails_its_clients_and_the_next_one_answers() {
 }
 
 #[test]
+fn health_and_metrics_tell_how_the_process_does_and_how_often_it_was_started() {
+    let program = start();
+    let part = || {
+        let health = program.request("GET", "/health/deep", Some(crate::program::OPERATOR), "");
+        health.json()["components"]["agent:mine"].clone()
+    };
+    assert_eq!(part()["status"], "healthy", "{}", part());
+    assert_eq!(ask(&program, "EXIT").status, 502);
+    assert_eq!(content(&ask(&program, "x")), "hello");
+    assert_eq!((&part()["status"], &part()["error_count"]), (&json!("healthy"), &json!(1)));
+    let metrics = program.get("/metrics").body;
+    for line in [
+        "mcp_local_provider_agent_running{agent=\"mine\"} 1",
+        "mcp_local_provider_agent_starts_total{agent=\"mine\"} 2",
+    ] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+}
+
+#[test]
 fn noise_and_long_lines_change_no_answer() {
     let program = start();
     assert_eq!(content(&ask(&program, "FLOOD")), "done");

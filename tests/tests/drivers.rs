@@ -43,11 +43,16 @@ const OF_THIS_RUN: [&str; 16] = [
     "obfuscation",
 ];
 
-/// What tells how much is left changes with the time, and a chunk's framing with how pieces meet.
+/// What tells how much is left changes with the time, and so does the length of a body that tells durations.
 fn is_of_this_run(header: &str) -> bool {
-    header.starts_with("x-ratelimit-") || matches!(header, "x-session-id" | "date" | "retry-after")
+    header.starts_with("x-ratelimit-")
+        || matches!(
+            header,
+            "x-session-id" | "date" | "retry-after" | "content-length"
+        )
 }
 
+/// A chunk's framing changes with how pieces meet.
 fn is_framing(header: &str) -> bool {
     matches!(
         header,

@@ -139,6 +139,7 @@ fn table<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus) -> Vec<Family<'s
     requests(snapshot, &mut table);
     sessions(snapshot, status, &mut table);
     queues(snapshot, status, &mut table);
+    agents(status, &mut table);
     process(snapshot, status, &mut table);
     table
 }
@@ -335,6 +336,27 @@ fn queues<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Vec
         .with(&[("result", "written")], Value::Count(written))
         .with(&[("result", "lost")], Value::Count(lost)),
     );
+}
+
+fn agents<'s>(status: &'s ProgramStatus, table: &mut Vec<Family<'s>>) {
+    if status.agents.is_empty() {
+        return;
+    }
+    let mut running = Family::new(
+        "mcp_local_provider_agent_running",
+        Kind::Gauge,
+        "Whether the process of an agent that this program starts can answer.",
+    );
+    let mut starts = counter(
+        "mcp_local_provider_agent_starts",
+        "Processes started for an agent; all after the first are restarts.",
+    );
+    for agent in &status.agents {
+        let labels = [("agent", agent.name.as_str())];
+        running = running.with(&labels, number(usize::from(agent.running)));
+        starts = starts.with(&labels, Value::Count(agent.starts));
+    }
+    table.extend([running, starts]);
 }
 
 fn process<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Vec<Family<'s>>) {

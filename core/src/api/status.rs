@@ -21,8 +21,21 @@ pub struct ProgramStatus {
     pub audit: Option<AuditFigures>,
     /// What the process uses; `None` where the system does not tell.
     pub process: Option<ProcessFigures>,
-    /// Parts that only the driver has, such as `bridge:NAME`.
+    /// The agents that the program starts itself.
+    pub agents: Vec<AgentFigures>,
+    /// Parts that only the driver has, such as `bridge:NAME` and `agent:NAME`.
     pub components: Vec<Component>,
+}
+
+/// An agent that the program starts itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentFigures {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Whether its process runs and can answer.
+    pub running: bool,
+    /// Processes started; all after the first are restarts.
+    pub starts: u64,
 }
 
 /// The links of agents, all together.

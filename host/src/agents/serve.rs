@@ -13,6 +13,7 @@ use crate::process::random_seed;
 use crate::provider::caller_tools::{Desk, Errand, Slip};
 use crate::provider::link::{Connected, Turn};
 use crate::provider::listen::reachable;
+use crate::provider::status::{Part, PartStatus};
 use crate::provider::{Handle, Shared};
 use event_listener::EventListener;
 use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer};
@@ -129,6 +130,7 @@ struct Runner {
     desk: Arc<Desk>,
     calls: Vec<(CallId, Arc<Slip>)>,
     plan: Plan,
+    status: Arc<PartStatus>,
     supervisor: Option<PathBuf>,
     variables: Vec<(OsString, OsString)>,
     directory: PrivateDirectory,
@@ -168,8 +170,11 @@ impl Runner {
         let waker = Waker::from(bell.clone());
         let desk = Desk::new(waker.clone());
         shared.add_desk(name, desk.clone());
+        let status = PartStatus::new(Part::Agent, name);
+        shared.add_part(status.clone());
         Ok(Self {
             desk,
+            status,
             calls: Vec::new(),
             drain: Box::pin(shared.listen_for_drain()),
             draining: false,
@@ -338,6 +343,18 @@ impl Runner {
         }
         for event in self.out.events.drain(..) {
             let agent = &self.plan.name;
+            let now = self.shared.clock().now();
+            match &event {
+                acp::Event::Ready { .. } => self.status.connected(now),
+                acp::Event::Exited { status, restart } => {
+                    self.status.lost(now, status.clone(), restart.is_none());
+                }
+                acp::Event::LoginNeeded { advice, .. } => {
+                    self.status
+                        .lost(now, format!("it wants a login: {advice}"), false);
+                }
+                _ => {}
+            }
             match event {
                 acp::Event::Exited { .. }
                 | acp::Event::LoginNeeded { .. }
@@ -372,6 +389,7 @@ impl Runner {
             );
         match launched {
             Ok(process) => {
+                self.status.started();
                 self.process = Some(process);
                 self.call(Agent::handle_started);
             }

@@ -5,7 +5,7 @@
 use super::config::Bridge;
 use super::link::Connected;
 use super::shared::Shared;
-use super::status::BridgeStatus;
+use super::status::{Part, PartStatus};
 use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::hub::Hello;
@@ -170,7 +170,7 @@ pub struct BridgeDialler {
     shared: Arc<Shared>,
     bridge: Bridge,
     target: Target,
-    status: Arc<BridgeStatus>,
+    status: Arc<PartStatus>,
     backoff: Backoff,
     attempts: u32,
     /// There is a link now.
@@ -181,8 +181,8 @@ impl BridgeDialler {
     /// The dialler of a bridge, which health tells about from now on.
     #[must_use]
     pub fn new(shared: Arc<Shared>, bridge: Bridge) -> Self {
-        let status = BridgeStatus::new(&bridge.name);
-        shared.add_bridge(status.clone());
+        let status = PartStatus::new(Part::Bridge, &bridge.name);
+        shared.add_part(status.clone());
         Self {
             target: Target::new(&shared, bridge.url.clone(), bridge.token.clone()),
             shared,

@@ -23,7 +23,7 @@ pub mod listen;
 pub mod request;
 mod running;
 mod shared;
-mod status;
+pub mod status;
 pub mod websocket;
 
 pub use clock::{Clock, later};

@@ -2,7 +2,7 @@
 
 use super::caller_tools::Desk;
 use super::link::LinkCell;
-use super::status::BridgeStatus;
+use super::status::PartStatus;
 use super::{Clock, lock};
 use crate::audit::AuditSink;
 use crate::process::random_seed;
@@ -60,7 +60,7 @@ pub struct Shared {
     responses: Mutex<Responses>,
     ended_links: Mutex<LinkCounters>,
     audit: AuditSink,
-    bridges: Mutex<Vec<Arc<BridgeStatus>>>,
+    parts: Mutex<Vec<Arc<PartStatus>>>,
     desks: Mutex<HashMap<String, Arc<Desk>>>,
 }
 
@@ -115,7 +115,7 @@ impl Shared {
             responses: Mutex::default(),
             ended_links: Mutex::default(),
             audit,
-            bridges: Mutex::default(),
+            parts: Mutex::default(),
             desks: Mutex::default(),
         }))
     }
@@ -259,13 +259,13 @@ impl Shared {
     }
 
     /// Adds an external bridge to those that health tells about.
-    pub(super) fn add_bridge(&self, bridge: Arc<BridgeStatus>) {
-        lock(&self.bridges).push(bridge);
+    pub(crate) fn add_part(&self, part: Arc<PartStatus>) {
+        lock(&self.parts).push(part);
     }
 
-    /// The external bridges.
-    pub(super) fn bridges(&self) -> Vec<Arc<BridgeStatus>> {
-        lock(&self.bridges).clone()
+    /// The external bridges, and the agents that the program starts.
+    pub(super) fn parts(&self) -> Vec<Arc<PartStatus>> {
+        lock(&self.parts).clone()
     }
 
     /// Lets HTTP requests below `/agents/NAME/` find the thread of that agent.

@@ -3,47 +3,66 @@
 use super::{Shared, lock};
 use crate::process::Usage;
 use mcp_local_provider_core::api::status::{
-    AuditFigures, Component, Health, LinkTotals, ProcessFigures, ProgramStatus,
+    AgentFigures, AuditFigures, Component, Health, LinkTotals, ProcessFigures, ProgramStatus,
 };
 use mcp_local_provider_core::hub::metrics::Snapshot;
 use mcp_local_provider_core::time::Instant;
 use std::sync::{Arc, Mutex};
 
-/// How an external bridge does.
+/// What a part is to the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// An external bridge, which is dialled.
+    Bridge,
+    /// An agent that the program starts.
+    Agent,
+}
+
+/// How a bridge or an agent does.
 #[derive(Debug)]
-pub struct BridgeStatus {
+pub struct PartStatus {
+    part: Part,
     name: String,
-    state: Mutex<BridgeState>,
+    state: Mutex<PartState>,
 }
 
 #[derive(Debug, Default)]
-struct BridgeState {
+struct PartState {
     connected: bool,
     given_up: bool,
-    /// When it was dialled last, or the link was lost.
+    /// When it was dialled or started last, or was lost.
     changed: Instant,
+    /// Processes started for an agent.
+    starts: u64,
     failures: u64,
     why: Option<String>,
 }
 
-impl BridgeStatus {
-    /// A bridge that is being dialled.
-    pub fn new(name: &str) -> Arc<Self> {
+impl PartStatus {
+    /// A part that is being dialled or started.
+    pub fn new(part: Part, name: &str) -> Arc<Self> {
         Arc::new(Self {
+            part,
             name: name.to_owned(),
             state: Mutex::default(),
         })
     }
 
-    /// There is a link.
+    /// A process was started for it.
+    pub fn started(&self) {
+        lock(&self.state).starts += 1;
+    }
+
+    /// There is a link, or the agent can answer.
     pub fn connected(&self, now: Instant) {
         let mut state = lock(&self.state);
         state.connected = true;
+        state.given_up = false;
         state.changed = now;
         state.why = None;
     }
 
-    /// The link is lost, or could not be made; `given_up` when it is not dialled again.
+    /// The link or the agent is lost, or could not be made; `given_up` when it is not tried again.
     pub fn lost(&self, now: Instant, why: String, given_up: bool) {
         let mut state = lock(&self.state);
         state.connected = false;
@@ -62,14 +81,27 @@ impl BridgeStatus {
         } else {
             Health::Degraded
         };
-        let never = || "it is being dialled".to_owned();
+        let (kind, never) = match self.part {
+            Part::Bridge => ("bridge", "it is being dialled"),
+            Part::Agent => ("agent", "it is being started"),
+        };
         Component {
-            name: format!("bridge:{}", self.name),
+            name: format!("{kind}:{}", self.name),
             health,
             last_check: if state.connected { now } else { state.changed },
             errors: state.failures,
             latency: None,
-            message: (!state.connected).then(|| state.why.clone().unwrap_or_else(never)),
+            message: (!state.connected)
+                .then(|| state.why.clone().unwrap_or_else(|| never.to_owned())),
+        }
+    }
+
+    fn figures(&self) -> AgentFigures {
+        let state = lock(&self.state);
+        AgentFigures {
+            name: self.name.clone(),
+            running: state.connected,
+            starts: state.starts,
         }
     }
 }
@@ -96,6 +128,7 @@ pub(super) fn gather(shared: &Shared, process: Usage) -> (Snapshot, ProgramStatu
             error: status.error,
         }
     });
+    let parts = shared.parts();
     let status = ProgramStatus {
         hub_latency,
         connections: shared.connections(),
@@ -108,10 +141,14 @@ pub(super) fn gather(shared: &Shared, process: Usage) -> (Snapshot, ProgramStatu
             open_files: process.open_files,
             threads: process.threads,
         }),
-        components: shared
-            .bridges()
+        agents: parts
             .iter()
-            .map(|bridge| bridge.component(snapshot.now))
+            .filter(|part| part.part == Part::Agent)
+            .map(|agent| agent.figures())
+            .collect(),
+        components: parts
+            .iter()
+            .map(|part| part.component(snapshot.now))
             .collect(),
     };
     (snapshot, status)
