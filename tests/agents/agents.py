@@ -66,7 +66,7 @@ class Agent:
     files: dict = field(default_factory=dict)
     environment: dict = field(default_factory=dict)
     thinks: bool = True
-    second_model: str | None = None
+    models: tuple = ()
     shell: str | None = None
 
     @property
@@ -93,13 +93,13 @@ def agents(model):
     return [
         Agent(
             {"name": "sdk", "command": [sys.executable, "-B", str(HERE / "sdk_agent.py")], "env": {"MODEL_URL": f"{url}/v1"}},
-            second_model="sdk/m2",
+            models=("sdk/m1", "sdk/m2"),
         ),
         Agent(
             {"preset": "opencode"},
             program="opencode",
             files={".config/opencode/opencode.json": json.dumps(opencode)},
-            second_model="opencode/local/m2",
+            models=("opencode/local/m1", "opencode/local/m2"),
             shell="bash",
         ),
         Agent(
@@ -240,15 +240,18 @@ def two_clients_at_once_do_not_mix(setting):
 
 @check
 def a_model_is_chosen_by_its_name(setting):
-    names = setting.names
-    wanted = setting.agent.second_model
-    if wanted is None:
-        return f"offered: {len(names)} names"
-    require(wanted in names, f"{wanted} is not among {names[:20]}")
-    setting.create("%%say m2 speaking%%", model=wanted)
-    asked = [entry["model"] for entry in setting.model.seen()]
-    require("m2" in asked, f"the model was asked as {set(asked)}")
-    return f"offered: {len(names)} names"
+    """Each of two names of models has the agent ask for another model."""
+    names = [name for name in setting.names if "/" in name]
+    wanted = setting.agent.models or tuple(names[-2:])
+    asked = []
+    for name in wanted:
+        require(name in setting.names, f"{name} is not among {setting.names[:20]}")
+        began = len(setting.model.seen())
+        setting.create("%%say chosen%%", model=name)
+        asked.append({entry["model"] for entry in setting.model.seen()[began:]})
+    told = ", ".join(f"{name} asks for {sorted(models)}" for name, models in zip(wanted, asked, strict=True))
+    require(asked[0] != asked[1], told)
+    return f"of {len(setting.names)} names {told}"
 
 
 @check

@@ -149,7 +149,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(404, {"error": {"message": f"{path} is not here"}})
             return
         names = list(tools_of(api, body))
-        entry = {"api": api, "bytes": len(raw), "tools": names, "model": body.get("model"), "end": None}
+        # Gemini's name stands in the path.
+        model = body.get("model") or path.rsplit("/", 1)[-1].split(":")[0]
+        entry = {"api": api, "bytes": len(raw), "tools": names, "model": model, "end": None}
         entry["canaries"] = sorted({canary.decode() for canary in re.findall(rb"canary-\w+", raw)})
         with self.lock:
             self.seen.append(entry)
