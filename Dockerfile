@@ -3,7 +3,7 @@
 #   docker build -t mcp-local-provider .
 #   docker run -p 127.0.0.1:8788:8788 -v mcp-local-provider:/data mcp-local-provider
 #
-# Keys are made at the first start and shown once on standard error. A configuration is /data/config.yaml when the
+# Keys are made at the first start: shown with `docker run -it`, else in /data/first-keys.txt. A configuration is /data/config.yaml when the
 # container is started with `--config /data/config.yaml --listen 0.0.0.0:8788`.
 FROM rust:1.95-alpine AS build
 RUN apk add --no-cache musl-dev

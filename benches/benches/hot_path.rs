@@ -6,11 +6,10 @@ use mcp_local_provider_benches::Error;
 use mcp_local_provider_benches::cases::{
     Admissions, Answers, CHUNKS, Frames, HandOver, Routing, Stream,
 };
-use mcp_local_provider_core::api::Endpoint;
 
-const FORMS: [(&str, Endpoint); 2] = [
-    ("OpenAI", Endpoint::ChatCompletions),
-    ("Ollama", Endpoint::OllamaChat),
+const FORMS: [(&str, &str); 2] = [
+    ("OpenAI", "POST /v1/chat/completions"),
+    ("Ollama", "POST /api/chat"),
 ];
 
 /// Runs a case that may fail: a time of a failure would be no time.

@@ -4,8 +4,9 @@
 
 use gungraun::prelude::*;
 use mcp_local_provider_benches::Error;
-use mcp_local_provider_benches::cases::{Admissions, Answers, Frames, HandOver, Routing, Stream};
-use mcp_local_provider_core::api::Endpoint;
+use mcp_local_provider_benches::cases::{
+    Admissions, Answers, Crowd, Frames, HandOver, Routing, Stream,
+};
 
 // What a case worked on is its result, so that taking it down is not counted.
 
@@ -47,22 +48,30 @@ fn admit_and_settle(mut admissions: Admissions) -> Admissions {
 }
 
 #[library_benchmark]
-#[bench::case(Stream::new(Endpoint::ChatCompletions))]
+#[bench::with_10(Crowd::new(10))]
+#[bench::with_10000(Crowd::new(10_000))]
+fn crowd(mut crowd: Result<Crowd, Error>) -> Result<Crowd, Error> {
+    run(&mut crowd, Crowd::run);
+    crowd
+}
+
+#[library_benchmark]
+#[bench::case(Stream::new("POST /v1/chat/completions"))]
 fn chunk_to_sse(mut stream: Result<Stream, Error>) -> Result<Stream, Error> {
     run(&mut stream, Stream::run);
     stream
 }
 
 #[library_benchmark]
-#[bench::case(Stream::new(Endpoint::OllamaChat))]
+#[bench::case(Stream::new("POST /api/chat"))]
 fn chunk_to_ndjson(mut stream: Result<Stream, Error>) -> Result<Stream, Error> {
     run(&mut stream, Stream::run);
     stream
 }
 
 #[library_benchmark]
-#[bench::openai(Answers::new(Endpoint::ChatCompletions))]
-#[bench::ollama(Answers::new(Endpoint::OllamaChat))]
+#[bench::openai(Answers::new("POST /v1/chat/completions"))]
+#[bench::ollama(Answers::new("POST /api/chat"))]
 fn whole_answer(mut answers: Result<Answers, Error>) -> Result<Answers, Error> {
     run(&mut answers, Answers::run);
     answers
@@ -88,6 +97,7 @@ library_benchmark_group!(
         chunk_to_sse,
         chunk_to_ndjson,
         admit_and_settle,
+        crowd,
         whole_answer
     ]
 );

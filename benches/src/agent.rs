@@ -49,7 +49,7 @@ struct Agent {
 /// and answers until standard input ends.
 ///
 /// # Errors
-/// When it is refused, or the link is lost.
+/// Fails when it is refused, or the link is lost.
 pub fn run(addr: SocketAddr, key: &str) -> Result<(), Error> {
     let mut request = format!("ws://{addr}/agent").into_client_request()?;
     request

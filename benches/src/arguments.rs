@@ -1,4 +1,4 @@
-//! The command line that the programs of this package share, and how their reports end.
+//! The command line that the programs of this package share, and the end of their reports.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use crate::Error;
 use crate::report::Report;
 
-/// What is to be measured, and what becomes of the figures.
+/// Options of a measurement and of its report.
 #[derive(Debug)]
 pub struct Arguments {
     /// `--program`: the build to measure.
@@ -24,7 +24,7 @@ impl Arguments {
     /// Reads the words after the program's name.
     ///
     /// # Errors
-    /// When one is not known or lacks its value.
+    /// Fails when one is not known or lacks its value.
     pub fn parse(words: &[&str]) -> Result<Self, Error> {
         let mut parsed = Self {
             program: PathBuf::from("target/release/mcp-local-provider"),
@@ -50,7 +50,7 @@ impl Arguments {
     /// then. Prints the table, writes the figures, and tells what misses.
     ///
     /// # Errors
-    /// When a run fails, or the figures cannot be written.
+    /// Fails when a run fails, or the figures cannot be written.
     pub fn conclude(&self, run: impl Fn() -> Result<Report, Error>) -> Result<ExitCode, Error> {
         let mut report = run()?;
         if self.quick && self.gate && !report.missed().is_empty() {
@@ -77,7 +77,7 @@ impl Arguments {
 /// Prints to standard output.
 ///
 /// # Errors
-/// When that is closed.
+/// Fails when that is closed.
 pub fn print(text: &str) -> Result<(), Error> {
     Ok(std::io::stdout().lock().write_all(text.as_bytes())?)
 }

@@ -20,7 +20,7 @@ struct Connection {
     blocked: bool,
 }
 
-/// What a connection that plays waits for.
+/// The event that a playing connection waits for.
 #[derive(Debug)]
 enum Next {
     /// This time.
@@ -126,7 +126,7 @@ impl Connection {
 /// Runs the server until standard input ends.
 ///
 /// # Errors
-/// When it cannot listen, or a request has no script.
+/// Fails when it cannot listen, or a request has no script.
 pub fn run() -> Result<(), Error> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;

@@ -1,5 +1,5 @@
-//! What is measured: the same load on the splice and on the program, in rounds that take turns, so
-//! that whatever else the machine does falls on both.
+//! Measurement of the same load on the splice and on the program, in rounds that take turns, so that other load on the
+//! machine affects both.
 
 use std::path::Path;
 use std::time::Duration;
@@ -24,10 +24,10 @@ const LIMITS: &str = "limits:
 /// Streams that run while the program is scraped.
 const STREAMS: usize = 64;
 
-/// How long and how much.
+/// Durations and numbers of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Whether this is the short run.
+    /// True for the short run.
     pub quick: bool,
     /// Times that each part is run on each side.
     pub rounds: usize,
@@ -68,9 +68,9 @@ impl Plan {
 /// One side of the comparison, running.
 #[derive(Debug)]
 struct Side {
-    /// What is measured.
+    /// The process that is measured.
     target: Process,
-    /// Who answers: the backend behind the splice, the agent behind the program.
+    /// The process that answers: the backend behind the splice, the agent behind the program.
     origin: Process,
 }
 
@@ -113,7 +113,7 @@ impl Rounds {
     }
 }
 
-/// What a part of a round gave.
+/// Figures of one part of a round.
 struct Sample {
     tally: Tally,
     /// CPU time of the target in the measured time.
@@ -124,7 +124,7 @@ impl Bench {
     /// A bench that runs `program`, and this very program for the processes round it.
     ///
     /// # Errors
-    /// When the program is not there, or its directory cannot be made.
+    /// Fails when the program is not there, or its directory cannot be made.
     pub fn new(program: &Path) -> Result<Self, Error> {
         Ok(Self(Setup::new(program, LIMITS)?))
     }
@@ -146,7 +146,7 @@ impl Bench {
     /// Runs everything.
     ///
     /// # Errors
-    /// When a process fails or an answer is not what it should be: then there are no figures.
+    /// Fails when a process fails or an answer is not what it should be: then there are no figures.
     pub fn run(&self, plan: &Plan) -> Result<Report, Error> {
         let mut rows = self.rounds(plan)?;
         rows.extend(self.held_streams(plan)?);
@@ -286,8 +286,8 @@ impl Bench {
         ])
     }
 
-    /// What monitoring costs streams that run as fast as they can. A stall of the program's own shows in every round,
-    /// one of the machine's in some, so that the best rounds are compared.
+    /// Measures the cost of monitoring for streams that run as fast as they can. A stall of the program shows in every
+    /// round and one of the machine in some, so the best rounds are compared.
     fn scraped(&self, plan: &Plan) -> Result<Vec<Row>, Error> {
         let side = self.program()?;
         let script = Script::stream(200, 1).turns();
@@ -310,7 +310,7 @@ impl Bench {
         ])
     }
 
-    /// What an answer costs with an audit file on a full disk, against one with a good file.
+    /// Compares the cost of an answer with an audit file on a full disk to that with a working file.
     fn full_disk(&self, plan: &Plan) -> Result<Row, Error> {
         let good = self.program()?;
         let target = self.0.start_program_on_full_disk()?;
@@ -335,7 +335,7 @@ impl Bench {
         Ok(value(name, "times CPU", median(&ratios), Some(1.15)))
     }
 
-    /// From the start of the program to its ready line.
+    /// Measures the time from the start of the program to its ready line.
     fn start_up(&self, plan: &Plan) -> Result<Row, Error> {
         let mut times = Rounds::default();
         for _ in 0..plan.starts {

@@ -1,4 +1,4 @@
-//! What the provider costs, measured from outside and from inside.
+//! Cost of the provider, measured from outside and from inside.
 //!
 //! From outside, the program `compare` runs a release build of the provider next to a raw TCP
 //! splice proxy: the same client, the same requests, the same answers, in turns, on one core each.

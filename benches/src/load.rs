@@ -11,7 +11,7 @@ use crate::script::MARK;
 /// Connections that may wait for their first chunk while more are opened.
 const OPENING: usize = 128;
 
-/// What was counted.
+/// Counts and times of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Tally {
     /// Answers that ended as they should.
@@ -31,7 +31,7 @@ pub struct Tally {
     pub longest_gap: Duration,
 }
 
-/// Where an answer is in its HTTP/1.1 framing.
+/// Position in the HTTP/1.1 framing of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Framing {
     Head,
@@ -48,10 +48,10 @@ struct Connection {
     framing: Framing,
     /// The head or the line that is not whole yet.
     partial: Vec<u8>,
-    /// When the request was sent; none while no answer is due.
+    /// Time at which the request was sent; none while no answer is due.
     sent: Option<Instant>,
     begun: bool,
-    /// When content came last in this answer.
+    /// Time at which content came last in this answer.
     last: Option<Instant>,
 }
 
@@ -97,7 +97,7 @@ impl Load {
     /// then, so that at most a hundred or so are without their first chunk.
     ///
     /// # Errors
-    /// When a connection is refused or an answer is not what it should be.
+    /// Fails when a connection is refused or an answer is not what it should be.
     pub fn open(&mut self, count: usize) -> Result<(), Error> {
         for _ in 0..count {
             let stream = TcpStream::connect(self.addr)?;
@@ -131,7 +131,7 @@ impl Load {
     /// stay open.
     ///
     /// # Errors
-    /// When an answer is not what it should be.
+    /// Fails when an answer is not what it should be.
     pub fn run_for(&mut self, time: Duration) -> Result<Tally, Error> {
         let _ = self.take();
         let end = Instant::now() + time;
@@ -144,7 +144,7 @@ impl Load {
     /// Waits until every connection has shown its first content.
     ///
     /// # Errors
-    /// When that takes longer than `limit`, or an answer is not what it should be.
+    /// Fails when that takes longer than `limit`, or an answer is not what it should be.
     pub fn wait_begun(&mut self, limit: Duration) -> Result<(), Error> {
         let end = Instant::now() + limit;
         while self
@@ -163,7 +163,7 @@ impl Load {
     /// counted since the last count.
     ///
     /// # Errors
-    /// When that takes longer than `limit`, or an answer is not what it should be.
+    /// Fails when that takes longer than `limit`, or an answer is not what it should be.
     pub fn finish(&mut self, limit: Duration) -> Result<Tally, Error> {
         self.repeat = false;
         let end = Instant::now() + limit;

@@ -24,7 +24,7 @@ impl std::fmt::Debug for Poll {
     }
 }
 
-/// What a registration waits for. Errors and hang-ups are always reported, as readable.
+/// Events that a registration waits for. Errors and hang-ups are always reported, as readable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest {
     /// Bytes, a connection or an end of file to read.
@@ -123,7 +123,7 @@ impl Poll {
     }
 }
 
-/// Whether an I/O error only says that the socket is not ready.
+/// Returns true when an I/O error only means that the socket is not ready.
 #[must_use]
 pub fn would_block(error: &io::Error) -> bool {
     matches!(

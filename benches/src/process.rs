@@ -19,13 +19,13 @@ use crate::poll::{Interest, Poll};
 /// The token under which [`Control`] registers standard input.
 pub const STDIN: usize = usize::MAX;
 
-/// How long a process may take to say that it is ready.
+/// Time that a process may take to report that it is ready.
 const START: Duration = Duration::from_secs(10);
 
 /// Prints the ready line that [`Process::spawn`] waits for.
 ///
 /// # Errors
-/// When standard output is closed.
+/// Fails when standard output is closed.
 pub fn announce(addr: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "ready {addr}")?;
@@ -37,7 +37,7 @@ pub fn announce(addr: SocketAddr) -> io::Result<()> {
 #[derive(Debug)]
 pub struct Control(());
 
-/// What was heard on standard input.
+/// Commands that came on standard input.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Heard {
     /// It ended: leave.
@@ -50,7 +50,7 @@ impl Control {
     /// Registers standard input under [`STDIN`].
     ///
     /// # Errors
-    /// When standard input is not a pipe, which epoll cannot watch.
+    /// Fails when standard input is not a pipe, which epoll cannot watch.
     pub fn new(poll: &Poll) -> io::Result<Self> {
         poll.add(rustix::stdio::stdin(), STDIN, Interest::READ)?;
         Ok(Self(()))
@@ -73,7 +73,7 @@ impl Control {
 /// Raises the limit of open files as far as it goes.
 ///
 /// # Errors
-/// When that is less than `count`.
+/// Fails when that is less than `count`.
 pub fn need_open_files(count: u64) -> Result<(), Error> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
@@ -108,7 +108,7 @@ pub fn pin(core: usize) -> io::Result<()> {
 pub struct Process {
     child: Child,
     stdin: Option<ChildStdin>,
-    /// Where it listens, from its ready line.
+    /// Address at which it listens, from its ready line.
     pub addr: SocketAddr,
     /// From before the start to the ready line.
     pub start: Duration,
@@ -119,7 +119,7 @@ impl Process {
     /// `ready http://ADDR`. Its standard error goes to the file `log`.
     ///
     /// # Errors
-    /// When it cannot be started, ends, or is not ready within ten seconds; with its log.
+    /// Fails when it cannot be started, ends, or is not ready within ten seconds; with its log.
     pub fn spawn(command: &mut Command, core: usize, log: &Path) -> Result<Self, Error> {
         let name = command.get_program().to_string_lossy().into_owned();
         command
@@ -158,7 +158,7 @@ impl Process {
     /// Lets held streams end.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// Fails when the process is gone.
     pub fn release(&mut self) -> io::Result<()> {
         match &mut self.stdin {
             Some(stdin) => stdin.write_all(b"r"),
@@ -173,7 +173,7 @@ impl Process {
     /// larger by more than its rounding, it is taken.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// Fails when the process is gone.
     pub fn cpu(&self) -> Result<Duration, Error> {
         let proc = format!("/proc/{}", self.child.id());
         let mut threads = Duration::ZERO;
@@ -211,7 +211,7 @@ impl Process {
     /// Resident memory in KiB.
     ///
     /// # Errors
-    /// When the process is gone.
+    /// Fails when the process is gone.
     pub fn resident_kib(&self) -> Result<u64, Error> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
         let value = status

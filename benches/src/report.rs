@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-/// How a figure comes about.
+/// The origin of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
@@ -19,7 +19,7 @@ pub enum Kind {
 /// One measured property.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// What was measured.
+    /// Name of the measured property.
     pub name: &'static str,
     /// The unit of the two values.
     pub unit: &'static str,
@@ -27,21 +27,21 @@ pub struct Row {
     pub splice: Option<f64>,
     /// The program's median.
     pub program: f64,
-    /// How the figure comes about.
+    /// The origin of the figure.
     pub kind: Kind,
-    /// What is held against the bar. A ratio or a difference is the median over the rounds.
+    /// The figure that the bar applies to. A ratio or a difference is the median over the rounds.
     pub figure: f64,
-    /// The most it may be.
+    /// The largest value allowed.
     pub bar: Option<f64>,
-    /// The most it is meant to be next.
+    /// The largest value aimed at.
     pub goal: Option<f64>,
-    /// Whether it depends on how quiet the machine is even as a figure, so that a short run on a
-    /// busy machine must not fail for it.
+    /// True when the figure depends on the load of the machine, so that a short run on a busy machine must not fail for
+    /// it.
     pub needs_quiet: bool,
 }
 
 impl Row {
-    /// Whether the bar is missed.
+    /// Returns true when the figure misses the bar.
     #[must_use]
     pub fn is_missed(&self) -> bool {
         // Not `figure > bar`: a figure that is no number has not met its bar.
@@ -53,7 +53,7 @@ impl Row {
 /// All that one run measured.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
-    /// Whether this was the short run.
+    /// True for the short run.
     pub quick: bool,
     /// The properties, in the order of the table.
     pub rows: Vec<Row>,
@@ -124,7 +124,7 @@ fn number(value: f64) -> String {
     }
 }
 
-/// The middle of some values, the mean of the two in the middle of an even number; no number of none.
+/// Returns the median of some values, the mean of the two middle ones of an even number; NaN of none.
 #[must_use]
 pub fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();

@@ -1,4 +1,4 @@
-//! Who looks at the program while it works: a monitoring system that asks for metrics and for health, often.
+//! A monitoring system that asks the working program for metrics and for health, often.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,7 +25,7 @@ impl Scraper {
     /// Begins.
     ///
     /// # Errors
-    /// When the program cannot be reached.
+    /// Fails when the program cannot be reached.
     pub fn start(addr: SocketAddr) -> Result<Self, Error> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut stream = TcpStream::connect(addr)?;
@@ -50,7 +50,7 @@ impl Scraper {
     /// Ends. The answer is how many answers there were.
     ///
     /// # Errors
-    /// When an answer was not what it should be.
+    /// Fails when an answer was not what it should be.
     pub fn stop(self) -> Result<u64, Error> {
         self.stop.store(true, Ordering::Relaxed);
         let answers = self.thread.join().map_err(|_| "the scraper failed")??;

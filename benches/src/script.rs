@@ -1,5 +1,5 @@
-//! What an answer looks like on the wire and in time. The client puts the script into its prompt,
-//! and the agent and the backend play it, so that both sides of the comparison get one request.
+//! Scripts of answers: their bytes and their timing. The client puts the script into its prompt, and the agent and the
+//! backend play it, so that both sides of the comparison get one request.
 
 use std::ops::Range;
 use std::time::{Duration, Instant};
@@ -25,11 +25,10 @@ pub struct Script {
     pub burst: u32,
     /// Time from one write to the next; none for back to back.
     pub interval: Duration,
-    /// Whether the streams of a back-to-back script take turns after each write, so that chunks
-    /// travel one by one. Otherwise each stream is written to its end by a loop that never waits,
-    /// and its chunks meet on the way.
+    /// True when the streams of a back-to-back script take turns after each write, so that chunks travel one by one.
+    /// Otherwise a loop that never waits writes each stream to its end, and its chunks are joined on the way.
     pub turns: bool,
-    /// Whether the stream stays silent after its first chunk until it is released.
+    /// True when the stream stays silent after its first chunk until it is released.
     pub hold: bool,
 }
 
@@ -91,7 +90,7 @@ impl Script {
         }
     }
 
-    /// Whether the answer is streamed.
+    /// Returns true when the answer is streamed.
     #[must_use]
     pub const fn is_stream(&self) -> bool {
         self.chunks > 0
@@ -146,7 +145,7 @@ pub struct Player {
     due: Instant,
 }
 
-/// What a player is to do now.
+/// The next action of a player.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
     /// Send the whole answer; this player is done.
@@ -172,7 +171,7 @@ impl Player {
         }
     }
 
-    /// Whether this player goes on after a write before another is asked.
+    /// Returns true when this player goes on after a write before another is asked.
     #[must_use]
     pub const fn goes_on(&self) -> bool {
         !self.script.turns

@@ -33,7 +33,7 @@ impl Setup {
     /// configuration as YAML.
     ///
     /// # Errors
-    /// When the program is not there, or the directory cannot be made.
+    /// Fails when the program is not there, or the directory cannot be made.
     pub fn new(program: &Path, settings: &str) -> Result<Self, Error> {
         let found = program.canonicalize().map_err(|e| {
             format!(
@@ -60,7 +60,7 @@ impl Setup {
     /// Starts this very program in another role.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// Fails when it does not become ready.
     pub fn role(&self, core: usize, arguments: &[&str]) -> Result<Process, Error> {
         let log = self
             .dir
@@ -71,7 +71,7 @@ impl Setup {
     /// Starts the program that is measured.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// Fails when it does not become ready.
     pub fn start_program(&self) -> Result<Process, Error> {
         self.start(Command::new(&self.program))
     }
@@ -79,7 +79,7 @@ impl Setup {
     /// Starts the program with an audit file that takes nothing, as one on a full disk does.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// Fails when it does not become ready.
     pub fn start_program_on_full_disk(&self) -> Result<Process, Error> {
         let mut command = Command::new(&self.program);
         command.env("MLP_AUDIT__FILE", "/dev/full");
@@ -89,7 +89,7 @@ impl Setup {
     /// Starts the program with at most `files` open files.
     ///
     /// # Errors
-    /// When it does not become ready.
+    /// Fails when it does not become ready.
     pub fn start_program_with_files(&self, files: u64) -> Result<Process, Error> {
         let mut command = Command::new("sh");
         command
@@ -110,7 +110,7 @@ impl Setup {
     /// Starts the scripted agent of a running program.
     ///
     /// # Errors
-    /// When it is refused.
+    /// Fails when it is refused.
     pub fn agent(&self, program: &Process) -> Result<Process, Error> {
         self.role(LOAD_CORE, &["agent", &program.addr.to_string(), BRIDGE_KEY])
     }

@@ -15,7 +15,7 @@ const LISTENER: usize = usize::MAX - 1;
 #[derive(Debug)]
 struct Side {
     stream: TcpStream,
-    /// What the other side sent and this one has no room for yet.
+    /// Bytes that the other side sent and this one has no room for yet.
     pending: Vec<u8>,
     ended: bool,
     interest: Interest,
@@ -63,7 +63,7 @@ impl Side {
 /// Runs the proxy in front of `to` until standard input ends.
 ///
 /// # Errors
-/// When it cannot listen, or the operating system refuses to poll.
+/// Fails when it cannot listen, or the operating system refuses to poll.
 pub fn run(to: SocketAddr) -> Result<(), Error> {
     let listener = TcpListener::bind(("127.0.0.1", 0))?;
     listener.set_nonblocking(true)?;

@@ -1,4 +1,5 @@
-//! What the owner decides: limits, timeouts, sessions, models, keys. Names and defaults are those of the configuration file.
+//! Settings that the owner decides: limits, timeouts, sessions, models, keys. Names and defaults are those of the
+//! configuration file.
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -20,7 +21,7 @@ pub struct Limits {
     pub connections: usize,
     /// Admissions that may wait for capacity.
     pub queue_length: usize,
-    /// How long one may wait.
+    /// Longest wait of one admission.
     pub queue_wait: Duration,
     /// Bytes of a request body.
     pub body_bytes: usize,
@@ -71,7 +72,7 @@ pub struct Timeouts {
     pub body: Duration,
     /// For a write that makes no progress.
     pub write: Duration,
-    /// How long a stream's response head waits for the agent's first event.
+    /// Longest wait of a stream's response head for the agent's first event.
     pub first_event: Duration,
     /// For the agent's first chunk.
     pub first_chunk: Duration,
@@ -128,7 +129,7 @@ impl Default for SessionPolicy {
     }
 }
 
-/// What a key allows. Each role is its own; only `Admin` includes the others.
+/// Roles of keys. Each is its own; only `Admin` includes the others.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Role {
     /// Inference.
@@ -161,7 +162,7 @@ pub struct Key {
     pub name: String,
     /// SHA-256 of the key's text.
     pub sha256: [u8; 32],
-    /// What it allows.
+    /// Role of the key.
     pub role: Role,
     /// Instead of `limits.requests_per_minute`.
     pub requests_per_minute: Option<u32>,

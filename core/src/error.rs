@@ -1,13 +1,12 @@
 //! Errors, split by whose fault they are, with what goes on the wire.
 
-use crate::hub::limiter::Standing;
 use crate::id::ExchangeId;
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use core::fmt;
 use core::time::Duration;
 
-/// What went wrong, as the tables of the agent protocol and of the client APIs name it.
+/// Kinds of errors, as the tables of the agent protocol and of the client APIs name them.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum Code {
@@ -63,7 +62,7 @@ pub enum Code {
     SlowClient,
     /// The session ended while it was answering.
     SessionEnded,
-    /// What this program does not do.
+    /// A feature that this program does not have.
     NotImplemented,
     /// A fault of this program.
     Internal,
@@ -104,8 +103,28 @@ impl Code {
                 "permission_error"
             }
             Self::RateLimited => "rate_limit_error",
-            _ if self.status() >= 500 => "server_error",
-            _ => "invalid_request_error",
+            Self::InvalidRequest
+            | Self::ContextLength
+            | Self::TooLarge
+            | Self::RequestTimeout
+            | Self::ModelNotFound
+            | Self::SessionNotFound
+            | Self::ResponseNotFound
+            | Self::NotFound
+            | Self::MethodNotAllowed
+            | Self::Conflict => "invalid_request_error",
+            Self::NoAgent
+            | Self::Overloaded
+            | Self::Draining
+            | Self::AgentLost
+            | Self::AgentFault
+            | Self::AgentError
+            | Self::AgentTimeout
+            | Self::AgentRefused
+            | Self::SlowClient
+            | Self::SessionEnded
+            | Self::NotImplemented
+            | Self::Internal => "server_error",
         }
     }
 
@@ -158,19 +177,49 @@ impl Code {
             Self::TooLarge => "request_too_large",
             Self::Overloaded | Self::Draining => "overloaded_error",
             Self::AgentTimeout => "timeout_error",
-            _ => match self.status() {
-                404 => "not_found_error",
-                400..=499 => "invalid_request_error",
-                _ => "api_error",
-            },
+            Self::ModelNotFound
+            | Self::SessionNotFound
+            | Self::ResponseNotFound
+            | Self::NotFound => "not_found_error",
+            Self::InvalidRequest
+            | Self::ContextLength
+            | Self::RequestTimeout
+            | Self::MethodNotAllowed
+            | Self::Conflict => "invalid_request_error",
+            Self::NoAgent
+            | Self::AgentLost
+            | Self::AgentFault
+            | Self::AgentError
+            | Self::SlowClient
+            | Self::SessionEnded
+            | Self::NotImplemented
+            | Self::Internal => "api_error",
         }
     }
+}
+
+/// Remaining limits of a key, for `x-ratelimit-*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Requests that a full bucket holds.
+    pub limit_requests: u64,
+    /// Requests left now.
+    pub remaining_requests: u64,
+    /// Tokens that a full bucket holds.
+    pub limit_tokens: u64,
+    /// Tokens left now.
+    pub remaining_tokens: u64,
+    /// Until all requests are there again.
+    pub reset_requests: Duration,
+    /// Until all tokens are there again.
+    pub reset_tokens: Duration,
 }
 
 /// A request that is refused before or instead of an answer.
 ///
 /// Small: its parts live in one box, which only a refused request allocates.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.message())]
 pub struct Refusal(Box<Parts>);
 
 #[derive(Clone, PartialEq, Eq)]
@@ -180,6 +229,7 @@ struct Parts {
     param: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     standing: Option<Standing>,
+    allow: Option<Box<str>>,
 }
 
 impl Refusal {
@@ -192,6 +242,7 @@ impl Refusal {
             param: None,
             retry_after: None,
             standing: None,
+            allow: None,
         }))
     }
 
@@ -222,7 +273,14 @@ impl Refusal {
         self
     }
 
-    /// What went wrong.
+    /// Says which methods the path takes, as `Allow` lists them (RFC 9110, 10.2.1).
+    #[must_use]
+    pub fn allow(mut self, methods: impl Into<Box<str>>) -> Self {
+        self.0.allow = Some(methods.into());
+        self
+    }
+
+    /// Returns the kind of the error.
     #[must_use]
     pub fn code(&self) -> Code {
         self.0.code
@@ -246,10 +304,16 @@ impl Refusal {
         self.0.param.as_deref()
     }
 
-    /// What is left of the caller's limits, when one of them refused.
+    /// Returns the caller's remaining limits, if one of them refused.
     #[must_use]
     pub fn left(&self) -> Option<Standing> {
         self.0.standing
+    }
+
+    /// `Allow`, which every 405 has.
+    #[must_use]
+    pub fn allowed(&self) -> Option<&str> {
+        self.0.allow.as_deref()
     }
 
     /// `x-should-retry` of OpenAI's clients, where their own rule (408, 409, 429 and from 500 on, twice) is wrong: `false` where
@@ -265,7 +329,29 @@ impl Refusal {
             | Code::Conflict
             | Code::AgentTimeout
             | Code::SlowClient => true,
-            _ => self.0.retry_after.is_some_and(|after| after > OBEYED),
+            Code::InvalidRequest
+            | Code::ContextLength
+            | Code::TooLarge
+            | Code::RequestTimeout
+            | Code::RoleDenied
+            | Code::ScopeDenied
+            | Code::OriginDenied
+            | Code::SessionDenied
+            | Code::ModelNotFound
+            | Code::SessionNotFound
+            | Code::ResponseNotFound
+            | Code::NotFound
+            | Code::MethodNotAllowed
+            | Code::RateLimited
+            | Code::NoAgent
+            | Code::Overloaded
+            | Code::Draining
+            | Code::AgentLost
+            | Code::AgentFault
+            | Code::AgentError
+            | Code::AgentRefused
+            | Code::SessionEnded
+            | Code::Internal => self.0.retry_after.is_some_and(|after| after > OBEYED),
         };
         hopeless.then_some(false)
     }
@@ -296,21 +382,15 @@ impl fmt::Debug for Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.message)
-    }
-}
-
-impl core::error::Error for Refusal {}
-
 /// An agent broke the protocol. `close` says whether the link must end.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AgentFault {
     /// The frame is not a JSON object in text, or a known message has a field of a wrong type.
+    #[error("malformed message: {0}")]
     Malformed(Cow<'static, str>),
     /// The same in a message about one exchange: only that exchange fails.
+    #[error("malformed message: {what}")]
     Answer {
         /// The message's `id`.
         id: ExchangeId,
@@ -318,21 +398,9 @@ pub enum AgentFault {
         what: Cow<'static, str>,
     },
     /// The frame is larger than `limits.agent_frame_bytes`.
+    #[error("frame over limits.agent_frame_bytes")]
     TooLarge,
     /// A binary frame.
+    #[error("binary frame; messages are JSON objects in text frames")]
     Binary,
 }
-
-impl fmt::Display for AgentFault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(what) | Self::Answer { what, .. } => {
-                write!(f, "malformed message: {what}")
-            }
-            Self::TooLarge => f.write_str("frame over limits.agent_frame_bytes"),
-            Self::Binary => f.write_str("binary frame; messages are JSON objects in text frames"),
-        }
-    }
-}
-
-impl core::error::Error for AgentFault {}

@@ -41,6 +41,12 @@ pub struct ExchangeId {
 }
 
 impl ExchangeId {
+    /// Not after any other in their order.
+    pub(crate) const LEAST: Self = Self {
+        process: 0,
+        serial: 0,
+    };
+
     /// Length of the text form in bytes.
     pub const TEXT_LEN: usize = 20;
 

@@ -9,16 +9,16 @@ use core::fmt;
 use core::time::Duration;
 use serde_json::value::RawValue;
 
-/// What a client asks of a model, borrowed from the request body.
+/// A client's request to a model, borrowed from the request body.
 #[derive(Clone, Debug)]
 pub struct Invocation<'a> {
     /// The model as the client named it.
     pub model: Cow<'a, str>,
-    /// What is to be done.
+    /// The task.
     pub task: Task<'a>,
     /// True when the client wants the answer as it comes. An agent may answer either way.
     pub stream: bool,
-    /// How it is to be done. What the client did not give is absent.
+    /// Parameters of the task. Those that the client did not give are absent.
     pub parameters: Parameters<'a>,
 }
 
@@ -32,9 +32,9 @@ pub enum Task<'a> {
     },
     /// A text to continue.
     Completion {
-        /// What comes before the gap.
+        /// Text before the gap.
         prompt: JsonStr<'a>,
-        /// What comes after the gap (fill in the middle).
+        /// Text after the gap (fill in the middle).
         suffix: Option<JsonStr<'a>>,
     },
     /// Texts to turn into vectors.
@@ -44,7 +44,7 @@ pub enum Task<'a> {
     },
 }
 
-/// Who speaks in a message.
+/// Speakers of messages.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Role {
     /// Instructions.
@@ -79,15 +79,15 @@ impl Role {
 /// One message of a conversation.
 #[derive(Clone, Debug)]
 pub struct Message<'a> {
-    /// Who speaks.
+    /// The speaker.
     pub role: Role,
-    /// What is said.
+    /// The content.
     pub content: Content<'a>,
-    /// Who exactly speaks, or the name of the tool.
+    /// Name of the speaker, or of the tool.
     pub name: Option<JsonStr<'a>>,
     /// The tools that the assistant called.
     pub tool_calls: Vec<ToolCall<'a>>,
-    /// Which call a tool's result answers.
+    /// Id of the call that a tool's result answers.
     pub tool_call_id: Option<Cow<'a, str>>,
 }
 
@@ -407,7 +407,7 @@ impl Delta<'_> {
 /// A piece of a tool call (OpenAI's streaming form).
 #[derive(Clone, Copy, PartialEq, Debug, Default)]
 pub struct ToolCallDelta<'a> {
-    /// Which call of this answer, from 0.
+    /// Number of the call within this answer, from 0.
     pub index: u32,
     /// In the first piece.
     pub id: JsonStr<'a>,
@@ -417,12 +417,12 @@ pub struct ToolCallDelta<'a> {
     pub arguments: JsonStr<'a>,
 }
 
-/// How an answer ended.
+/// The end of a complete answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct End {
-    /// Why.
+    /// Reason for the end.
     pub finish: Finish,
-    /// What it cost, when the agent said so.
+    /// Tokens that it used, when the agent said so.
     pub usage: Option<Usage>,
 }
 
@@ -476,15 +476,15 @@ impl Usage {
 /// An answer that failed on the agent's side or between it and us.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Failure<'a> {
-    /// What went wrong.
+    /// Kind of the error.
     pub code: Code,
     /// For the person.
     pub message: Cow<'a, str>,
-    /// When the agent says that a repetition may succeed.
+    /// Wait after which a repetition may succeed, when the agent gives one.
     pub retry_after: Option<Duration>,
 }
 
-/// Why an exchange was cancelled (`model_cancel.reason`).
+/// Reasons for which an exchange was cancelled (`model_cancel.reason`).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum CancelReason {
     /// The client closed its connection.

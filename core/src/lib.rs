@@ -16,7 +16,7 @@
 //!
 //! ```
 //! use core::time::Duration;
-//! use mcp_local_provider_core::api::{self, Endpoint, Head};
+//! use mcp_local_provider_core::api::{self, Head, Listener};
 //! use mcp_local_provider_core::config::HubConfig;
 //! use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 //! use mcp_local_provider_core::hub::audit::RequestInfo;
@@ -25,8 +25,9 @@
 //! use mcp_local_provider_core::invocation::Delivery;
 //! use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
 //! use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+//! use mcp_local_provider_core::scope::Scope;
 //! use mcp_local_provider_core::time::Instant;
-//! use mcp_local_provider_core::agents::websocket;
+//! use mcp_local_provider_core::link::frames;
 //!
 //! /// A real driver locks the mailbox that `to` names, pushes, and wakes its exchange on `Push::Wake`.
 //! struct One(Mailbox);
@@ -63,22 +64,22 @@
 //!     method: "POST", target: "/v1/chat/completions", host: Some("localhost"), origin: None,
 //!     authorization: None, api_key: None, user_agent: None, agent: None, address: [127, 0, 0, 1].into(),
 //! };
-//! let accepted = api::accept(hub.config(), &hub.keys(), &head).map_err(|denied| denied.refusal)?;
-//! assert_eq!(accepted.route.endpoint, Endpoint::ChatCompletions);
+//! let accepted = api::accept(hub.config(), &hub.keys(), Listener::All, &head).map_err(|denied| denied.refusal)?;
+//! let form = accepted.route.form().ok_or("an agent answers this route")?;
 //! let caller = accepted.caller.ok_or("every inference route has a caller")?;
 //! let body = br#"{"model":"my-model","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
 //! let id = ids.next();
-//! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, accepted.route.endpoint, now, body)?;
-//! let info = RequestInfo {
+//! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, form, now, body)?;
+//! let info = Box::new(RequestInfo {
 //!     exchange: id, started: now, key: Some(caller.name.clone()), address: caller.address, user_agent: None,
-//!     endpoint: accepted.route.endpoint.name(), bytes_in: 81, prompt: Some(intent.prompt),
-//! };
-//! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: "inference", embeddings: intent.embeddings };
-//! let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask)? else {
+//!     endpoint: accepted.route.name, bytes_in: 81, prompt: Some(intent.prompt),
+//! });
+//! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: Scope::Inference, embeddings: intent.embeddings };
+//! let Admission::Granted(ticket) = hub.admit(now, &caller, &ask)? else {
 //!     return Err("a real driver waits for `HubOut::woken` and calls `Hub::claim`".into());
 //! };
 //! exchange.start(now, &ticket);
-//! let frame = websocket::invoke(
+//! let frame = frames::invoke(
 //!     id, &ticket.session, &ticket.label, &ticket.model, &intent.invocation, now, hub.wall(),
 //! );
 //! link.open(now, id, ticket.session.clone(), frame, (), &mut link_out).map_err(|(closed, ())| closed)?;
@@ -100,11 +101,11 @@
 //!         Flow::Continue => {}
 //!         Flow::Cancel(why, outcome) => {
 //!             link.cancel(now, id, why, &mut link_out);
-//!             hub.settle(now, ticket, outcome, &mut hub_out);
+//!             hub.conclude(now, info, Some(ticket), &outcome, &mut hub_out);
 //!             break;
 //!         }
 //!         Flow::Done(outcome) => {
-//!             hub.settle(now, ticket, outcome, &mut hub_out);
+//!             hub.conclude(now, info, Some(ticket), &outcome, &mut hub_out);
 //!             break;
 //!         }
 //!     }
@@ -115,6 +116,7 @@
 //! # Ok(())
 //! # }
 //! ```
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 
 extern crate alloc;
@@ -129,7 +131,9 @@ pub mod hub;
 pub mod id;
 pub mod invocation;
 pub mod link;
+pub mod machine;
 pub mod mailbox;
+pub mod scope;
 pub mod text;
 pub mod time;
 pub mod wire;

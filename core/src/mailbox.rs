@@ -15,7 +15,7 @@ pub const ENTRY_CHARGE: usize = 64;
 /// A drained batch keeps its buffers for the next one up to this size in bytes.
 const KEEP: usize = 4096;
 
-/// What a push asks of the caller.
+/// Results of a push, each with the caller's next step.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Push {

@@ -290,7 +290,7 @@ impl Joiner {
         6
     }
 
-    /// What is owed when the channel ends: U+FFFD for a half that stayed alone.
+    /// Returns the text that is owed when the channel ends: U+FFFD for a half that stayed alone.
     #[must_use]
     pub fn finish(&mut self) -> &'static [u8] {
         if self.half.take().is_some() {
@@ -310,6 +310,19 @@ fn write_unit(out: &mut Vec<u8>, unit: u16) {
         } else {
             b'a' + nibble - 10
         });
+    }
+}
+
+/// Appends lower-case hexadecimal digits.
+pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 0xf] {
+            out.push(if nibble < 10 {
+                b'0' + nibble
+            } else {
+                b'a' + nibble - 10
+            });
+        }
     }
 }
 

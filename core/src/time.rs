@@ -1,5 +1,6 @@
 //! Time as the machines see it: it comes in as an argument and is never read from a clock.
 
+use core::marker::PhantomData;
 use core::time::Duration;
 
 /// A point in time: microseconds since the driver's own epoch, which is the start of the program.
@@ -42,87 +43,59 @@ impl core::ops::Add<Duration> for Instant {
     }
 }
 
-/// When a machine wants to be called next, and why.
+/// The time at which a machine is to be called next, and the reason. `R` is the machine's own enum of reasons.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Timeout {
+pub struct Timeout<R> {
     /// The driver calls `handle_timeout` at this instant or later.
     pub at: Instant,
-    /// For logs and the simulator; a driver does not look at it.
-    pub why: Timer,
+    /// For logs and tests; a driver does not look at it.
+    pub why: R,
 }
 
-/// Every reason for which a machine waits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Timer {
-    /// An exchange holds its response head back so that an early error is a status.
-    Head,
-    /// An exchange waits for the agent's first chunk.
-    FirstChunk,
-    /// A started stream is silent.
-    Idle,
-    /// An exchange has its longest allowed duration.
-    Total,
-    /// A silent response is owed a sign of life.
-    KeepAlive,
-    /// A link owes its peer a ping.
-    Ping,
-    /// A ping waits for any sign of life.
-    Pong,
-    /// A chunk ahead of a gap waits for the missing one.
-    Gap,
-    /// The oldest tombstone of a link may go.
-    Tombstone,
-    /// A session's time to live ends.
-    Session,
-    /// A waiting admission gives up.
-    Queue,
-    /// Idle limiter buckets may go.
-    Limiter,
-    /// An agent's process is to be started, or killed.
-    Process,
-    /// An agent's process owes an answer.
-    Request,
-    /// A call of the caller's tools waits.
-    ToolCall,
-    /// A conversation that an agent keeps is given up, or a turn that was cancelled has not ended.
-    Conversation,
+/// The reasons of a machine: an enum of `N` variants without fields.
+pub(crate) trait Reason<const N: usize>: Copy {
+    /// All of them, in the order of the enum.
+    const ALL: [Self; N];
+
+    /// The place in [`Reason::ALL`].
+    fn place(self) -> usize;
 }
 
-/// The fixed timer table of one machine: at most one deadline for each of `N` reasons.
+/// The fixed timer table of one machine: at most one deadline for each of its `N` reasons.
 #[derive(Clone, Debug)]
-pub(crate) struct Timers<const N: usize> {
-    reasons: [Timer; N],
+pub(crate) struct Timers<R, const N: usize> {
     at: [Option<Instant>; N],
+    reasons: PhantomData<R>,
 }
 
-impl<const N: usize> Timers<N> {
-    pub(crate) const fn new(reasons: [Timer; N]) -> Self {
+impl<R: Reason<N> + Ord, const N: usize> Timers<R, N> {
+    /// A table in which nothing is set.
+    pub(crate) const fn new() -> Self {
         Self {
-            reasons,
             at: [None; N],
+            reasons: PhantomData,
         }
     }
 
-    pub(crate) fn set(&mut self, why: Timer, at: Option<Instant>) {
-        for (reason, slot) in self.reasons.iter().zip(self.at.iter_mut()) {
-            if *reason == why {
-                *slot = at;
-            }
+    #[inline]
+    pub(crate) fn set(&mut self, why: R, at: Option<Instant>) {
+        if let Some(slot) = self.at.get_mut(why.place()) {
+            *slot = at;
         }
     }
 
-    /// Takes the earliest timer that is due at `now`.
-    pub(crate) fn take_due(&mut self, now: Instant) -> Option<Timer> {
+    /// Takes the earliest timer that is due at `now`; of several at one instant, the one that the enum names first.
+    pub(crate) fn take_due(&mut self, now: Instant) -> Option<R> {
         let due = self.next().filter(|timeout| timeout.at <= now)?;
         self.set(due.why, None);
         Some(due.why)
     }
 
-    pub(crate) fn next(&self) -> Option<Timeout> {
-        self.reasons
-            .iter()
-            .zip(self.at.iter())
-            .filter_map(|(why, at)| at.map(|at| Timeout { at, why: *why }))
+    pub(crate) fn next(&self) -> Option<Timeout<R>> {
+        R::ALL
+            .into_iter()
+            .zip(self.at)
+            .filter_map(|(why, at)| at.map(|at| Timeout { at, why }))
             .min()
     }
 

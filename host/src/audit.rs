@@ -1,9 +1,10 @@
-//! The audit file: one JSON line a record, written by a thread of its own.
+//! The audit file: one JSON line for each record, written by a thread of its own.
 //!
-//! Serving never waits for the disk: a record that finds the queue full, or whose write fails, is counted as lost, and
-//! the next record tries again. A file that was moved away is begun anew; one that was deleted took its records along, and
-//! they count as lost. A file is begun anew when it would grow beyond its size; the older ones are
-//! `audit.jsonl.1` (the youngest), `audit.jsonl.2` and so on.
+//! Serving never waits for the disk, because the thread reads the engine's feed at its own pace. Records that the
+//! thread was too slow for, and those whose write fails, are counted as lost, and the next record is tried again. The
+//! writer begins a new file when the old one was moved away or deleted; records in a deleted file count as lost. It
+//! also begins a new file when the old one would exceed its size, and renames the older ones to `audit.jsonl.1` (the
+//! youngest), `audit.jsonl.2` and so on.
 
 mod file;
 mod tail;
@@ -12,227 +13,155 @@ pub use tail::tail;
 
 use crate::config::Audit;
 use file::RotatingFile;
+use mcp_local_provider_engine::audit::AuditFile;
+use mcp_local_provider_engine::feed::{Events, Feed, Numbered, Reader};
 use std::io;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex};
-use std::thread;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::task::{Wake, Waker};
+use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-/// Records that wait for the disk, at most.
-const QUEUE_RECORDS: usize = 8192;
-/// Bytes that wait for the disk, at most.
+/// Bytes that may wait for the disk; beyond them records are lost.
 const QUEUE_BYTES: usize = 8 << 20;
-/// Bytes that are handed to the disk in one write, about.
+/// Bytes after which a batch goes to the disk; the records that were read together may exceed it.
 const BATCH_BYTES: usize = 256 << 10;
+/// Time after the first record of a batch, in which more are gathered.
+const DELAY: Duration = Duration::from_millis(100);
 
-/// What health and metrics show of the audit file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct AuditStatus {
-    /// Records that reached the file.
-    pub written: u64,
-    /// Records that did not.
-    pub lost: u64,
-    /// Bytes of records that wait for the disk.
-    pub queued_bytes: usize,
-    /// Why the latest write failed; `None` as soon as one succeeds.
-    pub error: Option<String>,
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    written: AtomicU64,
-    lost: AtomicU64,
-    queued_bytes: AtomicUsize,
-    error: Mutex<Option<String>>,
-}
-
-impl Shared {
-    fn set_error(&self, error: Option<String>) {
-        *self
-            .error
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner()) = error;
-    }
-}
+/// Handle of the writing thread. Call [`finish`](AuditWriter::finish) when the program ends.
+#[derive(Debug)]
+pub struct AuditWriter(Option<Writing>);
 
 #[derive(Debug)]
-enum Message {
-    Record(Vec<u8>),
-    End,
-}
-
-/// Takes records and hands them to the thread that writes. Cheap to clone.
-#[derive(Debug, Clone)]
-pub struct AuditSink {
-    queue: Option<SyncSender<Message>>,
-    shared: Arc<Shared>,
-}
-
-impl AuditSink {
-    /// A sink that keeps nothing and loses nothing.
-    pub fn off() -> AuditSink {
-        AuditSink {
-            queue: None,
-            shared: Arc::default(),
-        }
-    }
-
-    /// Whether records are kept at all; where not, none need be made.
-    pub fn is_on(&self) -> bool {
-        self.queue.is_some()
-    }
-
-    /// Hands over one record, a JSON object on one line; the line end is added. Never waits.
-    pub fn record(&self, line: Vec<u8>) {
-        let Some(queue) = &self.queue else { return };
-        let bytes = line.len();
-        let queued = self.shared.queued_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if queued.saturating_add(bytes) > QUEUE_BYTES
-            || queue.try_send(Message::Record(line)).is_err()
-        {
-            self.shared.queued_bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.shared.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// How the file is doing.
-    pub fn status(&self) -> AuditStatus {
-        AuditStatus {
-            written: self.shared.written.load(Ordering::Relaxed),
-            lost: self.shared.lost.load(Ordering::Relaxed),
-            queued_bytes: self.shared.queued_bytes.load(Ordering::Relaxed),
-            error: self
-                .shared
-                .error
-                .lock()
-                .unwrap_or_else(|poisoned| poisoned.into_inner())
-                .clone(),
-        }
-    }
-}
-
-/// The thread that writes. [`finish`](AuditWriter::finish) it when the program ends.
-#[derive(Debug)]
-pub struct AuditWriter {
-    queue: Option<SyncSender<Message>>,
+struct Writing {
+    file: Arc<AuditFile>,
+    thread: Thread,
+    ending: Arc<AtomicBool>,
     finished: Receiver<()>,
 }
 
+/// Wakes the writing thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
 impl AuditWriter {
-    /// Starts writing as configured. A file that cannot be written does not stop the program: it shows in
-    /// [`AuditSink::status`].
+    /// Starts to write the records that come through `feed` from now on, to the file of `config`. A file that cannot be
+    /// written does not stop the program: [`AuditWriter::file`] shows the error.
     ///
     /// # Errors
-    /// When no thread can be started.
-    pub fn start(config: &Audit) -> io::Result<(AuditSink, AuditWriter)> {
-        let (done, finished) = sync_channel(1);
+    /// Fails when no thread can be started.
+    pub fn start(config: &Audit, feed: &Arc<Feed>) -> io::Result<AuditWriter> {
         let Some(path) = &config.file else {
-            return Ok((
-                AuditSink::off(),
-                AuditWriter {
-                    queue: None,
-                    finished,
-                },
-            ));
+            return Ok(AuditWriter(None));
         };
-        let (queue, records) = sync_channel(QUEUE_RECORDS);
-        let shared = Arc::new(Shared::default());
+        let reader = feed.reader(Events::ALL, QUEUE_BYTES, None);
+        let file = Arc::new(AuditFile::new(reader.backlog()));
         let mut log = RotatingFile::new(path, config.max_bytes as u64, config.keep);
         // Opened at once, so that a wrong path shows before the first record.
         if let Err(error) = log.open() {
             let error = log.describe(&error);
             tracing::error!("audit records are being lost: {error}");
-            shared.set_error(Some(error));
+            file.set_error(Some(error));
         }
-        let for_thread = shared.clone();
-        thread::Builder::new()
+        let ending = Arc::new(AtomicBool::new(false));
+        let (done, finished) = sync_channel(1);
+        let (own, ends) = (file.clone(), ending.clone());
+        let thread = thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                write_all(&records, &mut log, &for_thread);
+                write_all(reader, &mut log, &own, &ends);
                 drop(done);
             })?;
-        let writer = AuditWriter {
-            queue: Some(queue.clone()),
+        Ok(AuditWriter(Some(Writing {
+            file,
+            thread: thread.thread().clone(),
+            ending,
             finished,
-        };
-        Ok((
-            AuditSink {
-                queue: Some(queue),
-                shared,
-            },
-            writer,
-        ))
+        })))
     }
 
-    /// Waits until everything that was recorded before is written, but no longer than `patience`. What is recorded
-    /// later is lost.
+    /// Returns figures and error of the file; `None` when no file is written.
+    #[must_use]
+    pub fn file(&self) -> Option<Arc<AuditFile>> {
+        self.0.as_ref().map(|writing| writing.file.clone())
+    }
+
+    /// Waits until everything that was pushed before is written, but no longer than `patience`. Later records are not
+    /// written.
     pub fn finish(self, patience: Duration) {
-        let Some(queue) = self.queue else { return };
-        let deadline = Instant::now() + patience;
-        let mut patience = patience;
-        while let Err(TrySendError::Full(_)) = queue.try_send(Message::End) {
-            if patience.is_zero() {
-                break;
-            }
-            // A full queue means a slow disk, which no shorter wait would make faster.
-            thread::sleep(patience.min(Duration::from_millis(10)));
-            patience = deadline.saturating_duration_since(Instant::now());
-        }
-        if let Err(RecvTimeoutError::Timeout) = self.finished.recv_timeout(patience) {
+        let Some(writing) = self.0 else { return };
+        writing.ending.store(true, Ordering::Release);
+        writing.thread.unpark();
+        if let Err(RecvTimeoutError::Timeout) = writing.finished.recv_timeout(patience) {
             tracing::warn!("the audit file took too long; its last records may be missing");
         }
     }
 }
 
-fn write_all(records: &Receiver<Message>, log: &mut RotatingFile, shared: &Shared) {
-    let mut batch = Vec::new();
-    while let Ok(first) = records.recv() {
-        let mut next = Some(first);
-        let mut count = 0;
-        let mut ended = false;
-        batch.clear();
-        while let Some(message) = next.take() {
-            let Message::Record(line) = message else {
-                ended = true;
-                break;
-            };
-            shared.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
-            if !log.has_room(batch.len() + line.len() + 1) && !batch.is_empty() {
-                write_batch(log, &batch, count, shared);
-                batch.clear();
-                count = 0;
+fn write_all(mut reader: Reader, log: &mut RotatingFile, file: &AuditFile, ending: &AtomicBool) {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let (mut records, mut batch, mut count) = (Vec::new(), Vec::new(), 0);
+    loop {
+        // Read before the feed, so that records that were pushed before the end are in the feed then.
+        let ends = ending.load(Ordering::Acquire);
+        // The feed's backlog counts missed records.
+        let missed = reader.drain(&waker, &mut records);
+        if records.is_empty() || batch.len() >= BATCH_BYTES {
+            write_batch(log, &mut batch, &mut count, file);
+        }
+        if records.is_empty() && missed == 0 {
+            if ends {
+                return;
             }
-            batch.extend_from_slice(&line);
+            thread::park();
+            gather(ending);
+        }
+        for Numbered { record, .. } in records.drain(..) {
+            let start = batch.len();
+            record.write(&reader.wall(), &mut batch);
             batch.push(b'\n');
-            count += 1;
-            if batch.len() < BATCH_BYTES {
-                next = records.try_recv().ok();
+            if !log.has_room(batch.len()) && start > 0 {
+                let line = batch.split_off(start);
+                write_batch(log, &mut batch, &mut count, file);
+                batch = line;
             }
-        }
-        if count > 0 {
-            write_batch(log, &batch, count, shared);
-        }
-        if ended {
-            return;
+            count += 1;
         }
     }
 }
 
-fn write_batch(log: &mut RotatingFile, batch: &[u8], count: u64, shared: &Shared) {
-    let (written, result) = log.append(batch);
-    let lost = count.saturating_sub(written) + log.take_deleted();
-    shared.written.fetch_add(written, Ordering::Relaxed);
-    shared.lost.fetch_add(lost, Ordering::Relaxed);
-    match result {
-        Ok(()) => shared.set_error(None),
-        Err(error) => {
-            let error = log.describe(&error);
-            if shared.error.lock().is_ok_and(|before| before.is_none()) {
-                tracing::error!("audit records are being lost: {error}");
-            }
-            shared.set_error(Some(error));
+/// Waits for more records for at most [`DELAY`], or until the program ends.
+fn gather(ending: &AtomicBool) {
+    let until = Instant::now() + DELAY;
+    while !ending.load(Ordering::Acquire) {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return;
         }
+        thread::park_timeout(left);
+    }
+}
+
+fn write_batch(log: &mut RotatingFile, batch: &mut Vec<u8>, count: &mut u64, file: &AuditFile) {
+    if batch.is_empty() {
+        return;
+    }
+    let (written, result) = log.append(batch);
+    let error = result.err().map(|error| log.describe(&error));
+    // Set before the figures, so that a reader of new figures does not see the old error.
+    let before = file.set_error(error.clone());
+    file.count(written, count.saturating_sub(written) + log.take_deleted());
+    batch.clear();
+    *count = 0;
+    if let (Some(error), None) = (error, before) {
+        tracing::error!("audit records are being lost: {error}");
     }
 }
 

@@ -1,9 +1,9 @@
-//! What a program says when it is ready.
+//! Texts that a program prints when it is ready.
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 
-/// The one line on standard output that scripts wait for, without its line end: `ready http://127.0.0.1:8788`, with
+/// Returns the line on standard output that scripts wait for, without its line end: `ready http://127.0.0.1:8788`, with
 /// every address.
 pub fn ready_line(addresses: &[SocketAddr]) -> String {
     let mut line = String::from("ready");
@@ -14,25 +14,25 @@ pub fn ready_line(addresses: &[SocketAddr]) -> String {
     line
 }
 
-/// What the demo tells a newcomer.
+/// Values of the demo's text.
 #[derive(Clone, Copy)]
 pub struct Demo<'a> {
-    /// Where the API answers.
+    /// Address of the API.
     pub address: SocketAddr,
-    /// The client key; `None` when none is needed.
+    /// The client key; `None` when no key is needed.
     pub key: Option<&'a str>,
     /// The demo agent's model.
     pub model: &'a str,
 }
 
 impl fmt::Debug for Demo<'_> {
-    /// Without the key.
+    /// Omits the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Demo({}, {})", self.address, self.model)
     }
 }
 
-/// The demo's text for standard error: what runs, and three lines to paste into another terminal.
+/// Returns the demo's text for standard error: address and model, and three commands to paste into another terminal.
 pub fn demo_banner(demo: &Demo<'_>) -> String {
     let url = base_url(demo.address);
     let model = demo.model;
@@ -65,7 +65,7 @@ Ctrl-C stops it.
     )
 }
 
-/// The address to give to a client on this machine: one that listens everywhere is reached on loopback.
+/// Returns the address by which a client on this machine reaches a listener: loopback for a wildcard address.
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
         ip if !ip.is_unspecified() => ip,

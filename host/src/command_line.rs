@@ -1,4 +1,4 @@
-//! The command line: what can be said on it, and what its help says.
+//! The command line: options, commands and help.
 
 use crate::config::{Overrides, Role};
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -6,11 +6,11 @@ use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// Everything went well.
+/// Exit code of success.
 pub const EXIT_SUCCESS: u8 = 0;
-/// The command failed: a port is taken, nothing runs there, a file cannot be written.
+/// Exit code of a command that failed: a port is taken, no program answers, a file cannot be written.
 pub const EXIT_FAILURE: u8 = 1;
-/// The command line or the configuration is wrong.
+/// Exit code of a wrong command line or configuration.
 pub const EXIT_USAGE: u8 = 2;
 
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -31,7 +31,10 @@ struct Options {
     /// Configuration file (.yaml, .toml or .json); otherwise $LOCAL_PROVIDER_CONFIG, then the XDG place
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Where to listen, such as 127.0.0.1:8788 (may be repeated; port 0 picks a free one)
+    /// Variables to read (NAME=VALUE lines), instead of the .env beside the configuration file
+    #[arg(long, global = true, value_name = "FILE")]
+    env_file: Option<PathBuf>,
+    /// Address to listen on, such as 127.0.0.1:8788 (may be repeated; port 0 picks a free one)
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Vec<String>,
     /// Answer as an Ollama at 127.0.0.1:11434 too, when that port is free
@@ -41,12 +44,12 @@ struct Options {
     /// that speaks ACP in quotes (may be repeated; replaces `agents` of the configuration)
     #[arg(long, global = true, value_name = "AGENT|COMMAND")]
     agent: Vec<String>,
-    /// What is worth a line in the log: off, error, warn, info, debug or trace
+    /// Lowest level that is logged: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
 }
 
-/// How to serve.
+/// Options of serving.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
 pub struct Run {
     /// Serve a built-in agent with keys made for this run; nothing is written
@@ -54,7 +57,7 @@ pub struct Run {
     pub demo: bool,
 }
 
-/// What to do.
+/// Commands of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve until stopped (the default)
@@ -105,12 +108,12 @@ pub enum Command {
     },
 }
 
-/// What to do with the audit file.
+/// Commands on the audit file.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum AuditCommand {
     /// Show the latest records
     Tail {
-        /// How many
+        /// Number of records
         #[arg(short = 'n', long, default_value_t = 10)]
         lines: usize,
         /// Go on with the records that come
@@ -122,14 +125,14 @@ pub enum AuditCommand {
     },
 }
 
-/// What to do with keys.
+/// Commands on keys.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum KeysCommand {
     /// Make a key; it is shown this once
     Add {
         /// A name for it: letters, digits, `-`, `_` and `.`
         name: String,
-        /// What it may do
+        /// Rights of the key
         #[arg(long, value_enum, default_value_t = Role::Client)]
         role: Role,
     },
@@ -142,7 +145,7 @@ pub enum KeysCommand {
     },
 }
 
-/// The script that completes the command line of `program` in `shell`.
+/// Returns the script that completes the command line of `program` in `shell`.
 pub fn completions(program: &'static str, shell: Shell) -> Vec<u8> {
     let mut command = <Arguments as CommandFactory>::command().name(program);
     let mut script = Vec::new();
@@ -160,19 +163,19 @@ impl ValueEnum for Role {
     }
 }
 
-/// What was asked for.
+/// A command line that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// What to do.
+    /// The command; [`Command::Run`] when none was given.
     pub command: Command,
     options: Options,
 }
 
 impl CommandLine {
-    /// Reads a command line, whose first word is skipped. `program` is what the help calls it.
+    /// Reads a command line, skipping its first word. `program` is the name that the help shows.
     ///
     /// # Errors
-    /// What is to be shown instead of going on: an error, the help or the version; it knows its exit code.
+    /// Returns the error, help or version to print instead of going on; it knows its exit code.
     pub fn parse<I, T>(
         program: &'static str,
         version: &'static str,
@@ -212,10 +215,11 @@ impl CommandLine {
         })
     }
 
-    /// What is said about the configuration.
+    /// Returns the options that override the configuration.
     pub fn overrides(&self) -> Overrides {
         Overrides {
             config: self.options.config.clone(),
+            env_file: self.options.env_file.clone(),
             listen: self.options.listen.clone(),
             ollama: self.options.ollama,
             log: self.options.log.clone(),
@@ -260,8 +264,8 @@ mod tests {
     #[test]
     fn commands_and_options_may_stand_in_any_order() {
         for line in [
-            "mlp --demo --listen a --listen b --config c --ollama --log debug",
-            "mlp run --listen a --ollama --demo --log debug --listen b --config c",
+            "mlp --demo --listen a --listen b --config c --ollama --log debug --env-file e",
+            "mlp run --listen a --env-file e --ollama --demo --log debug --listen b --config c",
         ] {
             let line = format!("{line} --agent x --agent");
             let words = line.split_whitespace().chain(["y --acp"]);
@@ -273,6 +277,7 @@ mod tests {
             );
             let expected = Overrides {
                 config: Some("c".into()),
+                env_file: Some("e".into()),
                 listen: vec!["a".to_owned(), "b".to_owned()],
                 ollama: true,
                 log: Some("debug".to_owned()),

@@ -1,18 +1,18 @@
-//! The commands that do not serve: keys, and those that ask the running program.
+//! The commands that do not serve: those on files and keys, and those that ask the running program.
 
 use crate::audit::tail;
 use crate::command_line::{AuditCommand, Command, KeysCommand};
-use crate::config::{Config, Environment, Loaded, Role};
+use crate::config::{Loaded, Role};
 use crate::control_client::{ControlClient, printable};
 use crate::doctor;
 use crate::keys::KeyFile;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
-/// The variable that gives an operator's key to the command line.
+/// Name of the variable that gives an operator's key to the command line.
 pub const KEY_VARIABLE: &str = "LOCAL_PROVIDER_KEY";
 
-/// Why a command failed, as a sentence for the person.
+/// The reason for which a command failed, as a sentence for the person.
 #[derive(Debug)]
 pub struct Failure(pub String);
 
@@ -22,16 +22,15 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Runs a command and writes what it says to `out`. Those that
-/// [`start`](crate::program::start) carries out itself do nothing here.
+/// Runs a command and writes its output to `out`. Commands that [`start`](crate::program::start) carries out itself do
+/// nothing here.
 ///
 /// # Errors
-/// A sentence that says what went wrong and what to do.
+/// Returns a sentence that says what went wrong and what to do.
 pub fn run(
     command: &Command,
     program: &'static str,
     loaded: &Loaded,
-    environment: &Environment,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
     let config = &loaded.config;
@@ -55,7 +54,7 @@ pub fn run(
                 return Err(Failure(message.to_owned()));
             };
             match tail(file, *lines, *follow, *json, out) {
-                // Whoever read it has seen enough.
+                // The reader has closed the pipe, which ends the command in order.
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Err(Failure(format!(
                     "there is no {} yet; it is made with the first record, or --config names another",
@@ -67,25 +66,19 @@ pub fn run(
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(keys_command) => keys(keys_command, &KeyFile::new(&config.data_dir), out),
         Command::Sessions { json } => {
-            let answer = client(program, config, environment)?.get("/control/sessions")?;
+            let answer = client(program, loaded)?.get("/control/sessions")?;
             if *json {
                 Ok(writeln!(out, "{answer:#}")?)
             } else {
                 Ok(sessions_table(&answer, out)?)
             }
         }
-        Command::Approve { session } => change_session(
-            &client(program, config, environment)?,
-            "approve",
-            session,
-            out,
-        ),
-        Command::Revoke { session } => change_session(
-            &client(program, config, environment)?,
-            "revoke",
-            session,
-            out,
-        ),
+        Command::Approve { session } => {
+            change_session(&client(program, loaded)?, "approve", session, out)
+        }
+        Command::Revoke { session } => {
+            change_session(&client(program, loaded)?, "revoke", session, out)
+        }
     }
 }
 
@@ -140,20 +133,18 @@ fn keys(command: &KeysCommand, file: &KeyFile, out: &mut dyn Write) -> Result<()
     Ok(())
 }
 
-/// A client of the program that runs with this configuration, with the best operator's key there is.
-fn client(
-    program: &'static str,
-    config: &Config,
-    environment: &Environment,
-) -> Result<ControlClient, Failure> {
+/// Makes a client of the program that runs with this configuration. Its operator key is from [`KEY_VARIABLE`], else
+/// from `operator.token`, else from the configuration.
+fn client(program: &'static str, loaded: &Loaded) -> Result<ControlClient, Failure> {
+    let config = &loaded.config;
     let addresses = config.listen.http_addresses();
     let Some(address) = addresses.into_iter().find(|address| address.port() != 0) else {
         let message = "the configuration leaves the port open; give the address of the `ready` line with --listen";
         return Err(Failure(message.to_owned()));
     };
-    let given = environment.get_nonempty(KEY_VARIABLE).map(str::to_owned);
+    let given = loaded.environment.get_nonempty(KEY_VARIABLE);
     let token = match given {
-        Some(token) => Some(token),
+        Some(token) => Some(token.to_owned()),
         None => KeyFile::new(&config.data_dir).operator_token()?,
     };
     let configured = || {
@@ -190,7 +181,7 @@ fn change_session(
     Ok(())
 }
 
-/// A field of an answer as one printable word; `-` when it is not there.
+/// Returns a field of an answer as one printable word; `-` when the field is missing.
 fn text(value: &Value, field: &str) -> String {
     let text = match value.get(field) {
         Some(Value::String(text)) => printable(text),
@@ -274,7 +265,7 @@ fn table<const N: usize>(
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::config::{Listener, Overrides, load};
+    use crate::config::{Environment, Listener, Overrides, load};
     use crate::test_directory::Directory;
 
     fn said(command: &Command, directory: &Directory) -> Result<String, String> {
@@ -283,7 +274,7 @@ mod tests {
         loaded.config.data_dir = directory.0.clone();
         loaded.config.listen.http = vec![Listener("127.0.0.1:0".parse().unwrap())];
         let mut out = Vec::new();
-        run(command, "mlp", &loaded, &environment, &mut out).map_err(|failure| failure.0)?;
+        run(command, "mlp", &loaded, &mut out).map_err(|failure| failure.0)?;
         Ok(String::from_utf8(out).unwrap())
     }
 

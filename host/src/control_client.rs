@@ -1,4 +1,4 @@
-//! The command line's way to the program that runs: its control API over HTTP/1.1, one request a connection.
+//! Client of the control API of the running program: HTTP/1.1, one request for each connection.
 
 use serde_json::Value;
 use std::fmt;
@@ -6,11 +6,11 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// For the connection to be made; it is to this machine, as a rule.
+/// Time for the connection to be made, as a rule to this machine.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For each read and write.
+/// Time for each read and write.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// An answer larger than this is refused, in bytes.
+/// Size in bytes above which an answer is refused.
 const MAX_ANSWER_BYTES: u64 = 32 << 20;
 /// Header fields of an answer, at most.
 const MAX_FIELDS: usize = 64;
@@ -29,61 +29,56 @@ impl fmt::Debug for ControlClient {
     }
 }
 
-/// Why a call brought nothing, as a sentence that says what to do.
-#[derive(Debug)]
+/// The reason for which a call failed, as a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
 pub enum ControlError {
-    /// Nothing accepts connections there.
+    /// No process accepts connections there.
+    #[error(
+        "nothing listens at {address}; is {program} running? ({error}) --listen or --config says where it is"
+    )]
     NotRunning {
-        /// The program that should.
+        /// The program's name.
         program: &'static str,
-        /// Where.
+        /// The address that was tried.
         address: SocketAddr,
-        /// What the system says.
+        /// The system's error.
         error: io::Error,
     },
     /// The connection broke.
+    #[error("the connection to {0} broke: {1}")]
     Connection(SocketAddr, io::Error),
-    /// What came back is not what the program answers.
+    /// The answer is not one of our control API.
+    #[error("what listens at {0} is another program: {1}")]
     Foreign(SocketAddr, &'static str),
-    /// The program wants a key, and there is none or not the right one.
+    /// The program requires a key, and the client has none or a wrong one.
+    #[error("{}", unauthorized(*.presented))]
     Unauthorized {
-        /// Whether a key was presented.
+        /// True when a key was presented.
         presented: bool,
     },
-    /// The program refuses.
+    /// The program refused the request.
+    #[error("{message} (status {status})")]
     Refused {
         /// The HTTP status.
         status: u16,
-        /// The program's own words.
+        /// The message of the program's error body.
         message: String,
     },
 }
 
-impl fmt::Display for ControlError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            ControlError::NotRunning { program, address, error } => {
-                write!(f, "nothing listens at {address}; is {program} running? ({error}) --listen or --config says where it is")
-            }
-            ControlError::Connection(address, error) => write!(f, "the connection to {address} broke: {error}"),
-            ControlError::Foreign(address, what) => write!(f, "what listens at {address} is another program: {what}"),
-            ControlError::Unauthorized { presented: true } => f.write_str(
-                "the running program does not accept the operator key; it may have another data_dir or configuration, \
-                 which --config names, or give an operator's key in LOCAL_PROVIDER_KEY",
-            ),
-            ControlError::Unauthorized { presented: false } => f.write_str(
-                "the running program wants an operator key and there is none in data_dir/operator.token; make one with \
-                 `keys add NAME --role operator` and give it in LOCAL_PROVIDER_KEY",
-            ),
-            ControlError::Refused { status, message } => write!(f, "{message} (status {status})"),
-        }
+/// Returns the sentence of [`ControlError::Unauthorized`].
+const fn unauthorized(presented: bool) -> &'static str {
+    if presented {
+        "the running program does not accept the operator key; it may have another data_dir or configuration, \
+         which --config names, or give an operator's key in LOCAL_PROVIDER_KEY"
+    } else {
+        "the running program wants an operator key and there is none in data_dir/operator.token; make one with \
+         `keys add NAME --role operator` and give it in LOCAL_PROVIDER_KEY"
     }
 }
 
-impl std::error::Error for ControlError {}
-
 impl ControlClient {
-    /// A client of `program` at `address`, which presents `token` when there is one.
+    /// Makes a client of `program` at `address`, which presents `token` when there is one.
     pub fn new(program: &'static str, address: SocketAddr, token: Option<String>) -> ControlClient {
         ControlClient {
             program,
@@ -92,7 +87,7 @@ impl ControlClient {
         }
     }
 
-    /// `GET path`.
+    /// Sends `GET path` and returns the JSON of the answer.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -100,7 +95,7 @@ impl ControlClient {
         self.call("GET", path, "")
     }
 
-    /// `POST path` with a JSON body.
+    /// Sends `POST path` with a JSON body and returns the JSON of the answer.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -156,7 +151,7 @@ impl ControlClient {
             self.address, self.program
         );
         if let Some(token) = &self.token {
-            // A line break in a token would let it write header fields of its own.
+            // A line break in a token would inject header fields.
             if token.chars().any(|c| c.is_control()) {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -178,14 +173,14 @@ impl ControlClient {
     }
 }
 
-/// Text from elsewhere without what a terminal would act on.
+/// Replaces control characters by spaces, because a terminal would act on them.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
 }
 
-/// Status and body of a whole answer (RFC 9112) whose connection was closed behind it.
+/// Splits a complete response (RFC 9112), whose connection was closed after it, into status and body.
 fn parse(answer: &[u8]) -> Result<(u16, Vec<u8>), &'static str> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut fields);

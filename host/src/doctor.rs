@@ -1,4 +1,4 @@
-//! `doctor`: what stands in the way of serving on this machine, and what to do about it.
+//! The command `doctor`: finds obstacles to serving on this machine, and says what to do about them.
 
 use crate::agents::Plan;
 use crate::agents::presets::{self, Preset};
@@ -14,40 +14,40 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Files that the program needs beside its connections.
+/// Open files that the program needs beside its connections.
 const OTHER_FILES: u64 = 64;
-/// Room that an audit file is to have before it starts, in bytes.
+/// Free bytes on the disk below which an audit file draws a warning.
 const AUDIT_ROOM: u64 = 100 << 20;
-/// How long a bridge may take to accept a connection.
+/// Time that a bridge may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Where editors look for an Ollama.
+/// Address at which editors look for an Ollama.
 const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
-/// Seconds from 1970 to the beginning of 2026 and of 2100: a clock beyond them is wrong.
+/// Seconds from 1970 to the beginning of 2026 and of 2100. A clock outside of them is wrong.
 const CLOCK: std::ops::Range<u64> = 1_767_225_600..4_102_444_800;
 
-/// How a thing is.
+/// Result of one check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
-    /// As it should be.
+    /// Nothing to do.
     Ok,
-    /// It serves, but not as wished.
+    /// The program serves, but with a defect.
     Warn,
-    /// It does not serve.
+    /// The program does not serve.
     Fail,
 }
 
-/// One thing that was looked at.
+/// Result of one check, with its subject and a text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How it is.
+    /// Severity of the finding.
     pub health: Health,
-    /// What it is.
+    /// Subject of the check, as printed in the second column.
     pub subject: &'static str,
-    /// What was seen, and what to do where something is not as it should be.
+    /// The observation, and the remedy where one is needed.
     pub text: String,
 }
 
-/// Everything that is looked at, in the order in which it is told.
+/// Findings in the order in which they are printed.
 #[derive(Debug, Default)]
 struct Findings(Vec<Finding>);
 
@@ -61,7 +61,7 @@ impl Findings {
     }
 }
 
-/// Looks at everything that `loaded` needs. `program` is the name of the executable, `path` the variable `PATH`.
+/// Runs all checks on `loaded`. `program` is the name of the executable, `path` the value of `PATH`.
 #[must_use]
 pub fn examine(program: &'static str, loaded: &Loaded, path: &OsString) -> Vec<Finding> {
     let config = &loaded.config;
@@ -77,10 +77,10 @@ pub fn examine(program: &'static str, loaded: &Loaded, path: &OsString) -> Vec<F
     findings.0
 }
 
-/// Writes one line for each finding; with colour on a terminal. True when nothing fails.
+/// Writes one line for each finding, with colour on a terminal, and a summary. Returns true when nothing fails.
 ///
 /// # Errors
-/// When `out` is closed.
+/// Fails when `out` is closed.
 pub fn report(findings: &[Finding], out: &mut dyn Write) -> io::Result<bool> {
     let colours = io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     for finding in findings {
@@ -135,7 +135,7 @@ fn ports(program: &'static str, config: &Config, findings: &mut Findings) {
     for (extra, auto) in [(listen.ollama, Some(OLLAMA)), (listen.metrics, None)] {
         match (extra, auto) {
             (Extra::Address(address), _) => wanted.push((address, Health::Fail)),
-            // It is left out where the port is taken.
+            // `auto` goes without the listener when the port is taken.
             (Extra::Auto, Some(address)) => wanted.push((address, Health::Warn)),
             (Extra::Auto, None) | (Extra::Off, _) => {}
         }
@@ -172,13 +172,14 @@ fn serves_already(program: &'static str, address: SocketAddr) -> bool {
     let answer = ControlClient::new(program, address, None).get("/health");
     match answer {
         Ok(health) => health.get("active_sessions").is_some(),
-        // It answers in our words while it drains.
+        // A program that drains answers 503.
         Err(ControlError::Refused { status, .. }) => status == 503,
         Err(_) => false,
     }
 }
 
-/// The process that listens at `address`, where the system tells (Linux, and only of processes of one's own).
+/// Returns id and name of the process that listens at `address`; on Linux only, and only for processes of the same
+/// user.
 fn owner_of(address: SocketAddr) -> Option<(u32, String)> {
     let table = if address.is_ipv4() {
         "/proc/net/tcp"
@@ -242,7 +243,7 @@ fn keys(config: &Config, findings: &mut Findings) {
     }
 }
 
-/// The directory itself, or the nearest one above it that is there.
+/// Returns the directory itself, or its nearest ancestor that exists.
 fn nearest(path: &Path) -> PathBuf {
     let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     absolute
@@ -441,7 +442,7 @@ mod tests {
         let directory = Directory::new();
         let other = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
-        // It speaks, but not in our words, and ends.
+        // A server that answers something else than our API, and ends.
         let speaker = std::thread::spawn(move || {
             let (mut socket, _) = other.accept().unwrap();
             socket.write_all(b"HTTP/1.0 200 OK\r\n\r\nhello").unwrap();

@@ -1,8 +1,9 @@
-//! What the programs of MCP Local Provider share with the operating system and is no runtime: configuration,
-//! command line, keys, audit file, log.
+//! Command line, configuration and operating system of the programs of MCP Local Provider: keys, audit file, log, and
+//! the agents that a program starts itself.
 //!
-//! [`program::main`] is both programs but for their driver. [`provider`] is what every driver of a provider shares; it waits by
-//! [`std::task::Waker`] and so needs no runtime. All else here is blocking and small.
+//! [`program::main`] is a whole program but for its driver. Serving itself is in the crate `engine`; everything here is
+//! blocking and needs no runtime.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 pub mod agents;
 pub mod audit;
@@ -18,7 +19,6 @@ pub mod logging;
 mod private_file;
 pub mod process;
 pub mod program;
-pub mod provider;
 mod serve;
 #[cfg(test)]
 mod test_directory;

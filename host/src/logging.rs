@@ -1,4 +1,4 @@
-//! The log on standard error: text for a person at a terminal, one JSON object a line for a machine.
+//! The log on standard error: text on a terminal, one JSON object for each line otherwise.
 
 use crate::config::{Log, LogFormat, LogLevel};
 use std::fmt;
@@ -8,7 +8,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, reload};
 
-/// Changes the level of a log that runs. Cheap to clone.
+/// Changes the level of the running log. Cheap to clone.
 #[derive(Clone)]
 pub struct LevelHandle(reload::Handle<LevelFilter, Registry>);
 
@@ -21,7 +21,7 @@ impl fmt::Debug for LevelHandle {
 impl LevelHandle {
     /// Changes the level from now on.
     pub fn set(&self, level: LogLevel) {
-        // The only error is that the log is gone, and then nobody misses its level.
+        // The only error is that the log is gone.
         let _ = self.0.reload(filter(level));
     }
 }
@@ -40,7 +40,7 @@ fn filter(level: LogLevel) -> LevelFilter {
 /// Makes standard error the log of this process. `NO_COLOR` is honoured.
 ///
 /// # Errors
-/// When the process has a log already.
+/// Fails when the process has a log already.
 pub fn start(config: &Log) -> Result<LevelHandle, TryInitError> {
     let terminal = io::stderr().is_terminal();
     let json = match config.format {
@@ -49,7 +49,8 @@ pub fn start(config: &Log) -> Result<LevelHandle, TryInitError> {
         LogFormat::Json => true,
     };
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    // Without the last setting a closed standard error would end the program, because the complaint about it is printed.
+    // Without `log_internal_errors(false)` a closed standard error would end the program: the layer prints its own
+    // error there.
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)
         .with_ansi(color)

@@ -6,29 +6,29 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Makes a directory and those above it, for the owner alone (mode 0700). One that is there stays as it is.
+/// Makes a directory and its missing ancestors, for the owner alone (mode 0700). An existing one keeps its mode.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
-/// Makes a directory for the owner alone (mode 0700), which must not be there yet.
+/// Makes a directory for the owner alone (mode 0700), which must not exist yet.
 pub(crate) fn make_new_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(path)
 }
 
-/// Keeps every other process that asks the same from the directory until the value is dropped.
+/// Locks the directory (`flock(2)`) against other callers of this function until the file is dropped.
 pub(crate) fn lock_directory(path: &Path) -> io::Result<File> {
     let directory = File::open(path)?;
     flock(&directory, FlockOperation::LockExclusive)?;
     Ok(directory)
 }
 
-/// Whether anybody but the owner may read or write a file that is there.
+/// Returns true when the file exists and anybody but its owner may read or write it.
 pub(crate) fn is_exposed(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 != 0)
 }
 
-/// Replaces a file by `content` with mode 0600. After a crash at any moment the old or the new content is there.
+/// Replaces a file by `content`, with mode 0600. After a crash at any moment it has the old or the new content.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(
@@ -41,11 +41,11 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = directory.join(new_name);
     let written = write_new(&new, content).and_then(|()| std::fs::rename(&new, path));
     if written.is_err() {
-        // What is left over is of no use; that it cannot be removed changes nothing about the error.
+        // The write's error is the one to report, whether or not the leftover can be removed.
         let _ = std::fs::remove_file(&new);
         return written;
     }
-    // The rename itself must reach the disk too.
+    // The directory is synced so that the rename survives a crash.
     File::open(directory)?.sync_all()
 }
 

@@ -1,6 +1,6 @@
-//! The programs, but for their driver: from the command line to the end of serving.
+//! The programs but for their driver, from the command line to the end of serving.
 //!
-//! [`main`] is the whole of a program; [`start`] its beginning, up to everything that serving needs.
+//! [`main`] is a whole program; [`start`] is its part before serving.
 
 use crate::agents::supervisor::supervise;
 use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
@@ -9,22 +9,26 @@ use crate::commands;
 use crate::config::{Config, Environment, Loaded, LogLevel, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
 use crate::logging::{self, LevelHandle};
+use crate::private_file;
 use crate::process;
-use crate::provider::Driver;
 use crate::serve::serve;
 use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_engine::Driver;
 use std::fmt::Write as _;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 
-/// A program whose provider is run by `D`. `program` is the name of the executable.
+/// Name of the file, in `data_dir`, with the keys of a first start that no terminal showed.
+const FIRST_KEYS: &str = "first-keys.txt";
+
+/// Runs a program whose provider is driven by `D`. `program` is the name of the executable.
 pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode {
     match start(program, version) {
         Start::Done(code) => code,
         Start::Serve(prepared) => match serve::<D>(&prepared) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // Where standard error is closed there is nobody to tell.
+                // When standard error is closed nobody can be told.
                 let _ = writeln!(io::stderr(), "{program}: {error}");
                 ExitCode::FAILURE
             }
@@ -32,39 +36,39 @@ pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode
     }
 }
 
-/// What a program does after its beginning.
+/// Result of a program's start.
 #[derive(Debug)]
 pub enum Start {
-    /// Serve.
+    /// Serve with these values.
     Serve(Box<Prepared>),
-    /// End with this code; everything is done and said.
+    /// End with this code; all output was written.
     Done(ExitCode),
 }
 
-/// Everything that serving needs. The log runs, and what the configuration warns of is in it.
+/// Values that serving needs. The log runs, and the warnings of the configuration are in it.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The configuration. In a demo it writes no audit file.
+    /// The configuration. In a demo it names no audit file.
     pub config: Config,
-    /// Whether to run the built-in agent.
+    /// True when the built-in agent runs.
     pub demo: bool,
-    /// The keys, and the texts of those that were made just now.
+    /// All keys, and the texts of those that were made just now.
     pub keys: StartKeys,
-    /// Changes the log's level.
+    /// Handle that changes the log's level.
     pub log: LevelHandle,
     overrides: Overrides,
 }
 
 impl Prepared {
-    /// What the core needs to know.
+    /// Returns the configuration of the core, with the keys.
     pub fn hub_config(&self) -> HubConfig {
         self.config.hub_config(self.keys.keys.clone())
     }
 
-    /// Reads the configuration and the key file again, for SIGHUP. Nothing changes here: the caller takes it over.
+    /// Reads the configuration and the key file again, on SIGHUP. The caller applies the result.
     ///
     /// # Errors
-    /// Why it cannot be used, as a sentence; the caller says so in the log and goes on with what it has.
+    /// Returns the reason as a sentence; the caller logs it and keeps its configuration.
     pub fn reload(&self) -> Result<Reloaded, String> {
         let loaded = load(&self.overrides, &Environment::of_process());
         let Loaded {
@@ -87,14 +91,14 @@ impl Prepared {
     }
 }
 
-/// A configuration that was read again.
+/// A configuration that was read again, as far as it can change while the program serves.
 #[derive(Debug)]
 pub struct Reloaded {
-    /// What the core is to know from now on.
+    /// New configuration of the core.
     pub hub_config: HubConfig,
-    /// The log's level.
+    /// New level of the log.
     pub level: LogLevel,
-    /// The sections in which something has changed that holds from the next start on.
+    /// Sections whose changes need a restart.
     pub restart: Vec<&'static str>,
 }
 
@@ -115,13 +119,13 @@ fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
     .collect()
 }
 
-/// Begins a program: reads the command line, environment and configuration, runs the commands that do not serve, and
+/// Starts a program: reads the command line, environment and configuration, runs the commands that do not serve, and
 /// prepares for serving. `program` is the name of the executable.
 pub fn start(program: &'static str, version: &'static str) -> Start {
     let line = match CommandLine::parse(program, version, std::env::args_os()) {
         Ok(line) => line,
         Err(error) => {
-            // When standard output is closed there is nobody to tell.
+            // When standard output is closed nobody can be told.
             let _ = error.print();
             return Start::Done(ExitCode::from(
                 u8::try_from(error.exit_code()).unwrap_or(EXIT_USAGE),
@@ -129,16 +133,15 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         }
     };
     if let Command::AgentProcess { remove, command } = line.command {
-        // It needs no configuration, and is to be there at once.
+        // The supervisor needs no configuration, and must run at once.
         return Start::Done(supervise(&command, remove));
     }
     if let Command::Completions { shell } = line.command {
-        // Whoever reads it may have seen enough.
+        // The reader may have closed the pipe.
         let _ = io::stdout().write_all(&completions(program, shell));
         return Start::Done(ExitCode::SUCCESS);
     }
-    let environment = Environment::of_process();
-    let loaded = match load(&line.overrides(), &environment) {
+    let loaded = match load(&line.overrides(), &Environment::of_process()) {
         Ok(loaded) => loaded,
         Err(error) => {
             return fail(
@@ -157,19 +160,13 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
     for warning in &loaded.warnings {
         let _ = writeln!(io::stderr(), "{program}: warning: {warning}");
     }
-    match commands::run(
-        &line.command,
-        program,
-        &loaded,
-        &environment,
-        &mut io::stdout(),
-    ) {
+    match commands::run(&line.command, program, &loaded, &mut io::stdout()) {
         Ok(()) => Start::Done(ExitCode::SUCCESS),
         Err(failure) => fail(program, EXIT_FAILURE, &failure.0),
     }
 }
 
-/// Says one sentence on standard error and ends.
+/// Writes one sentence to standard error and ends.
 fn fail(program: &str, code: u8, message: &str) -> Start {
     let _ = writeln!(io::stderr(), "{program}: {message}");
     Start::Done(ExitCode::from(code))
@@ -180,11 +177,13 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
         mut config,
         file,
         warnings,
+        ..
     } = loaded;
     let demo = run.demo;
     if demo {
         config.audit.file = None;
     }
+    process::hide_from_others();
     check_agents(&config, !overrides.agents.is_empty())?;
     let log = logging::start(&config.log).map_err(|error| error.to_string())?;
     if let Some(file) = &file {
@@ -210,7 +209,7 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
         );
     }
     if !demo && !keys.fresh.is_empty() {
-        let _ = io::stderr().write_all(first_start(&keys, &config).as_bytes());
+        show_first_keys(&keys, &config)?;
     }
     Ok(Prepared {
         config,
@@ -221,8 +220,8 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
     })
 }
 
-/// Refuses what can never work: agents inside of an agent, and, where the command line names them, agents that are not
-/// installed. Those of the configuration may be installed later.
+/// Refuses agents inside of an agent, and agents that the command line names but that are not installed. Agents of the
+/// configuration may be installed later.
 fn check_agents(config: &Config, named: bool) -> Result<(), String> {
     if config.agents.is_empty() {
         return Ok(());
@@ -239,7 +238,29 @@ fn check_agents(config: &Config, named: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// What is said once, when the keys of a first start were made.
+/// Shows the keys of a first start on a terminal. Without a terminal, standard error may be a journal that others read,
+/// so the keys go to a file for the owner alone, which the log names.
+fn show_first_keys(keys: &StartKeys, config: &Config) -> Result<(), String> {
+    let text = first_start(keys, config);
+    if io::stderr().is_terminal() {
+        let _ = io::stderr().write_all(text.as_bytes());
+        return Ok(());
+    }
+    let path = config.data_dir.join(FIRST_KEYS);
+    private_file::replace(&path, text.as_bytes()).map_err(|error| {
+        format!(
+            "the keys of this first start cannot be written to {}: {error}",
+            path.display()
+        )
+    })?;
+    tracing::info!(
+        "this is the first start: keys were made, and are in {}; delete it once you have them",
+        path.display()
+    );
+    Ok(())
+}
+
+/// Returns the message of a first start, with the keys that it made.
 fn first_start(keys: &StartKeys, config: &Config) -> String {
     let mut text =
         String::from("This is the first start, and keys were made. They are shown this once:\n\n");

@@ -1,13 +1,15 @@
-//! Serving, as both programs do it: from a configuration to a provider, signals, and the line that says it is ready.
+//! Serving, as both programs do it: start of the provider and its agents, signals, and readiness.
 
-use crate::agents::{Local, Plan};
+use crate::agents::{Agents, Local, Plan, orphans};
 use crate::audit::AuditWriter;
 use crate::banner::{Demo, demo_banner, ready_line};
 use crate::config::{Extra, Role};
 use crate::demo;
-use crate::process::notify_service_manager;
 use crate::program::{Prepared, Reloaded};
-use crate::provider::{Bridge, Config, Driver, Handle};
+
+use mcp_local_provider_engine::listen::reachable;
+use mcp_local_provider_engine::{Bridge, Config, Driver, Handle};
+use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::error::Error;
@@ -16,23 +18,33 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Where editors look for an Ollama unasked.
+/// Address at which editors look for an Ollama by default.
 const OLLAMA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
 
-/// How long the last audit records have to reach the disk.
+/// Time that the last audit records have to reach the disk.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Serves until a signal ends it.
 ///
 /// # Errors
-/// When it cannot start; the text is one sentence.
+/// Fails when serving cannot start; the text is one sentence.
 pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
-    // A file that may not grow is an error like a full disk, and no reason to die.
+    // The default action of SIGXFSZ ends the process. Caught, a write beyond the file limit is an error like a full
+    // disk.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])?;
-    let (audit, audit_writer) = AuditWriter::start(&prepared.config.audit)?;
+    orphans::adopt();
     let mut config = provider_config(prepared)?;
-    config.audit = audit;
+    let audit_writer = AuditWriter::start(&prepared.config.audit, &config.audit.feed)?;
+    config.audit.file = audit_writer.file();
     let provider = D::start(config)?;
+    let addresses = provider.addresses();
+    let mut agents = Agents::start(provider.engine(), local_agents(prepared)?, addresses)?;
+    if prepared.demo
+        && let Some(key) = prepared.keys.fresh_text(Role::Bridge)
+        && let Some(address) = agents_address(prepared, addresses)
+    {
+        demo::connection::start(provider.engine(), key, reachable(address))?;
+    }
     let handle = provider.handle();
     let ear = signals.handle();
     std::thread::scope(|scope| {
@@ -41,6 +53,7 @@ pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
         provider.join();
         ear.close();
     });
+    agents.join();
     audit_writer.finish(AUDIT_PATIENCE);
     Ok(())
 }
@@ -49,7 +62,7 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     let listen = &prepared.config.listen;
     let mut config = Config::new(prepared.hub_config());
     config.listening = handed_over()?;
-    // Sockets that a service manager opened stand in for those of the configuration.
+    // Sockets of a service manager replace the addresses of the configuration.
     config.listen = if config.listening.is_empty() {
         listen.http_addresses()
     } else {
@@ -64,9 +77,6 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
         config.listen_metrics = Some(address);
     }
     config.threads = usize::try_from(prepared.config.runtime.threads)?;
-    if prepared.demo {
-        config.demo = prepared.keys.fresh_text(Role::Bridge).map(str::to_owned);
-    }
     for bridge in &prepared.config.bridges {
         config.bridges.push(Bridge {
             name: bridge.name.clone(),
@@ -79,18 +89,29 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
             reconnect_attempts: bridge.reconnect_attempts,
         });
     }
-    for agent in &prepared.config.agents {
-        config.agents.push(Local {
-            plan: Plan::new(agent),
-            supervisor: Some(own_program()?),
-        });
-    }
     Ok(config)
 }
 
-/// This program, to be run again.
+/// Returns the last address that takes agents: tiny_http, which takes none, may serve the first one, and the one for
+/// metrics comes after all others.
+fn agents_address(prepared: &Prepared, addresses: &[SocketAddr]) -> Option<SocketAddr> {
+    let metrics = matches!(prepared.config.listen.metrics, Extra::Address(_));
+    addresses.iter().rev().nth(usize::from(metrics)).copied()
+}
+
+fn local_agents(prepared: &Prepared) -> io::Result<Vec<Local>> {
+    let agents = prepared.config.agents.iter().map(|agent| {
+        Ok(Local {
+            plan: Plan::new(agent),
+            supervisor: Some(own_program()?),
+        })
+    });
+    agents.collect()
+}
+
+/// Returns the path of this program, to be run again as a supervisor.
 fn own_program() -> io::Result<PathBuf> {
-    // What runs now is found there even when its file was replaced meanwhile, by an update say.
+    // This link leads to the running program even after an update has replaced its file.
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {
         Ok(running)
@@ -99,7 +120,7 @@ fn own_program() -> io::Result<PathBuf> {
     }
 }
 
-/// The sockets that a service manager has opened for us (systemd's `sd_listen_fds`).
+/// Returns the sockets that a service manager opened for this program (`sd_listen_fds(3)`).
 fn handed_over() -> io::Result<Vec<TcpListener>> {
     let mut handed = listenfd::ListenFd::from_env();
     (0..handed.len())
@@ -107,7 +128,8 @@ fn handed_over() -> io::Result<Vec<TcpListener>> {
         .collect()
 }
 
-/// The first signal drains, the second one stops at once. SIGHUP reads the configuration again.
+/// Handles signals: the first SIGTERM or SIGINT drains, the second one stops at once, SIGHUP reads the configuration
+/// again.
 fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
     let mut draining = false;
     for signal in signals.forever() {
@@ -120,8 +142,8 @@ fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
             }
             _ => {
                 draining = true;
-                // Without a service manager nobody listens.
-                let _ = notify_service_manager("STOPPING=1");
+                // A manager that cannot be told was named in the log at the start.
+                let _ = sd_notify::notify(&[NotifyState::Stopping]);
                 tracing::info!("shutting down; a second signal stops at once");
                 handle.shutdown();
             }
@@ -129,7 +151,7 @@ fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
     }
 }
 
-/// Takes over from the configuration what can change while it serves, and names in the log what cannot.
+/// Applies the parts of the configuration that can change while it serves, and names the others in the log.
 fn reload(handle: &Handle, prepared: &Prepared) {
     match prepared.reload() {
         Ok(Reloaded {
@@ -155,12 +177,12 @@ fn reload(handle: &Handle, prepared: &Prepared) {
     }
 }
 
-/// Says that it is ready: to scripts, to the service manager, and in a demo to the person.
+/// Reports readiness to scripts, to the service manager, and in a demo to the person.
 fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
     // When standard output is closed nobody waits for the line.
     let _ = writeln!(stdout(), "{}", ready_line(addresses));
     let _ = stdout().flush();
-    if let Err(error) = notify_service_manager("READY=1") {
+    if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         tracing::warn!(%error, "the service manager cannot be told that this is ready");
     }
     if prepared.demo

@@ -1,4 +1,4 @@
-//! A directory of its own for each test, removed at the end.
+//! A directory for one test, removed at the end.
 
 #![allow(clippy::unwrap_used)]
 

@@ -4,8 +4,9 @@ use crate::bell::wait_for;
 use crate::connection;
 use crate::peer::Peer;
 use crate::threads::Threads;
-use mcp_local_provider_host::provider::limits::{LINGER, over_connection_limit};
-use mcp_local_provider_host::provider::listen::{Door, PAUSE, of_one_connection};
+use mcp_local_provider_core::api::{Listener, over_connection_limit};
+use mcp_local_provider_core::wire::http1::LINGER;
+use mcp_local_provider_engine::listen::{PAUSE, of_one_connection};
 use rustix::event::{PollFd, PollFlags};
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,14 +18,14 @@ use std::time::Instant;
 const LINGERING: usize = 256;
 
 /// Accepts until the provider stops, which shuts the listener down.
-pub(crate) fn accept(threads: &Threads, listener: &TcpListener, door: Door) {
+pub(crate) fn accept(threads: &Threads, listener: &TcpListener, on: Listener) {
     let mut refused = Refused::default();
-    while !threads.shared().is_stopped() {
+    while !threads.engine().is_stopped() {
         refused.wait(listener);
         match listener.accept() {
-            Ok((socket, address)) => serve(threads, &mut refused, socket, address, door),
+            Ok((socket, address)) => serve(threads, &mut refused, socket, address, on),
             Err(error) if of_one_connection(&error) || error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) if threads.shared().is_stopped() => return,
+            Err(_) if threads.engine().is_stopped() => return,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections; trying again");
                 std::thread::sleep(PAUSE);
@@ -38,17 +39,17 @@ fn serve(
     refused: &mut Refused,
     socket: TcpStream,
     address: SocketAddr,
-    door: Door,
+    on: Listener,
 ) {
-    let peer = Arc::new(Peer::new(socket, threads.shared().config().timeouts.write));
-    let Some(client) = threads.shared().connect() else {
+    let peer = Arc::new(Peer::new(socket, threads.engine().config().timeouts.write));
+    let Some(client) = threads.engine().connect() else {
         refused.refuse(peer);
         return;
     };
     let open = threads.open(peer.clone());
     let own = threads.clone();
     let spawned = threads.spawn("client", move || {
-        connection::serve(&own, client, open, address, door);
+        connection::serve(&own, client, open, address, on);
     });
     if let Err(error) = spawned {
         tracing::warn!(%error, "there is no thread for a connection");

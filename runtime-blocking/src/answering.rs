@@ -1,4 +1,4 @@
-//! Answers on their way to a client: whole ones, and exchanges whose pieces are written as they come.
+//! Answers on their way to a client: whole ones, and such whose pieces are written as they come.
 
 use crate::bell::Woken;
 use crate::threads::Threads;
@@ -6,15 +6,15 @@ use mcp_local_provider_core::wire::http1::{
     CHUNK_END, Connection as After, HeadWriter, ResponseLength, Version, date, write_chunk_size,
     write_last_chunk,
 };
-use mcp_local_provider_host::provider::answer::{Answer, Head};
-use mcp_local_provider_host::provider::request::{Queued, Step};
-use mcp_local_provider_host::provider::{Progress, Running, Shared};
+use mcp_local_provider_engine::answer::{Answer, Head};
+use mcp_local_provider_engine::request::{Queued, Step};
+use mcp_local_provider_engine::{Engine, Progress, Running};
 use rustix::event::PollFlags;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::task::Poll;
 
-/// What is said of an answer besides what it says itself.
+/// Properties of an answer that its request and its connection decide.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Manner {
     pub version: Version,
@@ -24,7 +24,7 @@ pub(crate) struct Manner {
     pub keep: bool,
 }
 
-/// Where an answer is written.
+/// Destination of an answer.
 pub(crate) trait Client {
     /// Writes all of it, and at once.
     fn write(&mut self, parts: [&[u8]; 4]) -> io::Result<()>;
@@ -33,7 +33,7 @@ pub(crate) trait Client {
     fn socket(&self) -> Option<&TcpStream>;
 }
 
-/// What a wait for others watches: the end of the client's sending side.
+/// Returns what a wait for others watches: the end of the client's sending side.
 fn watched(client: &impl Client) -> Option<(&TcpStream, PollFlags)> {
     client.socket().map(|socket| (socket, PollFlags::RDHUP))
 }
@@ -58,14 +58,14 @@ pub(crate) fn wait_for_capacity(
 
 /// Writes a whole answer.
 pub(crate) fn write_answer(
-    shared: &Shared,
+    engine: &Engine,
     client: &mut impl Client,
     answer: &Answer,
     manner: &mut Manner,
 ) -> io::Result<()> {
     manner.keep &= !answer.head.closes();
     let length = u64::try_from(answer.body.len()).ok();
-    let head = head(shared, &answer.head, length, manner);
+    let head = head(engine, &answer.head, length, manner);
     let body = if manner.is_head {
         &[][..]
     } else {
@@ -74,14 +74,14 @@ pub(crate) fn write_answer(
     client.write([&head, body, &[], &[]])
 }
 
-/// Writes what the agent says as it comes. Leaving early means that the client has gone: the exchange hears of it.
-pub(crate) fn write_exchange(
+/// Writes an answer as it comes. Leaving early means that the client has gone: who works for the answer hears of it.
+pub(crate) fn write_running(
     threads: &Threads,
     client: &mut impl Client,
     mut running: Running,
     manner: &mut Manner,
 ) -> io::Result<()> {
-    let clock = threads.shared().clock();
+    let clock = threads.clock();
     let bell = threads.bell();
     let waker = bell.waker();
     let (mut begun, mut size, mut end) = (Vec::new(), Vec::new(), Vec::new());
@@ -96,9 +96,9 @@ pub(crate) fn write_exchange(
         if let Some(head_of_it) = running.take_head() {
             if !head_of_it.is_streamed() {
                 let (head, body) = (head_of_it, std::mem::take(running.body()));
-                return write_answer(threads.shared(), client, &Answer { head, body }, manner);
+                return write_answer(threads.engine(), client, &Answer { head, body }, manner);
             }
-            begun = head(threads.shared(), &head_of_it, None, manner);
+            begun = head(threads.engine(), &head_of_it, None, manner);
         }
         let ended = running.has_ended();
         size.clear();
@@ -122,7 +122,7 @@ pub(crate) fn write_exchange(
 }
 
 /// The head of an answer whose body has that length, if it is known.
-fn head(shared: &Shared, head: &Head, length: Option<u64>, manner: &mut Manner) -> Vec<u8> {
+fn head(engine: &Engine, head: &Head, length: Option<u64>, manner: &mut Manner) -> Vec<u8> {
     let mut out = Vec::with_capacity(1024);
     let (mut length, keep) = ResponseLength::answer(length, manner.version, manner.keep);
     manner.keep = keep;
@@ -130,7 +130,7 @@ fn head(shared: &Shared, head: &Head, length: Option<u64>, manner: &mut Manner) 
         length = ResponseLength::Absent;
     }
     let after = After::after(manner.version, keep);
-    let date = date_now(shared);
+    let date = date_now(engine);
     let mut writer = HeadWriter::new(&mut out, head.status(), length, after, date.as_deref());
     head.headers(|name, value| writer.header(name, value));
     if let Err(invalid) = writer.finish() {
@@ -143,7 +143,7 @@ fn head(shared: &Shared, head: &Head, length: Option<u64>, manner: &mut Manner) 
 }
 
 /// The value of a `Date` header.
-pub(crate) fn date_now(shared: &Shared) -> Option<String> {
-    let unix = shared.wall().unix(shared.clock().now());
+pub(crate) fn date_now(engine: &Engine) -> Option<String> {
+    let unix = engine.wall().unix(engine.now());
     date(i64::try_from(unix.as_secs()).ok()?)
 }

@@ -1,4 +1,4 @@
-//! How a thread waits for others and for its socket at once.
+//! Waits of a thread for others and for its socket at once.
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// How often a bell without a descriptor of its own looks whether it was rung.
+/// Interval at which a bell without a descriptor of its own looks whether it was rung.
 const SLICE: Duration = Duration::from_millis(10);
 
 /// Its thread does something.
@@ -19,7 +19,7 @@ const WAITING: u8 = 1;
 /// It was rung since its thread looked.
 const RUNG: u8 = 2;
 
-/// What one thread waits on, and every other may ring. To ring one whose thread is busy costs no system call.
+/// Bell that one thread waits on, and that every other may ring. To ring one whose thread is busy costs no system call.
 #[derive(Debug)]
 pub(crate) struct Bell {
     state: AtomicU8,
@@ -27,7 +27,7 @@ pub(crate) struct Bell {
     event: Option<OwnedFd>,
 }
 
-/// Why a wait has ended.
+/// Reason for the end of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Woken {
     /// The bell was rung, perhaps by someone who rang late.

@@ -5,21 +5,20 @@
 //! its answer.
 
 use crate::answering::{
-    Client as _, Manner, date_now, wait_for_capacity, write_answer, write_exchange,
+    Client as _, Manner, date_now, wait_for_capacity, write_answer, write_running,
 };
 use crate::link;
 use crate::threads::{Open, Threads};
 use crate::websocket::Reader;
+use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::wire::http1::{
-    BodyLength, BodyPart, BodyReader, Connection as After, HeadLimits, HeadReader, HeadWriter,
-    RequestError, RequestHead, ResponseLength, Version, write_continue,
+    BodyLength, BodyPart, BodyReader, Connection as After, DISCARD, Ending, FIRST_ROOM, HEAD,
+    HeadLimits, HeadReader, HeadWriter, IDLE, RequestError, RequestHead, ResponseLength, Rest,
+    Version, write_continue,
 };
-use mcp_local_provider_host::process;
-use mcp_local_provider_host::provider::limits::{DISCARD, FIRST_ROOM, HEAD, IDLE};
-use mcp_local_provider_host::provider::link::Connected;
-use mcp_local_provider_host::provider::listen::Door;
-use mcp_local_provider_host::provider::request::{self, Begun, Expecting, Request, Step};
-use mcp_local_provider_host::provider::{Client, Shared};
+use mcp_local_provider_engine::converse::Converse;
+use mcp_local_provider_engine::request::{self, Begun, Expecting, Request, Step};
+use mcp_local_provider_engine::{Client, Engine};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -29,17 +28,14 @@ use tungstenite::http;
 /// Bytes that are read at once.
 const READ: usize = 8 << 10;
 
-/// Longest rest of a body that is read so that its connection can be kept.
-const SMALL_REST: u64 = 64 << 10;
-
 /// Serves a connection to its end.
-pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketAddr, door: Door) {
+pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketAddr, on: Listener) {
     let mut connection = Connection {
         threads,
-        shared: threads.shared(),
+        engine: threads.engine(),
         open: &open,
         address: from.ip(),
-        door,
+        on,
         buffer: Vec::new(),
     };
     match connection.run() {
@@ -48,8 +44,7 @@ pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketA
             let rest = std::mem::take(&mut connection.buffer);
             // From here on it counts as a link.
             drop(client);
-            let frame_bytes = threads.shared().link_config().frame_bytes;
-            let reader = Reader::accepted(open.peer().clone(), rest, frame_bytes);
+            let reader = Reader::accepted(open.peer().clone(), rest, link.frame_bytes());
             link::run(threads, link, open.peer(), reader);
         }
         Err(error) => tracing::debug!(peer = %from, %error, "a connection ended early"),
@@ -58,21 +53,25 @@ pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketA
 
 struct Connection<'c> {
     threads: &'c Threads,
-    shared: &'c Arc<Shared>,
+    engine: &'c Arc<Engine>,
     open: &'c Open,
     address: IpAddr,
-    door: Door,
+    on: Listener,
     /// Read and not yet used: at most one head, or a piece of a body. Without an allocation while the connection is idle.
     buffer: Vec<u8>,
 }
 
-/// What a head has come to.
+/// Result of reading a head.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are requests, and a box would cost each an allocation"
+)]
 enum Received {
     Request(Step, Framed),
-    Link(http::Response<()>, Connected),
+    Link(http::Response<()>, Box<dyn Converse>),
 }
 
-/// How a request is framed, and how its answer will be.
+/// Framing of a request, and the manner of its answer.
 struct Framed {
     /// Missing where its end cannot be found.
     body: Option<BodyReader>,
@@ -85,8 +84,8 @@ struct Framed {
 
 impl Connection<'_> {
     /// Answers one request after the other. The link that the connection becomes, if it does.
-    fn run(&mut self) -> io::Result<Option<Connected>> {
-        let mut until = Instant::now() + self.shared.config().timeouts.head;
+    fn run(&mut self) -> io::Result<Option<Box<dyn Converse>>> {
+        let mut until = Instant::now() + self.engine.config().timeouts.head;
         let mut is_first = true;
         while self.wait_for_request(is_first, &mut until)? {
             is_first = false;
@@ -118,7 +117,7 @@ impl Connection<'_> {
     /// False when there will be none. `until` is when its head has to be complete: for the first one the time counts from
     /// the beginning of the connection, for all others from their first byte.
     fn wait_for_request(&mut self, is_first: bool, until: &mut Instant) -> io::Result<bool> {
-        let head = self.shared.config().timeouts.head;
+        let head = self.engine.config().timeouts.head;
         if !self.buffer.is_empty() {
             *until = Instant::now() + head;
             return Ok(true);
@@ -127,7 +126,7 @@ impl Connection<'_> {
         let peer = self.open.peer();
         peer.set_idle(true);
         // In this order: who begins a shutdown sets its mark before it looks for idle connections.
-        let ends = self.shared.is_draining() && !is_first;
+        let ends = self.engine.is_draining() && !is_first;
         let idle = if is_first {
             *until
         } else {
@@ -176,14 +175,14 @@ impl Connection<'_> {
         let request = Request::new(head.method(), head.path_and_query(), self.address, |name| {
             head.header(name)
         });
-        let step = match request::begin(self.shared, self.door, &request) {
+        let step = match request::begin(self.engine, self.on, &request) {
             Begun::Step(step) => step,
             Begun::Upgrade(upgrade) => match upgrade.accept(&handshake(head)) {
                 Ok((response, link)) => return Received::Link(response, link),
                 Err(answer) => Step::Answer(*answer),
             },
         };
-        let limit = self.shared.config().limits.body_bytes;
+        let limit = self.engine.config().limits.body_bytes;
         let limit = u64::try_from(limit).unwrap_or(u64::MAX);
         match BodyReader::new(head.framing().body, limit) {
             Ok(body) => Received::Request(step, Framed::new(head, Some(body))),
@@ -191,7 +190,7 @@ impl Connection<'_> {
                 // Known to be too large before any of it came.
                 let step = match step {
                     Step::Body(expecting) => Step::Answer(expecting.too_large()),
-                    step => step,
+                    Step::Answer(_) | Step::Report(_) | Step::Queued(_) | Step::Running(_) => step,
                 };
                 Received::Request(step, Framed::new(head, None))
             }
@@ -199,7 +198,7 @@ impl Connection<'_> {
     }
 
     fn misframed(&self, error: RequestError) -> Received {
-        let answer = request::misframed(self.shared, self.address, error);
+        let answer = request::misframed(self.engine, self.address, error);
         Received::Request(Step::Answer(answer), Framed::broken())
     }
 
@@ -208,22 +207,22 @@ impl Connection<'_> {
         loop {
             step = match step {
                 Step::Body(expecting) => self.read_body(*expecting, framed)?,
-                Step::Report(report) => Step::Answer(report.answer(process::usage())),
+                Step::Report(report) => Step::Answer(report.answer(self.engine.usage())),
                 Step::Queued(queued) => {
                     wait_for_capacity(self.threads, &self.open.peer(), *queued)?
                 }
                 Step::Answer(answer) => {
-                    self.settle(framed);
+                    self.settle(framed, answer.head.closes());
                     let client = &mut self.open.peer();
-                    write_answer(self.shared, client, &answer, &mut framed.manner)?;
+                    write_answer(self.engine, client, &answer, &mut framed.manner)?;
                     return self.skip_body(framed);
                 }
                 Step::Running(running) => {
-                    self.settle(framed);
+                    self.settle(framed, false);
                     // What it was read into is free while the answer takes its time.
                     self.buffer.shrink_to_fit();
                     let client = &mut self.open.peer();
-                    write_exchange(self.threads, client, *running, &mut framed.manner)?;
+                    write_running(self.threads, client, *running, &mut framed.manner)?;
                     return self.skip_body(framed);
                 }
             };
@@ -236,7 +235,7 @@ impl Connection<'_> {
             write_continue(&mut interim);
             self.open.peer().write([&interim, &[], &[], &[]])?;
         }
-        let until = Instant::now() + self.shared.config().timeouts.body;
+        let until = Instant::now() + self.engine.config().timeouts.body;
         let announced = framed.body.as_ref().map_or(0, BodyReader::expected);
         let announced = usize::try_from(announced).unwrap_or(usize::MAX);
         let mut body = Vec::with_capacity(announced.min(FIRST_ROOM));
@@ -274,7 +273,7 @@ impl Connection<'_> {
                 Ok(BodyPart::Partial) => break false,
                 Ok(BodyPart::Complete) => break true,
                 Err(error) => {
-                    framed.manner.keep = false;
+                    framed.body = None;
                     return Err(Unread::Framing(error));
                 }
             }
@@ -287,11 +286,11 @@ impl Connection<'_> {
         match self.open.peer().read_more(&mut self.buffer, READ, until) {
             Ok(1..) if Instant::now() < until => Ok(true),
             Ok(1..) => {
-                framed.manner.keep = false;
+                framed.body = None;
                 Err(Unread::Late)
             }
             ended => {
-                framed.manner.keep = false;
+                framed.body = None;
                 Err(match ended {
                     Err(error) if error.kind() == ErrorKind::TimedOut => Unread::Late,
                     _ => Unread::Ended,
@@ -301,11 +300,15 @@ impl Connection<'_> {
     }
 
     /// Decides whether the connection is kept, before the answer says so.
-    fn settle(&self, framed: &mut Framed) {
-        framed.manner.keep &= !self.shared.is_draining();
-        if !framed.is_read() {
-            framed.manner.keep &= framed.small_rest().is_some() && !framed.expects;
-        }
+    fn settle(&self, framed: &mut Framed, closes: bool) {
+        let ending = Ending {
+            keep_alive: framed.manner.keep,
+            rest: framed.rest(),
+            awaits_continue: framed.expects,
+            draining: self.engine.is_draining(),
+            closes,
+        };
+        framed.manner.keep = ending.disposition().keeps();
     }
 
     /// Reads what the client sent and nobody wanted, when that is little. True when another request may follow.
@@ -323,7 +326,7 @@ impl Connection<'_> {
 
     fn write_upgrade(&self, response: &http::Response<()>) -> io::Result<()> {
         let mut out = Vec::with_capacity(256);
-        let date = date_now(self.shared);
+        let date = date_now(self.engine);
         let (length, after) = (ResponseLength::Absent, After::Upgrade);
         let mut writer = HeadWriter::new(&mut out, 101, length, after, date.as_deref());
         for (name, value) in response.headers() {
@@ -338,7 +341,7 @@ impl Connection<'_> {
     }
 }
 
-/// Why a body was not read to its end.
+/// Reason why a body was not read to its end.
 enum Unread {
     Framing(RequestError),
     Late,
@@ -352,7 +355,7 @@ impl Framed {
             manner: Manner {
                 version: head.version(),
                 is_head: head.method() == "HEAD",
-                keep: framing.keep_alive && body.is_some(),
+                keep: framing.keep_alive,
             },
             body,
             is_announced: framing.body != BodyLength::Chunked,
@@ -378,10 +381,14 @@ impl Framed {
         self.body.as_ref().is_some_and(BodyReader::is_complete)
     }
 
-    /// How many bytes are left, where that was told and is little.
-    fn small_rest(&self) -> Option<u64> {
-        let body = self.body.as_ref().filter(|_| self.is_announced)?;
-        Some(body.expected()).filter(|rest| *rest <= SMALL_REST)
+    /// Returns the rest of the body that is unread.
+    fn rest(&self) -> Rest {
+        match &self.body {
+            None => Rest::Lost,
+            Some(body) if body.is_complete() => Rest::Nothing,
+            Some(body) if self.is_announced => Rest::Announced(body.expected()),
+            Some(_) => Rest::Chunks,
+        }
     }
 }
 

@@ -4,11 +4,8 @@ use crate::link;
 use crate::peer::Peer;
 use crate::threads::{Open, Threads};
 use crate::websocket::{Incoming, Reader};
-use mcp_local_provider_host::provider::Bridge;
-use mcp_local_provider_host::provider::dial::{
-    BridgeDialler, DialError, HANDSHAKE, Target, host_and_port,
-};
-use mcp_local_provider_host::provider::websocket::config;
+use mcp_local_provider_engine::dial::{BridgeDialler, DialError, HANDSHAKE, Target, host_and_port};
+use mcp_local_provider_engine::websocket::config;
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
@@ -30,7 +27,12 @@ pub(crate) fn dial(threads: &Threads, target: &Target) -> Result<(Open, Reader),
     };
     dialled.map_err(|error| match error {
         DialError::Unreachable(error) if error.kind() == ErrorKind::TimedOut => DialError::Timeout,
-        error => error,
+        DialError::Unreachable(_)
+        | DialError::Timeout
+        | DialError::Url(_)
+        | DialError::Refused(_)
+        | DialError::Handshake(_)
+        | DialError::NoSubprotocol => error,
     })
 }
 
@@ -65,8 +67,7 @@ fn connect(uri: &Uri, until: Instant) -> io::Result<TcpStream> {
 }
 
 /// Keeps a bridge connected until its attempts are used up.
-pub(crate) fn keep_bridge(threads: &Threads, bridge: Bridge) {
-    let mut dialler = BridgeDialler::new(threads.shared().clone(), bridge);
+pub(crate) fn keep_bridge(threads: &Threads, mut dialler: BridgeDialler) {
     loop {
         let pause = match dial(threads, dialler.target()) {
             Ok((open, reader)) => {

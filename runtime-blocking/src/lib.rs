@@ -3,14 +3,14 @@
 //!
 //! [`Provider::start`] runs a provider inside any program; the program `mcp-local-provider-blocking` is a thin shell round
 //! it. The rules and the bytes of all protocols are in `mcp-local-provider-core`, what every driver does in
-//! `mcp-local-provider-host`; here are only sockets and threads. One thread serves each client connection, two each agent
+//! `mcp-local-provider-engine`; here are only sockets and threads. One thread serves each client connection, two each agent
 //! connection, one each listening socket, and one keeps house. It runs on Linux.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod accept;
 mod answering;
 mod bell;
 mod connection;
-mod demo;
 mod dial;
 mod link;
 mod peer;
@@ -20,7 +20,7 @@ mod threads;
 mod tiny;
 mod websocket;
 
-pub use mcp_local_provider_host::provider::{Bridge, Config, Handle, StartError};
+pub use mcp_local_provider_engine::{Bridge, Config, Handle, StartError};
 pub use provider::Provider;
 #[cfg(feature = "tiny-http")]
 pub use tiny::TinyHttp;

@@ -1,13 +1,13 @@
-//! The two threads of each agent connection: one reads, the other one writes and serves the link's deadlines.
+//! The two threads of each WebSocket: one reads, the other one writes and serves the deadlines of what is behind it.
 
 use crate::bell::Bell;
 use crate::peer::Peer;
 use crate::threads::Threads;
 use crate::websocket::{Reader, Writer};
 use mcp_local_provider_core::link::{CloseCode, Frame};
-use mcp_local_provider_host::provider::Clock;
-use mcp_local_provider_host::provider::link::{Connected, TURN, Turn};
-use mcp_local_provider_host::provider::websocket::{CLOSING, Ended};
+use mcp_local_provider_engine::Clock;
+use mcp_local_provider_engine::converse::{Converse, TURN, Turn};
+use mcp_local_provider_engine::websocket::{CLOSING, Ended};
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,14 +18,14 @@ use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Utf8Bytes;
 
-/// What both threads have.
+/// State that both threads share.
 struct Both {
-    link: Connected,
+    link: Box<dyn Converse>,
     from_reader: Mutex<FromReader>,
     received: Arc<AtomicU64>,
 }
 
-/// What the reader has for the writer.
+/// State that the reader leaves for the writer.
 #[derive(Default)]
 struct FromReader {
     /// Only the latest ping is answered, as RFC 6455 allows, so that pings without end take no room.
@@ -45,8 +45,8 @@ impl Both {
 }
 
 /// Serves the connection to its end.
-pub(crate) fn run(threads: &Threads, link: Connected, peer: &Arc<Peer>, reader: Reader) {
-    let _open = threads.shared().open_socket();
+pub(crate) fn run(threads: &Threads, link: Box<dyn Converse>, peer: &Arc<Peer>, reader: Reader) {
+    let _open = threads.engine().open_socket();
     let mut writer = Writer::new(peer.clone(), reader.role());
     let both = Arc::new(Both {
         link,
@@ -61,14 +61,14 @@ pub(crate) fn run(threads: &Threads, link: Connected, peer: &Arc<Peer>, reader: 
         tracing::warn!(%error, "there is no thread for an agent");
         return;
     }
-    let id = both.link.id().0;
+    let id = both.link.number();
     let mut writing = Writing {
         both: &both,
         writer: &mut writer,
         peer,
         bell: &bell,
         waker: &waker,
-        clock: threads.shared().clock(),
+        clock: threads.clock(),
         frames: VecDeque::new(),
     };
     let end = writing.run();
@@ -151,7 +151,7 @@ fn read_turn(both: &Both, reader: &mut Reader, turn: &mut Turn) -> Result<bool, 
     Ok(false)
 }
 
-/// Why a link is done.
+/// Reason for the end of a link.
 enum End {
     /// We close it.
     Close(CloseCode),
@@ -233,7 +233,7 @@ impl Writing<'_> {
         }
     }
 
-    /// What is left to write before the close frame, as far as there is room.
+    /// Queues the frames that are left to write before the close frame, as far as there is room.
     fn take_last_frames(&mut self) {
         self.both.link.take_frames(&mut self.frames);
         while let Some(frame) = self.frames.pop_front() {

@@ -51,7 +51,9 @@ impl Peer {
         self.write_timeout
     }
 
-    /// Who says that it is idle looks then whether a shutdown has begun; who begins one looks then who is idle.
+    /// Marks the connection as idle or busy. Its thread marks it idle and then looks whether a shutdown has begun; the
+    /// thread that begins a shutdown sets its mark and then looks which connections are idle. So at least one of them
+    /// sees the other.
     pub fn set_idle(&self, idle: bool) {
         self.idle.store(idle, Ordering::SeqCst);
         fence(Ordering::SeqCst);

@@ -1,13 +1,16 @@
-//! What every thread has at hand: what all drivers share, the open sockets, and more threads.
+//! Handle of every thread to the state that all drivers share, to the open sockets, and to more threads.
 
 use crate::bell::Bell;
+use crate::dial::keep_bridge;
 use crate::peer::Peer;
 use event_listener::Listener;
-use mcp_local_provider_host::provider::Shared;
+use mcp_local_provider_core::time;
+use mcp_local_provider_engine::dial::BridgeDialler;
+use mcp_local_provider_engine::{Clock, Engine, Outside, Usage};
 use std::collections::HashMap;
 use std::io;
 use std::ops::Deref;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
@@ -23,7 +26,8 @@ pub(crate) struct Threads(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    shared: Arc<Shared>,
+    engine: Arc<Engine>,
+    clock: Clock,
     /// By a number of their own, with the last one given.
     open: Mutex<(HashMap<u64, Arc<Peer>>, u64)>,
     bells: Mutex<Vec<Arc<Bell>>>,
@@ -36,9 +40,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Threads {
-    pub fn new(shared: Arc<Shared>) -> Self {
+    pub fn new(engine: Arc<Engine>, clock: Clock) -> Self {
         Self(Arc::new(Inner {
-            shared,
+            engine,
+            clock,
             open: Mutex::default(),
             bells: Mutex::default(),
             running: Mutex::default(),
@@ -46,8 +51,12 @@ impl Threads {
         }))
     }
 
-    pub fn shared(&self) -> &Arc<Shared> {
-        &self.0.shared
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.0.engine
+    }
+
+    pub fn clock(&self) -> Clock {
+        self.0.clock
     }
 
     /// Runs `work` on a thread of its own.
@@ -80,8 +89,8 @@ impl Threads {
     /// Waits until nothing is to run any more.
     pub fn wait_for_stop(&self) {
         loop {
-            let stop = self.shared().listen_for_stop();
-            if self.shared().is_stopped() {
+            let stop = self.engine().listen_for_stop();
+            if self.engine().is_stopped() {
                 return;
             }
             stop.wait();
@@ -92,8 +101,8 @@ impl Threads {
     pub fn stops_within(&self, pause: Duration) -> bool {
         let until = Instant::now() + pause;
         loop {
-            let stop = self.shared().listen_for_stop();
-            if self.shared().is_stopped() {
+            let stop = self.engine().listen_for_stop();
+            if self.engine().is_stopped() {
                 return true;
             }
             if stop.wait_deadline(until).is_none() {
@@ -109,7 +118,7 @@ impl Threads {
         let number = open.1;
         open.0.insert(number, peer.clone());
         drop(open);
-        if self.0.shared.is_stopped() {
+        if self.0.engine.is_stopped() {
             peer.end();
         }
         Open {
@@ -192,6 +201,50 @@ impl Drop for RentedBell {
         let mut bells = lock(&self.threads.0.bells);
         if bells.len() < SPARE_BELLS {
             bells.push(self.bell.clone());
+        }
+    }
+}
+
+/// The system as the engine sees it.
+pub(crate) struct System {
+    clock: Clock,
+    /// Weak, because they own the engine; set as soon as there are any.
+    threads: OnceLock<Weak<Inner>>,
+}
+
+impl System {
+    pub const fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            threads: OnceLock::new(),
+        }
+    }
+
+    pub fn set_threads(&self, threads: &Threads) {
+        // Set once, before the engine dials.
+        let _ = self.threads.set(Arc::downgrade(&threads.0));
+    }
+}
+
+impl Outside for System {
+    fn now(&self) -> time::Instant {
+        self.clock.now()
+    }
+
+    fn unix(&self) -> Duration {
+        self.clock.unix()
+    }
+
+    fn usage(&self) -> Usage {
+        Usage::of_process()
+    }
+
+    fn dial(&self, bridge: BridgeDialler) {
+        let threads = self.threads.get().and_then(Weak::upgrade).map(Threads);
+        let Some(threads) = threads else { return };
+        let own = threads.clone();
+        if let Err(error) = threads.spawn("bridge", move || keep_bridge(&own, bridge)) {
+            tracing::error!(%error, "there is no thread to dial a bridge");
         }
     }
 }

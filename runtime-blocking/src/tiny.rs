@@ -14,22 +14,20 @@
 //! The integration suite runs against it too; `tests/tests/tiny_http.rs` lists what it fails.
 
 use crate::accept::accept;
-use crate::answering::{Client, Manner, wait_for_capacity, write_answer, write_exchange};
+use crate::answering::{Client, Manner, wait_for_capacity, write_answer, write_running};
 use crate::provider::Provider;
 use crate::threads::Threads;
-use mcp_local_provider_core::wire::http1::{Version, check_framing, check_target};
-use mcp_local_provider_host::process;
-use mcp_local_provider_host::provider::answer::Answer;
-use mcp_local_provider_host::provider::limits::{FIRST_ROOM, over_connection_limit};
-use mcp_local_provider_host::provider::listen::Door;
-use mcp_local_provider_host::provider::request::{self, Begun, Expecting, Step};
-use mcp_local_provider_host::provider::{Config, Driver, Handle, Shared, StartError};
+use mcp_local_provider_core::api::{Listener, over_connection_limit};
+use mcp_local_provider_core::wire::http1::{FIRST_ROOM, Version, check_framing, check_target};
+use mcp_local_provider_engine::answer::Answer;
+use mcp_local_provider_engine::request::{self, Begun, Expecting, Step};
+use mcp_local_provider_engine::{Config, Driver, Engine, Handle, StartError};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How often is looked whether the provider has stopped.
+/// Interval at which the driver looks whether the provider has stopped.
 const LOOK: Duration = Duration::from_millis(100);
 
 /// A provider whose first address is served by tiny_http; see the module's documentation for what that costs.
@@ -38,13 +36,13 @@ pub struct TinyHttp(Provider);
 
 impl Driver for TinyHttp {
     fn start(config: Config) -> Result<Self, StartError> {
-        let provider = Provider::start_with(config, |threads, listener, number, door| {
+        let provider = Provider::start_with(config, |threads, listener, number, on| {
             if number == 0 {
                 if let Err(error) = serve(threads, listener) {
                     tracing::error!(%error, "tiny_http serves no longer");
                 }
             } else {
-                accept(threads, listener, door);
+                accept(threads, listener, on);
             }
         });
         provider.map(Self)
@@ -52,6 +50,10 @@ impl Driver for TinyHttp {
 
     fn addresses(&self) -> &[SocketAddr] {
         self.0.addresses()
+    }
+
+    fn engine(&self) -> &Arc<Engine> {
+        self.0.engine()
     }
 
     fn handle(&self) -> Handle {
@@ -66,7 +68,7 @@ impl Driver for TinyHttp {
 fn serve(threads: &Threads, listener: &TcpListener) -> io::Result<()> {
     let server =
         tiny_http::Server::from_listener(listener.try_clone()?, None).map_err(io::Error::other)?;
-    while !threads.shared().is_stopped() {
+    while !threads.engine().is_stopped() {
         let Some(request) = server.recv_timeout(LOOK)? else {
             continue;
         };
@@ -80,7 +82,7 @@ fn serve(threads: &Threads, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// Where tiny_http lets us write.
+/// Writer of an answer, as tiny_http gives it.
 struct Writer(Box<dyn Write + Send>);
 
 impl Client for Writer {
@@ -97,7 +99,7 @@ impl Client for Writer {
 }
 
 fn answer(threads: &Threads, mut request: tiny_http::Request) -> io::Result<()> {
-    let shared = threads.shared();
+    let engine = threads.engine();
     let mut manner = Manner {
         version: if *request.http_version() < tiny_http::HTTPVersion(1, 1) {
             Version::Http10
@@ -108,31 +110,31 @@ fn answer(threads: &Threads, mut request: tiny_http::Request) -> io::Result<()> 
         keep: true,
     };
     // Counted so that a shutdown waits for its answer; tiny_http keeps the connection itself to itself.
-    let Some(_client) = shared.connect() else {
+    let Some(_client) = engine.connect() else {
         let mut client = Writer(request.into_writer());
         return client.write([&over_connection_limit(), &[], &[], &[]]);
     };
-    let mut step = begin(shared, &request, manner.version);
+    let mut step = begin(engine, &request, manner.version);
     if let Step::Body(expecting) = step {
-        step = read(shared, *expecting, &mut request);
+        step = read(engine, *expecting, &mut request);
     }
     let mut client = Writer(request.into_writer());
     loop {
         step = match step {
             // It was read above, and follows nothing else.
             Step::Body(expecting) => Step::Answer(expecting.broken()),
-            Step::Report(report) => Step::Answer(report.answer(process::usage())),
+            Step::Report(report) => Step::Answer(report.answer(threads.engine().usage())),
             Step::Queued(queued) => wait_for_capacity(threads, &client, *queued)?,
-            Step::Answer(answer) => return write_answer(shared, &mut client, &answer, &mut manner),
+            Step::Answer(answer) => return write_answer(engine, &mut client, &answer, &mut manner),
             Step::Running(running) => {
-                return write_exchange(threads, &mut client, *running, &mut manner);
+                return write_running(threads, &mut client, *running, &mut manner);
             }
         };
     }
 }
 
 /// Refuses what its headers show to be framed in two ways, and begins all else.
-fn begin(shared: &Arc<Shared>, request: &tiny_http::Request, version: Version) -> Step {
+fn begin(engine: &Arc<Engine>, request: &tiny_http::Request, version: Version) -> Step {
     let address = request.remote_addr().map(SocketAddr::ip);
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let headers = || request.headers().iter();
@@ -145,14 +147,14 @@ fn begin(shared: &Arc<Shared>, request: &tiny_http::Request, version: Version) -
         .and_then(|framing| check_target(method, request.url(), framing.host));
     let target = match target {
         Ok(target) => target,
-        Err(error) => return Step::Answer(request::misframed(shared, address, error)),
+        Err(error) => return Step::Answer(request::misframed(engine, address, error)),
     };
     let head = request::Request::new(method, target, address, |name| {
         let found =
             headers().find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
         found.map(|header| header.value.as_bytes())
     });
-    match request::begin(shared, Door::All, &head) {
+    match request::begin(engine, Listener::All, &head) {
         Begun::Step(step) => step,
         Begun::Upgrade(upgrade) => Step::Answer(no_agents(upgrade)),
     }
@@ -164,8 +166,8 @@ fn no_agents(upgrade: request::Upgrade) -> Answer {
     )
 }
 
-fn read(shared: &Shared, expecting: Expecting, request: &mut tiny_http::Request) -> Step {
-    let limit = shared.config().limits.body_bytes;
+fn read(engine: &Engine, expecting: Expecting, request: &mut tiny_http::Request) -> Step {
+    let limit = engine.config().limits.body_bytes;
     let announced = request.body_length();
     if announced.is_some_and(|length| length > limit) {
         return Step::Answer(expecting.too_large());

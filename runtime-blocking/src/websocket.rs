@@ -2,7 +2,7 @@
 //! reads, and one that only writes. What the reading half would answer, a pong say, is told to the writing half.
 
 use crate::peer::Peer;
-use mcp_local_provider_host::provider::websocket::{Ended, config};
+use mcp_local_provider_engine::websocket::{Ended, config};
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -94,7 +94,7 @@ impl Reader {
         }
     }
 
-    /// Who we are on this connection.
+    /// Our role on this connection.
     pub const fn role(&self) -> Role {
         self.role
     }
@@ -131,7 +131,7 @@ impl Reader {
 #[derive(Debug)]
 struct Outgoing {
     peer: Arc<Peer>,
-    /// When the last bytes went out.
+    /// Time at which the last bytes went out.
     progress: Instant,
 }
 
@@ -196,7 +196,7 @@ impl Writer {
         Self::done(self.websocket.close(frame))
     }
 
-    /// When the last bytes went out.
+    /// Time at which the last bytes went out.
     pub fn progress(&self) -> Instant {
         self.websocket.get_ref().progress
     }

@@ -1,4 +1,4 @@
-//! What was found to go wrong in servers of this kind, held against this driver.
+//! Faults that were found in servers of this kind, held against this driver.
 
 #![allow(
     clippy::unwrap_used,

@@ -4,20 +4,21 @@ use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
 use hyper::body::{Body, Buf, Frame, Incoming, SizeHint};
 use mcp_local_provider_core::config::HubConfig;
-use mcp_local_provider_core::wire::http1::RequestError;
-use mcp_local_provider_host::provider::limits::{DISCARD, FIRST_ROOM};
-use mcp_local_provider_host::provider::{Clock, Progress, Running};
+use mcp_local_provider_core::wire::http1::{DISCARD, FIRST_ROOM, RequestError, Rest};
+use mcp_local_provider_engine::{Clock, Progress, Running};
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-/// Why a body could not be collected.
+/// Reason why a body could not be collected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Unread {
+    /// Its announced length is over `limits.body_bytes`, and none of it was read.
+    Announced,
     /// It is over `limits.body_bytes`.
     TooLarge,
     /// It took longer than `timeouts.body` in total.
@@ -40,7 +41,7 @@ pub(crate) async fn collect(
     let limit = config.limits.body_bytes;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > limit {
-        return Err(Unread::TooLarge);
+        return Err(Unread::Announced);
     }
     let read = async {
         let mut bytes = Vec::with_capacity(announced.min(FIRST_ROOM));
@@ -66,7 +67,7 @@ pub(crate) async fn collect(
     or(read, deadline).await
 }
 
-/// Why hyper cannot read a body to its end.
+/// Finds the reason why hyper cannot read a body to its end.
 fn broken(error: &hyper::Error) -> Unread {
     let cause = error.source().and_then(|cause| cause.downcast_ref());
     let cause = cause.and_then(|cause: &io::Error| cause.get_ref()?.downcast_ref());
@@ -77,15 +78,23 @@ fn broken(error: &hyper::Error) -> Unread {
     }
 }
 
-/// Reads on for a second at most, and forgets it.
-pub(crate) async fn discard(body: &mut Incoming, timers: &Timers) {
-    let read = async {
-        while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {}
-    };
+/// Returns the unread rest of a body that nobody has read from.
+pub(crate) fn rest(body: &Incoming) -> Rest {
+    match body.size_hint().exact() {
+        _ if body.is_end_stream() => Rest::Nothing,
+        Some(bytes) => Rest::Announced(bytes),
+        None => Rest::Chunks,
+    }
+}
+
+/// Reads on for a while, and forgets it.
+pub(crate) async fn discard(mut body: Incoming, timers: Timers) {
+    let read =
+        async { while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {} };
     or(read, timers.after(DISCARD)).await;
 }
 
-/// Ready when there is something to write, or the exchange has ended.
+/// Ready when there is something to write, or the answer has ended.
 pub(crate) fn poll_running(
     running: &mut Running,
     sleep: &mut Sleep,
@@ -102,69 +111,44 @@ pub(crate) fn poll_running(
     }
 }
 
-/// Bytes of a response body, written to the socket as they are.
-#[derive(Default)]
-pub(crate) struct Bytes {
-    bytes: Vec<u8>,
-    written: usize,
-}
-
-impl fmt::Debug for Bytes {
-    /// Without what they say.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Bytes({})", self.bytes.len())
-    }
-}
-
-impl Bytes {
-    fn len(&self) -> u64 {
-        u64::try_from(self.remaining()).unwrap_or(u64::MAX)
-    }
-}
-
-impl From<Vec<u8>> for Bytes {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self { bytes, written: 0 }
-    }
-}
-
-impl Buf for Bytes {
-    fn remaining(&self) -> usize {
-        self.bytes.len().saturating_sub(self.written)
-    }
-
-    fn chunk(&self) -> &[u8] {
-        self.bytes.get(self.written..).unwrap_or_default()
-    }
-
-    fn advance(&mut self, count: usize) {
-        self.written = self.written.saturating_add(count).min(self.bytes.len());
-    }
-}
-
 /// A response body.
-#[derive(Debug)]
 pub(crate) enum ResponseBody {
     /// All of it.
-    Whole(Option<Bytes>),
+    Whole(Option<Written>),
     /// As it comes.
     Stream(Box<Running>, Sleep, Clock),
 }
 
+/// Bytes of a response body, and how many of them the socket has. Not `bytes::Bytes`, which costs an allocation for each.
+pub(crate) type Written = Cursor<Vec<u8>>;
+
+impl fmt::Debug for ResponseBody {
+    /// Without what it says.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(bytes) => {
+                let bytes = bytes.as_ref().map_or(0, Buf::remaining);
+                write!(f, "Whole({bytes} bytes)")
+            }
+            Self::Stream(running, ..) => write!(f, "Stream({running:?})"),
+        }
+    }
+}
+
 impl From<Vec<u8>> for ResponseBody {
     fn from(bytes: Vec<u8>) -> Self {
-        Self::Whole((!bytes.is_empty()).then(|| bytes.into()))
+        Self::Whole((!bytes.is_empty()).then(|| Cursor::new(bytes)))
     }
 }
 
 impl Body for ResponseBody {
-    type Data = Bytes;
+    type Data = Written;
     type Error = Infallible;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    ) -> Poll<Option<Result<Frame<Written>, Infallible>>> {
         let bytes = match &mut *self {
             Self::Whole(bytes) => bytes.take(),
             Self::Stream(running, sleep, clock) => {
@@ -172,7 +156,7 @@ impl Body for ResponseBody {
                     ready!(poll_running(running, sleep, *clock, cx));
                 }
                 let bytes = std::mem::take(running.body());
-                (!bytes.is_empty()).then(|| bytes.into())
+                (!bytes.is_empty()).then(|| Cursor::new(bytes))
             }
         };
         Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
@@ -187,7 +171,10 @@ impl Body for ResponseBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len)),
+            Self::Whole(bytes) => {
+                let bytes = bytes.as_ref().map_or(0, Buf::remaining);
+                SizeHint::with_exact(u64::try_from(bytes).unwrap_or(u64::MAX))
+            }
             Self::Stream(..) => SizeHint::default(),
         }
     }

@@ -3,12 +3,10 @@
 use crate::dial::dial;
 use crate::link;
 use crate::tasks::Tasks;
-use mcp_local_provider_host::provider::Bridge;
-use mcp_local_provider_host::provider::dial::BridgeDialler;
+use mcp_local_provider_engine::dial::BridgeDialler;
 
 /// Keeps a bridge connected until its attempts are used up.
-pub(crate) async fn run(tasks: Tasks, bridge: Bridge) {
-    let mut dialler = BridgeDialler::new(tasks.shared.clone(), bridge);
+pub(crate) async fn run(tasks: Tasks, mut dialler: BridgeDialler) {
     loop {
         let pause = match dial(dialler.target(), &tasks.timers).await {
             Ok(socket) => {

@@ -13,10 +13,9 @@ use hyper::body::Incoming;
 use hyper::rt;
 use hyper::server::conn::http1::Builder;
 use hyper::service::Service;
-use mcp_local_provider_core::wire::http1::HeadLimits;
-use mcp_local_provider_host::provider::Client;
-use mcp_local_provider_host::provider::limits::{HEAD, IDLE, LINGER, over_connection_limit};
-use mcp_local_provider_host::provider::listen::Door;
+use mcp_local_provider_core::api::{Listener, over_connection_limit};
+use mcp_local_provider_core::wire::http1::{HEAD, HeadLimits, IDLE, LINGER};
+use mcp_local_provider_engine::Client;
 use smol::Async;
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
@@ -34,12 +33,12 @@ pub(crate) async fn serve(
     client: Client,
     socket: Async<TcpStream>,
     peer: SocketAddr,
-    door: Door,
+    on: Listener,
 ) {
     let received = Arc::new(AtomicU64::new(0));
-    let shared = tasks.shared.clone();
+    let engine = tasks.engine.clone();
     let timers = tasks.timers.clone();
-    let config = shared.config();
+    let config = engine.config();
     let timeouts = &config.timeouts;
     let io = Io::new(socket, timers.clone(), timeouts.write).counting(received.clone());
     let head = HeadLimits {
@@ -51,12 +50,12 @@ pub(crate) async fn serve(
     let service = Requests {
         tasks,
         address: peer.ip(),
-        door,
+        on,
         faults: io.faults(),
         count: AtomicU64::new(0),
     };
-    let mut drain = shared.listen_for_drain();
-    let mut drains = shared.is_draining();
+    let mut drain = engine.listen_for_drain();
+    let mut drains = engine.is_draining();
     let mut connection = Builder::new()
         // One that comes after all is told why it is refused.
         .keep_alive(!drains)
@@ -92,7 +91,7 @@ pub(crate) async fn refuse(timers: Timers, socket: Async<TcpStream>) {
 struct Requests {
     tasks: Tasks,
     address: IpAddr,
-    door: Door,
+    on: Listener,
     faults: Faults,
     /// Requests so far.
     count: AtomicU64,
@@ -107,7 +106,7 @@ impl Service<hyper::Request<Incoming>> for Requests {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let tasks = self.tasks.clone();
         match self.faults.of(number) {
-            None => Answering::new(tasks, self.address, self.door, request),
+            None => Answering::new(tasks, self.address, self.on, request),
             Some(error) => Answering::misframed(tasks, self.address, error),
         }
     }
@@ -124,7 +123,7 @@ struct HeadTimer {
 struct HeadSleep {
     sleep: Sleep,
     received: Arc<AtomicU64>,
-    /// How many bytes there were before the head, and how long the head may take; `None` once the time counts.
+    /// Bytes that had come before the head, and the time that the head may take; `None` once that time counts.
     waits: Option<(u64, Duration)>,
 }
 

@@ -1,11 +1,11 @@
-//! Dialling a WebSocket server: names are resolved and the handshake made by tasks; the rest is the host's.
+//! Dialling a WebSocket server: names are resolved and the handshake made by tasks; the rest is the engine's.
 
 use crate::io::Io;
 use crate::timer::Timers;
 use crate::websocket::Socket;
 use futures_lite::future::or;
-use mcp_local_provider_host::provider::dial::{DialError, HANDSHAKE, Target, host_and_port};
-use mcp_local_provider_host::provider::websocket;
+use mcp_local_provider_engine::dial::{DialError, HANDSHAKE, Target, host_and_port};
+use mcp_local_provider_engine::websocket;
 use smol::Async;
 use std::future::poll_fn;
 use std::io;
@@ -75,9 +75,9 @@ async fn connect(uri: &Uri) -> Result<Async<TcpStream>, DialError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
-    use mcp_local_provider_host::provider::Clock;
-    use mcp_local_provider_host::provider::listen::bind;
+    use mcp_local_provider_core::link::frames::SUBPROTOCOL;
+    use mcp_local_provider_engine::Clock;
+    use mcp_local_provider_engine::listen::bind;
     use std::io::{Read, Write};
     use std::time::Duration;
 

@@ -284,7 +284,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use futures_lite::future::{or, poll_once};
-    use mcp_local_provider_host::provider::Clock;
+    use mcp_local_provider_engine::Clock;
     use std::net::TcpListener;
 
     fn pair(timers: &Timers, write_timeout: Duration) -> (Io, TcpStream) {

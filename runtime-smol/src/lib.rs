@@ -2,13 +2,13 @@
 //!
 //! [`Provider::start`] runs a provider inside any program; the program `mcp-local-provider` is a thin shell round it. The
 //! rules and the bytes of all protocols are in `mcp-local-provider-core`, what every driver does in
-//! `mcp-local-provider-host`; here are only sockets, tasks and timers. One task serves each client connection, one each
+//! `mcp-local-provider-engine`; here are only sockets, tasks and timers. One task serves each client connection, one each
 //! agent connection, one all deadlines, and one keeps house.
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod body;
 mod bridge;
 mod connection;
-mod demo;
 pub mod dial;
 pub mod io;
 mod link;
@@ -20,5 +20,5 @@ mod tasks;
 pub mod timer;
 pub mod websocket;
 
-pub use mcp_local_provider_host::provider::{Bridge, Config, Handle, StartError};
+pub use mcp_local_provider_engine::{Bridge, Config, Handle, StartError};
 pub use provider::Provider;

@@ -1,10 +1,10 @@
-//! The one task of each agent connection, which reads and writes its WebSocket and serves the link's deadlines.
+//! The one task of each WebSocket, which reads and writes it and serves the deadlines of what is behind it.
 
 use crate::tasks::Tasks;
 use crate::timer::{Sleep, Timers};
 use crate::websocket::{Ended, Received, Socket};
 use mcp_local_provider_core::link::{CloseCode, Frame};
-use mcp_local_provider_host::provider::link::{Connected, TURN, Turn};
+use mcp_local_provider_engine::converse::{Converse, TURN, Turn};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -12,9 +12,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 /// Serves the connection to its end.
-pub(crate) async fn run(tasks: &Tasks, link: Connected, socket: Socket) {
-    let _open = tasks.shared.open_socket();
-    let id = link.id().0;
+pub(crate) async fn run(tasks: &Tasks, link: Box<dyn Converse>, socket: Socket) {
+    let _open = tasks.engine.open_socket();
+    let id = link.number();
     let mut task = Task {
         sleep: tasks.timers.after(Duration::MAX),
         timers: tasks.timers.clone(),
@@ -56,7 +56,7 @@ pub(crate) async fn run(tasks: &Tasks, link: Connected, socket: Socket) {
     }
 }
 
-/// Why a link's task is done.
+/// Reason for the end of a link's task.
 enum End {
     /// We close it.
     Close(CloseCode),
@@ -65,7 +65,7 @@ enum End {
 }
 
 struct Task {
-    link: Connected,
+    link: Box<dyn Converse>,
     turn: Turn,
     timers: Timers,
     socket: Socket,
@@ -82,7 +82,12 @@ impl Task {
             self.serve_timers();
             let mut waits = true;
             let read = self.read(cx, &mut waits);
-            self.link.finish(&mut self.turn);
+            if self.link.finish(&mut self.turn) {
+                // The agent may have left a gap, whose deadline comes before the one that is slept for.
+                self.link.begin(&mut self.turn);
+                self.serve_timers();
+                self.link.finish(&mut self.turn);
+            }
             if let Err(ended) = read {
                 return Poll::Ready(End::Ended(ended));
             }

@@ -1,7 +1,7 @@
 //! Accepting connections for ever.
 
 use crate::timer::Timers;
-use mcp_local_provider_host::provider::listen::{PAUSE, of_one_connection};
+use mcp_local_provider_engine::listen::{PAUSE, of_one_connection};
 use smol::Async;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 

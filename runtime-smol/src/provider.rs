@@ -1,16 +1,13 @@
 //! A running provider, and how to start and stop it.
 
-use crate::bridge;
 use crate::connection;
-use crate::demo;
 use crate::listen;
-use crate::tasks::Tasks;
-use mcp_local_provider_host::agents::Agents;
-use mcp_local_provider_host::demo::{Agent, PATIENCE};
-use mcp_local_provider_host::provider::dial::Target;
-use mcp_local_provider_host::provider::listen::{Door, bind_all, reachable};
-use mcp_local_provider_host::provider::{
-    Config, Driver, Handle, Housekeeper, Shared, StartError, later,
+use crate::tasks::{System, Tasks};
+use crate::timer::Timers;
+use mcp_local_provider_core::api::Listener;
+use mcp_local_provider_engine::listen::bind_all;
+use mcp_local_provider_engine::{
+    Clock, Config, Driver, Engine, Handle, Housekeeper, StartError, later, random_seed,
 };
 use smol::{Async, Executor};
 use std::future::{Future, poll_fn};
@@ -39,68 +36,61 @@ use std::time::{Duration, Instant};
 pub struct Provider {
     addresses: Vec<SocketAddr>,
     handle: Handle,
+    engine: Arc<Engine>,
     threads: Vec<JoinHandle<()>>,
-    agents: Agents,
     /// Declared last: what is still open ends with it.
     executor: Arc<Executor<'static>>,
 }
 
 impl Provider {
-    /// Starts a provider; it listens when this returns, and the demo agent is there if one was asked for.
+    /// Starts a provider; it listens when this returns.
     ///
     /// # Errors
     /// When an address cannot be listened on or the system gives no thread.
     pub fn start(mut config: Config) -> Result<Self, StartError> {
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
-        for (listener, door) in bind_all(&mut config)? {
+        for (listener, on) in bind_all(&mut config)? {
             addresses.push(listener.local_addr()?);
-            listeners.push((Async::new(listener)?, door));
+            listeners.push((Async::new(listener)?, on));
         }
-        let shared = Shared::new(config.hub, config.audit)?;
         let executor = Arc::new(Executor::new());
-        let tasks = Tasks::new(shared.clone(), &executor);
-        let clock = tasks.timers.clone();
-        tasks.spawn(async move { clock.run().await });
-        tasks.spawn(keep_house(tasks.clone()));
-        for (listener, door) in listeners {
-            tasks.spawn(accept(tasks.clone(), listener, door));
+        let clock = Clock::start();
+        let timers = Timers::new(clock);
+        let outside = System {
+            clock,
+            timers: timers.clone(),
+            executor: Arc::downgrade(&executor),
+        };
+        let engine = Engine::new(config.hub, random_seed()?, Arc::new(outside), config.audit);
+        let tasks = Tasks::new(engine.clone(), timers, Arc::downgrade(&executor));
+        let timers = tasks.timers.clone();
+        tasks.spawn(async move { timers.run().await });
+        let housekeeper = Housekeeper::new(engine.clone());
+        tasks.spawn(keep_house(tasks.clone(), housekeeper));
+        for (listener, on) in listeners {
+            tasks.spawn(accept(tasks.clone(), listener, on));
         }
-        for bridge in config.bridges {
-            tasks.spawn(bridge::run(tasks.clone(), bridge));
-        }
-        let mut demo_registered = None;
-        if let (Some(key), Some(address)) = (config.demo, addresses.first()) {
-            let url = format!("ws://{}/agent", reachable(*address));
-            let target = Target::new(&shared, url, None);
-            let (sender, receiver) = std::sync::mpsc::channel();
-            let agent = Agent::new(key, sender);
-            tasks.spawn(demo::run(agent, target, tasks.timers.clone()));
-            demo_registered = Some(receiver);
-        }
+        engine.dial(config.bridges);
         let mut provider = Self {
-            agents: Agents::start(&shared, config.agents, &addresses)?,
             addresses,
-            handle: Handle::new(shared.clone()),
+            handle: Handle::new(engine.clone()),
+            engine,
             threads: Vec::new(),
             executor,
         };
         for number in 0..threads(config.threads) {
             let executor = provider.executor.clone();
-            let shared = shared.clone();
+            let engine = provider.engine.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("smol-{number}"))
-                .spawn(move || smol::block_on(executor.run(stopped(&shared))))?;
+                .spawn(move || smol::block_on(executor.run(stopped(&engine))))?;
             provider.threads.push(thread);
-        }
-        if let Some(registered) = demo_registered {
-            // A newcomer's first paste is to be answered. Should the agent be late, it is served all the same.
-            let _ = registered.recv_timeout(PATIENCE);
         }
         Ok(provider)
     }
 
-    /// Where it listens, in the order of the configuration; last where it answers with metrics alone.
+    /// Addresses that it listens on, in the order of the configuration; last the one that answers with metrics alone.
     #[must_use]
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
@@ -122,7 +112,6 @@ impl Provider {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
-        self.agents.join();
     }
 }
 
@@ -142,6 +131,10 @@ impl Driver for Provider {
         self.addresses()
     }
 
+    fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     fn handle(&self) -> Handle {
         self.handle()
     }
@@ -152,11 +145,11 @@ impl Driver for Provider {
 }
 
 /// Accepts connections for ever.
-async fn accept(tasks: Tasks, listener: Async<TcpListener>, door: Door) {
+async fn accept(tasks: Tasks, listener: Async<TcpListener>, on: Listener) {
     listen::accept(&listener, &tasks.timers, |socket, peer| {
-        match tasks.shared.connect() {
+        match tasks.engine.connect() {
             Some(client) => {
-                let serving = connection::serve(tasks.clone(), client, socket, peer, door);
+                let serving = connection::serve(tasks.clone(), client, socket, peer, on);
                 tasks.spawn(serving);
             }
             None => tasks.spawn(connection::refuse(tasks.timers.clone(), socket)),
@@ -166,9 +159,8 @@ async fn accept(tasks: Tasks, listener: Async<TcpListener>, door: Door) {
 }
 
 /// Serves the hub and the shutdown, to its end.
-async fn keep_house(tasks: Tasks) {
-    let mut housekeeper = Housekeeper::new(tasks.shared.clone());
-    let clock = tasks.shared.clock();
+async fn keep_house(tasks: Tasks, mut housekeeper: Housekeeper) {
+    let clock = tasks.timers.clock();
     let mut sleep = tasks.timers.after(Duration::MAX);
     poll_fn(|cx| {
         loop {
@@ -186,10 +178,10 @@ async fn keep_house(tasks: Tasks) {
 }
 
 /// Ready once nothing is to run any more.
-async fn stopped(shared: &Shared) {
+async fn stopped(engine: &Engine) {
     loop {
-        let stop = shared.listen_for_stop();
-        if shared.is_stopped() {
+        let stop = engine.listen_for_stop();
+        if engine.is_stopped() {
             return;
         }
         stop.await;

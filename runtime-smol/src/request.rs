@@ -7,15 +7,14 @@ use crate::timer::Sleep;
 use crate::websocket;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
-use mcp_local_provider_core::wire::http1::{RequestError, reason};
-use mcp_local_provider_host::process;
-use mcp_local_provider_host::provider::Running;
-use mcp_local_provider_host::provider::answer::{Answer, Head};
-use mcp_local_provider_host::provider::listen::Door;
-use mcp_local_provider_host::provider::request::{self, Begun, Expecting, Step, Upgrade};
+use mcp_local_provider_core::api::Listener;
+use mcp_local_provider_core::wire::http1::{Disposition, Ending, RequestError, Rest, reason};
+use mcp_local_provider_engine::Running;
+use mcp_local_provider_engine::answer::{Answer, Head};
+use mcp_local_provider_engine::request::{self, Begun, Expecting, Step, Upgrade};
 use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
@@ -23,7 +22,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-/// What hyper writes.
+/// Response that hyper writes.
 pub(crate) type Response = hyper::Response<ResponseBody>;
 
 /// Answers one request. What a request needs while it is read and admitted is gone when the wait for the agent begins.
@@ -38,17 +37,17 @@ enum State {
     Done,
 }
 
-/// What a request has come to.
+/// Result of preparing a request.
 enum Prepared {
     /// All is said.
     Answered(Response),
-    /// The agent has it.
+    /// The answer is on its way.
     Running(Box<Running>),
 }
 
 impl Answering {
-    pub fn new(tasks: Tasks, address: IpAddr, door: Door, request: Request<Incoming>) -> Self {
-        let preparing = prepare(tasks.clone(), address, door, request);
+    pub fn new(tasks: Tasks, address: IpAddr, on: Listener, request: Request<Incoming>) -> Self {
+        let preparing = prepare(tasks.clone(), address, on, request);
         Self {
             tasks,
             state: State::Preparing(Box::pin(preparing)),
@@ -57,11 +56,11 @@ impl Answering {
 
     /// Answers a request whose head is refused for its framing.
     pub fn misframed(tasks: Tasks, address: IpAddr, error: RequestError) -> Self {
-        let shared = tasks.shared.clone();
+        let engine = tasks.engine.clone();
         Self {
             tasks,
             state: State::Preparing(Box::pin(async move {
-                Prepared::Answered(whole(request::misframed(&shared, address, error)))
+                Prepared::Answered(whole(request::misframed(&engine, address, error), false))
             })),
         }
     }
@@ -107,17 +106,19 @@ impl Future for Answering {
 async fn prepare(
     tasks: Tasks,
     address: IpAddr,
-    door: Door,
+    on: Listener,
     request: Request<Incoming>,
 ) -> Prepared {
-    let (parts, mut incoming) = request.into_parts();
-    let expects = parts.headers.contains_key(EXPECT);
-    let target = parts.uri.path_and_query();
-    let target = target.map_or("/", |target| target.as_str());
-    let head = request::Request::new(parts.method.as_str(), target, address, |name| {
-        parts.headers.get(name).map(HeaderValue::as_bytes)
-    });
-    let mut step = match request::begin(&tasks.shared, door, &head) {
+    let awaits_continue = request.headers().contains_key(EXPECT);
+    let head = request::Request::of(&request, address);
+    let begun = request::begin(&tasks.engine, on, &head);
+    let (parts, incoming) = request.into_parts();
+    let mut received = Received {
+        incoming,
+        awaits_continue,
+        rest: None,
+    };
+    let mut step = match begun {
         Begun::Step(step) => step,
         Begun::Upgrade(upgrade) => return Prepared::Answered(upgraded(&tasks, upgrade, parts)),
     };
@@ -125,37 +126,72 @@ async fn prepare(
     drop(parts);
     loop {
         step = match step {
-            Step::Body(expecting) => collect(&tasks, *expecting, &mut incoming, expects).await,
+            Step::Body(expecting) => received.collect(&tasks, *expecting).await,
             Step::Queued(mut queued) => poll_fn(|cx| queued.poll(cx.waker())).await,
             Step::Report(report) => {
                 // The listing of open files is as long as there are connections, so nobody else waits for it.
-                Step::Answer(report.answer(smol::unblock(process::usage).await))
+                let engine = tasks.engine.clone();
+                Step::Answer(report.answer(smol::unblock(move || engine.usage()).await))
             }
-            Step::Answer(answer) => return Prepared::Answered(whole(answer)),
+            Step::Answer(answer) => {
+                let keeps = received.leave(&tasks, &answer);
+                return Prepared::Answered(whole(answer, keeps));
+            }
             Step::Running(running) => return Prepared::Running(running),
         };
     }
 }
 
-/// Reads the body. When it is too large, the rest is thrown away for a moment, because a client that is cut while it
-/// sends does not read why.
-async fn collect(
-    tasks: &Tasks,
-    expecting: Expecting,
-    incoming: &mut Incoming,
-    expects: bool,
-) -> Step {
-    match body::collect(incoming, &tasks.shared.config(), &tasks.timers).await {
-        Ok(body) => expecting.complete(body),
-        Err(Unread::TooLarge) => {
-            if !expects {
-                body::discard(incoming, &tasks.timers).await;
+/// The body of a request.
+struct Received {
+    incoming: Incoming,
+    /// The client waits for `100 Continue`, which hyper writes when the body is read.
+    awaits_continue: bool,
+    /// Rest of the body that is unread, once somebody wanted the body.
+    rest: Option<Rest>,
+}
+
+impl Received {
+    async fn collect(&mut self, tasks: &Tasks, expecting: Expecting) -> Step {
+        let config = tasks.engine.config();
+        let unread = match body::collect(&mut self.incoming, &config, &tasks.timers).await {
+            Ok(body) => {
+                self.rest = Some(Rest::Nothing);
+                return expecting.complete(body);
             }
-            Step::Answer(expecting.too_large())
+            Err(unread) => unread,
+        };
+        self.rest = Some(Rest::Lost);
+        self.awaits_continue &= unread == Unread::Announced;
+        Step::Answer(match unread {
+            Unread::Announced | Unread::TooLarge => expecting.too_large(),
+            Unread::TooSlow => expecting.too_slow(),
+            Unread::Misframed(error) => expecting.misframed(error),
+            Unread::Broken => expecting.broken(),
+        })
+    }
+
+    /// Sees to what is unread once the answer is there. True when another request may follow.
+    fn leave(self, tasks: &Tasks, answer: &Answer) -> bool {
+        let ending = Ending {
+            // hyper knows better, and closes where the client wants it.
+            keep_alive: true,
+            rest: self.rest.unwrap_or_else(|| body::rest(&self.incoming)),
+            awaits_continue: self.awaits_continue,
+            draining: tasks.engine.is_draining(),
+            closes: answer.head.closes(),
+        };
+        let disposition = ending.disposition();
+        match disposition {
+            Disposition::Keep | Disposition::Close => {}
+            // To read it would invite the client to send it.
+            Disposition::Skip | Disposition::Discard if self.awaits_continue => {}
+            // hyper reads on for as long as somebody takes what it reads, while it writes the answer.
+            Disposition::Skip | Disposition::Discard => {
+                tasks.spawn(body::discard(self.incoming, tasks.timers.clone()));
+            }
         }
-        Err(Unread::TooSlow) => Step::Answer(expecting.too_slow()),
-        Err(Unread::Misframed(error)) => Step::Answer(expecting.misframed(error)),
-        Err(Unread::Broken) => Step::Answer(expecting.broken()),
+        disposition.keeps()
     }
 }
 
@@ -166,7 +202,7 @@ fn upgraded(tasks: &Tasks, upgrade: Upgrade, parts: Parts) -> Response {
         Ok((response, link)) => {
             let taken = hyper::upgrade::on(&mut request);
             let (own, timers) = (tasks.clone(), tasks.timers.clone());
-            let frame_bytes = tasks.shared.link_config().frame_bytes;
+            let frame_bytes = link.frame_bytes();
             tasks.spawn(async move {
                 match websocket::upgraded(taken, frame_bytes, timers).await {
                     Ok(socket) => link::run(&own, link, socket).await,
@@ -175,33 +211,31 @@ fn upgraded(tasks: &Tasks, upgrade: Upgrade, parts: Parts) -> Response {
             });
             response.map(|()| ResponseBody::Whole(None))
         }
-        Err(answer) => whole(*answer),
+        Err(answer) => whole(*answer, true),
     }
 }
 
-fn whole(answer: Answer) -> Response {
-    response(Some(&answer.head), answer.body.into())
+/// `keeps` is false when nothing may follow on the connection.
+fn whole(answer: Answer, keeps: bool) -> Response {
+    let mut response = response(Some(&answer.head), answer.body.into());
+    if !keeps {
+        let headers = response.headers_mut();
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 fn response(head: Option<&Head>, body: ResponseBody) -> Response {
-    let mut response = Response::new(body);
-    let status = head.and_then(|head| StatusCode::from_u16(head.status()).ok());
-    let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    *response.status_mut() = status;
-    if status.canonical_reason().is_none() {
-        let reason = ReasonPhrase::from_static(reason(status.as_u16()).as_bytes());
+    let Some(head) = head else {
+        // A running answer without a head would be a fault of ours.
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+        return response;
+    };
+    let mut response = head.response(body);
+    if response.status().canonical_reason().is_none() {
+        let reason = ReasonPhrase::from_static(reason(head.status()).as_bytes());
         response.extensions_mut().insert(reason);
-    }
-    let headers = response.headers_mut();
-    if let Some(head) = head {
-        head.headers(|name, value| {
-            if let Ok(value) = HeaderValue::from_bytes(value) {
-                headers.insert(HeaderName::from_static(name), value);
-            }
-        });
-        if head.closes() {
-            headers.insert(CONNECTION, HeaderValue::from_static("close"));
-        }
     }
     response
 }

@@ -7,8 +7,7 @@
 use crate::io::Io;
 use crate::timer::Sleep;
 use hyper::rt::{Read, ReadBufCursor, Write};
-use mcp_local_provider_core::wire::http1::{HeadLimits, Refused, RequestError, Screen};
-use mcp_local_provider_host::provider::limits::LINGER;
+use mcp_local_provider_core::wire::http1::{HeadLimits, LINGER, Refused, RequestError, Screen};
 use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, IoSlice};
@@ -19,7 +18,7 @@ use std::task::{Context, Poll, Waker, ready};
 /// Stands for a head that was refused.
 const STAND_IN: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
-/// Which request of a connection is refused for its framing, and why.
+/// Number of the connection's request that is refused for its framing, and the fault.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Faults(Arc<Mutex<Option<(u64, RequestError)>>>);
 
@@ -28,7 +27,7 @@ impl Faults {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why the request of that number, counted from 1, is refused.
+    /// Returns the fault for which the request of that number, counted from 1, is refused.
     pub fn of(&self, request: u64) -> Option<RequestError> {
         let fault = *self.lock();
         fault.and_then(|(number, error)| (number == request).then_some(error))
@@ -193,7 +192,7 @@ impl Read for Screened {
     }
 }
 
-/// What follows a read.
+/// Next step after a read.
 enum Next {
     /// hyper has something, or the end.
     Done,

@@ -4,7 +4,7 @@
 //! of one table, rounded up to [`TICK`]; the reactor knows only the earliest one, and learns of a new one only when it
 //! is earlier than all others. Nearly every deadline is set far away and never reached, so nearly none costs anything.
 
-use mcp_local_provider_host::provider::{Clock, later};
+use mcp_local_provider_engine::{Clock, later};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -20,9 +20,9 @@ const TICK_MICROS: u64 = 5_000;
 
 /// The clock and the deadlines of one provider. A cheap handle.
 #[derive(Clone)]
-pub struct Timers(Arc<Shared>);
+pub struct Timers(Arc<Engine>);
 
-struct Shared {
+struct Engine {
     clock: Clock,
     table: Mutex<Table>,
 }
@@ -50,7 +50,7 @@ impl Timers {
     /// Deadlines of a clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(Engine {
             clock,
             table: Mutex::default(),
         }))

@@ -8,7 +8,7 @@ use crate::screened::Screened;
 use crate::timer::Timers;
 use futures_lite::future::or;
 use hyper::upgrade::OnUpgrade;
-use mcp_local_provider_host::provider::websocket::{CLOSING, config};
+use mcp_local_provider_engine::websocket::{CLOSING, config};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::ErrorKind;
@@ -17,7 +17,7 @@ use tungstenite::protocol::frame::Utf8Bytes;
 use tungstenite::protocol::{CloseFrame, Role};
 use tungstenite::{Error, Message, WebSocket};
 
-pub use mcp_local_provider_host::provider::websocket::Ended;
+pub use mcp_local_provider_engine::websocket::Ended;
 
 /// A message of the peer.
 #[derive(Debug)]

@@ -38,7 +38,7 @@ auth:
 limits: { requests_per_minute: 1000000, tokens_per_minute: 1000000000, burst: 1000000 }
 sessions: { approval: automatic }
 models: { aliases: { my-gpt-4o: { model: scripted, context_length: 128000 } } }
-audit: { file: ./audit.jsonl }
+audit: { file: ../audit.jsonl }
 data_dir: ./data
 """
 

@@ -3,10 +3,11 @@
 # and with a scripted agent.
 #
 #   tests/clients/run.sh [PROGRAM [--all] [CHECK ...]]
+#   tests/clients/run.sh PROGRAM --embedded
 #
 # PROGRAM is the release build, else the debug build, when it is left out. Prints one line for each check; the first that fails
 # ends the run with status 1. Packages and programs are installed below the target directory. Some large ones run when they are named only:
-# opencode, aider and cline.
+# opencode, aider and cline. `--embedded` asks a program that embeds the engine, such as the example on tokio, in fewer checks.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -30,4 +31,9 @@ if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
     "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
     cp "$here/requirements.txt" "$venv/installed.txt"
 fi
-exec "$venv/bin/python" -B "$here/clients.py" "$program" "$@"
+checks=clients.py
+if [ "${1:-}" = --embedded ]; then
+    checks=embedded.py
+    shift
+fi
+exec "$venv/bin/python" -B "$here/$checks" "$program" "$@"

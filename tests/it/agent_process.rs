@@ -2,7 +2,7 @@
 
 use crate::program::program;
 use mcp_local_provider_core::agents::acp::Line;
-use mcp_local_provider_host::agents::{Bell, Ending, Event, Launch, PrivateDirectory, Process};
+use mcp_local_provider_host::agents::{Ending, Event, Launch, PrivateDirectory, Process, ProcessWaker};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -12,7 +12,7 @@ use std::time::Instant;
 /// A process, what it said, and how it ended.
 struct Run {
     process: Process,
-    bell: Arc<Bell>,
+    waker: Arc<ProcessWaker>,
     lines: Vec<String>,
     too_long: usize,
     ending: Option<Ending>,
@@ -36,7 +36,7 @@ impl Run {
         Run {
             process: Process::start(&launch).unwrap(),
             directory,
-            bell: Bell::new().unwrap(),
+            waker: ProcessWaker::new().unwrap(),
             lines: Vec::new(),
             too_long: 0,
             ending: None,
@@ -46,7 +46,7 @@ impl Run {
     fn turn(&mut self) {
         let (lines, too_long, ending) = (&mut self.lines, &mut self.too_long, &mut self.ending);
         self.process
-            .turn(&self.bell, None, |event| match event {
+            .turn(&self.waker, None, |event| match event {
                 Event::Line(Line::Whole(line)) => {
                     lines.push(String::from_utf8_lossy(line).into_owned());
                 }
@@ -59,7 +59,7 @@ impl Run {
     fn say(&mut self, line: &str) {
         let waiting = self.process.waiting();
         waiting.extend_from_slice(line.as_bytes());
-        waiting.push(b'\n');
+        waiting.extend_from_slice(b"\n");
     }
 
     fn hear(&mut self, lines: usize) -> &[String] {
@@ -137,7 +137,7 @@ fn an_agent_that_does_not_read_stands_in_nobodys_way() {
     both("trap '' TERM HUP INT; echo up; sleep 600", |run| {
         run.hear(1);
         run.say(&"x".repeat(4 << 20));
-        run.bell.ring();
+        run.waker.wake();
         run.turn();
         assert!(run.process.waiting_bytes() > 1 << 20);
         run.process.kill();
@@ -248,4 +248,37 @@ fn a_command_that_cannot_run_is_told() {
     );
     let (code, _) = run("/");
     assert_eq!(code, Some(126));
+}
+
+/// Reads the process id that the agent's script wrote, and tells whether that process is gone.
+fn is_gone(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.map_or(true, |stat| stat.rsplit_once(") Z").is_some())
+}
+
+#[test]
+fn an_agent_that_stops_its_supervisor_ends_all_the_same() {
+    let mut run = Run::start(
+        "echo $$; kill -STOP $PPID; echo stopped; exec sleep 600",
+        true,
+    );
+    let agent = run.hear(2)[0].clone();
+    run.process.kill();
+    assert!(matches!(run.end(), Ending::Signal(9)));
+    let begun = Instant::now();
+    drop(run);
+    assert!(begun.elapsed().as_secs() < 5);
+    assert!(is_gone(&agent), "the agent lives on");
+}
+
+#[test]
+fn an_agent_that_kills_its_supervisor_ends_with_it() {
+    let mut run = Run::start(
+        "echo $$; kill -KILL $PPID; trap '' HUP; exec sleep 600",
+        true,
+    );
+    let agent = run.hear(1)[0].clone();
+    run.end();
+    drop(run);
+    assert!(is_gone(&agent), "the agent lives on");
 }

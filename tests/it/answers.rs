@@ -1,4 +1,4 @@
-//! What a client gets when all is well.
+//! Answers to clients when nothing fails.
 
 use crate::agent::Agent;
 use crate::program::{CLIENT, Program};

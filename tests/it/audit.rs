@@ -1,15 +1,16 @@
 //! The audit file: what it tells, and that serving goes on when the disk does not want it.
 
-use crate::agent::Agent;
+use crate::agent::{Agent, dial};
 use crate::program::{Answer, BRIDGE, CLIENT, Folder, OPERATOR, PATIENCE, Program, write_config};
 use serde_json::{Value, json};
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
 /// The records, once one of them fits.
-fn records(path: &Path, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
+pub fn records(path: &Path, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
     let begun = Instant::now();
     loop {
         let text = std::fs::read_to_string(path).unwrap_or_default();
@@ -162,6 +163,121 @@ fn every_event_is_a_record_that_says_who_did_what() {
     find("link", json!({ "what": "down", "key": "bridge" }));
 }
 
+/// An agent that tells each caller where it found that caller's tools, with which token, and then is silent.
+const TELLER: &str = r#"
+number=0
+while read -r line; do
+    id=${line#*'"id":'}; id=${id%%,*}
+    case $line in
+    *'"method":"initialize"'*)
+        printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"agentCapabilities":{"mcpCapabilities":{"http":true}}}}\n' "$id" ;;
+    *'"method":"session/new"'*)
+        url=${line#*'"url":"'}; url=${url%%'"'*}
+        token=${line#*'Bearer '}; token=${token%%'"'*}
+        number=$((number + 1))
+        printf '{"jsonrpc":"2.0","id":%s,"result":{"sessionId":"s%s"}}\n' "$id" "$number" ;;
+    *'"method":"session/prompt"'*)
+        session=${line#*'"sessionId":"'}; session=${session%%'"'*}
+        printf '{"jsonrpc":"2.0","method":"session/update","params":{"sessionId":"%s","update":' "$session"
+        printf '{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"<%s %s>"}}}}\n' "$url" "$token" ;;
+    esac
+done
+"#;
+
+/// Asks the agent `teller`; the stream of the answer, and where the agent finds the tools that the question brought.
+fn find_tools(program: &Program) -> (TcpStream, String, String) {
+    while program.get("/v1/models/teller").status != 200 {
+        std::thread::yield_now();
+    }
+    let question = json!({ "model": "teller", "stream": true, "messages": [{ "role": "user", "content": "where?" }],
+        "tools": [{ "type": "function", "function": { "name": "look", "parameters": { "type": "object" } } }] });
+    let body = question.to_string();
+    let mut stream = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let (mut text, mut piece) = (String::new(), [0; 4096]);
+    while !text.contains('>') {
+        let count = stream.read(&mut piece).unwrap();
+        assert!(count > 0, "it said no more than {text}");
+        text.push_str(std::str::from_utf8(&piece[..count]).unwrap());
+    }
+    let told = text[text.find('<').unwrap() + 1..].split('>').next().unwrap();
+    let (url, token) = told.split_once(' ').unwrap();
+    let path = url.find("/agents/").unwrap();
+    (stream, url[path..].to_owned(), token.to_owned())
+}
+
+#[test]
+fn each_request_is_one_record_with_the_status_and_the_bytes_that_were_sent() {
+    let agent = json!([{ "name": "teller", "command": ["/bin/sh", "-c", TELLER] }]);
+    let program = Program::start(&format!("agents: {agent}\n"));
+    let file = program.folder.0.join("audit.jsonl");
+    let raw = |head: &str| read(program.raw(&format!("{head}\r\nConnection: close\r\n\r\n")));
+    let refused = |headers: &str| {
+        let mut stream = Program::connect_to(program.agents);
+        let request = format!("GET /agent HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        read(stream)
+    };
+    let (stream, tools, token) = find_tools(&program);
+    let call = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    let listed = program.request("POST", &tools, Some(&token), call);
+    assert!(listed.body.contains("look"), "{}", listed.body);
+    let socket = dial(&program, Some(BRIDGE)).unwrap();
+    let answers = [
+        (
+            raw("OPTIONS /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: http://localhost:3000\r\nAccess-Control-Request-Method: GET"),
+            (204, "request", "OPTIONS", "ok"),
+        ),
+        (raw("GET /health HTTP/1.1\r\nHost: localhost"), (200, "request", "/health", "ok")),
+        (raw("GET /metrics HTTP/1.1\r\nHost: localhost"), (200, "request", "/metrics", "ok")),
+        (raw("GET /nowhere HTTP/1.1\r\nHost: localhost"), (404, "request", "unknown route", "not_found")),
+        (
+            raw("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked"),
+            (400, "violation", "malformed request", "malformed_request"),
+        ),
+        (
+            program.request("POST", "/v1/chat/completions", Some("wrong"), &chat("m")),
+            (401, "authentication_failed", "/v1/chat/completions", "invalid_api_key"),
+        ),
+        (
+            program.request("POST", "/v1/chat/completions", Some(CLIENT), "{"),
+            (400, "request", "/v1/chat/completions", "invalid_request"),
+        ),
+        (
+            refused("Authorization: Bearer wrong\r\nUpgrade: websocket\r\n"),
+            (400, "request", "/agent", "invalid_request"),
+        ),
+        (listed, (200, "request", "/agents/{agent}/mcp/{server}", "ok")),
+        (
+            program.request("POST", &tools, Some("wrong"), call),
+            (401, "authentication_failed", "/agents/{agent}/mcp/{server}", "invalid_api_key"),
+        ),
+    ];
+    let (status, body) = dial(&program, Some("wrong")).unwrap_err();
+    let last = program.get("/v1/models");
+    let records = records(&file, |record| record["request_id"] == *last.header("x-request-id").unwrap());
+    for (answer, (status, event, endpoint, outcome)) in answers {
+        let id = answer.header("x-request-id").unwrap();
+        let own: Vec<_> = records.iter().filter(|record| record["request_id"] == *id).collect();
+        assert_eq!(own.len(), 1, "{endpoint}: {own:#?}");
+        let record = own[0];
+        assert_eq!(record["bytes_out"], answer.body.len(), "{endpoint}");
+        assert_eq!(
+            (&record["event"], &record["endpoint"], &record["outcome"]),
+            (&json!(event), &json!(endpoint), &json!(outcome))
+        );
+        assert_eq!((answer.status, &record["status"]), (status, &json!(status)), "{endpoint}");
+    }
+    let upgrades = |status: u16| {
+        let of = |record: &&Value| record["endpoint"] == "/agent" && record["status"] == status;
+        records.iter().filter(of).collect::<Vec<_>>()
+    };
+    assert_eq!((upgrades(101).len(), &upgrades(101)[0]["bytes_out"]), (1, &json!(0)));
+    assert_eq!((status, upgrades(401).len()), (401, 1));
+    assert_eq!(upgrades(401)[0]["bytes_out"], body.len());
+    assert_eq!(upgrades(401)[0]["event"], "authentication_failed");
+    drop((stream, socket));
+}
+
 /// Starts the program through a shell, with the audit file somewhere else.
 fn start(shell: &str, file: &str) -> Program {
     let folder = Folder::new();
@@ -228,7 +344,7 @@ fn serving_goes_on_when_no_file_may_grow() {
     let program = start(r#"ulimit -f 8 && exec "$0" "$@""#, "./audit.jsonl");
     loses_records(&program);
     // What was written before is whole.
-    let text = std::fs::read_to_string(program.folder.0.join("audit.jsonl")).unwrap();
+    let text = std::fs::read_to_string(program.folder.0.join("data/audit.jsonl")).unwrap();
     assert!(text.ends_with("}\n") && text.lines().count() > 5, "{text}");
 }
 

@@ -75,7 +75,7 @@ fn a_body_over_the_limit_is_refused_whether_it_says_so_or_not() {
 }
 
 #[test]
-fn keys_and_roles_are_checked_on_every_door() {
+fn keys_and_roles_are_checked_on_every_route() {
     let program = Program::start("");
     let body =
         json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] }).to_string();

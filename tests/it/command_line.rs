@@ -119,7 +119,7 @@ fn a_wrong_configuration_is_refused_with_the_line_and_the_nearest_name() {
 }
 
 #[test]
-fn keys_are_made_on_the_first_start_and_shown_once() {
+fn keys_of_a_first_start_without_a_terminal_are_in_a_private_file_and_in_no_log() {
     let folder = Folder::new();
     let config = folder.0.join("config.yaml");
     std::fs::write(
@@ -133,7 +133,11 @@ fn keys_are_made_on_the_first_start_and_shown_once() {
         Program::spawn(command, folder, config.clone())
     };
     let mut first = start(folder);
-    let shown = first.log() + &first.banner;
+    let said = first.log() + &first.banner;
+    let shown_in = first.folder.0.join("data/first-keys.txt");
+    assert!(said.contains("first-keys.txt"), "{said}");
+    assert!(!said.contains("mlp-"), "a key is in the log");
+    let shown = std::fs::read_to_string(&shown_in).unwrap();
     let key = shown
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '-'))
         .find(|word| word.starts_with("mlp-") && word.len() > 20)
@@ -141,10 +145,10 @@ fn keys_are_made_on_the_first_start_and_shown_once() {
         .to_string();
     let file = first.folder.0.join("data/keys.json");
     use std::os::unix::fs::PermissionsExt;
-    assert_eq!(
-        std::fs::metadata(&file).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    for private in [&file, &shown_in] {
+        let mode = std::fs::metadata(private).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", private.display());
+    }
     assert!(
         !std::fs::read_to_string(&file).unwrap().contains(&key),
         "only digests are kept"
@@ -156,9 +160,11 @@ fn keys_are_made_on_the_first_start_and_shown_once() {
     first.signal("TERM");
     assert!(first.wait().0.success());
     let folder = std::mem::replace(&mut first.folder, Folder::new());
+    std::fs::remove_file(folder.0.join("data/first-keys.txt")).unwrap();
     let second = start(folder);
+    assert!(!(second.log() + &second.banner).contains("mlp-"));
     assert!(
-        !(second.log() + &second.banner).contains("mlp-"),
+        !second.folder.0.join("data/first-keys.txt").exists(),
         "shown once"
     );
     assert_eq!(
@@ -167,6 +173,24 @@ fn keys_are_made_on_the_first_start_and_shown_once() {
     );
     let listed = second.command(&["keys", "list"]);
     assert!(listed.status.success() && !String::from_utf8_lossy(&listed.stdout).contains(&key));
+}
+
+#[test]
+fn no_process_of_the_same_user_reads_what_is_in_its_environment() {
+    use std::os::unix::fs::MetadataExt;
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let folder = Folder::new();
+    let mut command = Command::new(program());
+    command.args(["--demo", "--listen", "127.0.0.1:0"]);
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        // Root reads everything, and everything of root is root's.
+        command.uid(NOBODY).env("HOME", "/nonexistent");
+    }
+    let config = folder.0.join("config.yaml");
+    let running = Program::spawn(command, folder, config);
+    let environment = std::fs::metadata(format!("/proc/{}/environ", running.child.id())).unwrap();
+    assert_eq!(environment.uid(), 0, "its own user may read it");
 }
 
 #[test]
@@ -257,4 +281,25 @@ fn the_audit_is_read_from_the_command_line() {
     assert!(line.contains("status=401") && line.contains("endpoint="), "{line}");
     follower.kill().unwrap();
     follower.wait().unwrap();
+}
+
+#[test]
+fn a_service_manager_hears_when_it_is_ready_and_when_it_stops() {
+    let folder = Folder::new();
+    let socket = folder.0.join("notify");
+    let manager = std::os::unix::net::UnixDatagram::bind(&socket).unwrap();
+    manager.set_read_timeout(Some(crate::program::PATIENCE)).unwrap();
+    let said = || {
+        let mut message = [0; 64];
+        let length = manager.recv(&mut message).unwrap();
+        String::from_utf8(message[..length].to_vec()).unwrap()
+    };
+    let config = write_config(&folder.0, "127.0.0.1:0", "");
+    let mut command = Command::new(program());
+    command.arg("--config").arg(&config).env("NOTIFY_SOCKET", &socket);
+    let mut program = Program::spawn(command, folder, config);
+    assert_eq!(said(), "READY=1\n");
+    program.signal("TERM");
+    assert_eq!(said(), "STOPPING=1\n");
+    assert!(program.wait().0.success());
 }

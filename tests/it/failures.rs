@@ -1,4 +1,4 @@
-//! What each end sees when something fails.
+//! Answers and close codes that clients and agents get when something fails.
 
 use crate::agent::Agent;
 use crate::program::{Answer, CLIENT, Program};

@@ -118,3 +118,44 @@ fn a_request_that_could_be_read_in_two_ways_is_refused() {
     assert!(program.child.try_wait().unwrap().is_none());
     assert_eq!(program.get("/health").status, 200);
 }
+
+#[test]
+fn the_rest_of_a_body_that_nobody_wants_is_skipped_when_it_is_little_and_ends_the_connection_else() {
+    let program = Program::start("");
+    let small = "content-length: 10\r\n\r\n0123456789".to_owned();
+    let large = format!("content-length: 100000\r\n\r\n{}", "x".repeat(100_000));
+    for (row, rest, keeps) in [
+        ("none", "\r\n".to_owned(), true),
+        ("little", small.clone(), true),
+        ("much", large, false),
+        (
+            "chunks",
+            "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".into(),
+            false,
+        ),
+        (
+            "not sent before it is asked for",
+            "expect: 100-continue\r\ncontent-length: 10\r\n\r\n".into(),
+            false,
+        ),
+        ("the client closes", format!("connection: close\r\n{small}"), false),
+    ] {
+        let request = format!("POST /nothing HTTP/1.1\r\nhost: localhost\r\n{rest}");
+        let mut connection = Connection {
+            row,
+            stream: program.raw(&request),
+            bytes: Vec::new(),
+        };
+        let answer = connection.answer().unwrap();
+        assert_eq!(answer.status, 404, "{row}");
+        let closes = answer.header("connection") == Some("close");
+        assert_eq!(closes, !keeps, "{row}");
+        if keeps {
+            let next = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+            connection.stream.write_all(next.as_bytes()).unwrap();
+            assert_eq!(connection.answer().unwrap().status, 200, "{row}");
+        } else {
+            assert!(connection.answer().is_none(), "{row}");
+        }
+    }
+}

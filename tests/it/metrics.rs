@@ -1,4 +1,4 @@
-//! What scrapers and operators see.
+//! Metrics, health and status, as scrapers and operators read them.
 
 use crate::agent::Agent;
 use crate::program::{Answer, CLIENT, Program};

@@ -72,14 +72,14 @@ pub const OPERATOR: &str = "operator-key-for-tests";
 /// A running program. It is killed when the test ends.
 pub struct Program {
     pub child: Child,
-    /// Where clients ask.
+    /// Address for clients.
     pub address: SocketAddr,
-    /// Where agents dial.
+    /// Address that agents dial.
     pub agents: SocketAddr,
     pub folder: Folder,
     pub config: PathBuf,
     stdout: BufReader<ChildStdout>,
-    /// What it printed before it was ready.
+    /// Text that it printed before it was ready.
     pub banner: String,
 }
 
@@ -97,13 +97,25 @@ impl Program {
         Self::spawn(command, folder, config)
     }
 
-    pub fn spawn(mut command: Command, folder: Folder, config: PathBuf) -> Self {
+    pub fn spawn(command: Command, folder: Folder, config: PathBuf) -> Self {
+        let working_directory = folder.0.clone();
+        Self::spawn_in(&working_directory, command, folder, config)
+    }
+
+    /// As [`Program::spawn`], with a working directory that is not the home directory.
+    pub fn spawn_in(
+        working_directory: &Path,
+        mut command: Command,
+        folder: Folder,
+        config: PathBuf,
+    ) -> Self {
         let log = std::fs::File::create(folder.0.join("stderr.log")).unwrap();
         let mut child = command
-            .current_dir(&folder.0)
+            .current_dir(working_directory)
             .env("HOME", &folder.0)
             .env_remove("LOCAL_PROVIDER_CONFIG")
             .env_remove("XDG_CONFIG_HOME")
+            .env_remove("XDG_DATA_HOME")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -241,7 +253,7 @@ pub fn write_config(folder: &Path, listen: &str, extra: &str) -> PathBuf {
     let text = format!(
         "listen: {{ http: [\"{listen}\"{second}] }}\n\
          auth:\n  keys:\n    - {{ name: editor, key: \"{CLIENT}\", role: client }}\n    - {{ name: bridge, key: \"{BRIDGE}\", role: bridge }}\n    - {{ name: me, key: \"{OPERATOR}\", role: operator }}\n\
-         audit: {{ file: ./audit.jsonl }}\ndata_dir: ./data\n{limits}{extra}"
+         audit: {{ file: ../audit.jsonl }}\ndata_dir: ./data\n{limits}{extra}"
     );
     std::fs::write(&path, text).unwrap();
     path

@@ -14,6 +14,7 @@ mod command_line;
 mod completions;
 mod embeddings;
 mod failures;
+mod foreign_folder;
 mod framing;
 mod links;
 mod logs;

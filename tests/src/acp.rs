@@ -1,4 +1,4 @@
-//! An ACP agent's machine with a link, clients and a process that is only played.
+//! The machine of an ACP agent, with a link, clients and a simulated process.
 
 pub mod script;
 pub mod transcript;
@@ -8,12 +8,11 @@ use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer, ToolReques
 use mcp_local_provider_core::agents::acp::{
     Agent, Config, Event, Line, Lines, Order, Out, Profile,
 };
-use mcp_local_provider_core::agents::websocket;
-use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::Exchange;
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, End, Failure};
+use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{
     Command, Deliver, Envelope, Link, LinkConfig, LinkOut, Notice, Registration,
 };
@@ -22,7 +21,7 @@ use mcp_local_provider_core::time::{Instant, WallClock};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// What one client has got.
+/// The answer that one client has received.
 #[derive(Debug)]
 pub struct Client {
     /// Its exchange.
@@ -34,7 +33,7 @@ pub struct Client {
     pub reasoning: String,
     /// Tool calls: id, name, arguments.
     pub calls: Vec<(String, String, String)>,
-    /// How it ended.
+    /// Its end, once it came.
     pub end: Option<Result<End, Failure<'static>>>,
     /// It has gone.
     pub gone: bool,
@@ -62,15 +61,15 @@ pub struct Bench {
     pub now: Instant,
     /// Everybody who asked.
     pub clients: Vec<Client>,
-    /// What the process was told and has not read, line by line.
+    /// Lines for the process that it has not read.
     pub written: Vec<String>,
-    /// What its supervisor was told and has not done.
+    /// Orders for the supervisor that it has not carried out.
     pub orders: Vec<Order>,
-    /// What there is to log.
+    /// Events for the log.
     pub events: Vec<Event>,
     /// Bytes for HTTP requests of the agent that wait.
     pub replies: BTreeMap<u64, (Vec<u8>, bool)>,
-    /// What the agent registered.
+    /// Registrations of the agent.
     pub registrations: Vec<Registration>,
     /// The session that the hub made of the last registration.
     pub session: Option<SessionId>,
@@ -278,7 +277,7 @@ impl Bench {
     /// A client asks with an OpenAI chat request; its place among the clients.
     ///
     /// # Errors
-    /// When the request itself is refused.
+    /// Fails when the request itself is refused.
     pub fn ask(&mut self, body: &str) -> Result<usize, String> {
         let id = self.ids.next();
         let config = HubConfig::default();
@@ -286,7 +285,7 @@ impl Bench {
             &config,
             self.wall,
             id,
-            Endpoint::ChatCompletions,
+            crate::form("POST /v1/chat/completions"),
             self.now,
             body.as_bytes(),
         );
@@ -295,7 +294,7 @@ impl Bench {
             .session
             .clone()
             .unwrap_or_else(|| SessionId::new("s-0").unwrap());
-        let frame = websocket::invoke(
+        let frame = frames::invoke(
             id,
             &session,
             NAME,
@@ -347,7 +346,7 @@ impl Bench {
     /// Time passes, and every timer is served when it is due.
     ///
     /// # Panics
-    /// When a timer does not move.
+    /// Panics when a timer does not move.
     pub fn pass(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..100_000 {
@@ -378,7 +377,7 @@ impl Bench {
         panic!("timers never come to rest");
     }
 
-    /// The frames that a link sends by itself find nobody any more.
+    /// Discards frames that a link sends by itself.
     #[must_use]
     pub fn open_exchanges(&self) -> usize {
         self.link.open_exchanges()

@@ -5,7 +5,7 @@ use mcp_local_provider_core::link::Frame;
 use serde_json::Value;
 use std::fmt::Write as _;
 
-/// What tells the ids of a simulated run from those of another.
+/// Upper part of the ids of a simulated run, which tells them from those of another.
 pub const PROCESS: u32 = 0x00c0_ffee;
 
 /// The id that the `serial`th request of a simulated run has or will have.
@@ -66,25 +66,25 @@ pub fn register(agent: &str, models: &[&str], max_concurrency: Option<u64>) -> S
     frame
 }
 
-/// What the provider wrote.
+/// A message of the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// `model_invoke`.
     Invoke {
-        /// Which exchange.
+        /// The exchange.
         id: ExchangeId,
-        /// Which session is asked.
+        /// Name of the session that is asked.
         session: String,
         /// `parameters.stream`.
         stream: bool,
-        /// How many texts are to become vectors.
+        /// Number of texts to embed.
         inputs: usize,
     },
     /// `model_cancel`.
     Cancel {
-        /// Which exchange.
+        /// The exchange.
         id: ExchangeId,
-        /// Why.
+        /// The reason.
         reason: String,
     },
     /// `registered`.
@@ -133,12 +133,22 @@ impl Heard {
     }
 }
 
+/// The exchange that a `model_invoke` is about, found without reading the whole frame.
+#[must_use]
+pub fn invoked(frame: &Frame) -> Option<ExchangeId> {
+    id_after(frame, "{\"type\":\"model_invoke\",\"id\":\"")
+}
+
 /// The exchange that a `model_cancel` names, found without reading the whole frame.
 #[must_use]
 pub fn cancelled(frame: &Frame) -> Option<ExchangeId> {
+    id_after(frame, "{\"type\":\"model_cancel\",\"id\":\"")
+}
+
+fn id_after(frame: &Frame, begin: &str) -> Option<ExchangeId> {
     let Frame::Text(text) = frame else {
         return None;
     };
-    let rest = text.strip_prefix("{\"type\":\"model_cancel\",\"id\":\"")?;
+    let rest = text.strip_prefix(begin)?;
     ExchangeId::parse(rest.as_bytes().get(..ExchangeId::TEXT_LEN)?)
 }

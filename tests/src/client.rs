@@ -1,6 +1,7 @@
 //! The client's side: reads an answer as it comes and keeps what a person would see.
 
-use mcp_local_provider_core::exchange::{EVENT_STREAM, NDJSON, ReplyHead};
+use mcp_local_provider_core::exchange::{EVENT_STREAM, NDJSON};
+use mcp_local_provider_engine::answer::Head;
 use serde_json::Value;
 
 /// One tool call as the client has it.
@@ -19,13 +20,13 @@ pub struct SeenCall {
 pub struct Client {
     /// The answer's text.
     pub content: String,
-    /// What the model thought aloud.
+    /// The model's reasoning text.
     pub reasoning: String,
-    /// Why it refused.
+    /// The model's refusal text.
     pub refusal: String,
     /// The tools it called.
     pub tool_calls: Vec<SeenCall>,
-    /// How many vectors came.
+    /// Number of vectors.
     pub vectors: usize,
     /// `finish_reason` or `done_reason`.
     pub finish: Option<String>,
@@ -52,15 +53,16 @@ enum Form {
 
 impl Client {
     /// Takes the response head.
-    pub fn head(&mut self, head: &ReplyHead) {
+    pub fn head(&mut self, head: &Head) {
         assert_eq!(self.form, Form::Unknown, "a second response head");
-        self.form = match head.content_type {
-            EVENT_STREAM => Form::Events,
-            NDJSON => Form::Lines,
-            _ => Form::Whole,
-        };
+        self.form = Form::Whole;
+        head.headers(|name, value| match (name, std::str::from_utf8(value)) {
+            ("content-type", Ok(EVENT_STREAM)) => self.form = Form::Events,
+            ("content-type", Ok(NDJSON)) => self.form = Form::Lines,
+            _ => {}
+        });
         assert_eq!(
-            head.streamed,
+            head.is_streamed(),
             self.form != Form::Whole,
             "streamed or not, by head and type"
         );
@@ -289,7 +291,7 @@ fn data(event: &str) -> &str {
     }
 }
 
-/// True where a client may take the end of a line for granted: LF, CR, U+0085, U+2028, U+2029.
+/// Returns true at a character after which a client may see a new line: LF, CR, U+0085, U+2028, U+2029.
 fn breaks(json: &[u8]) -> bool {
     let separator = |at: usize| {
         matches!(

@@ -1,5 +1,5 @@
-//! What the fuzzers run. Each takes any bytes and panics when something is wrong; an ordinary test replays every input that
-//! was worth keeping.
+//! Bodies of the fuzz targets. Each takes any bytes and panics when an invariant is broken; an ordinary test replays
+//! every input of the corpus.
 
 mod acp_lines;
 mod agent_envelope;
@@ -31,10 +31,10 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("world", world),
 ];
 
-/// Any string of bytes is a world to live through.
+/// Runs the simulated world on any bytes.
 ///
 /// # Panics
-/// When an invariant is broken.
+/// Panics when an invariant is broken.
 pub fn world(data: &[u8]) {
     crate::world::run(data);
 }

@@ -14,27 +14,27 @@
 //! | `time> 250ms`, `time> 4s` | time passes, timers are served |
 
 use crate::agent;
-use crate::driver::{Answered, Call, Driver, Phase};
-use mcp_local_provider_core::api::Head;
+use crate::driver::{Answered, Asking, Call, Driver};
 use mcp_local_provider_core::config::{Alias, HubConfig, Key, Role};
-use mcp_local_provider_core::error::AgentFault;
-use mcp_local_provider_core::exchange::{Reply, ReplyHead};
+use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::link::Frame;
+use mcp_local_provider_engine::Client;
+use mcp_local_provider_engine::answer::{Answer, Head};
 use std::time::Duration;
 
 /// Plays the inputs of a transcript and returns all of it as it should be.
 ///
 /// # Panics
-/// At a line that is not understood, and when an invariant is broken.
+/// Panics at a line that is not understood, and when an invariant is broken.
 #[must_use]
 pub fn play(script: &str) -> String {
     perform(script).out
 }
 
-/// Plays the inputs of a transcript and returns what became of its requests, but for those that could not be read.
+/// Plays the inputs of a transcript and returns what became of its requests, but for those that were answered at once.
 ///
 /// # Panics
 /// As [`play`].
@@ -75,7 +75,7 @@ fn perform(script: &str) -> Stage {
 /// The configuration of a transcript, and whether an agent is connected before it begins.
 ///
 /// # Panics
-/// At a setting that is not known.
+/// Panics at a setting that is not known.
 #[must_use]
 pub fn config(script: &str) -> (HubConfig, bool) {
     let mut config = HubConfig::default();
@@ -146,15 +146,19 @@ struct Stage {
     driver: Driver,
     link: Option<LinkId>,
     out: String,
-    /// Which calls have been shown how far: their head, bytes of their body, their end.
+    /// Progress of each call: its head, bytes of its body, its end.
     shown: Vec<(bool, usize, bool)>,
     eager: bool,
+    /// The connection that the client keeps between its requests.
+    _client: Option<Client>,
 }
 
 impl Stage {
     fn new(config: HubConfig, connects: bool) -> Self {
+        let driver = Driver::new(config);
         let mut stage = Self {
-            driver: Driver::new(config),
+            _client: driver.idle_client(),
+            driver,
             link: None,
             out: String::new(),
             shown: Vec::new(),
@@ -165,6 +169,7 @@ impl Stage {
             // What every transcript begins with is shown in none but those that are about it.
             stage.wire_frames();
         }
+        stage.driver.flow();
         stage
     }
 
@@ -194,43 +199,39 @@ impl Stage {
     fn request(&mut self, lines: &[&str]) {
         let (method, target) = lines[0].split_once(' ').unwrap();
         let body = lines.iter().find(|line| line.starts_with('{'));
-        let header = |name: &str| {
-            lines[1..]
-                .iter()
-                .take_while(|line| !line.starts_with('{'))
-                .filter_map(|line| line.split_once(": "))
-                .find(|(given, _)| given.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value)
-        };
-        let head = Head {
+        let headers: Vec<(String, &str)> = lines[1..]
+            .iter()
+            .take_while(|line| !line.starts_with('{'))
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value))
+            .collect();
+        let headers: Vec<(&str, &str)> = headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value))
+            .collect();
+        self.driver.eager = self.eager;
+        let answered = self.driver.http(&Asking {
             method,
             target,
-            host: Some(header("host").unwrap_or("localhost")),
-            origin: header("origin"),
-            authorization: header("authorization"),
-            api_key: header("x-api-key"),
-            user_agent: header("user-agent"),
-            agent: None,
+            headers: &headers,
             address: [127, 0, 0, 1].into(),
-        };
-        self.driver.eager = self.eager;
-        let session = header("x-mcp-session");
-        match self.driver.http(&head, body.unwrap_or(&""), session) {
+            body: body.unwrap_or(&""),
+        });
+        match answered {
             Answered::Call(_) => {}
-            Answered::Reply(reply) => self.reply(&reply),
+            Answered::Answer(answer) => self.answer(&answer),
         }
+        self.driver.flow();
     }
 
-    fn reply(&mut self, reply: &Reply) {
-        if let Some(head) = &reply.head {
-            self.head(head);
-        }
-        self.body(&reply.body);
+    fn answer(&mut self, answer: &Answer) {
+        self.head(&answer.head);
+        self.body(&answer.body);
         self.line("client<", "(end)");
     }
 
-    fn head(&mut self, head: &ReplyHead) {
-        self.line("client<", &head.status.to_string());
+    fn head(&mut self, head: &Head) {
+        self.line("client<", &head.status().to_string());
         head.headers(|name, value| {
             let value = String::from_utf8_lossy(value);
             self.line("client<", &format!("{name}: {value}"));
@@ -252,12 +253,12 @@ impl Stage {
             ("client", "gone") => self.driver.client_gone(last),
             ("client", "stops reading") => self.eager = false,
             ("client", "reads") => self.driver.serve(last),
-            ("agent", "binary") => self.driver.fault(link(), AgentFault::Binary),
+            ("agent", "binary") => self.driver.receive_binary(link()),
             ("agent", "lost") => self.driver.lose(link()),
             ("agent", "alive") => self.driver.alive(link()),
             ("agent", "connects") => self.connect(),
             ("agent", frame) => self.driver.receive(link(), frame),
-            ("operator", "drain") => self.driver.drain(),
+            ("operator", "drain") => self.driver.shutdown(),
             ("operator", action) => {
                 let action = match action {
                     "revoke" => Action::Revoke,
@@ -265,8 +266,11 @@ impl Stage {
                     "resume" => Action::Resume,
                     other => panic!("an operator cannot {other}"),
                 };
-                let sessions = self.driver.hub.sessions();
-                let session = sessions.iter().next().expect("a session").id.to_string();
+                let first = |hub: &Hub| {
+                    let session = hub.sessions().iter().next().expect("a session");
+                    session.id.to_string()
+                };
+                let session = self.driver.look(first);
                 self.driver
                     .control(&session, action)
                     .expect("the state allows it");
@@ -283,15 +287,15 @@ impl Stage {
             (None, Some(seconds)) => Duration::from_secs(seconds.parse().unwrap()),
             (None, None) => panic!("{text} is no time"),
         };
-        let until = self.driver.now + time;
+        let until = self.driver.now() + time;
         while self
             .driver
             .next_timeout()
-            .is_some_and(|timeout| timeout.at <= until)
+            .is_some_and(|timeout| timeout <= until)
         {
             self.driver.advance();
         }
-        self.driver.now = until;
+        self.driver.pass(until);
     }
 
     fn wire_frames(&mut self) -> Vec<Frame> {
@@ -322,7 +326,7 @@ impl Stage {
             let call = &self.driver.calls[at];
             let head = call.head.clone().filter(|_| !head_shown);
             let body = call.sent[bytes_shown..].to_vec();
-            let ends = matches!(call.phase, Phase::Over) && !end_shown;
+            let ends = call.is_over() && !end_shown;
             let gone = call.gone;
             self.shown[at] = (
                 call.head.is_some(),

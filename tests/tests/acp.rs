@@ -9,7 +9,6 @@
 )]
 
 use mcp_local_provider_core::agents::acp::{Config, Profile};
-use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::audit::RequestInfo;
@@ -17,11 +16,13 @@ use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, Delta, End, Finish};
 use mcp_local_provider_core::link::{Capabilities, Notice, Registration};
+use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::text::JsonStr;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_tests::acp::script::{Conversation, Script};
 use mcp_local_provider_tests::acp::turmoil::{EVENTS, Turmoil};
 use mcp_local_provider_tests::acp::{Bench, NAME, transcript};
+use mcp_local_provider_tests::form;
 use proptest::prelude::*;
 use std::path::Path;
 use std::time::Duration;
@@ -79,7 +80,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
         hub.config(),
         hub.wall(),
         id,
-        Endpoint::ChatCompletions,
+        form("POST /v1/chat/completions"),
         now,
         body.as_bytes(),
     )
@@ -88,24 +89,24 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
         .keys()
         .authenticate(None, [127, 0, 0, 1].into())
         .unwrap();
-    let info = RequestInfo {
+    let info = Box::new(RequestInfo {
         exchange: id,
         started: now,
         key: Some(caller.name.clone()),
         address: caller.address,
         user_agent: None,
-        endpoint: Endpoint::ChatCompletions.name(),
+        endpoint: "POST /v1/chat/completions",
         bytes_in: 1,
         prompt: Some(intent.prompt),
-    };
+    });
     let ask = Ask {
         model: "echo",
         session: None,
         tokens: intent.tokens,
-        scope: "inference",
+        scope: Scope::Inference,
         embeddings: false,
     };
-    let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask).unwrap() else {
+    let Admission::Granted(ticket) = hub.admit(now, &caller, &ask).unwrap() else {
         panic!("queued");
     };
     exchange.start(now, &ticket);
@@ -131,7 +132,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
     let (Flow::Cancel(_, outcome) | Flow::Done(outcome)) = flow else {
         panic!("it goes on");
     };
-    hub.settle(now, ticket, outcome, &mut out);
+    hub.conclude(now, info, Some(ticket), &outcome, &mut out);
     let mut ignored = String::new();
     reply.head.unwrap().headers(|name, value| {
         if name == "x-ignored-parameters" {

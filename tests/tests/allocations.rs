@@ -1,8 +1,6 @@
-//! What a chunk costs the allocator on its way from an agent's frame to a client's bytes.
+//! Allocations for a chunk on its way from an agent's frame to a client's bytes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use mcp_local_provider_core::agents::websocket;
-use mcp_local_provider_core::api::Endpoint;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::audit::RequestInfo;
@@ -10,9 +8,12 @@ use mcp_local_provider_core::hub::keys::Keys;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_tests::form;
 use std::time::Duration;
 
 struct One(Mailbox);
@@ -24,7 +25,7 @@ impl Deliver<()> for One {
 }
 
 /// Allocations of `chunks` chunks after the stream has warmed up, taken by the client `batch` at a time.
-fn allocations(endpoint: Endpoint, body: &str, chunks: u64, batch: u64) -> u64 {
+fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u64 {
     let mut now = Instant::from_micros(1);
     let mut hub = Hub::new(
         HubConfig::default(),
@@ -52,33 +53,40 @@ fn allocations(endpoint: Endpoint, body: &str, chunks: u64, batch: u64) -> u64 {
         hub.handle_notice(now, link_id, notice, &mut hub_out);
     }
     let id = Ids::new(1).next();
-    let (mut exchange, intent) =
-        Exchange::parse(hub.config(), hub.wall(), id, endpoint, now, body.as_bytes()).unwrap();
+    let (mut exchange, intent) = Exchange::parse(
+        hub.config(),
+        hub.wall(),
+        id,
+        form(endpoint),
+        now,
+        body.as_bytes(),
+    )
+    .unwrap();
     let caller = Keys::new(Vec::new(), false)
         .authenticate(None, [127, 0, 0, 1].into())
         .unwrap();
-    let info = RequestInfo {
+    let info = Box::new(RequestInfo {
         exchange: id,
         started: now,
         key: Some(caller.name.clone()),
         address: caller.address,
         user_agent: None,
-        endpoint: endpoint.name(),
+        endpoint,
         bytes_in: 0,
         prompt: None,
-    };
+    });
     let ask = Ask {
         model: "m",
         session: None,
         tokens: 1,
-        scope: "inference",
+        scope: Scope::Inference,
         embeddings: false,
     };
-    let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask).unwrap() else {
+    let Admission::Granted(ticket) = hub.admit(now, &caller, &ask).unwrap() else {
         panic!("there is room");
     };
     exchange.start(now, &ticket);
-    let invoke = websocket::invoke(
+    let invoke = frames::invoke(
         id,
         &ticket.session,
         &ticket.label,
@@ -124,7 +132,7 @@ fn allocations(endpoint: Endpoint, body: &str, chunks: u64, batch: u64) -> u64 {
         Flow::Cancel(_, outcome) => outcome,
         other => panic!("{other:?}"),
     };
-    hub.settle(now, ticket, outcome, &mut hub_out);
+    hub.conclude(now, info, Some(ticket), &outcome, &mut hub_out);
     counted
 }
 
@@ -133,15 +141,15 @@ fn a_chunk_allocates_nothing_in_steady_state() {
     let openai = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
     let ollama = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
     for (endpoint, body) in [
-        (Endpoint::ChatCompletions, openai),
-        (Endpoint::OllamaChat, ollama),
+        ("POST /v1/chat/completions", openai),
+        ("POST /api/chat", ollama),
     ] {
         for batch in [1, 16] {
             assert_eq!(
                 allocations(endpoint, body, 1024, batch),
                 0,
                 "{} by {batch}",
-                endpoint.name()
+                endpoint
             );
         }
     }

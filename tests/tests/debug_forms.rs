@@ -1,4 +1,4 @@
-//! What a machine shows of itself when it is printed for a person who looks for a fault: no prompt, no answer, no token.
+//! `Debug` output of the machines holds no prompt, no answer and no token.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,8 +6,7 @@
     clippy::indexing_slicing
 )]
 
-use mcp_local_provider_core::agents::websocket;
-use mcp_local_provider_core::api::{self, Endpoint, Head};
+use mcp_local_provider_core::api::{self, Head, Listener};
 use mcp_local_provider_core::config::{HubConfig, Key, Role};
 use mcp_local_provider_core::exchange::{Exchange, Reply};
 use mcp_local_provider_core::hub::audit::RequestInfo;
@@ -16,9 +15,12 @@ use mcp_local_provider_core::hub::responses::Responses;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{Command, Deliver, Envelope, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_tests::form;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -138,7 +140,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         agent: None,
         address: [127, 0, 0, 1].into(),
     };
-    let accepted = api::accept(hub.config(), &hub.keys(), &head).unwrap();
+    let accepted = api::accept(hub.config(), &hub.keys(), Listener::All, &head).unwrap();
     taking.forms.add("an accepted request", &accepted);
     let caller = accepted.caller.clone().unwrap();
     taking.forms.add("a caller", &caller);
@@ -152,7 +154,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         hub.config(),
         hub.wall(),
         exchange_id,
-        Endpoint::Responses,
+        form("POST /v1/responses"),
         now,
         body.as_bytes(),
     )
@@ -165,15 +167,15 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         model: &intent.invocation.model,
         session: None,
         tokens: intent.tokens,
-        scope: "inference",
+        scope: Scope::Inference,
         embeddings: false,
     };
-    let Admission::Granted(ticket) = hub.admit(now, &caller, info, &ask).unwrap() else {
+    let Admission::Granted(ticket) = hub.admit(now, &caller, &ask).unwrap() else {
         panic!("there is room");
     };
     taking.forms.add("a ticket", &ticket);
     exchange.start(now, &ticket);
-    let frame = websocket::invoke(
+    let frame = frames::invoke(
         exchange_id,
         &ticket.session,
         &ticket.label,
@@ -230,9 +232,8 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     responses.keep(caller.credential, conversation);
     forms.add("kept conversations", &responses);
     forms.add("the hub", &hub);
-    let mut records = Vec::new();
-    hub.drain_audit(&mut records);
-    forms.add("audit records", &records);
+    assert!(!out.records.is_empty());
+    forms.add("audit records", &out.records);
     let seed = String::from_utf8_lossy(&SEED).into_owned();
     assert!(
         !forms

@@ -6,7 +6,6 @@
     clippy::indexing_slicing
 )]
 
-use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_tests::driver::Call;
 use mcp_local_provider_tests::transcript;
 use serde_json::{Value, json};
@@ -65,18 +64,18 @@ impl Route {
         body
     }
 
-    /// Whether its answers have a place for what a model thinks aloud.
+    /// Returns true when its answers have a field for reasoning.
     const fn has_reasoning(self) -> bool {
         !matches!(self, Self::Completions)
     }
 
-    /// Whether its answers have a place for calls of tools.
+    /// Returns true when its answers have a field for tool calls.
     const fn has_tool_calls(self) -> bool {
         !matches!(self, Self::Completions | Self::OllamaGenerate)
     }
 }
 
-/// What a client understands of an answer.
+/// Meaning of an answer for a client.
 #[derive(Debug, PartialEq)]
 struct Understood {
     text: String,
@@ -156,10 +155,9 @@ fn transcripts(folder: &Path, found: &mut Vec<PathBuf>) {
 /// The calls of a transcript; `None` when not each of them has ended for its client.
 fn calls(script: &str) -> Option<Vec<Call>> {
     let calls = transcript::calls(script);
-    let ended = calls.iter().all(|call| {
-        let verdict = call.outcome.map(|outcome| outcome.verdict);
-        verdict.is_some_and(|verdict| verdict != Verdict::ClientGone)
-    });
+    let ended = calls
+        .iter()
+        .all(|call| call.admitted && call.is_over() && !call.gone);
     (ended && !calls.is_empty()).then_some(calls)
 }
 

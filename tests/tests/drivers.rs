@@ -8,7 +8,7 @@
     clippy::print_stderr
 )]
 
-use mcp_local_provider_host::provider::{Config, Driver};
+use mcp_local_provider_engine::{Config, Driver};
 use mcp_local_provider_tests::{agent, transcript};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -43,7 +43,8 @@ const OF_THIS_RUN: [&str; 16] = [
     "obfuscation",
 ];
 
-/// What tells how much is left changes with the time, and so does the length of a body that tells durations.
+/// Returns true for a header whose value depends on the run: remaining limits change with time, and the length of a
+/// body changes with the durations in it.
 fn is_of_this_run(header: &str) -> bool {
     header.starts_with("x-ratelimit-")
         || matches!(
@@ -52,7 +53,7 @@ fn is_of_this_run(header: &str) -> bool {
         )
 }
 
-/// A chunk's framing changes with how pieces meet.
+/// Returns true for a header that depends on how pieces of a body are joined.
 fn is_framing(header: &str) -> bool {
     matches!(
         header,
@@ -60,7 +61,7 @@ fn is_framing(header: &str) -> bool {
     )
 }
 
-/// The line without what is of this run.
+/// Replaces the values that depend on the run.
 fn masked(line: &str) -> String {
     if let Some((name, _)) = line.split_once(": ")
         && is_of_this_run(name)
@@ -227,7 +228,7 @@ impl<D: Driver> Player<D> {
         self.agent = Some(socket);
     }
 
-    /// What the agent gets next.
+    /// Returns the next frame for the agent.
     fn frame(&mut self) -> String {
         let agent = self.agent.as_mut().expect("an agent is connected");
         match agent.read().unwrap() {
@@ -239,7 +240,7 @@ impl<D: Driver> Player<D> {
         }
     }
 
-    /// Remembers what a session that was just registered is called.
+    /// Remembers the names of a session that was just registered.
     fn learn_session(&mut self, expected: &str, seen: &str) {
         let id = |text: &str| {
             let (_, id) = text.split_once("\"session_id\":\"")?;

@@ -1,4 +1,4 @@
-//! The rules of the house, held against its sources.
+//! Rules of this project's sources.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -6,11 +6,12 @@
     clippy::indexing_slicing
 )]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 6] = [
+const CRATES: [&str; 7] = [
     "core",
+    "engine",
     "host",
     "runtime-smol",
     "runtime-blocking",
@@ -18,19 +19,27 @@ const CRATES: [&str; 6] = [
     "benches",
 ];
 
-/// What a crate of the house may use of the house, build and tests apart.
-const IMPORTS: [(&str, &[&str]); 6] = [
+/// Crates of the project that each of them may use, build and tests apart.
+const IMPORTS: [(&str, &[&str]); 7] = [
     ("core", &[]),
-    ("host", &["core"]),
-    ("runtime-smol", &["core", "host"]),
-    ("runtime-blocking", &["core", "host"]),
+    ("engine", &["core"]),
+    ("host", &["core", "engine"]),
+    ("runtime-smol", &["core", "engine", "host"]),
+    ("runtime-blocking", &["core", "engine", "host"]),
     (
         "tests",
-        &["core", "host", "runtime-smol", "runtime-blocking"],
+        &["core", "engine", "host", "runtime-smol", "runtime-blocking"],
     ),
     (
         "benches",
-        &["core", "host", "runtime-smol", "runtime-blocking", "tests"],
+        &[
+            "core",
+            "engine",
+            "host",
+            "runtime-smol",
+            "runtime-blocking",
+            "tests",
+        ],
     ),
 ];
 
@@ -57,7 +66,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every Rust file of the house by its path from the root.
+/// Returns every Rust file of the project by its path from the root.
 fn sources() -> BTreeMap<String, String> {
     let root = root();
     let mut files = Vec::new();
@@ -79,7 +88,7 @@ fn sources() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// The part of a file that is not tests.
+/// Returns the part of a file before its tests.
 fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]").next().unwrap()
 }
@@ -188,49 +197,128 @@ fn imports_point_down_only() {
     report(broken);
 }
 
-/// What is in both drivers belongs in core or host.
+/// Rules that both drivers need belong in core or in the engine, and what a client could notice in core.
 #[test]
-fn a_driver_is_at_most_a_third_of_the_core() {
+fn the_engine_and_each_driver_are_at_most_a_third_of_the_core() {
     let sources = sources();
     let lines = |part: &str| -> usize {
         let own = sources.iter().filter(|(name, _)| name.starts_with(part));
         own.map(|(_, text)| text.lines().count()).sum()
     };
     let core = lines("core/src/");
-    for driver in ["runtime-smol/src/", "runtime-blocking/src/"] {
+    for driver in ["engine/src/", "runtime-smol/src/", "runtime-blocking/src/"] {
         let own = lines(driver);
         assert!(own * 3 <= core, "{driver} has {own} lines, the core {core}");
+    }
+}
+
+/// Decides in the engine and the machines that it calls what becomes of a request, in the simulation too.
+#[test]
+fn the_simulation_admits_opens_queues_and_settles_nothing() {
+    let mut broken = Vec::new();
+    for (name, text) in sources() {
+        if !["tests/src/driver/", "tests/src/world/"]
+            .iter()
+            .any(|folder| name.starts_with(folder))
+        {
+            continue;
+        }
+        for call in [
+            "Hub::new",
+            "Link::new",
+            "Exchange::",
+            "Mailbox::new",
+            ".admit(",
+            ".claim(",
+            ".leave(",
+            ".conclude(",
+            ".handle_",
+        ] {
+            if text.contains(call) {
+                broken.push(format!("{name} has {call}"));
+            }
+        }
+    }
+    report(broken);
+}
+
+/// Returns names and versions of the packages that a crate is built from.
+fn packages(of: &str, features: &[&str]) -> BTreeSet<String> {
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
+        .args(["--format", "{p}", "--no-dedupe", "--package", of])
+        .args(features)
+        .arg("--manifest-path")
+        .arg(root().join("Cargo.toml"))
+        .output()
+        .unwrap();
+    assert!(
+        tree.status.success(),
+        "{}",
+        String::from_utf8_lossy(&tree.stderr)
+    );
+    let text = String::from_utf8(tree.stdout).unwrap();
+    text.lines()
+        .map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "))
+        .collect()
+}
+
+fn assert_without(packages: &BTreeSet<String>, forbidden: &[&str]) {
+    for name in forbidden {
+        let found = packages
+            .iter()
+            .find(|package| package.split(' ').next() == Some(name));
+        assert_eq!(found, None);
+    }
+}
+
+/// Runtimes, which neither the engine nor the blocking driver depends on.
+const RUNTIMES: [&str; 7] = [
+    "tokio",
+    "smol",
+    "async-io",
+    "async-executor",
+    "futures",
+    "hyper",
+    "mio",
+];
+
+/// Parts of a program, which an embedder does not want.
+const PROGRAM: [&str; 8] = [
+    "clap",
+    "clap_complete",
+    "granit-parser",
+    "toml",
+    "tracing-subscriber",
+    "signal-hook",
+    "listenfd",
+    "mcp-local-provider-host",
+];
+
+#[test]
+fn the_engine_has_no_runtime_and_no_program_in_it() {
+    let packages = packages("mcp-local-provider-engine", &[]);
+    assert!(packages.contains(concat!(
+        "mcp-local-provider-core v",
+        env!("CARGO_PKG_VERSION")
+    )));
+    assert_without(&packages, &RUNTIMES);
+    assert_without(&packages, &PROGRAM);
+}
+
+#[test]
+fn a_driver_as_a_library_has_no_program_in_it() {
+    for driver in ["mcp-local-provider", "mcp-local-provider-blocking"] {
+        assert_without(&packages(driver, &["--no-default-features"]), &PROGRAM);
     }
 }
 
 /// For machines where every package counts.
 #[test]
 fn the_blocking_program_has_few_packages_and_no_async_runtime() {
-    let tree = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--edges", "normal", "--prefix", "none"])
-        .args(["--package", "mcp-local-provider-blocking"])
-        .arg("--manifest-path")
-        .arg(root().join("Cargo.toml"))
-        .output()
-        .unwrap();
-    assert!(tree.status.success());
-    let text = String::from_utf8(tree.stdout).unwrap();
-    let packages: std::collections::BTreeSet<&str> = text.lines().collect();
-    assert!(packages.len() <= 100, "{} packages", packages.len());
-    for runtime in [
-        "tokio",
-        "smol",
-        "async-io",
-        "async-executor",
-        "futures",
-        "hyper",
-        "mio",
-    ] {
-        let found = packages
-            .iter()
-            .find(|package| package.split(' ').next() == Some(runtime));
-        assert_eq!(found, None);
-    }
+    let packages = packages("mcp-local-provider-blocking", &[]);
+    assert!(packages.len() <= 90, "{} packages", packages.len());
+    assert_without(&packages, &RUNTIMES);
 }
 
 #[test]
@@ -276,10 +364,87 @@ fn every_crate_obeys_the_lints_of_the_workspace() {
     report(broken);
 }
 
+/// A reason that is new is then looked at wherever reasons are told apart.
+#[test]
+fn no_wildcard_stands_for_a_variant() {
+    let mut broken = Vec::new();
+    for name in ["core", "engine", "host", "runtime-smol", "runtime-blocking"] {
+        let library = std::fs::read_to_string(root().join(name).join("src/lib.rs")).unwrap();
+        if !library.contains("\n#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]\n") {
+            broken.push(format!("{name} does not ask for the lint"));
+        }
+    }
+    for (name, text) in sources().iter().filter(|(name, _)| !is_test(name)) {
+        if text.contains("allow(clippy::wildcard_enum_match_arm") {
+            broken.push(format!(
+                "{name} allows wildcards; `#[expect]` with a reason does for one match"
+            ));
+        }
+    }
+    report(broken);
+}
+
 #[test]
 fn the_readme_names_the_two_commands() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();
     for command in ["cargo run --release -- --demo", "cargo test --workspace"] {
         assert!(readme.contains(command), "{command}");
     }
+}
+
+#[test]
+fn each_invariant_of_the_architecture_names_tests_that_exist() {
+    let page = std::fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
+    let sources = sources();
+    let invariants: Vec<&str> = page
+        .lines()
+        .filter(|line| line.contains("Architecture invariant"))
+        .collect();
+    assert!(invariants.len() > 10, "the page has lost its invariants");
+    let mut broken = Vec::new();
+    for line in invariants {
+        let tests = line
+            .strip_suffix(").")
+            .and_then(|line| line.rsplit_once(" ("));
+        let Some((_, tests)) = tests.filter(|_| line.starts_with("**Architecture invariant:** "))
+        else {
+            broken.push(format!("no test at the end of: {line}"));
+            continue;
+        };
+        for test in tests.split(", ").map(|test| test.trim_matches('`')) {
+            let function = format!("fn {test}(");
+            if !sources.values().any(|text| text.contains(&function)) {
+                broken.push(format!(
+                    "there is no test `{test}`, which is named by: {line}"
+                ));
+            }
+        }
+    }
+    report(broken);
+}
+
+/// A route costs one row: its name, which metrics and audit show, stands in the source once.
+#[test]
+fn every_route_is_named_in_one_place() {
+    let sources = sources();
+    let mut broken = Vec::new();
+    let mut routes = 0;
+    for route in mcp_local_provider_core::api::ROUTES.iter() {
+        routes += 1;
+        let name = format!("\"{}\"", route.name);
+        let places: Vec<&String> = sources
+            .iter()
+            .filter(|(file, _)| !is_test(file) && !file.starts_with("benches/"))
+            .filter(|(_, text)| {
+                let code = text.split("#[cfg(test)]\nmod tests {").next();
+                code.is_some_and(|code| code.contains(&name))
+            })
+            .map(|(file, _)| file)
+            .collect();
+        if places.len() != 1 || !places[0].starts_with("core/src/api/") {
+            broken.push(format!("{name} is named in {places:?}"));
+        }
+    }
+    assert!(routes > 30, "{routes} routes");
+    report(broken);
 }

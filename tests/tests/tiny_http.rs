@@ -38,6 +38,10 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "framing::a_request_that_could_be_read_in_two_ways_is_refused",
         "it mends what it should refuse, and keeps the connection",
     ),
+    (
+        "framing::the_rest_of_a_body_that_nobody_wants_is_skipped_when_it_is_little_and_ends_the_connection_else",
+        "it reads the rest of a body on its own terms, and keeps the connection",
+    ),
 ];
 
 /// The names of the tests whose line ends in `verdict`.

@@ -21,11 +21,11 @@ use std::process::{Command, ExitCode};
 use mcp_local_provider_benches::Error;
 use serde::{Deserialize, Serialize};
 
-/// What a case may take, in per cent of its baseline.
+/// Instructions that a case may take, in per cent of its baseline.
 const WORSE: u64 = 102;
-/// What the case with 10,000 may take, in per cent of the case with 10.
+/// Instructions that the case with 10,000 may take, in per cent of the case with 10.
 const SCALE: std::ops::RangeInclusive<u64> = 95..=105;
-/// What the hot path may take, in per cent of the floor.
+/// Instructions that the hot path may take, in per cent of the floor.
 const FLOORS: u64 = 150;
 /// The cases that are held against the case `floor`.
 const HOT_PATHS: [&str; 2] = ["chunk_to_sse", "chunk_to_ndjson"];
@@ -36,7 +36,7 @@ type Counts = BTreeMap<String, u64>;
 /// The committed file.
 #[derive(Debug, Serialize, Deserialize)]
 struct Baseline {
-    /// What `rustc --version` says of the compiler that the counts belong to.
+    /// Output of `rustc --version` for the compiler that the counts belong to.
     compiler: String,
     instructions: Counts,
 }

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mcp_local_provider_core::config::{HubConfig, Key, Role};
-use mcp_local_provider_core::hub::audit::{AuditRecord, RequestInfo};
+use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Outcome, Verdict};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::Usage;
 use mcp_local_provider_core::link::{Notice, Registration};
+use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 
 use super::CHUNKS;
@@ -25,14 +26,13 @@ pub struct Admissions {
     out: HubOut,
     ids: Ids,
     caller: Caller,
-    audit: Vec<AuditRecord>,
 }
 
 impl Admissions {
     /// A hub with `sessions` active sessions on one link.
     ///
     /// # Panics
-    /// When the hub refuses one of them.
+    /// Panics when the hub refuses one of them.
     #[must_use]
     pub fn new(sessions: usize) -> Self {
         let key = |name: &str, role| Key {
@@ -81,7 +81,6 @@ impl Admissions {
             hub,
             out,
             ids: Ids::new(7),
-            audit: Vec::new(),
         };
         // The limiter keeps a bucket for a caller from the first request on.
         admissions.once();
@@ -91,7 +90,7 @@ impl Admissions {
     /// Admits and settles one exchange after the other.
     ///
     /// # Panics
-    /// When one is refused.
+    /// Panics when one is refused.
     pub fn run(&mut self) {
         for _ in 0..CHUNKS {
             self.once();
@@ -100,7 +99,7 @@ impl Admissions {
 
     fn once(&mut self) {
         let now = Instant::from_micros(2);
-        let info = RequestInfo {
+        let info = Box::new(RequestInfo {
             exchange: self.ids.next(),
             started: now,
             key: Some(self.caller.name.clone()),
@@ -109,15 +108,15 @@ impl Admissions {
             endpoint: "POST /v1/chat/completions",
             bytes_in: 450,
             prompt: None,
-        };
+        });
         let ask = Ask {
             model: "model-5",
             session: None,
             tokens: 100,
-            scope: "inference",
+            scope: Scope::Inference,
             embeddings: false,
         };
-        let admission = self.hub.admit(now, &self.caller, info, black_box(&ask));
+        let admission = self.hub.admit(now, &self.caller, black_box(&ask));
         assert!(
             matches!(admission, Ok(Admission::Granted(_))),
             "{admission:?}"
@@ -135,11 +134,11 @@ impl Admissions {
                 first_chunk: Some(now),
                 gaps: None,
             };
-            self.hub.settle(now, ticket, outcome, &mut self.out);
+            self.hub
+                .conclude(now, info, Some(ticket), &outcome, &mut self.out);
         }
         // As the driver does: the audit is written by somebody else.
-        self.hub.drain_audit(&mut self.audit);
-        self.audit.clear();
+        self.out.records.clear();
     }
 }
 

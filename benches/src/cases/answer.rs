@@ -3,17 +3,18 @@
 use std::hint::black_box;
 use std::time::Duration;
 
-use mcp_local_provider_core::agents::websocket;
-use mcp_local_provider_core::api::Endpoint;
+use mcp_local_provider_core::api::{ROUTES, Route};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
-use mcp_local_provider_core::hub::audit::{AuditRecord, RequestInfo};
+use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
 use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 
 use super::{BUDGET, CHUNKS, chunk_frame};
@@ -39,7 +40,6 @@ struct Provider {
     link_out: LinkOut,
     caller: Caller,
     ids: Ids,
-    audit: Vec<AuditRecord>,
     batch: Batch,
     reply: Reply,
 }
@@ -49,6 +49,7 @@ struct Provider {
 struct Open {
     id: ExchangeId,
     exchange: Exchange,
+    info: Box<RequestInfo>,
     ticket: Ticket,
     mailbox: One,
 }
@@ -95,14 +96,13 @@ impl Provider {
             link_out,
             caller,
             ids: Ids::new(7),
-            audit: Vec::new(),
             batch: Batch::new(),
             reply: Reply::default(),
         })
     }
 
     /// A request comes, is admitted, and is sent to the agent.
-    fn open(&mut self, endpoint: Endpoint, body: &str) -> Result<Open, Error> {
+    fn open(&mut self, route: &'static Route, body: &str) -> Result<Open, Error> {
         let Self {
             hub,
             link,
@@ -110,30 +110,31 @@ impl Provider {
             ..
         } = self;
         let id = self.ids.next();
+        let form = route.form().ok_or("no agent answers this route")?;
         let (mut exchange, intent) =
-            Exchange::parse(hub.config(), hub.wall(), id, endpoint, NOW, body.as_bytes())?;
-        let info = RequestInfo {
+            Exchange::parse(hub.config(), hub.wall(), id, form, NOW, body.as_bytes())?;
+        let info = Box::new(RequestInfo {
             exchange: id,
             started: NOW,
             key: Some(self.caller.name.clone()),
             address: self.caller.address,
             user_agent: None,
-            endpoint: endpoint.name(),
+            endpoint: route.name,
             bytes_in: body.len() as u64,
             prompt: Some(intent.prompt),
-        };
+        });
         let ask = Ask {
             model: &intent.invocation.model,
             session: None,
             tokens: intent.tokens,
-            scope: "inference",
+            scope: Scope::Inference,
             embeddings: false,
         };
-        let Admission::Granted(ticket) = hub.admit(NOW, &self.caller, info, &ask)? else {
+        let Admission::Granted(ticket) = hub.admit(NOW, &self.caller, &ask)? else {
             return Err("the exchange has to wait".into());
         };
         exchange.start(NOW, &ticket);
-        let frame = websocket::invoke(
+        let frame = frames::invoke(
             id,
             &ticket.session,
             &ticket.label,
@@ -150,6 +151,7 @@ impl Provider {
         Ok(Open {
             id,
             exchange,
+            info,
             ticket,
             mailbox: One(Mailbox::new(BUDGET)),
         })
@@ -178,10 +180,14 @@ impl Provider {
         let Some(Flow::Done(outcome)) = flow else {
             return Err(format!("the exchange ended with {flow:?}").into());
         };
-        self.hub
-            .settle(NOW, open.ticket, outcome, &mut self.hub_out);
-        self.hub.drain_audit(&mut self.audit);
-        self.audit.clear();
+        self.hub.conclude(
+            NOW,
+            open.info,
+            Some(open.ticket),
+            &outcome,
+            &mut self.hub_out,
+        );
+        self.hub_out.records.clear();
         self.reply = Reply::default();
         Ok(())
     }
@@ -197,13 +203,14 @@ pub struct Stream {
 }
 
 impl Stream {
-    /// A stream of an endpoint, whose first chunk has been written.
+    /// A stream of the route of that name, whose first chunk has been written.
     ///
     /// # Errors
-    /// When a machine refuses what it should take.
-    pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+    /// Fails when a machine refuses what it should take.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        let route = ROUTES.named(name).ok_or("there is no such route")?;
         let mut provider = Provider::new()?;
-        let mut open = provider.open(endpoint, &Script::stream(200, 1).request_body())?;
+        let mut open = provider.open(route, &Script::stream(200, 1).request_body())?;
         let first = chunk_frame(open.id, 0);
         provider.frame(&mut open, &first)?;
         let frames = (1..=CHUNKS)
@@ -222,7 +229,7 @@ impl Stream {
     /// chunks are numbered.
     ///
     /// # Errors
-    /// When a chunk is not written.
+    /// Fails when a chunk is not written.
     pub fn run(&mut self) -> Result<(), Error> {
         for frame in &self.frames {
             if self.provider.frame(&mut self.open, frame)?.is_some() {
@@ -244,20 +251,21 @@ impl Stream {
 #[derive(Debug)]
 pub struct Answers {
     provider: Provider,
-    endpoint: Endpoint,
+    route: &'static Route,
     body: String,
 }
 
 impl Answers {
-    /// Answers of an endpoint.
+    /// Answers of the route of that name.
     ///
     /// # Errors
-    /// When a machine refuses what it should take.
-    pub fn new(endpoint: Endpoint) -> Result<Self, Error> {
+    /// Fails when a machine refuses what it should take.
+    pub fn new(name: &str) -> Result<Self, Error> {
+        let route = ROUTES.named(name).ok_or("there is no such route")?;
         let body = Script::whole().request_body();
         let mut answers = Self {
             provider: Provider::new()?,
-            endpoint,
+            route,
             body,
         };
         answers.once()?;
@@ -267,13 +275,13 @@ impl Answers {
     /// Request, admission, invocation, answer and account, [`CHUNKS`] times.
     ///
     /// # Errors
-    /// When an exchange does not end as it should.
+    /// Fails when an exchange does not end as it should.
     pub fn run(&mut self) -> Result<(), Error> {
         (0..CHUNKS).try_for_each(|_| self.once())
     }
 
     fn once(&mut self) -> Result<(), Error> {
-        let mut open = self.provider.open(self.endpoint, black_box(&self.body))?;
+        let mut open = self.provider.open(self.route, black_box(&self.body))?;
         let frame = format!(
             r#"{{"type":"model_result","id":"{}","status":"ok","result":{{"choices":[{{"index":0,"message":{{"role":"assistant","content":"{WHOLE}"}},"finish_reason":"stop"}}],"usage":{{"prompt_tokens":100,"completion_tokens":64,"total_tokens":164}}}}}}"#,
             open.id
@@ -292,8 +300,8 @@ mod tests {
     #[test]
     fn every_chunk_is_written_in_the_form_of_its_endpoint() {
         for (endpoint, form) in [
-            (Endpoint::ChatCompletions, "data: {"),
-            (Endpoint::OllamaChat, "{"),
+            ("POST /v1/chat/completions", "data: {"),
+            ("POST /api/chat", "{"),
         ] {
             let mut stream = Stream::new(endpoint).unwrap();
             let frame = stream.frames.remove(0);
@@ -307,7 +315,7 @@ mod tests {
 
     #[test]
     fn every_whole_answer_completes() {
-        for endpoint in [Endpoint::ChatCompletions, Endpoint::OllamaChat] {
+        for endpoint in ["POST /v1/chat/completions", "POST /api/chat"] {
             let mut answers = Answers::new(endpoint).unwrap();
             answers.run().unwrap();
             assert_eq!(answers.provider.hub.metrics().completed, 1 + CHUNKS as u64);

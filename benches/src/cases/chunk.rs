@@ -16,7 +16,7 @@ use crate::script::CONTENT;
 /// Streams that the chunks of the link cases belong to, in turns.
 const SPEAKING: usize = 8;
 
-/// How many chunks of a stream are in a mailbox when the mailbox alone is measured.
+/// Chunks of a stream that are in a mailbox together when the mailbox alone is measured.
 const TOGETHER: usize = 4;
 
 /// Frames of a stream and room for what is made of them.
@@ -40,7 +40,7 @@ impl Frames {
     /// The floor: every frame read and its content copied.
     ///
     /// # Panics
-    /// When a frame is not read, because then there is no floor.
+    /// Panics when a frame is not read, because then there is no floor.
     pub fn floor(&mut self) {
         self.out.clear();
         for frame in &self.frames {
@@ -51,7 +51,7 @@ impl Frames {
     /// Every frame decoded, and nothing done with it.
     ///
     /// # Panics
-    /// When a frame is refused.
+    /// Panics when a frame is refused.
     pub fn decode(&mut self) {
         for frame in &self.frames {
             let envelope = Envelope::decode(black_box(frame), BUDGET);
@@ -80,7 +80,7 @@ impl HandOver {
     /// Puts chunks in and takes them out, four at a time.
     ///
     /// # Panics
-    /// When chunks are missing.
+    /// Panics when chunks are missing.
     pub fn run(&mut self) {
         let delta = Delta {
             content: JsonStr::from_escaped(CONTENT),
@@ -123,7 +123,7 @@ impl Routing {
     /// A link with `open` exchanges.
     ///
     /// # Panics
-    /// When an exchange cannot be opened.
+    /// Panics when an exchange cannot be opened.
     #[must_use]
     pub fn new(open: usize) -> Self {
         let now = Instant::from_micros(1);
@@ -167,7 +167,7 @@ impl Routing {
     /// the agent's chunks are numbered.
     ///
     /// # Panics
-    /// When a frame is refused or a chunk does not arrive.
+    /// Panics when a frame is refused or a chunk does not arrive.
     pub fn run(&mut self) {
         let now = Instant::from_micros(2);
         let mut mailboxes = Mailboxes(&mut self.mailboxes);

@@ -1,4 +1,4 @@
-//! What the benches of the machines run: the same work for criterion and for gungraun.
+//! Bodies of the benches of the machines: the same work for criterion and for gungraun.
 //!
 //! Each case does its work [`CHUNKS`] times, so that what the first time costs, as the growth of a
 //! buffer, does not show.
@@ -10,12 +10,14 @@ use crate::script::CONTENT;
 mod admission;
 mod answer;
 mod chunk;
+mod crowd;
 
 pub use admission::Admissions;
 pub use answer::{Answers, Stream};
 pub use chunk::{Frames, HandOver, Routing};
+pub use crowd::Crowd;
 
-/// How often a case does its work.
+/// Repetitions of a case's work.
 pub const CHUNKS: usize = 256;
 
 /// `limits.mailbox_bytes` by default.

@@ -15,7 +15,7 @@ use crate::setup::CLIENT_KEY;
 /// One more byte of a head or a body comes this often, so that no limit on mere silence helps.
 const DRIP: Duration = Duration::from_millis(400);
 
-/// What a crowd of clients does.
+/// Behaviour of a crowd of clients.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attack {
     /// Sends a head byte by byte and never ends it.
@@ -49,7 +49,7 @@ impl Attack {
     /// server has closed stay closed.
     ///
     /// # Errors
-    /// When a connection cannot be opened.
+    /// Fails when a connection cannot be opened.
     pub fn run(
         self,
         addr: SocketAddr,

@@ -1,4 +1,5 @@
-//! What must hold when clients are hostile, many or too many: the program `stress` runs a release build against them.
+//! Properties that must hold when clients are hostile, many or too many: the program `stress` runs a release build
+//! against them.
 
 pub mod attack;
 
@@ -22,7 +23,7 @@ const HONEST: usize = 4;
 /// The connection of the agent does not count among those of clients, so all that may stay open are these.
 const BASE: u64 = HONEST as u64 + 1;
 
-/// How long an attack may go on before it counts as not cut off.
+/// Time that an attack may go on before it counts as not cut off.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Limits of time as in a deployment that faces such clients; the bar of ten seconds is twice that.
@@ -50,10 +51,10 @@ timeouts: { head: 60s }
 const FILES: u64 = 128;
 const TOO_MANY: usize = 200;
 
-/// How much.
+/// Durations and numbers of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    /// Whether this is the short run.
+    /// True for the short run.
     pub quick: bool,
     /// Clients of each attack.
     pub attackers: usize,
@@ -100,7 +101,7 @@ impl Plan {
 /// Runs everything against `program`.
 ///
 /// # Errors
-/// When a process fails or an answer is not what it should be: then there are no figures.
+/// Fails when a process fails or an answer is not what it should be: then there are no figures.
 pub fn run(program: &Path, plan: &Plan) -> Result<Report, Error> {
     let mut rows = Vec::new();
     for (attack, cut, honest) in [
@@ -158,7 +159,7 @@ fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 
-/// How an attack went.
+/// Result of an attack.
 struct Fought {
     /// From the moment that all attackers were there to the last that was cut off.
     cut: Duration,

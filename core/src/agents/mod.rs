@@ -1,4 +1,3 @@
-//! Wire forms of agent links.
+//! Agents that do not speak the agent protocol: each machine here stands between one of them and a link.
 
 pub mod acp;
-pub mod websocket;

@@ -1,6 +1,7 @@
-//! Who may call at all: pages of this machine and desktop programs, by names that are ours; and no agent that would ask itself.
+//! Checks of a request's headers: `Host` names this program, `Origin` is a page of this machine or a desktop program,
+//! and no agent asks itself.
 
-use super::route::{Endpoint, Route};
+use super::route::{Handler, Responder, Route};
 use crate::config::HubConfig;
 use crate::error::{Code, Refusal};
 use core::net::{IpAddr, Ipv6Addr};
@@ -16,9 +17,6 @@ const DESKTOP_SCHEMES: [&str; 8] = [
     "chrome-extension",
     "moz-extension",
 ];
-
-/// `Access-Control-Allow-Methods`.
-pub const ALLOWED_METHODS: &str = "GET, POST, DELETE, HEAD, OPTIONS";
 
 /// Refuses a host name that is not ours: a page elsewhere can point its own name at this machine (DNS rebinding).
 ///
@@ -72,20 +70,6 @@ pub fn check_origin(config: &HubConfig, origin: Option<&str>) -> Result<(), Refu
     ))
 }
 
-/// The headers that let a browser go on, for an origin that was checked; `asked` is its `Access-Control-Request-Headers`.
-pub fn preflight_headers(
-    origin: &str,
-    asked: Option<&str>,
-    mut each: impl FnMut(&'static str, &str),
-) {
-    each("access-control-allow-origin", origin);
-    each("vary", "Origin");
-    each("access-control-allow-methods", ALLOWED_METHODS);
-    each("access-control-allow-headers", asked.unwrap_or("*"));
-    each("access-control-max-age", "600");
-    each("access-control-allow-private-network", "true");
-}
-
 /// The name in `name:port` or `[v6]:port`.
 fn host_name(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
@@ -124,8 +108,9 @@ pub const AGENT_HEADER: &str = "x-mcp-local-provider-agent";
 ///
 /// # Errors
 /// 400 that says what to do.
-pub fn check_loop(route: Option<&Route<'_>>, agent: Option<&str>) -> Result<(), Refusal> {
-    let tools = route.is_some_and(|route| route.endpoint == Endpoint::CallerTools);
+pub fn check_loop(route: Option<&Route>, agent: Option<&str>) -> Result<(), Refusal> {
+    let tools = route
+        .is_some_and(|route| matches!(route.handler, Handler::Respond(Responder::CallerTools)));
     if agent.is_none() || tools {
         return Ok(());
     }
@@ -142,12 +127,12 @@ mod tests {
 
     #[test]
     fn an_agent_of_ours_may_ask_for_its_callers_tools_and_for_nothing_else() {
-        let at = |method, target| super::super::route(method, target).unwrap();
+        let at = |method, target| super::super::ROUTES.find(method, target).unwrap().route;
         let chat = at("POST", "/v1/chat/completions");
         let tools = at("POST", "/agents/claude/mcp/0123456789abcdef");
-        assert!(check_loop(Some(&chat), None).is_ok());
-        assert!(check_loop(Some(&tools), Some("claude")).is_ok());
-        let refusal = check_loop(Some(&chat), Some("claude")).unwrap_err();
+        assert!(check_loop(Some(chat), None).is_ok());
+        assert!(check_loop(Some(tools), Some("claude")).is_ok());
+        let refusal = check_loop(Some(chat), Some("claude")).unwrap_err();
         assert_eq!(refusal.status(), 400);
     }
 

@@ -1,6 +1,9 @@
 //! `GET /metrics` and `GET /metrics.json`: one table of figures, written in three forms.
 
+use super::answered::Answered;
+use super::route::Route;
 use super::status::ProgramStatus;
+use crate::config::Role;
 use crate::exchange::JSON;
 use crate::hub::metrics::{BOUNDS, Histogram, Snapshot};
 use crate::hub::sessions::Status;
@@ -45,6 +48,25 @@ impl Form {
             Self::Json => JSON,
         }
     }
+}
+
+pub(super) const ROUTES: &[Route] = &[
+    Route::report("GET /metrics", &["/metrics"], |snapshot, status, accept| {
+        answer(Form::accepted(accept), snapshot, status)
+    })
+    .for_roles_from_afar(&[Role::Operator]),
+    Route::report(
+        "GET /metrics.json",
+        &["/metrics.json", "/stats"],
+        |snapshot, status, _| answer(Form::Json, snapshot, status),
+    )
+    .for_roles_from_afar(&[Role::Operator]),
+];
+
+fn answer(form: Form, snapshot: &Snapshot, status: &ProgramStatus) -> Answered {
+    let mut text = Vec::new();
+    write(form, snapshot, status, &mut text);
+    Answered::Bytes(form.content_type(), text)
 }
 
 /// Writes all figures.
@@ -313,15 +335,13 @@ fn queues<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Vec
         "What waits in the mailboxes for clients, as charged.",
         status.links.mailbox_bytes,
     ));
+    let audit = status.audit.as_ref();
     table.push(gauge(
         "mcp_local_provider_audit_waiting_records",
         "Audit records that wait for their writer.",
-        snapshot.audit_waiting,
+        audit.map_or(0, |audit| audit.queued_records),
     ));
-    let (mut written, mut lost) = (0, snapshot.audit_lost);
-    if let Some(audit) = &status.audit {
-        written = audit.written;
-        lost += audit.lost;
+    if let Some(audit) = audit {
         table.push(gauge(
             "mcp_local_provider_audit_queue_bytes",
             "Audit records that wait for the disk.",
@@ -333,8 +353,14 @@ fn queues<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Vec
             "mcp_local_provider_audit_records",
             "Audit records, by fate.",
         )
-        .with(&[("result", "written")], Value::Count(written))
-        .with(&[("result", "lost")], Value::Count(lost)),
+        .with(
+            &[("result", "written")],
+            Value::Count(audit.map_or(0, |audit| audit.written)),
+        )
+        .with(
+            &[("result", "lost")],
+            Value::Count(audit.map_or(0, |audit| audit.lost)),
+        ),
     );
 }
 

@@ -1,31 +1,68 @@
 //! Routes, the checks that come before any of them, and every answer that is not an exchange.
 //!
-//! A driver reads a request's head, calls [`accept`], reads the body where [`Endpoint::takes_body`] says so, and then either
-//! runs an exchange ([`Endpoint::is_inference`]), upgrades ([`Endpoint::Agent`]), or calls [`report`] ([`Endpoint::is_report`]) or
-//! [`answer`].
+//! A driver reads a request's head, calls [`accept`], reads the body where [`Route::body`] says so, and does what the
+//! [`Handler`] of the route says. A route is one row of a table and one function; the tables lie beside the functions.
 
-mod answers;
+mod answered;
+mod browser;
+mod control;
+mod exchanges;
 mod guard;
 mod health;
+mod lookup;
 pub mod metrics;
-mod report;
+mod models;
+mod near;
+mod ollama;
+mod refusals;
 mod route;
 pub mod status;
+#[cfg(test)]
+mod tests;
 
-pub use answers::answer;
-pub use guard::{
-    AGENT_HEADER, ALLOWED_METHODS, check_host, check_loop, check_origin, preflight_headers,
+pub use answered::{Answered, Input};
+pub use browser::Page;
+pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
+pub use lookup::{Found, Parameters, Routes};
+pub use refusals::{
+    body_broken, body_too_large, body_too_slow, over_connection_limit, too_many_agents,
 };
-pub use report::report;
-pub use route::{Endpoint, Route, route};
+pub use route::{
+    Access, Change, Changed, Handler, Listener, Prepare, Read, Report, Responder, Route,
+};
 
-use crate::config::{HubConfig, Role};
+use crate::config::HubConfig;
 use crate::dialect::Dialect;
-use crate::error::{Code, Refusal};
+use crate::error::Refusal;
 use crate::hub::keys::{Caller, Keys};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
+use core::fmt;
 use core::net::IpAddr;
+
+/// Every route.
+pub const ROUTES: Routes = Routes::with(&[
+    exchanges::ROUTES,
+    models::ROUTES,
+    ollama::ROUTES,
+    health::ROUTES,
+    metrics::ROUTES,
+    control::ROUTES,
+    OF_THE_ENGINE,
+]);
+
+/// Routes that the engine answers by itself. Their tokens are checked there: an agent's by `Hub::connect`, the one for the
+/// tools of a caller by the machine that serves them.
+const OF_THE_ENGINE: &[Route] = &[
+    Route::engine("GET /agent", &["GET"], &["/agent"], Handler::Upgrade),
+    Route::engine(
+        "/agents/{agent}/mcp/{server}",
+        &["POST", "GET", "DELETE"],
+        &["/agents/{agent}/mcp/{server}"],
+        Handler::Respond(Responder::CallerTools),
+    )
+    .with_body(),
+];
 
 /// The parts of a request's head that decide what happens with it.
 #[derive(Clone, Copy)]
@@ -46,7 +83,7 @@ pub struct Head<'h> {
     pub user_agent: Option<&'h str>,
     /// [`AGENT_HEADER`].
     pub agent: Option<&'h str>,
-    /// Where the connection comes from.
+    /// Address of the client.
     pub address: IpAddr,
 }
 
@@ -64,15 +101,6 @@ impl<'h> Head<'h> {
             .filter(|token| !token.is_empty())
     }
 
-    /// The token as [`crate::hub::Hello`] wants it.
-    #[must_use]
-    pub fn bearer(&self) -> Option<&'h str> {
-        let path_key = route(self.method, self.target)
-            .ok()
-            .and_then(|route| route.path_key);
-        self.token(path_key)
-    }
-
     /// The client's name for itself, cut to a bounded length.
     #[must_use]
     pub fn short_user_agent(&self) -> Option<Box<str>> {
@@ -86,15 +114,45 @@ impl<'h> Head<'h> {
 }
 
 /// A request that may go on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Accepted<'h> {
-    /// Where it goes.
-    pub route: Route<'h>,
-    /// Who sent it. For [`Endpoint::Agent`] the token is checked by `Hub::connect`, and this is `None`.
+    /// Its route.
+    pub route: &'static Route,
+    /// Parameters of its path.
+    pub parameters: Parameters<'h>,
+    /// Its token, as [`crate::hub::Hello`] wants it.
+    pub token: Option<&'h str>,
+    /// The key that asks. `None` where no key is needed.
     pub caller: Option<Caller>,
 }
 
-/// A request that may not. The driver answers with the refusal in `dialect` and tells the hub (`Hub::note_refusal`).
+impl fmt::Debug for Accepted<'_> {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepted")
+            .field("route", &self.route.name)
+            .field("parameters", &self.parameters)
+            .field("token", &self.token.is_some())
+            .field("caller", &self.caller)
+            .finish()
+    }
+}
+
+impl Accepted<'_> {
+    /// The same without the request's head, and so without the token.
+    #[must_use]
+    pub fn into_owned(self) -> Accepted<'static> {
+        Accepted {
+            route: self.route,
+            parameters: self.parameters.into_owned(),
+            token: None,
+            caller: self.caller,
+        }
+    }
+}
+
+/// A request that may not go on. The driver answers with the refusal in `dialect` and tells the
+/// hub ([`Hub::conclude`](crate::hub::Hub::conclude)).
 #[derive(Clone, Debug)]
 pub struct Denied {
     /// In which form to answer.
@@ -103,87 +161,64 @@ pub struct Denied {
     pub endpoint: &'static str,
     /// For the audit: name of the key, where it is known.
     pub key: Option<Arc<str>>,
-    /// What to answer.
+    /// The error to answer with.
     pub refusal: Refusal,
 }
 
-/// Routes a request and checks host, origin, key and role.
+/// Routes a request that came in on `listener` and checks host, origin, key and role.
 ///
 /// # Errors
 /// 403 for a foreign host or origin or a missing role, 404 and 405 for routes, 401 for keys.
 pub fn accept<'h>(
     config: &HubConfig,
     keys: &Keys,
+    listener: Listener,
     head: &Head<'h>,
 ) -> Result<Accepted<'h>, Box<Denied>> {
-    let denied = |dialect, endpoint, refusal| {
+    let found = ROUTES.find(head.method, head.target);
+    let (dialect, endpoint) = match &found {
+        Ok(found) => (found.route.dialect, found.route.name),
+        Err((dialect, _)) => (*dialect, "unknown route"),
+    };
+    let denied = |key: Option<&Caller>, refusal| {
         Box::new(Denied {
             dialect,
             endpoint,
-            key: None,
+            key: key.map(|caller| caller.name.clone()),
             refusal,
         })
     };
-    let routed = route(head.method, head.target);
-    let (dialect, name) = match &routed {
-        Ok(route) => (route.endpoint.dialect(), route.endpoint.name()),
-        Err((dialect, _)) => (*dialect, "unknown route"),
-    };
+    let route = found.as_ref().ok().map(|found| found.route);
     check_host(config, head.host)
         .and_then(|()| check_origin(config, head.origin))
-        .and_then(|()| check_loop(routed.as_ref().ok(), head.agent))
-        .map_err(|refusal| denied(dialect, name, refusal))?;
-    let route = routed.map_err(|(_, refusal)| denied(dialect, name, refusal))?;
-    let caller = match route.endpoint {
-        // The tools of a caller have a token of their own, which the machine that serves them checks.
-        Endpoint::Root
-        | Endpoint::Health
-        | Endpoint::Preflight
-        | Endpoint::Agent
-        | Endpoint::CallerTools => None,
-        // Scrapers of this machine need no key.
-        Endpoint::Metrics | Endpoint::MetricsJson if head.address.is_loopback() => None,
-        endpoint => {
+        .and_then(|()| check_loop(route, head.agent))
+        .map_err(|refusal| denied(None, refusal))?;
+    let found = found.map_err(|(_, refusal)| denied(None, refusal))?;
+    let token = head.token(found.path_key);
+    let roles = match found.route.access {
+        Access::Open => None,
+        Access::RolesFromAfar(_) if head.address.is_loopback() => None,
+        Access::Roles(roles) | Access::RolesFromAfar(roles) => Some(roles),
+    };
+    let caller = match roles {
+        None => None,
+        Some(roles) => {
             let caller = keys
-                .authenticate(head.token(route.path_key), head.address)
-                .map_err(|refusal| denied(dialect, name, refusal))?;
-            if let Err(refusal) = caller.require(endpoint.roles()) {
-                return Err(Box::new(Denied {
-                    key: Some(caller.name),
-                    ..*denied(dialect, name, refusal)
-                }));
-            }
+                .authenticate(token, head.address)
+                .map_err(|refusal| denied(None, refusal))?;
+            caller
+                .require(roles)
+                .map_err(|refusal| denied(Some(&caller), refusal))?;
             Some(caller)
         }
     };
-    Ok(Accepted { route, caller })
-}
-
-/// Roles that may use the lists: everyone who has a key.
-const ANYONE: &[Role] = &[Role::Client, Role::Bridge, Role::Operator];
-
-impl Endpoint {
-    /// The roles that may use it; `Admin` always may.
-    #[must_use]
-    pub const fn roles(self) -> &'static [Role] {
-        match self {
-            Self::Register => &[Role::Bridge],
-            Self::Metrics | Self::MetricsJson | Self::HealthDeep => &[Role::Operator],
-            Self::Control(_) | Self::Sessions | Self::Session => &[Role::Bridge, Role::Operator],
-            _ if self.is_inference() => &[Role::Client],
-            _ => ANYONE,
-        }
+    if !listener.serves(found.route) {
+        return Err(denied(caller.as_ref(), refusals::reports_alone()));
     }
-}
-
-/// 413 for a body over the limit.
-#[must_use]
-pub fn body_too_large(config: &HubConfig) -> Refusal {
-    Refusal::new(
-        Code::TooLarge,
-        alloc::format!(
-            "the body is larger than {} bytes (limits.body_bytes)",
-            config.limits.body_bytes
-        ),
-    )
+    Ok(Accepted {
+        route: found.route,
+        parameters: found.parameters,
+        token,
+        caller,
+    })
 }

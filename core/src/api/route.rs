@@ -1,510 +1,291 @@
-//! Which request goes where.
+//! One row for each route, written beside its handler. Roles, dialects of errors, `Allow`, near misses and what a listener
+//! serves derive from the rows.
 
-use crate::dialect::Dialect;
-use crate::error::{Code, Refusal};
-use crate::hub::sessions::Action;
-use alloc::borrow::Cow;
-use alloc::string::String;
-use alloc::vec::Vec;
-use core::fmt;
+use super::answered::Answered;
+use super::status::ProgramStatus;
+use super::{Input, Parameters};
+use crate::config::Role;
+use crate::dialect::{Dialect, Form};
+use crate::error::Refusal;
+use crate::hub::lists::Lists;
+use crate::hub::metrics::Snapshot;
+use crate::hub::{Hub, HubOut};
+use crate::scope::Scope;
+use crate::time::Instant;
+use alloc::boxed::Box;
 
-/// Every route.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `POST /v1/chat/completions` (OpenAI).
-    ChatCompletions,
-    /// `POST /v1/messages` (Anthropic).
-    Messages,
-    /// `POST /v1/messages/count_tokens` (Anthropic).
-    CountTokens,
-    /// `POST /v1/completions` (OpenAI).
-    Completions,
-    /// `POST /v1/fim/completions` (Mistral's form of the same).
-    FimCompletions,
-    /// `POST /v1/embeddings` (OpenAI).
-    Embeddings,
-    /// `POST /v1/responses` (OpenAI).
-    Responses,
-    /// `GET /v1/models` (OpenAI).
-    Models,
-    /// `GET /v1/models/{id}` (OpenAI).
-    Model,
-    /// `GET /api/v0/models` (LM Studio). Its routes for answers are OpenAI's under another name.
-    LmStudioModels,
-    /// `GET /api/v0/models/{id}` (LM Studio).
-    LmStudioModel,
-    /// `POST /api/chat` (Ollama).
-    OllamaChat,
-    /// `POST /api/generate` (Ollama).
-    OllamaGenerate,
-    /// `POST /api/embed` (Ollama).
-    OllamaEmbed,
-    /// `POST /api/embeddings` (Ollama), the older form.
-    OllamaEmbeddings,
-    /// `GET /api/tags` (Ollama).
-    Tags,
-    /// `POST /api/show` (Ollama).
-    Show,
-    /// `GET /api/ps` (Ollama).
-    Ps,
-    /// `GET /api/version` (Ollama).
-    Version,
-    /// `POST /api/pull` (Ollama): a model that is here is pulled already.
-    Pull,
-    /// `POST /api/push` and its kin (Ollama): models here are agents.
-    ModelStore,
-    /// `GET /`.
-    Root,
-    /// `GET /health`.
-    Health,
-    /// `GET /health/deep`.
-    HealthDeep,
-    /// `GET /metrics`: Prometheus text or OpenMetrics.
-    Metrics,
-    /// `GET /metrics.json` and `GET /stats`.
-    MetricsJson,
-    /// `GET /agent`: a WebSocket of an agent.
-    Agent,
-    /// `/agents/{agent}/mcp/{server}`: the tools of a caller, for the agent that answers it.
-    CallerTools,
-    /// `POST /control/register`.
-    Register,
-    /// `POST /control/revoke` and its kin.
-    Control(Action),
-    /// `GET /control/sessions`.
-    Sessions,
-    /// `GET /control/sessions/{id}`.
-    Session,
-    /// `OPTIONS` of any route: a browser's preflight.
+/// Reads a list or a figure, without any lock.
+pub type Read = fn(&Lists, &Input<'_>) -> Result<Answered, Refusal>;
+/// Reads a request that changes something, without any lock.
+pub type Prepare = fn(&Input<'_>) -> Result<Change, Refusal>;
+/// Tells about the running program; the text is the request's `Accept` header.
+pub type Report = fn(&Snapshot, &ProgramStatus, Option<&str>) -> Answered;
+/// Changes the hub. It runs under the hub's lock: reading the request came before, and writing the answer comes after.
+pub type Change =
+    Box<dyn FnOnce(&mut Hub, Instant, &mut HubOut) -> Result<Changed, Refusal> + Send>;
+/// Gives the answer to a change, once the hub's lock is released.
+pub type Changed = Box<dyn FnOnce() -> Answered + Send>;
+
+/// Kinds of work that a route does for a request.
+#[derive(Clone, Copy, Debug)]
+pub enum Handler {
+    /// Runs an exchange.
+    Ask(Form),
+    /// Answers from what the hub told last.
+    Read(Read),
+    /// Changes the hub.
+    Change(Prepare),
+    /// Tells about the running program: the engine gathers the figures.
+    Report(Report),
+    /// The engine answers.
+    Respond(Responder),
+    /// The connection becomes a WebSocket, and that a link of an agent.
+    Upgrade,
+    /// The headers say all: a browser's preflight.
     Preflight,
 }
 
-impl Endpoint {
-    /// The form of its answers and errors.
+/// Parts of the engine that answer a route themselves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Responder {
+    /// The tools of a caller, for the agent that answers it.
+    CallerTools,
+}
+
+/// Callers that may use a route.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Access {
+    /// Everyone; or the handler checks a token that is no key.
+    Open,
+    /// Keys with one of these roles; `Admin` always may.
+    Roles(&'static [Role]),
+    /// The same, but programs on this machine need no key.
+    RolesFromAfar(&'static [Role]),
+}
+
+/// The routes that a listening address serves.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listener {
+    /// Every route.
+    All,
+    /// Health and metrics (`listen.metrics`).
+    Reports,
+}
+
+impl Listener {
+    /// True when it serves the route.
     #[must_use]
-    pub const fn dialect(self) -> Dialect {
+    pub const fn serves(self, route: &Route) -> bool {
         match self {
-            Self::OllamaChat
-            | Self::OllamaGenerate
-            | Self::OllamaEmbed
-            | Self::OllamaEmbeddings
-            | Self::Tags
-            | Self::Show
-            | Self::Ps
-            | Self::Version
-            | Self::Pull
-            | Self::ModelStore
-            | Self::Root => Dialect::Ollama,
-            Self::Messages | Self::CountTokens => Dialect::Anthropic,
-            _ => Dialect::OpenAi,
+            Self::All => true,
+            Self::Reports => route.monitors,
         }
     }
+}
 
+/// `GET`, and what comes with it.
+const GET: &[&str] = &["GET", "HEAD"];
+const POST: &[&str] = &["POST"];
+/// Roles that may use the lists: everyone who has a key.
+const ANYONE: &[Role] = &[Role::Client, Role::Bridge, Role::Operator];
+
+/// One route.
+#[derive(Clone, Copy, Debug)]
+pub struct Route {
     /// Method and path, for audit and metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ChatCompletions => "POST /v1/chat/completions",
-            Self::Messages => "POST /v1/messages",
-            Self::CountTokens => "POST /v1/messages/count_tokens",
-            Self::Completions => "POST /v1/completions",
-            Self::FimCompletions => "POST /v1/fim/completions",
-            Self::Embeddings => "POST /v1/embeddings",
-            Self::Responses => "POST /v1/responses",
-            Self::Models => "GET /v1/models",
-            Self::Model => "GET /v1/models/{id}",
-            Self::LmStudioModels => "GET /api/v0/models",
-            Self::LmStudioModel => "GET /api/v0/models/{id}",
-            Self::OllamaChat => "POST /api/chat",
-            Self::OllamaGenerate => "POST /api/generate",
-            Self::OllamaEmbed => "POST /api/embed",
-            Self::OllamaEmbeddings => "POST /api/embeddings",
-            Self::Tags => "GET /api/tags",
-            Self::Show => "POST /api/show",
-            Self::Ps => "GET /api/ps",
-            Self::Version => "GET /api/version",
-            Self::Pull => "POST /api/pull",
-            Self::ModelStore => "/api/{push,create,copy,delete}",
-            Self::Root => "GET /",
-            Self::Health => "GET /health",
-            Self::HealthDeep => "GET /health/deep",
-            Self::Metrics => "GET /metrics",
-            Self::MetricsJson => "GET /metrics.json",
-            Self::Agent => "GET /agent",
-            Self::CallerTools => "/agents/{agent}/mcp/{server}",
-            Self::Register => "POST /control/register",
-            Self::Control(Action::Approve) => "POST /control/approve",
-            Self::Control(Action::Deny) => "POST /control/deny",
-            Self::Control(Action::Suspend) => "POST /control/suspend",
-            Self::Control(Action::Resume) => "POST /control/resume",
-            Self::Control(Action::Revoke) => "POST /control/revoke",
-            Self::Control(Action::Renew | Action::Expire) => "POST /control/renew",
-            Self::Sessions => "GET /control/sessions",
-            Self::Session => "GET /control/sessions/{id}",
-            Self::Preflight => "OPTIONS",
-        }
-    }
-
-    /// True when it runs an exchange.
-    #[must_use]
-    pub const fn is_inference(self) -> bool {
-        matches!(
-            self,
-            Self::ChatCompletions
-                | Self::Completions
-                | Self::FimCompletions
-                | Self::Responses
-                | Self::Messages
-                | Self::CountTokens
-                | Self::OllamaChat
-                | Self::OllamaGenerate
-                | Self::Embeddings
-                | Self::OllamaEmbed
-                | Self::OllamaEmbeddings
-        )
-    }
-
-    /// True when it tells about the program itself: [`super::report`] answers.
-    #[must_use]
-    pub const fn is_report(self) -> bool {
-        matches!(self, Self::HealthDeep | Self::Metrics | Self::MetricsJson)
-    }
-
+    pub name: &'static str,
+    /// The methods that it takes, besides `OPTIONS`.
+    pub methods: &'static [&'static str],
+    /// Its paths, the usual one first. `{name}` stands for one segment, at the end of a path for all that follows, slashes
+    /// included. Each path is answered with and without `/v1`.
+    pub paths: &'static [&'static str],
+    /// The form of its answers and errors.
+    pub dialect: Dialect,
+    /// Callers that may use it.
+    pub access: Access,
+    /// Scope that the session needs.
+    pub scope: Option<Scope>,
     /// True when its body is to be read.
+    pub body: bool,
+    /// True when it tells how the program does, so that the listener of `listen.metrics` serves it.
+    pub monitors: bool,
+    /// The work that it does.
+    pub handler: Handler,
+    /// True when one of its paths has a parameter.
+    pub(super) has_parameters: bool,
+}
+
+impl Route {
+    const fn new(
+        name: &'static str,
+        methods: &'static [&'static str],
+        paths: &'static [&'static str],
+        handler: Handler,
+    ) -> Self {
+        Self {
+            name,
+            methods,
+            paths,
+            dialect: Dialect::OpenAi,
+            access: Access::Roles(ANYONE),
+            scope: None,
+            body: false,
+            monitors: false,
+            handler,
+            has_parameters: has_parameters(paths),
+        }
+    }
+
+    /// `POST` with a body: an agent answers.
     #[must_use]
-    pub const fn takes_body(self) -> bool {
-        self.is_inference()
-            || matches!(
-                self,
-                Self::Show
-                    | Self::Pull
-                    | Self::Register
-                    | Self::Control(_)
-                    | Self::ModelStore
-                    | Self::CallerTools
-            )
-    }
-}
-
-/// Where a request goes.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Route<'h> {
-    /// The route.
-    pub endpoint: Endpoint,
-    /// The key of `/k/KEY/…`.
-    pub path_key: Option<&'h str>,
-    /// The `{id}` of the route, percent-decoded.
-    pub id: Option<Cow<'h, str>>,
-}
-
-impl fmt::Debug for Route<'_> {
-    /// Without the key.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Route")
-            .field("endpoint", &self.endpoint)
-            .field("path_key", &self.path_key.is_some())
-            .field("id", &self.id)
-            .finish()
-    }
-}
-
-/// Finds the route of a method and a target.
-///
-/// # Errors
-/// 404 for an unknown path, 405 for a known one with another method, in the dialect that the path belongs to.
-pub fn route<'h>(method: &str, target: &'h str) -> Result<Route<'h>, (Dialect, Refusal)> {
-    let path = target.split_once('?').map_or(target, |(path, _)| path);
-    let (path_key, path) = match path.strip_prefix("/k/") {
-        Some(rest) => {
-            let (key, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-            (Some(key), if path.is_empty() { "/" } else { path })
+    pub const fn ask(name: &'static str, paths: &'static [&'static str], form: Form) -> Self {
+        Self {
+            scope: Some(Scope::Inference),
+            ..Self::new(name, POST, paths, Handler::Ask(form))
+                .with_body()
+                .in_dialect(form.dialect)
+                .for_roles(&[Role::Client])
         }
-        None => (None, path),
-    };
-    let trimmed = path
-        .strip_suffix('/')
-        .filter(|rest| !rest.is_empty())
-        .unwrap_or(path);
-    let bare = match trimmed.strip_prefix("/v1") {
-        Some(rest) if rest.is_empty() || rest.starts_with('/') => rest,
-        _ => trimmed,
-    };
-    let mut id = None;
-    let get = &["GET", "HEAD"][..];
-    let post = &["POST"][..];
-    let (endpoint, methods) = match bare {
-        "/" | "" => (Endpoint::Root, get),
-        "/chat/completions" | "/api/v0/chat/completions" => (Endpoint::ChatCompletions, post),
-        "/messages" => (Endpoint::Messages, post),
-        "/messages/count_tokens" => (Endpoint::CountTokens, post),
-        "/completions" | "/api/v0/completions" => (Endpoint::Completions, post),
-        "/fim/completions" => (Endpoint::FimCompletions, post),
-        "/embeddings" | "/api/v0/embeddings" => (Endpoint::Embeddings, post),
-        "/responses" => (Endpoint::Responses, post),
-        "/models" => (Endpoint::Models, get),
-        "/api/v0/models" => (Endpoint::LmStudioModels, get),
-        "/api/chat" => (Endpoint::OllamaChat, post),
-        "/api/generate" => (Endpoint::OllamaGenerate, post),
-        "/api/embed" => (Endpoint::OllamaEmbed, post),
-        "/api/embeddings" => (Endpoint::OllamaEmbeddings, post),
-        "/api/tags" => (Endpoint::Tags, get),
-        "/api/show" => (Endpoint::Show, post),
-        "/api/ps" => (Endpoint::Ps, get),
-        "/api/version" => (Endpoint::Version, get),
-        "/api/pull" => (Endpoint::Pull, post),
-        "/api/push" | "/api/create" | "/api/copy" => (Endpoint::ModelStore, post),
-        "/api/delete" => (Endpoint::ModelStore, &["DELETE", "POST"][..]),
-        "/health" => (Endpoint::Health, get),
-        "/health/deep" => (Endpoint::HealthDeep, get),
-        "/metrics" => (Endpoint::Metrics, get),
-        "/metrics.json" | "/stats" => (Endpoint::MetricsJson, get),
-        "/agent" => (Endpoint::Agent, &["GET"][..]),
-        "/control/register" => (Endpoint::Register, post),
-        "/control/approve" => (Endpoint::Control(Action::Approve), post),
-        "/control/deny" => (Endpoint::Control(Action::Deny), post),
-        "/control/suspend" => (Endpoint::Control(Action::Suspend), post),
-        "/control/resume" => (Endpoint::Control(Action::Resume), post),
-        "/control/revoke" => (Endpoint::Control(Action::Revoke), post),
-        "/control/renew" => (Endpoint::Control(Action::Renew), post),
-        "/control/sessions" => (Endpoint::Sessions, get),
-        other => {
-            let (endpoint, rest, methods) = if let Some(rest) = other.strip_prefix("/models/") {
-                (Endpoint::Model, rest, get)
-            } else if let Some(rest) = other.strip_prefix("/api/v0/models/") {
-                (Endpoint::LmStudioModel, rest, get)
-            } else if let Some(rest) = other.strip_prefix("/control/sessions/") {
-                (Endpoint::Session, rest, get)
-            } else if let Some(rest) = other.strip_prefix("/agents/") {
-                (Endpoint::CallerTools, rest, &["POST", "GET", "DELETE"][..])
+    }
+
+    /// `GET`: a list or a figure.
+    #[must_use]
+    pub const fn read(name: &'static str, paths: &'static [&'static str], read: Read) -> Self {
+        Self::new(name, GET, paths, Handler::Read(read))
+    }
+
+    /// `POST` with a body: a change of the hub.
+    #[must_use]
+    pub const fn change(
+        name: &'static str,
+        paths: &'static [&'static str],
+        prepare: Prepare,
+    ) -> Self {
+        Self::new(name, POST, paths, Handler::Change(prepare)).with_body()
+    }
+
+    /// `GET`: figures of the running program.
+    #[must_use]
+    pub const fn report(
+        name: &'static str,
+        paths: &'static [&'static str],
+        report: Report,
+    ) -> Self {
+        Self::new(name, GET, paths, Handler::Report(report)).monitoring()
+    }
+
+    /// A route that the engine answers by itself.
+    #[must_use]
+    pub const fn engine(
+        name: &'static str,
+        methods: &'static [&'static str],
+        paths: &'static [&'static str],
+        handler: Handler,
+    ) -> Self {
+        Self::new(name, methods, paths, handler).open()
+    }
+
+    /// With other methods.
+    #[must_use]
+    pub const fn by(self, methods: &'static [&'static str]) -> Self {
+        Self { methods, ..self }
+    }
+
+    /// `POST`, with a body.
+    #[must_use]
+    pub const fn by_post(self) -> Self {
+        self.by(POST).with_body()
+    }
+
+    /// With a body that is to be read.
+    #[must_use]
+    pub const fn with_body(self) -> Self {
+        Self { body: true, ..self }
+    }
+
+    /// In that dialect.
+    #[must_use]
+    pub const fn in_dialect(self, dialect: Dialect) -> Self {
+        Self { dialect, ..self }
+    }
+
+    /// For keys with one of these roles.
+    #[must_use]
+    pub const fn for_roles(self, roles: &'static [Role]) -> Self {
+        let access = Access::Roles(roles);
+        Self { access, ..self }
+    }
+
+    /// For keys with one of these roles, and for every program on this machine.
+    #[must_use]
+    pub const fn for_roles_from_afar(self, roles: &'static [Role]) -> Self {
+        let access = Access::RolesFromAfar(roles);
+        Self { access, ..self }
+    }
+
+    /// For everyone.
+    #[must_use]
+    pub const fn open(self) -> Self {
+        let access = Access::Open;
+        Self { access, ..self }
+    }
+
+    /// Served by the listener of `listen.metrics` too.
+    #[must_use]
+    pub const fn monitoring(self) -> Self {
+        Self {
+            monitors: true,
+            ..self
+        }
+    }
+
+    /// Returns the form in which its request is read; `None` when no agent answers.
+    #[must_use]
+    pub const fn form(&self) -> Option<&Form> {
+        match &self.handler {
+            Handler::Ask(form) => Some(form),
+            Handler::Read(_)
+            | Handler::Change(_)
+            | Handler::Report(_)
+            | Handler::Respond(_)
+            | Handler::Upgrade
+            | Handler::Preflight => None,
+        }
+    }
+
+    /// The pattern among its paths that a path fits, without `/v1` in both.
+    pub(super) fn pattern_of(&self, path: &str) -> Option<&'static str> {
+        let patterns = self.paths.iter().map(|pattern| bare(pattern));
+        let mut patterns = patterns.filter(|pattern| {
+            if self.has_parameters {
+                Parameters::fits(pattern, path)
             } else {
-                return Err((
-                    dialect_of(bare),
-                    Refusal::new(
-                        Code::NotFound,
-                        alloc::format!("there is no route `{}`", printable(path)),
-                    ),
-                ));
-            };
-            id = Some(percent_decode(rest));
-            (endpoint, methods)
-        }
-    };
-    if method == "OPTIONS" {
-        return Ok(Route {
-            endpoint: Endpoint::Preflight,
-            path_key,
-            id: None,
+                *pattern == path
+            }
         });
-    }
-    if !methods.contains(&method) {
-        return Err((
-            dialect_of(bare),
-            Refusal::new(
-                Code::MethodNotAllowed,
-                alloc::format!("`{}` takes {}", printable(path), methods.join(" or ")),
-            ),
-        ));
-    }
-    Ok(Route {
-        endpoint,
-        path_key,
-        id,
-    })
-}
-
-fn dialect_of(path: &str) -> Dialect {
-    if path == "/" || path.starts_with("/api/") && !path.starts_with("/api/v0/") {
-        Dialect::Ollama
-    } else if path == "/messages" || path.starts_with("/messages/") {
-        Dialect::Anthropic
-    } else {
-        Dialect::OpenAi
+        patterns.next()
     }
 }
 
-/// A path for a message: cut, and without control characters.
-fn printable(path: &str) -> String {
-    path.chars()
-        .take(100)
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect()
+/// A path without the `/v1` before it, with which and without which each route is answered.
+pub(super) fn bare(path: &str) -> &str {
+    match path.strip_prefix("/v1").unwrap_or(path) {
+        "" => "/",
+        rest if rest.starts_with('/') => rest,
+        _ => path,
+    }
 }
 
-/// RFC 3986, section 2.1. A malformed escape stays as it is.
-fn percent_decode(text: &str) -> Cow<'_, str> {
-    if !text.contains('%') {
-        return Cow::Borrowed(text);
-    }
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digit = |at: usize| {
-            after
-                .get(at)
-                .and_then(|digit| char::from(*digit).to_digit(16))
-        };
-        match (first, digit(0), digit(1)) {
-            (b'%', Some(high), Some(low)) => {
-                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
-                rest = after.get(2..).unwrap_or_default();
+const fn has_parameters(mut paths: &[&str]) -> bool {
+    while let [path, rest @ ..] = paths {
+        let mut bytes = path.as_bytes();
+        while let [byte, more @ ..] = bytes {
+            if *byte == b'{' {
+                return true;
             }
-            _ => {
-                bytes.push(*first);
-                rest = after;
-            }
+            bytes = more;
         }
+        paths = rest;
     }
-    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::*;
-
-    #[test]
-    fn every_route_answers_under_its_names() {
-        for (method, target, endpoint, key, id) in [
-            (
-                "POST",
-                "/v1/chat/completions",
-                Endpoint::ChatCompletions,
-                None,
-                None,
-            ),
-            (
-                "POST",
-                "/chat/completions?beta=true",
-                Endpoint::ChatCompletions,
-                None,
-                None,
-            ),
-            (
-                "POST",
-                "/k/mlp-1/v1/chat/completions",
-                Endpoint::ChatCompletions,
-                Some("mlp-1"),
-                None,
-            ),
-            (
-                "POST",
-                "/k/mlp-1/api/chat",
-                Endpoint::OllamaChat,
-                Some("mlp-1"),
-                None,
-            ),
-            (
-                "POST",
-                "/v1/messages?beta=true",
-                Endpoint::Messages,
-                None,
-                None,
-            ),
-            (
-                "POST",
-                "/v1/messages/count_tokens?beta=true",
-                Endpoint::CountTokens,
-                None,
-                None,
-            ),
-            ("POST", "/v1/completions", Endpoint::Completions, None, None),
-            ("POST", "/completions", Endpoint::Completions, None, None),
-            (
-                "POST",
-                "/v1/fim/completions",
-                Endpoint::FimCompletions,
-                None,
-                None,
-            ),
-            (
-                "POST",
-                "/api/v0/chat/completions",
-                Endpoint::ChatCompletions,
-                None,
-                None,
-            ),
-            (
-                "GET",
-                "/api/v0/models/a/b",
-                Endpoint::LmStudioModel,
-                None,
-                Some("a/b"),
-            ),
-            ("POST", "/v1/embeddings", Endpoint::Embeddings, None, None),
-            ("POST", "/api/embed", Endpoint::OllamaEmbed, None, None),
-            (
-                "POST",
-                "/api/embeddings",
-                Endpoint::OllamaEmbeddings,
-                None,
-                None,
-            ),
-            ("POST", "/v1/responses", Endpoint::Responses, None, None),
-            ("GET", "/v1/models/", Endpoint::Models, None, None),
-            (
-                "GET",
-                "/v1/models/a%2Fb/c:latest",
-                Endpoint::Model,
-                None,
-                Some("a/b/c:latest"),
-            ),
-            ("GET", "/health/deep", Endpoint::HealthDeep, None, None),
-            ("GET", "/metrics", Endpoint::Metrics, None, None),
-            ("GET", "/metrics.json", Endpoint::MetricsJson, None, None),
-            ("GET", "/stats", Endpoint::MetricsJson, None, None),
-            ("HEAD", "/", Endpoint::Root, None, None),
-            ("GET", "/k/mlp-1/", Endpoint::Root, Some("mlp-1"), None),
-            ("GET", "/k/mlp-1", Endpoint::Root, Some("mlp-1"), None),
-            ("GET", "/v1/", Endpoint::Root, None, None),
-            ("HEAD", "/api/version", Endpoint::Version, None, None),
-            (
-                "GET",
-                "/control/sessions/s-1",
-                Endpoint::Session,
-                None,
-                Some("s-1"),
-            ),
-            (
-                "POST",
-                "/control/deny",
-                Endpoint::Control(Action::Deny),
-                None,
-                None,
-            ),
-            (
-                "DELETE",
-                "/agents/mine/mcp/5d41402a",
-                Endpoint::CallerTools,
-                None,
-                Some("mine/mcp/5d41402a"),
-            ),
-            ("OPTIONS", "/v1/models", Endpoint::Preflight, None, None),
-        ] {
-            let found =
-                route(method, target).unwrap_or_else(|(_, refusal)| panic!("{target}: {refusal}"));
-            assert_eq!(
-                (found.endpoint, found.path_key, found.id.as_deref()),
-                (endpoint, key, id),
-                "{target}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_is_not_there_is_refused_in_the_dialect_of_its_neighbours() {
-        for (method, target, dialect, status) in [
-            ("GET", "/v1/chat/completions", Dialect::OpenAi, 405),
-            ("DELETE", "/api/tags", Dialect::Ollama, 405),
-            ("GET", "/v1/messages", Dialect::Anthropic, 405),
-            ("POST", "/v1/messages/batches", Dialect::Anthropic, 404),
-            ("GET", "/api/nothing", Dialect::Ollama, 404),
-            ("GET", "/api/v0/nothing", Dialect::OpenAi, 404),
-            ("GET", "/v2/models", Dialect::OpenAi, 404),
-            ("GET", "/v1models", Dialect::OpenAi, 404),
-        ] {
-            let (of, refusal) = route(method, target).unwrap_err();
-            assert_eq!((of, refusal.status()), (dialect, status), "{target}");
-        }
-    }
+    false
 }

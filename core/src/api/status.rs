@@ -1,4 +1,4 @@
-//! What only the driver knows of the running program, as plain data for metrics and health.
+//! Figures of the running program that only the driver knows, as plain data for metrics and health.
 
 use crate::link::LinkCounters;
 use crate::time::Instant;
@@ -6,10 +6,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
-/// What the driver tells when metrics or health are asked for. What does not exist in a program is left at its default.
+/// The driver's report for metrics and health. Parts that a program does not have are left at their defaults.
 #[derive(Clone, Debug, Default)]
 pub struct ProgramStatus {
-    /// How long the hub took to answer for this.
+    /// Time that the hub took to answer for this.
     pub hub_latency: Duration,
     /// Client connections open now.
     pub connections: usize,
@@ -19,7 +19,7 @@ pub struct ProgramStatus {
     pub links: LinkTotals,
     /// The audit file; `None` when none is written.
     pub audit: Option<AuditFigures>,
-    /// What the process uses; `None` where the system does not tell.
+    /// Resources of the process; `None` when the system does not tell.
     pub process: Option<ProcessFigures>,
     /// The agents that the program starts itself.
     pub agents: Vec<AgentFigures>,
@@ -32,7 +32,7 @@ pub struct ProgramStatus {
 pub struct AgentFigures {
     /// Its name in the configuration.
     pub name: String,
-    /// Whether its process runs and can answer.
+    /// True when its process runs and can answer.
     pub running: bool,
     /// Processes started; all after the first are restarts.
     pub starts: u64,
@@ -41,15 +41,15 @@ pub struct AgentFigures {
 /// The links of agents, all together.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LinkTotals {
-    /// What happened on them, those that are gone included.
+    /// Counts of all links, those that are gone included.
     pub counters: LinkCounters,
     /// Frames that wait to be written to agents now.
     pub queued_frames: usize,
-    /// What these cost of `limits.link_queue_bytes`.
+    /// Cost of these frames, as charged to `limits.link_queue_bytes`.
     pub queued_bytes: usize,
     /// Exchanges that wait for agents now, each with a mailbox.
     pub mailboxes: usize,
-    /// What waits in the mailboxes, as charged to `limits.mailbox_bytes`.
+    /// Bytes that wait in the mailboxes, as charged to `limits.mailbox_bytes`.
     pub mailbox_bytes: usize,
 }
 
@@ -60,13 +60,15 @@ pub struct AuditFigures {
     pub written: u64,
     /// Records that did not.
     pub lost: u64,
-    /// Bytes that wait for the disk now.
+    /// Records that wait for the disk now.
+    pub queued_records: usize,
+    /// Bytes that are charged for them, about the length of their lines.
     pub queued_bytes: usize,
-    /// Why the latest write failed; `None` as soon as one succeeds.
+    /// Reason for which the latest write failed; `None` as soon as one succeeds.
     pub error: Option<String>,
 }
 
-/// What the process uses.
+/// Resources that the process uses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessFigures {
     /// Processor time of all threads since the start.
@@ -79,7 +81,7 @@ pub struct ProcessFigures {
     pub threads: u64,
 }
 
-/// How well a part works. The order is from best to worst.
+/// Health of a part. The order is from best to worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Health {
     /// As it should.
@@ -107,14 +109,14 @@ impl Health {
 pub struct Component {
     /// For people and programs: `http`, `bridge:home`.
     pub name: String,
-    /// How well it works.
+    /// Its health.
     pub health: Health,
-    /// When that was found out.
+    /// Time at which this health was observed.
     pub last_check: Instant,
-    /// What went wrong since the start, counted.
+    /// Errors since the start.
     pub errors: u64,
-    /// How long it takes to do its work, where that is measured.
+    /// Time that it takes to do its work; `None` when that is not measured.
     pub latency: Option<Duration>,
-    /// Why it is not healthy.
+    /// Reason for which it is not healthy.
     pub message: Option<String>,
 }

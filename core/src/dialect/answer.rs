@@ -15,9 +15,9 @@ use serde_json::value::RawValue;
 pub struct Answer {
     /// The text.
     pub content: Vec<u8>,
-    /// What the model thought aloud.
+    /// Text that the model thought aloud.
     pub reasoning: Vec<u8>,
-    /// Why the model refused.
+    /// Text of the model's refusal.
     pub refusal: Vec<u8>,
     /// In the order of their first pieces.
     pub tool_calls: Vec<AnsweredCall>,
@@ -69,10 +69,10 @@ pub struct AnsweredCall {
 }
 
 impl AnsweredCall {
-    /// What one call is charged at least, which bounds how many an answer can have.
+    /// Least charge of one call, in bytes, which bounds how many an answer can have.
     const OVERHEAD: usize = 4096;
 
-    /// The place in `calls` of the call that a piece belongs to, which is a new one if need be.
+    /// Returns the place in `calls` of the call that a piece belongs to, after adding the call if it is new.
     ///
     /// Some agents give every call the index 0: a piece with an id of its own, or one that names a tool again after
     /// arguments, is a new call.
@@ -170,12 +170,16 @@ impl fmt::Debug for AnsweredCall {
     }
 }
 
-/// How an answer ended as clients must hear it: with `tool_calls` exactly when there are some.
+/// Returns the finish as clients must hear it: `tool_calls` exactly when the answer has calls.
 pub(crate) const fn finish_of(finish: Finish, called: bool) -> Finish {
     match finish {
         Finish::Stop | Finish::StopSequence(_) if called => Finish::ToolCalls,
         Finish::ToolCalls if !called => Finish::Stop,
-        other => other,
+        Finish::Stop
+        | Finish::StopSequence(_)
+        | Finish::ToolCalls
+        | Finish::Length
+        | Finish::ContentFilter => finish,
     }
 }
 

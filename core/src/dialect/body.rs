@@ -149,7 +149,7 @@ fn nested_deeper(bytes: &[u8], limit: usize) -> bool {
     false
 }
 
-/// What a JSON value is, by its first byte.
+/// Names the kind of a JSON value by its first byte.
 fn kind(first: u8) -> Option<&'static str> {
     Some(match first {
         b'{' => "an object",
@@ -162,7 +162,7 @@ fn kind(first: u8) -> Option<&'static str> {
     })
 }
 
-/// Where a value is in the body, for instance `messages[2].content`. Lives on the stack; only an error writes it out.
+/// Place of a value in the body, for instance `messages[2].content`. Lives on the stack; only an error writes it out.
 #[derive(Clone, Copy)]
 pub(crate) struct Path<'p> {
     parent: Option<&'p Path<'p>>,

@@ -8,7 +8,7 @@ use crate::time::Instant;
 use crate::wire::Records;
 use alloc::vec::Vec;
 
-/// What the body looks like.
+/// Form of the answer's body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Form {
     /// OpenAI's list, each vector as numbers.

@@ -14,12 +14,14 @@ pub mod responses;
 #[cfg(test)]
 mod tests;
 
+use crate::config::Limits;
 use crate::error::{Code, Refusal};
 use crate::id::ExchangeId;
 use crate::invocation::{Finish, Invocation, Usage};
 use crate::text;
 use crate::time::{Instant, WallClock};
 use crate::wire::Records;
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 pub use answer::{Answer, AnsweredCall};
@@ -48,9 +50,49 @@ impl Dialect {
     }
 }
 
+/// One kind of request: its dialect, and the function that reads its body.
+#[derive(Clone, Copy, Debug)]
+pub struct Form {
+    /// The API family of the answer and of every error.
+    pub dialect: Dialect,
+    /// Reads the body.
+    pub read: ReadForm,
+}
+
+/// The function that reads the body of a [`Form`], within the owner's limits.
+#[derive(Clone, Copy, Debug)]
+pub enum ReadForm {
+    /// A request that says all by itself.
+    Whole(for<'b> fn(&'b str, &Limits) -> Result<Parsed<'b>, Refusal>),
+    /// A request that may continue a conversation that is kept here.
+    Continued {
+        /// Finds the response that the request continues from.
+        previous: for<'b> fn(&'b str, &Limits) -> Option<Cow<'b, str>>,
+        /// Reads the request, and the conversation that it continues, if it does.
+        read: ReadContinued,
+    },
+}
+
+/// The reader of a body that may continue a conversation, which is a JSON list of items.
+pub type ReadContinued =
+    for<'b> fn(&'b str, Option<&'b [u8]>, &Limits) -> Result<Parsed<'b>, Refusal>;
+
+impl Form {
+    /// A request that says all by itself.
+    const fn whole(
+        dialect: Dialect,
+        read: for<'b> fn(&'b str, &Limits) -> Result<Parsed<'b>, Refusal>,
+    ) -> Self {
+        Self {
+            dialect,
+            read: ReadForm::Whole(read),
+        }
+    }
+}
+
 /// A request that was understood.
 pub struct Parsed<'a> {
-    /// What is asked, borrowed from the body.
+    /// The request for the model, borrowed from the body.
     pub invocation: Invocation<'a>,
     /// Writes the answer.
     pub encoder: Box<dyn Encoder + Send>,
@@ -64,7 +106,7 @@ pub struct Parsed<'a> {
 }
 
 impl fmt::Debug for Parsed<'_> {
-    /// What is asked is never shown: it is a prompt.
+    /// Leaves the prompt out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Parsed")
             .field("model", &self.invocation.model)
@@ -74,20 +116,20 @@ impl fmt::Debug for Parsed<'_> {
     }
 }
 
-/// What an answer says about itself.
+/// Facts of an exchange that its answer repeats.
 #[derive(Clone, Copy, Debug)]
 pub struct Opening<'a> {
     /// Becomes part of the answer's id.
     pub id: ExchangeId,
     /// The model's name as the client asked for it.
     pub model: &'a str,
-    /// When the request came.
+    /// The time when the request came.
     pub created: Instant,
     /// Tells the calendar's time.
     pub wall: WallClock,
 }
 
-/// When the steps of an exchange happened.
+/// Times of an exchange's steps.
 #[derive(Clone, Copy, Debug)]
 pub struct Timing {
     /// The request came.
@@ -119,7 +161,7 @@ impl Timing {
 /// `failed` once. A whole answer is one call of `whole`. All texts given as bytes are the insides of JSON strings, escaped
 /// and mended (see [`text::Joiner`]).
 pub trait Encoder: fmt::Debug {
-    /// What comes before the answer's first text. Called once, when the response head of a stream is sent.
+    /// Begins the answer, before its first text. Called once, when the response head of a stream is sent.
     fn open(&mut self, opening: &Opening<'_>, out: &mut Records<'_>);
 
     /// Text of the answer.

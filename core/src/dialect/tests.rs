@@ -1,4 +1,4 @@
-//! What both dialects promise, and the script that the golden transcripts are played from.
+//! Promises that both dialects keep, and the script that the golden transcripts are played from.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -187,7 +187,7 @@ pub(super) fn text(value: &Value) -> String {
     value.as_str().unwrap_or_default().to_string()
 }
 
-/// What a client makes of OpenAI's chunks: the message, the finish reason, the usage.
+/// Folds OpenAI's chunks as a client does: the message, the finish reason, the usage.
 fn fold_openai(stream: &str) -> (Value, Value, Value) {
     let mut message =
         json!({"role": null, "content": "", "reasoning": "", "refusal": "", "tool_calls": []});
@@ -262,7 +262,7 @@ fn read_openai(body: &str) -> (Value, Value, Value) {
     )
 }
 
-/// What a client makes of Ollama's lines: text, thinking and calls, and the last line without its text.
+/// Folds Ollama's lines as a client does: text, thinking and calls, and the last line without its text.
 fn fold_ollama(stream: &str) -> (String, String, Value, Value) {
     let (mut said, mut thought, mut calls) = (String::new(), String::new(), vec![]);
     let mut lines = stream.lines().peekable();

@@ -1,16 +1,17 @@
-//! What goes back to the client: a head, once, and bytes.
+//! Answer to the client: a head, once, and bytes.
 
+use super::header;
 use crate::dialect::{self, Dialect};
-use crate::error::{Code, Refusal};
-use crate::hub::limiter::Standing;
+use crate::error::{Code, Refusal, Standing};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::ParameterSet;
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-/// What a call has produced for the client. The driver takes the head and the bytes, and clears them.
+/// Output of a call for the client. The driver takes the head and the bytes, and clears them.
 #[derive(Default)]
 pub struct Reply {
     /// Set once, before or together with the first bytes.
@@ -49,7 +50,7 @@ pub struct ReplyHead {
     /// `x-ignored-parameters`: what the agent that answers does not take.
     pub ignored: ParameterSet,
     /// `Allow`, for 405.
-    pub allow: Option<&'static str>,
+    pub allow: Option<Box<str>>,
     /// True when the body comes in pieces whose number is not known: neither buffer nor cache it.
     pub streamed: bool,
 }
@@ -84,52 +85,49 @@ impl ReplyHead {
     /// Calls `each` with every header.
     pub fn headers(&self, mut each: impl FnMut(&'static str, &[u8])) {
         let mut number = itoa::Buffer::new();
-        each("content-type", self.content_type.as_bytes());
-        each("x-request-id", &self.request.text());
+        each(header::CONTENT_TYPE, self.content_type.as_bytes());
+        each(header::REQUEST_ID, &self.request.text());
         // The name that Anthropic's clients read.
-        each("request-id", &self.request.text());
+        each(header::ANTHROPIC_REQUEST_ID, &self.request.text());
         if let Some(session) = &self.session {
-            each("x-session-id", session.as_str().as_bytes());
+            each(header::SESSION_ID, session.as_str().as_bytes());
         }
         if let Some(seconds) = self.retry_after {
-            each("retry-after", number.format(seconds).as_bytes());
+            each(header::RETRY_AFTER, number.format(seconds).as_bytes());
         }
         if let Some(retry) = self.should_retry {
             let text: &[u8] = if retry { b"true" } else { b"false" };
-            each("x-should-retry", text);
+            each(header::SHOULD_RETRY, text);
         }
         if let Some(standing) = &self.standing {
             for (name, value) in [
-                ("x-ratelimit-limit-requests", standing.limit_requests),
-                (
-                    "x-ratelimit-remaining-requests",
-                    standing.remaining_requests,
-                ),
-                ("x-ratelimit-limit-tokens", standing.limit_tokens),
-                ("x-ratelimit-remaining-tokens", standing.remaining_tokens),
+                (header::LIMIT_REQUESTS, standing.limit_requests),
+                (header::REMAINING_REQUESTS, standing.remaining_requests),
+                (header::LIMIT_TOKENS, standing.limit_tokens),
+                (header::REMAINING_TOKENS, standing.remaining_tokens),
             ] {
                 each(name, number.format(value).as_bytes());
             }
             for (name, after) in [
-                ("x-ratelimit-reset-requests", standing.reset_requests),
-                ("x-ratelimit-reset-tokens", standing.reset_tokens),
+                (header::RESET_REQUESTS, standing.reset_requests),
+                (header::RESET_TOKENS, standing.reset_tokens),
             ] {
                 each(name, reset(after).as_bytes());
             }
         }
         if !self.ignored.is_empty() {
             let names: Vec<_> = self.ignored.names().collect();
-            each("x-ignored-parameters", names.join(", ").as_bytes());
+            each(header::IGNORED_PARAMETERS, names.join(", ").as_bytes());
         }
-        if let Some(methods) = self.allow {
-            each("allow", methods.as_bytes());
+        if let Some(methods) = &self.allow {
+            each(header::ALLOW, methods.as_bytes());
         }
         if self.status == 401 {
-            each("www-authenticate", b"Bearer");
+            each(header::WWW_AUTHENTICATE, b"Bearer");
         }
         if self.streamed {
-            each("cache-control", b"no-cache");
-            each("x-accel-buffering", b"no");
+            each(header::CACHE_CONTROL, b"no-cache");
+            each(header::ACCEL_BUFFERING, b"no");
         }
     }
 }
@@ -140,12 +138,11 @@ impl Reply {
         self.body.clear();
         dialect::error_body(dialect, request, refusal, &mut self.body);
         let mut head = ReplyHead::new(dialect.status(refusal.code()), JSON, request);
-        head.retry_after = refusal.retry_after_seconds().or(match refusal.code() {
-            Code::NoAgent => Some(5),
-            _ => None,
-        });
+        let soon = (refusal.code() == Code::NoAgent).then_some(5);
+        head.retry_after = refusal.retry_after_seconds().or(soon);
         head.should_retry = refusal.should_retry();
         head.standing = refusal.left();
+        head.allow = refusal.allowed().map(Box::from);
         self.head = Some(head);
     }
 
@@ -183,6 +180,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::id::Ids;
+    use crate::invocation::Parameters;
 
     #[test]
     fn resets_are_written_as_openai_does() {
@@ -210,6 +208,36 @@ mod tests {
         });
         all.retain(|(name, _)| name.contains("retry") || name.contains("ratelimit"));
         all
+    }
+
+    #[test]
+    fn every_header_that_is_sent_may_be_read_by_pages() {
+        let exposed: Vec<&str> = header::EXPOSED.split(", ").collect();
+        // What the Fetch standard lets pages read anyway.
+        let always = [header::CONTENT_TYPE, header::CACHE_CONTROL];
+        for status in [200, 401] {
+            let mut head = ReplyHead::new(status, JSON, Ids::new(1).next());
+            head.session = SessionId::new("s-1");
+            head.retry_after = Some(1);
+            head.should_retry = Some(false);
+            head.standing = Some(Standing::default());
+            head.ignored = Parameters {
+                seed: Some(1),
+                ..Parameters::default()
+            }
+            .beyond_words();
+            head.allow = Some("GET".into());
+            head.streamed = true;
+            let mut sent = 0;
+            head.headers(|name, _| {
+                assert!(exposed.contains(&name) || always.contains(&name), "{name}");
+                sent += 1;
+            });
+            assert_eq!(
+                sent,
+                exposed.len() + always.len() - usize::from(status == 200)
+            );
+        }
     }
 
     #[test]

@@ -3,16 +3,13 @@
 mod embedding;
 mod ending;
 
+use super::lifecycle::{STATES, State, Timer};
 use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
 use super::stop::{Cut, StopScanner};
-use crate::api::Endpoint;
-use crate::config::{HubConfig, Limits, Timeouts};
-use crate::dialect::{
-    Answer, Dialect, Encoder, Opening, Parsed, anthropic, ollama, openai, responses,
-};
-use crate::error::{Code, Refusal};
+use crate::config::{HubConfig, Timeouts};
+use crate::dialect::{Answer, Dialect, Encoder, Form, Opening, ReadForm};
+use crate::error::{Code, Refusal, Standing};
 use crate::hub::keys::{Digest, digest};
-use crate::hub::limiter::Standing;
 use crate::hub::metrics::Gaps;
 use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket, Verdict};
@@ -20,31 +17,31 @@ use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
     CancelReason, Delivery, Delta, Finish, Invocation, ParameterSet, Task, ToolCallDelta, Usage,
 };
+use crate::machine::OUTSIDE;
 use crate::text::{Joiner, decode_into, escape_into};
-use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
+use crate::time::{Instant, Latest, Timeout, Timers, WallClock};
 use crate::wire::{Framing, Records};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Tool calls of one answer.
 const MAX_TOOL_CALLS: usize = 128;
 
-/// What a call means for the exchange's owner.
+/// Next step of the exchange's owner after a call.
 #[must_use]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Flow {
     /// Go on.
     Continue,
-    /// Cancel the exchange at the agent, write what is in the reply, end the body and settle.
+    /// Cancel the exchange at the agent, write what is in the reply, end the body and conclude.
     Cancel(CancelReason, Outcome),
-    /// Write what is in the reply, end the body and settle.
+    /// Write what is in the reply, end the body and conclude.
     Done(Outcome),
 }
 
-/// What a request asks for, borrowed from its body.
+/// Content of a request, borrowed from its body.
 #[derive(Debug)]
 pub struct Intent<'b> {
     /// For the agent.
@@ -57,16 +54,6 @@ pub struct Intent<'b> {
     pub load_only: bool,
     /// True when vectors are wanted.
     pub embeddings: bool,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum State {
-    /// No byte has been sent.
-    Waiting,
-    /// The head of a stream has been sent.
-    Streaming,
-    /// The outcome has been told.
-    Ended,
 }
 
 /// See the module's documentation.
@@ -84,12 +71,13 @@ pub struct Exchange {
     stop: Option<Box<StopScanner>>,
     /// For an agent that does not take it.
     max_tokens: Option<u64>,
-    /// What the request gives that not every agent takes, until it is known which one answers; then what is ignored.
+    /// Parameters that the request gives and not every agent takes; once the answering agent is known, those that it
+    /// ignores.
     ignored: ParameterSet,
-    /// How many vectors are wanted; `None` when text is.
+    /// Number of vectors that are wanted; `None` when text is.
     vectors: Option<usize>,
     state: State,
-    timers: Timers<5>,
+    timers: Timers<Timer, 5>,
     latest: Latest,
     started: Instant,
     first_chunk: Option<Instant>,
@@ -118,26 +106,28 @@ impl Exchange {
         config: &HubConfig,
         wall: WallClock,
         id: ExchangeId,
-        endpoint: Endpoint,
+        form: &Form,
         now: Instant,
         body: &'b [u8],
     ) -> Result<(Self, Intent<'b>), Refusal> {
-        Self::parse_continued(config, wall, id, endpoint, now, body, None)
+        Self::parse_continued(config, wall, id, form, now, body, None)
     }
 
-    /// The response that a request of the Responses API continues from, for [`Responses::find`] to look its conversation up.
+    /// The response that a request continues from, for [`Responses::find`] to look its conversation up.
     ///
     /// [`Responses::find`]: crate::hub::responses::Responses::find
     #[must_use]
     pub fn continues_from<'b>(
         config: &HubConfig,
-        endpoint: Endpoint,
+        form: &Form,
         body: &'b [u8],
     ) -> Option<Cow<'b, str>> {
-        if endpoint != Endpoint::Responses {
-            return None;
+        match form.read {
+            ReadForm::Whole(_) => None,
+            ReadForm::Continued { previous, .. } => {
+                previous(core::str::from_utf8(body).ok()?, &config.limits)
+            }
         }
-        responses::previous_response_id(core::str::from_utf8(body).ok()?, &config.limits)
     }
 
     /// As [`Exchange::parse`], with the conversation that the request continues.
@@ -148,10 +138,10 @@ impl Exchange {
         config: &HubConfig,
         wall: WallClock,
         id: ExchangeId,
-        endpoint: Endpoint,
+        form: &Form,
         now: Instant,
         body: &'b [u8],
-        history: Option<&'b str>,
+        history: Option<&'b [u8]>,
     ) -> Result<(Self, Intent<'b>), Refusal> {
         let text = core::str::from_utf8(body).map_err(|error| {
             Refusal::invalid(alloc::format!(
@@ -159,20 +149,24 @@ impl Exchange {
                 error.valid_up_to()
             ))
         })?;
-        let parsed = read(endpoint, text, history, &config.limits)?;
+        let parsed = match form.read {
+            ReadForm::Whole(read) => read(text, &config.limits)?,
+            ReadForm::Continued { read, .. } => read(text, history, &config.limits)?,
+        };
         let mut invocation = parsed.invocation;
         let prompt_tokens = invocation.estimated_prompt_tokens();
         let max_tokens = invocation.parameters.max_tokens;
         // The provider applies stop sequences itself; the agent is told too, so that it may save work.
         let stop = StopScanner::new(invocation.parameters.stop.clone()).map(Box::new);
         invocation.stream = parsed.stream;
+        STATES.step(OUTSIDE, State::Waiting.name());
         let vectors = match &invocation.task {
             Task::Embedding { input } => Some(input.len()),
-            _ => None,
+            Task::Chat { .. } | Task::Completion { .. } => None,
         };
         let exchange = Self {
             id,
-            dialect: endpoint.dialect(),
+            dialect: form.dialect,
             encoder: parsed.encoder,
             model: Box::from(&*invocation.model),
             wall,
@@ -184,13 +178,7 @@ impl Exchange {
             ignored: invocation.parameters.beyond_words(),
             vectors,
             state: State::Waiting,
-            timers: Timers::new([
-                Timer::Head,
-                Timer::FirstChunk,
-                Timer::Idle,
-                Timer::Total,
-                Timer::KeepAlive,
-            ]),
+            timers: Timers::new(),
             latest: Latest::default(),
             started: now,
             first_chunk: None,
@@ -246,9 +234,17 @@ impl Exchange {
 
     /// Refuses the request in its dialect, before or instead of [`Exchange::start`].
     pub fn refuse(&mut self, refusal: &Refusal, reply: &mut Reply) {
-        self.state = State::Ended;
+        self.go(State::Ended);
         self.timers.clear();
         reply.refuse(self.id, self.dialect, refusal);
+    }
+
+    /// Moves by the table. To where it is already is no move.
+    fn go(&mut self, state: State) {
+        if self.state != state {
+            STATES.step(self.state.name(), state.name());
+            self.state = state;
+        }
     }
 
     fn framing(&self) -> Framing {
@@ -276,7 +272,7 @@ impl Exchange {
     }
 
     fn open_stream(&mut self, now: Instant, reply: &mut Reply) {
-        self.state = State::Streaming;
+        self.go(State::Streaming);
         self.timers.set(Timer::Head, None);
         let framing = self.framing();
         let mut head = self.head(200);
@@ -454,11 +450,12 @@ impl Exchange {
     /// Once the answer has ended well: the conversation up to and with it, for later requests to continue from. Given once,
     /// and only where the client wants it kept.
     pub fn conversation(&mut self) -> Option<Conversation> {
-        let items = self.encoder.conversation()?;
+        let mut items = self.encoder.conversation()?;
+        // It is kept for long, and only its length is charged.
+        items.shrink_to_fit();
         Some(Conversation {
             response: self.id,
-            // Its parts are text of the request and of the agent.
-            items: Arc::from(String::from_utf8(items).ok()?),
+            items: items.into(),
         })
     }
 
@@ -474,16 +471,14 @@ impl Exchange {
             499
         };
         let usage = self.estimate();
-        match self.ended(Verdict::ClientGone, status, usage) {
-            Flow::Done(outcome) => Flow::Cancel(CancelReason::ClientDisconnected, outcome),
-            other => other,
-        }
+        let flow = self.ended(Verdict::ClientGone, status, usage);
+        flow.with_cancel(CancelReason::ClientDisconnected)
     }
 
-    /// When the exchange wants to be called next. It moves later with every delivery, so a driver may keep an earlier
-    /// timer and look again when that one fires.
+    /// Time at which the exchange wants to be called next. It moves later with every delivery, so a driver may keep an
+    /// earlier timer and look again when that one fires.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Timeout> {
+    pub fn poll_timeout(&self) -> Option<Timeout<Timer>> {
         self.timers.next()
     }
 
@@ -512,7 +507,9 @@ impl Exchange {
                     reply,
                 ),
                 Timer::Idle => self.timed_out(now, "the agent fell silent (timeouts.idle)", reply),
-                _ => self.timed_out(now, "the answer took too long (timeouts.total)", reply),
+                Timer::Total => {
+                    self.timed_out(now, "the answer took too long (timeouts.total)", reply)
+                }
             };
             if flow != Flow::Continue {
                 break;
@@ -533,29 +530,6 @@ impl Exchange {
     }
 }
 
-/// Reads a body in the dialect of its route.
-fn read<'b>(
-    endpoint: Endpoint,
-    body: &'b str,
-    history: Option<&'b str>,
-    limits: &Limits,
-) -> Result<Parsed<'b>, Refusal> {
-    match endpoint {
-        Endpoint::ChatCompletions => openai::chat_request(body, limits),
-        Endpoint::Completions => openai::completion_request(body, limits),
-        Endpoint::FimCompletions => openai::fim_request(body, limits),
-        Endpoint::Embeddings => openai::embedding_request(body, limits),
-        Endpoint::OllamaEmbed => ollama::embed_request(body, limits),
-        Endpoint::OllamaEmbeddings => ollama::embeddings_request(body, limits),
-        Endpoint::Responses => responses::create_request(body, history, limits),
-        Endpoint::OllamaChat => ollama::chat_request(body, limits),
-        Endpoint::OllamaGenerate => ollama::generate_request(body, limits),
-        Endpoint::Messages => anthropic::messages_request(body, limits),
-        Endpoint::CountTokens => anthropic::count_tokens_request(body, limits),
-        _ => Err(Refusal::new(Code::Internal, "this route asks no model")),
-    }
-}
-
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Channel {
     Content,
@@ -564,6 +538,14 @@ enum Channel {
 }
 
 impl Flow {
+    /// The same end, of which the agent is told.
+    const fn with_cancel(self, why: CancelReason) -> Self {
+        match self {
+            Self::Done(outcome) => Self::Cancel(why, outcome),
+            Self::Continue | Self::Cancel(..) => self,
+        }
+    }
+
     fn with_bytes(self, bytes_out: u64) -> Self {
         match self {
             Self::Continue => Self::Continue,

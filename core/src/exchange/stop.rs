@@ -4,7 +4,7 @@ use crate::invocation::{CancelReason, Finish};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// Why an answer is cut.
+/// Reason for cutting an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cut {
     /// The stop sequence at this place was met.
@@ -14,7 +14,7 @@ pub enum Cut {
 }
 
 impl Cut {
-    /// What the client is told.
+    /// Returns the finish that the client is told.
     #[must_use]
     pub const fn finish(self) -> Finish {
         match self {
@@ -23,7 +23,7 @@ impl Cut {
         }
     }
 
-    /// What the agent is told.
+    /// Returns the reason that the agent is told.
     #[must_use]
     pub const fn reason(self) -> CancelReason {
         match self {

@@ -1,25 +1,19 @@
 //! Admission: a ticket for each exchange that may go ahead, a short queue for those that must wait.
 
-use super::audit::{AuditEvent, RequestInfo, RequestKind};
-use super::limiter::{Limited, Payer, Standing};
-use super::metrics::Gaps;
-use super::routing::{Slot, Unrouted};
+use super::limiter::{Limited, Payer};
+use super::queue::LineId;
+use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
-use crate::error::{Code, Refusal};
-use crate::id::{ExchangeId, LinkId, SessionId, WaitId};
-use crate::invocation::Usage;
+use crate::error::{Code, Refusal, Standing};
+use crate::id::{LinkId, SessionId, WaitId};
+use crate::scope::Scope;
 use crate::time::Instant;
-use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
-/// The status in the account of a client that left before it was answered.
-const CLIENT_GONE: u16 = 499;
-
-/// What an exchange asks of the hub.
+/// The request of an exchange for admission by the hub.
 #[derive(Clone, Copy, Debug)]
 pub struct Ask<'a> {
     /// The model as the client named it.
@@ -29,17 +23,16 @@ pub struct Ask<'a> {
     /// Tokens of the prompt (estimated) and `max_tokens` together.
     pub tokens: u64,
     /// The scope that the session must have.
-    pub scope: &'static str,
+    pub scope: Scope,
     /// True when vectors are wanted, which few agents make.
     pub embeddings: bool,
 }
 
-/// The permission to run one exchange. It goes back with [`Hub::settle`]; one that is dropped instead is counted as a fault.
+/// The permission to run one exchange. It goes back with [`Hub::conclude`]; one that is dropped instead is counted as a
+/// fault.
 #[must_use]
 #[derive(Debug)]
 pub struct Ticket {
-    /// The exchange.
-    pub exchange: ExchangeId,
     /// The link that answers.
     pub link: LinkId,
     /// The session that answers.
@@ -48,7 +41,7 @@ pub struct Ticket {
     pub label: Arc<str>,
     /// The model as the agent names it.
     pub model: Arc<str>,
-    /// What is left of the caller's limits.
+    /// The caller's remaining limits.
     pub standing: Standing,
     /// The agent is asked in words only (see [`Capabilities`](crate::link::Capabilities)).
     pub words_only: bool,
@@ -58,14 +51,14 @@ pub struct Ticket {
     pub(super) payer: Payer,
     pub(super) reserved: u64,
     pub(super) admitted: Instant,
-    pub(super) info: Option<Box<RequestInfo>>,
+    /// It went back to the hub.
+    pub(super) settled: bool,
     unsettled: Arc<AtomicU64>,
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        // `settle` takes the request's description out; a ticket that still has it was dropped on the way.
-        if self.info.is_some() {
+        if !self.settled {
             self.unsettled.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -76,7 +69,7 @@ impl Drop for Ticket {
 pub enum Admission {
     /// Go ahead.
     Granted(Ticket),
-    /// Wait until [`HubOut::woken`] or the queue's deadline, then [`Hub::claim`].
+    /// Wait until [`HubOut::woken`] names it, then [`Hub::claim`].
     Queued(WaitId),
 }
 
@@ -91,86 +84,6 @@ pub enum Claim {
     Refused(Refusal),
 }
 
-/// How an admitted exchange ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Verdict {
-    /// The client has the whole answer.
-    Completed,
-    /// It failed; the client was told.
-    Failed(Code),
-    /// The client went away.
-    ClientGone,
-}
-
-/// The account of an exchange, for limits, metrics and audit.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Outcome {
-    /// How it ended.
-    pub verdict: Verdict,
-    /// HTTP status that the client saw; 499 when it left before.
-    pub status: u16,
-    /// Tokens, the agent's own count or an estimate.
-    pub usage: Usage,
-    /// Bytes of the answer's body.
-    pub bytes_out: u64,
-    /// When the first chunk came from the agent.
-    pub first_chunk: Option<Instant>,
-    /// The times between the chunks of an answer that was streamed.
-    pub gaps: Option<Gaps>,
-}
-
-/// Admissions that wait, first come first served among those that want the same.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    entries: VecDeque<Waiter>,
-    last: u64,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    id: WaitId,
-    model: String,
-    session: Option<String>,
-    scope: &'static str,
-    embeddings: bool,
-    tokens: u64,
-    payer: Payer,
-    /// Taken when the ticket is made.
-    info: Option<Box<RequestInfo>>,
-    deadline: Instant,
-    answer: Option<Result<Ticket, Refusal>>,
-}
-
-impl Waiter {
-    fn ask(&self) -> Ask<'_> {
-        Ask {
-            model: &self.model,
-            session: self.session.as_deref(),
-            tokens: self.tokens,
-            scope: self.scope,
-            embeddings: self.embeddings,
-        }
-    }
-}
-
-impl Queue {
-    /// Those that have no answer yet.
-    pub(super) fn len(&self) -> usize {
-        self.entries
-            .iter()
-            .filter(|waiter| waiter.answer.is_none())
-            .count()
-    }
-
-    pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.entries
-            .iter()
-            .filter(|waiter| waiter.answer.is_none())
-            .map(|waiter| waiter.deadline)
-            .min()
-    }
-}
-
 impl Hub {
     /// Asks for permission to run an exchange.
     ///
@@ -181,32 +94,30 @@ impl Hub {
         &mut self,
         now: Instant,
         caller: &super::keys::Caller,
-        info: RequestInfo,
         ask: &Ask<'_>,
     ) -> Result<Admission, Refusal> {
         let now = self.latest.clamp(now);
-        let info = Box::new(info);
-        match self.try_admit(now, caller, ask) {
-            Ok(Some(slot)) => {
-                let payer = Payer::new(caller.key, caller.address);
-                self.grant(now, slot, ask.model, payer, ask.tokens, info)
-                    .map(Admission::Granted)
-            }
-            Ok(None) => Ok(Admission::Queued(self.enqueue(now, caller, info, ask))),
-            Err(refusal) => {
-                self.record_refused(now, info, &refusal);
-                Err(refusal)
+        let payer = Payer::new(caller.key, caller.address);
+        match self.try_admit(now, caller, ask)? {
+            Ok(slot) => self
+                .grant(now, slot, ask.model, payer, ask.tokens)
+                .map(Admission::Granted),
+            Err(busy) => {
+                let deadline = now + self.config.limits.queue_wait;
+                let open = busy == Busy::Exchanges;
+                let wait = self.enqueue(deadline, payer, ask, open);
+                Ok(Admission::Queued(wait))
             }
         }
     }
 
-    /// The session to use, or `None` when the queue has room to wait in.
+    /// The session to use, or what is busy when the queue has room to wait in.
     fn try_admit(
         &mut self,
         now: Instant,
         caller: &super::keys::Caller,
         ask: &Ask<'_>,
-    ) -> Result<Option<Slot>, Refusal> {
+    ) -> Result<Result<Slot, Busy>, Refusal> {
         if self.draining {
             return Err(Refusal::new(
                 Code::Draining,
@@ -216,10 +127,10 @@ impl Hub {
         }
         let routed = match self.route(ask) {
             Err(Unrouted::Refused(refusal)) => return Err(refusal),
-            Err(Unrouted::Busy) => None,
-            Ok(slot) => Some(slot),
+            Err(Unrouted::Busy(busy)) => Err(busy),
+            Ok(slot) => Ok(slot),
         };
-        if routed.is_none() && self.queue.len() >= self.config.limits.queue_length {
+        if routed.is_err() && self.queue.len() >= self.config.limits.queue_length {
             self.metrics.overloaded += 1;
             return Err(Refusal::new(
                 Code::Overloaded,
@@ -276,24 +187,22 @@ impl Hub {
         asked: &str,
         payer: Payer,
         reserved: u64,
-        info: Box<RequestInfo>,
     ) -> Result<Ticket, Refusal> {
         let model: Arc<str> = Arc::from(self.resolve(asked));
         let standing = self.limiter.standing(now, payer);
         let Some((session, link)) = self
             .sessions
-            .get_mut(slot)
+            .get(slot)
             .and_then(|session| session.link.map(|link| (session, link)))
         else {
-            let refusal = Refusal::new(Code::AgentLost, "the agent's connection was lost");
-            self.record_refused(now, info, &refusal);
-            return Err(refusal);
+            return Err(Refusal::new(
+                Code::AgentLost,
+                "the agent's connection was lost",
+            ));
         };
-        session.in_flight += 1;
-        session.request_count += 1;
-        session.last_activity = now;
+        session.activity.begin(now);
+        let spent = session.is_spent();
         let ticket = Ticket {
-            exchange: info.exchange,
             link,
             session: session.id.clone(),
             label: session.label.clone(),
@@ -305,235 +214,137 @@ impl Hub {
             payer,
             reserved,
             admitted: now,
-            info: Some(info),
+            settled: false,
             unsettled: self.unsettled.clone(),
         };
         self.metrics.admitted += 1;
         self.metrics.open += 1;
         self.reroute(slot);
+        if spent {
+            // Nobody else can wait for it.
+            self.session_changed(slot);
+        }
         Ok(ticket)
-    }
-
-    fn enqueue(
-        &mut self,
-        now: Instant,
-        caller: &super::keys::Caller,
-        info: Box<RequestInfo>,
-        ask: &Ask<'_>,
-    ) -> WaitId {
-        self.queue.last += 1;
-        let id = WaitId(self.queue.last);
-        self.queue.entries.push_back(Waiter {
-            id,
-            model: ask.model.into(),
-            session: ask.session.map(Into::into),
-            scope: ask.scope,
-            embeddings: ask.embeddings,
-            tokens: ask.tokens,
-            payer: Payer::new(caller.key, caller.address),
-            info: Some(info),
-            deadline: now + self.config.limits.queue_wait,
-            answer: None,
-        });
-        id
     }
 
     /// Asks what became of a waiting admission.
     pub fn claim(&mut self, now: Instant, wait: WaitId) -> Claim {
         let now = self.latest.clamp(now);
-        let Some(at) = self
-            .queue
-            .entries
-            .iter()
-            .position(|waiter| waiter.id == wait)
-        else {
-            return Claim::Refused(Refusal::new(
-                Code::Internal,
-                "this request does not wait any more",
-            ));
+        let Some(waiter) = self.queue.take_answered(wait) else {
+            if self.queue.holds(wait) {
+                return Claim::Waiting;
+            }
+            let gone = "this request does not wait any more";
+            return Claim::Refused(Refusal::new(Code::Internal, gone));
         };
-        if self
-            .queue
-            .entries
-            .get(at)
-            .is_some_and(|waiter| waiter.answer.is_none())
-        {
-            return Claim::Waiting;
-        }
-        match self.queue.entries.remove(at) {
-            Some(Waiter {
-                answer: Some(Ok(ticket)),
-                ..
-            }) => Claim::Granted(ticket),
-            Some(Waiter {
-                answer: Some(Err(refusal)),
-                info,
-                payer,
-                tokens,
-                ..
-            }) => {
+        match waiter.answer {
+            Some(Ok(ticket)) => Claim::Granted(ticket),
+            Some(Err(refusal)) => {
                 // It was let pass by the limiter and has used nothing.
-                self.limiter.correct(now, payer, tokens, 0);
-                if let Some(info) = info {
-                    self.record_refused(now, info, &refusal);
-                }
+                self.limiter.correct(now, waiter.payer, waiter.tokens, 0);
                 Claim::Refused(refusal)
             }
-            _ => Claim::Waiting,
+            None => Claim::Waiting,
         }
     }
 
-    /// The client of a waiting admission went away. Idempotent.
-    pub fn leave(&mut self, now: Instant, wait: WaitId, out: &mut HubOut) {
+    /// The client of a waiting admission went away. The ticket that it was granted and has not claimed goes back with
+    /// [`Hub::conclude`]. Idempotent.
+    pub fn leave(&mut self, now: Instant, wait: WaitId) -> Option<Ticket> {
         let now = self.latest.clamp(now);
-        let Some(at) = self
-            .queue
-            .entries
-            .iter()
-            .position(|waiter| waiter.id == wait)
-        else {
-            return;
-        };
-        let Some(waiter) = self.queue.entries.remove(at) else {
-            return;
-        };
+        let waiter = self.queue.remove(wait)?;
         if let Some(Ok(ticket)) = waiter.answer {
-            let outcome = Outcome {
-                verdict: Verdict::ClientGone,
-                status: CLIENT_GONE,
-                usage: Usage::default(),
-                bytes_out: 0,
-                first_chunk: None,
-                gaps: None,
-            };
-            self.settle(now, ticket, outcome, out);
-            return;
+            return Some(ticket);
         }
         self.limiter.correct(now, waiter.payer, waiter.tokens, 0);
-        if let Some(info) = waiter.info {
-            let (kind, outcome) = (RequestKind::Answered, "client_disconnected");
-            self.record_request(now, info, kind, CLIENT_GONE, outcome, 0);
+        None
+    }
+
+    /// Tells the queue that a session has more capacity, or less, or another state; [`Hub::pump`] follows.
+    pub(super) fn session_changed(&mut self, slot: Slot) {
+        if let Some(session) = self.sessions.get(slot) {
+            self.queue.session_changed(session);
         }
     }
 
     /// Gives freed capacity to those that wait, in order, past those that want what is still busy.
     pub(super) fn pump(&mut self, now: Instant, out: &mut HubOut) {
-        if self.queue.entries.is_empty() {
-            return;
-        }
-        let mut entries = core::mem::take(&mut self.queue.entries);
-        for waiter in &mut entries {
-            if waiter.answer.is_some() {
+        while self.queue.len() > 0 {
+            if let Some(line) = self.queue.take_changed() {
+                self.look(line, out);
                 continue;
             }
-            let answer = if self.draining {
-                Err(Unrouted::Refused(Refusal::new(
-                    Code::Draining,
-                    "the provider is shutting down",
-                )))
-            } else {
-                self.route(&waiter.ask())
+            if self.metrics.open >= self.config.limits.exchanges {
+                return;
+            }
+            let Some(line) = self.queue.first_open() else {
+                return;
             };
-            match answer {
-                Ok(slot) => {
-                    if let Some(info) = waiter.info.take() {
-                        waiter.answer = Some(self.grant(
-                            now,
-                            slot,
-                            &waiter.model,
-                            waiter.payer,
-                            waiter.tokens,
-                            info,
-                        ));
-                    }
-                    out.woken = true;
-                }
-                Err(Unrouted::Refused(refusal)) => {
-                    waiter.answer = Some(Err(refusal));
-                    out.woken = true;
-                }
-                Err(Unrouted::Busy) => {}
+            if let Some(slot) = self.look(line, out) {
+                self.grant_first(now, line, slot, out);
             }
         }
-        self.queue.entries = entries;
+    }
+
+    /// Finds the session for a line. Where there can be none any more, all of the line are refused.
+    fn look(&mut self, line: LineId, out: &mut HubOut) -> Option<Slot> {
+        match self.route(&self.queue.ask(line)?) {
+            Ok(slot) => {
+                self.queue.set_open(line, true);
+                Some(slot)
+            }
+            Err(Unrouted::Busy(Busy::Exchanges)) => {
+                self.queue.set_open(line, true);
+                None
+            }
+            Err(Unrouted::Busy(Busy::Session)) => {
+                self.queue.set_open(line, false);
+                None
+            }
+            Err(Unrouted::Refused(refusal)) => {
+                while let Some((wait, _)) = self.queue.first(line) {
+                    self.answer(wait, Err(refusal.clone()), out);
+                }
+                None
+            }
+        }
+    }
+
+    /// Gives a session to the first of a line.
+    fn grant_first(&mut self, now: Instant, line: LineId, slot: Slot, out: &mut HubOut) {
+        let asked = self.queue.ask(line).map(|ask| String::from(ask.model));
+        if let Some((wait, waiter)) = self.queue.first(line)
+            && let Some(asked) = asked
+        {
+            let (payer, tokens) = (waiter.payer, waiter.tokens);
+            let granted = self.grant(now, slot, &asked, payer, tokens);
+            self.answer(wait, granted, out);
+        }
+    }
+
+    /// Answers a waiter and has it woken.
+    fn answer(&mut self, wait: WaitId, answer: Result<Ticket, Refusal>, out: &mut HubOut) {
+        self.queue.answer(wait, answer);
+        out.woken.push(wait);
+    }
+
+    /// Refuses all that wait: nothing new is admitted any more.
+    pub(super) fn refuse_waiting(&mut self, out: &mut HubOut) {
+        while let Some(wait) = self.queue.any() {
+            let refusal = Refusal::new(Code::Draining, "the provider is shutting down");
+            self.answer(wait, Err(refusal), out);
+        }
     }
 
     pub(super) fn expire_queue(&mut self, now: Instant, out: &mut HubOut) {
-        let wait = self.config.limits.queue_wait;
-        for waiter in &mut self.queue.entries {
-            if waiter.answer.is_none() && waiter.deadline <= now {
-                self.metrics.overloaded += 1;
-                waiter.answer = Some(Err(Refusal::new(
-                    Code::Overloaded,
-                    "no capacity came free in time; try again in a moment",
-                )
-                .retry_after(wait)));
-                out.woken = true;
-            }
+        while let Some(wait) = self.queue.first_due(now) {
+            self.metrics.overloaded += 1;
+            let refusal = Refusal::new(
+                Code::Overloaded,
+                "no capacity came free in time; try again in a moment",
+            )
+            .retry_after(self.config.limits.queue_wait);
+            self.answer(wait, Err(refusal), out);
         }
-    }
-
-    /// An admitted exchange has ended.
-    pub fn settle(&mut self, now: Instant, mut ticket: Ticket, outcome: Outcome, out: &mut HubOut) {
-        let now = self.latest.clamp(now);
-        let Some(info) = ticket.info.take() else {
-            return;
-        };
-        self.metrics.open = self.metrics.open.saturating_sub(1);
-        self.metrics.settled += 1;
-        match outcome.verdict {
-            Verdict::Completed => self.metrics.completed += 1,
-            Verdict::Failed(_) => self.metrics.failed += 1,
-            Verdict::ClientGone => self.metrics.cancelled += 1,
-        }
-        self.count_answer(info.endpoint, outcome.status);
-        self.metrics.prompt_tokens += outcome.usage.prompt_tokens;
-        self.metrics.completion_tokens += outcome.usage.completion_tokens;
-        let duration = now.since(info.started);
-        self.metrics.latency.observe(duration);
-        if let Some(first) = outcome.first_chunk {
-            self.metrics
-                .time_to_first_token
-                .observe(first.since(ticket.admitted));
-            if let Some(gaps) = &outcome.gaps {
-                self.metrics.stream_duration.observe(now.since(first));
-                self.metrics.chunk_gap.absorb(gaps);
-            }
-        }
-        self.limiter.correct(
-            now,
-            ticket.payer,
-            ticket.reserved,
-            outcome.usage.total_tokens(),
-        );
-        if let Some(session) = self.sessions.get_mut(ticket.slot)
-            && session.id == ticket.session
-        {
-            session.in_flight = session.in_flight.saturating_sub(1);
-            session.last_activity = now;
-        }
-        self.reroute(ticket.slot);
-        self.record(
-            now,
-            AuditEvent::Request {
-                info,
-                kind: RequestKind::Answered,
-                session: Some(ticket.session.clone()),
-                status: outcome.status,
-                outcome: match outcome.verdict {
-                    Verdict::Completed => "ok",
-                    Verdict::Failed(code) => code.name().unwrap_or("invalid_request"),
-                    Verdict::ClientGone => "client_disconnected",
-                },
-                duration,
-                bytes_out: outcome.bytes_out,
-                usage: Some(outcome.usage),
-            },
-        );
-        self.pump(now, out);
-    }
-
-    fn record_refused(&mut self, now: Instant, info: Box<RequestInfo>, refusal: &Refusal) {
-        self.note_boxed(now, info, Err(refusal), 0);
     }
 }

@@ -4,7 +4,7 @@ use super::keys::Digest;
 use crate::error::Code;
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::Usage;
-use crate::text::escape_into;
+use crate::text::{escape_into, hex};
 use crate::time::{Instant, WallClock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -12,12 +12,12 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-/// What is known of a request before it is decided.
+/// Facts about a request that are known before it is decided.
 #[derive(Clone, Debug)]
 pub struct RequestInfo {
     /// Its id.
     pub exchange: ExchangeId,
-    /// When its head had been read.
+    /// Time at which its head had been read.
     pub started: Instant,
     /// Name of the key; none where none was given, or none that is known.
     pub key: Option<Arc<str>>,
@@ -34,7 +34,7 @@ pub struct RequestInfo {
 }
 
 impl RequestInfo {
-    /// What is known from the start: no key, no client, no body.
+    /// Makes the facts that are known from the start: no key, no client, no body.
     #[must_use]
     pub const fn new(
         exchange: ExchangeId,
@@ -66,20 +66,20 @@ impl RequestInfo {
 /// One thing that happened.
 #[derive(Clone, Debug)]
 pub struct AuditRecord {
-    /// When.
+    /// Time of the event.
     pub at: Instant,
-    /// What.
+    /// The event.
     pub event: AuditEvent,
 }
 
-/// What can happen.
+/// Events of the audit.
 #[derive(Clone, Debug)]
 pub enum AuditEvent {
     /// A request was answered or refused.
     Request {
         /// The request.
         info: Box<RequestInfo>,
-        /// What its end means.
+        /// Class of its end.
         kind: RequestKind,
         /// The session that answered.
         session: Option<SessionId>,
@@ -120,7 +120,7 @@ pub enum AuditEvent {
     },
 }
 
-/// What the end of a request means to whoever watches over the program.
+/// Classes of a request's end, for those who watch over the program.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum RequestKind {
     /// It was answered, or refused for what it asked.
@@ -134,7 +134,7 @@ pub enum RequestKind {
 }
 
 impl RequestKind {
-    /// What a refusal with this code means.
+    /// Returns the class of a refusal with this code.
     #[must_use]
     pub const fn of(code: Code) -> Self {
         match code {
@@ -143,7 +143,28 @@ impl RequestKind {
             Code::OriginDenied | Code::RoleDenied | Code::ScopeDenied | Code::SessionDenied => {
                 Self::Violation
             }
-            _ => Self::Answered,
+            Code::InvalidRequest
+            | Code::ContextLength
+            | Code::TooLarge
+            | Code::RequestTimeout
+            | Code::ModelNotFound
+            | Code::SessionNotFound
+            | Code::ResponseNotFound
+            | Code::NotFound
+            | Code::MethodNotAllowed
+            | Code::Conflict
+            | Code::NoAgent
+            | Code::Overloaded
+            | Code::Draining
+            | Code::AgentLost
+            | Code::AgentFault
+            | Code::AgentError
+            | Code::AgentTimeout
+            | Code::AgentRefused
+            | Code::SlowClient
+            | Code::SessionEnded
+            | Code::NotImplemented
+            | Code::Internal => Self::Answered,
         }
     }
 
@@ -262,19 +283,6 @@ fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// Appends lower-case hexadecimal digits.
-pub fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0xf] {
-            out.push(if nibble < 10 {
-                b'0' + nibble
-            } else {
-                b'a' + nibble - 10
-            });
-        }
-    }
 }
 
 #[cfg(test)]

@@ -40,18 +40,18 @@ struct Entry {
     key: Key,
 }
 
-/// Who calls.
+/// The sender of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
     /// The key that was presented; none where none is required.
     pub key: Option<KeyId>,
     /// The key's name, or `anonymous`.
     pub name: Arc<str>,
-    /// What it allows.
+    /// Its role.
     pub role: Role,
     /// Digest of the presented token.
     pub credential: Option<Digest>,
-    /// Where it calls from.
+    /// Address that it calls from.
     pub address: IpAddr,
 }
 

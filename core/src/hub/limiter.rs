@@ -4,8 +4,10 @@
 //! work, and `Retry-After` falls out of it.
 
 use crate::config::{Key, Limits};
+use crate::error::Standing;
 use crate::id::KeyId;
 use crate::time::Instant;
+use alloc::collections::BTreeSet;
 use core::net::IpAddr;
 use core::time::Duration;
 use hashbrown::HashMap;
@@ -13,7 +15,7 @@ use hashbrown::HashMap;
 /// Client addresses that are told apart; more share one bucket.
 const ADDRESSES: usize = 10_000;
 
-/// How many per minute, and how many at once.
+/// A rate: units per minute, and units at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
     /// Nanoseconds that one unit takes to come back, rounded up.
@@ -77,7 +79,7 @@ impl Bucket {
             .saturating_add(units.min(rate.burst).saturating_mul(rate.period));
     }
 
-    /// How long until it is full again.
+    /// Returns the time until it is full again.
     #[must_use]
     pub fn refill(&self, now: Instant) -> Duration {
         Duration::from_nanos(self.full_at.saturating_sub(nanos(now)))
@@ -100,7 +102,7 @@ struct Pair {
     tokens: Bucket,
 }
 
-/// Which limit refused.
+/// The limit that refused, with the time until it has enough units again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limited {
     /// `limits.requests_per_minute`.
@@ -109,24 +111,8 @@ pub enum Limited {
     Tokens(Duration),
 }
 
-/// What is left of a key's limits, for `x-ratelimit-*`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// Requests that a full bucket holds.
-    pub limit_requests: u64,
-    /// Requests left now.
-    pub remaining_requests: u64,
-    /// Tokens that a full bucket holds.
-    pub limit_tokens: u64,
-    /// Tokens left now.
-    pub remaining_tokens: u64,
-    /// Until all requests are there again.
-    pub reset_requests: Duration,
-    /// Until all tokens are there again.
-    pub reset_tokens: Duration,
-}
-
-/// Whose buckets a request draws on. A loopback address tells nobody apart, so it counts only where there is no key.
+/// The key and the address whose buckets a request draws on. A loopback address tells nobody apart, so it counts only
+/// without a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payer {
     key: Option<KeyId>,
@@ -151,6 +137,9 @@ pub struct Limiter {
     tokens: Rate,
     keys: HashMap<KeyId, (Pair, Rate, Rate)>,
     addresses: HashMap<IpAddr, Pair>,
+    /// Each address at a time in nanoseconds at which its buckets may be full. It is looked at then, and put behind when
+    /// they are not, so that a look costs no more than the requests that made it necessary.
+    due: BTreeSet<(u64, IpAddr)>,
     others: Pair,
 }
 
@@ -163,6 +152,7 @@ impl Limiter {
             tokens: Rate::new(limits.tokens_per_minute, limits.tokens_per_minute),
             keys: HashMap::new(),
             addresses: HashMap::new(),
+            due: BTreeSet::new(),
             others: Pair::default(),
         }
     }
@@ -180,6 +170,7 @@ impl Limiter {
             tokens,
             keys: old,
             mut addresses,
+            due,
             mut others,
         } = core::mem::replace(self, Self::new(limits));
         for (id, key) in keys {
@@ -197,6 +188,7 @@ impl Limiter {
             }
         }
         self.addresses = addresses;
+        self.due = due;
         self.others = others;
     }
 
@@ -253,7 +245,7 @@ impl Limiter {
         }
     }
 
-    /// What is left for the payer.
+    /// Returns the payer's remaining limits.
     #[must_use]
     pub fn standing(&self, now: Instant, payer: Payer) -> Standing {
         let (pair, requests, tokens) = match payer.key.and_then(|key| self.keys.get(&key)) {
@@ -280,8 +272,13 @@ impl Limiter {
     /// Forgets addresses whose buckets are full. Called by a timer.
     pub fn sweep(&mut self, now: Instant) {
         let now = nanos(now);
-        self.addresses
-            .retain(|_, pair| pair.requests.full_at > now || pair.tokens.full_at > now);
+        while let Some((_, address)) = self.due.first().copied().filter(|(at, _)| *at <= now) {
+            self.due.pop_first();
+            match self.addresses.get(&address).map(Pair::full_at) {
+                Some(full_at) if full_at > now => drop(self.due.insert((full_at, address))),
+                Some(_) | None => drop(self.addresses.remove(&address)),
+            }
+        }
     }
 
     /// True when there is something to sweep.
@@ -297,11 +294,20 @@ impl Limiter {
                 return &mut self.others;
             }
         }
-        self.addresses.entry(address).or_default()
+        let due = &mut self.due;
+        self.addresses.entry(address).or_insert_with(|| {
+            due.insert((nanos(now), address));
+            Pair::default()
+        })
     }
 }
 
 impl Pair {
+    /// The nanosecond at which both are full again.
+    fn full_at(&self) -> u64 {
+        self.requests.full_at.max(self.tokens.full_at)
+    }
+
     /// Lets neither bucket be emptier than empty at these rates.
     fn cap(&mut self, now: Instant, requests: Rate, tokens: Rate) {
         for (bucket, rate) in [(&mut self.requests, requests), (&mut self.tokens, tokens)] {
@@ -397,6 +403,51 @@ mod tests {
         assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 900);
         limiter.correct(Instant::ZERO, payer, 0, 200);
         assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 700);
+    }
+
+    #[test]
+    fn an_address_is_forgotten_when_its_buckets_are_full_and_not_before() {
+        let mut limiter = Limiter::new(&limits(60, 100_000));
+        let address = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
+        let payer = |last| Payer::new(None, address(last));
+        let second = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        limiter.take(second(0), payer(1), 1).unwrap();
+        for _ in 0..10 {
+            limiter.take(second(0), payer(2), 1).unwrap();
+        }
+        limiter.sweep(second(0));
+        assert_eq!(limiter.addresses.len(), 2);
+        limiter.sweep(second(1));
+        assert!(!limiter.addresses.contains_key(&address(1)));
+        // It goes on asking: the time at which it was to be looked at is too early now.
+        limiter.take(second(2), payer(2), 1).unwrap();
+        limiter.sweep(second(10));
+        assert_eq!(
+            limiter.standing(second(10), payer(2)).remaining_requests,
+            59
+        );
+        limiter.sweep(second(11));
+        assert!(limiter.is_idle() && limiter.due.is_empty());
+    }
+
+    #[test]
+    fn each_address_is_looked_at_once_for_each_of_its_requests_at_most() {
+        let mut limiter = Limiter::new(&limits(60, 100_000));
+        let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
+        for number in 0..u32::try_from(ADDRESSES).unwrap() {
+            let payer = Payer::new(None, IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)));
+            for _ in 0..30 {
+                limiter.take(at(0), payer, 1).unwrap();
+            }
+        }
+        limiter.sweep(at(1));
+        assert_eq!(limiter.due.len(), ADDRESSES);
+        let due = limiter.due.clone();
+        // The table is full and none may go: further addresses share a bucket, and nothing is looked at for them.
+        limiter.take(at(2), Payer::new(None, FAR), 1).unwrap();
+        assert_eq!(limiter.due, due);
+        limiter.sweep(at(30));
+        assert!(limiter.is_idle() && limiter.due.is_empty());
     }
 
     proptest! {

@@ -1,6 +1,7 @@
-//! What agents' connections mean for sessions: who may connect, which sessions a link carries, how a session is made.
+//! Agents' connections and their sessions: checks who may connect, decides which sessions a link carries, and makes
+//! sessions.
 
-use super::audit::{self, AuditEvent};
+use super::audit::AuditEvent;
 use super::keys::{self, Digest};
 use super::routing::Slot;
 use super::sessions::{self, Action, Registration, Status};
@@ -10,14 +11,16 @@ use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
 use crate::invocation::CancelReason;
 use crate::link::{CloseCode, Command, Notice};
+use crate::text;
 use crate::time::Instant;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use sha2::{Digest as _, Sha256};
 
-/// How an agent's connection introduces itself.
+/// The introduction of an agent's connection.
 #[derive(Clone, Copy)]
 pub struct Hello<'a> {
     /// The bearer token: a bridge key or a session token; for a bridge that we dialled, the token that we showed.
@@ -43,14 +46,14 @@ pub(super) struct LinkState {
     /// Set when the token was a session's: it carries that one and no other.
     pub(super) attached: Option<Slot>,
     /// Sessions that it carries.
-    pub(super) sessions: Vec<Slot>,
+    pub(super) sessions: BTreeSet<Slot>,
     /// Name of the key that it showed.
     key: Option<Arc<str>>,
     /// True when we dialled.
     pub(super) dialled: bool,
 }
 
-/// Who makes a session.
+/// The party that registers a session.
 pub(super) struct Registrar {
     /// Digest of the token.
     pub(super) credential: Option<Digest>,
@@ -101,17 +104,20 @@ impl Hub {
         }
         self.last_link += 1;
         let id = LinkId(self.last_link);
+        if let (Some(credential), None) = (credential, attached) {
+            self.bridges.entry(credential).or_default().insert(id);
+        }
         self.links.insert(
             id,
             LinkState {
                 credential,
                 attached,
-                sessions: Vec::new(),
+                sessions: BTreeSet::new(),
                 key: key.clone(),
                 dialled: hello.dialled,
             },
         );
-        self.record(
+        out.record(
             now,
             AuditEvent::Link {
                 link: id.0,
@@ -133,13 +139,15 @@ impl Hub {
     fn attachable(&self, slot: Slot) -> Result<Slot, Refusal> {
         match self.sessions.get(slot).map(|session| session.status) {
             Some(Status::Active | Status::Pending) => Ok(slot),
-            status => Err(Refusal::new(
-                Code::SessionDenied,
-                alloc::format!(
-                    "this session is {}; register a new one",
-                    status.map_or("gone", Status::as_str)
-                ),
-            )),
+            status @ (Some(Status::Suspended | Status::Revoked | Status::Expired) | None) => {
+                Err(Refusal::new(
+                    Code::SessionDenied,
+                    alloc::format!(
+                        "this session is {}; register a new one",
+                        status.map_or("gone", Status::as_str)
+                    ),
+                ))
+            }
         }
     }
 
@@ -153,44 +161,41 @@ impl Hub {
         };
         let credential = state.credential;
         let is_default = credential.is_some() && credential == self.config.default_bridge;
-        let orphans: Vec<Slot> = self
-            .sessions
-            .iter()
-            .filter(|session| {
-                let own = session.owner.is_some() && session.owner == credential;
-                session.link.is_none()
-                    && !session.status.is_final()
-                    && if session.by_agent {
-                        own && dialled
-                    } else {
-                        own || is_default
-                    }
-            })
-            .filter_map(|session| self.sessions.find(session.id.as_str()))
-            .collect();
+        let owners = self.sessions.owners();
+        let mut orphans = if is_default {
+            owners.of_bridges()
+        } else {
+            credential.map_or_else(Vec::new, |own| owners.of_bridge(own))
+        };
+        if let Some(own) = credential.filter(|_| dialled) {
+            orphans.extend(owners.of_agents(own));
+        }
+        orphans.sort_unstable();
         for slot in orphans {
             self.carry(now, link, slot, out);
         }
     }
 
+    /// The links of bridges that showed this credential, oldest first.
+    pub(super) fn bridges_of(&self, credential: Digest) -> impl DoubleEndedIterator<Item = LinkId> {
+        let own = self.bridges.get(&credential);
+        own.into_iter().flatten().copied()
+    }
+
     /// Puts a session on a link, and off the one that had it.
     pub(super) fn carry(&mut self, now: Instant, link: LinkId, slot: Slot, out: &mut HubOut) {
-        let Some(session) = self.sessions.get_mut(slot) else {
+        let Some(session) = self.sessions.get(slot) else {
             return;
         };
-        let before = session.link.replace(link);
-        session.last_activity = now;
         let id = session.id.clone();
-        if self.config.sessions.renew_while_connected {
-            self.sessions.set_expiry(slot, None);
-        }
+        let before = self.sessions.set_link(now, slot, Some(link));
         if let Some(state) = self.links.get_mut(&link) {
-            state.sessions.push(slot);
+            state.sessions.insert(slot);
         }
         if let Some(before) = before.filter(|before| *before != link)
             && let Some(state) = self.links.get_mut(&before)
         {
-            state.sessions.retain(|carried| *carried != slot);
+            state.sessions.remove(&slot);
             let command = if state.attached == Some(slot) {
                 Command::Close(CloseCode::Replaced)
             } else {
@@ -202,6 +207,7 @@ impl Hub {
             out.commands.push((before, command));
         }
         self.reroute(slot);
+        self.session_changed(slot);
     }
 
     /// The driver lost a link or closed it. Idempotent.
@@ -210,21 +216,22 @@ impl Hub {
         let Some(state) = self.links.remove(&link) else {
             return;
         };
-        for slot in state.sessions {
-            let Some(session) = self.sessions.get_mut(slot) else {
-                continue;
-            };
-            if session.link != Some(link) {
-                continue;
+        if let Some(credential) = state.credential
+            && let Some(own) = self.bridges.get_mut(&credential)
+        {
+            own.remove(&link);
+            if own.is_empty() {
+                self.bridges.remove(&credential);
             }
-            session.link = None;
-            let end = now + session.ttl;
-            if self.config.sessions.renew_while_connected {
-                self.sessions.set_expiry(slot, Some(end));
-            }
-            self.reroute(slot);
         }
-        self.record(
+        for slot in state.sessions {
+            if self.sessions.get(slot).and_then(|session| session.link) == Some(link) {
+                self.sessions.set_link(now, slot, None);
+                self.reroute(slot);
+                self.session_changed(slot);
+            }
+        }
+        out.record(
             now,
             AuditEvent::Link {
                 link: link.0,
@@ -251,17 +258,12 @@ impl Hub {
                 });
                 match carried {
                     Some(slot) => {
-                        // A pending session has no `revoke`; its agent taking it back is the denial.
-                        let action = match self.sessions.get(slot).map(|session| session.status) {
-                            Some(Status::Pending) => Action::Deny,
-                            _ => Action::Revoke,
-                        };
                         // The only error is a state that is final already.
                         let by = Cause {
                             why: "unregistered",
                             key: self.links.get(&from).and_then(|state| state.key.clone()),
                         };
-                        let _ = self.change(now, slot, action, &by, out);
+                        let _ = self.change(now, slot, Action::Withdraw, &by, out);
                     }
                     None => out.commands.push((
                         from,
@@ -300,7 +302,7 @@ impl Hub {
             } else {
                 Status::Active
             };
-            self.register(now, registration, registrar, status)
+            self.register(now, registration, registrar, status, out)
         };
         match refused {
             Ok((slot, token)) => {
@@ -335,24 +337,21 @@ impl Hub {
         registration: Registration,
         registrar: Registrar,
         status: Status,
+        out: &mut HubOut,
     ) -> Result<(Slot, Option<String>), Refusal> {
         registration.check()?;
         let owner = registrar.credential;
         // An agent that comes back without its session token takes its own orphan over instead of leaving it behind.
-        let orphan = owner.and_then(|_| {
-            let session = self.sessions.iter().find(|session| {
-                session.link.is_none()
-                    && session.owner == owner
-                    && session.status == Status::Active
-                    && registration.session_id.is_none()
-                    && *session.agent_id == *registration.agent_id
-            })?;
-            self.sessions.find(session.id.as_str())
-        });
+        let orphan = owner
+            .filter(|_| registration.session_id.is_none())
+            .and_then(|owner| {
+                self.sessions
+                    .owners()
+                    .active_of(owner, &registration.agent_id)
+            });
         if let Some(slot) = orphan {
-            let mut quiet = HubOut::default();
             let by = Cause::own("replaced");
-            self.change(now, slot, Action::Revoke, &by, &mut quiet)?;
+            self.change(now, slot, Action::Withdraw, &by, out)?;
         }
         if self.sessions.live() >= self.config.sessions.max {
             return Err(Refusal::new(
@@ -390,7 +389,7 @@ impl Hub {
             key: registrar.key,
         };
         let slot = self.sessions.insert(session)?;
-        self.record(now, event);
+        out.record(now, event);
         Ok((slot, shown))
     }
 
@@ -411,7 +410,7 @@ impl Hub {
         hash.update(purpose.as_bytes());
         hash.update(self.minted.to_be_bytes());
         let mut digits = Vec::with_capacity(64);
-        audit::hex(&mut digits, &hash.finalize());
+        text::hex(&mut digits, &hash.finalize());
         String::from_utf8(digits).unwrap_or_default()
     }
 }

@@ -142,14 +142,14 @@ pub struct RequestCount {
     pub endpoint: &'static str,
     /// HTTP status.
     pub status: u16,
-    /// How many.
+    /// Number of answers.
     pub count: u64,
 }
 
 /// All that the hub tells about itself, taken under its lock to be written down outside of it.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
-    /// When.
+    /// Time at which it was taken.
     pub now: Instant,
     /// Tells the calendar's time.
     pub wall: WallClock,
@@ -159,10 +159,6 @@ pub struct Snapshot {
     pub requests: Vec<RequestCount>,
     /// Sessions that could answer now.
     pub answering: usize,
-    /// Audit records that wait to be drained.
-    pub audit_waiting: usize,
-    /// Audit records that were dropped because nobody drained them.
-    pub audit_lost: u64,
     /// True once nothing new is admitted.
     pub draining: bool,
 }

@@ -1,15 +1,20 @@
-//! What all connections share: sessions, keys, limits, routing, admission, metrics, audit.
+//! State that all connections share: sessions, keys, limits, routing, admission, metrics, audit.
 //!
-//! The hub is touched twice for each exchange ([`Hub::admit`], [`Hub::settle`]) and rarely for a link, never for a chunk.
+//! The hub is touched twice for each exchange ([`Hub::admit`], [`Hub::conclude`]) and rarely for a link, never for a chunk.
 //! It does no I/O: what a link must do is left in [`HubOut`] for the driver to carry there once the hub's lock is released.
 
 mod admission;
 pub mod audit;
 pub mod control;
+mod ending;
 pub mod keys;
+mod lifecycle;
 pub mod limiter;
 mod links;
+pub mod lists;
 pub mod metrics;
+mod owners;
+mod queue;
 mod reload;
 pub mod responses;
 pub mod routing;
@@ -17,48 +22,68 @@ pub mod sessions;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{Admission, Ask, Claim, Outcome, Ticket, Verdict};
+pub use admission::{Admission, Ask, Claim, Ticket};
 pub use control::Requester;
+pub use ending::{CLIENT_GONE, Outcome, Verdict};
 pub use links::Hello;
 
 use crate::config::HubConfig;
-use crate::error::Refusal;
-use crate::id::LinkId;
-use crate::invocation::CancelReason;
-use crate::link::{CloseCode, Command};
-use crate::time::{Instant, Latest, Timeout, Timer, WallClock};
-use admission::Queue;
-use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use crate::id::{LinkId, WaitId};
+use crate::link::Command;
+use crate::time::{Instant, Latest, Timeout, WallClock};
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use audit::{AuditEvent, AuditRecord, RequestInfo, RequestKind};
+use audit::{AuditEvent, AuditRecord};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use hashbrown::HashMap;
-use keys::Keys;
+use keys::{Digest, Keys};
 use limiter::Limiter;
 use links::LinkState;
+use lists::Lists;
 use metrics::{Metrics, RequestCount, Snapshot};
-use routing::{Pool, Slot};
-use sessions::{Action, Sessions, Status};
+use queue::Queue;
+use routing::Pool;
+use sessions::Sessions;
 
-/// Audit records kept when nobody drains them; more are counted as lost.
-const AUDIT_BACKLOG: usize = 16_384;
-/// How often idle limiter buckets are looked through.
+/// Time between two searches for idle limiter buckets.
 const SWEEP: Duration = Duration::from_secs(60);
 
-/// What a call of the hub asks the driver to do after it has released the hub's lock.
+/// Work that a call of the hub leaves to the driver, for after it has released the hub's lock.
 #[derive(Debug, Default)]
 pub struct HubOut {
     /// For each link, in order: `Link::handle_command`.
     pub commands: Vec<(LinkId, Command)>,
-    /// True when waiting admissions have an answer: each calls [`Hub::claim`].
-    pub woken: bool,
+    /// Waiting admissions that have an answer: each calls [`Hub::claim`].
+    pub woken: Vec<WaitId>,
+    /// Records for the audit, in order.
+    pub records: Vec<AuditRecord>,
 }
 
-/// What tokens are made from.
+impl HubOut {
+    fn record(&mut self, at: Instant, event: AuditEvent) {
+        self.records.push(AuditRecord { at, event });
+    }
+}
+
+/// The reasons for which the hub waits, in the order in which it serves those that are due.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// A session's time to live ends.
+    Session,
+    /// A waiting admission gives up.
+    Queue,
+    /// Idle limiter buckets may go.
+    Limiter,
+}
+
+impl Timer {
+    const ALL: [Self; 3] = [Self::Session, Self::Queue, Self::Limiter];
+}
+
+/// Secret bytes that tokens are made from.
 struct Seed([u8; 32]);
 
 impl fmt::Debug for Seed {
@@ -67,7 +92,7 @@ impl fmt::Debug for Seed {
     }
 }
 
-/// Why a session changes, and the name of the key that wants it, for its agent and for the audit.
+/// The reason for a change of a session, and the name of the key that wants it, for its agent and for the audit.
 struct Cause {
     why: &'static str,
     key: Option<Arc<str>>,
@@ -95,6 +120,8 @@ pub struct Hub {
     /// Those among them that make embeddings.
     embedders: HashMap<Arc<str>, Pool>,
     links: HashMap<LinkId, LinkState>,
+    /// The links of bridges by the credential that they showed.
+    bridges: HashMap<Digest, BTreeSet<LinkId>>,
     last_link: u64,
     limiter: Limiter,
     sweep_at: Option<Instant>,
@@ -104,8 +131,8 @@ pub struct Hub {
     /// Answers by route and status, of which there are few.
     answers: BTreeMap<(&'static str, u16), u64>,
     unsettled: Arc<AtomicU64>,
-    audit: Vec<AuditRecord>,
-    audit_lost: u64,
+    /// The latest lists; `None` when the configuration has changed since, or draining has begun.
+    lists: Option<Arc<Lists>>,
 }
 
 impl Hub {
@@ -121,10 +148,11 @@ impl Hub {
             latest: Latest::default(),
             seed: Seed(seed),
             minted: 0,
-            sessions: Sessions::default(),
+            sessions: Sessions::new(&config.sessions),
             pools: HashMap::new(),
             embedders: HashMap::new(),
             links: HashMap::new(),
+            bridges: HashMap::new(),
             last_link: 0,
             limiter,
             sweep_at: None,
@@ -133,8 +161,7 @@ impl Hub {
             metrics: Metrics::default(),
             answers: BTreeMap::new(),
             unsettled: Arc::new(AtomicU64::new(0)),
-            audit: Vec::new(),
-            audit_lost: 0,
+            lists: None,
             config,
         }
     }
@@ -163,71 +190,25 @@ impl Hub {
         &self.sessions
     }
 
-    /// Moves a session and does what follows from it.
-    fn change(
-        &mut self,
-        now: Instant,
-        slot: Slot,
-        action: Action,
-        by: &Cause,
-        out: &mut HubOut,
-    ) -> Result<Status, Refusal> {
-        let link = self.sessions.get(slot).and_then(|session| session.link);
-        let status = self.sessions.apply(now, slot, action)?;
-        let Some(session) = self.sessions.get(slot) else {
-            return Ok(status);
-        };
-        let (id, agent_id, ttl) = (session.id.clone(), session.agent_id.clone(), session.ttl);
-        let kept_alive = link.is_some() && self.config.sessions.renew_while_connected;
-        if action == Action::Renew && !kept_alive {
-            self.sessions.set_expiry(slot, Some(now + ttl));
+    /// Sessions and models as they are now, to be read once the hub's lock is released. Made anew only when one of them, the
+    /// configuration or draining has changed since the last call.
+    pub fn lists(&mut self) -> Arc<Lists> {
+        if self.sessions.take_changed() {
+            self.lists = None;
         }
-        self.reroute(slot);
-        self.record(
-            now,
-            AuditEvent::Session {
-                session: id.clone(),
-                agent_id,
-                what: by.why,
-                status: status.as_str(),
-                key: by.key.clone(),
-            },
-        );
-        if let Some(link) = link {
-            out.commands.push((
-                link,
-                Command::SessionStatus {
-                    session: id.clone(),
-                    status: status.as_str(),
-                    reason: by.why,
-                },
-            ));
-            if status != Status::Active {
-                out.commands.push((
-                    link,
-                    Command::EndSession {
-                        session: id,
-                        reason: CancelReason::SessionEnded,
-                    },
-                ));
-            }
-            if status.is_final()
-                && let Some(state) = self.links.get_mut(&link)
-            {
-                state.sessions.retain(|carried| *carried != slot);
-                if state.attached == Some(slot) {
-                    out.commands.push((link, Command::Close(CloseCode::Policy)));
-                }
-            }
-        }
-        self.pump(now, out);
-        Ok(status)
+        let lists = self.lists.get_or_insert_with(|| {
+            let (sessions, config) = (&self.sessions, &self.config);
+            Arc::new(Lists::new(sessions, config, self.wall, self.draining))
+        });
+        lists.clone()
     }
 
     /// From now on nothing new is admitted.
     pub fn drain(&mut self, now: Instant, out: &mut HubOut) {
+        self.latest.clamp(now);
         self.draining = true;
-        self.pump(now, out);
+        self.lists = None;
+        self.refuse_waiting(out);
     }
 
     /// True once [`Hub::drain`] was called.
@@ -236,141 +217,37 @@ impl Hub {
         self.draining
     }
 
-    /// When the hub wants to be called next.
+    /// Returns the time at which the hub is to be called next, and the reason.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Timeout> {
-        let timeout = |at: Option<Instant>, why| at.map(|at| Timeout { at, why });
-        [
-            timeout(self.sessions.next_expiry(), Timer::Session),
-            timeout(self.queue.next_deadline(), Timer::Queue),
-            timeout(self.sweep_at, Timer::Limiter),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+    pub fn poll_timeout(&self) -> Option<Timeout<Timer>> {
+        let timeout = |why| self.deadline(why).map(|at| Timeout { at, why });
+        Timer::ALL.into_iter().filter_map(timeout).min()
+    }
+
+    fn deadline(&self, why: Timer) -> Option<Instant> {
+        match why {
+            Timer::Session => self.sessions.next_expiry(),
+            Timer::Queue => self.queue.next_deadline(),
+            Timer::Limiter => self.sweep_at,
+        }
     }
 
     /// Time has passed. A call that comes early changes nothing.
     pub fn handle_timeout(&mut self, now: Instant, out: &mut HubOut) {
         let now = self.latest.clamp(now);
-        while let Some(slot) = self.sessions.due(now) {
-            if self
-                .change(now, slot, Action::Expire, &Cause::own("expired"), out)
-                .is_err()
-            {
-                self.sessions.set_expiry(slot, None);
+        for why in Timer::ALL {
+            if self.deadline(why).is_none_or(|at| at > now) {
+                continue;
+            }
+            match why {
+                Timer::Session => self.expire_sessions(now, out),
+                Timer::Queue => self.expire_queue(now, out),
+                Timer::Limiter => {
+                    self.limiter.sweep(now);
+                    self.sweep_at = (!self.limiter.is_idle()).then(|| now + SWEEP);
+                }
             }
         }
-        self.expire_queue(now, out);
-        if self.sweep_at.is_some_and(|at| at <= now) {
-            self.limiter.sweep(now);
-            self.sweep_at = (!self.limiter.is_idle()).then(|| now + SWEEP);
-        }
-    }
-
-    /// A request was refused before it came to admission.
-    pub fn note_refusal(&mut self, now: Instant, info: RequestInfo, refusal: &Refusal) {
-        self.note(now, info, Err(refusal), 0);
-    }
-
-    /// A request could be read in two ways and was refused with this status.
-    pub fn note_misframed(&mut self, now: Instant, info: RequestInfo, status: u16) {
-        let outcome = "malformed_request";
-        let info = Box::new(info);
-        self.record_request(now, info, RequestKind::Violation, status, outcome, 0);
-    }
-
-    /// A request that needs no agent was answered with a status, or refused, in so many bytes.
-    pub fn note(
-        &mut self,
-        now: Instant,
-        info: RequestInfo,
-        answer: Result<u16, &Refusal>,
-        bytes_out: u64,
-    ) {
-        self.note_boxed(now, Box::new(info), answer, bytes_out);
-    }
-
-    fn note_boxed(
-        &mut self,
-        now: Instant,
-        info: Box<RequestInfo>,
-        answer: Result<u16, &Refusal>,
-        bytes_out: u64,
-    ) {
-        let (kind, status, outcome) = match answer {
-            Ok(status) => (RequestKind::Answered, status, "ok"),
-            Err(refusal) => (
-                RequestKind::of(refusal.code()),
-                refusal.status(),
-                refusal.code().name().unwrap_or("invalid_request"),
-            ),
-        };
-        self.record_request(now, info, kind, status, outcome, bytes_out);
-    }
-
-    /// Writes down a request that no agent was asked.
-    fn record_request(
-        &mut self,
-        now: Instant,
-        info: Box<RequestInfo>,
-        kind: RequestKind,
-        status: u16,
-        outcome: &'static str,
-        bytes_out: u64,
-    ) {
-        let now = self.latest.clamp(now);
-        self.count_answer(info.endpoint, status);
-        match kind {
-            RequestKind::AuthenticationFailed => self.metrics.unauthenticated += 1,
-            RequestKind::Violation => self.metrics.violations += 1,
-            // The limiter has counted it.
-            RequestKind::Answered | RequestKind::RateLimited => {}
-        }
-        let duration = now.since(info.started);
-        self.record(
-            now,
-            AuditEvent::Request {
-                info,
-                kind,
-                session: None,
-                status,
-                outcome,
-                duration,
-                bytes_out,
-                usage: None,
-            },
-        );
-    }
-
-    /// A route, one of [`crate::api::Endpoint::name`], has given an answer of that status.
-    pub fn count_answer(&mut self, endpoint: &'static str, status: u16) {
-        *self.answers.entry((endpoint, status)).or_default() += 1;
-    }
-
-    fn record(&mut self, at: Instant, event: AuditEvent) {
-        if self.audit.len() < AUDIT_BACKLOG {
-            self.audit.push(AuditRecord { at, event });
-        } else {
-            self.audit_lost += 1;
-        }
-    }
-
-    /// Moves the audit records since the last call to the end of `out`.
-    pub fn drain_audit(&mut self, out: &mut Vec<AuditRecord>) {
-        out.append(&mut self.audit);
-    }
-
-    /// True when there are audit records to drain.
-    #[must_use]
-    pub fn has_audit(&self) -> bool {
-        !self.audit.is_empty()
-    }
-
-    /// Audit records that were dropped because nobody drained them.
-    #[must_use]
-    pub const fn audit_lost(&self) -> u64 {
-        self.audit_lost
     }
 
     /// All that it tells about itself.
@@ -388,13 +265,7 @@ impl Hub {
                     count: *count,
                 })
                 .collect(),
-            answering: self
-                .sessions
-                .iter()
-                .filter(|session| session.can_answer())
-                .count(),
-            audit_waiting: self.audit.len(),
-            audit_lost: self.audit_lost,
+            answering: self.sessions.answering(),
             draining: self.draining,
         }
     }
@@ -406,14 +277,7 @@ impl Hub {
         metrics.queued = self.queue.len();
         metrics.links = self.links.len();
         metrics.unsettled = self.unsettled.load(Ordering::Relaxed);
-        for session in self.sessions.iter() {
-            let at = Status::ALL
-                .iter()
-                .position(|status| *status == session.status);
-            if let Some(count) = at.and_then(|at| metrics.sessions.get_mut(at)) {
-                *count += 1;
-            }
-        }
+        metrics.sessions = self.sessions.counts();
         metrics
     }
 }

@@ -1,19 +1,17 @@
 //! Another configuration while the program serves.
 
 use super::keys::{Digest, Keys};
-use super::routing::Slot;
 use super::sessions::Action;
 use super::{Cause, Hub, HubOut};
 use crate::config::{HubConfig, Role};
-use crate::id::LinkId;
 use crate::link::{CloseCode, Command};
 use crate::time::Instant;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 impl Hub {
-    /// Takes `config` over: keys, limits, timeouts, models, hosts and origins hold from the next request on, the policy of
-    /// sessions from the next registration on. What is open goes on, with two exceptions: a session that was registered
+    /// Takes `config` over: keys, limits, timeouts, models, hosts and origins hold from the next request on, what
+    /// `sessions` says from the next registration on, but for `sessions.renew`, which holds at once. What is open goes on, with two exceptions: a session that was registered
     /// with a key that is gone, or may not register any more, is revoked, and so the link of an agent that showed one is
     /// closed (1008).
     ///
@@ -27,6 +25,10 @@ impl Hub {
         self.limiter.configure(now, &config.limits, keys.iter());
         let before = core::mem::replace(&mut self.keys, Arc::new(keys));
         self.config = config;
+        self.sessions
+            .set_links_hold(now, self.config.sessions.renew_while_connected);
+        self.lists = None;
+        self.requeue();
         self.end_what_lost_its_key(now, &before, out);
         self.pump(now, out);
     }
@@ -36,30 +38,25 @@ impl Hub {
             keys.role_of(credential)
                 .is_some_and(|role| role == Role::Admin || roles.contains(&role))
         };
-        let lost = |credential: &Option<Digest>, roles: &[Role]| {
-            credential.as_ref().is_some_and(|credential| {
-                may(before, credential, roles) && !may(&self.keys, credential, roles)
-            })
-        };
-        let sessions: Vec<Slot> = self
-            .sessions
-            .iter()
-            .filter(|session| !session.status.is_final() && lost(&session.owner, &[Role::Bridge]))
-            .filter_map(|session| self.sessions.find(session.id.as_str()))
-            .collect();
-        let links: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, state)| {
-                !state.dialled
-                    && state.attached.is_none()
-                    && lost(&state.credential, &[Role::Bridge])
-            })
-            .map(|(id, _)| *id)
-            .collect();
+        let lost = before.iter().map(|(_, key)| key.sha256).filter(|digest| {
+            may(before, digest, &[Role::Bridge]) && !may(&self.keys, digest, &[Role::Bridge])
+        });
+        let (mut sessions, mut links) = (Vec::new(), Vec::new());
+        for digest in lost {
+            sessions.extend(self.sessions.owners().of(digest));
+            links.extend(self.bridges_of(digest).filter(|link| {
+                let state = self.links.get(link);
+                state.is_some_and(|state| !state.dialled)
+            }));
+        }
+        // Two keys may have one digest.
+        sessions.sort_unstable();
+        sessions.dedup();
+        links.sort_unstable();
+        links.dedup();
         for slot in sessions {
-            // It is not final, so it can be revoked.
-            let _ = self.change(now, slot, Action::Revoke, &Cause::own("key_removed"), out);
+            // The only error is a state that is final already.
+            let _ = self.change(now, slot, Action::Withdraw, &Cause::own("key_removed"), out);
         }
         for link in links {
             out.commands.push((link, Command::Close(CloseCode::Policy)));

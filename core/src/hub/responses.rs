@@ -8,14 +8,14 @@ use crate::dialect::responses::unknown_response;
 use crate::error::Refusal;
 use crate::id::ExchangeId;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use bytes::Bytes;
 use core::fmt;
 use hashbrown::HashMap;
 
-/// What one conversation is charged beside its text.
+/// Bytes that one conversation is charged beside its text.
 const OVERHEAD: usize = 256;
 
-/// What the id of a response begins with.
+/// Prefix of the id of a response.
 const PREFIX: &str = "resp_";
 
 /// A conversation up to and with one response.
@@ -23,7 +23,7 @@ pub struct Conversation {
     /// The exchange that the response is named after.
     pub response: ExchangeId,
     /// A JSON list of items.
-    pub items: Arc<str>,
+    pub items: Bytes,
 }
 
 impl fmt::Debug for Conversation {
@@ -53,7 +53,7 @@ pub struct Responses {
 struct Kept {
     /// Digest of the key that the response was made with.
     owner: Option<Digest>,
-    items: Arc<str>,
+    items: Bytes,
     turn: u64,
 }
 
@@ -85,7 +85,7 @@ impl Responses {
         }
     }
 
-    /// How many are kept.
+    /// Returns the number of conversations that are kept.
     #[must_use]
     pub fn len(&self) -> usize {
         self.kept.len()
@@ -138,7 +138,7 @@ impl Responses {
     ///
     /// # Errors
     /// 404 when it is not kept, or was made with another key.
-    pub fn find(&mut self, owner: Option<Digest>, id: &str) -> Result<Arc<str>, Refusal> {
+    pub fn find(&mut self, owner: Option<Digest>, id: &str) -> Result<Bytes, Refusal> {
         let response = id
             .strip_prefix(PREFIX)
             .and_then(|id| ExchangeId::parse(id.as_bytes()));
@@ -171,7 +171,7 @@ mod tests {
     fn conversation(response: ExchangeId, bytes: usize) -> Conversation {
         Conversation {
             response,
-            items: Arc::from("x".repeat(bytes)),
+            items: Bytes::from("x".repeat(bytes)),
         }
     }
 
@@ -184,7 +184,7 @@ mod tests {
         let mut responses = Responses::default();
         let response = Ids::new(7).next();
         responses.keep(OWNER, conversation(response, 3));
-        assert_eq!(&*responses.find(OWNER, &id(response)).unwrap(), "xxx");
+        assert_eq!(responses.find(OWNER, &id(response)).unwrap(), "xxx");
         for (owner, id) in [
             (Some([2; 32]), id(response)),
             (None, id(response)),

@@ -1,4 +1,5 @@
-//! Which session answers: among those of a model the one with the fewest open exchanges, found without looking at the others.
+//! Chooses the session that answers: of a model's sessions one with the fewest open exchanges, found without looking
+//! at the others.
 
 use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
@@ -9,7 +10,7 @@ use alloc::vec::Vec;
 use hashbrown::HashMap;
 
 /// Position of a session in the hub's table.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Slot(pub usize);
 
 /// The sessions that can answer for one model, kept by their load.
@@ -17,7 +18,7 @@ pub struct Slot(pub usize);
 pub struct Pool {
     /// The sessions with each number of open exchanges; no level is empty.
     levels: BTreeMap<usize, Vec<Slot>>,
-    /// Where each session is: its level and its place there.
+    /// The level of each session, and its index there.
     places: HashMap<Slot, (usize, usize)>,
 }
 
@@ -74,10 +75,19 @@ fn place(pools: &mut HashMap<Arc<str>, Pool>, model: &Arc<str>, slot: Slot, load
     }
 }
 
-/// Why a session cannot be had right now.
+/// Resources that can be busy.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Busy {
+    /// Every session that could answer.
+    Session,
+    /// The program: as many exchanges are open as `limits.exchanges` allows.
+    Exchanges,
+}
+
+/// Reasons for which a session cannot be had right now.
 pub(super) enum Unrouted {
     /// It could be had later.
-    Busy,
+    Busy(Busy),
     /// It cannot be had.
     Refused(Refusal),
 }
@@ -91,14 +101,15 @@ impl Hub {
         // One that takes no more at once comes last, so that none waits for it while another is free.
         let load = session.can_answer().then(|| match session.is_full() {
             true => usize::MAX,
-            false => session.in_flight,
+            false => session.activity.in_flight(),
         });
-        for model in &session.models {
+        for model in session.models.iter() {
             place(&mut self.pools, model, slot, load);
             if session.capabilities.embeddings {
                 place(&mut self.embedders, model, slot, load);
             }
         }
+        self.sessions.set_answers(slot, load.is_some());
     }
 
     /// The model that a client means: an alias, a name with `:latest`, the default, or the name itself.
@@ -150,12 +161,9 @@ impl Hub {
         } else if self.pools.contains_key(model) {
             return Err(Unrouted::Refused(no_embeddings(asked)));
         } else {
-            // Only a request that is refused looks through the sessions.
             let known = self.config.aliases.iter().any(|alias| alias.model == model)
                 || self.config.default_model.as_deref() == Some(model)
-                || self.sessions.iter().any(|session| {
-                    !session.status.is_final() && session.models.iter().any(|name| **name == *model)
-                });
+                || self.sessions.owners().know(model);
             if self.pools.is_empty() || known {
                 return refuse(
                     Code::NoAgent,
@@ -173,23 +181,26 @@ impl Hub {
             ));
         };
         let Some(session) = self.sessions.get(slot) else {
-            return Err(Unrouted::Busy);
+            return Err(Unrouted::Busy(Busy::Session));
         };
         if ask.embeddings && !session.capabilities.embeddings {
             return Err(Unrouted::Refused(no_embeddings(asked)));
         }
-        if !session.allows(ask.scope) {
+        if !session.scopes.allow(ask.scope) {
             return refuse(
                 Code::ScopeDenied,
                 alloc::format!(
                     "session `{}` does not have the scope `{}`",
                     session.id,
-                    ask.scope
+                    ask.scope.as_str()
                 ),
             );
         }
-        if session.is_full() || self.metrics.open >= self.config.limits.exchanges {
-            return Err(Unrouted::Busy);
+        if session.is_full() {
+            return Err(Unrouted::Busy(Busy::Session));
+        }
+        if self.metrics.open >= self.config.limits.exchanges {
+            return Err(Unrouted::Busy(Busy::Exchanges));
         }
         Ok(slot)
     }

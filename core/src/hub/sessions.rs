@@ -1,18 +1,16 @@
-//! Sessions: the permission of one agent to answer.
-//!
-//! ```text
-//! pending --approve--> active --suspend--> suspended --resume--> active
-//! pending --deny-----> revoked
-//! active | suspended --revoke--> revoked
-//! pending | active | suspended --ttl passes--> expired
-//! ```
+//! Sessions: the permission of one agent to answer. How they move is in `hub::lifecycle`.
 
 use super::keys::Digest;
+use super::lifecycle::Since;
+pub use super::lifecycle::{Action, STATES, Status};
+use super::lists::Activity;
+use super::owners::Owners;
 use super::routing::Slot;
 use crate::config::SessionPolicy;
 use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
-use crate::link::Capabilities;
+use crate::link::{Capabilities, MAX_MODELS};
+use crate::scope::{Scope, Scopes};
 use crate::time::Instant;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
@@ -21,122 +19,10 @@ use alloc::vec::Vec;
 use core::time::Duration;
 use hashbrown::HashMap;
 
-/// Sessions that have ended and are still shown.
-const REMEMBERED: usize = 256;
-/// Models that one session may answer for.
-pub const MAX_MODELS: usize = 256;
 /// Longest name of an agent, a label or a model in bytes.
 const MAX_NAME: usize = 256;
 /// Exchanges at once of a session that names no `max_concurrency`.
 const UNBOUNDED: usize = usize::MAX;
-
-/// States of a session. The last two are final.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Status {
-    /// Waits for a person.
-    Pending,
-    /// May answer.
-    Active,
-    /// May not answer for now.
-    Suspended,
-    /// Ended by a person or by its agent.
-    Revoked,
-    /// Ended by time.
-    Expired,
-}
-
-impl Status {
-    /// All states, in the order of this page.
-    pub const ALL: [Self; 5] = [
-        Self::Pending,
-        Self::Active,
-        Self::Suspended,
-        Self::Revoked,
-        Self::Expired,
-    ];
-
-    /// The name on every wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-        }
-    }
-
-    /// True for a state that is never left.
-    #[must_use]
-    pub const fn is_final(self) -> bool {
-        matches!(self, Self::Revoked | Self::Expired)
-    }
-
-    /// The table of transitions: where an action leads from here, `None` where it is forbidden.
-    #[must_use]
-    pub const fn after(self, action: Action) -> Option<Self> {
-        Some(match (self, action) {
-            (Self::Pending, Action::Approve) | (Self::Suspended, Action::Resume) => Self::Active,
-            (Self::Pending, Action::Deny) | (Self::Active | Self::Suspended, Action::Revoke) => {
-                Self::Revoked
-            }
-            (Self::Active, Action::Suspend) => Self::Suspended,
-            (Self::Pending | Self::Active | Self::Suspended, Action::Renew) => self,
-            (Self::Pending | Self::Active | Self::Suspended, Action::Expire) => Self::Expired,
-            _ => return None,
-        })
-    }
-}
-
-/// What can be done to a session.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Action {
-    /// A person allows it.
-    Approve,
-    /// A person refuses it.
-    Deny,
-    /// For a while.
-    Suspend,
-    /// The end of a suspension.
-    Resume,
-    /// For ever.
-    Revoke,
-    /// A new time to live.
-    Renew,
-    /// Its time to live has passed.
-    Expire,
-}
-
-impl Action {
-    /// The name in `/control/…`.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Approve => "approve",
-            Self::Deny => "deny",
-            Self::Suspend => "suspend",
-            Self::Resume => "resume",
-            Self::Revoke => "revoke",
-            Self::Renew => "renew",
-            Self::Expire => "expire",
-        }
-    }
-
-    /// What has happened to the session then, for its agent and for the audit.
-    #[must_use]
-    pub const fn done(self) -> &'static str {
-        match self {
-            Self::Approve => "approved",
-            Self::Deny => "denied",
-            Self::Suspend => "suspended",
-            Self::Resume => "resumed",
-            Self::Revoke => "revoked",
-            Self::Renew => "renewed",
-            Self::Expire => "expired",
-        }
-    }
-}
 
 /// A request for a session, from `POST /control/register` or from `register` on a link.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -145,11 +31,11 @@ pub struct Registration {
     pub session_id: Option<SessionId>,
     /// Digest of a token that the bridge made.
     pub session_token: Option<Digest>,
-    /// Which agent.
+    /// Name of the agent.
     pub agent_id: String,
     /// For people.
     pub label: Option<String>,
-    /// What it may be asked for; all when absent.
+    /// Scopes that it may be used for; all when absent.
     pub scopes: Option<Vec<String>>,
     /// 1 to 86 400.
     pub ttl_seconds: Option<u32>,
@@ -159,7 +45,7 @@ pub struct Registration {
     pub max_requests: Option<u64>,
     /// Exchanges at once.
     pub max_concurrency: Option<usize>,
-    /// What its model can do.
+    /// Abilities of its model.
     pub capabilities: Capabilities,
 }
 
@@ -247,33 +133,31 @@ impl From<crate::link::Registration> for Registration {
 pub struct Session {
     /// Its name.
     pub id: SessionId,
-    /// Which agent.
+    /// Name of the agent.
     pub agent_id: Arc<str>,
     /// For people.
     pub label: Arc<str>,
-    /// What it may be asked for.
-    pub scopes: Vec<String>,
+    /// Scopes that it may be used for.
+    pub scopes: Scopes,
     /// Names that it answers to.
-    pub models: Vec<Arc<str>>,
+    pub models: Arc<[Arc<str>]>,
     /// Its state.
     pub status: Status,
-    /// When it was registered.
+    /// Time of its registration.
     pub created_at: Instant,
-    /// When it expires; `None` while its link keeps it alive.
+    /// Time at which it expires; `None` while its link holds it.
     pub expires_at: Option<Instant>,
-    /// How long it lives.
+    /// From when on its time to live counts.
+    pub(super) since: Since,
+    /// Its time to live.
     pub ttl: Duration,
-    /// When it last answered or changed.
-    pub last_activity: Instant,
-    /// Requests that it was given.
-    pub request_count: u64,
+    /// Its activity.
+    pub activity: Arc<Activity>,
     /// Requests that it may be given; 0 is no limit.
     pub max_requests: u64,
-    /// Exchanges that are open.
-    pub in_flight: usize,
     /// Exchanges that may be open.
     pub max_concurrency: usize,
-    /// What its model can do.
+    /// Abilities of its model.
     pub capabilities: Capabilities,
     /// The connection that it answers on.
     pub link: Option<LinkId>,
@@ -283,6 +167,8 @@ pub struct Session {
     pub(super) owner: Option<Digest>,
     /// True when its agent registered it on a link; false when a bridge did so over HTTP.
     pub(super) by_agent: bool,
+    /// True when it is counted among those that can answer.
+    answers: bool,
 }
 
 impl Session {
@@ -294,22 +180,14 @@ impl Session {
 
     /// True when it has answered as often as it may.
     #[must_use]
-    pub const fn is_spent(&self) -> bool {
-        self.max_requests > 0 && self.request_count >= self.max_requests
+    pub fn is_spent(&self) -> bool {
+        self.max_requests > 0 && self.activity.requests() >= self.max_requests
     }
 
     /// True when it takes no more exchanges at once.
     #[must_use]
-    pub const fn is_full(&self) -> bool {
-        self.in_flight >= self.max_concurrency
-    }
-
-    /// True when it may be asked for `scope`.
-    #[must_use]
-    pub fn allows(&self, scope: &str) -> bool {
-        self.scopes
-            .iter()
-            .any(|allowed| allowed == scope || allowed == "*")
+    pub fn is_full(&self) -> bool {
+        self.activity.in_flight() >= self.max_concurrency
     }
 }
 
@@ -322,10 +200,82 @@ pub struct Sessions {
     by_token: HashMap<Digest, Slot>,
     expiry: BTreeSet<(Instant, usize)>,
     ended: VecDeque<Slot>,
+    owners: Owners,
     live: usize,
+    /// True when a link holds the sessions that it carries: they do not expire (`sessions.renew: connected`).
+    pub(super) links_hold: bool,
+    /// Number of sessions in each state, in the order of [`Status::ALL`].
+    counts: [usize; Status::ALL.len()],
+    /// Sessions that can answer.
+    answering: usize,
+    /// True when something has changed since [`Sessions::take_changed`].
+    changed: bool,
+    /// Number of times that all of them were looked at.
+    #[cfg(test)]
+    walks: core::cell::Cell<usize>,
 }
 
 impl Sessions {
+    /// None yet.
+    pub(super) fn new(policy: &SessionPolicy) -> Self {
+        Self {
+            links_hold: policy.renew_while_connected,
+            ..Self::default()
+        }
+    }
+
+    /// Returns the number of sessions in each state, in the order of [`Status::ALL`].
+    #[must_use]
+    pub const fn counts(&self) -> [usize; Status::ALL.len()] {
+        self.counts
+    }
+
+    /// Returns the number of sessions in one state.
+    #[must_use]
+    pub fn count(&self, status: Status) -> usize {
+        self.counts.get(status.place()).copied().unwrap_or(0)
+    }
+
+    /// Sessions that can answer.
+    #[must_use]
+    pub const fn answering(&self) -> usize {
+        self.answering
+    }
+
+    /// True when anything but [`Session::activity`] has changed since the last call.
+    pub(super) const fn take_changed(&mut self) -> bool {
+        core::mem::replace(&mut self.changed, false)
+    }
+
+    /// Counts a session among those that can answer, or not.
+    pub(super) fn set_answers(&mut self, slot: Slot, answers: bool) {
+        if self
+            .get(slot)
+            .is_none_or(|session| session.answers == answers)
+        {
+            return;
+        }
+        if let Some(session) = self.get_mut(slot) {
+            session.answers = answers;
+        }
+        if answers {
+            self.answering += 1;
+        } else {
+            self.answering = self.answering.saturating_sub(1);
+        }
+    }
+
+    /// Counts a session in its new state, and no longer in the one before.
+    pub(super) fn recount(&mut self, before: Option<Status>, after: Option<Status>) {
+        self.changed = true;
+        if let Some(count) = before.and_then(|status| self.counts.get_mut(status.place())) {
+            *count = count.saturating_sub(1);
+        }
+        if let Some(count) = after.and_then(|status| self.counts.get_mut(status.place())) {
+            *count += 1;
+        }
+    }
+
     /// Sessions that have not ended.
     #[must_use]
     pub const fn live(&self) -> usize {
@@ -354,11 +304,25 @@ impl Sessions {
         if let Some(expires) = session.expires_at {
             self.expiry.insert((expires, at));
         }
+        self.recount(None, Some(session.status));
+        self.owners.add(slot, &session);
         if let Some(place) = self.slots.get_mut(at) {
             *place = Some(session);
         }
         self.live += 1;
         Ok(slot)
+    }
+
+    /// Those that have not ended, by who registered them.
+    pub(super) const fn owners(&self) -> &Owners {
+        &self.owners
+    }
+
+    /// Finds a session anew by its state and its link, which have changed.
+    pub(super) fn refile(&mut self, slot: Slot) {
+        if let Some(session) = self.slots.get(slot.0).and_then(Option::as_ref) {
+            self.owners.refile(slot, session);
+        }
     }
 
     /// The session at `slot`.
@@ -369,6 +333,7 @@ impl Sessions {
 
     /// The session at `slot`. Its name, token, state and expiry are changed by the methods of this type only.
     pub(super) fn get_mut(&mut self, slot: Slot) -> Option<&mut Session> {
+        self.changed = true;
         self.slots.get_mut(slot.0)?.as_mut()
     }
 
@@ -385,10 +350,11 @@ impl Sessions {
     }
 
     /// Sets or lifts the end.
-    pub fn set_expiry(&mut self, slot: Slot, at: Option<Instant>) {
+    pub(super) fn set_expiry(&mut self, slot: Slot, at: Option<Instant>) {
         let Some(session) = self.slots.get_mut(slot.0).and_then(Option::as_mut) else {
             return;
         };
+        self.changed = true;
         if let Some(before) = session.expires_at {
             self.expiry.remove(&(before, slot.0));
         }
@@ -398,37 +364,16 @@ impl Sessions {
         }
     }
 
-    /// Moves a session by the table of transitions.
-    ///
-    /// # Errors
-    /// 409 where the state forbids the action.
-    pub fn apply(&mut self, now: Instant, slot: Slot, action: Action) -> Result<Status, Refusal> {
-        let Some(session) = self.slots.get_mut(slot.0).and_then(Option::as_mut) else {
-            return Err(Refusal::new(Code::SessionNotFound, "no such session"));
-        };
-        let Some(status) = session.status.after(action) else {
-            return Err(Refusal::new(
-                Code::Conflict,
-                alloc::format!(
-                    "session `{}` is {}; that state does not allow `{}`",
-                    session.id,
-                    session.status.as_str(),
-                    action.as_str()
-                ),
-            ));
-        };
-        session.status = status;
-        session.last_activity = now;
-        if status.is_final() {
-            session.link = None;
-            self.set_expiry(slot, None);
-            self.live -= 1;
-            self.ended.push_back(slot);
-            if self.ended.len() > REMEMBERED {
-                self.forget_oldest();
-            }
+    /// Counts a session among those that have ended. The oldest of more than `remembered` is forgotten.
+    pub(super) fn over(&mut self, slot: Slot, remembered: usize) {
+        self.live = self.live.saturating_sub(1);
+        if let Some(session) = self.slots.get(slot.0).and_then(Option::as_ref) {
+            self.owners.remove(slot, session);
         }
-        Ok(status)
+        self.ended.push_back(slot);
+        if self.ended.len() > remembered {
+            self.forget_oldest();
+        }
     }
 
     /// The next end.
@@ -437,27 +382,42 @@ impl Sessions {
         self.expiry.first().map(|(at, _)| *at)
     }
 
-    /// A session whose end has come.
-    #[must_use]
-    pub fn due(&self, now: Instant) -> Option<Slot> {
-        self.expiry
-            .first()
-            .filter(|(at, _)| *at <= now)
-            .map(|(_, slot)| Slot(*slot))
+    /// Takes a session whose end has come.
+    pub(super) fn take_due(&mut self, now: Instant) -> Option<Slot> {
+        let (_, at) = *self.expiry.first().filter(|(at, _)| *at <= now)?;
+        self.set_expiry(Slot(at), None);
+        Some(Slot(at))
+    }
+
+    /// The places of all of them.
+    pub(super) fn all(&self) -> Vec<Slot> {
+        #[cfg(test)]
+        self.walks.set(self.walks.get() + 1);
+        let taken = self.slots.iter().enumerate();
+        taken
+            .filter(|(_, session)| session.is_some())
+            .map(|(at, _)| Slot(at))
+            .collect()
     }
 
     /// All of them, ended ones too, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Session> {
+        #[cfg(test)]
+        self.walks.set(self.walks.get() + 1);
         self.slots.iter().flatten()
+    }
+
+    #[cfg(test)]
+    pub(super) const fn walks(&self) -> usize {
+        self.walks.get()
     }
 
     fn forget_oldest(&mut self) {
         // One that still has exchanges open is kept until they are settled: their tickets name its slot.
-        let Some(position) = self
-            .ended
-            .iter()
-            .position(|slot| self.get(*slot).is_none_or(|session| session.in_flight == 0))
-        else {
+        let Some(position) = self.ended.iter().position(|slot| {
+            self.get(*slot)
+                .is_none_or(|session| session.activity.in_flight() == 0)
+        }) else {
             return;
         };
         if let Some(slot) = self.ended.remove(position)
@@ -469,11 +429,12 @@ impl Sessions {
                 self.by_token.remove(&session.token);
             }
             self.free.push(slot.0);
+            self.recount(Some(session.status), None);
         }
     }
 }
 
-/// What the hub adds to a registration.
+/// Terms that the hub adds to a registration.
 pub(super) struct Terms {
     pub(super) id: SessionId,
     pub(super) token: Digest,
@@ -499,14 +460,17 @@ pub(super) fn admit(
     let ttl = registration.ttl_seconds.unwrap_or(policy.ttl_seconds);
     let ttl = Duration::from_secs(u64::from(ttl));
     let agent_id: Arc<str> = registration.agent_id.into();
-    let mut models: Vec<Arc<str>> = registration
-        .models
-        .iter()
-        .map(|model| model.as_str().into())
-        .collect();
-    if models.is_empty() {
-        models.push(agent_id.clone());
-    }
+    let models: Arc<[Arc<str>]> = if registration.models.is_empty() {
+        Arc::from([agent_id.clone()])
+    } else {
+        registration
+            .models
+            .iter()
+            .map(|model| Arc::from(model.as_str()))
+            .collect()
+    };
+    let activity = Activity::default();
+    activity.touch(now);
     Session {
         id,
         label: registration
@@ -515,49 +479,21 @@ pub(super) fn admit(
         agent_id,
         scopes: registration
             .scopes
-            .unwrap_or_else(|| alloc::vec![String::from("inference")]),
+            .map_or_else(|| Scope::Inference.into(), Scopes::from),
         models,
         status,
         created_at: now,
         expires_at: Some(now + ttl),
+        since: Since::registration(now, status),
         ttl,
-        last_activity: now,
-        request_count: 0,
+        activity: Arc::new(activity),
         max_requests: registration.max_requests.unwrap_or(policy.max_requests),
-        in_flight: 0,
         max_concurrency: registration.max_concurrency.unwrap_or(UNBOUNDED).max(1),
         capabilities: registration.capabilities,
         link: None,
         token,
         owner,
         by_agent,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_of_transitions() {
-        use Action::{Approve, Deny, Expire, Renew, Resume, Revoke, Suspend};
-        let mut table = String::new();
-        for status in Status::ALL {
-            table.push_str(status.as_str());
-            for action in [Approve, Deny, Suspend, Resume, Revoke, Renew, Expire] {
-                if let Some(next) = status.after(action) {
-                    table.push_str(&alloc::format!(" {}>{}", action.as_str(), next.as_str()));
-                }
-            }
-            table.push('\n');
-        }
-        assert_eq!(
-            table,
-            "pending approve>active deny>revoked renew>pending expire>expired\n\
-             active suspend>suspended revoke>revoked renew>active expire>expired\n\
-             suspended resume>active revoke>revoked renew>suspended expire>expired\n\
-             revoked\n\
-             expired\n"
-        );
+        answers: false,
     }
 }

@@ -1,18 +1,22 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod embeddings;
+mod lifecycle;
+mod lists;
 mod orphans;
 mod reload;
+mod waiting;
 
 use super::audit::RequestInfo;
 use super::keys::{Caller, digest};
-use super::sessions::Registration;
+use super::sessions::{Action, Registration, Status};
 use super::*;
 use crate::config::{Alias, Key, Limits, Role, SessionPolicy};
-use crate::error::Code;
-use crate::id::{Ids, SessionId};
-use crate::invocation::Usage;
-use crate::link::Notice;
+use crate::error::{Code, Refusal};
+use crate::id::{Ids, SessionId, WaitId};
+use crate::link::{CloseCode, Notice};
+use crate::scope::Scope;
+use alloc::boxed::Box;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use core::net::IpAddr;
@@ -132,24 +136,14 @@ impl Bench {
         embeddings: bool,
     ) -> Result<Admission, Refusal> {
         let caller = self.caller("editor");
-        let info = RequestInfo {
-            exchange: self.ids.next(),
-            started: self.now,
-            key: Some(caller.name.clone()),
-            address: HOME,
-            user_agent: None,
-            endpoint: "POST /v1/chat/completions",
-            bytes_in: 1,
-            prompt: None,
-        };
         let ask = Ask {
             model,
             session,
             tokens: 1,
-            scope: "inference",
+            scope: Scope::Inference,
             embeddings,
         };
-        self.hub.admit(self.now, &caller, info, &ask)
+        self.hub.admit(self.now, &caller, &ask)
     }
 
     fn granted(&mut self, model: &str) -> Ticket {
@@ -159,16 +153,20 @@ impl Bench {
         }
     }
 
+    fn claim(&mut self, wait: WaitId) -> Claim {
+        self.hub.claim(self.now, wait)
+    }
+
     fn settle(&mut self, ticket: Ticket) {
-        let outcome = Outcome {
-            verdict: Verdict::Completed,
-            status: 200,
-            usage: Usage::default(),
-            bytes_out: 0,
-            first_chunk: None,
-            gaps: None,
-        };
-        self.hub.settle(self.now, ticket, outcome, &mut self.out);
+        self.conclude(Some(ticket), &Outcome::new(Verdict::Completed, 200, 0));
+    }
+
+    fn conclude(&mut self, ticket: Option<Ticket>, outcome: &Outcome) {
+        let route = "POST /v1/chat/completions";
+        let mut info = RequestInfo::new(self.ids.next(), self.now, HOME, route);
+        info.key = Some("editor".into());
+        self.hub
+            .conclude(self.now, Box::new(info), ticket, outcome, &mut self.out);
     }
 
     fn control(
@@ -268,24 +266,16 @@ fn what_does_not_fit_waits_in_line_and_then_gives_up() {
         (refusal.status(), refusal.retry_after_seconds()),
         (503, Some(5))
     );
-    assert!(matches!(
-        bench.hub.claim(bench.now, waits[0]),
-        Claim::Waiting
-    ));
+    assert!(matches!(bench.claim(waits[0]), Claim::Waiting));
     bench.settle(first);
-    assert!(core::mem::take(&mut bench.out.woken));
-    assert!(matches!(
-        bench.hub.claim(bench.now, waits[1]),
-        Claim::Waiting
-    ));
-    let Claim::Granted(second) = bench.hub.claim(bench.now, waits[0]) else {
+    assert_eq!(core::mem::take(&mut bench.out.woken), [waits[0]]);
+    assert!(matches!(bench.claim(waits[1]), Claim::Waiting));
+    let Claim::Granted(second) = bench.claim(waits[0]) else {
         panic!("the first in line goes first");
     };
     bench.pass(Duration::from_secs(5));
-    assert!(bench.out.woken);
-    assert!(
-        matches!(bench.hub.claim(bench.now, waits[1]), Claim::Refused(refusal) if refusal.status() == 503)
-    );
+    assert_eq!(core::mem::take(&mut bench.out.woken), [waits[1]]);
+    assert!(matches!(bench.claim(waits[1]), Claim::Refused(refusal) if refusal.status() == 503));
     bench.settle(second);
     assert_eq!(
         (bench.hub.metrics().open, bench.hub.metrics().queued),
@@ -306,8 +296,10 @@ fn a_waiting_client_that_leaves_gives_its_place_back() {
         panic!("queued");
     };
     bench.settle(first);
-    bench.hub.leave(bench.now, wait, &mut bench.out);
-    bench.hub.leave(bench.now, wait, &mut bench.out);
+    let unclaimed = bench.hub.leave(bench.now, wait);
+    assert!(bench.hub.leave(bench.now, wait).is_none());
+    bench.conclude(unclaimed, &Outcome::left());
+    assert_eq!(bench.hub.metrics().cancelled, 1);
     assert_eq!(bench.hub.metrics().open, 0);
     let ticket = bench.granted("m");
     bench.settle(ticket);
@@ -493,7 +485,7 @@ fn a_session_that_has_answered_often_enough_answers_no_more() {
     assert!(matches!(bench.ask("m", None), Ok(Admission::Queued(_))));
     bench.settle(first);
     assert!(
-        bench.out.woken,
+        !bench.out.woken.is_empty(),
         "the one that waited has the second and last"
     );
     assert_eq!(bench.ask("m", None).unwrap_err().code(), Code::NoAgent);
@@ -620,10 +612,8 @@ fn the_audit_tells_who_did_what_and_never_a_token() {
     let (_, _, token) = bench.agent("m");
     let ticket = bench.granted("m");
     bench.settle(ticket);
-    let mut records = Vec::new();
-    bench.hub.drain_audit(&mut records);
     let mut lines = Vec::new();
-    for record in &records {
+    for record in &bench.out.records {
         record.write(&bench.hub.wall(), &mut lines);
         lines.push(b'\n');
     }
@@ -637,7 +627,6 @@ fn the_audit_tells_who_did_what_and_never_a_token() {
     }
     assert_eq!(lines.lines().count(), 3);
     assert!(!lines.contains(&token) && lines.contains("\"key\":\"bridge\""));
-    assert!(!bench.hub.has_audit());
 }
 
 #[test]

@@ -1,11 +1,11 @@
-//! How a link's answers reach its exchanges, and how those fail.
+//! Delivers a link's answers to its exchanges, and fails exchanges.
 
 use super::envelope::{Answer, Chunk, Ending, Id};
+use super::frames;
 use super::ports::{CloseCode, Deliver, Frame, LinkOut};
 use super::reassembly::Place;
 use super::table::{Open, Table};
 use super::{FAULT_WINDOW, FAULTS, Link};
-use crate::agents::websocket;
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::{CancelReason, Delivery, Delta, Failure};
@@ -16,7 +16,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How far an answer has come.
+/// State of an answer after a delivery.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Progress {
     More,
@@ -181,7 +181,7 @@ impl<T> Link<T> {
             return;
         }
         self.counters.unknown_ids += 1;
-        let frame = websocket::error(
+        let frame = frames::error(
             Some(id),
             "protocol",
             "no invocation with this id was issued on this connection",
@@ -253,7 +253,7 @@ impl<T> Link<T> {
         };
         if why == CancelReason::StreamGap || !open.stream.end_arrived() {
             self.counters.cancels += 1;
-            out.push(Frame::Text(websocket::cancel(id, why)));
+            out.push(Frame::Text(frames::cancel(id, why)));
         }
         self.rearm();
     }

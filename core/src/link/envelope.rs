@@ -28,7 +28,7 @@ pub enum Envelope<'f> {
     Error {
         /// Absent when the agent speaks of no exchange.
         id: Option<Id<'f>>,
-        /// What the agent says.
+        /// The agent's error.
         failure: Failure<'f>,
     },
     /// `register`.
@@ -47,9 +47,9 @@ pub enum Envelope<'f> {
     Pong,
     /// A type that this version does not know.
     Unknown {
-        /// What stood in `type`.
+        /// Value of `type`.
         kind: Cow<'f, str>,
-        /// What stood in `id`.
+        /// Value of `id`.
         id: Option<Id<'f>>,
     },
 }
@@ -96,11 +96,11 @@ impl<'f> Id<'f> {
 /// A piece of a streamed answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Chunk<'f> {
-    /// Whose.
+    /// Id of the exchange that it answers.
     pub id: Id<'f>,
     /// Its place in the stream. Absent in the second dialect, where the order of arrival counts.
     pub index: Option<u64>,
-    /// What it adds.
+    /// The text and calls that it adds.
     pub delta: Delta<'f>,
     /// Set in the last one.
     pub ending: Option<Ending<'f>>,
@@ -109,17 +109,17 @@ pub struct Chunk<'f> {
 /// A whole answer.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer<'f> {
-    /// Whose.
+    /// Id of the exchange that it answers.
     pub id: Id<'f>,
     /// The message of the first choice.
     pub delta: Delta<'f>,
     /// Embedding vectors: JSON arrays of numbers without white space.
     pub vectors: Vec<Cow<'f, str>>,
-    /// How it ended.
+    /// Its end.
     pub ending: Ending<'f>,
 }
 
-/// How an answer ended.
+/// The end of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Ending<'f> {
     /// It is complete.
@@ -128,7 +128,10 @@ pub enum Ending<'f> {
     Failed(Failure<'f>),
 }
 
-/// What an agent says of itself when it asks for a session. Types are checked, values are not.
+/// Models that one session may answer for.
+pub const MAX_MODELS: usize = 256;
+
+/// An agent's statements about itself in its request for a session. Types are checked, values are not.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Registration {
     /// The agent's own name for itself.
@@ -145,11 +148,11 @@ pub struct Registration {
     pub max_concurrency: Option<u64>,
     /// Requests that it answers in the session's life.
     pub max_requests: Option<u64>,
-    /// What it can do beyond text.
+    /// Abilities beyond text.
     pub capabilities: Capabilities,
 }
 
-/// What an agent can do beyond text. Absent is false, or not known.
+/// Abilities of an agent beyond text. Absent is false, or not known.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Capabilities {
     /// Calls the caller's tools.

@@ -1,21 +1,6 @@
 //! One agent connection: correlates answers with exchanges, puts chunks in order, keeps the connection alive.
 //!
-//! Each exchange of a link:
-//!
-//! ```mermaid
-//! stateDiagram-v2
-//!     [*] --> Open: open / model_invoke
-//!     Open --> Open: next chunk / Delta
-//!     Open --> Gap: chunk ahead of its turn
-//!     Gap --> Gap: another one ahead
-//!     Gap --> Open: the missing chunks / Deltas in order
-//!     Open --> Done: last chunk, result, error / End or Failed
-//!     Gap --> Done: 5 s, 64 chunks or 256 KiB / Failed, model_cancel
-//!     Open --> Done: cancel, overrun, wrong field, end of the session / model_cancel
-//!     Gap --> Done: the same
-//!     Done --> Done: anything that still arrives / counted
-//!     Done --> [*]: 30 s of silence, or 8192 others are done
-//! ```
+//! What becomes of each exchange of a link is the table [`SLOT`].
 //!
 //! The connection:
 //!
@@ -36,21 +21,22 @@
 
 mod answers;
 mod envelope;
+pub mod frames;
 mod ports;
 mod reassembly;
 mod table;
 
-pub use envelope::{Answer, Capabilities, Chunk, Ending, Envelope, Id, Registration};
+pub use envelope::{Answer, Capabilities, Chunk, Ending, Envelope, Id, MAX_MODELS, Registration};
 pub use ports::{
     CloseCode, Closed, Command, Deliver, FRAME_CHARGE, Frame, LinkConfig, LinkCounters, LinkOut,
     Notice,
 };
+pub use table::SLOT;
 
-use crate::agents::websocket;
 use crate::error::{AgentFault, Code};
 use crate::id::{ExchangeId, LinkId, SessionId};
 use crate::invocation::{CancelReason, Delivery, Failure};
-use crate::time::{Instant, Latest, Timeout, Timer, Timers, WallClock};
+use crate::time::{Instant, Latest, Reason, Timeout, Timers, WallClock};
 use alloc::borrow::Cow;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -68,6 +54,27 @@ const FAULT_WINDOW: Duration = Duration::from_secs(60);
 /// Longest timestamp that is sent back, in bytes.
 const ECHO_LEN: usize = 64;
 
+/// The reasons for which a link waits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Timer {
+    /// The peer is owed a ping.
+    Ping,
+    /// A ping waits for any sign of life.
+    Pong,
+    /// A chunk ahead of a gap waits for the missing one.
+    Gap,
+    /// The oldest tombstone may go.
+    Tombstone,
+}
+
+impl Reason<4> for Timer {
+    const ALL: [Self; 4] = [Self::Ping, Self::Pong, Self::Gap, Self::Tombstone];
+
+    fn place(self) -> usize {
+        self as usize
+    }
+}
+
 /// One agent connection.
 ///
 /// `T` is the driver's own handle for an exchange, an `Arc` of a mailbox cell say; it is handed back to [`Deliver`]
@@ -78,10 +85,10 @@ pub struct Link<T> {
     config: LinkConfig,
     wall: WallClock,
     latest: Latest,
-    timers: Timers<4>,
+    timers: Timers<Timer, 4>,
     table: Table<T>,
     counters: LinkCounters,
-    /// When the last faults were, at most [`FAULTS`] of them.
+    /// Times of the last faults, at most [`FAULTS`] of them.
     faults: VecDeque<Instant>,
     closed: bool,
 }
@@ -92,7 +99,7 @@ impl<T> Link<T> {
     pub fn new(id: LinkId, config: &LinkConfig, wall: WallClock, now: Instant) -> Self {
         let mut latest = Latest::default();
         let now = latest.clamp(now);
-        let mut timers = Timers::new([Timer::Pong, Timer::Gap, Timer::Ping, Timer::Tombstone]);
+        let mut timers = Timers::new();
         timers.set(Timer::Ping, Some(now + config.ping_interval));
         Self {
             id,
@@ -113,7 +120,7 @@ impl<T> Link<T> {
         self.id
     }
 
-    /// What it was made with.
+    /// Returns the configuration that the link was made with.
     #[must_use]
     pub const fn config(&self) -> &LinkConfig {
         &self.config
@@ -125,7 +132,7 @@ impl<T> Link<T> {
         self.table.len()
     }
 
-    /// Where the answers of the open exchanges go, in no particular order.
+    /// Returns the recipients of the open exchanges' answers, in no particular order.
     pub fn recipients(&self) -> impl Iterator<Item = &T> {
         self.table.recipients()
     }
@@ -136,13 +143,13 @@ impl<T> Link<T> {
         self.table.tombstones()
     }
 
-    /// What happened so far.
+    /// Returns the counts of events since the link was opened.
     #[must_use]
     pub const fn counters(&self) -> &LinkCounters {
         &self.counters
     }
 
-    /// Sends an invocation, `frame` as [`websocket::invoke`] wrote it. What the agent answers goes to `to`.
+    /// Sends an invocation, `frame` as [`frames::invoke`] wrote it. What the agent answers goes to `to`.
     ///
     /// # Errors
     /// [`Closed`], with `to` handed back, when the link is closed or closes now because the agent does not read, or
@@ -204,7 +211,7 @@ impl<T> Link<T> {
             Envelope::Unregister { session } => match SessionId::new(&session) {
                 Some(session) => out.notices.push(Notice::Unregister(session)),
                 None => self.reply(
-                    websocket::error(None, "session_not_found", "session_id: no such session"),
+                    frames::error(None, "session_not_found", "session_id: no such session"),
                     out,
                     deliver,
                 ),
@@ -214,8 +221,8 @@ impl<T> Link<T> {
                     .map(serde_json::value::RawValue::get)
                     .filter(|raw| raw.len() <= ECHO_LEN);
                 let pong = match timestamp {
-                    Some(raw) => websocket::pong(raw),
-                    None => websocket::pong(&format!("\"{}\"", self.wall.rfc3339(now))),
+                    Some(raw) => frames::pong(raw),
+                    None => frames::pong(&format!("\"{}\"", self.wall.rfc3339(now))),
                 };
                 self.reply(pong, out, deliver);
             }
@@ -223,7 +230,7 @@ impl<T> Link<T> {
             Envelope::Unknown { id, .. } => {
                 self.counters.unknown_types += 1;
                 self.reply(
-                    websocket::error(
+                    frames::error(
                         id,
                         "unknown_type",
                         "type: not known in version 1 of the agent protocol",
@@ -271,7 +278,7 @@ impl<T> Link<T> {
                 deliver,
             );
         }
-        let answer = websocket::error(id.map(Id::Ours), "protocol", &format!("{fault}"));
+        let answer = frames::error(id.map(Id::Ours), "protocol", &format!("{fault}"));
         self.fault(now, answer, out, deliver);
     }
 
@@ -300,7 +307,7 @@ impl<T> Link<T> {
                 status,
                 expires_at,
             } => self.reply(
-                websocket::registered(&session, token.as_deref(), status, &expires_at),
+                frames::registered(&session, token.as_deref(), status, &expires_at),
                 out,
                 deliver,
             ),
@@ -309,7 +316,7 @@ impl<T> Link<T> {
                 status,
                 reason,
             } => self.reply(
-                websocket::session_status(&session, status, reason),
+                frames::session_status(&session, status, reason),
                 out,
                 deliver,
             ),
@@ -324,7 +331,7 @@ impl<T> Link<T> {
                 }
             }
             Command::Error { code, message } => {
-                self.reply(websocket::error(None, code, &message), out, deliver);
+                self.reply(frames::error(None, code, &message), out, deliver);
             }
             Command::Close(code) => self.shut(code, out, deliver),
         }
@@ -352,33 +359,35 @@ impl<T> Link<T> {
     ) {
         let now = self.latest.clamp(now);
         // Each timer is due once: what it sets is later than `now`.
-        for _ in 0..4 {
-            match self.timers.take_due(now) {
-                Some(Timer::Pong) => self.shut(CloseCode::NoSignOfLife, out, deliver),
-                Some(Timer::Ping) => {
+        for _ in Timer::ALL {
+            let Some(why) = self.timers.take_due(now) else {
+                return;
+            };
+            match why {
+                Timer::Pong => self.shut(CloseCode::NoSignOfLife, out, deliver),
+                Timer::Ping => {
                     out.push(Frame::Ping);
                     self.timers
                         .set(Timer::Pong, Some(now + self.config.pong_timeout));
                     self.timers
                         .set(Timer::Ping, Some(now + self.config.ping_interval));
                 }
-                Some(Timer::Gap) => {
+                Timer::Gap => {
                     while let Some(id) = self.table.take_expired_gap(now) {
                         self.gap(now, id, out, deliver);
                     }
                 }
-                Some(_) => {
+                Timer::Tombstone => {
                     self.table.drop_tombstones(now);
                     self.rearm();
                 }
-                None => return,
             }
         }
     }
 
-    /// When [`Link::handle_timeout`] wants to be called.
+    /// Returns the time at which [`Link::handle_timeout`] is to be called next, and the reason.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Timeout> {
+    pub fn poll_timeout(&self) -> Option<Timeout<Timer>> {
         self.timers.next()
     }
 

@@ -1,4 +1,4 @@
-//! What goes into a link and comes out of it, as plain data.
+//! Inputs and outputs of a link, as plain data.
 
 use super::envelope::Registration;
 use crate::config::Limits;
@@ -33,7 +33,7 @@ pub enum Frame {
 }
 
 impl Frame {
-    /// What it costs of the queue's budget, in bytes.
+    /// Returns its cost in bytes of the queue's budget.
     #[must_use]
     pub fn charge(&self) -> usize {
         match self {
@@ -53,12 +53,12 @@ impl fmt::Debug for Frame {
     }
 }
 
-/// What calls of a link have produced and the driver has not yet taken. One for each link, under the link's lock.
+/// Outputs of a link that the driver has not yet taken. One for each link, under the link's lock.
 #[derive(Debug, Default)]
 pub struct LinkOut {
     /// To be written to the agent in this order.
     pub frames: VecDeque<Frame>,
-    /// What `frames` costs of `limits.link_queue_bytes`.
+    /// Cost of `frames` in bytes of `limits.link_queue_bytes`.
     pub queued_bytes: usize,
     /// For the hub; the driver hands them over after it has released the link.
     pub notices: Vec<Notice>,
@@ -107,7 +107,7 @@ impl LinkOut {
     }
 }
 
-/// What an agent asks of the hub.
+/// Requests of an agent to the hub.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Notice {
@@ -117,7 +117,7 @@ pub enum Notice {
     Unregister(SessionId),
 }
 
-/// What the hub asks of a link.
+/// Commands of the hub to a link.
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Command {
@@ -134,7 +134,7 @@ pub enum Command {
     },
     /// A session changed its state.
     SessionStatus {
-        /// Which one.
+        /// The session.
         session: SessionId,
         /// The new state.
         status: &'static str,
@@ -143,7 +143,7 @@ pub enum Command {
     },
     /// Fails the open exchanges of a session and cancels each at the agent.
     EndSession {
-        /// Which one.
+        /// The session.
         session: SessionId,
         /// Told to the agent.
         reason: CancelReason,
@@ -226,16 +226,9 @@ impl CloseCode {
 }
 
 /// The link is closed, or the exchange has been opened on it before: nothing was sent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the agent's connection is closed")]
 pub struct Closed;
-
-impl fmt::Display for Closed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the agent's connection is closed")
-    }
-}
-
-impl core::error::Error for Closed {}
 
 /// Limits and times of one link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,20 +241,20 @@ pub struct LinkConfig {
     pub ping_interval: Duration,
     /// For a sign of life after a ping.
     pub pong_timeout: Duration,
-    /// How long a gap in a stream may stand.
+    /// Longest time that a gap in a stream may stand.
     pub gap_timeout: Duration,
     /// Chunks that may wait behind a gap, for each exchange.
     pub gap_chunks: usize,
     /// Bytes of text that may wait behind a gap, for each exchange.
     pub gap_bytes: usize,
-    /// How long an id that is done is remembered after the agent last used it.
+    /// Time that an id that is done is remembered after the agent last used it.
     pub tombstone_ttl: Duration,
-    /// How many ids that are done are remembered.
+    /// Number of ids that are done and remembered, at most.
     pub tombstones: usize,
 }
 
 impl LinkConfig {
-    /// What the agent protocol fixes, with the owner's limits.
+    /// Makes the configuration from the agent protocol's fixed values and the owner's limits.
     #[must_use]
     pub const fn new(limits: &Limits) -> Self {
         Self {
@@ -284,7 +277,7 @@ impl Default for LinkConfig {
     }
 }
 
-/// What happened on a link since it was opened.
+/// Counts of events on a link since it was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct LinkCounters {

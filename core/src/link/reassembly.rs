@@ -11,7 +11,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// What is to be done with a chunk.
+/// Places of a chunk in its stream.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Place {
     /// It is the next one.
@@ -66,7 +66,7 @@ impl Reassembly {
         self.next
     }
 
-    /// How many chunks wait.
+    /// Returns the number of chunks that wait.
     pub(super) fn waiting(&self) -> usize {
         self.waiting
             .as_ref()
@@ -80,7 +80,7 @@ impl Reassembly {
             .is_some_and(|waiting| waiting.end_arrived)
     }
 
-    /// When the gap has stood too long, if there is one.
+    /// Returns the time at which the gap has stood too long, if there is one.
     pub(super) fn gap_ends(&self) -> Option<Instant> {
         self.waiting.as_ref().map(|waiting| waiting.gap_ends)
     }
@@ -209,7 +209,7 @@ impl Held {
         self.content.len() + self.reasoning.len() + self.refusal.len() + calls
     }
 
-    /// What it was.
+    /// Returns the chunk's delta and its ending.
     pub(super) fn parts(&self) -> (Delta<'_>, Option<Ending<'_>>) {
         let delta = Delta {
             content: JsonStr::from_escaped(&self.content),

@@ -1,13 +1,68 @@
-//! Which exchanges a link carries, and which it has carried.
+//! Tables of the exchanges that a link carries and of those that it has carried.
 
 use super::reassembly::Reassembly;
 use crate::id::{ExchangeId, SessionId};
+use crate::machine::{Move, OUTSIDE, Table as States};
 use crate::time::Instant;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 use core::hash::{BuildHasherDefault, Hasher};
 use core::time::Duration;
 use hashbrown::HashMap;
+
+/// States of one id in a link.
+#[derive(Clone, Copy)]
+enum Slot {
+    /// Its chunks come in order.
+    Open,
+    /// Chunks wait for one that is missing.
+    Gap,
+    /// A tombstone.
+    Done,
+}
+
+impl Slot {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Gap => "gap",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// The moves of one id in a link.
+pub static SLOT: States = States::new(&[
+    Move::new(OUTSIDE, "open", "open, model_invoke is queued"),
+    Move::new("open", "gap", "chunk ahead of its turn, held"),
+    Move::new("gap", "gap", "another one ahead, held"),
+    Move::new(
+        "gap",
+        "open",
+        "the missing chunk, and those that waited for it",
+    ),
+    Move::new(
+        "open",
+        "done",
+        "finish_reason, result or error, delivered<br/>\
+         cancel, mailbox overrun, session ended, wrong field, one model_cancel",
+    ),
+    Move::new(
+        "gap",
+        "done",
+        "error, or the missing chunk and the end, delivered<br/>\
+         5 s, 64 chunks or 256 KiB, fails as agent_fault, one model_cancel<br/>\
+         cancel, mailbox overrun, session ended, wrong field, one model_cancel",
+    ),
+    Move::new("open", OUTSIDE, "link lost, fails as agent_lost"),
+    Move::new("gap", OUTSIDE, "link lost, fails as agent_lost"),
+    Move::new("done", "done", "late message, dropped and counted"),
+    Move::new(
+        "done",
+        OUTSIDE,
+        "30 s of silence, too many of them, link lost",
+    ),
+]);
 
 /// One open exchange.
 #[derive(Debug)]
@@ -19,12 +74,22 @@ pub(super) struct Open<T> {
     gap: Option<Instant>,
 }
 
+impl<T> Open<T> {
+    const fn slot(&self) -> Slot {
+        match self.gap {
+            None => Slot::Open,
+            Some(_) => Slot::Gap,
+        }
+    }
+}
+
 /// Open exchanges by id, their gaps by time, and the tombstones of those that are done.
 #[derive(Debug)]
 pub(super) struct Table<T> {
     open: HashMap<ExchangeId, Open<T>, BuildHasherDefault<IdHasher>>,
     gaps: BTreeSet<(Instant, ExchangeId)>,
-    /// When the agent last used the id.
+    by_session: BTreeSet<(SessionId, ExchangeId)>,
+    /// Time at which the agent last used each id that is done.
     done: HashMap<ExchangeId, Instant, BuildHasherDefault<IdHasher>>,
     /// Each tombstone once, with the time when it is looked at: one that was used since then goes to the back.
     order: VecDeque<(Instant, ExchangeId)>,
@@ -38,6 +103,7 @@ impl<T> Table<T> {
         Self {
             open: HashMap::default(),
             gaps: BTreeSet::new(),
+            by_session: BTreeSet::new(),
             done: HashMap::default(),
             order: VecDeque::new(),
             tombstones: tombstones.max(1),
@@ -62,6 +128,8 @@ impl<T> Table<T> {
         if self.open.contains_key(&id) || self.done.contains_key(&id) {
             return Err(to);
         }
+        SLOT.step(OUTSIDE, Slot::Open.name());
+        self.by_session.insert((session.clone(), id));
         self.open.insert(
             id,
             Open {
@@ -83,6 +151,7 @@ impl<T> Table<T> {
     pub(super) fn note_gap(&mut self, id: ExchangeId) {
         if let Some(open) = self.open.get_mut(&id) {
             let gap = open.stream.gap_ends();
+            let before = open.slot();
             if gap != open.gap {
                 if let Some(old) = open.gap {
                     self.gaps.remove(&(old, id));
@@ -92,10 +161,13 @@ impl<T> Table<T> {
                 }
                 open.gap = gap;
             }
+            if matches!((before, open.slot()), (Slot::Gap, _) | (_, Slot::Gap)) {
+                SLOT.step(before.name(), open.slot().name());
+            }
         }
     }
 
-    /// When the first gap has stood too long.
+    /// Returns the time at which the first gap has stood too long.
     pub(super) fn next_gap(&self) -> Option<Instant> {
         self.gaps.first().map(|(at, _)| *at)
     }
@@ -110,12 +182,14 @@ impl<T> Table<T> {
     /// Ends an exchange and leaves a tombstone.
     pub(super) fn retire(&mut self, now: Instant, id: ExchangeId) -> Option<Open<T>> {
         let open = self.open.remove(&id)?;
+        self.by_session.remove(&(open.session.clone(), id));
+        SLOT.step(open.slot().name(), Slot::Done.name());
         if let Some(gap) = open.gap {
             self.gaps.remove(&(gap, id));
         }
         while self.order.len() >= self.tombstones {
             if let Some((_, oldest)) = self.order.pop_front() {
-                self.done.remove(&oldest);
+                self.forget(oldest);
             }
         }
         self.done.insert(id, now);
@@ -123,12 +197,22 @@ impl<T> Table<T> {
         Some(open)
     }
 
-    /// Takes one exchange out without a tombstone, for a link that is over.
+    fn forget(&mut self, id: ExchangeId) {
+        if self.done.remove(&id).is_some() {
+            SLOT.step(Slot::Done.name(), OUTSIDE);
+        }
+    }
+
+    /// Takes all exchanges out without tombstones, for a link that is over.
     pub(super) fn drain_open(&mut self) -> impl Iterator<Item = Open<T>> {
         self.gaps.clear();
+        self.by_session.clear();
         self.done.clear();
         self.order.clear();
-        self.open.drain().map(|(_, open)| open)
+        self.open.drain().map(|(_, open)| {
+            SLOT.step(open.slot().name(), OUTSIDE);
+            open
+        })
     }
 
     /// True when the id is done; it is then remembered for longer.
@@ -136,13 +220,14 @@ impl<T> Table<T> {
         match self.done.get_mut(&id) {
             Some(used) => {
                 *used = now;
+                SLOT.step(Slot::Done.name(), Slot::Done.name());
                 true
             }
             None => false,
         }
     }
 
-    /// When the oldest tombstone may go.
+    /// Returns the time at which the oldest tombstone may go.
     pub(super) fn next_tombstone(&self) -> Option<Instant> {
         self.order.front().map(|(at, _)| *at)
     }
@@ -158,21 +243,18 @@ impl<T> Table<T> {
             if keep_until > now {
                 self.order.push_back((keep_until, id));
             } else {
-                self.done.remove(&id);
+                self.forget(id);
             }
         }
     }
 
     /// The open exchanges of a session.
     pub(super) fn of_session(&self, session: &SessionId) -> Vec<ExchangeId> {
-        let mut ids: Vec<_> = self
-            .open
-            .iter()
-            .filter(|(_, open)| open.session == *session)
-            .map(|(id, _)| *id)
-            .collect();
-        ids.sort_unstable();
-        ids
+        self.by_session
+            .range((session.clone(), ExchangeId::LEAST)..)
+            .take_while(|(of, _)| of == session)
+            .map(|(_, id)| *id)
+            .collect()
     }
 }
 

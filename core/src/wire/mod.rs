@@ -6,7 +6,7 @@ pub mod sse;
 
 use alloc::vec::Vec;
 
-/// How the records of a response body are set apart from one another.
+/// Separation of the records of a response body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Framing {
     /// `text/event-stream`, one event per record (WHATWG HTML, server-sent events).
@@ -20,7 +20,7 @@ pub enum Framing {
 /// Writes records into a body buffer, framed as the response asks.
 ///
 /// A record is one JSON text, or a token such as `[DONE]`, and holds no line break (serde_json's compact output never has one outside
-/// of an escape). Use [`sse::write_event`] for text that may.
+/// of an escape).
 #[derive(Debug)]
 pub struct Records<'o> {
     out: &'o mut Vec<u8>,

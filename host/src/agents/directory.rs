@@ -7,7 +7,7 @@ use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// What the names of all private directories begin with. Nothing else is ever removed.
+/// Prefix of the names of all private directories. Nothing else is ever removed.
 const PREFIX: &str = "mcp-local-provider-agent-";
 
 /// A directory for the owner alone (mode 0700) below the system's place for temporary files, removed when it is dropped.
@@ -17,10 +17,11 @@ pub struct PrivateDirectory {
 }
 
 impl PrivateDirectory {
-    /// A name for one, which [`PrivateDirectory::make`] makes.
+    /// Chooses a random name below the system's directory for temporary files. [`PrivateDirectory::make`] makes the
+    /// directory.
     ///
     /// # Errors
-    /// When the system has no randomness to give, or no working directory.
+    /// Fails when the system has no randomness to give, or no working directory.
     pub fn new() -> io::Result<Self> {
         let mut random = [0; 8];
         getrandom::fill(&mut random)?;
@@ -34,10 +35,10 @@ impl PrivateDirectory {
         Ok(Self { path })
     }
 
-    /// Makes it, with an empty working directory inside. Nothing changes where it is there already.
+    /// Makes the directory, with an empty working directory inside. Nothing changes where it exists already.
     ///
     /// # Errors
-    /// When it cannot be made, or something else is in its place.
+    /// Fails when it cannot be made, or when something else is in its place.
     pub fn make(&self) -> io::Result<()> {
         for path in [&self.path, &self.working_directory()] {
             match private_file::make_new_directory(path) {
@@ -52,18 +53,18 @@ impl PrivateDirectory {
         Ok(())
     }
 
-    /// Removes it with all that is in it. It can be made again.
+    /// Removes the directory with all that is in it. It can be made again.
     pub fn clear(&self) {
         remove(&self.path);
     }
 
-    /// All of it.
+    /// Path of the directory itself, in which the agent's files are.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The empty directory that the agent works in.
+    /// Path of the empty directory that the agent works in.
     #[must_use]
     pub fn working_directory(&self) -> PathBuf {
         self.path.join("work")
@@ -72,7 +73,7 @@ impl PrivateDirectory {
     /// Writes a file beside the working directory, for the owner alone.
     ///
     /// # Errors
-    /// When it cannot be written.
+    /// Fails when the file cannot be written.
     pub fn write(&self, name: &str, content: &str) -> io::Result<PathBuf> {
         let path = self.path.join(name);
         if let Some(parent) = path.parent() {
@@ -89,19 +90,19 @@ impl Drop for PrivateDirectory {
     }
 }
 
-/// Removes a private directory. Whatever does not look like one of ours stays.
+/// Removes a private directory. A path that does not look like one of ours is left alone.
 pub(crate) fn remove(path: &Path) {
     let named = path
         .file_name()
         .and_then(|name| name.to_str())
         .is_some_and(|name| name.starts_with(PREFIX));
     if named && is_private(path) {
-        // What cannot be removed is the system's to clean; nobody is there to do anything about it.
+        // A leftover in the directory for temporary files is harmless, and nobody is there to act on the error.
         let _ = std::fs::remove_dir_all(path);
     }
 }
 
-/// Whether it is a directory of this process's person that nobody else may enter.
+/// Returns true for a directory that belongs to the user of this process and that nobody else may enter.
 fn is_private(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|metadata| {
         metadata.is_dir()

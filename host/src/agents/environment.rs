@@ -1,14 +1,13 @@
-//! The environment of an agent: a list of what it may see, instead of everything that this program sees.
-//!
-//! Keys of this provider, and whatever else a person has in their environment, are no business of an agent.
+//! The environment of an agent: a list of allowed variables, because this program's own environment may hold keys of
+//! the provider and other secrets of the person.
 
 use std::ffi::{OsStr, OsString};
 
-/// Marks every process below an agent. Its value is the agent's name. A provider that finds it in its own environment
-/// was started by an agent of a provider, and an agent that asks such a provider asks itself.
+/// Variable that marks every process below an agent; its value is the agent's name. A provider that finds it in its own
+/// environment was started by an agent of a provider, and an agent that asks such a provider asks itself.
 pub const AGENT_VARIABLE: &str = "MCP_LOCAL_PROVIDER_AGENT";
 
-/// What any program needs to find its files, its person's login and its way to the network.
+/// Variables that any program needs to find its files, its person's login and its way to the network.
 const ALLOWED: [&str; 31] = [
     "HOME",
     "USER",
@@ -28,7 +27,7 @@ const ALLOWED: [&str; 31] = [
     "XDG_CACHE_HOME",
     "XDG_STATE_HOME",
     "XDG_RUNTIME_DIR",
-    // Where logins are kept in a key ring.
+    // Bus of the key ring, in which some agents keep logins.
     "DBUS_SESSION_BUS_ADDRESS",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
@@ -44,8 +43,9 @@ const ALLOWED: [&str; 31] = [
     "no_proxy",
 ];
 
-/// What is left of the variables `of` for an agent that is called `agent`: those that every program needs, those that
-/// `further` names (a name that ends in `*` stands for all that begin so), then `set`, which wins, and the mark.
+/// Builds the environment of the agent `agent` from the variables `of`: those that every program needs and those that
+/// `further` names (a name that ends in `*` stands for all with that prefix), then `set`, which wins, then
+/// [`AGENT_VARIABLE`].
 pub fn clean_environment(
     of: impl IntoIterator<Item = (OsString, OsString)>,
     agent: &str,

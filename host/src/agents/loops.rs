@@ -1,10 +1,11 @@
-//! The guard against an agent whose model is the very program that it answers for: it would ask itself, for ever.
+//! Guards against an agent whose model is the program that it answers for: such an agent would ask itself without end.
 
 use super::environment::AGENT_VARIABLE;
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, SocketAddr};
 
-/// The refusal to start agents inside of an agent, when the environment `mark` (of [`AGENT_VARIABLE`]) says so.
+/// Returns the sentence that refuses to start agents inside of an agent, when `mark`, the value of [`AGENT_VARIABLE`]
+/// in this program's environment, says that an agent started the program.
 #[must_use]
 pub fn nested(mark: Option<&OsStr>) -> Option<String> {
     let agent = mark.filter(|agent| !agent.is_empty())?;
@@ -15,7 +16,7 @@ pub fn nested(mark: Option<&OsStr>) -> Option<String> {
     ))
 }
 
-/// The first variable whose value is an address where this program listens.
+/// Returns the name of the first variable whose value is an address at which this program listens.
 #[must_use]
 pub fn points_here<'e>(
     environment: &'e [(OsString, OsString)],

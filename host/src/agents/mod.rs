@@ -1,13 +1,14 @@
-//! Agents that this program starts itself: programs of the person, which speak the Agent Client Protocol over their
-//! standard input and output.
+//! Agents that this program starts itself: programs of the person that speak the Agent Client Protocol over standard
+//! input and output.
 //!
-//! [`Agents`] makes links of them. [`presets`] knows seven of them by name; [`supervisor`] is what stands between each of
-//! them and this program, so that none outlives it.
+//! [`Agents`] connects them to the provider as links. [`presets`] lists seven of them by name. [`supervisor`] is a
+//! process between each agent and this program, which ends the agent when the program is gone.
 
 mod directory;
 mod environment;
 pub mod loops;
 pub mod notices;
+pub mod orphans;
 mod plan;
 pub mod presets;
 mod process;
@@ -18,5 +19,5 @@ pub mod supervisor;
 pub use directory::PrivateDirectory;
 pub use environment::{AGENT_VARIABLE, clean_environment};
 pub use plan::{NotInstalled, Plan};
-pub use process::{Bell, Ending, Event, Launch, Process};
+pub use process::{Ending, Event, Launch, Process, ProcessWaker};
 pub use serve::{Agents, Local};

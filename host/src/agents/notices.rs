@@ -1,4 +1,5 @@
-//! What a person is told of an agent once, before its first use: what cannot be fenced, and on whose terms it is used.
+//! Notices about agents, shown once before the first use: the limits of model mode, and the terms under which the agent
+//! is used.
 
 use super::presets::Preset;
 use crate::config::Agent;
@@ -9,17 +10,18 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
 
-/// Which notices were shown, by preset, with a digest of what was said; below `data_dir`.
+/// Name of the file in `data_dir` that records the notices that were shown: a JSON object from preset to the SHA-256
+/// digest of the text.
 const FILE: &str = "agent-notices.json";
 
-/// The text that is due for these agents, empty when all of it was shown. From now on it counts as shown.
+/// Returns the notices of these agents that were not shown yet, empty when there are none, and records them as shown.
 ///
 /// # Errors
-/// When that cannot be remembered; the text is then shown at each start.
+/// The second value is an error when the record cannot be written; the text is then returned at the next start too.
 pub fn due(data_dir: &Path, agents: &[Agent]) -> (String, io::Result<()>) {
     let path = data_dir.join(FILE);
     let shown = std::fs::read(&path).unwrap_or_default();
-    // A file that cannot be read says of nothing that it was shown.
+    // An unreadable file counts as empty, so every notice is shown again.
     let mut shown: BTreeMap<String, String> = serde_json::from_slice(&shown).unwrap_or_default();
     let mut text = String::new();
     for preset in agents

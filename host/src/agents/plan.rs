@@ -1,4 +1,4 @@
-//! From the configuration of an agent to what is started.
+//! Turns the configuration of an agent into the command, environment and files that start it.
 
 use super::directory::PrivateDirectory;
 use super::environment::clean_environment;
@@ -6,8 +6,8 @@ use super::presets::{FILES, Preset, find_program};
 use super::process::Launch;
 use crate::config;
 use mcp_local_provider_core::api::AGENT_HEADER;
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,35 +16,33 @@ use std::path::{Path, PathBuf};
 pub struct Plan {
     /// Its name: its own, its preset's or its program's.
     pub name: String,
-    /// What is known of it.
+    /// The preset that the entry names, if any.
     pub preset: Option<&'static Preset>,
     /// Its entry in the configuration.
     pub agent: config::Agent,
 }
 
 /// An agent's program is not there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{program}` is not on the PATH; {}", self.advice())]
 pub struct NotInstalled {
     /// The program that was looked for.
     pub program: String,
-    /// How to install it, where that is known.
+    /// The command that installs it, when a preset knows one.
     pub install: Option<&'static str>,
 }
 
-impl fmt::Display for NotInstalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "`{}` is not on the PATH", self.program)?;
+impl NotInstalled {
+    fn advice(&self) -> Cow<'static, str> {
         match self.install {
-            Some(install) => write!(f, "; install it with: {install}"),
-            None => f.write_str("; give its path, or install it"),
+            Some(install) => format!("install it with: {install}").into(),
+            None => "give its path, or install it".into(),
         }
     }
 }
 
-impl std::error::Error for NotInstalled {}
-
 impl Plan {
-    /// What the configuration wants of an agent.
+    /// Takes an entry of the configuration and finds its preset.
     #[must_use]
     pub fn new(agent: &config::Agent) -> Self {
         Self {
@@ -54,10 +52,10 @@ impl Plan {
         }
     }
 
-    /// Looks for its program in the directories of `path`.
+    /// Finds the agent's program in the directories of `path`, in the form of the variable `PATH`.
     ///
     /// # Errors
-    /// When it is not there; it says how to install it.
+    /// Fails when it is not there; the error says how to install it.
     pub fn find(&self, path: &OsStr) -> Result<PathBuf, NotInstalled> {
         let found = match (self.agent.command.first(), self.preset) {
             (Some(program), _) => find_program(program, path),
@@ -75,11 +73,11 @@ impl Plan {
         })
     }
 
-    /// Everything that [`Process::start`](super::Process::start) needs. `variables` are those of this program, `supervisor`
-    /// as in [`Launch`]. The files of the preset are written into `directory`.
+    /// Builds the argument of [`Process::start`](super::Process::start), and writes the preset's files into
+    /// `directory`. `variables` is the environment of this program; for `supervisor` and `line_bytes` see [`Launch`].
     ///
     /// # Errors
-    /// When the program is not there or a file cannot be written.
+    /// Fails when the program is not there or a file cannot be written.
     pub fn launch(
         &self,
         variables: &[(OsString, OsString)],
@@ -110,7 +108,7 @@ impl Plan {
             );
         }
         arguments.extend(self.agent.command.iter().skip(1).map(OsString::from));
-        // What the person wrote wins.
+        // The person's own values win over the preset's.
         for (name, value) in &self.agent.env {
             environment.retain(|(other, _)| other != name);
             environment.push((name.clone(), value.clone()));

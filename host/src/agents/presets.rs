@@ -1,53 +1,57 @@
-//! The agents that are known by name: how each is started as a plain model, and what a person has to know about it.
+//! Agents that are known by name: how each is started in model mode, and the notice that a person reads before its
+//! first use.
 //!
-//! *Model mode* is what all of this is for: the agent's own instructions and tools off, an empty working directory, no
-//! permission. Where an agent leaves something on that cannot be switched off, its notice says so.
+//! *Model mode* means that the agent answers as a plain model: its own instructions and tools are off, its working
+//! directory is empty, and it gets no permission. Where an agent cannot switch something off, its notice says so.
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Stands for the path of the agent's own files in values of [`Preset::environment`] and [`Preset::arguments`].
+/// Placeholder for the directory of the agent's own files, in values of [`Preset::environment`] and
+/// [`Preset::arguments`].
 pub const FILES: &str = "{files}";
 
-/// One agent that is known by name. Plain data.
+/// One agent that is known by name.
 #[derive(Debug)]
 pub struct Preset {
     /// Its name in configuration and on the command line.
     pub name: &'static str,
-    /// What it is, for people.
+    /// The product's name, for people.
     pub title: &'static str,
-    /// Its program, by the names it may have, the usual one first.
+    /// Names that its program may have, the usual one first.
     pub programs: &'static [&'static str],
-    /// The arguments with which it speaks the Agent Client Protocol, in model mode as far as arguments do it.
+    /// Arguments that make it speak the Agent Client Protocol, in model mode as far as arguments can.
     pub arguments: &'static [&'static str],
-    /// Variables that it is given.
+    /// Variables that are set for it.
     pub environment: &'static [(&'static str, &'static str)],
-    /// The variable in which it takes headers for the requests to its model, and what stands between two of them. It is told
-    /// to send [`AGENT_HEADER`](mcp_local_provider_core::api::AGENT_HEADER), so that one that is configured to ask this program is recognised.
+    /// The variable that holds headers for the requests to its model, and the separator between two headers. The agent
+    /// is told to send [`AGENT_HEADER`](mcp_local_provider_core::api::AGENT_HEADER), so that this program recognises an
+    /// agent that is configured to ask it.
     pub headers: Option<(&'static str, &'static str)>,
-    /// Variables of this program's own environment that it may see, beyond those that every program needs: its login and
-    /// the address of its model. A name that ends in `*` stands for all that begin so.
+    /// Variables of this program's environment that it may see beyond those that every program needs: its login and the
+    /// address of its model. A name that ends in `*` stands for all with that prefix.
     pub passes: &'static [&'static str],
-    /// Files that are written for it, by name.
+    /// Name and content of the files that are written for it.
     pub files: &'static [(&'static str, &'static str)],
-    /// How it is installed, as a command to type.
+    /// Shell command that installs it.
     pub install: &'static str,
-    /// How a person logs in, as the end of a sentence.
+    /// Advice on logging in, as the end of a sentence.
     pub login: &'static str,
-    /// What a person has to know before the first use: what cannot be fenced, and on whose terms it is used.
+    /// Text that a person reads before the first use: the limits of model mode, and the terms under which the agent is
+    /// used.
     pub notice: &'static str,
-    /// Where it comes from.
+    /// Address of its documentation.
     pub source: &'static str,
 }
 
-/// What stands in the place of the agent's own instructions where those come from a file.
+/// Instructions that replace the agent's own, for the presets that can replace them.
 pub(super) const MODEL_PROMPT: &str = "\
 You are a language model behind an API. Each message carries a conversation and, at its head, the instructions for it. \
 Follow those instructions and answer the last message of the conversation, with nothing before or after the answer. \
 You have no tools but those that are offered to you, no files and no project.";
 
-/// OpenCode's configuration: one agent without a tool of its own. Tools of the caller come from the server `caller`.
+/// OpenCode's configuration: one agent without tools of its own. The caller's tools come from the MCP server `caller`.
 const OPENCODE: &str = r#"{
   "$schema": "https://opencode.ai/config.json",
   "autoupdate": false,
@@ -64,9 +68,9 @@ const OPENCODE: &str = r#"{
 }
 "#;
 
-/// Gemini CLI's settings: every tool that it has is named as one to leave out, because a list of those to keep would keep the
-/// tools of a caller from being called. They lie in a home of its own, because the person's may bring tools, servers and
-/// instructions, and settings that win over the person's are read from directories of the superuser only.
+/// Gemini CLI's settings. They exclude every known tool by name, because a list of allowed tools would also exclude the
+/// caller's. They are in a home directory of their own, because the person's home may add tools, servers and
+/// instructions, and settings that override those of the home are read only from directories of the superuser.
 const GEMINI: &str = r#"{
   "tools": {
     "exclude": [
@@ -81,7 +85,8 @@ const GEMINI: &str = r#"{
 }
 "#;
 
-/// Cursor's permissions. Reading and writing are denied too: the working directory is empty, the person's home is not.
+/// Cursor's permissions. Reading and writing are denied too: the working directory is empty, but the person's home is
+/// not.
 const CURSOR: &str = r#"{
   "version": 1,
   "editor": { "vimMode": false },
@@ -245,13 +250,13 @@ pub static ALL: [Preset; 7] = [
 ];
 
 impl Preset {
-    /// The preset of that name.
+    /// Returns the preset with that name.
     #[must_use]
     pub fn named(name: &str) -> Option<&'static Preset> {
         ALL.iter().find(|preset| preset.name == name)
     }
 
-    /// Its program in the directories of `path` (the variable `PATH`).
+    /// Finds its program in the directories of `path` (the variable `PATH`).
     #[must_use]
     pub fn find(&self, path: &OsStr) -> Option<PathBuf> {
         self.programs
@@ -260,7 +265,8 @@ impl Preset {
     }
 }
 
-/// A program as a shell finds it: one with a `/` is a path, any other name is looked for in the directories of `path`.
+/// Finds a program as a shell does: a name with a `/` is a path, any other name is searched in the absolute directories
+/// of `path`.
 #[must_use]
 pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
     let can_run = |file: &Path| {

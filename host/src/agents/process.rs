@@ -1,9 +1,11 @@
-//! One agent process: its lines in, its lines out, and its end.
+//! One agent process: lines to it, lines from it, and its end.
 //!
-//! Nothing here waits for the agent: [`Process::turn`] waits for whatever happens first to any of its pipes, to the
-//! process itself or to the [`Bell`], so that one thread serves an agent that hangs, floods or does not read.
+//! Nothing here waits for the agent alone. [`Process::turn`] waits for the first event on any of the pipes, on the
+//! process itself or on the [`ProcessWaker`], so that one thread serves an agent that hangs, floods or does not read.
 
+use super::orphans;
 use super::supervisor::{EXIT_SIGNAL, GRACE};
+use bytes::{Buf, BytesMut};
 use mcp_local_provider_core::agents::acp::{Line, Lines};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
@@ -14,30 +16,32 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
-/// Bytes that are read at once.
+/// Bytes that one read takes at most.
 const SCRATCH: usize = 64 << 10;
-/// What is kept of a line of standard error, in characters.
+/// Characters that are kept of a line of standard error.
 const COMPLAINT: usize = 300;
-/// The longest line of standard error that is looked at, in bytes.
+/// Longest line of standard error that is read, in bytes; longer lines are skipped.
 const COMPLAINT_BYTES: usize = 16 << 10;
-/// How long an agent that has closed its output has to end on its own, so that its exit code is known.
+/// Time from the end of an agent's output until it is killed, so that its exit code is known if it ends by itself.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-/// How often an ended process is read from at most; a pipe holds less.
+/// Reads from the output of an ended process, at most; a pipe holds less.
 const LAST_READS: usize = 64;
-/// How long a supervisor has for its part of the work, beyond the agent's grace.
+/// Time that a supervisor has for its own work, beyond the agent's grace.
 const MARGIN: Duration = Duration::from_secs(3);
-/// Where the system does not tell when a process has ended, it is asked this often.
+/// Time that a supervisor has to kill its agent after SIGTERM.
+const KILLING: Duration = Duration::from_secs(1);
+/// Interval of asking for the end of the process, on systems without pidfds.
 #[cfg(not(target_os = "linux"))]
 const ASK: Duration = Duration::from_millis(50);
 
-/// What to start, and how.
+/// Command, environment and limits of a process to start.
 #[derive(Debug, Clone)]
 pub struct Launch {
     /// The agent's name, for the log.
@@ -48,85 +52,85 @@ pub struct Launch {
     pub arguments: Vec<OsString>,
     /// Its whole environment.
     pub environment: Vec<(OsString, OsString)>,
-    /// Where it works.
+    /// Its working directory.
     pub working_directory: PathBuf,
-    /// A [`PrivateDirectory`](super::PrivateDirectory) that the supervisor removes when it was this program, or its end,
-    /// that ended the agent. [`PrivateDirectory::make`](super::PrivateDirectory::make) makes it again.
+    /// A [`PrivateDirectory`](super::PrivateDirectory) that the supervisor removes when this program ended the agent,
+    /// or ended itself. [`PrivateDirectory::make`](super::PrivateDirectory::make) makes it again.
     pub private_directory: Option<PathBuf>,
-    /// The program that has the command `agent-process` (see [`supervisor`](super::supervisor)). Without it the agent is
-    /// a plain child with a process group of its own: it is ended in the same order, but it outlives this program if
-    /// that is killed by SIGKILL and the agent does not mind that its standard input ends.
+    /// The program that has the command `agent-process` (see [`supervisor`](super::supervisor)). Without it the agent
+    /// is a plain child with a process group of its own: it is ended in the same order, but it outlives this program
+    /// when SIGKILL ends the program and the agent ignores the end of its standard input.
     pub supervisor: Option<PathBuf>,
-    /// The length of the longest line that is taken from it, in bytes.
+    /// Length of the longest line that is taken from it, in bytes.
     pub line_bytes: usize,
 }
 
-/// Wakes the thread that waits in [`Process::turn`], from anywhere.
+/// Wakes the thread that waits in [`Process::turn`] or [`ProcessWaker::wait`]; usable from any thread.
 #[derive(Debug)]
-pub struct Bell {
-    ring: UnixStream,
-    heard: UnixStream,
+pub struct ProcessWaker {
+    writer: UnixStream,
+    reader: UnixStream,
 }
 
-impl Bell {
-    /// A bell that nobody has rung.
+impl ProcessWaker {
+    /// Makes a waker that nobody has called yet.
     ///
     /// # Errors
-    /// When the system has no more files to give.
+    /// Fails when the process may open no more files.
     pub fn new() -> io::Result<Arc<Self>> {
-        let (ring, heard) = UnixStream::pair()?;
-        ring.set_nonblocking(true)?;
-        heard.set_nonblocking(true)?;
-        Ok(Arc::new(Self { ring, heard }))
+        let (writer, reader) = UnixStream::pair()?;
+        writer.set_nonblocking(true)?;
+        reader.set_nonblocking(true)?;
+        Ok(Arc::new(Self { writer, reader }))
     }
 
     /// Ends the wait that is under way, or the next one.
-    pub fn ring(&self) {
-        // When it is full it has been rung often enough.
-        let _ = (&self.ring).write(&[1]);
+    pub fn wake(&self) {
+        // A full buffer wakes the thread already.
+        let _ = (&self.writer).write(&[1]);
     }
 
-    /// Waits until it is rung or `until` has come.
+    /// Waits until [`ProcessWaker::wake`] is called or `until` has come; may return early.
     pub fn wait(&self, until: Option<Instant>) {
-        let mut heard = [PollFd::new(&self.heard, PollFlags::IN)];
+        let mut readable = [PollFd::new(&self.reader, PollFlags::IN)];
         let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
-        // A wait that ends early is allowed.
-        let _ = poll(&mut heard, timeout.as_ref());
-        self.silence();
+        // A signal may end the wait early, which the contract allows.
+        let _ = poll(&mut readable, timeout.as_ref());
+        self.clear();
     }
 
-    fn silence(&self) {
+    fn clear(&self) {
         let mut bytes = [0; 64];
-        while matches!((&self.heard).read(&mut bytes), Ok(64)) {}
+        while matches!((&self.reader).read(&mut bytes), Ok(64)) {}
     }
 }
 
-impl Wake for Bell {
+impl Wake for ProcessWaker {
     fn wake(self: Arc<Self>) {
-        self.ring();
+        ProcessWaker::wake(&self);
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        self.ring();
+        ProcessWaker::wake(self);
     }
 }
 
-/// What happened to a process.
+/// An event of a process.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event<'p> {
     /// It wrote a line.
     Line(Line<'p>),
-    /// It can answer no more: it has ended, or will in a moment. The last event, and it comes once.
+    /// The process has ended or is being killed, and answers no more. The last event; it comes once.
     Ended(Ending),
 }
 
-/// How a process ended.
+/// The way in which a process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// On its own or on ours, with this exit code.
+    /// It exited with this code, by itself or because its input was closed.
     Code(u8),
-    /// By this signal.
+    /// This signal ended it.
     Signal(i32),
     /// It closed its standard output without ending, and was killed.
     OutputClosed,
@@ -144,7 +148,6 @@ impl fmt::Display for Ending {
 
 impl From<ExitStatus> for Ending {
     fn from(status: ExitStatus) -> Self {
-        use std::os::unix::process::ExitStatusExt;
         if let Some(signal) = status.signal() {
             return Self::Signal(signal);
         }
@@ -168,9 +171,8 @@ pub struct Process {
     pid: Pid,
     supervised: bool,
     input: Option<ChildStdin>,
-    /// What waits to be written, from `written` on.
-    waiting: Vec<u8>,
-    written: usize,
+    /// Bytes to write.
+    waiting: BytesMut,
     closing: bool,
     output: Option<ChildStdout>,
     lines: Lines,
@@ -178,7 +180,7 @@ pub struct Process {
     error_lines: Lines,
     complaint: String,
     scratch: Box<[u8]>,
-    /// When it is killed.
+    /// The moment at which the process is killed.
     kill_at: Option<Instant>,
     killed: bool,
     ended: bool,
@@ -191,10 +193,10 @@ impl fmt::Debug for Process {
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts the process.
     ///
     /// # Errors
-    /// When the system cannot start it.
+    /// Fails when the system cannot start it.
     pub fn start(launch: &Launch) -> io::Result<Self> {
         let mut command = match &launch.supervisor {
             Some(supervisor) => {
@@ -212,6 +214,7 @@ impl Process {
                 command
             }
         };
+        let mut children = orphans::children();
         let mut child = command
             .args(&launch.arguments)
             .env_clear()
@@ -223,6 +226,8 @@ impl Process {
             .spawn()?;
         let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(ErrorKind::InvalidData)?;
+        children.insert(pid.as_raw_nonzero().get());
+        drop(children);
         let (input, output, errors) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
         for pipe in [
@@ -231,7 +236,7 @@ impl Process {
             errors.as_ref().map(AsFd::as_fd),
         ] {
             let pipe = pipe.ok_or(ErrorKind::BrokenPipe)?;
-            // The other end of a pipe keeps its own mode.
+            // The mode belongs to this end of the pipe; the agent's end stays blocking.
             fcntl_setfl(pipe, fcntl_getfl(pipe)? | OFlags::NONBLOCK)?;
         }
         Ok(Self {
@@ -242,8 +247,7 @@ impl Process {
             pid,
             supervised: launch.supervisor.is_some(),
             input,
-            waiting: Vec::new(),
-            written: 0,
+            waiting: BytesMut::new(),
             closing: false,
             output,
             lines: Lines::new(launch.line_bytes),
@@ -257,31 +261,32 @@ impl Process {
         })
     }
 
-    /// Where lines for it are appended, each with its end. [`Process::turn`] writes them.
-    pub fn waiting(&mut self) -> &mut Vec<u8> {
+    /// Returns the buffer for lines to the agent; append each with its line end. [`Process::turn`] writes them.
+    pub fn waiting(&mut self) -> &mut BytesMut {
         if self.input.is_none() || self.closing {
-            // Nobody reads it any more.
+            // The agent reads no more.
             self.waiting.clear();
-            self.written = 0;
         }
         &mut self.waiting
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     #[must_use]
     pub fn waiting_bytes(&self) -> usize {
-        self.waiting.len() - self.written
+        self.waiting.len()
     }
 
-    /// The last line that it wrote to standard error, cut and without control characters; empty when there was none.
+    /// Returns the last line that the agent wrote to standard error, shortened and without control characters; empty
+    /// when there was none.
     ///
-    /// It may quote a prompt if it has seen any, so it is for what happened before that.
+    /// The line may quote a prompt that the agent has seen: show it only if the agent ended before its first prompt.
     #[must_use]
     pub fn complaint(&self) -> &str {
         &self.complaint
     }
 
-    /// Asks it to end: what waits is written, then its standard input is closed. After [`GRACE`] it is killed.
+    /// Asks the agent to end: waiting bytes are written, then its standard input is closed. After
+    /// [`GRACE`] it is killed, by its supervisor where there is one.
     pub fn close_input(&mut self, now: Instant) {
         if !self.closing {
             self.closing = true;
@@ -296,15 +301,16 @@ impl Process {
         }
     }
 
-    /// Kills it and all that it started.
+    /// Kills the agent and all that it started.
     pub fn kill(&mut self) {
         self.input = None;
         if self.ended || self.killed {
             return;
         }
         self.killed = true;
-        // That it has ended already is what was wanted.
+        // An error means that it has ended already.
         let _ = if self.supervised {
+            self.kill_at = Some(Instant::now() + KILLING);
             kill_process(self.pid, Signal::TERM)
         } else {
             kill_process_group(self.pid, Signal::KILL)
@@ -315,22 +321,22 @@ impl Process {
         self.kill_at = Some(self.kill_at.map_or(at, |before| before.min(at)));
     }
 
-    /// Waits until something happens, `until` has come or `bell` was rung, and tells `on` what happened. What waits is
-    /// written as far as it can be. After [`Event::Ended`] nothing happens any more.
+    /// Waits until something happens, `until` has come or `waker` was called, writes waiting bytes as far as the pipe
+    /// takes them, and passes each event to `on`. After [`Event::Ended`] no event follows.
     ///
     /// # Errors
-    /// Those of the wait itself, which no agent can cause.
+    /// Returns the errors of `poll(2)` and `waitpid(2)` themselves, which no agent can cause.
     pub fn turn(
         &mut self,
-        bell: &Bell,
+        waker: &ProcessWaker,
         until: Option<Instant>,
         mut on: impl FnMut(Event<'_>),
     ) -> io::Result<()> {
         self.write();
         let until = [until, self.kill_at].into_iter().flatten().min();
-        let ready = self.wait(bell, until)?;
-        if ready.bell {
-            bell.silence();
+        let ready = self.wait(waker, until)?;
+        if ready.woken {
+            waker.clear();
         }
         if ready.errors {
             self.read_errors();
@@ -341,6 +347,11 @@ impl Process {
         self.write();
         if self.kill_at.is_some_and(|at| at <= Instant::now()) {
             self.kill_at = None;
+            if self.killed && self.supervised && !self.ended {
+                // The supervisor had its time after SIGTERM, so it is stopped.
+                orphans::kill_session(self.pid);
+                return Ok(());
+            }
             if self.output.is_none() && !self.ended {
                 self.kill();
                 self.end(Ending::OutputClosed, &mut on);
@@ -352,10 +363,10 @@ impl Process {
             && let Some(status) = self.child.try_wait()?
         {
             if !self.supervised {
-                // Those that it leaves behind.
+                // Ends the processes that the agent left behind in its group.
                 let _ = kill_process_group(self.pid, Signal::KILL);
             }
-            // What it wrote before its end is still in the pipes.
+            // Output from before its end is still in the pipes.
             for _ in 0..LAST_READS {
                 if !self.read_output(&mut on) {
                     break;
@@ -374,10 +385,10 @@ impl Process {
         }
     }
 
-    fn wait(&self, bell: &Bell, until: Option<Instant>) -> io::Result<Ready> {
-        // Those that are not there stand for the bell, and their readiness is not looked at.
+    fn wait(&self, waker: &ProcessWaker, until: Option<Instant>) -> io::Result<Ready> {
+        // Places without a file descriptor of their own hold the waker's, and their readiness is ignored.
         let mut fds: [PollFd<'_>; 5] =
-            std::array::from_fn(|_| PollFd::new(&bell.heard, PollFlags::IN));
+            std::array::from_fn(|_| PollFd::new(&waker.reader, PollFlags::IN));
         let input = self.input.as_ref().filter(|_| self.waiting_bytes() > 0);
         #[cfg(target_os = "linux")]
         let pidfd = (!self.ended).then(|| self.pidfd.as_fd());
@@ -404,16 +415,16 @@ impl Process {
             Err(Errno::INTR) => return Ok(Ready::default()),
             Err(error) => return Err(error.into()),
         }
-        let [rung, output, errors, _, exit] = fds.map(|fd| !fd.revents().is_empty());
+        let [woken, output, errors, _, exit] = fds.map(|fd| !fd.revents().is_empty());
         Ok(Ready {
-            bell: rung,
+            woken,
             output: output && self.output.is_some(),
             errors: errors && self.errors.is_some(),
             exit: !self.ended && (exit || cfg!(not(target_os = "linux"))),
         })
     }
 
-    /// Reads once. False when there is no more for now.
+    /// Reads once. Returns false when nothing more can be read now.
     fn read_output(&mut self, on: &mut impl FnMut(Event<'_>)) -> bool {
         let Some(output) = &mut self.output else {
             return false;
@@ -421,7 +432,7 @@ impl Process {
         match output.read(&mut self.scratch) {
             Ok(0) => {
                 self.output = None;
-                // Either it ends now, or it lives on and is of no use.
+                // The agent ends now, or it lives on without output and is of no use.
                 self.kill_at(Instant::now() + LAST_WORDS);
                 false
             }
@@ -453,64 +464,99 @@ impl Process {
             let Line::Whole(line) = line else { return };
             let text = printable(line);
             if !text.is_empty() {
-                // At this level alone, because an agent may quote what it was asked.
+                // Only at debug level, because an agent may quote a prompt.
                 tracing::debug!(agent = name, "{text}");
                 *complaint = text;
             }
         });
     }
 
-    /// Writes what can be written, and closes the input when that was asked for and nothing waits.
+    /// Writes as much as the pipe takes, and closes it when that was asked for and nothing waits.
     fn write(&mut self) {
         while let Some(input) = &mut self.input {
-            let rest = self.waiting.get(self.written..).unwrap_or_default();
-            if rest.is_empty() {
-                self.waiting.clear();
-                self.written = 0;
+            if self.waiting.is_empty() {
                 if self.closing {
                     self.input = None;
                 }
                 return;
             }
-            match input.write(rest) {
-                Ok(count) => self.written += count,
+            match input.write(&self.waiting) {
+                Ok(count) => self.waiting.advance(count),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    // What was written is given up once it is most of it.
-                    if self.written > self.waiting.len() / 2 {
-                        self.waiting.drain(..self.written);
-                        self.written = 0;
-                    }
-                    return;
-                }
-                // Nobody reads any more: it is ending, which another event tells.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return,
+                // The agent reads no more. Its end is reported by another event.
                 Err(_) => self.input = None,
             }
         }
         self.waiting.clear();
-        self.written = 0;
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
-        if !self.ended || !matches!(self.child.try_wait(), Ok(Some(_))) {
-            // Killed, it ends whatever it does, and a supervisor ends right after.
+        if self.supervised {
+            self.end_supervised();
+        }
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            // SIGKILL cannot be ignored, so this wait ends.
             let _ = self.child.wait();
         }
+        orphans::children().remove(&self.pid.as_raw_nonzero().get());
+    }
+}
+
+impl Process {
+    /// Makes sure that agent and supervisor are gone, even when the agent has stopped or killed its supervisor.
+    fn end_supervised(&mut self) {
+        let by_signal = |status: ExitStatus| status.signal().is_some();
+        let ended = match self.child.try_wait() {
+            Ok(None) if self.ends_within(KILLING) => self.child.try_wait(),
+            ended => ended,
+        };
+        // A supervisor that exits by itself has reaped its agent; one that a signal ended has not.
+        if !matches!(ended, Ok(Some(status)) if !by_signal(status)) {
+            orphans::kill_session(self.pid);
+        }
+    }
+
+    /// Waits for the end of the child, and returns false after `patience`.
+    #[cfg(target_os = "linux")]
+    fn ends_within(&self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        let mut ended = [PollFd::new(&self.pidfd, PollFlags::IN)];
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match poll(&mut ended, Timespec::try_from(left).ok().as_ref()) {
+                Err(Errno::INTR) => {}
+                ready => return matches!(ready, Ok(1..)),
+            }
+        }
+    }
+
+    /// Waits for the end of the child, and returns false after `patience`.
+    #[cfg(not(target_os = "linux"))]
+    fn ends_within(&mut self, patience: Duration) -> bool {
+        let until = Instant::now() + patience;
+        while matches!(self.child.try_wait(), Ok(None)) {
+            if Instant::now() >= until {
+                return false;
+            }
+            std::thread::sleep(ASK);
+        }
+        true
     }
 }
 
 #[derive(Default)]
 struct Ready {
-    bell: bool,
+    woken: bool,
     output: bool,
     errors: bool,
     exit: bool,
 }
 
-/// Text of an agent as one line that can neither be long nor paint over others.
+/// Returns text of an agent as one line of limited length without control characters.
 fn printable(line: &[u8]) -> String {
     let text = String::from_utf8_lossy(line);
     let text = text.trim().chars().take(COMPLAINT);

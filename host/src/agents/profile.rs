@@ -1,11 +1,11 @@
-//! How to speak with each agent that is known by name: what the machine of core has to know of it.
+//! Profiles of the presets: how the ACP machine of core speaks with each agent that is known by name.
 
 use super::plan::Plan;
 use super::presets::MODEL_PROMPT;
 use mcp_local_provider_core::agents::acp::{HiddenError, Profile, SystemPrompt, UsageRule};
 
-/// `_meta` of a session of Claude Code: no tools, none of the person's settings, which could bring some, and for builds
-/// that do not know `systemPrompt` yet, instructions in the place of its own.
+/// Returns the `_meta` of a Claude Code session: no tools, none of the person's settings, which could add some, and our
+/// instructions in the place of its own, for builds that do not read `systemPrompt` from the request.
 fn claude_meta() -> String {
     serde_json::json!({
         "systemPrompt": MODEL_PROMPT,
@@ -15,7 +15,7 @@ fn claude_meta() -> String {
 }
 
 impl Plan {
-    /// What the machine has to know of this agent.
+    /// Returns the profile by which the ACP machine speaks with this agent.
     #[must_use]
     pub fn profile(&self) -> Profile {
         let unknown = Profile {

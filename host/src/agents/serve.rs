@@ -1,26 +1,26 @@
-//! Agents of this program as links of a provider: one thread for each agent, which stands where a WebSocket stands for
-//! others.
+//! Runs the agents of this program as links of a provider: one thread for each agent, in the place of a WebSocket
+//! connection.
 //!
-//! The thread owns the machine ([`acp::Agent`]) and the process, so neither needs a lock. What the link has for the agent
-//! rings the thread's [`Bell`]; what the process writes goes to the link in turns, so that a burst of chunks becomes one
-//! write to its client.
+//! The thread owns the ACP machine ([`acp::Agent`]) and the process, so neither needs a lock. A frame from the link for
+//! the agent wakes the thread by its [`ProcessWaker`]. All lines that one turn reads from the process go to the link
+//! together, so that a burst of chunks becomes one write to the client.
 
 use super::directory::PrivateDirectory;
 use super::loops;
 use super::plan::Plan;
-use super::process::{Bell, Event, Process};
-use crate::process::random_seed;
-use crate::provider::caller_tools::{Desk, Errand, Slip};
-use crate::provider::link::{Connected, Turn};
-use crate::provider::listen::reachable;
-use crate::provider::status::{Part, PartStatus};
-use crate::provider::{Handle, Shared};
+use super::process::{Event, Process, ProcessWaker};
 use event_listener::EventListener;
 use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out, ToLink};
 use mcp_local_provider_core::hub::Hello;
 use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_engine::caller_tools::{ToolEvent, ToolQueue, ToolTransaction};
+use mcp_local_provider_engine::converse::{Converse, Turn};
+use mcp_local_provider_engine::link::Connected;
+use mcp_local_provider_engine::listen::reachable;
+use mcp_local_provider_engine::status::{Part, PartStatus};
+use mcp_local_provider_engine::{Engine, Handle, random_seed};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::future::Future;
@@ -32,19 +32,20 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 
-/// Bytes that are given to a process at once; the rest waits where it counts against the agent.
+/// Bytes that are given to a process at once. The rest waits in the machine, where it counts against the agent's limit.
 const AT_ONCE: usize = 64 << 10;
 
 /// One agent to start.
 #[derive(Debug, Clone)]
 pub struct Local {
-    /// What to start.
+    /// Its name, preset and entry in the configuration.
     pub plan: Plan,
-    /// See [`Launch::supervisor`](super::Launch::supervisor).
+    /// Program that supervises it; see [`Launch::supervisor`](super::Launch::supervisor).
     pub supervisor: Option<PathBuf>,
 }
 
-/// The agents of a provider, each on a thread of its own. They end when the provider stops; dropping this waits for that.
+/// The agents of a provider, each on a thread of its own. They end when the provider stops; dropping this waits for
+/// that.
 #[derive(Debug, Default)]
 pub struct Agents {
     threads: Vec<JoinHandle<()>>,
@@ -53,24 +54,24 @@ pub struct Agents {
 impl Agents {
     /// Starts agents for a provider. They register when they are ready, like any other agent.
     ///
-    /// # Errors
-    /// When the system gives no thread, file or directory.
+    /// `addresses` are those at which the provider listens; agents call the tools of clients there.
     ///
-    /// `addresses` are where the provider listens; agents find the tools of callers there.
+    /// # Errors
+    /// Fails when the system gives no thread, file or directory.
     pub fn start(
-        shared: &Arc<Shared>,
+        engine: &Arc<Engine>,
         agents: Vec<Local>,
         addresses: &[SocketAddr],
     ) -> io::Result<Self> {
         let mut reachable = addresses.iter().copied().map(reachable);
-        // Agents name the address as it is given here, and `Host` is checked.
+        // Agents send this address as `Host`, which the listener checks, so loopback comes first.
         let address = reachable
             .clone()
             .find(|address| address.ip().is_loopback())
             .or_else(|| reachable.next());
         let mut all = Self::default();
         let mut start = |local: Local| {
-            let runner = Runner::new(shared, &local, address, addresses)?;
+            let runner = Runner::new(engine, &local, address, addresses)?;
             let thread = std::thread::Builder::new()
                 .name(format!("agent-{}", local.plan.name))
                 .spawn(move || runner.run())?;
@@ -79,16 +80,16 @@ impl Agents {
         };
         let started = agents.into_iter().try_for_each(&mut start);
         if started.is_err() {
-            // Those that were started would wait for the end of a provider that never was.
-            Handle::new(shared.clone()).stop();
+            // The agents that were started would wait for the stop of a provider that never serves.
+            Handle::new(engine.clone()).stop();
         }
         started.map(|()| all)
     }
 
-    /// Waits until they have ended, which is when the provider has stopped.
+    /// Waits until all agents have ended, which they do when the provider has stopped.
     pub fn join(&mut self) {
         for thread in self.threads.drain(..) {
-            // A thread that panicked has said so.
+            // A thread that panicked has reported so on standard error.
             let _ = thread.join();
         }
     }
@@ -103,46 +104,46 @@ impl Drop for Agents {
 impl Drop for Runner {
     fn drop(&mut self) {
         self.end_calls();
-        for errand in self.desk.take() {
-            if let Errand::Asked(slip) = errand {
-                slip.end();
+        for event in self.tool_queue.take() {
+            if let ToolEvent::Request(transaction) = event {
+                transaction.abort();
             }
         }
     }
 }
 
 struct Runner {
-    shared: Arc<Shared>,
+    engine: Arc<Engine>,
     connected: Connected,
     turn: Turn,
     agent: Agent,
     out: Out,
     process: Option<Process>,
     frames: VecDeque<Frame>,
-    bell: Arc<Bell>,
+    process_waker: Arc<ProcessWaker>,
     waker: Waker,
     stop: Pin<Box<EventListener>>,
     drain: Pin<Box<EventListener>>,
     draining: bool,
-    /// Where this program answers: an agent that asks there asks itself.
+    /// Addresses of this program, at which an agent would ask itself.
     listening: Vec<SocketAddr>,
-    /// Where the agent's HTTP requests come in, and those that wait for more.
-    desk: Arc<Desk>,
-    calls: Vec<(CallId, Arc<Slip>)>,
+    /// Queue of the agent's HTTP requests for tools, then those that wait for results.
+    tool_queue: Arc<ToolQueue>,
+    calls: Vec<(CallId, Arc<ToolTransaction>)>,
     plan: Plan,
     status: Arc<PartStatus>,
     supervisor: Option<PathBuf>,
     variables: Vec<(OsString, OsString)>,
     directory: PrivateDirectory,
-    /// Prompts that were sent before the process of now was started.
+    /// Prompts that were sent before the current process was started.
     prompts_before: u64,
-    /// The link is to be closed: the agent was told to stop.
+    /// True once the agent was told to stop, after which the link closes.
     closing: bool,
 }
 
 impl Runner {
     fn new(
-        shared: &Arc<Shared>,
+        engine: &Arc<Engine>,
         local: &Local,
         address: Option<SocketAddr>,
         listening: &[SocketAddr],
@@ -152,9 +153,9 @@ impl Runner {
             token: None,
             dialled: true,
         };
-        let connected = Connected::new(shared, hello)
+        let connected = Connected::new(engine, hello)
             .map_err(|refusal| io::Error::other(refusal.to_string()))?;
-        let bell = Bell::new()?;
+        let process_waker = ProcessWaker::new()?;
         let cwd = match &local.plan.agent.cwd {
             Some(cwd) => std::path::absolute(cwd)?,
             None => directory.working_directory(),
@@ -162,21 +163,21 @@ impl Runner {
         let name = &local.plan.name;
         let config = acp::Config {
             tools_url: address.map(|address| format!("http://{address}/agents/{name}/mcp/")),
-            answer_bytes: shared.config().limits.content_bytes,
-            queue_bytes: shared.config().limits.link_queue_bytes,
+            answer_bytes: engine.config().limits.content_bytes,
+            queue_bytes: engine.config().limits.link_queue_bytes,
             reuse: local.plan.agent.reuse,
             ..acp::Config::new(&cwd.to_string_lossy())
         };
-        let waker = Waker::from(bell.clone());
-        let desk = Desk::new(waker.clone());
-        shared.add_desk(name, desk.clone());
+        let waker = Waker::from(process_waker.clone());
+        let tool_queue = ToolQueue::new(waker.clone());
+        engine.add_tool_queue(name, tool_queue.clone());
         let status = PartStatus::new(Part::Agent, name);
-        shared.add_part(status.clone());
+        engine.add_part(status.clone());
         Ok(Self {
-            desk,
+            tool_queue,
             status,
             calls: Vec::new(),
-            drain: Box::pin(shared.listen_for_drain()),
+            drain: Box::pin(engine.listen_for_drain()),
             draining: false,
             listening: listening.to_vec(),
             connected,
@@ -186,20 +187,20 @@ impl Runner {
             process: None,
             frames: VecDeque::new(),
             waker,
-            bell,
-            stop: Box::pin(shared.listen_for_stop()),
+            process_waker,
+            stop: Box::pin(engine.listen_for_stop()),
             plan: local.plan.clone(),
             supervisor: local.supervisor.clone(),
             variables: std::env::vars_os().collect(),
             directory,
             prompts_before: 0,
             closing: false,
-            shared: shared.clone(),
+            engine: engine.clone(),
         })
     }
 
     fn run(mut self) {
-        let _open = self.shared.open_socket();
+        let _open = self.engine.open_socket();
         self.connected.begin(&mut self.turn);
         let now = self.now();
         self.agent.start(now, &mut self.out);
@@ -221,18 +222,18 @@ impl Runner {
     }
 
     fn now(&self) -> Instant {
-        self.shared.clock().now()
+        self.engine.now()
     }
 
-    /// True when the provider has stopped, or the agent has ended for good.
+    /// Returns true when the provider has stopped, or the agent has ended for good.
     fn is_over(&mut self) -> bool {
-        // Heard once, it is not to be asked again; but then this is over.
+        // The listener must not be polled again after it was ready; the caller's loop ends then.
         let mut context = Context::from_waker(&self.waker);
         let heard = self.stop.as_mut().poll(&mut context).is_ready();
-        heard || self.shared.is_stopped() || (self.closing && self.agent.is_stopped())
+        heard || self.engine.is_stopped() || (self.closing && self.agent.is_stopped())
     }
 
-    /// Calls the machine; what it has for the link goes there at once.
+    /// Calls the machine, and passes its envelopes to the link at once.
     fn call(
         &mut self,
         call: impl for<'c> FnOnce(&mut Agent, Instant, &'c mut Out, &'c mut ToLink<'c>),
@@ -244,7 +245,7 @@ impl Runner {
         });
     }
 
-    /// Takes what the link has for the agent.
+    /// Takes the frames that the link has for the agent.
     fn obey_link(&mut self) {
         self.connected.take_frames(&mut self.frames);
         while let Some(frame) = self.frames.pop_front() {
@@ -254,22 +255,25 @@ impl Runner {
 
     /// Takes the agent's requests for tools of callers.
     fn serve_tools(&mut self) {
-        for errand in self.desk.take() {
-            match errand {
-                Errand::Asked(slip) => {
+        for event in self.tool_queue.take() {
+            match event {
+                ToolEvent::Request(transaction) => {
                     let mut answer = None;
                     self.call(|agent, now, out, link| {
-                        answer = Some(agent.handle_tool_request(now, &slip.request(), out, link));
+                        answer =
+                            Some(agent.handle_tool_request(now, &transaction.request(), out, link));
                     });
                     if let Some(answer) = answer {
-                        slip.answer(&answer);
+                        transaction.respond(&answer);
                         if let ToolAnswer::Stream(call) = answer {
-                            self.calls.push((call, slip));
+                            self.calls.push((call, transaction));
                         }
                     }
                 }
-                Errand::Gone(slip) => {
-                    let gone = |(_, other): &(CallId, Arc<Slip>)| Arc::ptr_eq(other, &slip);
+                ToolEvent::Disconnected(transaction) => {
+                    let gone = |(_, other): &(CallId, Arc<ToolTransaction>)| {
+                        Arc::ptr_eq(other, &transaction)
+                    };
                     if let Some(at) = self.calls.iter().position(gone) {
                         let (call, _) = self.calls.swap_remove(at);
                         self.call(|agent, now, out, link| {
@@ -282,21 +286,21 @@ impl Runner {
         let mut context = Context::from_waker(&self.waker);
         if !self.draining {
             self.draining =
-                self.drain.as_mut().poll(&mut context).is_ready() || self.shared.is_draining();
+                self.drain.as_mut().poll(&mut context).is_ready() || self.engine.is_draining();
         }
         if self.draining {
-            // Nobody will bring results any more, and a connection that waits would hold the shutdown up.
+            // No client brings results any more, and an open connection would delay the shutdown.
             self.end_calls();
         }
     }
 
     fn end_calls(&mut self) {
-        for (_, slip) in self.calls.drain(..) {
-            slip.end();
+        for (_, transaction) in self.calls.drain(..) {
+            transaction.abort();
         }
     }
 
-    /// Serves the deadlines of both machines; the next one.
+    /// Serves the deadlines of the agent's machine and of the link, and returns the next one.
     fn serve_timers(&mut self) -> Option<Instant> {
         let now = self.now();
         let due = |agent: &Agent| agent.poll_timeout().map(|timeout| timeout.at);
@@ -307,7 +311,7 @@ impl Runner {
         [link, due(&self.agent)].into_iter().flatten().min()
     }
 
-    /// Does what the agent's machine wants of its process, and writes the log.
+    /// Carries out the orders of the agent's machine on its process, and writes its events to the log.
     fn obey_agent(&mut self) {
         for order in std::mem::take(&mut self.out.orders) {
             match (order, &mut self.process) {
@@ -333,8 +337,8 @@ impl Runner {
         }
         for (call, reply) in self.out.tool_replies.drain(..) {
             if let Some(at) = self.calls.iter().position(|(other, _)| *other == call) {
-                if let Some((_, slip)) = self.calls.get(at) {
-                    slip.go_on(&reply);
+                if let Some((_, transaction)) = self.calls.get(at) {
+                    transaction.push(&reply);
                 }
                 if reply.last {
                     self.calls.swap_remove(at);
@@ -343,29 +347,37 @@ impl Runner {
         }
         for event in self.out.events.drain(..) {
             let agent = &self.plan.name;
-            let now = self.shared.clock().now();
-            match &event {
-                acp::Event::Ready { .. } => self.status.connected(now),
+            let now = self.engine.now();
+            let is_trouble = match &event {
+                acp::Event::Ready { .. } => {
+                    self.status.connected(now);
+                    false
+                }
                 acp::Event::Exited { status, restart } => {
                     self.status.lost(now, status.clone(), restart.is_none());
+                    true
                 }
                 acp::Event::LoginNeeded { advice, .. } => {
                     self.status
                         .lost(now, format!("it wants a login: {advice}"), false);
+                    true
                 }
-                _ => {}
-            }
-            match event {
-                acp::Event::Exited { .. }
-                | acp::Event::LoginNeeded { .. }
-                | acp::Event::Misbehaved { .. } => tracing::warn!(agent, "{event}"),
-                event => tracing::info!(agent, "{event}"),
+                acp::Event::Misbehaved { .. } => true,
+                acp::Event::Initialized { .. }
+                | acp::Event::Recycled
+                | acp::Event::PermissionRefused { .. }
+                | acp::Event::RequestRefused { .. } => false,
+            };
+            if is_trouble {
+                tracing::warn!(agent, "{event}");
+            } else {
+                tracing::info!(agent, "{event}");
             }
         }
     }
 
     fn start(&mut self) {
-        // What the process before this one was to be told is not for this one.
+        // Lines for the previous process are not for this one.
         self.out.lines.clear();
         self.out.queued_bytes = 0;
         self.prompts_before = self.agent.counters().prompts;
@@ -375,7 +387,7 @@ impl Runner {
                 &self.variables,
                 &self.directory,
                 self.supervisor.as_deref(),
-                self.shared.config().limits.agent_frame_bytes,
+                self.engine.config().limits.agent_frame_bytes,
             )
             .and_then(
                 |launch| match loops::points_here(&launch.environment, &self.listening) {
@@ -401,17 +413,17 @@ impl Runner {
         }
     }
 
-    /// Waits until something happens, and takes what the process wrote.
+    /// Waits until something happens, and takes the lines that the process wrote.
     fn wait(&mut self, until: Option<Instant>) {
-        let until = until.map(|until| self.shared.clock().system(until));
+        let until = until.map(|until| std::time::Instant::now() + until.since(self.engine.now()));
         let Some(mut process) = self.process.take() else {
-            self.bell.wait(until);
+            self.process_waker.wait(until);
             return;
         };
-        let bell = self.bell.clone();
+        let waker = self.process_waker.clone();
         let mut ending = None;
         let mut begun = false;
-        let turn = process.turn(&bell, until, |event| {
+        let turn = process.turn(&waker, until, |event| {
             if !std::mem::replace(&mut begun, true) {
                 self.connected.begin(&mut self.turn);
             }
@@ -430,7 +442,7 @@ impl Runner {
                 return;
             }
         };
-        // Before it has seen a prompt, what it complains of can quote none.
+        // Before its first prompt the agent's standard error can quote none.
         let unprompted = self.agent.counters().prompts == self.prompts_before;
         let status = match process.complaint() {
             complaint if unprompted && !complaint.is_empty() => {

@@ -1,11 +1,11 @@
 //! The supervisor: a small process between this program and an agent, so that no agent outlives the program.
 //!
 //! The program runs itself again as `agent-process -- COMMAND…` ([`supervise`]). That process starts the agent in a
-//! process group of its own, and gives it its own standard input, output and error as they are: no byte passes through
-//! it. It only waits for the moment when nobody holds the writing end of its standard input any more, which is when the
-//! program has closed it or is gone, by whatever signal. Then the agent has [`GRACE`] to end, and after that its
-//! group is killed. What the agent started and set free (with `setsid`, say) is killed too, where the
-//! system can tell who that was.
+//! process group of its own and lets it inherit standard input, output and error, so that no byte passes through the
+//! supervisor. The supervisor waits until nobody holds the writing end of its standard input: then the program has
+//! closed it, or has ended, by whatever signal. The agent then has [`GRACE`] to end; after that its process group is
+//! killed. Processes that the agent started and detached (with `setsid`, say) are killed too, on Linux,
+//! where they become children of the supervisor.
 
 use super::directory;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -24,23 +24,23 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Duration;
 
-/// How long an agent has to end once its standard input is closed.
+/// Time that an agent has to end after its standard input is closed.
 pub const GRACE: Duration = Duration::from_secs(2);
-/// The exit code for a command that is not there, as shells have it.
+/// Exit code for a command that does not exist, as in a POSIX shell.
 pub const EXIT_NOT_FOUND: u8 = 127;
-/// The exit code for a command that cannot be run, as shells have it.
+/// Exit code for a command that cannot be run, as in a POSIX shell.
 pub const EXIT_NOT_RUNNABLE: u8 = 126;
-/// Exit codes above this one tell the signal that ended the agent, as shells have it.
+/// Exit codes above this one are this number plus the signal that ended the agent, as in a POSIX shell.
 pub const EXIT_SIGNAL: u8 = 128;
 
-/// Runs `command` to its end, and returns its exit code. `remove` is a private directory that this removes then, unless
-/// somebody still holds the writing end of standard input: then the directory is that program's to use again.
+/// Runs `command` to its end, and returns its exit code. Then it removes the private directory `remove`, unless
+/// somebody still holds the writing end of standard input: that program may use the directory again.
 ///
-/// It ends early when nobody writes to standard input any more (after [`GRACE`]), or when it is sent SIGTERM (at once).
+/// It ends early when nobody holds the writing end any more (after [`GRACE`]), or when it is sent SIGTERM (at once).
 pub fn supervise(command: &[OsString], remove: Option<PathBuf>) -> ExitCode {
     let code = run(command).unwrap_or_else(|error| {
         let name = command.first().cloned().unwrap_or_default();
-        // Where standard error is closed there is nobody to tell.
+        // When standard error is closed nobody can be told.
         let _ = writeln!(
             io::stderr(),
             "`{}` cannot be started: {error}",
@@ -60,7 +60,7 @@ pub fn supervise(command: &[OsString], remove: Option<PathBuf>) -> ExitCode {
     ExitCode::from(code)
 }
 
-/// Whether the writing end of standard input is closed.
+/// Returns true when nobody holds the writing end of standard input.
 fn nobody_writes() -> bool {
     let input = io::stdin();
     let mut input = [PollFd::new(&input, PollFlags::empty())];
@@ -73,7 +73,8 @@ fn run(command: &[OsString]) -> io::Result<u8> {
     let Some((program, arguments)) = command.split_first() else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    // Keys at the terminal are meant for the program, which then ends this in order. Only a leader cannot leave.
+    // Keys at the terminal are meant for the program, which then ends the agent in order. `setsid` fails only for a
+    // process that leads a group already.
     let _ = setsid();
     #[cfg(target_os = "linux")]
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
@@ -99,10 +100,10 @@ fn run(command: &[OsString]) -> io::Result<u8> {
     Ok(code)
 }
 
-/// Waits until the program is gone, closes its end or sends a signal, then ends the agent.
+/// Waits until the program is gone, closes its end or sends a signal, then kills the agent after its grace.
 fn end_in_time(agent: Pid, told: &UnixStream) {
     let input = io::stdin();
-    // No event is asked for: that nobody writes any more is told all the same, and what was written is the agent's.
+    // No event is asked for: `poll` always reports a hang-up, and the data is the agent's to read.
     let mut both = [
         PollFd::new(&input, PollFlags::empty()),
         PollFd::new(told, PollFlags::IN),
@@ -111,17 +112,17 @@ fn end_in_time(agent: Pid, told: &UnixStream) {
     let [_, told] = &mut both;
     if told.revents().is_empty() {
         let grace = Timespec::try_from(GRACE).ok();
-        // A signal ends the grace. So does the agent: then this process is about to end.
+        // A signal ends the grace. So does the agent's end, because then this process ends too.
         while poll(std::slice::from_mut(told), grace.as_ref()) == Err(Errno::INTR) {}
     }
-    // It may have ended by now.
+    // An error means that the group has ended by now.
     let _ = kill_process_group(agent, Signal::KILL);
 }
 
-/// Waits for the agent as the first process of a system does for all: who lost its parent is buried here too.
+/// Waits for the agent, and reaps every orphan below this process too, as the first process of a system does.
 fn wait_for(agent: Pid) -> io::Result<u8> {
     loop {
-        // The agent's id is its group's, and nobody else's as long as the agent is not buried.
+        // The agent's id names its group, and no other process gets it before the agent is reaped.
         retry(|| waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT))?;
         let over = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
         if retry(|| waitid(WaitId::Pid(agent), over))?.is_some() {
@@ -159,9 +160,10 @@ fn exit_code(status: WaitStatus) -> u8 {
     signal.or_else(code).unwrap_or(EXIT_SIGNAL)
 }
 
-/// Kills and buries the children that are left, which are those whose parents were killed, until there are none.
+/// Kills and reaps the remaining children, including those that become children when their parents are killed, until
+/// there are none.
 fn kill_the_rest() {
-    // An error is that there are no children.
+    // An error means that there are no children.
     while let Ok(ended) = retry(|| wait(WaitOptions::NOHANG)) {
         if ended.is_none() {
             let children = children();
@@ -176,7 +178,7 @@ fn kill_the_rest() {
     }
 }
 
-/// The children of this process, where `/proc` tells.
+/// Returns the children of this process, read from `/proc`; none on a system without it.
 fn children() -> Vec<Pid> {
     let own = std::process::id();
     let processes = std::fs::read_dir(Path::new("/proc")).into_iter().flatten();
@@ -184,7 +186,7 @@ fn children() -> Vec<Pid> {
         .filter_map(|entry| {
             let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
             let status = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-            // The name, in parentheses, may have any form; behind it come the state and the parent.
+            // The name, in parentheses, may hold any characters; after it come the state and the parent.
             let parent = status.rsplit_once(')')?.1.split_whitespace().nth(1)?;
             (parent.parse() == Ok(own)).then(|| Pid::from_raw(pid))?
         })

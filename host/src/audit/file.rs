@@ -1,4 +1,4 @@
-//! The file itself: appended to, begun anew when it would grow too large or somebody has taken it away.
+//! The audit file on disk: opening, appending, rotation.
 
 use crate::private_file;
 use std::fs::{File, OpenOptions};
@@ -6,20 +6,20 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// A file that is appended to, and begun anew when it would grow too large.
+/// A file that is appended to, and replaced by a new one when it would exceed its size or was moved or deleted.
 #[derive(Debug)]
 pub(super) struct RotatingFile {
     path: PathBuf,
     max_bytes: u64,
     keep: u32,
     file: Option<File>,
-    /// Device and number of the file that is open.
+    /// Device and inode of the open file.
     identity: (u64, u64),
-    /// Bytes in the file that are whole records.
+    /// Bytes of whole records in the file.
     bytes: u64,
-    /// Records that this process has put into the file.
+    /// Records that this process has written to the file.
     records: u64,
-    /// Records that went with a file that somebody deleted, until they are counted.
+    /// Records that were in deleted files and are not yet counted as lost.
     deleted: u64,
 }
 
@@ -37,12 +37,12 @@ impl RotatingFile {
         }
     }
 
-    /// Records that are gone since the last call, because the file they were in was deleted.
+    /// Returns the number of records that were lost since the last call because their file was deleted.
     pub(super) fn take_deleted(&mut self) -> u64 {
         std::mem::take(&mut self.deleted)
     }
 
-    /// Lets go of a file that is no longer what the path names: what is written to it nobody would find.
+    /// Closes the file when its path names another file or none, because nobody would find later records in it.
     fn let_go(&mut self) {
         let Some(file) = &self.file else { return };
         let named = std::fs::metadata(&self.path);
@@ -92,7 +92,7 @@ impl RotatingFile {
         self.identity = (found.dev(), found.ino());
         self.records = 0;
         if found.is_file() && !ends_with_line(&self.path)? {
-            // A crash has left half a record, which would spoil the next one's line.
+            // After a crash the file may end in half a record; the line end keeps it apart from the next record.
             file.write_all(b"\n")?;
             self.bytes += 1;
         }
@@ -100,7 +100,8 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Appends whole lines. Of a batch that does not fit, those that do stay; the number of records that are in the file.
+    /// Appends whole lines. Returns the number of records that were written, which on an error may be fewer than in the
+    /// batch.
     pub(super) fn append(&mut self, batch: &[u8]) -> (u64, io::Result<()>) {
         if let Err(error) = self.prepare(batch.len()) {
             return (0, Err(error));
@@ -116,19 +117,19 @@ impl RotatingFile {
         self.bytes += whole as u64;
         self.records += records;
         if result.is_err() {
-            // Half a record would spoil the next one's line. Devices cannot be cut, and need not be.
+            // Removes half a record, which would spoil the next line. Devices cannot be truncated, and need not be.
             let _ = file.set_len(self.bytes);
-            // Opened anew the next time: the disk may have come back as another one.
+            // The next record opens the file again, because the path may lead to another disk by then.
             self.file = None;
         }
         (records, result)
     }
 
-    /// Makes sure that the file is there and has room for so many bytes.
+    /// Opens the file and rotates it when it has no room for so many bytes.
     fn prepare(&mut self, bytes: usize) -> io::Result<()> {
         self.open()?;
         if self.bytes > 0 && !self.has_room(bytes) {
-            // A file that cannot be put aside still takes records: too long is better than lost.
+            // A file that cannot be renamed still takes records: exceeding the size is better than losing them.
             if let Err(error) = self.rotate() {
                 tracing::warn!(
                     "the audit file {} cannot be put aside: {error}",
@@ -165,7 +166,7 @@ impl RotatingFile {
     }
 }
 
-/// How many bytes were written, and why not all of them were.
+/// Writes as much as possible. Returns the number of bytes written, and the error that stopped the write.
 fn write_most(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
     let mut written = 0;
     while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
@@ -179,7 +180,7 @@ fn write_most(file: &mut File, bytes: &[u8]) -> (usize, io::Result<()>) {
     (written, Ok(()))
 }
 
-/// True for an empty file too.
+/// Returns true when the file is empty or its last byte is a line end.
 fn ends_with_line(path: &Path) -> io::Result<bool> {
     let mut file = File::open(path)?;
     if file.metadata()?.len() == 0 {

@@ -7,16 +7,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-/// How often a file is looked at again.
+/// Pause between two looks at the file.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Bytes of a file's end that are read to find its latest records, for each record.
+/// Bytes read from the file's end to find its latest records, for each record.
 const RECORD: u64 = 4096;
 
-/// Writes the last `count` records of `file`, as JSON lines or in words, and with `follow` all that come, until `out` is
-/// closed. A file that is rotated is followed.
+/// Writes the last `count` records of `file`, as JSON lines or as text. With `follow` it goes on with new records,
+/// across rotations, until `out` is closed.
 ///
 /// # Errors
-/// When the file cannot be read, or `out` is closed.
+/// Fails when the file cannot be read, or `out` is closed.
 pub fn tail(
     file: &Path,
     count: usize,
@@ -26,7 +26,7 @@ pub fn tail(
 ) -> io::Result<()> {
     let mut reader = match File::open(file) {
         Ok(file) => Some(BufReader::new(file)),
-        // It is made with the first record.
+        // The first record creates it.
         Err(error) if follow && error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
@@ -42,7 +42,7 @@ pub fn tail(
     Ok(())
 }
 
-/// Goes on with what comes, for ever.
+/// Writes new records without end.
 fn follow_on(
     file: &Path,
     mut reader: Option<BufReader<File>>,
@@ -70,13 +70,13 @@ fn follow_on(
     }
 }
 
-/// The last lines of a file, which is left at its end.
+/// Returns the last lines of a file, and leaves `reader` at its end.
 fn last_lines(reader: &mut BufReader<File>, count: usize) -> io::Result<Vec<String>> {
     let length = reader.get_ref().metadata()?.len();
     let from = length.saturating_sub(RECORD.saturating_mul(count.saturating_add(1) as u64));
     reader.seek(SeekFrom::Start(from))?;
     if from > 0 {
-        // The rest of a line whose beginning is not read.
+        // Skips the rest of a line whose beginning was not read.
         reader.by_ref().read_until(b'\n', &mut Vec::new())?;
     }
     let mut lines = std::collections::VecDeque::new();
@@ -91,7 +91,7 @@ fn last_lines(reader: &mut BufReader<File>, count: usize) -> io::Result<Vec<Stri
     Ok(lines.into())
 }
 
-/// The next line that is written to its end. A line that is just being written is read again later.
+/// Returns the next complete line. A line without its end yet is read again later.
 fn whole_line(reader: &mut BufReader<File>) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let read = reader.read_until(b'\n', &mut line)?;
@@ -110,12 +110,12 @@ fn write_record(line: &str, json: bool, out: &mut dyn Write) -> io::Result<()> {
     }
 }
 
-/// Time and event first, then everything else as `name=value`.
+/// Formats a record as text: time and event first, then every other field as `name=value`.
 fn in_words(mut record: Map<String, Value>) -> String {
     let mut text = String::new();
-    let word = |value: &Value| match value {
-        Value::String(text) => crate::control_client::printable(text),
-        other => other.to_string(),
+    let word = |value: &Value| match value.as_str() {
+        Some(text) => crate::control_client::printable(text),
+        None => value.to_string(),
     };
     for first in ["timestamp", "event"] {
         if let Some(value) = record.remove(first) {
@@ -159,7 +159,7 @@ mod tests {
         assert!(tail(&directory.0.join("none"), 1, false, true, &mut Vec::new()).is_err());
     }
 
-    /// Hands each line over, and is closed after three.
+    /// Sends each line to the test, and reports a closed pipe after three.
     struct Lines(Sender<String>, u32);
 
     impl Write for Lines {

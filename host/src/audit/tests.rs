@@ -1,10 +1,13 @@
 #![allow(clippy::unwrap_used)]
-//! What happens to records when the disk does not want them.
+//! Records that cannot be written, and files that are rotated, moved or deleted.
 
 use super::*;
 use crate::test_directory::Directory;
+use mcp_local_provider_core::api::status::AuditFigures;
+use mcp_local_provider_core::hub::audit::{AuditEvent, AuditRecord};
+use mcp_local_provider_core::time::{Instant, WallClock};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -16,12 +19,39 @@ fn audit(file: PathBuf, max_bytes: usize, keep: u32) -> Audit {
     }
 }
 
+/// Returns the record of a link with that number.
+fn record(link: u64) -> AuditRecord {
+    AuditRecord {
+        at: Instant::ZERO,
+        event: AuditEvent::Link {
+            link,
+            what: "up",
+            key: None,
+            dialled: false,
+        },
+    }
+}
+
+/// Returns its line.
+fn line(link: u64) -> String {
+    let mut line = Vec::new();
+    record(link).write(&WallClock::new(Instant::ZERO, Duration::ZERO), &mut line);
+    line.push(b'\n');
+    String::from_utf8(line).unwrap()
+}
+
+fn lines(links: impl IntoIterator<Item = u64>) -> String {
+    links.into_iter().map(line).collect()
+}
+
 /// Writes the records and waits for the thread.
-fn write(config: &Audit, records: impl Iterator<Item = String>) -> AuditStatus {
-    let (sink, writer) = AuditWriter::start(config).unwrap();
-    records.for_each(|record| sink.record(record.into_bytes()));
+fn write(config: &Audit, links: impl Iterator<Item = u64>) -> AuditFigures {
+    let feed = Feed::new();
+    let writer = AuditWriter::start(config, &feed).unwrap();
+    links.for_each(|link| feed.push(vec![record(link)]));
+    let file = writer.file().unwrap();
     writer.finish(PATIENCE);
-    sink.status()
+    file.figures()
 }
 
 #[test]
@@ -30,24 +60,18 @@ fn records_are_lines_in_order_in_a_private_file_that_grows_over_starts() {
     let path = directory.0.join("logs/audit.jsonl");
     let config = audit(path.clone(), 1 << 20, 5);
     for start in 0..2 {
-        let status = write(
-            &config,
-            (0..1000).map(|number| format!("{{\"n\":{}}}", start * 1000 + number)),
-        );
+        let status = write(&config, (0..1000).map(|number| start * 1000 + number));
         assert_eq!(
             status,
-            AuditStatus {
+            AuditFigures {
                 written: 1000,
                 lost: 0,
-                ..AuditStatus::default()
+                ..AuditFigures::default()
             }
         );
     }
     let text = std::fs::read_to_string(&path).unwrap();
-    let expected: String = (0..2000)
-        .map(|number| format!("{{\"n\":{number}}}\n"))
-        .collect();
-    assert_eq!(text, expected);
+    assert_eq!(text, lines(0..2000));
     assert_eq!(
         std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
         0o600
@@ -58,41 +82,25 @@ fn records_are_lines_in_order_in_a_private_file_that_grows_over_starts() {
 fn files_are_put_aside_by_size_and_the_oldest_is_dropped() {
     let directory = Directory::new();
     let path = directory.0.join("audit.jsonl");
-    // Ten bytes a line, five lines a file.
-    let status = write(
-        &audit(path.clone(), 50, 2),
-        (0..23).map(|number| format!("{number:09}")),
-    );
+    // Every line is as long as this one, so a file holds five.
+    let five = 5 * line(10).len();
+    let status = write(&audit(path.clone(), five, 2), 10..33);
     assert_eq!(status.written, 23);
-    let lines = |name: &str| {
-        let text = std::fs::read_to_string(directory.0.join(name)).unwrap();
-        text.lines()
-            .map(|line| line.parse::<u32>().unwrap())
-            .collect::<Vec<_>>()
-    };
-    assert_eq!(lines("audit.jsonl"), [20, 21, 22]);
-    assert_eq!(lines("audit.jsonl.1"), [15, 16, 17, 18, 19]);
-    assert_eq!(lines("audit.jsonl.2"), [10, 11, 12, 13, 14]);
+    let text = |path: &Path| std::fs::read_to_string(path).unwrap();
+    assert_eq!(text(&path), lines(30..33));
+    assert_eq!(text(&directory.0.join("audit.jsonl.1")), lines(25..30));
+    assert_eq!(text(&directory.0.join("audit.jsonl.2")), lines(20..25));
     assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 3);
 
     let alone = directory.0.join("alone");
-    write(
-        &audit(alone.join("a"), 50, 0),
-        (0..7).map(|number| format!("{number:09}")),
-    );
-    assert_eq!(
-        std::fs::read_to_string(alone.join("a")).unwrap(),
-        "000000005\n000000006\n"
-    );
+    write(&audit(alone.join("a"), five, 0), 10..17);
+    assert_eq!(text(&alone.join("a")), lines(15..17));
     assert_eq!(std::fs::read_dir(&alone).unwrap().count(), 1);
 }
 
 #[test]
 fn a_full_disk_costs_records_and_nothing_else() {
-    let status = write(
-        &audit(PathBuf::from("/dev/full"), 1 << 20, 5),
-        (0..100).map(|number| number.to_string()),
-    );
+    let status = write(&audit(PathBuf::from("/dev/full"), 1 << 20, 5), 0..100);
     assert_eq!((status.written, status.lost), (0, 100));
     assert_eq!(
         status.error.unwrap(),
@@ -104,38 +112,40 @@ fn a_full_disk_costs_records_and_nothing_else() {
 fn writing_goes_on_when_the_disk_comes_back() {
     let directory = Directory::new();
     let blocked = directory.file("logs", "a file where the directory should be");
-    let (sink, writer) =
-        AuditWriter::start(&audit(blocked.join("audit.jsonl"), 1 << 20, 5)).unwrap();
-    assert!(sink.status().error.is_some());
-    sink.record(b"lost".to_vec());
-    while sink.status().lost == 0 {
+    let feed = Feed::new();
+    let config = audit(blocked.join("audit.jsonl"), 1 << 20, 5);
+    let writer = AuditWriter::start(&config, &feed).unwrap();
+    let file = writer.file().unwrap();
+    assert!(file.figures().error.is_some());
+    feed.push(vec![record(1)]);
+    while file.figures().lost == 0 {
         thread::yield_now();
     }
     std::fs::remove_file(&blocked).unwrap();
-    sink.record(b"kept".to_vec());
-    while sink.status().written == 0 {
+    feed.push(vec![record(2)]);
+    while file.figures().written == 0 {
         thread::yield_now();
     }
     assert_eq!(
-        sink.status(),
-        AuditStatus {
+        file.figures(),
+        AuditFigures {
             written: 1,
             lost: 1,
-            ..AuditStatus::default()
+            ..AuditFigures::default()
         }
     );
     writer.finish(PATIENCE);
     assert_eq!(
         std::fs::read_to_string(blocked.join("audit.jsonl")).unwrap(),
-        "kept\n"
+        line(2)
     );
 }
 
-/// Records one more and waits until it has reached a file.
-fn record(sink: &AuditSink, line: &str) {
-    let before = sink.status().written;
-    sink.record(line.as_bytes().to_vec());
-    while sink.status().written == before {
+/// Records one line and waits until it is written.
+fn reach(feed: &Arc<Feed>, file: &AuditFile, link: u64) {
+    let before = file.figures().written;
+    feed.push(vec![record(link)]);
+    while file.figures().written == before {
         thread::yield_now();
     }
 }
@@ -144,51 +154,48 @@ fn record(sink: &AuditSink, line: &str) {
 fn a_file_that_was_moved_is_begun_anew_and_one_that_was_deleted_has_lost_its_records() {
     let directory = Directory::new();
     let path = directory.0.join("audit.jsonl");
-    let (sink, writer) = AuditWriter::start(&audit(path.clone(), 1 << 20, 5)).unwrap();
-    record(&sink, "moved");
+    let feed = Feed::new();
+    let writer = AuditWriter::start(&audit(path.clone(), 1 << 20, 5), &feed).unwrap();
+    let file = writer.file().unwrap();
+    reach(&feed, &file, 1);
     let aside = directory.0.join("yesterday");
     std::fs::rename(&path, &aside).unwrap();
-    record(&sink, "deleted");
-    record(&sink, "deleted too");
-    assert_eq!(sink.status().lost, 0);
+    reach(&feed, &file, 2);
+    reach(&feed, &file, 3);
+    assert_eq!(file.figures().lost, 0);
     std::fs::remove_file(&path).unwrap();
-    record(&sink, "kept");
+    reach(&feed, &file, 4);
     assert_eq!(
-        sink.status(),
-        AuditStatus {
+        file.figures(),
+        AuditFigures {
             written: 4,
             lost: 2,
-            ..AuditStatus::default()
+            ..AuditFigures::default()
         }
     );
-    // The directory may go too.
+    // The directory may be removed too.
     std::fs::remove_file(&path).unwrap();
     let elsewhere = directory.0.with_extension("gone");
     std::fs::rename(&directory.0, &elsewhere).unwrap();
-    record(&sink, "kept again");
+    reach(&feed, &file, 5);
     std::fs::remove_dir_all(elsewhere).unwrap();
-    assert_eq!(sink.status().lost, 3);
+    assert_eq!(file.figures().lost, 3);
     writer.finish(PATIENCE);
-    assert_eq!(std::fs::read_to_string(path).unwrap(), "kept again\n");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), line(5));
 }
 
 #[test]
 fn half_a_record_that_a_crash_has_left_spoils_no_other() {
     let directory = Directory::new();
     let path = directory.file("audit.jsonl", "whole\nha");
-    write(
-        &audit(path.clone(), 1 << 20, 5),
-        ["next".to_owned()].into_iter(),
-    );
-    assert_eq!(std::fs::read_to_string(path).unwrap(), "whole\nha\nnext\n");
+    write(&audit(path.clone(), 1 << 20, 5), 1..2);
+    let expected = format!("whole\nha\n{}", line(1));
+    assert_eq!(std::fs::read_to_string(path).unwrap(), expected);
 }
 
 #[test]
 fn a_file_that_cannot_be_written_costs_records_and_nothing_else() {
-    let status = write(
-        &audit(PathBuf::from("/proc/version"), 1 << 20, 5),
-        (0..100).map(|number| number.to_string()),
-    );
+    let status = write(&audit(PathBuf::from("/proc/version"), 1 << 20, 5), 0..100);
     assert_eq!((status.written, status.lost), (0, 100));
     assert!(
         status
@@ -199,20 +206,23 @@ fn a_file_that_cannot_be_written_costs_records_and_nothing_else() {
 }
 
 #[test]
-fn a_queue_that_is_full_loses_records_and_never_waits() {
-    let (queue, records) = sync_channel(2);
-    let sink = AuditSink {
-        queue: Some(queue),
-        shared: Arc::default(),
+fn all_that_was_pushed_before_the_end_is_written() {
+    let directory = Directory::new();
+    let path = directory.0.join("audit.jsonl");
+    let status = write(&audit(path.clone(), 1 << 20, 5), 0..10_000);
+    assert_eq!((status.written + status.lost, status.lost), (10_000, 0));
+    assert_eq!((status.queued_records, status.queued_bytes), (0, 0));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), lines(0..10_000));
+}
+
+#[test]
+fn without_a_file_nothing_is_wanted() {
+    let feed = Feed::new();
+    let none = Audit {
+        file: None,
+        ..Audit::default()
     };
-    (0..5).for_each(|_| sink.record(vec![b'x'; 10]));
-    assert_eq!(sink.status().lost, 3);
-    assert_eq!(sink.shared.queued_bytes.load(Ordering::Relaxed), 20);
-    records.try_recv().unwrap();
-    sink.record(vec![b'x'; QUEUE_BYTES]);
-    assert_eq!(sink.status().lost, 4);
-    drop(records);
-    sink.record(b"x".to_vec());
-    assert_eq!(sink.status().lost, 5);
-    assert_eq!(AuditSink::off().status(), AuditStatus::default());
+    let writer = AuditWriter::start(&none, &feed).unwrap();
+    assert!(writer.file().is_none());
+    writer.finish(PATIENCE);
 }

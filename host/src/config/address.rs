@@ -11,18 +11,18 @@ pub struct Listener(pub SocketAddr);
 /// A listener that is off unless it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Extra {
-    /// None.
+    /// No listener.
     Off,
-    /// The usual address when it is free; when it is not, the program goes on without.
+    /// The usual address when it is free; when it is taken, the program goes on without this listener.
     Auto,
     /// This address; the program does not start when it is taken.
     Address(SocketAddr),
 }
 
-/// Reads an address as [`Listener`] describes it.
+/// Parses an address in one of the forms of [`Listener`].
 ///
 /// # Errors
-/// A sentence that says what is wrong and what a right address looks like.
+/// Returns a sentence that says what is wrong, with the form of a right address.
 pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     let text = text.trim();
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);

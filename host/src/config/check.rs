@@ -1,7 +1,8 @@
-//! What types cannot say: values that contradict each other or can never work.
+//! Checks that types cannot make: values that contradict each other or can never work.
 
 use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
+use super::paths::Folders;
 use super::sections::{Agent, Bridge, Config, Limits, PRESETS, Timeouts, Upstream};
 use super::tree::{Node, Origin};
 use super::{Extra, Secret};
@@ -9,12 +10,12 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// Names of keys, agents and servers are at most this long, in bytes.
+/// Longest name of a key, agent or server, in bytes.
 const MAX_NAME_BYTES: usize = 64;
-/// A literal key shorter than this deserves a warning, in bytes.
+/// Length in bytes below which a key draws a warning.
 const SHORT_SECRET_BYTES: usize = 16;
 
-/// What was found, with the place of each.
+/// Problems and warnings that were found, each with its place.
 pub(crate) struct Report<'n> {
     root: &'n Node,
     pub(crate) problems: Vec<Problem>,
@@ -30,9 +31,14 @@ impl<'n> Report<'n> {
         }
     }
 
+    /// Returns the place at which the value at `path` was written; `None` for a default.
+    pub(crate) fn origin(&self, path: &str) -> Option<&'n Origin> {
+        self.root.origin_of(path)
+    }
+
     fn make(&self, path: &str, message: impl Into<String>) -> Problem {
         Problem {
-            origin: self.root.origin_of(path).cloned(),
+            origin: self.origin(path).cloned(),
             path: path.to_owned(),
             message: message.into(),
         }
@@ -87,10 +93,16 @@ impl<'n> Report<'n> {
     }
 }
 
-/// Looks up every secret that the program itself needs.
-pub(crate) fn secrets(config: &mut Config, environment: &Environment, report: &mut Report<'_>) {
+/// Looks up the keys of `auth`, the tokens of bridges and the keys of upstreams.
+pub(crate) fn secrets(
+    config: &mut Config,
+    environment: &Environment,
+    folders: &Folders,
+    report: &mut Report<'_>,
+) {
     let mut resolve = |path: String, secret: &mut Secret, sent: bool| {
-        if let Err(message) = secret.resolve(environment) {
+        let origin = report.origin(&path);
+        if let Err(message) = secret.resolve(environment, folders, origin) {
             return report.problem(&path, message);
         }
         if sent && secret.text().is_none() {
@@ -99,7 +111,7 @@ pub(crate) fn secrets(config: &mut Config, environment: &Environment, report: &m
                 "a digest cannot be sent; give the secret as `env:NAME` or `file:PATH`",
             );
         }
-        let in_a_file = matches!(report.root.origin_of(&path), Some(Origin::File { .. }));
+        let in_a_file = matches!(origin, Some(Origin::File { .. }));
         if secret.is_literal() && in_a_file {
             report.warning(
                 &path,
@@ -134,7 +146,7 @@ pub(crate) fn secrets(config: &mut Config, environment: &Environment, report: &m
     }
 }
 
-/// Checks everything else.
+/// Checks every other section.
 pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
     listen(config, report);
     auth(config, report);
@@ -296,7 +308,7 @@ fn limits(limits: &Limits, report: &mut Report<'_>) {
     ] {
         report.at_least(&format!("limits.{name}"), value as usize, 1, why);
     }
-    // serde_json ends at 128, and says so in words that name no limit of ours.
+    // serde_json stops at a depth of 128, with an error that does not name this limit.
     report.at_most("limits.json_depth", limits.json_depth as usize, 127);
     for (name, value) in [
         ("body_bytes", limits.body_bytes),
@@ -384,7 +396,7 @@ fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str; 2]) {
             || host.contains(char::is_whitespace)
     }) {
         let [first, second] = schemes;
-        // What follows may hold a token.
+        // The query may hold a token.
         let shown = url.split(['?', '#']).next().unwrap_or_default();
         report.problem(
             path,

@@ -1,5 +1,4 @@
-//! From the tree to typed values, through serde: the types say what is right, and each complaint carries the path
-//! and the place of the value that it is about.
+//! Decoding of the tree into typed values, through serde. Each error carries the path and the place of its value.
 
 use super::error::{ConfigError, nearest, one_of};
 use super::tree::{Entry, Form, Node, Origin, Value};
@@ -7,7 +6,7 @@ use serde::de::{self, Expected, IntoDeserializer, Unexpected, Visitor, value::St
 use std::borrow::Cow;
 use std::fmt;
 
-/// Reads a whole document into `T`.
+/// Decodes a whole document into `T`.
 pub(crate) fn decode<T: de::DeserializeOwned>(root: &Node) -> Result<T, ConfigError> {
     T::deserialize(Decoder { node: root }).map_err(|error| {
         let mut path = String::new();
@@ -33,14 +32,15 @@ enum Segment {
     Index(usize),
 }
 
-/// A complaint on its way out of the tree; it collects the path as it goes.
-#[derive(Debug)]
+/// An error of serde that collects the path of its value while it passes through the tree.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
 struct DecodeError {
     message: String,
     origin: Option<Origin>,
-    /// From the innermost to the outermost.
+    /// Segments from the innermost to the outermost.
     path: Vec<Segment>,
-    /// The innermost segment is no word of ours.
+    /// True when the innermost segment is an unknown key.
     is_unknown_key: bool,
 }
 
@@ -65,20 +65,16 @@ impl DecodeError {
     }
 }
 
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for DecodeError {}
-
 impl de::Error for DecodeError {
     fn custom<T: fmt::Display>(message: T) -> Self {
         DecodeError::new(message.to_string())
     }
 
     fn invalid_type(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "what serde can find and a configuration cannot hold"
+        )]
         let found = match found {
             Unexpected::Bool(value) => format!("`{value}`"),
             Unexpected::Unsigned(value) => format!("the number {value}"),
@@ -132,8 +128,8 @@ impl de::Error for DecodeError {
     }
 }
 
-/// Something of the file as a complaint quotes it. A key that was written in the wrong place is not to be read in a log: what
-/// might be one is cut.
+/// Quotes text of the file in an error. A key may stand in a wrong place, and logs must not show it: text of 16 bytes
+/// or more that is not plain words is cut to three characters.
 fn shown(text: &str) -> Cow<'_, str> {
     let is_word = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'_' | b' ');
     if text.len() < 16 || text.bytes().all(is_word) {
@@ -142,7 +138,7 @@ fn shown(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().take(3).chain(['…']).collect())
 }
 
-/// The types of this program's source mean nothing to the person who wrote the file.
+/// Translates serde's names of types into words for the person who wrote the file.
 fn plain_words(expected: &str) -> &str {
     match expected {
         "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number that is not negative",
@@ -162,7 +158,7 @@ struct Decoder<'n> {
     node: &'n Node,
 }
 
-/// What a plain scalar is in YAML's core schema.
+/// Type of a plain scalar, by YAML's core schema (YAML 1.2, chapter 10.3); digits may be grouped by `_`.
 enum Resolved {
     Null,
     Bool(bool),
@@ -225,7 +221,8 @@ impl<'n> Decoder<'n> {
         }
     }
 
-    /// A list; from the environment also `a,b`, and a section whose keys are 0, 1, 2 … .
+    /// Visits a list. A value of the environment may also be `a,b`; a section with the keys 0, 1, 2 … counts as a list
+    /// too.
     fn visit_list<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         match &self.node.value {
             Value::Scalar {
@@ -260,11 +257,11 @@ impl<'n> Decoder<'n> {
                     items: items.iter().enumerate(),
                 })
             }
-            _ => self.visit(visitor),
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => self.visit(visitor),
         }
     }
 
-    /// A section; one that was left empty has all its defaults.
+    /// Visits a section. An empty one has all its defaults.
     fn visit_section<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         if self.node.is_null() {
             return visitor.visit_map(Entries {
@@ -278,11 +275,11 @@ impl<'n> Decoder<'n> {
     fn visit_text<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         match &self.node.value {
             Value::Scalar { text, form } => match (form, resolve(text)) {
-                // A token of digits alone is text all the same; `true` or nothing at all is a slip.
+                // A token of digits alone is text too; `true` or nothing is more likely a mistake.
                 (Form::Plain, Resolved::Null | Resolved::Bool(_)) => self.visit(visitor),
                 _ => visitor.visit_str(text),
             },
-            _ => self.visit(visitor),
+            Value::List(_) | Value::Map(_) => self.visit(visitor),
         }
     }
 
@@ -295,7 +292,7 @@ impl<'n> Decoder<'n> {
                     _ => self.visit(visitor),
                 }
             }
-            _ => self.visit(visitor),
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => self.visit(visitor),
         }
     }
 }

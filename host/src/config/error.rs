@@ -1,18 +1,18 @@
-//! What is wrong with a configuration, in words that say where and what to do.
+//! Errors and warnings of a configuration, each with its place and a remedy.
 
 use super::tree::Origin;
 use std::fmt;
 
-/// One thing that is wrong, or that deserves a warning.
+/// One error or warning.
 ///
 /// It displays as `config.yaml:7: limits.burst: must be at least 1; …`, with the parts that are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Where it was written; `None` when the value is a default.
+    /// The place at which the value was written; `None` for a default.
     pub origin: Option<Origin>,
-    /// The value's path, such as `auth.keys[1].name`; empty when the document as a whole is meant.
+    /// Path of the value, such as `auth.keys[1].name`; empty for the document as a whole.
     pub path: String,
-    /// What is wrong and what to do.
+    /// Description and remedy.
     pub message: String,
 }
 
@@ -28,11 +28,18 @@ impl fmt::Display for Problem {
     }
 }
 
-/// A configuration that cannot be used: every problem that was found, one a line when displayed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A configuration that cannot be used. It displays as one line for each problem.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines(.problems))]
 pub struct ConfigError {
-    /// The problems, in the order in which they were found; at least one.
+    /// Problems in the order in which they were found; at least one.
     pub problems: Vec<Problem>,
+}
+
+/// Formats each problem as a line.
+fn lines(problems: &[Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(Problem::to_string).collect();
+    lines.join("\n")
 }
 
 impl ConfigError {
@@ -51,21 +58,7 @@ impl ConfigError {
     }
 }
 
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
-            if index > 0 {
-                f.write_str("\n")?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl std::error::Error for ConfigError {}
-
-/// The name among `known` that a person most likely meant by `given`.
+/// Returns the most similar name of `known`, when it is similar enough to be a misspelling.
 pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
     let given = given.to_ascii_lowercase();
     known
@@ -81,7 +74,7 @@ pub(crate) fn nearest<'k>(given: &str, known: &[&'k str]) -> Option<&'k str> {
         .map(|(_, name)| name)
 }
 
-/// `` `a`, `b` or `c` ``.
+/// Joins names as `` `a`, `b` or `c` ``.
 pub(crate) fn one_of(names: &[&str]) -> String {
     let mut text = String::new();
     for (index, name) in names.iter().enumerate() {

@@ -1,9 +1,9 @@
-//! From the configuration file's sections to what the core needs to know.
+//! Conversion of the sections of the configuration file into the core's configuration.
 
 use super::sections::{Approval, Config, Limits, Renew, Role, Sessions, Timeouts};
 use mcp_local_provider_core::config as core;
 
-/// Sizes and counts of the file fit the address space; where that is small, the largest is as good.
+/// Converts a count. On a system with smaller addresses the largest value stands for more.
 fn count(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -70,8 +70,8 @@ impl From<Role> for core::Role {
 }
 
 impl Config {
-    /// The keys that the configuration itself names. One whose secret was not looked up is left out, which
-    /// [`load`](super::load) does not let happen.
+    /// Returns the keys that the configuration names. A key whose secret was not looked up is left out;
+    /// [`load`](super::load) looks up all.
     pub fn configured_keys(&self) -> Vec<core::Key> {
         let key = |key: &super::Key| {
             Some(core::Key {
@@ -85,7 +85,7 @@ impl Config {
         self.auth.keys.iter().filter_map(key).collect()
     }
 
-    /// The further names of agents. A name that `models.aliases` has too is that one.
+    /// Returns the further names of agents, except those that `models.aliases` defines.
     fn agent_aliases(&self) -> impl Iterator<Item = core::Alias> {
         self.agents.iter().flat_map(move |agent| {
             let model = agent.known_as();
@@ -100,14 +100,14 @@ impl Config {
         })
     }
 
-    /// What the core needs to know, with `keys` as all the keys there are.
+    /// Returns the core's configuration, with `keys` as all the keys there are.
     pub fn hub_config(&self, keys: Vec<core::Key>) -> core::HubConfig {
         let aliases = self.models.aliases.iter().map(|(name, alias)| core::Alias {
             name: name.clone(),
             model: alias.model.clone(),
             context_length: alias.context_length.map(u64::from),
         });
-        // Without a mark the first bridge is the default.
+        // Without a bridge marked `default` the first one is the default.
         let bridge = self
             .bridges
             .iter()
@@ -136,7 +136,7 @@ impl Config {
 
 fn without_port(host: &str) -> String {
     let name = match host.rsplit_once(':') {
-        // `::1` has colons that are no port; `[::1]:80` ends in one that is.
+        // `::1` has colons and no port; `[::1]:80` ends in a port.
         Some((name, port))
             if port.parse::<u16>().is_ok() && (!name.contains(':') || name.ends_with(']')) =>
         {

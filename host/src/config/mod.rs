@@ -1,15 +1,17 @@
-//! Configuration: defaults, below a file, below the environment, below the command line.
+//! Configuration: the command line overrides the environment, which overrides the file, which overrides the defaults.
 //!
-//! A file is YAML, TOML or JSON. All sources are merged as a tree whose values remember where they were written; the
-//! tree is read into [`Config`] and then checked, so that every complaint names the line, variable or flag.
+//! A file is YAML, TOML or JSON. All sources are merged into one tree whose values keep their origins. The tree is
+//! decoded into [`Config`] and then checked, so that every error names the line, variable or flag.
 
 mod address;
 mod check;
 mod decode;
+mod dot_env;
 mod environment;
 mod error;
 mod into_core;
 mod parse;
+mod paths;
 mod secret;
 mod sections;
 mod shorthand;
@@ -29,20 +31,25 @@ pub use sections::{
 pub use tree::Origin;
 
 use parse::Format;
+use paths::Folders;
 use std::path::{Path, PathBuf};
 use tree::{Form, Node, Value};
 
-/// The variable that names the configuration file when `--config` does not.
+/// Name of the variable that names the configuration file when `--config` does not.
 pub const CONFIG_VARIABLE: &str = "LOCAL_PROVIDER_CONFIG";
-/// The directory of our own below the XDG base directories.
+/// Name of the program's directory below the XDG base directories.
 const DIRECTORY: &str = "mcp-local-provider";
+/// Name of the file of variables beside the configuration file.
+const DOT_ENV: &str = ".env";
 const EXTENSIONS: [&str; 4] = ["yaml", "yml", "toml", "json"];
 
-/// What the command line says about the configuration; it wins over everything else.
+/// Options of the command line that override all other sources.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Overrides {
     /// `--config FILE`.
     pub config: Option<PathBuf>,
+    /// `--env-file FILE`; replaces the `.env` beside the configuration file.
+    pub env_file: Option<PathBuf>,
     /// `--listen ADDR`, as often as it was given; replaces `listen.http`.
     pub listen: Vec<String>,
     /// `--ollama`: `listen.ollama: auto`.
@@ -54,61 +61,67 @@ pub struct Overrides {
     pub agents: Vec<String>,
 }
 
-/// A configuration that can be used.
+/// A configuration that was read and checked.
 #[derive(Debug, Clone)]
 pub struct Loaded {
     /// The values.
     pub config: Config,
-    /// The file that they came from, when there was one.
+    /// The configuration file, when there was one.
     pub file: Option<PathBuf>,
-    /// What deserves a look but stops nothing.
+    /// The variables of the process and, with lower precedence, of the `.env` file.
+    pub environment: Environment,
+    /// Problems that do not keep the program from starting.
     pub warnings: Vec<Problem>,
 }
 
-/// Finds, reads and checks the configuration. Called again, it reads everything again.
+/// Finds, reads and checks the configuration and the `.env` file: the one that `--env-file` names, or the one beside
+/// the configuration file where there is one. Each call reads the files again; `environment` is that of the process.
 ///
 /// # Errors
-/// Every problem that was found, each with its place; see [`ConfigError`].
+/// Returns every problem that was found, each with its place; see [`ConfigError`].
 pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Loaded, ConfigError> {
     let file = find_file(overrides, environment)?;
+    let environment = with_env_file(overrides, file.as_deref(), environment.clone())?;
     let root = match &file {
         Some(path) => read_file(path)?,
         None => Node::map(Origin::Flag("the defaults")),
     };
-    Ok(Loaded {
-        file,
-        ..complete(root, overrides, environment)?
-    })
+    complete(root, file, overrides, environment)
 }
 
-/// Reads and checks a configuration that is at hand as text. The extension of `name` says what it is written in.
+/// Reads and checks a configuration from `text`. The extension of `name` gives its format. No `.env` file is read, and
+/// relative paths are refused, because the text is in no folder.
 ///
 /// # Errors
-/// As [`load`].
+/// Returns the same errors as [`load`].
 pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
     let root = parse::parse(name, text, format_of(name)?)?;
-    complete(root, &Overrides::default(), environment)
+    complete(root, None, &Overrides::default(), environment.clone())
 }
 
-/// Puts environment and command line over the file, gives everything its type, and checks it.
+/// Applies environment and command line to the tree of the file, decodes it, and checks the values.
 fn complete(
     mut root: Node,
+    file: Option<PathBuf>,
     overrides: &Overrides,
-    environment: &Environment,
+    environment: Environment,
 ) -> Result<Loaded, ConfigError> {
     environment.override_tree(&mut root)?;
     override_by_flags(&mut root, overrides)?;
     let mut config: Config = decode::decode(&root)?;
     let mut report = check::Report::new(&root);
     report.warnings.extend_from_slice(environment.warnings());
-    check::secrets(&mut config, environment, &mut report);
+    let folders = Folders::new(file.as_deref(), &environment);
+    check::secrets(&mut config, &environment, &folders, &mut report);
     check::check(&config, &mut report);
-    expand_paths(&mut config, environment, &mut report);
+    paths::resolve(&mut config, &environment, &folders, &mut report);
     if report.problems.is_empty() {
+        let warnings = report.warnings;
         Ok(Loaded {
             config,
-            file: None,
-            warnings: report.warnings,
+            file,
+            environment,
+            warnings,
         })
     } else {
         Err(ConfigError {
@@ -117,7 +130,8 @@ fn complete(
     }
 }
 
-/// The file that `--config`, the variable or the XDG Base Directory specification names; `None` when there is none.
+/// Returns the file that `--config`, the variable or the XDG Base Directory specification names; `None` when there is
+/// none.
 fn find_file(
     overrides: &Overrides,
     environment: &Environment,
@@ -126,14 +140,20 @@ fn find_file(
         return Ok(Some(path.clone()));
     }
     if let Some(path) = environment.get_nonempty(CONFIG_VARIABLE) {
-        return Ok(Some(PathBuf::from(path)));
+        let path = PathBuf::from(path);
+        if path.is_relative() {
+            let origin = Origin::Variable(CONFIG_VARIABLE.into());
+            let message = paths::depends_on_the_folder(&path);
+            return Err(ConfigError::one(Some(origin), "", message));
+        }
+        return Ok(Some(path));
     }
     let base = match (
         environment.get_nonempty("XDG_CONFIG_HOME"),
-        environment.get_nonempty("HOME"),
+        paths::home(environment),
     ) {
         (Some(base), _) if Path::new(base).is_absolute() => PathBuf::from(base),
-        (_, Some(home)) => Path::new(home).join(".config"),
+        (_, Some(home)) => home.join(".config"),
         _ => return Ok(None),
     };
     let candidates = EXTENSIONS.map(|extension| {
@@ -152,6 +172,27 @@ fn find_file(
         return Err(ConfigError::one(None, "", message));
     }
     Ok(first)
+}
+
+/// Adds the variables of the `.env` file that `--env-file` names, or else of the one beside the configuration file,
+/// which is optional.
+fn with_env_file(
+    overrides: &Overrides,
+    configuration: Option<&Path>,
+    mut environment: Environment,
+) -> Result<Environment, ConfigError> {
+    if let Some(path) = &overrides.env_file {
+        environment.add_file(path).map_err(|error| {
+            let message = format!("{} cannot be read: {error}", path.display());
+            ConfigError::one(Some(Origin::Flag("--env-file")), "", message)
+        })?;
+    } else if let Some(path) = configuration.map(|file| file.with_file_name(DOT_ENV))
+        && let Err(error) = environment.add_file(&path)
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        environment.warn(format!("{} was not read: {error}", path.display()));
+    }
+    Ok(environment)
 }
 
 fn read_file(path: &Path) -> Result<Node, ConfigError> {
@@ -207,7 +248,7 @@ fn override_by_flags(root: &mut Node, overrides: &Overrides) -> Result<(), Confi
     }
     let mut set = |path: [&str; 2], node: Node| root.set(&path.map(str::to_owned), node);
     if let Some(level) = &overrides.log {
-        // `log: debug` in a file is a section with a level like any other; a flag changes the level alone.
+        // In a file `log: debug` is short for a section with a level; the flag sets the level alone.
         set(
             ["log", "level"],
             Node::scalar(level, Form::Loose, Origin::Flag("--log")),
@@ -216,7 +257,7 @@ fn override_by_flags(root: &mut Node, overrides: &Overrides) -> Result<(), Confi
     Ok(())
 }
 
-/// The entries of `agents` that `words` stand for.
+/// Makes the entries of `agents` for the values of `--agent`.
 fn chosen_agents(root: &Node, words: &[String], origin: &Origin) -> Result<Vec<Node>, ConfigError> {
     let text = |text: &str| Node::scalar(text, Form::Quoted, origin.clone());
     let entry = |fields: Vec<(&str, Node)>| {
@@ -263,53 +304,6 @@ fn chosen_agents(root: &Node, words: &[String], origin: &Origin) -> Result<Vec<N
         Ok(entry(vec![("name", text(&name)), ("command", command)]))
     };
     words.iter().map(choose).collect()
-}
-
-/// `~` at the beginning of a path is the home directory of this process's person.
-pub(crate) fn expand_home(path: &Path) -> Result<PathBuf, String> {
-    expand(path, std::env::var("HOME").ok().as_deref())
-}
-
-fn expand(path: &Path, home: Option<&str>) -> Result<PathBuf, String> {
-    match (path.strip_prefix("~"), home) {
-        (Err(_), _) => Ok(path.to_owned()),
-        (Ok(rest), Some(home)) if !home.is_empty() => Ok(Path::new(home).join(rest)),
-        (Ok(_), _) => {
-            Err("`~` means nothing because HOME is not set; give a path without it".to_owned())
-        }
-    }
-}
-
-fn expand_paths(config: &mut Config, environment: &Environment, report: &mut check::Report<'_>) {
-    let home = environment.get("HOME");
-    let default = Config::default().data_dir;
-    if config.data_dir == default {
-        // The default is the place of the XDG Base Directory specification.
-        if let Some(base) = environment
-            .get_nonempty("XDG_DATA_HOME")
-            .filter(|base| Path::new(base).is_absolute())
-        {
-            config.data_dir = Path::new(base).join(DIRECTORY);
-        }
-    }
-    let mut expand_in_place = |name: &str, path: &mut PathBuf| match expand(path, home) {
-        Ok(expanded) => *path = expanded,
-        Err(message) => report.problem(name, message),
-    };
-    expand_in_place("data_dir", &mut config.data_dir);
-    if let Some(file) = &mut config.audit.file {
-        expand_in_place("audit.file", file);
-    }
-    for (index, agent) in config.agents.iter_mut().enumerate() {
-        if let Some(cwd) = &mut agent.cwd {
-            expand_in_place(&format!("agents[{index}].cwd"), cwd);
-        }
-    }
-    for (name, server) in &mut config.mcp_servers {
-        if let Some(cwd) = &mut server.cwd {
-            expand_in_place(&format!("mcpServers.{name}.cwd"), cwd);
-        }
-    }
 }
 
 #[cfg(test)]

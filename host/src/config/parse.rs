@@ -1,5 +1,5 @@
-//! From the text of a configuration file to a tree with positions. One reader serves YAML and JSON (YAML 1.2
-//! contains JSON), so that both report lines in the same way.
+//! Parsing of a configuration file into a tree with positions. The YAML reader also reads JSON, which YAML 1.2
+//! contains, so that both report lines in the same way.
 
 use super::error::ConfigError;
 use super::tree::{Entry, Form, Node, Origin, Value};
@@ -8,14 +8,14 @@ use std::path::Path;
 use std::sync::Arc;
 use toml::de::{DeTable, DeValue};
 
-/// A configuration file larger than this is refused, in bytes.
+/// Size in bytes above which a configuration file is refused.
 const MAX_BYTES: usize = 1 << 20;
-/// Sections nested deeper than this are refused.
+/// Nesting of sections, at most.
 const MAX_DEPTH: usize = 32;
-/// A document with more values than this is refused: aliases could multiply without end otherwise.
+/// Values of a document, at most: YAML aliases could multiply them without end.
 const MAX_NODES: usize = 20_000;
 
-/// The languages that a configuration file can be written in, told by the file's extension.
+/// Languages of a configuration file, chosen by its extension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Format {
     Yaml,
@@ -34,7 +34,7 @@ impl Format {
     }
 }
 
-/// Reads a document. An empty one is an empty map.
+/// Parses a document. An empty one is an empty map.
 pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, ConfigError> {
     let name: Arc<str> = name.into();
     if text.len() > MAX_BYTES {
@@ -55,7 +55,7 @@ pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, Conf
             line,
         })?,
         Format::Json => {
-            // The YAML reader is laxer than JSON: what JSON forbids is told by a JSON parser first.
+            // The YAML reader accepts more than JSON, so a JSON parser finds errors first.
             serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| {
                 let message = error.to_string();
                 let message = message.split(" at line ").next().unwrap_or_default();
@@ -73,8 +73,8 @@ pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, Conf
     };
     match root.value {
         Value::Map(_) => Ok(root),
-        _ if root.is_null() => Ok(Node::map(root.origin)),
-        _ => Err(ConfigError::one(
+        Value::Scalar { .. } | Value::List(_) if root.is_null() => Ok(Node::map(root.origin)),
+        Value::Scalar { .. } | Value::List(_) => Err(ConfigError::one(
             Some(root.origin),
             "",
             "a configuration is a set of sections such as `listen:`, not a single value or a list",
@@ -82,7 +82,7 @@ pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, Conf
     }
 }
 
-/// Reads a list or section that was written on one line (`[a, b]`, `{name: x}`) in a variable or flag.
+/// Parses a list or section written on one line (`[a, b]`, `{name: x}`) in a variable or flag.
 pub(crate) fn parse_inline(text: &str, origin: &Origin) -> Result<Node, ConfigError> {
     let mut node = YamlReader::read(text, |_| origin.clone())?;
     loosen(&mut node);
@@ -112,11 +112,11 @@ fn at(name: &Arc<str>, line: usize, message: impl Into<String>) -> ConfigError {
     )
 }
 
-/// A collection that is still being read.
+/// A collection that is not yet complete.
 struct Open {
     anchor: usize,
     node: Node,
-    /// The key that waits for its value, in a map.
+    /// Key whose value comes next, in a map.
     key: Option<(String, Origin)>,
 }
 
@@ -156,6 +156,10 @@ impl<F: Fn(usize) -> Origin> YamlReader<F> {
     }
 
     fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), ConfigError> {
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the parser's events: the others hold no value"
+        )]
         match event {
             Event::DocumentStart(..) if self.root.is_some() => Err(self.refuse(
                 line,
@@ -218,7 +222,7 @@ impl<F: Fn(usize) -> Origin> YamlReader<F> {
         Ok(())
     }
 
-    /// Puts a finished value where it belongs: in the document, a list, or a map, as a key or as a value.
+    /// Stores a complete value in its parent: the document, a list, or a map, as a key or as a value.
     fn finish(&mut self, anchor: usize, node: Node) -> Result<(), ConfigError> {
         self.nodes += 1;
         if self.nodes > MAX_NODES {
@@ -256,7 +260,7 @@ impl<F: Fn(usize) -> Origin> YamlReader<F> {
                         let message = "merge keys (`<<`) are not part of YAML 1.2; write the values out or use an alias";
                         return Err(ConfigError::one(Some(node.origin), "", message));
                     }
-                    _ => {
+                    Value::List(_) | Value::Map(_) => {
                         return Err(ConfigError::one(
                             Some(node.origin),
                             "",

@@ -1,15 +1,17 @@
-//! Secrets: where they are found, and the promise that they are never shown.
+//! Secrets of a configuration: their sources, and forms that never show them.
 
 use super::environment::Environment;
+use super::paths::Folders;
+use super::tree::Origin;
 use serde::de::{self, Deserializer, Visitor};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// A secret file larger than this is refused, in bytes.
+/// Size in bytes above which a secret file is refused.
 const MAX_FILE_BYTES: usize = 64 * 1024;
 
-/// A secret as a configuration names it. Its text and its digest never appear in `Debug` output.
+/// A secret as a configuration names it. `Debug` shows neither its text nor its digest.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     source: Source,
@@ -24,17 +26,17 @@ enum Source {
     Literal,
 }
 
-/// What a secret turned out to be.
+/// A secret that was looked up.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecretValue {
-    /// The text itself, which can be sent and compared.
+    /// The text, which can be sent and compared.
     Text(String),
-    /// Only the SHA-256 digest of the text, which can be compared.
+    /// The SHA-256 digest of the text, which can only be compared.
     Digest([u8; 32]),
 }
 
 impl SecretValue {
-    /// The SHA-256 digest of the secret's text (FIPS 180-4).
+    /// Returns the SHA-256 digest of the secret's text (FIPS 180-4).
     pub fn digest(&self) -> [u8; 32] {
         match self {
             SecretValue::Text(text) => sha256(text),
@@ -50,7 +52,7 @@ impl fmt::Debug for SecretValue {
 }
 
 impl Secret {
-    /// A secret given as its text.
+    /// Makes a secret of its text.
     pub fn literal(text: impl Into<String>) -> Secret {
         Secret {
             source: Source::Literal,
@@ -58,17 +60,17 @@ impl Secret {
         }
     }
 
-    /// Whether the text itself stands in the configuration, which deserves a warning.
+    /// Returns true when the configuration contains the text itself, which draws a warning.
     pub fn is_literal(&self) -> bool {
         matches!(self.source, Source::Literal)
     }
 
-    /// The secret, once [`load`](super::load) has looked it up.
+    /// Returns the secret; `None` until [`load`](super::load) has looked it up.
     pub fn value(&self) -> Option<&SecretValue> {
         self.value.as_ref()
     }
 
-    /// The text, when it is known (not for `sha256:`).
+    /// Returns the text; `None` for a digest or before the look-up.
     pub fn text(&self) -> Option<&str> {
         match self.value() {
             Some(SecretValue::Text(text)) => Some(text),
@@ -76,8 +78,13 @@ impl Secret {
         }
     }
 
-    /// Looks the secret up. The error is a sentence for a person and never contains the secret.
-    pub(crate) fn resolve(&mut self, environment: &Environment) -> Result<(), String> {
+    /// Looks up the secret, which was written at `origin`. The error is a sentence that never contains the secret.
+    pub(crate) fn resolve(
+        &mut self,
+        environment: &Environment,
+        folders: &Folders,
+        origin: Option<&Origin>,
+    ) -> Result<(), String> {
         let text = match &self.source {
             Source::Literal | Source::Digest => match self.value() {
                 Some(SecretValue::Text(text)) if text.is_empty() => {
@@ -89,14 +96,14 @@ impl Secret {
                 Some(text) => text.to_owned(),
                 None => return Err(format!("the environment variable `{name}` is not set")),
             },
-            Source::File(path) => read(path)?,
+            Source::File(path) => read(&folders.absolute(path, origin)?)?,
         };
         let text = text.trim();
         if text.is_empty() {
             return Err(match &self.source {
                 Source::Environment(name) => format!("the environment variable `{name}` is empty"),
                 Source::File(path) => format!("the file `{}` is empty", path.display()),
-                _ => "the secret is empty".to_owned(),
+                Source::Literal | Source::Digest => "the secret is empty".to_owned(),
             });
         }
         self.value = Some(SecretValue::Text(text.to_owned()));
@@ -140,12 +147,12 @@ impl Secret {
     }
 }
 
-/// The SHA-256 digest of a text.
+/// Returns the SHA-256 digest of a text.
 pub(crate) fn sha256(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
-/// 32 bytes from 64 hexadecimal digits.
+/// Decodes 64 hexadecimal digits.
 pub(crate) fn parse_hex(hex: &str) -> Option<[u8; 32]> {
     let mut bytes = [0_u8; 32];
     if hex.len() != 64 {
@@ -164,9 +171,8 @@ pub(crate) fn parse_hex(hex: &str) -> Option<[u8; 32]> {
 fn read(path: &Path) -> Result<String, String> {
     use std::io::Read;
     let refuse = |why: String| format!("the file `{}` cannot be read: {why}", path.display());
-    let path = super::expand_home(path).map_err(refuse)?;
     let mut text = String::new();
-    std::fs::File::open(&path)
+    std::fs::File::open(path)
         .and_then(|file| {
             file.take(MAX_FILE_BYTES as u64 + 1)
                 .read_to_string(&mut text)

@@ -11,21 +11,21 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// Everything that can be configured. `Config::default()` is what runs when nothing is given.
+/// The whole configuration. `Config::default()` is used when nothing is given.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where the program listens.
+    /// Addresses of the program.
     pub listen: Listen,
-    /// Who may call it.
+    /// Keys, and the hosts and origins that may call.
     pub auth: Auth,
-    /// How much of everything is allowed.
+    /// Sizes and rates.
     pub limits: Limits,
-    /// How long everything may take.
+    /// Times and intervals.
     pub timeouts: Timeouts,
-    /// How agents register.
+    /// Registration of agents.
     pub sessions: Sessions,
-    /// The names that clients see.
+    /// Names of models for clients.
     pub models: Models,
     /// External bridges, which the program dials.
     pub bridges: Vec<Bridge>,
@@ -33,7 +33,7 @@ pub struct Config {
     pub agents: Vec<Agent>,
     /// Model APIs that answer instead of an agent.
     pub upstreams: Vec<Upstream>,
-    /// stdio MCP servers to put on the web, by name.
+    /// stdio MCP servers to offer over HTTP, by name.
     #[serde(rename = "mcpServers", alias = "mcp_servers", alias = "mcpservers")]
     pub mcp_servers: BTreeMap<String, McpServer>,
     /// The audit file.
@@ -42,9 +42,9 @@ pub struct Config {
     /// The log on standard error.
     #[serde(deserialize_with = "shorthand::log")]
     pub log: Log,
-    /// Where keys and the store are kept. `~` is the home directory.
+    /// Directory of the keys and the audit file. `~` is the home directory.
     pub data_dir: PathBuf,
-    /// How the program itself runs.
+    /// Execution of the program itself.
     pub runtime: Runtime,
 }
 
@@ -69,20 +69,20 @@ impl Default for Config {
     }
 }
 
-/// Where the program listens.
+/// Addresses of the program.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
     /// Addresses of the API; at least one. Port 0 picks a free one. Default `127.0.0.1:8788`.
     pub http: Vec<Listener>,
-    /// Where the API answers as a second Ollama. Default off; `auto` is `127.0.0.1:11434` when that is free.
+    /// Address of a second Ollama API. Default off; `auto` is `127.0.0.1:11434` when that is free.
     pub ollama: Extra,
-    /// A listener for metrics alone. Default off.
+    /// Address of a listener for metrics alone. Default off.
     pub metrics: Extra,
 }
 
 impl Listen {
-    /// The addresses of [`http`](Listen::http).
+    /// Returns the addresses of [`http`](Listen::http).
     pub fn http_addresses(&self) -> Vec<SocketAddr> {
         self.http.iter().map(|listener| listener.0).collect()
     }
@@ -99,13 +99,13 @@ impl Default for Listen {
     }
 }
 
-/// Who may call.
+/// Keys, and the hosts and origins that may call.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
-    /// Whether a key is needed. `false` is allowed only when every listener is on a loopback address.
+    /// True when requests need a key. `false` is allowed only when every listener is on a loopback address.
     pub required: bool,
-    /// The keys that are known beside those of the key file.
+    /// Keys in addition to those of the key file.
     pub keys: Vec<Key>,
     /// Values of `Host` that are accepted beyond loopback names.
     pub allowed_hosts: Vec<String>,
@@ -132,34 +132,34 @@ pub struct Key {
     pub name: String,
     /// The key itself or its digest.
     pub key: Secret,
-    /// What it may do. Default `client`.
+    /// Rights of its holder. Default `client`.
     #[serde(default)]
     pub role: Role,
-    /// Its own limit of requests a minute; the general one when absent.
+    /// Limit of requests a minute for this key; the general one when absent.
     #[serde(default)]
     pub requests_per_minute: Option<u32>,
-    /// Its own limit of tokens a minute; the general one when absent.
+    /// Limit of tokens a minute for this key; the general one when absent.
     #[serde(default)]
     pub tokens_per_minute: Option<u32>,
 }
 
-/// What a key may do.
+/// The rights of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Inference.
+    /// May ask models.
     #[default]
     Client,
-    /// Register agents.
+    /// May register agents.
     Bridge,
-    /// Approve and revoke sessions, see audit and logs.
+    /// May approve and revoke sessions, and read audit and logs.
     Operator,
-    /// Registry and configuration.
+    /// May change registry and configuration.
     Admin,
 }
 
 impl Role {
-    /// The role's name in configuration, key file and messages.
+    /// Returns the role's name in configuration, key file and messages.
     pub fn name(self) -> &'static str {
         match self {
             Role::Client => "client",
@@ -170,7 +170,7 @@ impl Role {
     }
 }
 
-/// How much of everything is allowed. Sizes are in bytes.
+/// Limits of sizes and rates. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -178,13 +178,13 @@ pub struct Limits {
     pub requests_per_minute: u32,
     /// Tokens a minute of one key or address. Default 100 000.
     pub tokens_per_minute: u32,
-    /// Requests that may come at once before the rate holds. Default 60.
+    /// Requests that may come at once before the rate applies. Default 60.
     pub burst: u32,
     /// Exchanges that are open at once. Default 1024.
     pub exchanges: u32,
     /// Connections that are open at once. Default 16384.
     pub connections: u32,
-    /// Where exchanges wait when a session is busy.
+    /// Queue of exchanges in front of a busy session.
     pub queue: Queue,
     /// Largest request body. Default 8 MiB.
     #[serde(deserialize_with = "units::size")]
@@ -199,13 +199,13 @@ pub struct Limits {
     /// Largest frame of an agent. Default 4 MiB.
     #[serde(deserialize_with = "units::size")]
     pub agent_frame_bytes: usize,
-    /// What may wait for one slow client. Default 256 KiB.
+    /// Bytes that may wait for one slow client. Default 256 KiB.
     #[serde(deserialize_with = "units::size")]
     pub mailbox_bytes: usize,
     /// Largest answer that is collected for a client that does not stream. Default 16 MiB.
     #[serde(deserialize_with = "units::size")]
     pub answer_bytes: usize,
-    /// What may wait for one slow agent. Default 64 MiB.
+    /// Bytes that may wait for one slow agent. Default 64 MiB.
     #[serde(deserialize_with = "units::size")]
     pub link_queue_bytes: usize,
 }
@@ -235,9 +235,9 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queue {
-    /// How many may wait; 0 refuses at once. Default 64.
+    /// Exchanges that may wait; 0 refuses at once. Default 64.
     pub length: u32,
-    /// How long one waits before it is refused. Default 5 s.
+    /// Time that an exchange waits before it is refused. Default 5 s.
     #[serde(deserialize_with = "units::duration")]
     pub wait: Duration,
 }
@@ -251,35 +251,35 @@ impl Default for Queue {
     }
 }
 
-/// How long everything may take.
+/// Limits of time.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// For the head of a request to arrive. Default 5 s.
+    /// Time for the head of a request to arrive. Default 5 s.
     #[serde(deserialize_with = "units::duration")]
     pub head: Duration,
-    /// For the body of a request to arrive. Default 30 s.
+    /// Time for the body of a request to arrive. Default 30 s.
     #[serde(deserialize_with = "units::duration")]
     pub body: Duration,
-    /// For a client to take what is written. Default 30 s.
+    /// Time for a client to take written bytes. Default 30 s.
     #[serde(deserialize_with = "units::duration")]
     pub write: Duration,
-    /// For an agent's first event before the head of a stream is sent without it. Default 4 s.
+    /// Time for an agent's first event, after which the head of a stream is sent without it. Default 4 s.
     #[serde(deserialize_with = "units::duration")]
     pub first_event: Duration,
-    /// For an agent's first chunk. Default 60 s.
+    /// Time for an agent's first chunk. Default 60 s.
     #[serde(deserialize_with = "units::duration")]
     pub first_chunk: Duration,
-    /// Silence within a stream. Default 60 s.
+    /// Longest silence within a stream. Default 60 s.
     #[serde(deserialize_with = "units::duration")]
     pub idle: Duration,
-    /// A whole exchange. Default 600 s.
+    /// Time for a whole exchange. Default 600 s.
     #[serde(deserialize_with = "units::duration")]
     pub total: Duration,
-    /// For open streams to end when the program stops. Default 30 s; 0 ends them at once.
+    /// Time for open streams to end when the program stops. Default 30 s; 0 ends them at once.
     #[serde(deserialize_with = "units::duration")]
     pub drain: Duration,
-    /// Between the comment lines of a silent stream. Default 15 s.
+    /// Interval between the comment lines of a silent stream. Default 15 s.
     #[serde(deserialize_with = "units::duration")]
     pub keep_alive: Duration,
 }
@@ -300,15 +300,15 @@ impl Default for Timeouts {
     }
 }
 
-/// How agents register.
+/// Registration of agents.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
-    /// Whether a person approves each registration on a link. Default automatic.
+    /// Approval of registrations on a link. Default automatic.
     pub approval: Approval,
-    /// The life of a session when its registration names none, in seconds: 1 to 86 400. Default 300.
+    /// Lifetime of a session whose registration names none, in seconds: 1 to 86 400. Default 300.
     pub ttl_seconds: u32,
-    /// When the life of a session counts from. Default connected.
+    /// Start of the lifetime. Default connected.
     pub renew: Renew,
     /// Sessions at once. Default 64.
     pub max: u32,
@@ -328,7 +328,7 @@ impl Default for Sessions {
     }
 }
 
-/// Whether a person approves sessions.
+/// The approval of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Approval {
@@ -338,21 +338,21 @@ pub enum Approval {
     Manual,
 }
 
-/// When the life of a session counts from.
+/// The start of a session's lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Renew {
-    /// From the loss of its link: an agent that stays connected stays registered.
+    /// Loss of its link: an agent that stays connected stays registered.
     Connected,
-    /// From its registration.
+    /// Its registration.
     Never,
 }
 
-/// The names that clients see.
+/// Names of models for clients.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Models {
-    /// The model that answers to the name `default`, which clients send when they know none. Default none.
+    /// Model that answers to the name `default`, which clients send when they know none. Default none.
     pub default: Option<String>,
     /// Further names of models.
     #[serde(deserialize_with = "shorthand::aliases")]
@@ -378,13 +378,13 @@ pub struct Bridge {
     pub name: String,
     /// `ws://` or `wss://` address.
     pub url: String,
-    /// What it is sent as a bearer token.
+    /// Bearer token for its handshake.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// Whether it takes what is meant for no other; at most one does.
+    /// True for the bridge that takes requests for no other; at most one does.
     #[serde(default)]
     pub default: bool,
-    /// How often it is redialled in a row; for ever when absent.
+    /// Attempts to dial again in a row; without end when absent.
     #[serde(default)]
     pub reconnect_attempts: Option<u32>,
 }
@@ -401,14 +401,14 @@ pub struct Agent {
     pub command: Vec<String>,
     /// Further names that its default model answers to, beside its own name.
     pub models: Vec<String>,
-    /// Its own name for the model that answers to its name; what the agent chooses when absent.
+    /// The agent's own name for the model that answers to its name; the agent's choice when absent.
     pub model: Option<String>,
     /// Variables for its environment.
     pub env: BTreeMap<String, String>,
     /// Its working directory; a private empty one when absent.
     pub cwd: Option<PathBuf>,
-    /// Whether a conversation that goes on goes on in the agent's session, when everything before its last turn is exactly
-    /// the same. Default true; `false` begins a session for each request.
+    /// True to continue a conversation in the agent's session when everything before its last turn is exactly the same.
+    /// Default true; `false` begins a session for each request.
     pub reuse: bool,
 }
 
@@ -428,7 +428,7 @@ impl Default for Agent {
 }
 
 impl Agent {
-    /// What it is called: its own name, its preset's or its program's.
+    /// Returns the name that it is known by: its own, its preset's or its program's.
     #[must_use]
     pub fn known_as(&self) -> Cow<'_, str> {
         match (&self.name, &self.preset, self.command.first()) {
@@ -439,7 +439,7 @@ impl Agent {
     }
 }
 
-/// A name for an agent of which only the program is known: `/opt/my agent.sh` is `my-agent.sh`.
+/// Makes a name of an agent's program: `/opt/my agent.sh` becomes `my-agent.sh`.
 pub(crate) fn name_of_program(program: &str) -> String {
     let name = program.rsplit('/').next().unwrap_or_default();
     let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
@@ -455,7 +455,7 @@ pub(crate) fn name_of_program(program: &str) -> String {
     }
 }
 
-/// The agents that `preset` knows.
+/// Names of the presets.
 pub const PRESETS: [&str; 7] = [
     "cursor", "claude", "codex", "gemini", "opencode", "copilot", "goose",
 ];
@@ -466,7 +466,7 @@ pub const PRESETS: [&str; 7] = [
 pub struct Upstream {
     /// Its name, for people.
     pub name: String,
-    /// What it speaks.
+    /// The API that it speaks.
     pub kind: UpstreamKind,
     /// Its base address, `https://` or `http://`; the service's own when absent.
     #[serde(default)]
@@ -479,7 +479,7 @@ pub struct Upstream {
     pub models: Vec<String>,
 }
 
-/// What an upstream speaks.
+/// The API that an upstream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UpstreamKind {
@@ -512,20 +512,20 @@ pub struct McpServer {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
-    /// The file, or `None` to write none. Default `./logs/audit.jsonl`.
+    /// Path of the file, or `None` to write none. A relative path is in `data_dir`. Default `audit.jsonl`.
     #[serde(deserialize_with = "shorthand::audit_file")]
     pub file: Option<PathBuf>,
-    /// The size at which a new file is begun, in bytes. Default 64 MiB.
+    /// Size in bytes at which a new file is begun. Default 64 MiB.
     #[serde(deserialize_with = "units::size")]
     pub max_bytes: usize,
-    /// How many older files are kept. Default 5.
+    /// Older files that are kept. Default 5.
     pub keep: u32,
 }
 
 impl Default for Audit {
     fn default() -> Self {
         Audit {
-            file: Some(PathBuf::from("./logs/audit.jsonl")),
+            file: Some(PathBuf::from("audit.jsonl")),
             max_bytes: 64 << 20,
             keep: 5,
         }
@@ -536,32 +536,32 @@ impl Default for Audit {
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// What is worth a line. Default info.
+    /// Lowest level that is logged. Default info.
     pub level: LogLevel,
-    /// How a line looks. Default auto.
+    /// Form of a line. Default auto.
     pub format: LogFormat,
 }
 
-/// What is worth a line in the log.
+/// The lowest level that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
-    /// Nothing.
+    /// No lines.
     Off,
-    /// What failed.
+    /// Failures.
     Error,
-    /// And what looks wrong.
+    /// Failures and suspicious events.
     Warn,
-    /// And what happened.
+    /// Ordinary events too.
     #[default]
     Info,
-    /// And how.
+    /// Details of events too.
     Debug,
-    /// And every step.
+    /// Every step too.
     Trace,
 }
 
-/// How a line of the log looks.
+/// The form of a line of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -574,7 +574,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// How the program itself runs.
+/// Execution of the program itself.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
@@ -583,7 +583,7 @@ pub struct Runtime {
 }
 
 impl LogLevel {
-    /// The level of a name such as `debug`.
+    /// Returns the level with a name such as `debug`.
     pub fn from_name(name: &str) -> Option<LogLevel> {
         let name: de::value::StrDeserializer<'_, de::value::Error> =
             de::IntoDeserializer::into_deserializer(name);

@@ -8,7 +8,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
 
-/// A value that is a section, or one word that is short for it.
+/// Reads a section, or the one word that is short for it.
 struct ShortOrSection<T, F> {
     expected: &'static str,
     short: F,
@@ -48,7 +48,7 @@ where
 
 pub(crate) fn audit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Audit, D::Error> {
     deserializer.deserialize_map(ShortOrSection {
-        expected: "`off` or a section such as `{ file: ./logs/audit.jsonl }`",
+        expected: "`off` or a section such as `{ file: audit.jsonl }`",
         short: |text: &str| {
             (text == "off").then(|| Audit {
                 file: None,

@@ -1,13 +1,13 @@
-//! A configuration as it was written, before it has types: every value remembers where it came from,
-//! so that any later complaint can point at a line, a variable or a flag.
+//! A configuration before it has types. Every value remembers its origin, so that an error can name a line, a variable
+//! or a flag.
 
 use std::fmt;
 use std::sync::Arc;
 
-/// Where a value of the configuration was written.
+/// The place at which a value of the configuration was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// A configuration file, with its line counted from 1.
+    /// A line of a configuration file.
     File {
         /// The file's name as it was given.
         name: Arc<str>,
@@ -18,10 +18,12 @@ pub enum Origin {
     Variable(Arc<str>),
     /// A variable that a `.env` file sets.
     DotEnv {
+        /// The file's path.
+        file: Arc<str>,
+        /// The line on which the variable's value ends, from 1.
+        line: usize,
         /// The variable's name.
         variable: Arc<str>,
-        /// The line of the `.env` file, from 1.
-        line: usize,
     },
     /// A flag of the command line.
     Flag(&'static str),
@@ -32,20 +34,24 @@ impl fmt::Display for Origin {
         match self {
             Origin::File { name, line } => write!(f, "{name}:{line}"),
             Origin::Variable(name) => write!(f, "{name}"),
-            Origin::DotEnv { variable, line } => write!(f, ".env:{line}: {variable}"),
+            Origin::DotEnv {
+                file,
+                line,
+                variable,
+            } => write!(f, "{file}:{line}: {variable}"),
             Origin::Flag(flag) => write!(f, "{flag}"),
         }
     }
 }
 
-/// How a scalar was written, which decides what it may be read as.
+/// The spelling of a scalar, which decides the types that it can be read as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {
     /// Without quotes in a file: a number, a boolean, null or text.
     Plain,
     /// In quotes: always text.
     Quoted,
-    /// From the environment or the command line, where quotes do not exist: whatever is asked for.
+    /// From the environment or the command line, which have no quotes: any type that is asked for.
     Loose,
 }
 
@@ -87,32 +93,32 @@ impl Node {
         }
     }
 
-    /// The value of a key of a section.
+    /// Returns the value of a key of a section.
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
-            _ => None,
+            Value::Scalar { .. } | Value::List(_) => None,
         }
         .map(|entry| &entry.node)
     }
 
-    /// The items of a list; of anything else none.
+    /// Returns the items of a list, and none for any other value.
     pub(crate) fn items(&self) -> &[Node] {
         match &self.value {
             Value::List(items) => items,
-            _ => &[],
+            Value::Scalar { .. } | Value::Map(_) => &[],
         }
     }
 
-    /// The text of a scalar.
+    /// Returns the text of a scalar.
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
-            _ => None,
+            Value::List(_) | Value::Map(_) => None,
         }
     }
 
-    /// Whether this stands for "nothing given": an empty document, `~` or `null`.
+    /// Returns true for an empty value, `~` or `null`.
     pub(crate) fn is_null(&self) -> bool {
         match &self.value {
             Value::Scalar {
@@ -121,12 +127,12 @@ impl Node {
             } => {
                 matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
             }
-            _ => false,
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => false,
         }
     }
 
-    /// Sets the value at `path`, making the sections on the way. A number selects an entry of a list, and the
-    /// number after the last one appends to it. A scalar on the way is replaced by a section.
+    /// Sets the value at `path` and makes missing sections. A number selects an item of a list; the number after the
+    /// last one appends an item. A scalar on the path is replaced by a section.
     pub(crate) fn set(&mut self, path: &[String], leaf: Node) {
         let Some((first, rest)) = path.split_first() else {
             *self = leaf;
@@ -147,7 +153,7 @@ impl Node {
         let Value::Map(entries) = &mut self.value else {
             return;
         };
-        // Environment names are upper case by custom, so that a name is found whatever its case.
+        // Names of variables are upper case by custom, so a second search ignores case.
         let position = entries
             .iter()
             .position(|entry| entry.key == *first)
@@ -171,11 +177,12 @@ impl Node {
         }
     }
 
-    /// Where the value at a path like `auth.keys[1].name` was written; the nearest section above it when it was not.
+    /// Returns the origin of the value at a path like `auth.keys[1].name`, or of the nearest section above it when
+    /// nothing is there.
     pub(crate) fn origin_of(&self, path: &str) -> Option<&Origin> {
         let path = path.strip_prefix('.').unwrap_or(path);
         let (child, rest) = match &self.value {
-            // Names of models have dots in them, so that the path alone does not tell where a name ends.
+            // Names of models contain dots, so the path alone does not show where a name ends.
             Value::Map(entries) => entries.iter().find_map(|entry| {
                 let rest = path.strip_prefix(entry.key.as_str())?;
                 let ends = rest.is_empty() || rest.starts_with(['.', '[']);

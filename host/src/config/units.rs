@@ -7,7 +7,7 @@ use std::time::Duration;
 const DURATION: &str = "a duration such as `30s`, `5m` or `250ms` (a bare number means seconds)";
 const SIZE: &str = "a size such as `8MiB`, `64KiB` or `4096` (bytes)";
 
-/// Reads a duration: a number with `us`, `ms`, `s`, `m`, `h` or `d`, or a bare number of seconds.
+/// Parses a duration: a number with `us`, `ms`, `s`, `m`, `h` or `d`, or a bare number of seconds.
 pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (number, unit) = split(text)?;
     let seconds = match unit {
@@ -22,8 +22,8 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(number * seconds).ok()
 }
 
-/// Reads a size in bytes: a number with `B`, `KiB`, `MiB`, `GiB` (powers of 1024) or `KB`, `MB`, `GB` (powers of 1000),
-/// in any case, or a bare number of bytes.
+/// Parses a size in bytes: a number with `B`, `KiB`, `MiB`, `GiB` (powers of 1024) or `KB`, `MB`, `GB` (powers of
+/// 1000), in any case, or a bare number of bytes.
 pub(crate) fn parse_size(text: &str) -> Option<usize> {
     let (number, unit) = split(text)?;
     let scale: f64 = match unit.to_ascii_lowercase().as_str() {
@@ -37,7 +37,7 @@ pub(crate) fn parse_size(text: &str) -> Option<usize> {
         _ => return None,
     };
     let bytes = number * scale;
-    // Beyond 2^53 a double is no longer exact, and no limit of ours means anything there.
+    // A double is exact up to 2^53, about 9e15, and no limit needs more.
     (bytes.fract() == 0.0 && bytes <= 9e15)
         .then_some(bytes as u64)
         .and_then(|bytes| usize::try_from(bytes).ok())

@@ -1,10 +1,10 @@
-//! The key file: API keys that the program made, of which only digests are kept.
+//! The key file: API keys that the program made, stored as digests.
 //!
 //! `data_dir/keys.json` (mode 0600) is a list of `{name, role, sha256, created_at, requests_per_minute?,
-//! tokens_per_minute?}`. A key's text is shown once, when it is made, and is nowhere afterwards, with one exception:
-//! `data_dir/operator.token` (mode 0600) keeps the text of the operator key that is made on first start, because the
-//! command line of the same person (`sessions`, `approve`, `revoke`) has to present it to the running program. Whoever
-//! can read that file could also replace `keys.json`, so that it gives nothing away.
+//! tokens_per_minute?}`. A key's text is shown once, when it is made, and not stored, with one exception:
+//! `data_dir/operator.token` (mode 0600) keeps the text of the operator key of a first start, because the command line
+//! of the same person (`sessions`, `approve`, `revoke`) presents it to the running program. A process that can read
+//! that file can also replace `keys.json`, so the token gives it no further right.
 
 use crate::config::{Config, Role};
 use crate::private_file;
@@ -17,15 +17,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// The key file's name in the data directory.
+/// Name of the key file in the data directory.
 pub const KEY_FILE: &str = "keys.json";
-/// The name of the operator token's file in the data directory.
+/// Name of the operator token's file in the data directory.
 pub const OPERATOR_TOKEN_FILE: &str = "operator.token";
-/// More keys than this are not kept.
+/// Keys that a key file holds, at most.
 const MAX_KEYS: usize = 10_000;
-/// A key file larger than this is refused, in bytes.
+/// Size in bytes above which a key file is refused.
 const MAX_FILE_BYTES: u64 = 8 << 20;
-/// Characters after `mlp-`; 40 of 62 are 238 bits.
+/// Characters after `mlp-`: 40 of an alphabet of 62 are 238 bits.
 const KEY_CHARACTERS: usize = 40;
 
 /// One key of the key file.
@@ -34,17 +34,17 @@ const KEY_CHARACTERS: usize = 40;
 pub struct KeyRecord {
     /// Its name, which no other key has.
     pub name: String,
-    /// What it may do.
+    /// Rights of its holder.
     pub role: Role,
     /// SHA-256 of its text, in the file as 64 hexadecimal digits.
     #[serde(serialize_with = "write_hex", deserialize_with = "read_hex")]
     pub sha256: [u8; 32],
-    /// When it was made, RFC 3339 in UTC.
+    /// Time of its making, RFC 3339 in UTC.
     pub created_at: String,
-    /// Its own limit of requests a minute.
+    /// Limit of requests a minute for this key; the general one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_minute: Option<u32>,
-    /// Its own limit of tokens a minute.
+    /// Limit of tokens a minute for this key; the general one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_minute: Option<u32>,
 }
@@ -61,14 +61,14 @@ impl From<&KeyRecord> for core::Key {
     }
 }
 
-/// A key that was made just now, with its text. `Debug` does not show the text.
+/// A key that was made just now, with its text, which `Debug` omits.
 #[derive(Clone, PartialEq, Eq)]
 pub struct FreshKey {
     /// Its name.
     pub name: String,
-    /// What it may do.
+    /// Rights of its holder.
     pub role: Role,
-    /// Its text, for its owner's eyes.
+    /// Its text, to be shown to its owner once.
     pub text: String,
 }
 
@@ -78,116 +78,74 @@ impl fmt::Debug for FreshKey {
     }
 }
 
-/// What went wrong with keys, as a sentence that says what to do.
-#[derive(Debug)]
+/// The reason for which a change of keys failed, as a sentence that says what to do.
+#[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     /// A file or directory cannot be read or written.
+    #[error("{} cannot be {tried}: {error}; `data_dir` says where keys are kept", .path.display())]
     File {
-        /// Which.
+        /// Path of the file or directory.
         path: PathBuf,
-        /// What was tried: `read` or `written`.
+        /// The operation that failed: `read` or `written`.
         tried: &'static str,
-        /// Why not.
+        /// The system's error.
+        #[source]
         error: io::Error,
     },
-    /// The key file is not what it should be.
+    /// The content of the key file is wrong.
+    #[error("{} is damaged ({message}); restore it, or remove it to have new keys made", .path.display())]
     Content {
         /// The key file.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the fault.
         message: String,
     },
-    /// A key of this name is there already.
+    /// A key with this name exists already.
+    #[error("a key named `{0}` is there already; remove it first or choose another name")]
     Exists(String),
-    /// No key of this name is there.
+    /// No key has this name.
+    #[error("there is no key named `{0}` in the key file; `keys list` shows those that are")]
     Unknown(String),
-    /// What was given is no name for a key.
+    /// The text cannot be a key's name.
+    #[error("`{}` is no name for a key; use 1 to 64 letters, digits, `-`, `_` and `.`", .0.escape_debug())]
     Name(String),
     /// The key file is full.
+    #[error("the key file has {MAX_KEYS} keys, which is the most; remove some")]
     Full,
     /// The operating system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
     Random(getrandom::Error),
 }
 
-impl fmt::Display for KeyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            KeyError::File { path, tried, error } => {
-                write!(
-                    f,
-                    "{} cannot be {tried}: {error}; `data_dir` says where keys are kept",
-                    path.display()
-                )
-            }
-            KeyError::Content { path, message } => {
-                write!(
-                    f,
-                    "{} is damaged ({message}); restore it, or remove it to have new keys made",
-                    path.display()
-                )
-            }
-            KeyError::Exists(name) => write!(
-                f,
-                "a key named `{name}` is there already; remove it first or choose another name"
-            ),
-            KeyError::Unknown(name) => write!(
-                f,
-                "there is no key named `{name}` in the key file; `keys list` shows those that are"
-            ),
-            KeyError::Name(name) => {
-                write!(
-                    f,
-                    "`{}` is no name for a key; use 1 to 64 letters, digits, `-`, `_` and `.`",
-                    name.escape_debug()
-                )
-            }
-            KeyError::Full => write!(
-                f,
-                "the key file has {MAX_KEYS} keys, which is the most; remove some"
-            ),
-            KeyError::Random(error) => write!(f, "the system gives no random bytes: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for KeyError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            KeyError::File { error, .. } => Some(error),
-            _ => None,
-        }
-    }
-}
-
-/// The key file of a data directory. Each change is made under a lock on the directory, so that two programs never
-/// lose each other's.
+/// The key file of a data directory. Each change holds a lock on the directory, so that two programs never lose each
+/// other's changes.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     directory: PathBuf,
 }
 
 impl KeyFile {
-    /// The key file in `data_dir`, which need not be there yet.
+    /// Names the key file in `data_dir`, which need not exist yet.
     pub fn new(data_dir: impl Into<PathBuf>) -> KeyFile {
         KeyFile {
             directory: data_dir.into(),
         }
     }
 
-    /// Where it is.
+    /// Returns the path of the key file.
     pub fn path(&self) -> PathBuf {
         self.directory.join(KEY_FILE)
     }
 
-    /// Where the operator's token is kept in plain text.
+    /// Returns the path of the operator token, kept in plain text.
     pub fn operator_token_path(&self) -> PathBuf {
         self.directory.join(OPERATOR_TOKEN_FILE)
     }
 
-    /// All keys; none when there is no file.
+    /// Reads all keys; none when there is no file.
     ///
     /// # Errors
-    /// [`KeyError::File`] and [`KeyError::Content`].
+    /// Returns [`KeyError::File`] or [`KeyError::Content`].
     pub fn read(&self) -> Result<Vec<KeyRecord>, KeyError> {
         let path = self.path();
         let Some(bytes) = read_bounded(&path)? else {
@@ -211,10 +169,11 @@ impl KeyFile {
         Ok(records)
     }
 
-    /// Makes a key and keeps its digest.
+    /// Makes a key and stores its digest. `name` is 1 to 64 letters, digits, `-`, `_` and `.`.
     ///
     /// # Errors
-    /// [`KeyError::Exists`] when the name is taken, [`KeyError::Name`] when it is none, and those of the file.
+    /// Returns [`KeyError::Exists`] when the name is taken, [`KeyError::Name`] when it is malformed,
+    /// [`KeyError::Full`], or an error of the file.
     pub fn add(&self, name: &str, role: Role) -> Result<FreshKey, KeyError> {
         let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > 64 || !name.chars().all(proper) {
@@ -233,10 +192,10 @@ impl KeyFile {
         })
     }
 
-    /// Forgets a key.
+    /// Removes a key.
     ///
     /// # Errors
-    /// [`KeyError::Unknown`] when there is none of that name, and those of the file.
+    /// Returns [`KeyError::Unknown`] when no key has that name, or an error of the file.
     pub fn remove(&self, name: &str) -> Result<(), KeyError> {
         self.change(|records| {
             let before = records.len();
@@ -249,17 +208,17 @@ impl KeyFile {
         })
     }
 
-    /// The token that the command line presents to the running program, when there is one.
+    /// Reads the token that the command line presents to the running program; `None` when there is none.
     ///
     /// # Errors
-    /// [`KeyError::File`].
+    /// Returns [`KeyError::File`].
     pub fn operator_token(&self) -> Result<Option<String>, KeyError> {
         let text = read_bounded(&self.operator_token_path())?
             .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
         Ok(text.filter(|text| !text.is_empty()))
     }
 
-    /// Makes the keys of a first start, unless there are keys: a client's, a bridge's and an operator's.
+    /// Makes a client's, a bridge's and an operator's key for a first start, unless there are keys.
     fn make_first(&self) -> Result<Vec<FreshKey>, KeyError> {
         self.change(|records| {
             if !records.is_empty() {
@@ -267,7 +226,7 @@ impl KeyFile {
             }
             let fresh = first_keys()?;
             if let Some(operator) = fresh.iter().find(|key| key.role == Role::Operator) {
-                // Before the key file: should the program end in between, the next start makes both again.
+                // Before the key file: if the program ends between the two, the next start makes both again.
                 let path = self.operator_token_path();
                 private_file::replace(&path, format!("{}\n", operator.text).as_bytes())
                     .map_err(written(&path))?;
@@ -341,12 +300,12 @@ fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
 pub struct StartKeys {
     /// All keys there are: those of the configuration and those of the key file.
     pub keys: Vec<core::Key>,
-    /// Those that were made just now, whose text must be shown because it is kept nowhere.
+    /// Keys that were made just now, whose texts must be shown because they are not stored.
     pub fresh: Vec<FreshKey>,
 }
 
 impl StartKeys {
-    /// The text of a key that was made just now, by its role.
+    /// Returns the text of a key that was made just now, by its role.
     pub fn fresh_text(&self, role: Role) -> Option<&str> {
         self.fresh
             .iter()
@@ -354,11 +313,11 @@ impl StartKeys {
             .map(|key| key.text.as_str())
     }
 
-    /// The keys there are now, for a program that serves and takes `config` over. None is made: where the last one was
-    /// removed nobody may call any more. In a demo the keys of its start stay.
+    /// Returns the keys that hold now, for a running program that takes over `config`. No key is made: after the last
+    /// one was removed, nobody may call. In a demo the keys of its start stay.
     ///
     /// # Errors
-    /// Those of the key file, and [`KeyError::Exists`] when it and the configuration use one name.
+    /// Returns the errors of the key file, and [`KeyError::Exists`] when a key of the configuration has the same name.
     pub fn again(&self, config: &Config, demo: bool) -> Result<Vec<core::Key>, KeyError> {
         if demo {
             Ok(with_fresh(config, &self.fresh))
@@ -368,7 +327,7 @@ impl StartKeys {
     }
 }
 
-/// The keys of the configuration and of the key file.
+/// Joins the keys of the configuration and of the key file.
 fn gather(config: &Config) -> Result<Vec<core::Key>, KeyError> {
     let mut keys = config.configured_keys();
     for record in &KeyFile::new(&config.data_dir).read()? {
@@ -380,7 +339,7 @@ fn gather(config: &Config) -> Result<Vec<core::Key>, KeyError> {
     Ok(keys)
 }
 
-/// The keys of the configuration and those that were made for a demo.
+/// Joins the keys of the configuration and those that were made for a demo.
 fn with_fresh(config: &Config, fresh: &[FreshKey]) -> Vec<core::Key> {
     let mut keys = config.configured_keys();
     let named = |keys: &[core::Key], name: &str| keys.iter().any(|key| key.name == name);
@@ -392,13 +351,13 @@ fn with_fresh(config: &Config, fresh: &[FreshKey]) -> Vec<core::Key> {
     keys
 }
 
-/// Gathers the keys that a program starts with. When keys are required and there is none anywhere, a client's, a
-/// bridge's and an operator's are made and kept in the key file.
+/// Gathers the keys that a program starts with. When keys are required and there is none, a client's, a bridge's and an
+/// operator's key are made and stored in the key file.
 ///
-/// With `demo`, keys are made whatever there is, live in memory only, and the key file is neither read nor written.
+/// With `demo`, keys are always made and kept in memory only; the key file is neither read nor written.
 ///
 /// # Errors
-/// Those of the key file, and [`KeyError::Exists`] when it and the configuration use one name.
+/// Returns the errors of the key file, and [`KeyError::Exists`] when a key of the configuration has the same name.
 pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
     if demo {
         let configured = config.configured_keys();
@@ -448,14 +407,14 @@ fn record_of(fresh: &FreshKey) -> KeyRecord {
     }
 }
 
-/// A key of 40 random letters and digits after `mlp-`.
+/// Makes a key of 40 random letters and digits after `mlp-`.
 fn generate(name: &str, role: Role) -> Result<FreshKey, KeyError> {
     const ALPHABET: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut text = String::from("mlp-");
     let mut random = [0_u8; 64];
     while text.len() < 4 + KEY_CHARACTERS {
         getrandom::fill(&mut random).map_err(KeyError::Random)?;
-        // 248 is four times 62: what is above would make the first letters likelier.
+        // 248 is four times 62; larger bytes are skipped, because they would make the first letters likelier.
         let letters = random
             .iter()
             .filter(|byte| **byte < 248)

@@ -1,4 +1,4 @@
-//! The key file as its owner sees it.
+//! The key file: making, listing and removing keys, and the keys of a start.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::*;
@@ -42,7 +42,7 @@ fn a_key_file_keeps_digests_only_and_reads_back() {
     let text = std::fs::read_to_string(file.path()).unwrap();
     assert!(!text.contains(&editor.text) && !format!("{editor:?}").contains(&editor.text));
     assert_eq!((mode(&file.path()), mode(&file.directory)), (0o600, 0o700));
-    // No leftovers of the replacement.
+    // The replacement leaves no temporary file.
     assert_eq!(std::fs::read_dir(&file.directory).unwrap().count(), 1);
 
     assert_eq!(

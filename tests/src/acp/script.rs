@@ -6,11 +6,12 @@
 use super::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::Order;
 use mcp_local_provider_core::agents::acp::tools::ToolAnswer;
+use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::invocation::Finish;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What the agent is still to do.
+/// An action that the agent has to take.
 #[derive(Debug)]
 enum Due {
     /// Write this line.
@@ -29,7 +30,7 @@ struct Prompt {
     cancelled: bool,
 }
 
-/// What the agent knows of a session.
+/// Everything that the agent remembers of a session.
 #[derive(Debug, Default)]
 struct Memory {
     canaries: BTreeSet<String>,
@@ -186,7 +187,7 @@ impl Script {
         }
     }
 
-    /// How much it could do now.
+    /// Returns the number of actions that are possible now.
     #[must_use]
     pub fn due(&self) -> usize {
         self.due.len()
@@ -223,10 +224,8 @@ impl Script {
                             match answer {
                                 ToolAnswer::Stream(call) => *tool = Some(call.0),
                                 // Its turn was given up.
-                                ToolAnswer::Whole { status, .. } => {
-                                    assert_eq!(status, 404);
-                                    prompt.tool = None;
-                                }
+                                ToolAnswer::Refused(Code::NotFound) => prompt.tool = None,
+                                answer => panic!("{answer:?}"),
                             }
                             true
                         }
@@ -338,7 +337,7 @@ impl Conversation {
     /// Takes what has come of its request.
     ///
     /// # Panics
-    /// When it was told another's canary.
+    /// Fails when it was told another conversation's canary.
     pub fn hear(&mut self, bench: &Bench) {
         let Some(client) = self.client.map(|place| &bench.clients[place]) else {
             return;

@@ -25,7 +25,7 @@ const INPUTS: [&str; 7] = [
 /// Plays the inputs of a transcript and returns all of it as it should be.
 ///
 /// # Panics
-/// At a line that is not understood, and when an invariant is broken.
+/// Panics at a line that is not understood, and when an invariant is broken.
 #[must_use]
 pub fn play(script: &str) -> String {
     let inputs: Vec<&str> = script
@@ -103,12 +103,12 @@ struct Stage {
     bench: Bench,
     /// The last request of each method that was written.
     ids: BTreeMap<String, String>,
-    /// What each client was shown: bytes of text and of thought, tool calls, the end.
+    /// Progress of each client: bytes of text and of thought, tool calls, the end.
     shown: Vec<(usize, usize, usize, bool)>,
     registrations: usize,
     /// Name and bearer of each MCP server.
     servers: Vec<(String, String)>,
-    /// How much of each HTTP answer was shown.
+    /// Bytes of each HTTP answer that were shown.
     replies: BTreeMap<u64, usize>,
     out: String,
 }
@@ -166,6 +166,7 @@ impl Stage {
                                 String::from_utf8(body).unwrap().trim()
                             )
                         }
+                        ToolAnswer::Refused(code) => format!("http< {} \n", code.status()),
                         ToolAnswer::Stream(call) => format!("http< call {} waits\n", call.0),
                     });
             }

@@ -1,11 +1,11 @@
-//! Two conversations with one agent, and everything that can happen to them, in any order.
+//! Two conversations with one agent, under every event that can happen to them, in any order.
 
 use super::script::{Conversation, Script};
 use super::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::{Config, Profile};
 use std::time::Duration;
 
-/// What can happen. The first seven are tried in every order.
+/// Number of kinds of events. The first seven are tried in every order.
 pub const EVENTS: u8 = 14;
 
 /// See the module's documentation.
@@ -37,7 +37,7 @@ impl Turmoil {
     /// One thing happens.
     ///
     /// # Panics
-    /// When an invariant is broken.
+    /// Panics when an invariant is broken.
     pub fn happen(&mut self, event: u8) {
         let Self {
             bench,
@@ -88,7 +88,7 @@ impl Turmoil {
     /// Nothing goes wrong any more: everybody gets an answer, and nothing is left over.
     ///
     /// # Panics
-    /// When somebody is never answered, or something is left.
+    /// Panics when somebody is never answered, or something is left.
     pub fn heal(mut self) {
         for _ in 0..200 {
             self.agent.rest(&mut self.bench);

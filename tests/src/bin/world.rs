@@ -1,7 +1,8 @@
 //! Lets the simulated world run for as long as one likes, or once more over an input that broke it.
 //!
 //! `world soak SECONDS [SEED]` draws inputs until the time is over; one that breaks an invariant is made small, left in
-//! the current directory as `world-SEED` and told step by step. `world replay FILE` tells a run over that file.
+//! the current directory as `world-SEED` and told step by step. `world find SECONDS [SEED]` succeeds when it breaks.
+//! `world replay FILE` tells a run over that file.
 #![allow(clippy::print_stdout, clippy::indexing_slicing)] // it speaks to a person
 
 use mcp_local_provider_tests::world;
@@ -25,43 +26,112 @@ fn main() -> ExitCode {
         },
         ["soak", seconds] => soak(seconds, "1"),
         ["soak", seconds, seed] => soak(seconds, seed),
+        ["find", seconds] => find(seconds, "1"),
+        ["find", seconds, seed] => find(seconds, seed),
         _ => {
-            println!("usage: world soak SECONDS [SEED] | world replay FILE");
+            println!(
+                "usage: world soak SECONDS [SEED] | world find SECONDS [SEED] | world replay FILE"
+            );
             ExitCode::FAILURE
         }
     }
 }
 
-fn soak(seconds: &str, seed: &str) -> ExitCode {
-    let (Ok(seconds), Ok(mut seed)) = (seconds.parse(), seed.parse::<u64>()) else {
+/// Runs that hold, and the first that does not.
+struct Searched {
+    runs: u64,
+    steps: u64,
+    took: Duration,
+    broken: Option<(u64, Vec<u8>)>,
+    next: u64,
+}
+
+fn search(seconds: &str, seed: &str) -> Option<Searched> {
+    let (Ok(seconds), Ok(seed)) = (seconds.parse(), seed.parse::<u64>()) else {
         println!("SECONDS and SEED are whole numbers");
-        return ExitCode::FAILURE;
+        return None;
     };
     let (begin, limit) = (Instant::now(), Duration::from_secs(seconds));
-    let mut runs = 0u64;
-    let mut steps = 0u64;
-    while begin.elapsed() < limit {
-        let mut data = world::input(seed);
-        let Some(taken) = holds(&data) else {
-            shrink(&mut data);
-            let file = format!("world-{seed}");
-            println!("seed {seed} breaks the world; see {file}");
-            if let Err(error) = std::fs::write(&file, &data) {
-                println!("{file}: {error}");
-            }
-            world::run_told(&data);
-            return ExitCode::FAILURE;
-        };
-        steps += taken;
-        runs += 1;
-        seed += 1;
+    let mut searched = Searched {
+        runs: 0,
+        steps: 0,
+        took: Duration::ZERO,
+        broken: None,
+        next: seed,
+    };
+    while searched.broken.is_none() && searched.took < limit {
+        let data = world::input(searched.next);
+        if cfg!(panic = "abort") {
+            let seed = searched.next;
+            panic::set_hook(Box::new(move |why| {
+                println!("seed {seed} breaks the world: {why}");
+            }));
+        }
+        match holds(&data) {
+            Some(steps) => searched.steps += steps,
+            None => searched.broken = Some((searched.next, data)),
+        }
+        searched.runs += 1;
+        searched.next = searched.next.wrapping_add(1);
+        searched.took = begin.elapsed();
     }
-    println!("{runs} runs and {steps} steps, nothing broken; the next seed is {seed}");
+    Some(searched)
+}
+
+fn soak(seconds: &str, seed: &str) -> ExitCode {
+    let Some(searched) = search(seconds, seed) else {
+        return ExitCode::FAILURE;
+    };
+    let Searched {
+        runs, steps, next, ..
+    } = searched;
+    let Some((seed, mut data)) = searched.broken else {
+        println!("{runs} runs and {steps} steps, nothing broken; the next seed is {next}");
+        return ExitCode::SUCCESS;
+    };
+    shrink(&mut data);
+    let file = format!("world-{seed}");
+    println!("seed {seed} breaks the world; see {file}");
+    if let Err(error) = std::fs::write(&file, &data) {
+        println!("{file}: {error}");
+    }
+    world::run_told(&data);
+    ExitCode::FAILURE
+}
+
+fn find(seconds: &str, seed: &str) -> ExitCode {
+    let Some(searched) = search(seconds, seed) else {
+        return ExitCode::FAILURE;
+    };
+    let (runs, took) = (searched.runs, searched.took.as_millis());
+    let Some((seed, data)) = searched.broken else {
+        println!("nothing in {runs} runs and {took} ms");
+        return ExitCode::FAILURE;
+    };
+    println!("{took} ms, in run {runs} with seed {seed}: {}", why(&data));
     ExitCode::SUCCESS
+}
+
+/// The first line of what a run says that breaks an invariant.
+fn why(data: &[u8]) -> String {
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(|_| {}));
+    let run = panic::catch_unwind(AssertUnwindSafe(|| world::run(data)));
+    panic::set_hook(hook);
+    let Err(payload) = run else {
+        return "not the second time".to_owned();
+    };
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    let text = text.unwrap_or_default();
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// The steps of a run, unless it breaks an invariant.
 fn holds(data: &[u8]) -> Option<u64> {
+    if cfg!(panic = "abort") {
+        return Some(world::run(data).steps);
+    }
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
     let run = panic::catch_unwind(AssertUnwindSafe(|| world::run(data)));

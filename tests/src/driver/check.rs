@@ -1,106 +1,148 @@
-//! What must be true after every step.
+//! Invariants that hold after every step.
 
-use super::{Driver, Phase};
+use super::{Call, Driver, Phase, Wire};
+use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_core::mailbox::ENTRY_CHARGE;
+use std::collections::HashMap;
 
 impl Driver {
-    /// Checks every invariant that needs no knowledge of what the agents meant to say.
+    fn open_calls(&self) -> impl Iterator<Item = &Call> {
+        let calls = self.open.iter().map(|at| &self.calls[*at]);
+        calls.filter(|call| !call.is_over())
+    }
+
+    /// Checks every invariant that needs no knowledge of what the agents meant to say. Nobody may be about to be polled.
     pub fn check(&self) {
-        let metrics = self.hub.metrics();
-        let admitted = |call: &&super::Call| matches!(call.phase, Phase::Admitted(_));
-        let open = self.calls.iter().filter(admitted).count();
-        let waiting = self
-            .calls
-            .iter()
-            .filter(|call| matches!(call.phase, Phase::Waiting(_)))
-            .count();
-        assert_eq!(metrics.open, open, "the gauge of open exchanges");
-        assert_eq!(metrics.queued, waiting, "the gauge of waiting admissions");
-        assert_eq!(
-            metrics.admitted,
-            metrics.settled + u64::try_from(open).unwrap(),
-            "each admitted exchange is settled once"
-        );
-        assert_eq!(
-            metrics.settled,
-            metrics.completed + metrics.failed + metrics.cancelled,
-            "each settled exchange has one outcome"
-        );
-        assert_eq!(metrics.unsettled, 0, "a ticket was dropped");
-        let (open_before, waiting_before) = self.before;
-        let most = self.config.limits.exchanges.max(open_before);
-        assert!(open <= most, "limits.exchanges");
-        let most = self.config.limits.queue_length.max(waiting_before);
-        assert!(waiting <= most, "limits.queue_length");
+        assert!(self.ready.is_empty(), "somebody was woken");
+        let told = self.open_calls().filter(|call| call.is_told()).count();
+        let waiting = self.open_calls().filter(|call| call.is_waiting()).count();
+        let answering = self.open_calls().count() - waiting;
         let alive = self.wires.values().filter(|wire| wire.alive).count();
-        assert_eq!(metrics.links, alive, "the gauge of links");
-        for session in self.hub.sessions().iter() {
-            let in_flight = self
-                .calls
-                .iter()
-                .filter(admitted)
-                .filter(|call| call.session.as_ref() == Some(&session.id))
-                .count();
-            assert_eq!(session.in_flight, in_flight, "in flight of {}", session.id);
-            assert!(in_flight <= session.max_concurrency, "max_concurrency");
+        self.look(|hub| {
+            let metrics = hub.metrics();
+            let (open, queued) = (metrics.open, metrics.queued);
+            // Those who were told to ask again may have a ticket each.
+            let tickets = answering..=answering + told;
+            assert!(tickets.contains(&open), "{open} open exchanges");
+            let places = waiting - told..=waiting;
+            assert!(places.contains(&queued), "{queued} waiting admissions");
+            assert!(open + queued <= answering + waiting, "nobody's exchanges");
+            assert_eq!(
+                metrics.admitted,
+                metrics.settled + u64::try_from(open).unwrap(),
+                "each admitted exchange is settled once"
+            );
+            assert_eq!(
+                metrics.settled,
+                metrics.completed + metrics.failed + metrics.cancelled,
+                "each settled exchange has one outcome"
+            );
+            assert_eq!(metrics.unsettled, 0, "a ticket was dropped");
+            assert_eq!(metrics.links, alive, "the gauge of links");
+            self.check_sessions(hub, told);
+            let (open_before, queued_before) = self.before;
+            let limits = &self.config.limits;
+            assert!(
+                open <= limits.exchanges.max(open_before),
+                "limits.exchanges"
+            );
+            assert!(
+                queued <= limits.queue_length.max(queued_before),
+                "limits.queue_length"
+            );
+            assert_eq!(hub.is_draining(), self.is_draining(), "it drains");
+            assert!(
+                !self.is_draining() || queued == 0,
+                "some wait while it drains"
+            );
+            let next = hub.poll_timeout().map(|timeout| timeout.at);
+            let until = self.house.until;
+            assert!(
+                next.is_none_or(|next| until.is_some_and(|until| until <= next)),
+                "the housekeeper oversleeps: {until:?} for {next:?}"
+            );
+        });
+        for wire in self.wires.values().filter(|wire| wire.alive) {
+            self.check_link(wire);
+        }
+        for call in self.open_calls() {
+            self.check_call(call);
+        }
+    }
+
+    fn check_sessions(&self, hub: &Hub, told: usize) {
+        let mut in_flight = 0;
+        for session in hub.sessions().iter() {
+            let busy = session.activity.in_flight();
+            in_flight += busy;
+            if busy > 0 {
+                let answers = |call: &&Call| {
+                    let answers = call.answers();
+                    answers.is_some_and(|(_, of)| *of == session.id)
+                };
+                let own = self.open_calls().filter(answers).count();
+                let tickets = own..=own + told;
+                assert!(tickets.contains(&busy), "in flight of {}", session.id);
+                assert!(busy <= session.max_concurrency, "max_concurrency");
+            }
             if let Some(link) = session.link {
                 assert!(self.wires[&link].alive, "{} is on a dead link", session.id);
                 assert!(!session.status.is_final(), "{} has ended", session.id);
             }
         }
-        self.check_links();
-        self.check_calls();
+        assert_eq!(in_flight, hub.metrics().open, "exchanges in flight");
     }
 
-    fn check_links(&self) {
-        for (id, wire) in &self.wires {
-            let open = self
-                .calls
-                .iter()
-                .filter(|call| call.open && call.link == Some(*id))
-                .count();
-            assert_eq!(wire.link.open_exchanges(), open, "open on {id:?}");
-            let config = wire.link.config();
+    fn check_link(&self, wire: &Wire) {
+        let id = wire.id();
+        let on_it = |call: &&Call| call.answers().is_some_and(|(link, _)| link == id);
+        wire.look(|link, out| {
+            if link.open_exchanges() > 0 {
+                let answered = self.open_calls().filter(on_it).count();
+                assert!(
+                    link.open_exchanges() <= answered,
+                    "open on {id:?} for nobody"
+                );
+            }
             assert!(
-                wire.link.tombstones() <= config.tombstones,
+                link.tombstones() <= self.link_config.tombstones,
                 "too many tombstones"
             );
             assert_eq!(
-                wire.out.queued_bytes,
-                wire.out.frames.iter().map(Frame::charge).sum::<usize>(),
+                out.queued_bytes,
+                out.frames.iter().map(Frame::charge).sum::<usize>(),
                 "the charge of a link's queue"
             );
-            if !wire.alive {
-                assert_eq!(wire.link.poll_timeout(), None, "a dead link waits");
-                assert_eq!(wire.link.tombstones(), 0, "a dead link remembers");
+            assert!(out.notices.is_empty(), "the hub was not told");
+            assert_eq!(out.close, None, "the writer was not woken");
+            assert!(!wire.reads || out.frames.is_empty(), "frames lie about");
+            let (next, until) = (link.poll_timeout(), wire.alarm.until);
+            assert!(
+                next.is_none_or(|next| until.is_some_and(|until| until <= next.at)),
+                "the writer of {id:?} oversleeps: {until:?} for {next:?}"
+            );
+            if out.frames.is_empty() {
+                let counters = link.counters();
+                let (opened, cancelled) = wire.written();
+                assert_eq!(counters.opened, opened as u64, "invocations");
+                assert_eq!(counters.cancels, cancelled as u64, "cancels");
             }
-        }
+        });
     }
 
-    fn check_calls(&self) {
+    fn check_call(&self, call: &Call) {
+        let Phase::Answering(running) = &call.phase else {
+            return;
+        };
+        let unread = running.unread();
+        // The one that crosses the line is taken, and so is a terminal one.
         let limits = &self.config.limits;
-        for call in &self.calls {
-            // The one that crosses the line is taken, and so is a terminal one.
-            let most = limits.mailbox_bytes + limits.agent_frame_bytes + 2 * ENTRY_CHARGE;
-            assert!(call.mailbox.charged() <= most, "limits.mailbox_bytes");
-            match call.phase {
-                Phase::Over => {
-                    assert_eq!(
-                        call.exchange.poll_timeout(),
-                        None,
-                        "{} is over and waits",
-                        call.id
-                    );
-                    assert!(!call.open, "{} is over and open at its agent", call.id);
-                }
-                Phase::Admitted(_) => assert!(
-                    call.exchange.poll_timeout().is_some(),
-                    "{} may wait for ever",
-                    call.id
-                ),
-                Phase::Waiting(_) => {}
-            }
+        let most = limits.mailbox_bytes + limits.agent_frame_bytes + 2 * ENTRY_CHARGE;
+        assert!(unread <= most, "limits.mailbox_bytes");
+        if unread > 0 {
+            assert!(call.alarm.is_woken(), "{} was not woken", call.id);
+            assert!(!call.eager, "{} was not polled", call.id);
         }
     }
 
@@ -108,23 +150,52 @@ impl Driver {
     pub fn check_quiescent(&self) {
         self.check();
         for call in &self.calls {
-            assert!(
-                matches!(call.phase, Phase::Over),
-                "{} has not ended",
-                call.id
-            );
-            assert!(
-                call.outcome.is_some() || call.refused.is_some() || call.gone || call.client.done,
-                "{} has no end",
-                call.id
-            );
+            assert!(call.is_over(), "{} has not ended", call.id);
+            assert!(call.gone || call.client.done, "{} has no end", call.id);
         }
-        let metrics = self.hub.metrics();
+        let metrics = self.look(Hub::metrics);
         assert_eq!((metrics.open, metrics.queued), (0, 0), "gauges");
         for wire in self.wires.values() {
-            assert_eq!(wire.link.open_exchanges(), 0, "open exchanges");
-            assert_eq!(wire.link.tombstones(), 0, "tombstones");
+            wire.look(|link, _| {
+                assert_eq!(link.open_exchanges(), 0, "open exchanges");
+                assert_eq!(link.tombstones(), 0, "tombstones");
+            });
         }
-        assert!(self.commands.is_empty(), "commands on their way");
+        assert_eq!(self.engine.held_commands(), 0, "commands on their way");
+    }
+
+    /// Every request is in the audit, once, as its client saw it, and every link.
+    pub fn check_audit(&self) {
+        self.audit.check();
+        let mut up = HashMap::new();
+        for (link, came) in self.audit.links() {
+            let before = up.insert(link, came);
+            assert_eq!(before.is_some(), !came, "{link:?} in the audit");
+        }
+        for wire in self.wires.values() {
+            assert_eq!(up.get(&wire.id()), Some(&wire.alive), "{:?}", wire.id());
+        }
+        let mut lines = HashMap::new();
+        for line in self.audited() {
+            let id = line.id;
+            assert!(lines.insert(id, line).is_none(), "{id} is audited twice");
+        }
+        assert_eq!(lines.len() as u64, self.begun, "requests in the audit");
+        for (id, line) in &lines {
+            let Some(call) = self.call(*id) else {
+                continue;
+            };
+            assert_eq!(line.outcome == "ok", call.completed(), "{line:?}");
+            assert!(!line.admitted || call.admitted || call.gone, "{line:?}");
+            let left = line.outcome == "client_disconnected";
+            assert_eq!(left, call.gone, "{line:?}");
+            if let Some(head) = &call.head {
+                assert_eq!(line.status, head.status(), "the status of {id}");
+            }
+            if call.admitted {
+                let sent = u64::try_from(call.sent.len()).unwrap();
+                assert_eq!(line.bytes_out, sent, "the bytes of {id}");
+            }
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What an ACP agent's process may write, and what else may happen meanwhile.
+//! Any lines of an ACP agent's process, between any other events.
 
 use crate::acp::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::{Config, HiddenError, Profile, SystemPrompt, UsageRule};

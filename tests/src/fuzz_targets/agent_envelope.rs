@@ -68,7 +68,7 @@ fn through_mailbox(delta: &Delta<'_>) {
     );
 }
 
-/// What a frame says, with all text decoded. Of a fault it is the kind and whose it is.
+/// Returns the meaning of a frame, with all text decoded. Of a fault it is the kind and the party at fault.
 fn meaning(decoded: &Result<Envelope<'_>, AgentFault>) -> Value {
     match decoded {
         Ok(Envelope::Chunk(chunk)) => json!({

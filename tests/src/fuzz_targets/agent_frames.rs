@@ -1,42 +1,41 @@
-//! What an agent may send while a client waits.
+//! Any frames of an agent while a client waits.
 
 use crate::agent;
-use crate::driver::Driver;
-use mcp_local_provider_core::api::Endpoint;
+use crate::driver::{Answered, Driver};
 use mcp_local_provider_core::config::HubConfig;
 
 /// The ways to ask, picked by the first byte.
-const ASKS: [(Endpoint, &str); 8] = [
+const ASKS: [(&str, &str); 8] = [
     (
-        Endpoint::ChatCompletions,
+        "POST /v1/chat/completions",
         r#"{"model":"m","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"?"}]}"#,
     ),
     (
-        Endpoint::ChatCompletions,
+        "POST /v1/chat/completions",
         r#"{"model":"m","stop":["STOP"],"messages":[{"role":"user","content":"?"}]}"#,
     ),
     (
-        Endpoint::OllamaChat,
+        "POST /api/chat",
         r#"{"model":"m","messages":[{"role":"user","content":"?"}]}"#,
     ),
     (
-        Endpoint::OllamaGenerate,
+        "POST /api/generate",
         r#"{"model":"m","stream":false,"prompt":"?"}"#,
     ),
     (
-        Endpoint::Messages,
+        "POST /v1/messages",
         r#"{"model":"m","stream":true,"max_tokens":9000,"thinking":{"type":"enabled","budget_tokens":2000},"stop_sequences":["STOP"],"messages":[{"role":"user","content":"?"}]}"#,
     ),
     (
-        Endpoint::Messages,
+        "POST /v1/messages",
         r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"?"}]}"#,
     ),
     (
-        Endpoint::Completions,
+        "POST /v1/completions",
         r#"{"model":"m","stream":true,"prompt":"?"}"#,
     ),
     (
-        Endpoint::Completions,
+        "POST /v1/completions",
         r#"{"model":"m","stop":"STOP","prompt":"?"}"#,
     ),
 ];
@@ -50,16 +49,12 @@ pub fn agent_frames(data: &[u8]) {
         return;
     };
     let mut driver = Driver::new(HubConfig::default());
-    let caller = driver
-        .hub
-        .keys()
-        .authenticate(None, [127, 0, 0, 1].into())
-        .unwrap();
     let link = driver.connect(None).unwrap();
     driver.receive(link, &agent::register("a", &["m"], None));
     driver.flow();
     let (endpoint, body) = ASKS[usize::from(*which) % ASKS.len()];
-    driver.request(&caller, endpoint, body, None).unwrap();
+    let answered = driver.ask(endpoint, body);
+    assert!(matches!(answered, Answered::Call(0)), "{answered:?}");
     for frame in frames.lines() {
         driver.receive(link, frame);
         driver.flow();

@@ -20,7 +20,7 @@ pub fn http1(data: &[u8]) {
     }
 }
 
-/// What a connection gave.
+/// An event on a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Request {

@@ -11,8 +11,8 @@ use ureq_proto::server::{RecvRequestResult, Reply};
 /// Bytes of a body.
 const BODY: u64 = 4096;
 
-/// What this codec accepts is what the other one reads too: it is the stricter of the two, and they never differ in where
-/// a request ends. That is what requests are smuggled through.
+/// Every request that this codec accepts is read by the other one too, with the same end: a difference in the end would
+/// allow request smuggling (RFC 9112, section 11.2).
 pub fn http1_differential(data: &[u8]) {
     let mut rest = data;
     let mut heads = HeadReader::new(HeadLimits::default());

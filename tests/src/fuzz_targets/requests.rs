@@ -1,15 +1,15 @@
 //! Bodies of clients' requests.
 
 use crate::agent::{self, Heard};
-use crate::driver::{Driver, EPOCH, Phase};
-use mcp_local_provider_core::agents::websocket;
-use mcp_local_provider_core::api::Endpoint;
+use crate::driver::{Answered, Driver, EPOCH};
+use crate::form;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Flow, Intent, Reply};
 use mcp_local_provider_core::id::SessionId;
 use mcp_local_provider_core::invocation::{Delivery, Delta, End, Finish};
 use mcp_local_provider_core::link::Frame;
+use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::text::{JsonStr, escape_into};
 use mcp_local_provider_core::time::{Instant, WallClock};
 use serde_json::Value;
@@ -19,16 +19,16 @@ const ECHO: usize = 200;
 
 /// A body of `POST /v1/chat/completions`: it is refused with reasons, or answered from the first byte to the last.
 pub fn openai_request(data: &[u8]) {
-    request(Endpoint::ChatCompletions, data);
+    request("POST /v1/chat/completions", data);
 }
 
 /// A body of `POST /api/chat` and `POST /api/generate`.
 pub fn ollama_request(data: &[u8]) {
-    request(Endpoint::OllamaChat, data);
-    request(Endpoint::OllamaGenerate, data);
+    request("POST /api/chat", data);
+    request("POST /api/generate", data);
 }
 
-fn request(endpoint: Endpoint, data: &[u8]) {
+fn request(endpoint: &'static str, data: &[u8]) {
     if let Some(accepted) = read(endpoint, data) {
         let body = std::str::from_utf8(data).expect("a body that was read");
         answer(endpoint, body, &accepted);
@@ -37,12 +37,12 @@ fn request(endpoint: Endpoint, data: &[u8]) {
 
 /// A body of `POST /v1/messages` and `POST /v1/messages/count_tokens`.
 pub fn anthropic_request(data: &[u8]) {
-    for endpoint in [Endpoint::Messages, Endpoint::CountTokens] {
+    for endpoint in ["POST /v1/messages", "POST /v1/messages/count_tokens"] {
         let Some(accepted) = read(endpoint, data) else {
             continue;
         };
         let (mut exchange, intent) = parse(endpoint, data).expect("it was read before");
-        let frame = Frame::Text(websocket::invoke(
+        let frame = Frame::Text(frames::invoke(
             agent::guess(1),
             &SessionId::new("s-1").unwrap(),
             "agent",
@@ -95,7 +95,7 @@ pub fn anthropic_request(data: &[u8]) {
     }
 }
 
-/// What a body asks for.
+/// Values of a body that the test compares.
 struct Accepted {
     model: String,
     stops: Vec<String>,
@@ -103,21 +103,21 @@ struct Accepted {
     load_only: bool,
 }
 
-fn parse(endpoint: Endpoint, data: &[u8]) -> Result<(Exchange, Intent<'_>), Refusal> {
+fn parse<'d>(endpoint: &str, data: &'d [u8]) -> Result<(Exchange, Intent<'d>), Refusal> {
     let wall = WallClock::new(Instant::ZERO, EPOCH);
     let id = agent::guess(1);
     Exchange::parse(
         &HubConfig::default(),
         wall,
         id,
-        endpoint,
+        form(endpoint),
         Instant::ZERO,
         data,
     )
 }
 
 /// Reads a body; refuses it in any case, as for want of an agent.
-fn read(endpoint: Endpoint, data: &[u8]) -> Option<Accepted> {
+fn read(endpoint: &'static str, data: &[u8]) -> Option<Accepted> {
     let mut reply = Reply::default();
     let (refusal, accepted) = match parse(endpoint, data) {
         Ok((mut exchange, intent)) => {
@@ -132,7 +132,7 @@ fn read(endpoint: Endpoint, data: &[u8]) -> Option<Accepted> {
             (refusal, Some(accepted))
         }
         Err(refusal) => {
-            reply.refuse(agent::guess(1), endpoint.dialect(), &refusal);
+            reply.refuse(agent::guess(1), form(endpoint).dialect, &refusal);
             assert!((400..500).contains(&refusal.status()), "{refusal:?}");
             (refusal, None)
         }
@@ -140,7 +140,7 @@ fn read(endpoint: Endpoint, data: &[u8]) -> Option<Accepted> {
     assert!(!refusal.message().is_empty(), "a refusal without reasons");
     assert_ne!(refusal.param(), Some(""), "a field without a name");
     let head = reply.head.expect("a refusal has a head");
-    assert_eq!(head.status, endpoint.dialect().status(refusal.code()));
+    assert_eq!(head.status, form(endpoint).dialect.status(refusal.code()));
     let body: Value = serde_json::from_slice(&reply.body).expect("a refusal is JSON");
     let error = &body["error"];
     let message = error.as_str().or_else(|| error["message"].as_str());
@@ -149,39 +149,38 @@ fn read(endpoint: Endpoint, data: &[u8]) -> Option<Accepted> {
 }
 
 /// An agent that has the model says the body back, and the client sees that up to the first stop sequence.
-fn answer(endpoint: Endpoint, body: &str, accepted: &Accepted) {
+fn answer(endpoint: &'static str, body: &str, accepted: &Accepted) {
     let mut driver = Driver::new(HubConfig::default());
-    let caller = driver.hub.keys().authenticate(None, [127, 0, 0, 1].into());
-    let caller = caller.expect("no key is required");
     let link = driver.connect(None).expect("a link");
     driver.receive(link, &agent::register("agent", &[&accepted.model], None));
     driver.flow();
-    let at = driver
-        .request(&caller, endpoint, body, None)
-        .expect("it was read before");
+    let Answered::Call(at) = driver.ask(endpoint, body) else {
+        // Nothing is asked of a model, or nobody answers for it.
+        driver.check();
+        return;
+    };
+    assert!(!accepted.load_only, "a model was asked for nothing");
     let inbox = driver.wires[&link].inbox.iter();
     let heard: Vec<Heard> = inbox.map(Heard::read).collect();
-    if !accepted.load_only && matches!(driver.calls[at].phase, Phase::Admitted(_)) {
-        let id = driver.calls[at].id;
-        let invoked = matches!(heard.last(), Some(Heard::Invoke { id: of, stream, .. }) if *of == id && *stream == accepted.stream);
-        assert!(invoked, "{heard:?}");
-        let text: Vec<char> = body.chars().take(ECHO).collect();
-        let mut index = 0;
-        for piece in text.chunks(1 + text.len() % 7) {
-            let piece: String = piece.iter().collect();
-            driver.receive(link, &agent::chunk(id, index, &piece));
-            driver.flow();
-            index += 1;
-        }
-        driver.receive(link, &agent::end(id, index));
+    let id = driver.calls[at].id;
+    let invoked = matches!(heard.last(), Some(Heard::Invoke { id: of, stream, .. }) if *of == id && *stream == accepted.stream);
+    assert!(invoked, "{heard:?}");
+    let text: Vec<char> = body.chars().take(ECHO).collect();
+    let mut index = 0;
+    for piece in text.chunks(1 + text.len() % 7) {
+        let piece: String = piece.iter().collect();
+        driver.receive(link, &agent::chunk(id, index, &piece));
         driver.flow();
-        let text: String = text.into_iter().collect();
-        let call = &driver.calls[at];
-        assert_eq!(call.client.error, None);
-        assert_eq!(call.client.content, cut(&text, &accepted.stops));
-        assert_eq!(call.client.finish.as_deref(), Some("stop"));
+        index += 1;
     }
-    assert!(driver.calls[at].client.done, "an answer without an end");
+    driver.receive(link, &agent::end(id, index));
+    driver.flow();
+    let text: String = text.into_iter().collect();
+    let call = &driver.calls[at];
+    assert!(call.client.done, "an answer without an end");
+    assert_eq!(call.client.error, None);
+    assert_eq!(call.client.content, cut(&text, &accepted.stops));
+    assert_eq!(call.client.finish.as_deref(), Some("stop"));
     driver.check();
 }
 

@@ -5,7 +5,7 @@ use crate::agent::Heard;
 use crate::driver::Wire;
 use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 /// One agent.
 #[derive(Debug)]
@@ -19,12 +19,10 @@ pub(super) struct Actor {
     pub(super) sessions: Vec<String>,
     /// The token of the last of them.
     pub(super) token: Option<String>,
-    /// What it is to answer.
+    /// Invocations that it has to answer.
     pub(super) jobs: Vec<Job>,
-    /// What it has sent and has not arrived.
+    /// Frames that it has sent and that have not arrived.
     pub(super) flight: VecDeque<Sent>,
-    /// Every exchange that it was asked for on this connection.
-    asked: HashSet<ExchangeId>,
 }
 
 /// A frame on its way.
@@ -56,7 +54,6 @@ impl Actor {
             token: None,
             jobs: Vec::new(),
             flight: VecDeque::new(),
-            asked: HashSet::new(),
         }
     }
 
@@ -71,7 +68,6 @@ impl Actor {
         self.link = None;
         self.jobs.clear();
         self.flight.clear();
-        self.asked.clear();
     }
 
     /// Reads what the provider has written.
@@ -84,7 +80,6 @@ impl Actor {
                     inputs,
                     ..
                 } => {
-                    assert!(self.asked.insert(id), "{id} was asked twice");
                     assert!(!session.is_empty(), "{id} is for a session");
                     self.jobs.push(Job {
                         id,
@@ -94,7 +89,6 @@ impl Actor {
                     });
                 }
                 Heard::Cancel { id, .. } => {
-                    assert!(self.asked.contains(&id), "{id} was never asked");
                     self.jobs.retain(|job| job.id != id);
                 }
                 Heard::Registered { session, token } => {

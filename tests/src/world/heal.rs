@@ -1,8 +1,8 @@
 //! The end of a run: no more faults, and then nothing may be left.
 
 use super::World;
-use mcp_local_provider_core::hub::audit::AuditEvent;
-use std::collections::HashMap;
+use crate::driver::{Answered, Asking};
+use serde_json::Value;
 
 /// Timeouts that may pass until everything is over.
 const PATIENCE: usize = 4096;
@@ -11,13 +11,14 @@ impl World {
     /// Lets everything end, and checks that it does.
     pub(super) fn heal(&mut self) {
         self.tell(|| "everything heals".to_owned());
-        self.driver.hold_commands = false;
-        while self.driver.deliver_command() {}
-        for wire in self.driver.wires.values_mut() {
-            wire.reads = true;
+        self.driver.hold_commands(false);
+        let links: Vec<_> = self.driver.wires.keys().copied().collect();
+        for link in links {
+            self.driver.set_reads(link, true);
         }
-        for call in &mut self.driver.calls {
-            call.eager = true;
+        for at in 0..self.driver.calls.len() {
+            self.driver.calls[at].eager = true;
+            self.driver.serve(at);
         }
         for _ in 0..PATIENCE {
             self.work_off();
@@ -28,8 +29,10 @@ impl World {
             self.driver.advance();
         }
         self.driver.check_quiescent();
-        self.check_audit();
+        self.driver.check_audit();
+        self.check_refusals();
         self.leave_alone();
+        self.stop();
     }
 
     /// Agents answer all that they were asked, and show that they live.
@@ -41,6 +44,8 @@ impl World {
                 let wire = self.driver.wires.get_mut(&link).expect("links stay known");
                 let actor = &mut self.actors[which];
                 actor.read(wire);
+                self.check_jobs(which);
+                let actor = &mut self.actors[which];
                 while let Some(job) = actor.jobs.last() {
                     let said = self.said.entry(job.id).or_default();
                     actor.end(actor.jobs.len() - 1, said, "");
@@ -51,21 +56,21 @@ impl World {
         self.serve_and_notice();
     }
 
-    /// Every request is in the audit, once.
-    fn check_audit(&self) {
-        let mut records = HashMap::new();
-        for record in &self.driver.audit {
-            if let AuditEvent::Request { info, .. } = &record.event {
-                *records.entry(info.exchange).or_insert(0) += 1;
-            }
+    /// An agent that has read everything works for nobody who has gone.
+    fn check_jobs(&self, which: usize) {
+        for job in &self.actors[which].jobs {
+            let call = self.driver.call(job.id).expect("a call");
+            assert!(!call.is_over(), "{} was not cancelled", job.id);
         }
-        for call in &self.driver.calls {
-            assert_eq!(
-                records.get(&call.id),
-                Some(&1),
-                "audit records of {}",
-                call.id
-            );
+    }
+
+    /// Nobody was refused for want of capacity that there was.
+    fn check_refusals(&self) {
+        for line in self.driver.audited() {
+            if line.outcome == "overloaded" && self.driver.call(line.id).is_none() {
+                let asked = &self.asked[&line.id];
+                assert!(asked.busy, "{} was refused for nothing", line.id);
+            }
         }
     }
 
@@ -83,11 +88,24 @@ impl World {
             }
         }
         assert_eq!(self.driver.next_timeout(), None, "something waits for ever");
-        let sessions = self.driver.hub.sessions();
-        assert_eq!(sessions.live(), 0, "a session outlives its time");
-        assert!(
-            self.driver.hub.models().is_empty(),
-            "a model that nobody answers for"
-        );
+        let live = self.driver.look(|hub| hub.sessions().live());
+        assert_eq!(live, 0, "a session outlives its time");
+        let answered = self.driver.http(&Asking {
+            headers: &[("authorization", "Bearer editor")],
+            ..Asking::new("GET /v1/models", "")
+        });
+        let Answered::Answer(answer) = answered else {
+            panic!("a list is waited for");
+        };
+        let list: Value = serde_json::from_slice(&answer.body).expect("a list is JSON");
+        let models = list["data"].as_array().expect("a list");
+        assert!(models.is_empty(), "a model that nobody answers for: {list}");
+    }
+
+    /// The program stops, with all that it has to write.
+    fn stop(&mut self) {
+        self.driver.shutdown();
+        self.driver.flow();
+        assert!(self.driver.is_stopped(), "it does not stop");
     }
 }

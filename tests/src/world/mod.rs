@@ -1,4 +1,4 @@
-//! Hub, links, exchanges, scripted agents and clients, under faults.
+//! An engine, scripted agents and clients, under faults.
 //!
 //! One string of bytes decides everything: the configuration, what the clients ask, what the agents say, what is lost,
 //! late, repeated or reordered on the way, and when time passes. All invariants are checked after every step. At the end
@@ -10,12 +10,9 @@ mod setup;
 mod step;
 mod words;
 
-use crate::driver::{Driver, Phase};
+use crate::driver::{Call, Driver};
 use actor::Actor;
 use arbitrary::Unstructured;
-use mcp_local_provider_core::api::Endpoint;
-use mcp_local_provider_core::hub::Verdict;
-use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::time::Instant;
 use setup::Payer;
@@ -28,27 +25,27 @@ const STEPS: u64 = 4096;
 /// Calls of one run at most.
 const CALLS: usize = 64;
 
-/// What has come of a run.
+/// Result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
     /// Steps that were taken.
     pub steps: u64,
-    /// How exchanges and links ended and what happened to chunks, by name and number.
+    /// Numbers of events by name: ends of exchanges and links, and fates of chunks.
     pub happened: BTreeMap<String, u64>,
 }
 
-/// Lives through what `data` says.
+/// Runs the world that `data` decides.
 ///
 /// # Panics
-/// When an invariant is broken.
+/// Panics when an invariant is broken.
 pub fn run(data: &[u8]) -> Account {
     live(data, false)
 }
 
-/// The same, each step told on standard error.
+/// Runs the world as [`run`] does, and prints each step to standard error.
 ///
 /// # Panics
-/// When an invariant is broken.
+/// Panics when an invariant is broken.
 pub fn run_told(data: &[u8]) {
     live(data, true);
 }
@@ -92,99 +89,110 @@ pub fn input(seed: u64) -> Vec<u8> {
     (0..words).flat_map(|_| next().to_le_bytes()).collect()
 }
 
-/// What a call asked for.
+/// Values of a call's request that the end of the run compares.
 #[derive(Debug, Default)]
 struct Asked {
+    route: &'static str,
     model: &'static str,
     session: Option<String>,
     stops: Vec<String>,
     /// Vectors that are wanted; text when there are none.
     vectors: Option<usize>,
+    /// True when nobody could take it at once.
+    busy: bool,
 }
 
-/// Everything there is.
+/// The whole world.
 struct World {
     driver: Driver,
     actors: Vec<Actor>,
     payers: Vec<Payer>,
-    /// What agents have said, by exchange.
+    /// Answers of agents, by exchange.
     said: HashMap<ExchangeId, Said>,
-    /// What each call asked for.
+    /// Requests of calls, by exchange.
     asked: HashMap<ExchangeId, Asked>,
+    /// Commands of the hub are held before the links.
+    holds: bool,
     told: bool,
 }
 
 impl World {
     fn tell(&self, what: impl FnOnce() -> String) {
         if self.told {
-            eprintln!("{:>12} {}", self.driver.now.as_micros(), what());
+            eprintln!("{:>12} {}", self.now().as_micros(), what());
         }
     }
 
     fn check(&mut self) {
         self.driver.check();
+        let now = self.now();
         for payer in &self.payers {
-            payer.check(self.driver.now);
+            payer.check(now);
         }
-        for call in &self.driver.calls {
-            if matches!(call.phase, Phase::Waiting(_)) {
+        for at in 0..self.driver.calls.len() {
+            let call = &self.driver.calls[at];
+            if call.is_waiting() && !call.is_told() {
                 let asked = &self.asked[&call.id];
                 assert!(self.is_busy(asked), "{} waits for nothing", call.id);
             }
+            if std::mem::take(&mut self.driver.calls[at].changed) {
+                self.check_answer(&self.driver.calls[at]);
+            }
         }
-        for call in &self.driver.calls {
-            let seen = &call.client;
-            let Some(said) = self.said.get(&call.id) else {
-                assert_eq!(seen.content, "", "{}: nobody said that", call.id);
-                continue;
-            };
-            let asked = &self.asked[&call.id];
-            let content = words::cut(said.content(), &asked.stops);
-            // The legacy API has no field for it.
-            let reasoning = match call.endpoint {
-                Endpoint::Completions => String::new(),
-                _ => said.reasoning(),
-            };
-            assert!(
-                content.starts_with(&seen.content),
-                "{}: {:?} is no beginning of {content:?}",
-                call.id,
-                seen.content
-            );
-            assert!(
-                reasoning.starts_with(&seen.reasoning),
-                "{}: {:?} is no beginning of {reasoning:?}",
-                call.id,
-                seen.reasoning
-            );
-            let completed = call
-                .outcome
-                .is_some_and(|outcome| outcome.verdict == Verdict::Completed);
-            if let Some(wanted) = asked.vectors {
-                assert_eq!(seen.vectors, if completed { wanted } else { 0 });
-            } else if completed && said.ended {
-                assert_eq!(seen.content, content, "{}: text is missing", call.id);
-                if asked.stops.is_empty() {
-                    assert_eq!(seen.reasoning, reasoning, "{}: text is missing", call.id);
-                }
+    }
+
+    /// The client has seen a beginning of what the agent has said, and all of it at the end.
+    fn check_answer(&self, call: &Call) {
+        let seen = &call.client;
+        let Some(said) = self.said.get(&call.id) else {
+            assert_eq!(seen.content, "", "{}: nobody said that", call.id);
+            return;
+        };
+        let asked = &self.asked[&call.id];
+        let content = words::cut(said.content(), &asked.stops);
+        // The legacy API has no field for it.
+        let reasoning = if asked.route == "POST /v1/completions" {
+            String::new()
+        } else {
+            said.reasoning()
+        };
+        assert!(
+            content.starts_with(&seen.content),
+            "{}: {:?} is no beginning of {content:?}",
+            call.id,
+            seen.content
+        );
+        assert!(
+            reasoning.starts_with(&seen.reasoning),
+            "{}: {:?} is no beginning of {reasoning:?}",
+            call.id,
+            seen.reasoning
+        );
+        let completed = call.completed();
+        if let Some(wanted) = asked.vectors {
+            assert_eq!(seen.vectors, if completed { wanted } else { 0 });
+        } else if completed && said.ended {
+            assert_eq!(seen.content, content, "{}: text is missing", call.id);
+            if asked.stops.is_empty() {
+                assert_eq!(seen.reasoning, reasoning, "{}: text is missing", call.id);
             }
         }
     }
 
     /// True unless a session could take what is asked for.
     fn is_busy(&self, asked: &Asked) -> bool {
-        if self.driver.hub.metrics().open >= self.driver.config.limits.exchanges {
-            return true;
-        }
         let model = asked.model.trim_end_matches(":latest");
         let wanted = asked.session.as_deref();
-        let mut sessions = self.driver.hub.sessions().iter();
-        !sessions.any(|session| {
-            session.can_answer()
-                && !session.is_full()
-                && session.models.iter().any(|name| **name == *model)
-                && wanted.is_none_or(|wanted| wanted == session.id.as_str())
-                && (asked.vectors.is_none() || session.capabilities.embeddings)
+        let limit = self.driver.config.limits.exchanges;
+        self.driver.look(|hub| {
+            hub.metrics().open >= limit
+                || !hub.sessions().iter().any(|session| {
+                    session.can_answer()
+                        && !session.is_full()
+                        && session.models.iter().any(|name| **name == *model)
+                        && wanted.is_none_or(|wanted| wanted == session.id.as_str())
+                        && (asked.vectors.is_none() || session.capabilities.embeddings)
+                })
         })
     }
 
@@ -195,20 +203,21 @@ impl World {
                 *happened.entry(what).or_default() += times;
             }
         };
-        for call in &self.driver.calls {
-            if let Some(code) = call.refused {
-                count(format!("refused: {code:?}"), 1);
-            } else if let Some(outcome) = call.outcome {
-                count(format!("ended: {:?}", outcome.verdict), 1);
-            } else {
+        for line in self.driver.audited() {
+            let outcome = line.outcome;
+            if line.admitted {
+                count(format!("ended: {outcome}"), 1);
+            } else if outcome == "client_disconnected" {
                 count("left".to_owned(), 1);
+            } else {
+                count(format!("refused: {outcome}"), 1);
             }
         }
         for wire in self.driver.wires.values() {
             if let Some(code) = wire.closed {
                 count(format!("closed: {code:?}"), 1);
             }
-            let counters = wire.link.counters();
+            let counters = wire.counters();
             count("repeats".to_owned(), counters.repeats);
             count("reordered".to_owned(), counters.reordered);
             count("late".to_owned(), counters.late);
@@ -220,12 +229,7 @@ impl World {
         happened
     }
 
-    /// A client of the configuration, and the number of its payer.
-    fn caller(&self, which: usize) -> Caller {
-        self.payers[which].caller(&self.driver.hub.keys())
-    }
-
     fn now(&self) -> Instant {
-        self.driver.now
+        self.driver.now()
     }
 }

@@ -4,7 +4,7 @@ use super::{Actor, World};
 use crate::driver::Driver;
 use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::config::{HubConfig, Key, Limits, Role, SessionPolicy, Timeouts};
-use mcp_local_provider_core::hub::keys::{Caller, Keys, digest};
+use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::link::LinkConfig;
 use mcp_local_provider_core::time::Instant;
 use std::collections::HashMap;
@@ -14,6 +14,9 @@ use std::time::Duration;
 
 /// The key with which agents connect.
 pub(super) const BRIDGE: &str = "bridge";
+
+/// The key with which an operator changes sessions.
+pub(super) const OPERATOR: &str = "operator";
 
 /// Requests a minute of the key that has its own limit.
 const OWN_RATE: u32 = 7;
@@ -30,6 +33,7 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
         key("editor", Role::Client, None),
         key("phone", Role::Client, Some(OWN_RATE)),
         key(BRIDGE, Role::Bridge, None),
+        key(OPERATOR, Role::Operator, None),
     ]
 });
 
@@ -40,11 +44,11 @@ pub(super) fn keys(with_bridge: bool) -> Vec<Key> {
         .collect()
 }
 
-/// Who pays for requests, and what was taken from it.
+/// The key or address that pays for requests, and the number that it was let through.
 #[derive(Debug)]
 pub(super) struct Payer {
-    key: Option<&'static str>,
-    address: IpAddr,
+    pub(super) key: Option<&'static str>,
+    pub(super) address: IpAddr,
     burst: u64,
     per_minute: u64,
     since: Instant,
@@ -52,10 +56,6 @@ pub(super) struct Payer {
 }
 
 impl Payer {
-    pub(super) fn caller(&self, keys: &Keys) -> Caller {
-        keys.authenticate(self.key, self.address).unwrap()
-    }
-
     /// The limiter let a request pass.
     pub(super) const fn took(&mut self) {
         self.taken += 1;
@@ -134,6 +134,7 @@ impl World {
             payers,
             said: HashMap::new(),
             asked: HashMap::new(),
+            holds: false,
             told: false,
         })
     }

@@ -3,12 +3,13 @@
 use super::words::STOPS;
 use super::{Asked, CALLS, World, setup};
 use crate::agent;
+use crate::client::Client;
+use crate::driver::{Answered, Asking};
 use arbitrary::{Result, Unstructured};
-use mcp_local_provider_core::api::Endpoint;
-use mcp_local_provider_core::error::{AgentFault, Code};
 use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_engine::converse::TURN;
 
 /// Models that agents answer for and clients ask for.
 const MODELS: [&str; 6] = ["alpha", "alpha", "alpha:latest", "beta", "beta", "nothing"];
@@ -24,7 +25,7 @@ impl World {
             155..=174 => self.disturb(u)?,
             175..=180 => self.misbehave(u)?,
             181..=196 => self.read(u)?,
-            197..=201 => self.leave(u)?,
+            197..=201 => self.hang_up(u)?,
             202..=203 => self.connect(u)?,
             204..=211 => self.come_back(u)?,
             212 => self.die(u)?,
@@ -33,7 +34,7 @@ impl World {
             233..=240 => self.jitter(u)?,
             241..=243 => self.hold_commands(),
             244..=251 => {
-                self.driver.deliver_command();
+                self.driver.release_command();
             }
             252 => self.reconfigure(u)?,
             _ => self.stop_reading(u)?,
@@ -42,7 +43,7 @@ impl World {
         Ok(())
     }
 
-    /// What happens by itself: clients that read do, agents see that their connection is gone.
+    /// Serves what needs no step of its own: clients that read, and agents that notice the end of their connection.
     pub(super) fn serve_and_notice(&mut self) {
         self.driver.flow();
         for actor in &mut self.actors {
@@ -57,18 +58,18 @@ impl World {
 
     /// A client asks.
     fn ask(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if self.driver.calls.len() >= CALLS {
+        if self.asked.len() >= CALLS {
             return Ok(());
         }
         let payer = u.choose_index(self.payers.len())?;
-        let endpoint = *u.choose(&[
-            Endpoint::ChatCompletions,
-            Endpoint::OllamaChat,
-            Endpoint::OllamaGenerate,
-            Endpoint::Messages,
-            Endpoint::Completions,
-            Endpoint::Embeddings,
-            Endpoint::OllamaEmbed,
+        let route = *u.choose(&[
+            "POST /v1/chat/completions",
+            "POST /api/chat",
+            "POST /api/generate",
+            "POST /v1/messages",
+            "POST /v1/completions",
+            "POST /v1/embeddings",
+            "POST /api/embed",
         ])?;
         let (stream, eager): (bool, bool) = (u.ratio(3, 4)?, u.ratio(3, 4)?);
         let model = *u.choose(&MODELS)?;
@@ -92,50 +93,68 @@ impl World {
             None
         };
         let stop = serde_json::to_string(&stops).unwrap();
-        let vectors = matches!(endpoint, Endpoint::Embeddings | Endpoint::OllamaEmbed).then_some(2);
-        let body = match endpoint {
-            Endpoint::ChatCompletions => format!(
+        let vectors = matches!(route, "POST /v1/embeddings" | "POST /api/embed").then_some(2);
+        let body = match route {
+            "POST /v1/chat/completions" => format!(
                 r#"{{"model":"{model}","stream":{stream},"stop":{stop},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":20}}"#
             ),
-            Endpoint::Embeddings | Endpoint::OllamaEmbed => {
+            "POST /v1/embeddings" | "POST /api/embed" => {
                 format!(r#"{{"model":"{model}","input":["one","two"]}}"#)
             }
-            Endpoint::Messages => format!(
+            "POST /v1/messages" => format!(
                 r#"{{"model":"{model}","stream":{stream},"stop_sequences":{stop},"thinking":{{"type":"enabled","budget_tokens":1024}},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":2000}}"#
             ),
-            Endpoint::Completions => format!(
+            "POST /v1/completions" => format!(
                 r#"{{"model":"{model}","stream":{stream},"stop":{stop},"prompt":"a question","max_tokens":20}}"#
             ),
-            Endpoint::OllamaChat => format!(
+            "POST /api/chat" => format!(
                 r#"{{"model":"{model}","stream":{stream},"options":{{"stop":{stop}}},"messages":[{{"role":"user","content":"a question"}}]}}"#
             ),
             _ => format!(
                 r#"{{"model":"{model}","stream":{stream},"options":{{"stop":{stop}}},"prompt":"a question"}}"#
             ),
         };
-        let caller = self.caller(payer);
-        self.driver.eager = eager;
-        let at = self
-            .driver
-            .request(&caller, endpoint, &body, session.as_deref())
-            .expect("the request is well formed");
-        let call = &self.driver.calls[at];
-        let (id, refused) = (call.id, call.refused);
-        let asked = Asked {
+        let mut asked = Asked {
+            route,
             model,
             session,
             stops,
             vectors,
+            busy: false,
         };
-        if refused == Some(Code::Overloaded) {
-            assert!(self.is_busy(&asked), "{id} was refused for nothing");
-        }
+        asked.busy = self.is_busy(&asked);
+        let (key, address) = (self.payers[payer].key, self.payers[payer].address);
+        let bearer = key.map(|key| format!("Bearer {key}"));
+        let headers: Vec<(&str, &str)> = [
+            ("authorization", bearer.as_deref()),
+            ("x-mcp-session", asked.session.as_deref()),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect();
+        self.driver.eager = eager;
+        let answered = self.driver.http(&Asking {
+            headers: &headers,
+            address,
+            ..Asking::new(route, &body)
+        });
+        let id = self.driver.last_id();
         self.tell(|| {
-            format!("call {at} ({id}) asks {endpoint:?}, stream {stream}, eager {eager}, {asked:?}: refused {refused:?}")
+            format!("{id} asks {route}, stream {stream}, eager {eager}, {asked:?}: {answered:?}")
         });
         self.asked.insert(id, asked);
-        if refused.is_none() {
-            self.payers[payer].took();
+        match answered {
+            Answered::Call(_) => {
+                assert!(!self.driver.is_draining(), "{id} begins while it drains");
+                self.payers[payer].took();
+            }
+            Answered::Answer(answer) => {
+                let mut client = Client::default();
+                client.head(&answer.head);
+                client.feed(&answer.body);
+                client.finish();
+                assert!(client.error.is_some(), "{id} is answered by nobody");
+            }
         }
         Ok(())
     }
@@ -169,13 +188,16 @@ impl World {
     }
 
     pub(super) fn deliver(&mut self, which: usize, count: usize) {
-        for _ in 0..count {
-            let actor = &mut self.actors[which];
-            let (Some(link), Some(sent)) = (actor.link, actor.flight.pop_front()) else {
-                return;
-            };
-            self.tell(|| format!("agent {which}'s {} arrives", sent.text));
-            self.driver.receive(link, &sent.text);
+        let actor = &mut self.actors[which];
+        let count = count.min(actor.flight.len());
+        let sent: Vec<_> = actor.flight.drain(..count).collect();
+        let Some(link) = actor.link else {
+            return;
+        };
+        self.tell(|| format!("agent {which}'s {sent:?} arrive"));
+        for turn in sent.chunks(TURN) {
+            let frames = turn.iter().map(|sent| sent.text.as_str());
+            self.driver.receive_all(link, frames);
         }
     }
 
@@ -212,9 +234,8 @@ impl World {
         let some_id = agent::guess(u.int_in_range(1..=u64::try_from(CALLS).unwrap())?);
         let open = self
             .driver
-            .calls
-            .iter()
-            .any(|call| call.id == some_id && call.open);
+            .call(some_id)
+            .is_some_and(|call| !call.is_over());
         let frame = match u.int_in_range(0..=11u8)? {
             // About an exchange that is not open here. Of another one these would be an answer.
             0 if !open => agent::chunk(some_id, 0, "late"),
@@ -230,7 +251,7 @@ impl World {
             9 => "x".repeat(5000),
             10 => {
                 self.tell(|| format!("agent {which} sends a binary frame"));
-                self.driver.fault(link, AgentFault::Binary);
+                self.driver.receive_binary(link);
                 return Ok(());
             }
             _ => {
@@ -262,12 +283,11 @@ impl World {
     }
 
     /// A client goes away.
-    fn leave(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+    fn hang_up(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         if !self.driver.calls.is_empty() {
             let at = u.choose_index(self.driver.calls.len())?;
             self.tell(|| format!("call {at} goes away"));
             self.driver.client_gone(at);
-            self.driver.open_again(at);
         }
         Ok(())
     }
@@ -287,10 +307,12 @@ impl World {
 
     /// Connects an agent, with the token of its session or to register.
     pub(super) fn dial(&mut self, which: usize, token: Option<String>) {
+        if self.driver.is_draining() {
+            return;
+        }
         let attached = token.is_some();
-        let connected = self
-            .driver
-            .connect(Some(token.as_deref().unwrap_or(setup::BRIDGE)));
+        let token = token.as_deref().unwrap_or(setup::BRIDGE);
+        let connected = self.driver.upgrade(token);
         self.tell(|| format!("agent {which} connects, attached {attached}: {connected:?}"));
         let Ok(link) = connected else {
             return;
@@ -309,10 +331,10 @@ impl World {
         }
         let which = u.choose_index(self.actors.len())?;
         let link = self.actors[which].link;
-        let sessions = self.driver.hub.sessions();
-        let answers = sessions
-            .iter()
-            .any(|session| session.link == link && session.can_answer());
+        let answers = self.driver.look(|hub| {
+            let mut sessions = hub.sessions().iter();
+            sessions.any(|session| session.link == link && session.can_answer())
+        });
         if let Some(link) = link.filter(|_| !answers) {
             self.tell(|| format!("agent {which} registers anew"));
             self.register(which, link);
@@ -337,10 +359,9 @@ impl World {
 
     /// The way from the hub to the links is blocked, or free again.
     fn hold_commands(&mut self) {
-        let held = !self.driver.hold_commands;
-        self.tell(|| format!("commands are held: {held}"));
-        self.driver.hold_commands = held;
-        while !held && self.driver.deliver_command() {}
+        self.holds = !self.holds;
+        self.tell(|| format!("commands are held: {}", self.holds));
+        self.driver.hold_commands(self.holds);
     }
 
     /// A connection is lost.
@@ -356,13 +377,10 @@ impl World {
 
     /// An operator does something to a session.
     fn operate(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let sessions: Vec<String> = self
-            .driver
-            .hub
-            .sessions()
-            .iter()
-            .map(|session| session.id.to_string())
-            .collect();
+        let sessions: Vec<String> = self.driver.look(|hub| {
+            let sessions = hub.sessions().iter();
+            sessions.map(|session| session.id.to_string()).collect()
+        });
         let action = *u.choose(&[
             Action::Approve,
             Action::Deny,
@@ -373,14 +391,30 @@ impl World {
         ])?;
         if !sessions.is_empty() {
             let session = u.choose(&sessions)?;
-            let changed = self.driver.control(session, action);
-            self.tell(|| format!("{action:?} of {session}: {changed:?}"));
+            let body = format!(r#"{{"session_id":"{session}"}}"#);
+            let route = format!("POST /control/{}", action.as_str());
+            let bearer = format!("Bearer {}", setup::OPERATOR);
+            let answered = self.driver.http(&Asking {
+                headers: &[("authorization", &bearer)],
+                ..Asking::new(&route, &body)
+            });
+            let Answered::Answer(answer) = answered else {
+                panic!("an operator waits");
+            };
+            let status = answer.head.status();
+            assert!(matches!(status, 200 | 409), "an operator is told {status}");
+            self.tell(|| format!("{action:?} of {session}: {status}"));
         }
         Ok(())
     }
 
-    /// The owner changes the configuration: how much may be open and wait, and whether agents may come with the bridge's key.
+    /// The owner ends the program, or changes the configuration: how much may be open and wait, and whether agents may come with the bridge's key.
     fn reconfigure(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        if u.ratio(1, 16)? {
+            self.tell(|| "the program shuts down".to_owned());
+            self.driver.shutdown();
+            return Ok(());
+        }
         let mut config = self.driver.config.clone();
         config.limits.exchanges = *u.choose(&[1, 2, 1024])?;
         config.limits.queue_length = *u.choose(&[0, 1, 64])?;
@@ -406,11 +440,12 @@ impl World {
         if part == 0 {
             self.tell(|| format!("{timeout:?} is due"));
             self.driver.advance();
-        } else if timeout.at > self.now() {
-            let left = timeout.at.as_micros() - self.now().as_micros();
-            self.driver.now = Instant::from_micros(self.now().as_micros() + left * part / 4);
+        } else if timeout > self.now() {
+            let left = timeout.as_micros() - self.now().as_micros();
+            let now = Instant::from_micros(self.now().as_micros() + left * part / 4);
             self.tell(|| format!("time passes, part {part}"));
-            self.driver.prod(self.now());
+            self.driver.pass(now);
+            self.driver.prod();
         }
         // Agents that are there show it.
         for actor in &self.actors {
@@ -425,14 +460,15 @@ impl World {
     fn jitter(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let now = self.now();
         let back = u.int_in_range(0..=500_000)?;
-        self.driver.now = Instant::from_micros(now.as_micros().saturating_sub(back));
+        let stale = Instant::from_micros(now.as_micros().saturating_sub(back));
+        self.driver.outside().set_now(stale);
         self.tell(|| "the clock goes back".to_owned());
         let stepped = match u.int_in_range(0..=2u8)? {
             0 => self.ask(u),
             1 => self.arrive(u),
-            _ => self.leave(u),
+            _ => self.hang_up(u),
         };
-        self.driver.now = now;
+        self.driver.outside().set_now(now);
         stepped
     }
 
@@ -441,8 +477,8 @@ impl World {
         let which = u.choose_index(self.actors.len())?;
         let reads = u.ratio(3, 4)?;
         let link = self.actors[which].link;
-        if let Some(wire) = link.and_then(|link| self.driver.wires.get_mut(&link)) {
-            wire.reads = reads;
+        if let Some(link) = link {
+            self.driver.set_reads(link, reads);
         }
         self.tell(|| format!("agent {which} reads: {reads}"));
         Ok(())

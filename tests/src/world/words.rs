@@ -1,4 +1,4 @@
-//! What agents say: text with everything that can go wrong with text.
+//! Texts of agents, with everything that can go wrong with text.
 
 use arbitrary::{Result, Unstructured};
 use std::fmt::Write as _;
@@ -28,7 +28,7 @@ const WORDS: [&[u16]; 18] = [
     &[0x78; 70],
 ];
 
-/// What an agent has said in one exchange.
+/// Text and end of an agent's answer in one exchange.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     content: Vec<u16>,

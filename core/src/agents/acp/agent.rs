@@ -1,52 +1,16 @@
-//! The machine of one ACP agent.
-//!
-//! The process:
-//!
-//! ```mermaid
-//! stateDiagram-v2
-//!     [*] --> Starting: start / Order Start
-//!     Starting --> Initializing: started / initialize
-//!     Initializing --> Trying: answered / session/new
-//!     Trying --> Ready: a session / register
-//!     Trying --> Unable: refused, login needed / register
-//!     Unable --> Trying: invocation, authenticate / session/new
-//!     Unable --> Leaving: invocation, a login was wanted / CloseInput
-//!     Ready --> Leaving: too many sessions that it cannot close, stuck / CloseInput, Kill
-//!     Leaving --> Starting: exited
-//!     Ready --> Down: exited / every turn has Failed, once
-//!     Down --> Starting: after a wait, or on demand
-//!     Ready --> Leaving: stop
-//!     Leaving --> Ended: exited
-//! ```
-//!
-//! A session:
-//!
-//! ```mermaid
-//! stateDiagram-v2
-//!     [*] --> Creating: session/new
-//!     Creating --> Configuring: answered
-//!     Configuring --> Empty: nobody waits
-//!     Configuring --> Prompting: session/prompt
-//!     Empty --> Configuring: leased
-//!     Prompting --> Kept: end_turn
-//!     Kept --> Configuring: leased by the next request of the conversation
-//!     Prompting --> Parked: the caller's tools are called
-//!     Parked --> Prompting: the next request brings the results
-//!     Prompting --> Stopping: cancel / session/cancel
-//!     Parked --> Stopping: the client stayed away / session/cancel
-//!     Stopping --> [*]: the prompt is answered
-//!     Prompting --> [*]: error, cut
-//!     Kept --> [*]: time to live, too many
-//! ```
+//! The machine of one ACP agent. What its process and its sessions go through is in the tables
+//! [`PROCESS`] and [`SESSION`].
 
 mod answer;
 mod life;
 mod parked;
 mod requests;
 mod session;
+mod states;
 mod turn;
 
 use super::conversation::{Digest, Setup};
+use super::deadlines::{Deadlines, SessionKey, Timer};
 use super::invoke::{self, LinkFrame};
 use super::lines::Line;
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
@@ -57,6 +21,7 @@ use super::update::Abilities;
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::link::{Envelope, Frame};
+use crate::machine::OUTSIDE;
 use crate::time::{Instant, Latest, Timeout};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -65,10 +30,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use hashbrown::HashMap;
 use parked::{Call, Server};
-use session::{Session, SessionKey, Setting};
+use session::{Session, Setting};
+pub use states::{PROCESS, SESSION};
+use states::{Phase, Then};
 use turn::Turn;
 
-/// What a call works with.
+/// The time, the outputs and the link of one call of the machine.
 struct Context<'c> {
     now: Instant,
     out: &'c mut Out,
@@ -86,50 +53,6 @@ enum Ask {
     Close,
 }
 
-#[derive(Debug)]
-struct Pending {
-    ask: Ask,
-    /// A prompt has none: its exchange keeps the deadlines.
-    deadline: Option<Instant>,
-}
-
-/// What the process is doing.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Phase {
-    /// Not running. Started at this time, or earlier when somebody asks.
-    Down {
-        start_at: Instant,
-        since: Instant,
-    },
-    /// `Order::Start` was given.
-    Starting,
-    Initializing,
-    /// The first session is being made.
-    Trying,
-    /// It refused to make a session; for want of a login, perhaps.
-    Unable {
-        login: bool,
-    },
-    Ready,
-    /// Its input is closed or it is being killed.
-    Leaving {
-        kill_at: Option<Instant>,
-        then: Then,
-    },
-    /// It was never started, or was told to stop and did.
-    Ended,
-}
-
-/// What follows when the process has ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Then {
-    /// Nothing was wrong: start it at once.
-    Start,
-    /// It misbehaved: start it after a wait.
-    Retry,
-    End,
-}
-
 /// See the module's documentation.
 pub struct Agent {
     profile: Profile,
@@ -142,15 +65,17 @@ pub struct Agent {
     /// Models that were registered, and the id of that session once the hub has told it.
     registered: Option<(Vec<String>, Option<String>)>,
     last_request: u64,
-    pending: BTreeMap<u64, Pending>,
+    /// Requests of ours that wait for their answers, by id.
+    pending: BTreeMap<u64, Ask>,
+    deadlines: Deadlines,
     last_session: u64,
     sessions: BTreeMap<SessionKey, Session>,
     /// Sessions by the agent's own id.
     names: HashMap<String, SessionKey>,
     turns: BTreeMap<ExchangeId, Turn>,
-    /// What the next empty session is made for.
+    /// Instructions and tools that the next empty session is made for.
     setup: Arc<Setup>,
-    /// What the last sessions were wanted for.
+    /// Digests of the setups that the latest new sessions were wanted for, at most `WANTED` of them.
     wanted: VecDeque<Digest>,
     /// A session could not be made or set: nobody tries again before somebody asks.
     spare_failed: bool,
@@ -186,6 +111,7 @@ impl Agent {
     /// An agent that is not running. `seed` makes the names of its tool servers, which nobody may guess.
     #[must_use]
     pub fn new(mut profile: Profile, config: Config, seed: [u8; 32]) -> Self {
+        PROCESS.step(OUTSIDE, Phase::Ended.name());
         profile.concurrency = profile.concurrency.max(1);
         profile.session_meta = profile
             .session_meta
@@ -204,6 +130,7 @@ impl Agent {
             registered: None,
             last_request: 0,
             pending: BTreeMap::new(),
+            deadlines: Deadlines::default(),
             last_session: 0,
             sessions: BTreeMap::new(),
             names: HashMap::new(),
@@ -225,13 +152,13 @@ impl Agent {
         }
     }
 
-    /// What it was made with.
+    /// Returns the profile that the agent was made with.
     #[must_use]
     pub const fn profile(&self) -> &Profile {
         &self.profile
     }
 
-    /// What happened so far.
+    /// Returns the counts of events since the machine was made.
     #[must_use]
     pub const fn counters(&self) -> &AgentCounters {
         &self.counters
@@ -265,7 +192,7 @@ impl Agent {
     pub fn start(&mut self, now: Instant, out: &mut Out) {
         self.latest.clamp(now);
         if self.phase == Phase::Ended {
-            self.phase = Phase::Starting;
+            self.enter_phase(Phase::Starting);
             out.orders.push(Order::Start);
         }
     }
@@ -291,7 +218,7 @@ impl Agent {
     /// The process has closed its standard output. If it lives on, it is of no use any more.
     pub fn handle_eof<'c>(&mut self, now: Instant, out: &'c mut Out, link: &'c mut ToLink<'c>) {
         self.enter(now, out, link, |agent, context| {
-            if agent.is_running() {
+            if agent.phase.is_running() {
                 agent.misbehaved(context, "it closed its standard output");
             }
         });
@@ -330,10 +257,10 @@ impl Agent {
         self.enter(now, out, link, Self::due);
     }
 
-    /// When [`Agent::handle_timeout`] wants to be called.
+    /// Returns the time at which [`Agent::handle_timeout`] is to be called next.
     #[must_use]
-    pub fn poll_timeout(&self) -> Option<Timeout> {
-        self.next_timeout()
+    pub fn poll_timeout(&self) -> Option<Timeout<Timer>> {
+        self.deadlines.next()
     }
 
     /// True when an MCP server of this agent has this name.
@@ -415,7 +342,7 @@ impl Agent {
     }
 
     fn line(&mut self, context: &mut Context<'_>, line: Line<'_>) {
-        if !self.is_running() {
+        if !self.phase.is_running() {
             return;
         }
         let message = match line {
@@ -435,9 +362,8 @@ impl Agent {
                 self.asked(context, id, &method, params);
             }
             Ok(Message::Response { id, outcome }) => {
-                let pending = id.and_then(|id| self.pending.remove(&id));
-                match pending {
-                    Some(pending) => self.answered(context, pending.ask, outcome),
+                match id.and_then(|id| self.take_pending(id)) {
+                    Some(ask) => self.answered(context, ask, outcome),
                     None => self.counters.late += 1,
                 }
             }

@@ -44,7 +44,7 @@ pub(super) type Digest = [u8; 32];
 /// Tools that one request may bring.
 const MAX_TOOLS: usize = 256;
 
-/// What a session is made for; none of it can be changed later.
+/// Instructions and tools that a session is made for; none of it can be changed later.
 pub(super) struct Setup {
     /// For `systemPrompt` of `session/new`.
     pub(super) system: Option<String>,
@@ -68,7 +68,7 @@ impl Setup {
     }
 }
 
-/// What identifies a turn and where it belongs.
+/// The identity of a turn: its setup, model and effort, and digests of the conversations that it may continue.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) setup: Arc<Setup>,
@@ -108,7 +108,7 @@ pub(super) struct Conversation<'f> {
     system: String,
     /// Without the instructions at the head.
     messages: Vec<Message<'f>>,
-    /// Where the messages after the last answer begin.
+    /// Index in `messages` of the first one after the last answer.
     turn: usize,
 }
 
@@ -189,7 +189,7 @@ impl<'f> Conversation<'f> {
         })
     }
 
-    /// What the request is recognised by.
+    /// Computes the plan by which the request is recognised.
     pub(super) fn plan(
         &self,
         payload: &Payload<'f>,

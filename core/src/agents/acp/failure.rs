@@ -1,4 +1,4 @@
-//! What went wrong with an agent, as its client is told.
+//! Failures of an agent, in the form in which its client is told.
 
 use super::profile::Profile;
 use super::rpc::{RpcError, text};

@@ -20,7 +20,7 @@ pub(super) enum LinkFrame<'f> {
     Other,
 }
 
-/// What is asked of the agent.
+/// A `model_invoke` to the agent.
 pub(super) struct Invoke<'f> {
     pub(super) exchange: ExchangeId,
     pub(super) payload: Payload<'f>,

@@ -75,6 +75,7 @@
 
 mod agent;
 mod conversation;
+mod deadlines;
 mod failure;
 mod invoke;
 mod lines;
@@ -86,7 +87,8 @@ mod update;
 
 #[cfg(doc)]
 use crate::link::Envelope;
-pub use agent::Agent;
+pub use agent::{Agent, PROCESS, SESSION};
+pub use deadlines::{SessionKey, Timer};
 pub use lines::{Line, Lines};
 pub use ports::{AgentCounters, Config, Event, Order, Out, ToLink};
 pub use profile::{HiddenError, Profile, SystemPrompt, UsageRule};

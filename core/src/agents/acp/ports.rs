@@ -1,4 +1,4 @@
-//! What goes into the machine of an ACP agent and comes out of it, as plain data.
+//! Inputs and outputs of the machine of an ACP agent, as plain data.
 
 use super::tools::{CallId, ToolReply};
 use crate::link::Envelope;
@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-/// Where a machine's answers go: usually into [`Link::handle_envelope`](crate::link::Link::handle_envelope).
+/// Receiver of a machine's answers, usually [`Link::handle_envelope`](crate::link::Link::handle_envelope).
 pub type ToLink<'l> = dyn FnMut(Envelope<'_>) + 'l;
 
 /// Limits and times of one agent.
@@ -31,20 +31,20 @@ pub struct Config {
     pub longest_restart: Duration,
     /// False: each request gets a new session.
     pub reuse: bool,
-    /// How long a conversation is kept for its next request.
+    /// Longest time that a conversation is kept for its next request.
     pub conversation_ttl: Duration,
     /// Conversations kept at once.
     pub conversations: usize,
     /// Sessions that an agent without `session/close` may have opened before it is started anew.
     pub sessions_per_process: u32,
-    /// Where agents reach the MCP servers of the caller's tools, up to and with the last slash:
+    /// URL at which agents reach the MCP servers of the caller's tools, up to and with the last slash:
     /// `http://127.0.0.1:8080/agents/mcp/`. `None`: no tools.
     pub tools_url: Option<String>,
     /// Between signs of life on a parked call.
     pub tool_progress: Duration,
-    /// How long a call waits for the client's result.
+    /// Longest time that a call waits for the client's result.
     pub tool_timeout: Duration,
-    /// How long the first of several calls waits for the others before the client is told.
+    /// Wait for more calls after the latest one, before the client's answer ends.
     pub tool_gather: Duration,
 }
 
@@ -72,7 +72,7 @@ impl Config {
     }
 }
 
-/// What a call has produced. The driver takes everything after each call.
+/// Outputs of a call. The driver takes everything after each call.
 #[derive(Default)]
 pub struct Out {
     /// For the process's standard input, in this order, each with its line end.
@@ -112,7 +112,7 @@ impl fmt::Debug for Out {
     }
 }
 
-/// What the machine wants done with the process.
+/// Orders of the machine about its process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     /// Start it, and report `handle_started` or `handle_exited`.
@@ -123,9 +123,8 @@ pub enum Order {
     Kill,
 }
 
-/// What a person may want to know. It never holds a prompt.
+/// Events that a person may want to know. None holds a prompt.
 #[derive(Clone, PartialEq, Eq, Debug)]
-#[non_exhaustive]
 pub enum Event {
     /// It answered `initialize`.
     Initialized {
@@ -139,7 +138,7 @@ pub enum Event {
     },
     /// It wants a login.
     LoginNeeded {
-        /// What the person does.
+        /// Step that the person takes.
         advice: String,
         /// The methods for [`Agent::authenticate`](super::Agent::authenticate): id and name.
         methods: Vec<(String, String)>,
@@ -148,14 +147,14 @@ pub enum Event {
     Exited {
         /// As the driver told it.
         status: String,
-        /// When it is started again at the latest, if at all.
+        /// Latest time at which it is started again; `None` when it is not.
         restart: Option<Instant>,
     },
     /// It is started anew although nothing is wrong with it: it cannot close sessions and has many.
     Recycled,
     /// It is started anew because it misbehaved.
     Misbehaved {
-        /// How.
+        /// Reason, as a clause that follows `because`.
         what: &'static str,
     },
     /// It asked for a permission, and was refused.
@@ -165,7 +164,7 @@ pub enum Event {
     },
     /// It asked for something that this client does not do.
     RequestRefused {
-        /// Which method.
+        /// Name of the method.
         method: String,
     },
 }
@@ -199,7 +198,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// What happened since the machine was made.
+/// Counts of events since the machine was made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct AgentCounters {

@@ -1,16 +1,16 @@
-//! What is known of one kind of agent, as plain data.
+//! Profiles: the known properties of one kind of agent, as plain data.
 
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// How to speak with one kind of agent. The defaults suit an agent of which nothing is known.
+/// Rules for speaking with one kind of agent. The defaults suit an agent of which nothing is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Profile {
     /// The agent's id, and the name of its default model: `claude`. Its other models are `claude/MODEL`.
     pub name: String,
     /// For people: `Claude Code`.
     pub label: String,
-    /// How instructions reach it.
+    /// Way in which instructions reach it.
     pub system: SystemPrompt,
     /// Instructions for requests that bring none, where [`Profile::system`] replaces the agent's own; without them the
     /// agent stays the persona that its maker gave it.
@@ -22,15 +22,15 @@ pub struct Profile {
     pub mode: Option<String>,
     /// The model of the name without `/MODEL`; the agent's own choice where absent.
     pub model: Option<String>,
-    /// Where its token counts stand.
+    /// Place of its token counts.
     pub usage: UsageRule,
-    /// How it hides an error in its answer.
+    /// Form of an error that it hides in its answer.
     pub hidden_error: HiddenError,
     /// True when it uses the MCP servers that `session/new` names, so that the caller's tools can be served to it.
     pub tools: bool,
     /// Prompts at once, each in its own session.
     pub concurrency: u32,
-    /// What the person does when the agent wants a login, as the end of a sentence: ``run `claude /login` ``.
+    /// Step that the person takes when the agent wants a login, as the end of a sentence: ``run `claude /login` ``.
     pub login: String,
 }
 
@@ -55,7 +55,7 @@ impl Profile {
     }
 }
 
-/// How instructions (system messages) reach an agent.
+/// Ways in which instructions (system messages) reach an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SystemPrompt {
     /// `systemPrompt` of `session/new` with the mode `override`, where the agent offers it; as text otherwise.
@@ -66,7 +66,7 @@ pub enum SystemPrompt {
     Text,
 }
 
-/// Where an agent's token counts stand. Where they are missing, the answer's usage is an estimate.
+/// Places of an agent's token counts. Without counts the answer's usage is an estimate.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum UsageRule {
     /// `usage` of the prompt's result counts the turn.
@@ -84,7 +84,7 @@ pub enum UsageRule {
     None,
 }
 
-/// How an agent hides an error: as text of an answer that ends with `end_turn`.
+/// Forms of an error that an agent hides: it is text of an answer that ends with `end_turn`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum HiddenError {
     /// It does not.

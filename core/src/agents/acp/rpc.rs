@@ -40,12 +40,12 @@ pub(super) struct RpcError<'l> {
     pub(super) data: Option<&'l RawValue>,
 }
 
-/// What a line is that is no message.
+/// Kinds of lines that are no JSON-RPC message.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum NotAMessage {
     /// Something that a program prints; nothing is lost.
     Noise,
-    /// What was a message before it was cut or mixed with another: something is lost.
+    /// A message that was cut or mixed with another: something is lost.
     Damaged,
 }
 

@@ -15,7 +15,8 @@
 //! let server = path.strip_prefix("/agents/mcp/").unwrap_or_default();
 //! let request = ToolRequest { server, method: "POST", authorization: Some("Bearer …"), body: b"{}" };
 //! match agent.handle_tool_request(now, &request, &mut out, &mut |_envelope| {}) {
-//!     ToolAnswer::Whole { status, .. } => assert_eq!(status, 404), // written at once
+//!     ToolAnswer::Whole { status, .. } => assert_eq!(status, 200), // written at once
+//!     ToolAnswer::Refused(code) => assert_eq!(code.status(), 404), // written at once
 //!     // 200 `text/event-stream`; the body comes in `out.tool_replies` for this call.
 //!     // When the connection is lost before its end: `agent.handle_tool_gone(now, call, …)`.
 //!     ToolAnswer::Stream(_call) => {}
@@ -24,6 +25,7 @@
 
 use super::rpc::{Json, text};
 use super::update::{object, path};
+use crate::error::Code;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -59,7 +61,7 @@ impl core::fmt::Debug for ToolReply {
 /// One HTTP request of an agent.
 #[derive(Clone, Copy)]
 pub struct ToolRequest<'r> {
-    /// What follows `tools_url` in the path.
+    /// Part of the path that follows `tools_url`.
     pub server: &'r str,
     /// `POST`, …
     pub method: &'r str,
@@ -76,7 +78,7 @@ impl core::fmt::Debug for ToolRequest<'_> {
     }
 }
 
-/// How an agent's HTTP request is answered.
+/// Answers to an agent's HTTP request.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ToolAnswer {
     /// At once.
@@ -86,6 +88,8 @@ pub enum ToolAnswer {
         /// `application/json` when there is a body.
         body: Vec<u8>,
     },
+    /// At once, with the status of this code and without a body.
+    Refused(Code),
     /// 200 with `text/event-stream`, sent at once; its body comes in [`Out::tool_replies`](super::Out::tool_replies).
     Stream(CallId),
 }
@@ -95,19 +99,13 @@ impl core::fmt::Debug for ToolAnswer {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         match self {
             Self::Whole { status, body } => write!(f, "Whole({status}, {} bytes)", body.len()),
+            Self::Refused(code) => write!(f, "Refused({code:?})"),
             Self::Stream(call) => write!(f, "Stream({})", call.0),
         }
     }
 }
 
 impl ToolAnswer {
-    pub(super) const fn empty(status: u16) -> Self {
-        Self::Whole {
-            status,
-            body: Vec::new(),
-        }
-    }
-
     fn json(line: String) -> Self {
         Self::Whole {
             status: 200,
@@ -152,7 +150,7 @@ impl Tool {
     }
 }
 
-/// What an agent asks of the server.
+/// A request of an agent to its tool server.
 pub(super) enum Asked<'b> {
     /// It can be answered without the caller.
     Answer(ToolAnswer),
@@ -165,7 +163,7 @@ pub(super) struct Called<'b> {
     pub(super) name: Cow<'b, str>,
     /// A JSON object.
     pub(super) arguments: &'b str,
-    /// Where signs of life are to be told.
+    /// MCP's `progressToken`, under which signs of life are told.
     pub(super) progress_token: Option<&'b RawValue>,
 }
 
@@ -186,11 +184,14 @@ pub(super) fn read<'b>(body: &'b [u8], tools: &[Tool]) -> Asked<'b> {
         .and_then(|body| serde_json::from_str::<&RawValue>(body).ok())
         .and_then(object::<Members<'_>>);
     let Some(members) = members else {
-        return Asked::Answer(ToolAnswer::empty(400));
+        return Asked::Answer(ToolAnswer::Refused(Code::InvalidRequest));
     };
     let (Some(method), Some(id)) = (text(members.method), members.id) else {
         // A notification, or the answer to a request that was never made.
-        return Asked::Answer(ToolAnswer::empty(202));
+        return Asked::Answer(ToolAnswer::Whole {
+            status: 202,
+            body: Vec::new(),
+        });
     };
     let params = members.params;
     Asked::Answer(ToolAnswer::json(match &*method {

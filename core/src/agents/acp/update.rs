@@ -19,7 +19,7 @@ pub(super) enum Update<'l> {
     /// `agent_message_chunk`. The text is empty when the content is no text.
     Message {
         text: JsonStr<'l>,
-        /// Which message it is part of, where the agent says so.
+        /// Id of the message that it is part of, when the agent gives one.
         message: Option<Cow<'l, str>>,
         meta: Option<&'l RawValue>,
     },
@@ -137,7 +137,7 @@ pub(super) fn path<'l>(raw: Option<&'l RawValue>, names: &[&str]) -> Option<&'l 
     })
 }
 
-/// What an agent says of itself in its answer to `initialize`.
+/// The abilities and login methods that an agent reports in its answer to `initialize`.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Abilities {
     /// The version of the protocol that it wants to speak.
@@ -226,7 +226,7 @@ impl Choice {
     }
 }
 
-/// What a session offers to choose.
+/// Choices that a session offers.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Choices {
     pub(super) model: Option<Choice>,

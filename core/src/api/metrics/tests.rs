@@ -64,8 +64,6 @@ fn snapshot() -> Snapshot {
             request("POST /v1/messages", 529, 1),
         ],
         answering: 2,
-        audit_waiting: 1,
-        audit_lost: 1,
         draining: false,
     }
 }
@@ -87,7 +85,8 @@ fn status() -> ProgramStatus {
         },
         audit: Some(AuditFigures {
             written: 20,
-            lost: 2,
+            lost: 3,
+            queued_records: 1,
             queued_bytes: 300,
             error: None,
         }),

@@ -1,4 +1,4 @@
-//! What the blocks of Anthropic's messages say.
+//! Reads the blocks of Anthropic's messages.
 
 use crate::dialect::body::{Path, Value, raw_fields};
 use crate::dialect::fields;

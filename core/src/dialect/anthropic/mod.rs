@@ -12,3 +12,10 @@ mod response;
 mod tests;
 
 pub use request::{count_tokens_request, messages_request};
+
+use super::{Dialect, Form};
+
+/// Messages.
+pub const MESSAGES: Form = Form::whole(Dialect::Anthropic, messages_request);
+/// An estimate of the tokens of a message.
+pub const COUNT_TOKENS: Form = Form::whole(Dialect::Anthropic, count_tokens_request);

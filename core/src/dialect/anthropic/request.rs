@@ -170,7 +170,9 @@ impl<'a> Reader<'a, '_> {
         match &content {
             Content::Text(text) if text.is_empty() => {}
             Content::Parts(parts) if parts.is_empty() => {}
-            _ => self.push(Role::System, content, Vec::new()),
+            Content::Text(_) | Content::Parts(_) | Content::None => {
+                self.push(Role::System, content, Vec::new());
+            }
         }
         Ok(())
     }
@@ -200,7 +202,7 @@ impl<'a> Reader<'a, '_> {
     fn check(&self, parts: &[Part<'a>], path: Path<'_>) -> Result<(), Refusal> {
         let texts = parts.iter().filter_map(|part| match part {
             Part::Text(text) => Some(*text),
-            _ => None,
+            Part::Image { .. } | Part::Other(_) => None,
         });
         fields::check_bytes(texts, path, self.limits)
     }
@@ -392,7 +394,7 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<ToolChoice<'_>, Refusal> {
     Ok((Some(mode), alone.filter(|alone| *alone).map(|_| false)))
 }
 
-/// Whether thinking is shown, and OpenAI's `reasoning_effort` for it.
+/// Reads `thinking`: true when thinking is shown, and OpenAI's `reasoning_effort` for it.
 fn thinking(raw: Option<&RawValue>) -> Result<(bool, Option<JsonStr<'_>>), Refusal> {
     const EXPECTED: &str = "enabled, adaptive or disabled";
     let path = Path::root("thinking");

@@ -28,11 +28,11 @@ pub(super) struct MessageEncoder {
     thinks: bool,
     stops: Vec<String>,
     exchange: Option<ExchangeId>,
-    /// How many blocks have begun.
+    /// Number of blocks that have begun.
     begun: u64,
     /// The block of text or thinking that is open.
     open: Option<Open>,
-    /// What a delta of that block starts with.
+    /// Bytes that a delta of that block starts with.
     head: Vec<u8>,
     calls: Vec<AnsweredCall>,
     /// The block of each call.
@@ -226,7 +226,11 @@ fn write_stop(finish: Finish, stops: &[String], out: &mut Vec<u8>) {
             text::escape_into(out, stop);
             out.push(b'"');
         }
-        _ => out.extend_from_slice(b"null"),
+        Finish::StopSequence(_)
+        | Finish::Stop
+        | Finish::Length
+        | Finish::ToolCalls
+        | Finish::ContentFilter => out.extend_from_slice(b"null"),
     }
 }
 

@@ -8,3 +8,14 @@ mod tests;
 
 pub use embedding::{embed_request, embeddings_request};
 pub use request::{chat_request, generate_request};
+
+use super::{Dialect, Form};
+
+/// A chat.
+pub const CHAT: Form = Form::whole(Dialect::Ollama, chat_request);
+/// A completion.
+pub const GENERATE: Form = Form::whole(Dialect::Ollama, generate_request);
+/// Embeddings.
+pub const EMBED: Form = Form::whole(Dialect::Ollama, embed_request);
+/// Embeddings, in the older form.
+pub const EMBEDDINGS: Form = Form::whole(Dialect::Ollama, embeddings_request);

@@ -76,6 +76,7 @@ raw_fields! {
     /// The `options` that have a neutral meaning; those of Ollama's own engine are ignored.
     Options {
         num_predict: "num_predict",
+        max_tokens: "max_tokens",
         temperature: "temperature",
         top_p: "top_p",
         top_k: "top_k",
@@ -204,7 +205,8 @@ fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Re
     value.map(|value| value.boolean()).transpose()
 }
 
-/// Why a load request is done: Ollama unloads a model whose `keep_alive` is zero, as a number or a duration such as `"0s"`.
+/// Returns the `done_reason` of a load request: Ollama unloads a model whose `keep_alive` is zero, as a number or a
+/// duration such as `"0s"`.
 fn load_reason(load_only: bool, keep_alive: Option<&RawValue>) -> Option<&'static str> {
     if !load_only {
         return None;
@@ -245,7 +247,7 @@ fn message<'a>(
             message.name = name.map(|name| name.string()).transpose()?;
             message.tool_call_id = calls.answer(id, message.name);
         }
-        _ => {}
+        Role::System | Role::Developer | Role::User => {}
     }
     Ok(message)
 }
@@ -357,7 +359,7 @@ fn images<'a>(list: Option<Value<'a, '_>>) -> Result<Vec<Part<'a>>, Refusal> {
     Ok(images)
 }
 
-/// What kind of image the first bytes tell.
+/// Tells an image's media type by its first bytes.
 fn media_type(base64: &str) -> &'static str {
     let mut start = [0u8; 12];
     let digits = base64.bytes().filter(|byte| *byte != b'\\').take(16);
@@ -417,8 +419,13 @@ pub(super) fn parameters<'a>(
     };
     let seed = path.key("seed").find(options.seed);
     let stop = path.key("stop").find(options.stop);
+    // Clients write OpenAI's name too; Ollama's wins, where it is given.
+    let max_tokens = match options.num_predict {
+        Some(_) => positive("num_predict", options.num_predict)?,
+        None => positive("max_tokens", options.max_tokens)?,
+    };
     Ok(Parameters {
-        max_tokens: positive("num_predict", options.num_predict)?,
+        max_tokens,
         temperature: number("temperature", options.temperature, 0.0..=2.0)?,
         top_p: number("top_p", options.top_p, 0.0..=1.0)?,
         top_k: positive("top_k", options.top_k)?,

@@ -16,9 +16,9 @@ use core::time::Duration;
 /// The form of a line, which the endpoint decides.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Form {
-    /// What comes before the text.
+    /// Bytes between a line's time and its text.
     before: &'static [u8],
-    /// What closes the object that holds the text.
+    /// Bytes that close the object that holds the text.
     close: &'static [u8],
     /// The `done_reason` of a load request.
     load: Option<&'static str>,
@@ -56,7 +56,7 @@ pub(super) struct LineEncoder {
     form: Form,
     /// False when the client asked for an answer without thinking.
     thinks: bool,
-    /// What every line starts with, up to its time.
+    /// Bytes that every line starts with, up to its time.
     head: Vec<u8>,
     clock: Option<WallClock>,
     /// The time of the last line, in RFC 3339.
@@ -92,7 +92,7 @@ impl LineEncoder {
 
     /// Brings the stamp to `now`. Within a second only its fraction is written anew.
     fn stamp(&mut self, now: Instant) {
-        /// Where the fraction's digits are in `2026-01-01T00:05:00.000000Z`.
+        /// Place of the fraction's digits in `2026-01-01T00:05:00.000000Z`.
         const FRACTION: core::ops::Range<usize> = 20..26;
         let Some(clock) = self.clock else {
             return;

@@ -204,6 +204,19 @@ fn options_become_parameters() {
         matches!(given.response_format, Some(ResponseFormat::Schema(schema)) if schema.get() == r#"{"type":"object"}"#)
     );
     assert_eq!(given.reasoning_effort.unwrap().decode(), "high");
+    for (options, tokens) in [
+        (r#"{"max_tokens":40}"#, Some(40)),
+        (r#"{"max_tokens":40,"num_predict":30}"#, Some(30)),
+        (r#"{"max_tokens":40,"num_predict":-1}"#, None),
+        (r#"{"max_tokens":-1}"#, None),
+    ] {
+        let body = format!(r#"{{"model":"m","prompt":"a","options":{options}}}"#);
+        assert_eq!(
+            generate(&body).invocation.parameters.max_tokens,
+            tokens,
+            "{options}"
+        );
+    }
 }
 
 #[test]

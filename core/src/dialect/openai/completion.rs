@@ -144,13 +144,13 @@ fn prompt<'a>(
     Ok((text, value.raw.get()))
 }
 
-/// How an API says text.
+/// The JSON round the text of an answer, in one of the two APIs.
 struct Form {
     /// The `object` of a chunk and of a whole answer.
     objects: [&'static str; 2],
-    /// What the choice of a chunk and of a whole answer begins with, up to the text.
+    /// Start of the choice of a chunk and of a whole answer, up to the text.
     choices: [&'static [u8]; 2],
-    /// What is between the text and the `finish_reason`.
+    /// Bytes between the text and the `finish_reason`.
     behind: &'static [u8],
     /// True when the last chunk of a stream has the usage, asked for or not.
     usage_at_end: bool,
@@ -181,11 +181,11 @@ static FIM: Form = Form {
 pub(super) struct TextEncoder {
     form: &'static Form,
     include_usage: bool,
-    /// What the answer's text begins with: the prompt, escaped and mended, when the client wants it back.
+    /// Start of the answer's text: the prompt, escaped and mended, when the client wants it back.
     echo: Vec<u8>,
-    /// What every chunk starts with, up to its text.
+    /// Bytes that every chunk starts with, up to its text.
     head: Vec<u8>,
-    /// Where in `head` the choices start.
+    /// Offset in `head` at which the choices start.
     choices: usize,
 }
 
@@ -217,7 +217,7 @@ impl TextEncoder {
         });
     }
 
-    /// What is behind the text of the last or only choice, and the end of the choices.
+    /// Writes the bytes behind the text of the last or only choice, up to the end of the choices.
     fn finish(&self, finish: Finish, out: &mut Vec<u8>) {
         out.extend_from_slice(self.form.behind);
         out.push(b'"');
@@ -250,7 +250,9 @@ fn mended(text: JsonStr<'_>) -> Vec<u8> {
 const fn finish_reason(finish: Finish) -> &'static str {
     match finish {
         Finish::ToolCalls => Finish::Stop.as_str(),
-        other => other.as_str(),
+        Finish::Stop | Finish::StopSequence(_) | Finish::Length | Finish::ContentFilter => {
+            finish.as_str()
+        }
     }
 }
 

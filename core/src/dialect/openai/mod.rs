@@ -15,3 +15,14 @@ mod tests;
 pub use completion::{completion_request, fim_request};
 pub use embedding::embedding_request;
 pub use request::chat_request;
+
+use super::{Dialect, Form};
+
+/// Chat Completions.
+pub const CHAT: Form = Form::whole(Dialect::OpenAi, chat_request);
+/// The legacy Completions API.
+pub const COMPLETION: Form = Form::whole(Dialect::OpenAi, completion_request);
+/// Mistral's fill-in-the-middle form of a completion.
+pub const FIM: Form = Form::whole(Dialect::OpenAi, fim_request);
+/// Embeddings.
+pub const EMBEDDING: Form = Form::whole(Dialect::OpenAi, embedding_request);

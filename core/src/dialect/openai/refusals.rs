@@ -1,4 +1,4 @@
-//! What is refused, with the exact words.
+//! Tests of the requests that are refused, with the exact words.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -198,7 +198,9 @@ fn content<'a>(
         // Real clients leave it out beside tool calls, in empty answers and in empty results.
         return match role {
             Role::Assistant | Role::Tool | Role::Function => Ok(Content::None),
-            _ => Err(path.wrong("missing or null; expected a string or a list of parts")),
+            Role::System | Role::Developer | Role::User => {
+                Err(path.wrong("missing or null; expected a string or a list of parts"))
+            }
         };
     };
     match value.first() {
@@ -219,7 +221,7 @@ fn content<'a>(
                 .collect::<Result<Vec<_>, _>>()?;
             let texts = parts.iter().filter_map(|part| match part {
                 Part::Text(text) => Some(*text),
-                _ => None,
+                Part::Image { .. } | Part::Other(_) => None,
             });
             fields::check_bytes(texts, path, limits)?;
             Ok(Content::Parts(parts))

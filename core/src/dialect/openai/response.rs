@@ -16,11 +16,11 @@ use alloc::vec::Vec;
 #[derive(Debug)]
 pub(super) struct ChatEncoder {
     include_usage: bool,
-    /// What every chunk starts with, up to the content of a content delta.
+    /// Bytes that every chunk starts with, up to the content of a content delta.
     head: Vec<u8>,
-    /// Where in `head` the delta starts.
+    /// Offset in `head` at which the delta starts.
     delta: usize,
-    /// What every chunk but the last ones ends with.
+    /// Bytes that every chunk but the last ones ends with.
     tail: &'static [u8],
     exchange: Option<ExchangeId>,
     calls: Vec<AnsweredCall>,

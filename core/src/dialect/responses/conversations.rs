@@ -184,7 +184,7 @@ fn a_conversation_goes_on_from_its_last_response() {
         previous_response_id(second, &limits).as_deref(),
         Some("resp_1")
     );
-    let parsed = create_request(second, Some(&history), &limits).unwrap();
+    let parsed = create_request(second, Some(history.as_bytes()), &limits).unwrap();
     let wanted = [
         "system : be kind",
         "user : q\u{2028}",
@@ -194,7 +194,7 @@ fn a_conversation_goes_on_from_its_last_response() {
     assert_eq!(lines(&parsed.invocation), wanted);
     let history = conversation(parsed, &[content("The sky.")]);
     let third = r#"{"model":"m","previous_response_id":"resp_2","input":"thanks"}"#;
-    let parsed = create_request(third, Some(&history), &limits).unwrap();
+    let parsed = create_request(third, Some(history.as_bytes()), &limits).unwrap();
     let mut all = wanted[1..].to_vec();
     all.extend(["assistant : The sky.", "user : thanks"]);
     assert_eq!(lines(&parsed.invocation), all);
@@ -202,7 +202,7 @@ fn a_conversation_goes_on_from_its_last_response() {
         messages: 4,
         ..Limits::default()
     };
-    let refusal = create_request(third, Some(&history), &tight).unwrap_err();
+    let refusal = create_request(third, Some(history.as_bytes()), &tight).unwrap_err();
     assert_eq!(refusal.message(), "input: 5 messages; limits.messages is 4");
 }
 
@@ -235,7 +235,7 @@ proptest! {
     fn what_is_kept_can_be_read_again(steps in steps()) {
         let list = conversation(read(PLAIN), &steps);
         let body = r#"{"model":"m","previous_response_id":"resp_1","input":"on"}"#;
-        let parsed = create_request(body, Some(&list), &Limits::default());
+        let parsed = create_request(body, Some(list.as_bytes()), &Limits::default());
         prop_assert!(parsed.is_ok(), "{list}: {:?}", parsed.err());
     }
 }

@@ -13,11 +13,11 @@ pub(super) struct Output {
     pub(super) status: &'static str,
 }
 
-/// What the model gives.
+/// One item of the model's output.
 pub(super) enum Item {
-    /// What the model thought aloud.
+    /// Text that the model thought aloud.
     Reasoning(Vec<u8>),
-    /// What it said.
+    /// A message of the model, in parts.
     Message(Vec<Said>),
     /// The call at this place among the calls.
     Call(usize),
@@ -61,7 +61,7 @@ impl Kind {
         }
     }
 
-    /// What comes behind the text of either event.
+    /// Bytes behind the text of either event.
     pub(super) const fn extra(self) -> &'static [u8] {
         match self {
             Self::Text => b",\"logprobs\":[]",
@@ -76,7 +76,7 @@ impl Kind {
 }
 
 impl Item {
-    /// What ids of its kind begin with.
+    /// Start of the ids of its kind.
     const fn prefix(&self) -> &'static [u8] {
         match self {
             Self::Reasoning(_) => b"rs_",

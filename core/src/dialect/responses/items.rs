@@ -97,9 +97,9 @@ impl<'a, 'l> Items<'a, 'l> {
     }
 
     /// The items of an earlier request and its answer.
-    pub(super) fn read_history(&mut self, history: &'a str) -> Result<(), Refusal> {
+    pub(super) fn read_history(&mut self, history: &'a [u8]) -> Result<(), Refusal> {
         let path = Path::root("previous_response_id");
-        let raw = serde_json::from_str(history).map_err(|error| path.wrong(error))?;
+        let raw = serde_json::from_slice(history).map_err(|error| path.wrong(error))?;
         self.read(&Value { raw, path })
     }
 
@@ -215,7 +215,7 @@ impl<'a, 'l> Items<'a, 'l> {
         };
         let texts = parts.iter().filter_map(|part| match part {
             Part::Text(text) => Some(*text),
-            _ => None,
+            Part::Image { .. } | Part::Other(_) => None,
         });
         fields::check_bytes(texts, value.path, self.limits)?;
         Ok(match parts.as_slice() {

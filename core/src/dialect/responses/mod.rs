@@ -16,3 +16,14 @@ pub(super) mod tests;
 
 pub(crate) use request::unknown_response;
 pub use request::{create_request, previous_response_id};
+
+use super::{Dialect, Form, ReadForm};
+
+/// A response.
+pub const CREATE: Form = Form {
+    dialect: Dialect::OpenAi,
+    read: ReadForm::Continued {
+        previous: previous_response_id,
+        read: create_request,
+    },
+};

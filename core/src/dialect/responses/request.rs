@@ -102,7 +102,7 @@ pub fn previous_response_id<'a>(body: &'a str, limits: &Limits) -> Option<Cow<'a
 /// `json_depth`. 404 when it continues from a response and there is no `history`.
 pub fn create_request<'a>(
     body: &'a str,
-    history: Option<&'a str>,
+    history: Option<&'a [u8]>,
     limits: &Limits,
 ) -> Result<Parsed<'a>, Refusal> {
     let request: Request<'a> = body::read(body, limits)?;
@@ -333,7 +333,7 @@ fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>,
     }
 }
 
-/// What a response says about the request that it answers, as fields of an object, each with a comma behind it.
+/// Writes the settings of the request that its response repeats, as fields of an object, each with a comma behind it.
 fn settings(request: &Request<'_>, stores: bool) -> Vec<u8> {
     let mut out = Vec::new();
     for (key, value, default) in [

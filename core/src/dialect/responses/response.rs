@@ -16,7 +16,7 @@ use crate::wire::Records;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// What one item is charged beside its text.
+/// Charge of one item beside its text, in bytes.
 const OVERHEAD: usize = 256;
 
 /// Writes a response, streamed or whole.
@@ -25,21 +25,21 @@ const OVERHEAD: usize = 256;
 /// complete and something else begins. Every text is kept, because the events that end a part, an item and the response
 /// repeat it.
 pub(super) struct ResponseEncoder {
-    /// What the response says about its request.
+    /// The request's settings, which the response repeats.
     settings: Vec<u8>,
-    /// What a response starts with.
+    /// Bytes that a response starts with.
     head: Vec<u8>,
     exchange: Option<ExchangeId>,
     sequence: Sequence,
     output: Vec<Output>,
-    /// What the last item is, when text can be added to it.
+    /// Kind of the last item, when text can be added to it.
     open: Option<Open>,
-    /// What comes behind the number of a delta of that text.
+    /// Bytes behind the number of a delta of that text.
     delta: Vec<u8>,
     /// Bytes of all text in the output.
     held: usize,
     calls: Vec<AnsweredCall>,
-    /// Where each call is in the output.
+    /// Place of each call in the output.
     places: Vec<Place>,
     /// The items of the conversation so far, when it is to be kept.
     conversation: Option<Vec<u8>>,
@@ -60,12 +60,12 @@ enum Place {
     Closed,
 }
 
-/// How a response ended.
+/// The end of a response.
 struct End<'e> {
     status: &'static str,
-    /// Why it is incomplete.
+    /// The reason of an incomplete response.
     reason: Option<&'static str>,
-    /// Why it failed.
+    /// Code and message of a failed response.
     error: Option<(Code, &'e str)>,
     usage: Option<Usage>,
 }
@@ -196,7 +196,7 @@ impl ResponseEncoder {
     fn refused(&self) -> bool {
         self.output.iter().any(|output| match &output.item {
             Item::Message(parts) => parts.iter().any(|part| part.kind == Kind::Refusal),
-            _ => false,
+            Item::Reasoning(_) | Item::Call(_) => false,
         })
     }
 
@@ -204,8 +204,8 @@ impl ResponseEncoder {
         let reason = match finish {
             Finish::Length => Some("max_output_tokens"),
             // With its reason told it is an answer.
-            Finish::ContentFilter if !self.refused() => Some("content_filter"),
-            _ => None,
+            Finish::ContentFilter => (!self.refused()).then_some("content_filter"),
+            Finish::Stop | Finish::StopSequence(_) | Finish::ToolCalls => None,
         };
         End {
             status: if reason.is_some() {
@@ -226,7 +226,31 @@ const fn error_code(code: Code) -> &'static str {
         Code::RateLimited => "rate_limit_exceeded",
         Code::ContextLength => "context_length_exceeded",
         Code::InvalidRequest => "invalid_prompt",
-        _ => "server_error",
+        Code::TooLarge
+        | Code::RequestTimeout
+        | Code::InvalidKey
+        | Code::RoleDenied
+        | Code::ScopeDenied
+        | Code::OriginDenied
+        | Code::SessionDenied
+        | Code::ModelNotFound
+        | Code::SessionNotFound
+        | Code::ResponseNotFound
+        | Code::NotFound
+        | Code::MethodNotAllowed
+        | Code::Conflict
+        | Code::NoAgent
+        | Code::Overloaded
+        | Code::Draining
+        | Code::AgentLost
+        | Code::AgentFault
+        | Code::AgentError
+        | Code::AgentTimeout
+        | Code::AgentRefused
+        | Code::SlowClient
+        | Code::SessionEnded
+        | Code::NotImplemented
+        | Code::Internal => "server_error",
     }
 }
 

@@ -3,8 +3,9 @@
 use super::{Exchange, Flow, MAX_TOOL_CALLS};
 use crate::error::Code;
 use crate::exchange::Reply;
+use crate::exchange::Timer;
 use crate::invocation::CancelReason;
-use crate::time::{Instant, Timer};
+use crate::time::Instant;
 use alloc::format;
 
 impl Exchange {

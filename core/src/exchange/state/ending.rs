@@ -1,9 +1,10 @@
 //! The ends of an exchange: complete, stopped, failed, refused.
 
-use super::{Channel, Exchange, Flow, State};
+use super::{Channel, Exchange, Flow};
 use crate::dialect::{Opening, Timing};
 use crate::error::{Code, Refusal};
 use crate::exchange::Reply;
+use crate::exchange::lifecycle::State;
 use crate::exchange::stop::Cut;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::invocation::{
@@ -17,7 +18,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 impl Exchange {
-    /// What the agent that answers does not do is done here, or told to the client.
+    /// Adapts the answer to its agent: applies a token limit that the agent does not take, and keeps for the client the
+    /// list of parameters that the agent ignores.
     pub(super) fn suit(&mut self, ticket: &Ticket) {
         if !ticket.words_only {
             self.ignored = ParameterSet::default();
@@ -33,10 +35,8 @@ impl Exchange {
     }
 
     pub(super) fn cut(&mut self, now: Instant, cut: Cut, reply: &mut Reply) -> Flow {
-        match self.finish(now, cut.finish(), None, reply) {
-            Flow::Done(outcome) => Flow::Cancel(cut.reason(), outcome),
-            other => other,
-        }
+        let flow = self.finish(now, cut.finish(), None, reply);
+        flow.with_cancel(cut.reason())
     }
 
     pub(super) fn end(&mut self, now: Instant, end: End, reply: &mut Reply) -> Flow {
@@ -132,9 +132,10 @@ impl Exchange {
             return self.finish(now, Finish::ContentFilter, None, reply);
         }
         // Where no text is wanted, a refusal is an error like any other.
-        let code = match failure.code {
-            Code::AgentRefused => Code::AgentError,
-            code => code,
+        let code = if failure.code == Code::AgentRefused {
+            Code::AgentError
+        } else {
+            failure.code
         };
         let mut refusal = Refusal::new(code, String::from(&*failure.message));
         if let Some(after) = failure.retry_after {
@@ -181,12 +182,10 @@ impl Exchange {
             }
             self.dialect.status(refusal.code())
         };
-        match (
-            self.ended(Verdict::Failed(refusal.code()), status, usage),
-            cancel,
-        ) {
-            (Flow::Done(outcome), Some(why)) => Flow::Cancel(why, outcome),
-            (flow, _) => flow,
+        let flow = self.ended(Verdict::Failed(refusal.code()), status, usage);
+        match cancel {
+            Some(why) => flow.with_cancel(why),
+            None => flow,
         }
     }
 
@@ -200,7 +199,7 @@ impl Exchange {
 
     pub(super) fn ended(&mut self, verdict: Verdict, status: u16, usage: Usage) -> Flow {
         let gaps = (self.state == State::Streaming).then_some(self.gaps);
-        self.state = State::Ended;
+        self.go(State::Ended);
         self.timers.clear();
         Flow::Done(Outcome {
             verdict,

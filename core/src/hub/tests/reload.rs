@@ -1,7 +1,6 @@
-//! What another configuration changes, and what it leaves alone.
+//! Effects of another configuration, and the things that it leaves alone.
 
 use super::*;
-use crate::link::CloseCode;
 
 impl Bench {
     fn reload(&mut self, change: impl FnOnce(&mut HubConfig)) {

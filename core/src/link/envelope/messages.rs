@@ -103,7 +103,7 @@ fn read_as<'f, T: Deserialize<'f>>(frame: &'f str) -> Result<T, String> {
     }
 }
 
-/// What every message has, kept as far as a broken frame could be read.
+/// Members that every message has, kept as far as a broken frame could be read.
 #[derive(Default)]
 struct Head<'f> {
     kind: Option<&'f RawValue>,

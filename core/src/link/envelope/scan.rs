@@ -74,7 +74,7 @@ pub(super) fn chunk(frame: &str) -> Option<Chunk<'_>> {
     })
 }
 
-/// What is still to be read of a frame.
+/// The unread rest of a frame.
 struct Cursor<'f> {
     frame: &'f str,
     /// The end of `frame`.
@@ -234,7 +234,7 @@ impl<'f> Cursor<'f> {
     }
 }
 
-/// What follows the backslash of a valid escape.
+/// Returns the bytes after a valid escape; `rest` follows its backslash.
 #[inline(always)]
 fn escape(rest: &[u8]) -> Option<&[u8]> {
     match rest {
@@ -288,7 +288,7 @@ mod tests {
     use alloc::vec::Vec;
     use proptest::prelude::*;
 
-    /// What the scanner takes, the full reading must take with the same result.
+    /// Checks that the full reading takes each frame that the scanner takes, with the same result.
     fn agrees(frame: &str) -> bool {
         let Some(scanned) = chunk(frame) else {
             return false;

@@ -1,4 +1,4 @@
-//! What an agent does wrong, and whom it hurts.
+//! Faults of an agent, and the exchanges that they fail.
 
 use super::*;
 

@@ -160,7 +160,7 @@ impl Rig {
         }
     }
 
-    /// What a client has got since the last call.
+    /// Drains a client's mailbox and describes the deliveries.
     fn client(&mut self, client: usize) -> String {
         let mut batch = Batch::new();
         self.clients.mailboxes[client].drain(&mut batch);
@@ -168,7 +168,7 @@ impl Rig {
         told.join(" ")
     }
 
-    /// What the agent has got since the last call: the type of each message and what tells it apart.
+    /// Takes the frames that the agent has got since the last call, and describes each by its type and one detail.
     fn sent(&mut self) -> String {
         let frames = self.frames();
         let told: Vec<_> = frames

@@ -9,7 +9,7 @@ const MAX_EXTENSIONS: usize = 4 << 10;
 /// Bytes of a body's trailers.
 const MAX_TRAILERS: usize = 8 << 10;
 
-/// What [`BodyReader::read`] found.
+/// Result of [`BodyReader::read`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyPart<'b> {
     /// The next bytes of the body, never empty.
@@ -95,7 +95,18 @@ impl BodyReader {
     pub fn expected(&self) -> u64 {
         match self.state {
             State::Exact(left) | State::Data(left) => left,
-            _ => 0,
+            State::Size { .. }
+            | State::Extension { .. }
+            | State::SizeLf { .. }
+            | State::DataCr
+            | State::DataLf
+            | State::TrailerStart
+            | State::TrailerName
+            | State::TrailerValue
+            | State::TrailerLf
+            | State::LastLf
+            | State::Complete
+            | State::Failed(_) => 0,
         }
     }
 
@@ -124,7 +135,16 @@ impl BodyReader {
                     };
                     return Ok(BodyPart::Data(data));
                 }
-                _ => {}
+                State::Size { .. }
+                | State::Extension { .. }
+                | State::SizeLf { .. }
+                | State::DataCr
+                | State::DataLf
+                | State::TrailerStart
+                | State::TrailerName
+                | State::TrailerValue
+                | State::TrailerLf
+                | State::LastLf => {}
             }
             let Some((byte, rest)) = input.split_first() else {
                 return Ok(BodyPart::Partial);
@@ -156,7 +176,16 @@ impl BodyReader {
                     return Err(RequestError::bad("the chunk extensions are too long"));
                 }
             }
-            _ => {}
+            State::Exact(_)
+            | State::Size { .. }
+            | State::SizeLf { .. }
+            | State::Data(_)
+            | State::DataCr
+            | State::DataLf
+            | State::TrailerLf
+            | State::LastLf
+            | State::Complete
+            | State::Failed(_) => {}
         }
         Ok(match (self.state, byte) {
             (State::Size { size, digits }, byte) if byte.is_ascii_hexdigit() => {

@@ -3,12 +3,11 @@
 use super::{Version, is_forbidden, is_token};
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 
-/// What ends a chunk's data.
+/// Bytes that end a chunk's data.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
-/// How a client learns where the body of a response ends.
+/// Ways in which a client learns where the body of a response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseLength {
     /// `Content-Length`. Also for the answer to `HEAD`, which gives the length of the body that is not sent.
@@ -21,7 +20,7 @@ pub enum ResponseLength {
     Absent,
 }
 
-/// What is said of the connection after the response.
+/// Statement of a response about its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connection {
     /// Nothing, because the request's version implies it: HTTP/1.1 is kept, HTTP/1.0 is closed.
@@ -35,8 +34,9 @@ pub enum Connection {
 }
 
 impl ResponseLength {
-    /// How to answer a request with a body of `length` bytes, or of a length that is not known yet, on a connection that both sides want
-    /// to `keep` or not; and whether it is kept: a body that ends with the connection rules that out.
+    /// Returns the framing of an answer whose body has `length` bytes, or a length that is not known yet, on a
+    /// connection that both sides want to `keep` or not; and true when the connection is kept: a body that ends with
+    /// the connection rules that out.
     #[must_use]
     pub const fn answer(length: Option<u64>, version: Version, keep: bool) -> (Self, bool) {
         match (length, version) {
@@ -48,7 +48,7 @@ impl ResponseLength {
 }
 
 impl Connection {
-    /// What to say to a client of that version.
+    /// Returns the statement for a client of that version.
     #[must_use]
     pub const fn after(version: Version, keep: bool) -> Self {
         match (version, keep) {
@@ -61,23 +61,12 @@ impl Connection {
 
 /// A header that cannot be sent: a name that is no token, a value with a line break or another control character, or a header that
 /// [`HeadWriter`] writes itself. What was written of the head is removed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the response header {name:?} cannot be sent: its name or value is not allowed")]
 pub struct InvalidHeader {
     /// The name of the header.
     pub name: String,
 }
-
-impl fmt::Display for InvalidHeader {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the response header {:?} cannot be sent: its name or value is not allowed",
-            self.name
-        )
-    }
-}
-
-impl core::error::Error for InvalidHeader {}
 
 /// Writes the head of a response: a status line, the headers in the order they are given, and those that frame the message.
 #[derive(Debug)]

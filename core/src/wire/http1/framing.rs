@@ -11,7 +11,7 @@ pub enum Version {
     Http11,
 }
 
-/// How long a request's body is.
+/// Length of a request's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyLength {
     /// Exactly so many bytes; 0 if the request has no body.
@@ -20,7 +20,7 @@ pub enum BodyLength {
     Chunked,
 }
 
-/// What the headers say about the message itself.
+/// Facts that the headers tell about the message itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestFraming<'a> {
     /// The body's length.

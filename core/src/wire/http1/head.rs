@@ -15,7 +15,7 @@ const VERSION: usize = 8;
 
 const NO_VERSION: &str = "the request line does not end with a version of HTTP";
 
-/// What a request's head may measure, in bytes.
+/// Limits of a request's head, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
     /// The whole head with its last line break; beyond it 431.
@@ -34,7 +34,7 @@ impl Default for HeadLimits {
     }
 }
 
-/// Where in a head the reader is.
+/// Place of the reader in a head.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
     /// Before the request line, where one blank line is allowed (RFC 9112, 2.2).
@@ -68,7 +68,7 @@ enum Break {
 pub struct HeadReader {
     limits: HeadLimits,
     scanned: usize,
-    /// Where the request line starts.
+    /// Offset at which the request line starts.
     start: usize,
     at: At,
 }

@@ -32,6 +32,7 @@
 
 mod body;
 mod encode;
+mod ending;
 mod framing;
 mod head;
 mod screen;
@@ -41,18 +42,19 @@ pub use encode::{
     CHUNK_END, Connection, HeadWriter, InvalidHeader, ResponseLength, date, reason, write_chunk,
     write_chunk_size, write_continue, write_last_chunk,
 };
+pub use ending::{DISCARD, Disposition, Ending, FIRST_ROOM, HEAD, IDLE, LINGER, Rest, SMALL_REST};
 pub use framing::{BodyLength, RequestFraming, Version, check_framing, check_target};
 pub use head::{HeadLimits, HeadReader, MAX_HEADERS, RequestHead};
 pub use screen::{Refused, Screen};
 
-use core::fmt;
-
 /// A request that breaks the standard or a limit. Answer with `status` and close the connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{status} {}: {message}", reason(*.status))]
 pub struct RequestError {
     /// 400, 413, 414, 417, 431, 501 or 505.
     pub status: u16,
-    /// What is wrong, for the sender. ASCII without quotes or control characters, and holds nothing of the request.
+    /// Description of the fault, for the sender. ASCII without quotes or control characters, and holds nothing of the
+    /// request.
     pub message: &'static str,
 }
 
@@ -65,20 +67,6 @@ impl RequestError {
         Self::new(400, message)
     }
 }
-
-impl fmt::Display for RequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} {}: {}",
-            self.status,
-            reason(self.status),
-            self.message
-        )
-    }
-}
-
-impl core::error::Error for RequestError {}
 
 /// A byte of a token (RFC 9110, 5.6.2), such as a method or a header's name.
 const fn is_token(byte: u8) -> bool {

@@ -29,7 +29,7 @@ enum At {
     Refused(Refused),
 }
 
-/// Where a screen has stopped, and why.
+/// Place at which a screen has stopped, and the reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// At a head, of which nothing has passed.
@@ -51,8 +51,8 @@ impl Screen {
         }
     }
 
-    /// How many bytes at the start of `buffer` may pass. Call again with a buffer that starts with the others, once there
-    /// are more of them.
+    /// Returns the number of bytes at the start of `buffer` that may pass. Call again with a buffer that starts with
+    /// the others, once there are more of them.
     #[must_use]
     pub fn pass(&mut self, buffer: &[u8]) -> usize {
         let mut rest = buffer;
@@ -105,12 +105,12 @@ impl Screen {
         buffer.len() - rest.len()
     }
 
-    /// Why nothing passes any more.
+    /// Returns the reason why nothing passes any more.
     #[must_use]
     pub const fn refused(&self) -> Option<Refused> {
         match self.at {
             At::Refused(refused) => Some(refused),
-            _ => None,
+            At::Head | At::Body(_) | At::Upgrade | At::Switched => None,
         }
     }
 

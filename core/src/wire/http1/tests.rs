@@ -17,7 +17,7 @@ use proptest::prelude::*;
 /// Body limit in these tests.
 const LIMIT: u64 = 1000;
 
-/// What a connection gave.
+/// One result of reading a connection.
 #[derive(Debug, PartialEq, Eq)]
 enum Seen {
     Request {
@@ -179,7 +179,8 @@ fn every_cut_of_every_row_of_the_table_reads_the_same() {
     }
 }
 
-/// What a screen lets pass of a connection whose bytes come in `pieces`, and where it stops.
+/// Returns the bytes that a screen lets pass of a connection whose bytes come in `pieces`, its count of requests, and
+/// the place where it stops.
 fn screened(pieces: &[&[u8]]) -> (Vec<u8>, u64, Option<Refused>) {
     let mut screen = Screen::new(HeadLimits::default(), LIMIT);
     let (mut held, mut passed) = (Vec::new(), Vec::new());

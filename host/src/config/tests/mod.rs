@@ -1,4 +1,4 @@
-//! What a person sees: the values that come out, and the words when they cannot.
+//! Values and errors of configurations, as a person sees them.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod paths;
 mod wrong;
 
 use super::*;
@@ -68,7 +69,7 @@ agents:
 upstreams: []
 mcpServers:
   files: { command: npx, args: ["-y", "@modelcontextprotocol/server-filesystem", "."], env: {} }
-audit: { file: ./logs/audit.jsonl, max_bytes: 64MiB, keep: 5 }      # off to write none
+audit: { file: audit.jsonl, max_bytes: 64MiB, keep: 5 }      # in data_dir; off to write none
 log: { level: info, format: auto }
 data_dir: ~/.local/share/mcp-local-provider
 "#;

@@ -1,8 +1,8 @@
-//! The words for what is wrong, line by line.
+//! Messages for wrong configurations, line by line.
 
 use super::*;
 
-/// File name, its text, variables, and what is said.
+/// File name, its text, variables, and the expected message.
 type Case = (
     &'static str,
     &'static str,
@@ -202,7 +202,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "c.yaml",
             "audit: maybe\n",
             &[],
-            "c.yaml:1: audit: expected `off` or a section such as `{ file: ./logs/audit.jsonl }`, found the text `maybe`",
+            "c.yaml:1: audit: expected `off` or a section such as `{ file: audit.jsonl }`, found the text `maybe`",
         ),
         (
             "c.yaml",
@@ -302,7 +302,7 @@ fn hostile_documents_are_refused_and_not_unfolded() {
 }
 
 proptest::proptest! {
-    /// Whatever a file or a variable holds, the answer is a configuration or words that say where it is wrong.
+    /// Any file and any variable give a configuration, or an error that names its place.
     #[test]
     fn any_text_gives_a_configuration_or_words(
         format in proptest::sample::select(vec!["c.yaml", "c.toml", "c.json"]),

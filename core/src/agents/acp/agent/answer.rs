@@ -11,10 +11,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
-/// What is kept of an answer while it comes.
+/// Text and counts of an answer, kept while it comes.
 #[derive(Default)]
 pub(super) struct Answer {
-    /// What the client was given, to recognise the conversation by; or the text of an error.
+    /// Text of the answer, to recognise the conversation by; or the text of an error.
     text: String,
     /// It was longer than what is kept.
     is_long: bool,
@@ -28,7 +28,7 @@ pub(super) struct Answer {
     pub(super) counted: Option<(u64, u64)>,
 }
 
-/// Whether text may be an error in disguise.
+/// Verdict on text that may be an error in disguise.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 enum Hold {
     #[default]
@@ -104,7 +104,7 @@ impl Answer {
         );
     }
 
-    /// What was held back and is owed to the client.
+    /// Takes the text that was held back and is owed to the client.
     pub(super) fn release(&mut self) -> String {
         core::mem::take(&mut self.held)
     }

@@ -1,17 +1,18 @@
 //! The process of an agent: how it starts, what it is asked first, when it is started anew.
 
-use super::session::SessionKey;
-use super::{Agent, Ask, Context, Pending, Phase, Then};
+use super::states::{PROCESS, Phase, SESSION, Then};
+use super::{Agent, Ask, Context};
+use crate::agents::acp::deadlines::Timer;
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::ports::{Event, Order};
 use crate::agents::acp::rpc::{Json, RpcError};
 use crate::agents::acp::update::Abilities;
 use crate::error::Code;
-use crate::hub::sessions::MAX_MODELS;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
-use crate::link::{Capabilities, Envelope, Id, Registration};
-use crate::time::{Instant, Timeout, Timer};
+use crate::link::{Capabilities, Envelope, Id, MAX_MODELS, Registration};
+use crate::machine::OUTSIDE;
+use crate::time::Instant;
 use alloc::borrow::{Cow, ToOwned};
 use alloc::format;
 use alloc::string::String;
@@ -38,12 +39,10 @@ impl Context<'_> {
 }
 
 impl Agent {
-    /// True while lines of the process mean something.
-    pub(super) fn is_running(&self) -> bool {
-        matches!(
-            self.phase,
-            Phase::Initializing | Phase::Trying | Phase::Unable { .. } | Phase::Ready
-        )
+    /// Moves by the table of what the process does.
+    pub(super) fn enter_phase(&mut self, phase: Phase) {
+        PROCESS.step(self.phase.name(), phase.name());
+        self.phase = phase;
     }
 
     /// Queues a line for the process.
@@ -55,18 +54,27 @@ impl Agent {
     /// True when the process does not read; it is then done away with.
     pub(super) fn is_stuffed(&mut self, context: &mut Context<'_>) -> bool {
         let stuffed = context.out.queued_bytes > self.config.queue_bytes;
-        if stuffed && self.is_running() {
+        if stuffed && self.phase.is_running() {
             self.misbehaved(context, "it does not read its standard input");
         }
         stuffed
     }
 
-    /// The id for a request whose answer is awaited.
+    /// The id for a request whose answer is awaited. A prompt has no deadline: its exchange keeps them.
     pub(super) fn expect(&mut self, ask: Ask, deadline: Option<Instant>) -> u64 {
         self.last_request += 1;
-        self.pending
-            .insert(self.last_request, Pending { ask, deadline });
-        self.last_request
+        let id = self.last_request;
+        self.pending.insert(id, ask);
+        if let Some(at) = deadline {
+            self.deadlines.set(Timer::Request(id), at);
+        }
+        id
+    }
+
+    /// A request is not awaited any more.
+    pub(super) fn take_pending(&mut self, id: u64) -> Option<Ask> {
+        self.deadlines.clear(Timer::Request(id));
+        self.pending.remove(&id)
     }
 
     pub(super) fn started(&mut self, context: &mut Context<'_>) {
@@ -74,10 +82,15 @@ impl Agent {
             Phase::Starting => {}
             // It was told to go before it had come.
             Phase::Leaving { .. } => return context.out.orders.push(Order::CloseInput),
-            _ => return,
+            Phase::Down { .. }
+            | Phase::Initializing
+            | Phase::Trying
+            | Phase::Unable { .. }
+            | Phase::Ready
+            | Phase::Ended => return,
         }
         self.counters.starts += 1;
-        self.phase = Phase::Initializing;
+        self.enter_phase(Phase::Initializing);
         let deadline = context.now + self.config.request_timeout;
         let mut json = Json::request(self.expect(Ask::Initialize, Some(deadline)), "initialize");
         json.raw(concat!(
@@ -116,14 +129,14 @@ impl Agent {
 
     /// Makes the session that shows whether the agent can be used.
     pub(super) fn try_session(&mut self, context: &mut Context<'_>) {
-        self.phase = Phase::Trying;
+        self.enter_phase(Phase::Trying);
         let setup = self.setup.clone();
         self.new_session(context, setup, None);
     }
 
     /// The agent can be used.
     pub(super) fn ready(&mut self, context: &mut Context<'_>) {
-        self.phase = Phase::Ready;
+        self.enter_phase(Phase::Ready);
         self.ready_since = Some(context.now);
         context.out.events.push(Event::Ready {
             models: self.models.len() + 1,
@@ -138,7 +151,7 @@ impl Agent {
     /// The agent makes no session, for now.
     pub(super) fn unable(&mut self, context: &mut Context<'_>, error: &RpcError<'_>) {
         let login = error.code == failure::AUTH_REQUIRED;
-        self.phase = Phase::Unable { login };
+        self.enter_phase(Phase::Unable { login });
         let why = failure::of_rpc(error, &self.profile);
         if login {
             context.out.events.push(Event::LoginNeeded {
@@ -237,10 +250,7 @@ impl Agent {
         self.fail_turns(context, Code::AgentLost, &message, |_| true);
         self.forget(context);
         context.out.orders.push(Order::Kill);
-        self.phase = Phase::Leaving {
-            kill_at: None,
-            then: Then::Retry,
-        };
+        self.enter_phase(Phase::Leaving { then: Then::Retry });
     }
 
     /// The process is to end by itself, within the grace.
@@ -248,36 +258,38 @@ impl Agent {
         match &mut self.phase {
             Phase::Ended => return,
             Phase::Down { .. } => {
-                self.phase = if then == Then::End {
-                    Phase::Ended
-                } else {
-                    return;
-                };
+                if then == Then::End {
+                    self.deadlines.clear(Timer::Start);
+                    self.enter_phase(Phase::Ended);
+                }
                 return;
             }
-            Phase::Leaving { then: before, .. } => {
+            Phase::Leaving { then: before } => {
                 *before = then;
                 return;
             }
-            _ => {}
+            Phase::Starting
+            | Phase::Initializing
+            | Phase::Trying
+            | Phase::Unable { .. }
+            | Phase::Ready => {}
         }
         self.forget(context);
         context.out.orders.push(Order::CloseInput);
-        self.phase = Phase::Leaving {
-            kill_at: Some(context.now + self.config.exit_grace),
-            then,
-        };
+        self.deadlines
+            .set(Timer::Kill, context.now + self.config.exit_grace);
+        self.enter_phase(Phase::Leaving { then });
     }
 
     /// Fails every turn that has a session, and drops what is known of the process.
     fn forget(&mut self, context: &mut Context<'_>) {
-        let sessions: Vec<SessionKey> = self.sessions.keys().copied().collect();
-        for key in sessions {
+        for (key, session) in core::mem::take(&mut self.sessions) {
+            SESSION.step(session.state.name(), OUTSIDE);
             self.drop_calls(context, key);
         }
         self.servers.clear();
+        self.deadlines.clear_all();
         self.pending.clear();
-        self.sessions.clear();
         self.names.clear();
         self.spare_failed = false;
         self.left_open = 0;
@@ -306,8 +318,12 @@ impl Agent {
     pub(super) fn exited(&mut self, context: &mut Context<'_>, status: &str) {
         let then = match self.phase {
             Phase::Ended | Phase::Down { .. } => return,
-            Phase::Leaving { then, .. } => then,
-            _ => Then::Retry,
+            Phase::Leaving { then } => then,
+            Phase::Starting
+            | Phase::Initializing
+            | Phase::Trying
+            | Phase::Unable { .. }
+            | Phase::Ready => Then::Retry,
         };
         let never_worked = matches!(
             self.phase,
@@ -332,7 +348,7 @@ impl Agent {
         }
         let start_at = match then {
             Then::End => {
-                self.phase = Phase::Ended;
+                self.enter_phase(Phase::Ended);
                 None
             }
             Then::Start => Some(now),
@@ -346,10 +362,8 @@ impl Agent {
             restart: start_at,
         });
         if let Some(start_at) = start_at {
-            self.phase = Phase::Down {
-                start_at,
-                since: now,
-            };
+            self.enter_phase(Phase::Down { since: now });
+            self.deadlines.set(Timer::Start, start_at);
             if self.registered.is_none() {
                 // As above: clients hear what is wrong from a model that they can ask.
                 self.register(context);
@@ -368,18 +382,24 @@ impl Agent {
 
     /// Starts the process when its time has come; when somebody waits for it, that is soon.
     pub(super) fn demand(&mut self, context: &mut Context<'_>) {
-        if let Phase::Down { start_at, since } = &mut self.phase {
-            if !self.turns.is_empty() {
-                *start_at = (*start_at).min(*since + SOONEST);
-            }
-            if *start_at <= context.now {
-                self.phase = Phase::Starting;
-                context.out.orders.push(Order::Start);
-            }
+        let Phase::Down { since } = self.phase else {
+            return;
+        };
+        let mut start_at = self.deadlines.get(Timer::Start).unwrap_or(context.now);
+        if !self.turns.is_empty() {
+            start_at = start_at.min(since + SOONEST);
+        }
+        if start_at <= context.now {
+            self.deadlines.clear(Timer::Start);
+            self.enter_phase(Phase::Starting);
+            context.out.orders.push(Order::Start);
+        } else {
+            self.deadlines.set(Timer::Start, start_at);
         }
     }
 
-    /// What is done between turns: a new process where the old one has had its day, an empty session for the next request.
+    /// Does the work between turns: replaces a process that has had its day, and makes an empty session for the next
+    /// request.
     pub(super) fn tidy(&mut self, context: &mut Context<'_>) {
         if self.phase != Phase::Ready || self.is_stuffed(context) {
             return;
@@ -405,60 +425,25 @@ impl Agent {
         self.make_spare(context);
     }
 
-    pub(super) fn next_timeout(&self) -> Option<Timeout> {
-        let phase = match self.phase {
-            Phase::Down { start_at, .. } => Some(start_at),
-            Phase::Leaving { kill_at, .. } => kill_at,
-            _ => None,
-        };
-        let at = |at: Option<Instant>, why: Timer| at.map(|at| Timeout { at, why });
-        let request = self.pending.values().filter_map(|wait| wait.deadline).min();
-        let session = self
-            .sessions
-            .values()
-            .filter_map(super::session::Session::until)
-            .min();
-        [
-            at(phase, Timer::Process),
-            at(request, Timer::Request),
-            at(session, Timer::Conversation),
-            at(self.next_tool_timeout(), Timer::ToolCall),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
     pub(super) fn due(&mut self, context: &mut Context<'_>) {
-        let now = context.now;
-        if let Phase::Leaving { kill_at, .. } = &mut self.phase
-            && kill_at.is_some_and(|at| at <= now)
-        {
-            *kill_at = None;
-            context.out.orders.push(Order::Kill);
-        }
-        let late: Vec<u64> = self
-            .pending
-            .iter()
-            .filter(|(_, wait)| wait.deadline.is_some_and(|at| at <= now))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in late {
-            if let Some(pending) = self.pending.remove(&id) {
-                self.unanswered(context, pending.ask);
+        // Each deadline is served once: what it sets anew is another call's.
+        for _ in 0..self.deadlines.len() {
+            let Some(why) = self.deadlines.take_due(context.now) else {
+                break;
+            };
+            match why {
+                Timer::Kill => context.out.orders.push(Order::Kill),
+                Timer::Request(id) => {
+                    if let Some(ask) = self.take_pending(id) {
+                        self.unanswered(context, ask);
+                    }
+                }
+                Timer::Session(key) => self.session_over(context, key),
+                Timer::Gather(key) => self.gathered(context, key),
+                Timer::ToolCall(id) => self.keep_alive(context, id),
+                Timer::Start => self.demand(context),
             }
         }
-        let over: Vec<SessionKey> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.until().is_some_and(|at| at <= now))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in over {
-            self.session_over(context, key);
-        }
-        self.tools_due(context);
-        self.demand(context);
         self.tidy(context);
     }
 

@@ -1,15 +1,16 @@
 //! Calls of the caller's tools: parked until the client's next request brings their results.
 
 use super::answer::Answer;
-use super::session::{SessionKey, State};
+use super::states::State;
 use super::turn::Turn;
 use super::{Agent, Context};
 use crate::agents::acp::conversation::{Digest, Plan, ToolResult};
+use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolRequest};
+use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Finish, ToolCallDelta};
-use crate::text::{JsonStr, escape_into};
-use crate::time::Instant;
+use crate::text::{JsonStr, escape_into, hex};
 use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -32,11 +33,10 @@ pub(super) struct Call {
     arguments: String,
     /// The id that the client was told, once it was.
     told: Option<String>,
-    alive_at: Instant,
     alive: u64,
 }
 
-/// What is remembered of a turn whose answer ended with tool calls.
+/// A turn whose answer ended with tool calls, as far as it is remembered.
 pub(super) struct Parked {
     /// The conversation that it answers.
     told: Digest,
@@ -74,7 +74,7 @@ impl Agent {
         hash.update(purpose.as_bytes());
         hash.update(self.minted.to_be_bytes());
         let mut text = Vec::with_capacity(64);
-        crate::hub::audit::hex(&mut text, &hash.finalize());
+        hex(&mut text, &hash.finalize());
         text.truncate(digits);
         String::from_utf8(text).unwrap_or_default()
     }
@@ -85,7 +85,7 @@ impl Agent {
         request: &ToolRequest<'_>,
     ) -> ToolAnswer {
         let Some(server) = self.servers.get(request.server) else {
-            return ToolAnswer::empty(404);
+            return ToolAnswer::Refused(Code::NotFound);
         };
         let shown = request
             .authorization
@@ -93,15 +93,15 @@ impl Agent {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map_or("", |(_, token)| token.trim());
         if !bool::from(shown.as_bytes().ct_eq(server.bearer.as_bytes())) {
-            return ToolAnswer::empty(401);
+            return ToolAnswer::Refused(Code::InvalidKey);
         }
         if request.method != "POST" {
             // No stream of the server's own, no session to end.
-            return ToolAnswer::empty(405);
+            return ToolAnswer::Refused(Code::MethodNotAllowed);
         }
         let key = server.session;
         let Some(setup) = self.sessions.get(&key).map(|session| session.setup.clone()) else {
-            return ToolAnswer::empty(404);
+            return ToolAnswer::Refused(Code::NotFound);
         };
         match tools::read(request.body, &setup.tools) {
             Asked::Answer(answer) => answer,
@@ -118,9 +118,10 @@ impl Agent {
     ) -> ToolAnswer {
         self.last_call += 1;
         let id = CallId(self.last_call);
-        let listens = self.sessions.get(&key).is_some_and(|session| {
-            matches!(session.state, State::Prompting | State::Parked { .. })
-        });
+        let listens = self
+            .sessions
+            .get(&key)
+            .is_some_and(|session| matches!(session.state, State::Prompting | State::Parked));
         if !listens || self.calls.len() >= MAX_CALLS {
             context
                 .out
@@ -138,12 +139,19 @@ impl Agent {
                 name: called.name.clone().into_owned(),
                 arguments: called.arguments.into(),
                 told: None,
-                alive_at: context.now + self.config.tool_progress,
                 alive: 0,
             },
         );
+        self.deadlines
+            .set(Timer::ToolCall(id), context.now + self.config.tool_progress);
         self.tell_calls(context, key);
         ToolAnswer::Stream(id)
+    }
+
+    /// A call waits no longer.
+    fn take_call(&mut self, id: CallId) -> Option<Call> {
+        self.deadlines.clear(Timer::ToolCall(id));
+        self.calls.remove(&id)
     }
 
     /// Tells the client of a session's turn the calls that it does not know yet.
@@ -195,29 +203,28 @@ impl Agent {
             told = true;
         }
         if told {
-            session.gather = Some(context.now + self.config.tool_gather);
+            self.deadlines
+                .set(Timer::Gather(key), context.now + self.config.tool_gather);
         }
     }
 
     /// All calls that come together have come: the client's answer ends, and its turn is parked.
-    fn gathered(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let until = context.now + self.config.tool_timeout;
+    pub(super) fn gathered(&mut self, context: &mut Context<'_>, key: SessionKey) {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
-        session.gather = None;
         let Some(exchange) = session.turn.take() else {
             return;
         };
         let Some(mut turn) = self.turns.remove(&exchange) else {
             return;
         };
-        session.state = State::Parked { until };
         let held = turn.answer.release();
         session.parked = turn.plan.map(|plan| Parked {
             told: plan.told(),
             text: String::new(),
         });
+        self.go(context, key, State::Parked);
         if !held.is_empty() {
             context.content(exchange, JsonStr::from_escaped(&held));
         }
@@ -268,7 +275,7 @@ impl Agent {
         let Some(session) = self
             .sessions
             .get_mut(&key)
-            .filter(|session| matches!(session.state, State::Parked { .. }))
+            .filter(|session| session.state == State::Parked)
         else {
             return false;
         };
@@ -278,8 +285,8 @@ impl Agent {
             self.stop_turn(context, key);
             return false;
         };
-        session.state = State::Prompting;
         session.turn = Some(exchange);
+        self.go(context, key, State::Prompting);
         if let Some(turn) = self.turns.get_mut(&exchange) {
             turn.take_over(plan.clone(), key);
         }
@@ -291,7 +298,7 @@ impl Agent {
             .map(|(id, _)| *id)
             .collect();
         for id in answered {
-            if let Some(call) = self.calls.remove(&id) {
+            if let Some(call) = self.take_call(id) {
                 let result = results
                     .iter()
                     .find(|result| call.told.as_deref() == Some(&*result.id));
@@ -319,7 +326,7 @@ impl Agent {
             .map(|(id, _)| *id)
             .collect();
         for id in ids {
-            if let Some(call) = self.calls.remove(&id) {
+            if let Some(call) = self.take_call(id) {
                 context
                     .out
                     .tool_replies
@@ -334,45 +341,28 @@ impl Agent {
 
     /// The agent's HTTP request is gone: it does not wait for the result.
     pub(super) fn tool_gone(&mut self, context: &mut Context<'_>, id: CallId) {
-        let Some(call) = self.calls.remove(&id) else {
+        let Some(call) = self.take_call(id) else {
             return;
         };
         let parked = self
             .sessions
             .get(&call.session)
-            .is_some_and(|session| matches!(session.state, State::Parked { .. }));
+            .is_some_and(|session| session.state == State::Parked);
         if parked && !self.has_calls(call.session) {
             self.stop_turn(context, call.session);
         }
     }
 
-    pub(super) fn next_tool_timeout(&self) -> Option<Instant> {
-        let gather = self.sessions.values().filter_map(|session| session.gather);
-        let alive = self.calls.values().map(|call| call.alive_at);
-        gather.chain(alive).min()
-    }
-
-    pub(super) fn tools_due(&mut self, context: &mut Context<'_>) {
-        let now = context.now;
-        let gathered: Vec<SessionKey> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.gather.is_some_and(|at| at <= now))
-            .map(|(key, _)| *key)
-            .collect();
-        for key in gathered {
-            self.gathered(context, key);
-        }
-        for (id, call) in &mut self.calls {
-            if call.alive_at <= now {
-                call.alive += 1;
-                call.alive_at = now + self.config.tool_progress;
-                context.out.tool_replies.push((
-                    *id,
-                    tools::alive(call.progress_token.as_deref(), call.alive),
-                ));
-            }
-        }
+    /// Shows the agent that its call is not forgotten.
+    pub(super) fn keep_alive(&mut self, context: &mut Context<'_>, id: CallId) {
+        let Some(call) = self.calls.get_mut(&id) else {
+            return;
+        };
+        call.alive += 1;
+        let sign = tools::alive(call.progress_token.as_deref(), call.alive);
+        context.out.tool_replies.push((id, sign));
+        self.deadlines
+            .set(Timer::ToolCall(id), context.now + self.config.tool_progress);
     }
 }
 

@@ -1,6 +1,6 @@
-//! What an agent asks of its client. Everything is answered; nothing is allowed but the caller's own tools.
+//! Requests of an agent to its client. Everything is answered; nothing is allowed but the caller's own tools.
 
-use super::session::State;
+use super::states::State;
 use super::{Agent, Context};
 use crate::agents::acp::ports::Event;
 use crate::agents::acp::rpc::{Json, METHOD_NOT_FOUND, text};
@@ -55,7 +55,7 @@ impl Agent {
             .and_then(|name| self.names.get(&*name))
             .and_then(|key| self.sessions.get(key));
         session.is_some_and(|session| {
-            matches!(session.state, State::Prompting | State::Parked { .. }) && session.is_own(tool)
+            matches!(session.state, State::Prompting | State::Parked) && session.is_own(tool)
         })
     }
 }

@@ -1,8 +1,10 @@
 //! The sessions of an agent: made, set, leased to one turn at a time, kept for their conversation, closed.
 
 use super::parked::Parked;
-use super::{Agent, Ask, Context, Phase};
+use super::states::{Phase, SESSION, State};
+use super::{Agent, Ask, Context};
 use crate::agents::acp::conversation::{Digest, Setup};
+use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::profile::SystemPrompt;
 use crate::agents::acp::rpc::{Json, RpcError, text};
@@ -11,17 +13,13 @@ use crate::agents::acp::update::{Choice, Choices, path};
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
-use crate::time::Instant;
+use crate::machine::OUTSIDE;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
-
-/// Names a session here; the agent's own id is text.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(super) struct SessionKey(u64);
 
 /// Sessions that one process may have at once, all states together, beyond which requests are refused.
 const MAX_SESSIONS: usize = 256;
@@ -32,7 +30,7 @@ const WANTED: usize = 8;
 /// Messages of earlier turns that are remembered, so that what comes late is not taken for the next answer.
 const MESSAGES: usize = 16;
 
-/// What is set before the first prompt.
+/// A choice of a session that is set before the first prompt.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Setting {
     Mode,
@@ -46,33 +44,12 @@ impl Setting {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum State {
-    /// `session/new` is under way.
-    Creating,
-    /// Its settings are under way.
-    Configuring,
-    /// Made, set, and nobody's.
-    Empty,
-    /// `session/prompt` is under way.
-    Prompting,
-    /// The turn waits for the caller's tools.
-    Parked { until: Instant },
-    /// Waits for the next request of its conversation.
-    Kept {
-        conversation: Digest,
-        until: Instant,
-    },
-    /// Its turn was cancelled and has not ended.
-    Stopping { until: Instant },
-}
-
 pub(super) struct Session {
     /// The agent's id for it; empty until it is made.
     pub(super) name: String,
     pub(super) setup: Arc<Setup>,
     pub(super) state: State,
-    /// Whom it is leased to.
+    /// The exchange that the session is leased to.
     pub(super) turn: Option<ExchangeId>,
     pub(super) choices: Choices,
     /// Settings that were made for this lease, as bits.
@@ -83,8 +60,6 @@ pub(super) struct Session {
     writing: Vec<String>,
     /// Calls of the caller's tools that the agent has told of in this turn, by its own ids.
     own_calls: Vec<String>,
-    /// Until when more calls of the caller's tools may come together with those that came.
-    pub(super) gather: Option<Instant>,
     /// Of its turn, while that is parked.
     pub(super) parked: Option<Parked>,
     /// Tokens of the turns before, where the agent counts them together.
@@ -92,16 +67,6 @@ pub(super) struct Session {
 }
 
 impl Session {
-    /// When its state ends by itself.
-    pub(super) fn until(&self) -> Option<Instant> {
-        match self.state {
-            State::Parked { until } | State::Kept { until, .. } | State::Stopping { until } => {
-                Some(until)
-            }
-            _ => None,
-        }
-    }
-
     /// Notes which message the agent is writing. False when it is one of a turn that is over.
     pub(super) fn goes_on(&mut self, message: &str) -> bool {
         if self.past.iter().any(|past| past == message) {
@@ -143,6 +108,25 @@ impl Session {
 }
 
 impl Agent {
+    /// Moves a session. How long its new state may last begins now.
+    pub(super) fn go(&mut self, context: &Context<'_>, key: SessionKey, state: State) {
+        let Some(session) = self.sessions.get_mut(&key) else {
+            return;
+        };
+        SESSION.step(session.state.name(), state.name());
+        session.state = state;
+        let lasts = match state {
+            State::Parked => self.config.tool_timeout,
+            State::Kept { .. } => self.config.conversation_ttl,
+            State::Stopping => self.config.cancel_timeout,
+            State::Creating | State::Configuring | State::Empty | State::Prompting => {
+                self.deadlines.clear(Timer::Session(key));
+                return;
+            }
+        };
+        self.deadlines.set(Timer::Session(key), context.now + lasts);
+    }
+
     /// Makes a session, for a turn or to have one ready.
     pub(super) fn new_session(
         &mut self,
@@ -185,6 +169,7 @@ impl Agent {
             json.member("_meta").raw(meta);
         }
         self.send(context, json.end_params());
+        SESSION.step(OUTSIDE, State::Creating.name());
         self.sessions.insert(
             key,
             Session {
@@ -197,7 +182,6 @@ impl Agent {
                 past: VecDeque::new(),
                 writing: Vec::new(),
                 own_calls: Vec::new(),
-                gather: None,
                 parked: None,
                 counted: (0, 0),
             },
@@ -245,8 +229,8 @@ impl Agent {
             self.models.clone_from(&model.values);
         }
         session.choices = choices;
-        session.state = State::Configuring;
         self.names.insert(name, key);
+        self.go(context, key, State::Configuring);
         if self.phase == Phase::Trying {
             self.ready(context);
         }
@@ -268,11 +252,7 @@ impl Agent {
             Ok(Some((setting, value))) => self.set(context, key, setting, &value),
             Ok(None) => match session.turn {
                 Some(exchange) => self.prompt(context, key, exchange),
-                None => {
-                    if let Some(session) = self.sessions.get_mut(&key) {
-                        session.state = State::Empty;
-                    }
-                }
+                None => self.go(context, key, State::Empty),
             },
         }
     }
@@ -343,7 +323,6 @@ impl Agent {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
-        session.state = State::Configuring;
         session.tried |= setting.bit();
         let name = session.name.clone();
         let mut option = None;
@@ -399,12 +378,12 @@ impl Agent {
     }
 
     /// Leases an idle session to a turn.
-    pub(super) fn lease(&mut self, key: SessionKey, exchange: ExchangeId) {
+    pub(super) fn lease(&mut self, context: &Context<'_>, key: SessionKey, exchange: ExchangeId) {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.turn = Some(exchange);
             session.tried = 0;
             if session.state != State::Creating {
-                session.state = State::Configuring;
+                self.go(context, key, State::Configuring);
             }
         }
     }
@@ -429,7 +408,7 @@ impl Agent {
         self.sessions
             .iter()
             .find(|(_, session)| {
-                matches!(&session.state, State::Kept { conversation, .. } if conversation == wanted)
+                matches!(&session.state, State::Kept { conversation } if conversation == wanted)
             })
             .map(|(key, _)| *key)
     }
@@ -455,7 +434,7 @@ impl Agent {
     pub(super) fn is_parked(&self) -> bool {
         self.sessions
             .values()
-            .any(|session| matches!(session.state, State::Parked { .. }))
+            .any(|session| session.state == State::Parked)
     }
 
     pub(super) const fn is_full(sessions: usize) -> bool {
@@ -474,7 +453,7 @@ impl Agent {
                         found = true;
                     }
                     State::Empty => wrong = Some(*key),
-                    _ => {}
+                    State::Prompting | State::Parked | State::Kept { .. } | State::Stopping => {}
                 }
             }
         }
@@ -494,13 +473,9 @@ impl Agent {
         key: SessionKey,
         conversation: Digest,
     ) {
-        let until = context.now + self.config.conversation_ttl;
         if let Some(session) = self.sessions.get_mut(&key) {
             session.turn = None;
-            session.state = State::Kept {
-                conversation,
-                until,
-            };
+            self.go(context, key, State::Kept { conversation });
         }
         let kept = |session: &Session| matches!(session.state, State::Kept { .. });
         if self.sessions.values().filter(|it| kept(it)).count() > self.config.conversations {
@@ -508,7 +483,7 @@ impl Agent {
                 .sessions
                 .iter()
                 .filter(|(_, session)| kept(session))
-                .min_by_key(|(key, session)| (session.until(), **key))
+                .min_by_key(|(key, _)| (self.deadlines.get(Timer::Session(**key)), **key))
                 .map(|(key, _)| *key);
             if let Some(oldest) = oldest {
                 self.drop_session(context, oldest);
@@ -520,9 +495,13 @@ impl Agent {
     pub(super) fn drop_session(&mut self, context: &mut Context<'_>, key: SessionKey) {
         self.drop_calls(context, key);
         self.servers.retain(|_, server| server.session != key);
-        if let Some(session) = self.sessions.remove(&key)
-            && !session.name.is_empty()
-        {
+        self.deadlines.clear(Timer::Session(key));
+        self.deadlines.clear(Timer::Gather(key));
+        let Some(session) = self.sessions.remove(&key) else {
+            return;
+        };
+        SESSION.step(session.state.name(), OUTSIDE);
+        if !session.name.is_empty() {
             self.names.remove(&session.name);
             self.close(context, &session.name);
         }
@@ -563,12 +542,14 @@ impl Agent {
             return;
         };
         match session.state {
-            State::Stopping { .. } => {
+            State::Stopping => {
                 self.stuck += 1;
                 self.drop_session(context, key);
             }
-            State::Parked { .. } => self.stop_turn(context, key),
-            _ => self.drop_session(context, key),
+            State::Parked => self.stop_turn(context, key),
+            State::Kept { .. } => self.drop_session(context, key),
+            // They end by an answer of the agent, whose deadline is that of the request.
+            State::Creating | State::Configuring | State::Empty | State::Prompting => {}
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One turn: an invocation, from the frame of the link to the end of the answer.
 
 use super::answer::Answer;
-use super::session::{SessionKey, State};
-use super::{Agent, Ask, Context, Phase};
+use super::states::{Phase, State, Then};
+use super::{Agent, Ask, Context};
 use crate::agents::acp::conversation::{Conversation, Plan};
+use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::invoke::{self, LinkFrame};
 use crate::agents::acp::profile::{HiddenError, UsageRule};
@@ -52,11 +53,11 @@ impl Agent {
                 }
             }
             // Most agents read their login when they start.
-            Phase::Unable { login: true } => self.leave(context, super::Then::Start),
+            Phase::Unable { login: true } => self.leave(context, Then::Start),
             Phase::Unable { login: false } => self.try_session(context),
             Phase::Down { .. } => self.demand(context),
             Phase::Starting | Phase::Initializing | Phase::Trying => {}
-            Phase::Leaving { then, .. } if then != super::Then::End => {}
+            Phase::Leaving { then, .. } if then != Then::End => {}
             Phase::Leaving { .. } | Phase::Ended => {
                 self.turns.remove(&exchange);
                 context.fail(
@@ -109,7 +110,7 @@ impl Agent {
         }
         let key = match key {
             Some(key) => {
-                self.lease(key, exchange);
+                self.lease(context, key, exchange);
                 if fresh {
                     self.counters.ready += 1;
                 } else {
@@ -143,7 +144,7 @@ impl Agent {
     pub(super) fn is_being_set(&self, key: SessionKey) -> bool {
         self.pending
             .values()
-            .any(|pending| matches!(pending.ask, Ask::Set(set, _) if set == key))
+            .any(|ask| matches!(ask, Ask::Set(set, _) if *set == key))
     }
 
     /// Asks the agent.
@@ -171,10 +172,10 @@ impl Agent {
         } else {
             conversation.last_turn()
         };
-        session.state = State::Prompting;
         let mut json = Json::request(id, "session/prompt");
         json.member("sessionId").string(&session.name);
         json.member("prompt").raw(&blocks);
+        self.go(context, key, State::Prompting);
         self.counters.prompts += 1;
         self.send(context, json.end_params());
         self.is_stuffed(context);
@@ -190,7 +191,13 @@ impl Agent {
             Update::Notice => return self.counters.notices += 1,
             Update::Unknown => return self.counters.unknown_updates += 1,
             Update::Other => return,
-            _ => {}
+            Update::Message { .. }
+            | Update::Thought(_)
+            | Update::Call(_)
+            | Update::Work
+            | Update::Options(_)
+            | Update::Mode(_)
+            | Update::Info(_) => {}
         }
         let Some(key) = self.names.get(&*session).copied() else {
             self.counters.late += 1;
@@ -201,14 +208,25 @@ impl Agent {
             match &update {
                 Update::Options(options) => return session.choices.read_options(*options),
                 Update::Mode(mode) => return session.choices.set_mode(mode),
-                _ => {}
+                Update::Message { .. }
+                | Update::Thought(_)
+                | Update::Call(_)
+                | Update::Work
+                | Update::Info(_)
+                | Update::Notice
+                | Update::Other
+                | Update::Unknown => {}
             }
         }
         let Some((session, listener)) = self.sessions.get_mut(&key).and_then(|session| {
             let listener = match session.state {
                 State::Prompting => Some(session.turn?),
-                State::Parked { .. } => None,
-                _ => return None,
+                State::Parked => None,
+                State::Creating
+                | State::Configuring
+                | State::Empty
+                | State::Kept { .. }
+                | State::Stopping => return None,
             };
             Some((session, listener))
         }) else {
@@ -314,7 +332,7 @@ impl Agent {
         };
         session.turn_over();
         self.spare_failed = false;
-        let calls = session.gather.take().is_some();
+        let calls = self.deadlines.clear(Timer::Gather(key));
         let turn = session.turn.take();
         let turn = turn.and_then(|exchange| Some((exchange, self.turns.remove(&exchange)?)));
         let Some((exchange, mut turn)) = turn.filter(|_| session.state == State::Prompting) else {
@@ -377,16 +395,15 @@ impl Agent {
 
     /// Tells the agent to stop, and waits until it has.
     pub(super) fn stop_turn(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let until = context.now + self.config.cancel_timeout;
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
         session.turn = None;
-        session.gather = None;
         session.parked = None;
-        session.state = State::Stopping { until };
         let mut json = Json::notification("session/cancel");
         json.member("sessionId").string(&session.name);
+        self.deadlines.clear(Timer::Gather(key));
+        self.go(context, key, State::Stopping);
         self.send(context, json.end_params());
         self.drop_calls(context, key);
     }
@@ -414,7 +431,7 @@ impl Agent {
     }
 }
 
-/// How a turn ended that the agent did not refuse.
+/// Returns the finish or the failure of a turn whose prompt the agent answered with a result.
 fn finish(result: Option<&RawValue>, answer: &Answer) -> Result<Finish, Failure<'static>> {
     let reason = text(path(result, &["stopReason"])).unwrap_or(Cow::Borrowed("end_turn"));
     if let Some(error) = answer.error() {

@@ -4,7 +4,7 @@ use Expect::{Bodies, Status};
 use alloc::format;
 use alloc::vec::Vec;
 
-/// What the table expects of the last thing on the connection.
+/// Result that the table expects of one connection.
 pub enum Expect {
     /// So many requests, the last one with this body, and nothing after.
     Bodies(&'static [&'static str]),

@@ -1,0 +1,245 @@
+//! The route of a method and a path, or why there is none.
+
+use super::near;
+use super::route::{Handler, Route, bare};
+use crate::dialect::Dialect;
+use crate::error::{Code, Refusal};
+use alloc::borrow::Cow;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+
+/// Tables of routes.
+#[derive(Clone, Copy, Debug)]
+pub struct Routes(&'static [&'static [Route]]);
+
+/// The answer to `OPTIONS` of every path that is known.
+static PREFLIGHT: Route = Route::engine("OPTIONS", &["OPTIONS"], &[], Handler::Preflight);
+
+impl Routes {
+    /// The routes of these tables. Where two rows fit, a path without parameters is preferred to one with them, and then the
+    /// row that comes first.
+    #[must_use]
+    pub const fn with(tables: &'static [&'static [Route]]) -> Self {
+        Self(tables)
+    }
+
+    /// Every row.
+    pub fn iter(self) -> impl Iterator<Item = &'static Route> {
+        self.0.iter().flat_map(|table| table.iter())
+    }
+
+    /// The row of that name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Option<&'static Route> {
+        self.iter().find(|route| route.name == name)
+    }
+
+    /// Finds the route of a method and a target, which is a path with or without a query.
+    ///
+    /// # Errors
+    /// 404 for an unknown path, which names the route that was meant where one is near; 405 with `Allow` for a known one with
+    /// another method; in the dialect that the path belongs to.
+    pub fn find<'h>(self, method: &str, target: &'h str) -> Result<Found<'h>, (Dialect, Refusal)> {
+        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let (path_key, path) = match path.strip_prefix("/k/") {
+            Some(rest) => {
+                let (key, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+                (Some(key), if path.is_empty() { "/" } else { path })
+            }
+            None => (None, path),
+        };
+        let trimmed = path
+            .strip_suffix('/')
+            .filter(|rest| !rest.is_empty())
+            .unwrap_or(path);
+        let bare = bare(trimmed);
+        let mut other: Option<&'static Route> = None;
+        for has_parameters in [false, true] {
+            for route in self
+                .iter()
+                .filter(|route| route.has_parameters == has_parameters)
+            {
+                let Some(pattern) = route.pattern_of(bare) else {
+                    continue;
+                };
+                if route.methods.contains(&method) {
+                    return Ok(Found {
+                        route,
+                        path_key,
+                        parameters: Parameters::new(pattern, bare),
+                    });
+                }
+                other = other.or(Some(route));
+            }
+        }
+        match other {
+            None => Err(self.unknown(path, trimmed)),
+            Some(_) if method == "OPTIONS" => Ok(Found {
+                route: &PREFLIGHT,
+                path_key,
+                parameters: Parameters::new("", ""),
+            }),
+            Some(first) => Err((first.dialect, self.not_allowed(path, bare))),
+        }
+    }
+
+    fn unknown(self, path: &str, trimmed: &str) -> (Dialect, Refusal) {
+        let mut message = alloc::format!("there is no route `{}`", printable(path));
+        let meant = near::meant(self, trimmed);
+        if let Some((route, path)) = meant {
+            let method = route.methods.first().unwrap_or(&"GET");
+            message.push_str(&alloc::format!("; the nearest is `{method} {path}`"));
+        }
+        let neighbour = meant.map(|(route, _)| route);
+        let neighbour = neighbour.or_else(|| near::neighbour(self, bare(trimmed)));
+        (
+            neighbour.map_or(Dialect::OpenAi, |route| route.dialect),
+            Refusal::new(Code::NotFound, message),
+        )
+    }
+
+    /// 405 with the methods of all rows of a path.
+    fn not_allowed(self, path: &str, bare: &str) -> Refusal {
+        let rows = self.iter().filter(|route| route.pattern_of(bare).is_some());
+        let mut methods: Vec<&str> = Vec::new();
+        for method in rows.flat_map(|route| route.methods) {
+            if !methods.contains(method) {
+                methods.push(method);
+            }
+        }
+        let message = alloc::format!("`{}` takes {}", printable(path), methods.join(" or "));
+        methods.push("OPTIONS");
+        Refusal::new(Code::MethodNotAllowed, message).allow(methods.join(", "))
+    }
+}
+
+/// A route that was found, and what its path says.
+#[derive(Clone)]
+pub struct Found<'h> {
+    /// The route.
+    pub route: &'static Route,
+    /// The key of `/k/KEY/…`.
+    pub path_key: Option<&'h str>,
+    /// Text in the places of the path's parameters.
+    pub parameters: Parameters<'h>,
+}
+
+impl fmt::Debug for Found<'_> {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Found")
+            .field("route", &self.route.name)
+            .field("path_key", &self.path_key.is_some())
+            .field("parameters", &self.parameters)
+            .finish()
+    }
+}
+
+/// The parameters in a path: what stands where its pattern has `{name}`.
+#[derive(Clone)]
+pub struct Parameters<'h> {
+    pattern: &'static str,
+    path: Cow<'h, str>,
+}
+
+impl fmt::Debug for Parameters<'_> {
+    /// Without their values: one may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Parameters({})", self.pattern)
+    }
+}
+
+impl<'h> Parameters<'h> {
+    /// `path` fits `pattern`.
+    const fn new(pattern: &'static str, path: &'h str) -> Self {
+        Self {
+            pattern,
+            path: Cow::Borrowed(path),
+        }
+    }
+
+    /// The value of one parameter, percent-decoded; `None` when the pattern has none of that name.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<Cow<'_, str>> {
+        let mut found = None;
+        walk(self.pattern, &self.path, |parameter, value| {
+            if parameter == name {
+                found = Some(value);
+            }
+        });
+        found.map(percent_decode)
+    }
+
+    /// The same without the request's head.
+    #[must_use]
+    pub fn into_owned(self) -> Parameters<'static> {
+        Parameters {
+            pattern: self.pattern,
+            path: Cow::Owned(self.path.into_owned()),
+        }
+    }
+
+    /// True when a path has the form of a pattern.
+    pub(super) fn fits(pattern: &str, path: &str) -> bool {
+        walk(pattern, path, |_, _| {})
+    }
+}
+
+/// Goes through a pattern and a path together, with each parameter and what stands in its place. False when they differ.
+fn walk<'a>(
+    mut pattern: &'a str,
+    mut path: &'a str,
+    mut each: impl FnMut(&'a str, &'a str),
+) -> bool {
+    while let Some((literal, rest)) = pattern.split_once('{') {
+        let (Some(at), Some((name, rest))) = (path.strip_prefix(literal), rest.split_once('}'))
+        else {
+            return false;
+        };
+        let length = if rest.is_empty() {
+            at.len()
+        } else {
+            at.find('/').unwrap_or(at.len())
+        };
+        let (value, after) = at.split_at(length);
+        each(name, value);
+        (pattern, path) = (rest, after);
+    }
+    pattern == path
+}
+
+/// A path for a message: cut, and without control characters.
+fn printable(path: &str) -> String {
+    path.chars()
+        .take(100)
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect()
+}
+
+/// RFC 3986, section 2.1. A malformed escape stays as it is.
+fn percent_decode(text: &str) -> Cow<'_, str> {
+    if !text.contains('%') {
+        return Cow::Borrowed(text);
+    }
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digit = |at: usize| {
+            after
+                .get(at)
+                .and_then(|digit| char::from(*digit).to_digit(16))
+        };
+        match (first, digit(0), digit(1)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push(u8::try_from(high * 16 + low).unwrap_or(b'?'));
+                rest = after.get(2..).unwrap_or_default();
+            }
+            _ => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&bytes).into_owned())
+}

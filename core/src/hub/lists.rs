@@ -1,0 +1,229 @@
+//! Lists of the hub's sessions and models: plain data that is made anew after a change of them, and read without the
+//! hub's lock.
+
+use super::sessions::{Session, Sessions, Status};
+use crate::config::HubConfig;
+use crate::id::{LinkId, SessionId};
+use crate::link::Capabilities;
+use crate::scope::Scopes;
+use crate::time::{Instant, WallClock};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::time::Duration;
+
+/// Sessions and models as they were after the last change of them. What every request changes is in [`Activity`], which the
+/// hub shares, so that a request does not make this stale.
+#[derive(Clone, Debug)]
+pub struct Lists {
+    /// Tells the calendar's time.
+    pub wall: WallClock,
+    /// True once nothing new is admitted.
+    pub draining: bool,
+    /// Sessions that are active.
+    pub active: usize,
+    /// All sessions, those included that have ended and are still remembered, in no particular order.
+    pub sessions: Vec<ListedSession>,
+    /// The models that clients may ask for, by name: those of every session that can answer, and the aliases.
+    pub models: Vec<Model>,
+}
+
+/// One session.
+#[derive(Clone, Debug)]
+pub struct ListedSession {
+    /// Its name.
+    pub id: SessionId,
+    /// Name of the agent.
+    pub agent_id: Arc<str>,
+    /// For people.
+    pub label: Arc<str>,
+    /// Scopes that it may be used for.
+    pub scopes: Scopes,
+    /// Names that it answers to.
+    pub models: Arc<[Arc<str>]>,
+    /// Its state.
+    pub status: Status,
+    /// Time of its registration.
+    pub created_at: Instant,
+    /// Time at which it expires; `None` while its link keeps it alive.
+    pub expires_at: Option<Instant>,
+    /// Its time to live.
+    pub ttl: Duration,
+    /// Requests that it may be given; 0 is no limit.
+    pub max_requests: u64,
+    /// The connection that it answers on.
+    pub link: Option<LinkId>,
+    /// Its activity, as of the moment of reading.
+    pub activity: Arc<Activity>,
+}
+
+/// A model that clients may ask for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Model {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Abilities of the model: the most that any of its sessions has.
+    pub capabilities: Capabilities,
+    /// Time at which the first of its sessions was registered.
+    pub created_at: Instant,
+    /// The agent that answers; `None` for an alias of a model that is not here.
+    pub agent: Option<Arc<str>>,
+}
+
+/// Activity of a session: counted by the hub under its lock, read by everyone.
+#[derive(Default)]
+pub struct Activity {
+    in_flight: AtomicUsize,
+    requests: AtomicU64,
+    last: AtomicU64,
+}
+
+impl fmt::Debug for Activity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Activity")
+            .field("in_flight", &self.in_flight())
+            .field("requests", &self.requests())
+            .field("last", &self.last())
+            .finish()
+    }
+}
+
+impl Activity {
+    /// Exchanges that are open.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that the session was given.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Returns the time at which the session last answered or changed.
+    #[must_use]
+    pub fn last(&self) -> Instant {
+        Instant::from_micros(self.last.load(Ordering::Relaxed))
+    }
+
+    /// The session changes.
+    pub(super) fn touch(&self, now: Instant) {
+        self.last.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// The session is given a request. Only the hub counts, under its lock, so nobody counts between a load and its store.
+    pub(super) fn begin(&self, now: Instant) {
+        self.in_flight
+            .store(self.in_flight() + 1, Ordering::Relaxed);
+        self.requests.store(self.requests() + 1, Ordering::Relaxed);
+        self.touch(now);
+    }
+
+    /// An exchange of the session has ended.
+    pub(super) fn end(&self, now: Instant) {
+        let left = self.in_flight().saturating_sub(1);
+        self.in_flight.store(left, Ordering::Relaxed);
+        self.touch(now);
+    }
+}
+
+impl Lists {
+    pub(super) fn new(
+        sessions: &Sessions,
+        config: &HubConfig,
+        wall: WallClock,
+        draining: bool,
+    ) -> Self {
+        Self {
+            wall,
+            draining,
+            active: sessions.count(Status::Active),
+            models: models(sessions, config),
+            sessions: sessions.iter().map(ListedSession::new).collect(),
+        }
+    }
+
+    /// The session of that name.
+    #[must_use]
+    pub fn session(&self, id: &str) -> Option<&ListedSession> {
+        self.sessions
+            .iter()
+            .find(|session| session.id.as_str() == id)
+    }
+
+    /// The model of that name.
+    #[must_use]
+    pub fn model(&self, name: &str) -> Option<&Model> {
+        let at = self
+            .models
+            .binary_search_by(|model| (*model.name).cmp(name));
+        self.models.get(at.ok()?)
+    }
+}
+
+impl ListedSession {
+    fn new(session: &Session) -> Self {
+        Self {
+            id: session.id.clone(),
+            agent_id: session.agent_id.clone(),
+            label: session.label.clone(),
+            scopes: session.scopes.clone(),
+            models: session.models.clone(),
+            status: session.status,
+            created_at: session.created_at,
+            expires_at: session.expires_at,
+            ttl: session.ttl,
+            max_requests: session.max_requests,
+            link: session.link,
+            activity: session.activity.clone(),
+        }
+    }
+}
+
+fn models(sessions: &Sessions, config: &HubConfig) -> Vec<Model> {
+    let mut models: BTreeMap<Arc<str>, Model> = BTreeMap::new();
+    for session in sessions.iter().filter(|session| session.can_answer()) {
+        for name in session.models.iter() {
+            models
+                .entry(name.clone())
+                .and_modify(|model| model.join(session))
+                .or_insert_with(|| Model {
+                    name: name.clone(),
+                    capabilities: session.capabilities,
+                    created_at: session.created_at,
+                    agent: Some(session.agent_id.clone()),
+                });
+        }
+    }
+    for alias in &config.aliases {
+        let target = models.get(alias.model.as_str());
+        let mut capabilities =
+            target.map_or_else(Capabilities::default, |model| model.capabilities);
+        capabilities.context_length = alias.context_length.or(capabilities.context_length);
+        let model = Model {
+            name: alias.name.as_str().into(),
+            capabilities,
+            created_at: target.map_or(Instant::ZERO, |model| model.created_at),
+            agent: target.and_then(|model| model.agent.clone()),
+        };
+        models.insert(model.name.clone(), model);
+    }
+    models.into_values().collect()
+}
+
+impl Model {
+    fn join(&mut self, session: &Session) {
+        let more = &session.capabilities;
+        let own = &mut self.capabilities;
+        own.tools |= more.tools;
+        own.vision |= more.vision;
+        own.embeddings |= more.embeddings;
+        own.insert |= more.insert;
+        own.thinking |= more.thinking;
+        own.context_length = own.context_length.max(more.context_length);
+        self.created_at = self.created_at.min(session.created_at);
+    }
+}

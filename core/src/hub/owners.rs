@@ -1,0 +1,137 @@
+//! Indexes of the sessions that have not ended: by the credential that registered them, by model, and those that no link
+//! carries by whoever may take them over. So a connection or a registration looks at its own and at no others.
+
+use super::keys::Digest;
+use super::routing::Slot;
+use super::sessions::{Session, Status};
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use hashbrown::{HashMap, HashSet};
+
+/// Sessions that no link carries, by the credential that registered them and by agent. The active ones of an agent come
+/// first.
+type Orphans = HashMap<Option<Digest>, HashMap<Arc<str>, BTreeSet<(Inactive, Slot)>>>;
+
+/// True for a session that is not active.
+type Inactive = bool;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    owned: HashMap<Digest, HashSet<Slot>>,
+    /// Those that bridges registered.
+    of_bridges: Orphans,
+    /// Those that agents registered on their links.
+    of_agents: Orphans,
+    /// The sessions in these two.
+    places: HashMap<Slot, Inactive>,
+    /// Sessions for each model.
+    models: HashMap<Arc<str>, usize>,
+}
+
+impl Owners {
+    /// A session has been registered.
+    pub(super) fn add(&mut self, slot: Slot, session: &Session) {
+        if let Some(owner) = session.owner {
+            self.owned.entry(owner).or_default().insert(slot);
+        }
+        for model in session.models.iter() {
+            *self.models.entry(model.clone()).or_default() += 1;
+        }
+        self.refile(slot, session);
+    }
+
+    /// A session has another state or another link.
+    pub(super) fn refile(&mut self, slot: Slot, session: &Session) {
+        let orphan = session.link.is_none() && !session.status.is_final();
+        let place = orphan.then_some(session.status != Status::Active);
+        let before = match place {
+            Some(inactive) => self.places.insert(slot, inactive),
+            None => self.places.remove(&slot),
+        };
+        if before == place {
+            return;
+        }
+        let orphans = match session.by_agent {
+            true => &mut self.of_agents,
+            false => &mut self.of_bridges,
+        };
+        let own = orphans.entry(session.owner).or_default();
+        let same = own.entry_ref(&session.agent_id).or_default();
+        if let Some(inactive) = before {
+            same.remove(&(inactive, slot));
+        }
+        if let Some(inactive) = place {
+            same.insert((inactive, slot));
+        }
+        if same.is_empty() {
+            own.remove(&session.agent_id);
+        }
+        if own.is_empty() {
+            orphans.remove(&session.owner);
+        }
+    }
+
+    /// A session has ended.
+    pub(super) fn remove(&mut self, slot: Slot, session: &Session) {
+        if let Some(owner) = session.owner
+            && let Some(own) = self.owned.get_mut(&owner)
+        {
+            own.remove(&slot);
+            if own.is_empty() {
+                self.owned.remove(&owner);
+            }
+        }
+        for model in session.models.iter() {
+            if let Some(count) = self.models.get_mut(model) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.models.remove(model);
+                }
+            }
+        }
+        self.refile(slot, session);
+    }
+
+    /// True when there is a session for the model, whatever its state.
+    pub(super) fn know(&self, model: &str) -> bool {
+        self.models.contains_key(model)
+    }
+
+    /// The sessions that a credential registered, in no particular order.
+    pub(super) fn of(&self, owner: Digest) -> impl Iterator<Item = Slot> {
+        self.owned.get(&owner).into_iter().flatten().copied()
+    }
+
+    /// The orphans that bridges registered, with whatever credential, in no particular order.
+    pub(super) fn of_bridges(&self) -> Vec<Slot> {
+        self.of_bridges.values().flat_map(slots).collect()
+    }
+
+    /// The orphans that a bridge registered with a credential, in no particular order.
+    pub(super) fn of_bridge(&self, owner: Digest) -> Vec<Slot> {
+        let own = self.of_bridges.get(&Some(owner));
+        own.into_iter().flat_map(slots).collect()
+    }
+
+    /// The orphans that agents registered with a credential, in no particular order.
+    pub(super) fn of_agents(&self, owner: Digest) -> Vec<Slot> {
+        let own = self.of_agents.get(&Some(owner));
+        own.into_iter().flat_map(slots).collect()
+    }
+
+    /// An active orphan of that agent.
+    pub(super) fn active_of(&self, owner: Digest, agent_id: &str) -> Option<Slot> {
+        [&self.of_bridges, &self.of_agents]
+            .into_iter()
+            .find_map(|orphans| {
+                let (inactive, slot) = orphans.get(&Some(owner))?.get(agent_id)?.first()?;
+                (!inactive).then_some(*slot)
+            })
+    }
+}
+
+fn slots(own: &HashMap<Arc<str>, BTreeSet<(Inactive, Slot)>>) -> impl Iterator<Item = Slot> {
+    own.values().flatten().map(|(_, slot)| *slot)
+}

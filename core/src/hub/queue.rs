@@ -1,0 +1,358 @@
+//! The queue of admissions: requests that wait for capacity, found by id, by deadline and by what they want.
+//!
+//! Those that want the same form a line, and the first of a line stands for all of it. A line is *open* while a session
+//! that could answer it may be free, so that only `limits.exchanges` keeps it waiting; open lines are ordered by how long
+//! their first waits. Any other line is looked at again when one of its sessions has changed. So nothing that happens
+//! costs more than what it frees.
+
+use super::Hub;
+use super::admission::{Ask, Ticket};
+use super::limiter::Payer;
+use super::sessions::Session;
+use crate::error::Refusal;
+use crate::id::WaitId;
+use crate::scope::Scope;
+use crate::time::Instant;
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::string::String;
+use alloc::vec::Vec;
+use hashbrown::HashMap;
+
+/// A request that waits.
+#[derive(Debug)]
+pub(super) struct Waiter {
+    line: LineId,
+    /// Tokens that the limiter has taken for it.
+    pub(super) tokens: u64,
+    /// The payer that the limiter has taken them from.
+    pub(super) payer: Payer,
+    deadline: Instant,
+    /// Ticket or refusal, once there is one.
+    pub(super) answer: Option<Result<Ticket, Refusal>>,
+}
+
+/// The place of a line, counted from 1.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub(super) struct LineId(u64);
+
+/// The demand that the requests of one line share.
+#[derive(PartialEq, Eq, Debug)]
+struct Want {
+    /// The model as the clients named it.
+    model: String,
+    session: Option<String>,
+    scope: Scope,
+    embeddings: bool,
+}
+
+impl Want {
+    fn ask(&self) -> Ask<'_> {
+        Ask {
+            model: &self.model,
+            session: self.session.as_deref(),
+            tokens: 0,
+            scope: self.scope,
+            embeddings: self.embeddings,
+        }
+    }
+
+    fn is(&self, ask: &Ask<'_>) -> bool {
+        self.model == ask.model
+            && self.session.as_deref() == ask.session
+            && self.scope == ask.scope
+            && self.embeddings == ask.embeddings
+    }
+}
+
+/// Requests that want the same, none of which has an answer; never empty.
+#[derive(Debug)]
+struct Line {
+    want: Want,
+    waiting: BTreeSet<WaitId>,
+    /// Its key among the open lines: the id of its first request. `None` for a line that is not open.
+    open: Option<WaitId>,
+    /// The models whose sessions could answer; none when a session is named.
+    models: Vec<String>,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    waiters: HashMap<WaitId, Waiter>,
+    /// Those without an answer, by the end of their wait.
+    deadlines: BTreeSet<(Instant, WaitId)>,
+    lines: HashMap<LineId, Line>,
+    by_model: HashMap<String, Vec<LineId>>,
+    by_session: HashMap<String, Vec<LineId>>,
+    open: BTreeMap<WaitId, LineId>,
+    /// Lines with a session that has changed.
+    changed: Vec<LineId>,
+    last_wait: u64,
+    last_line: u64,
+}
+
+impl Queue {
+    /// Requests without an answer.
+    pub(super) fn len(&self) -> usize {
+        self.deadlines.len()
+    }
+
+    /// Returns the time at which the first of them gives up.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// One that has waited until `now`.
+    pub(super) fn first_due(&self, now: Instant) -> Option<WaitId> {
+        let (at, wait) = *self.deadlines.first()?;
+        (at <= now).then_some(wait)
+    }
+
+    /// Any one without an answer.
+    pub(super) fn any(&self) -> Option<WaitId> {
+        self.deadlines.first().map(|(_, wait)| *wait)
+    }
+
+    /// Answers a waiter, which then stands in no line any more.
+    pub(super) fn answer(&mut self, wait: WaitId, answer: Result<Ticket, Refusal>) {
+        self.withdraw(wait);
+        if let Some(waiter) = self.waiters.get_mut(&wait) {
+            waiter.answer = Some(answer);
+        }
+    }
+
+    /// Takes a waiter out that has an answer.
+    pub(super) fn take_answered(&mut self, wait: WaitId) -> Option<Waiter> {
+        self.waiters
+            .get(&wait)
+            .is_some_and(|waiter| waiter.answer.is_some())
+            .then(|| self.waiters.remove(&wait))?
+    }
+
+    /// True while it stands in the queue, with an answer or without.
+    pub(super) fn holds(&self, wait: WaitId) -> bool {
+        self.waiters.contains_key(&wait)
+    }
+
+    /// Takes a waiter out, whatever it waits for.
+    pub(super) fn remove(&mut self, wait: WaitId) -> Option<Waiter> {
+        self.withdraw(wait);
+        self.waiters.remove(&wait)
+    }
+
+    /// Takes a waiter from its line, and a line that has become empty out of everything.
+    fn withdraw(&mut self, wait: WaitId) {
+        let Some(waiter) = self.waiters.get(&wait) else {
+            return;
+        };
+        if !self.deadlines.remove(&(waiter.deadline, wait)) {
+            return;
+        }
+        let id = waiter.line;
+        let Some(line) = self.lines.get_mut(&id) else {
+            return;
+        };
+        line.waiting.remove(&wait);
+        let open = line.open.is_some();
+        if !line.waiting.is_empty() {
+            self.set_open(id, open);
+        } else {
+            self.set_open(id, false);
+            if let Some(line) = self.lines.remove(&id) {
+                self.forget(id, &line);
+            }
+        }
+    }
+
+    /// Takes a line out of the indexes.
+    fn forget(&mut self, id: LineId, line: &Line) {
+        let (index, names) = match &line.want.session {
+            Some(session) => (&mut self.by_session, core::slice::from_ref(session)),
+            None => (&mut self.by_model, line.models.as_slice()),
+        };
+        for name in names {
+            if let Some(lines) = index.get_mut(name) {
+                lines.retain(|known| *known != id);
+                if lines.is_empty() {
+                    index.remove(name);
+                }
+            }
+        }
+    }
+
+    /// Puts a line in the indexes.
+    fn index(&mut self, id: LineId) {
+        let Some(line) = self.lines.get(&id) else {
+            return;
+        };
+        let (index, names) = match &line.want.session {
+            Some(session) => (&mut self.by_session, core::slice::from_ref(session)),
+            None => (&mut self.by_model, line.models.as_slice()),
+        };
+        for name in names {
+            index.entry_ref(name.as_str()).or_default().push(id);
+        }
+    }
+
+    /// A session that waiters may want has more capacity than before, or less, or another state.
+    pub(super) fn session_changed(&mut self, session: &Session) {
+        if self.deadlines.is_empty() {
+            return;
+        }
+        let named = self.by_session.get(session.id.as_str());
+        let models = session.models.iter();
+        let by_model = models.filter_map(|model| self.by_model.get(&**model));
+        for lines in named.into_iter().chain(by_model) {
+            self.changed.extend_from_slice(lines);
+        }
+    }
+
+    /// Takes a line with a session that has changed.
+    pub(super) fn take_changed(&mut self) -> Option<LineId> {
+        self.changed.pop()
+    }
+
+    /// The open line whose first waits longest.
+    pub(super) fn first_open(&self) -> Option<LineId> {
+        self.open.first_key_value().map(|(_, line)| *line)
+    }
+
+    /// Returns the demand of a line.
+    pub(super) fn ask(&self, line: LineId) -> Option<Ask<'_>> {
+        self.lines.get(&line).map(|line| line.want.ask())
+    }
+
+    /// The first of a line.
+    pub(super) fn first(&self, line: LineId) -> Option<(WaitId, &Waiter)> {
+        let wait = *self.lines.get(&line)?.waiting.first()?;
+        Some((wait, self.waiters.get(&wait)?))
+    }
+
+    /// Notes whether a session may be free for a line.
+    pub(super) fn set_open(&mut self, id: LineId, open: bool) {
+        let Some(line) = self.lines.get_mut(&id) else {
+            return;
+        };
+        let first = line.waiting.first().copied().filter(|_| open);
+        if line.open != first {
+            if let Some(before) = core::mem::replace(&mut line.open, first) {
+                self.open.remove(&before);
+            }
+            if let Some(first) = first {
+                self.open.insert(first, id);
+            }
+        }
+    }
+
+    /// True when nothing is left of those that waited.
+    #[cfg(test)]
+    pub(super) fn is_bare(&self) -> bool {
+        self.waiters.is_empty()
+            && self.deadlines.is_empty()
+            && self.lines.is_empty()
+            && self.by_model.is_empty()
+            && self.by_session.is_empty()
+            && self.open.is_empty()
+    }
+
+    /// The line of those that want this.
+    fn find(&self, ask: &Ask<'_>) -> Option<LineId> {
+        let lines = match ask.session {
+            Some(session) => self.by_session.get(session),
+            None => self.by_model.get(ask.model),
+        };
+        // Few want the same session or model in different ways.
+        lines?
+            .iter()
+            .copied()
+            .find(|line| self.lines.get(line).is_some_and(|line| line.want.is(ask)))
+    }
+}
+
+impl Hub {
+    /// Puts a request at the end of its line. `open` when only `limits.exchanges` keeps it waiting.
+    pub(super) fn enqueue(
+        &mut self,
+        deadline: Instant,
+        payer: Payer,
+        ask: &Ask<'_>,
+        open: bool,
+    ) -> WaitId {
+        let line = match self.queue.find(ask) {
+            Some(line) => line,
+            None => self.add_line(ask),
+        };
+        let queue = &mut self.queue;
+        queue.last_wait += 1;
+        let wait = WaitId(queue.last_wait);
+        queue.deadlines.insert((deadline, wait));
+        queue.waiters.insert(
+            wait,
+            Waiter {
+                line,
+                tokens: ask.tokens,
+                payer,
+                deadline,
+                answer: None,
+            },
+        );
+        if let Some(line) = queue.lines.get_mut(&line) {
+            line.waiting.insert(wait);
+        }
+        if open {
+            queue.set_open(line, true);
+        }
+        wait
+    }
+
+    fn add_line(&mut self, ask: &Ask<'_>) -> LineId {
+        let models = self.names(ask.model);
+        let queue = &mut self.queue;
+        queue.last_line += 1;
+        let id = LineId(queue.last_line);
+        let line = Line {
+            want: Want {
+                model: ask.model.into(),
+                session: ask.session.map(Into::into),
+                scope: ask.scope,
+                embeddings: ask.embeddings,
+            },
+            waiting: BTreeSet::new(),
+            open: None,
+            models,
+        };
+        queue.lines.insert(id, line);
+        queue.index(id);
+        id
+    }
+
+    /// The models that a client may mean by a name, now or when sessions come and go.
+    fn names(&self, asked: &str) -> Vec<String> {
+        let name = asked.strip_suffix(":latest").unwrap_or(asked);
+        let mut names: Vec<String> = Vec::new();
+        for name in [asked, name, self.resolve(asked)] {
+            if !names.iter().any(|known| known == name) {
+                names.push(name.into());
+            }
+        }
+        names
+    }
+
+    /// Looks at every line again: the configuration has changed.
+    pub(super) fn requeue(&mut self) {
+        let lines: Vec<LineId> = self.queue.lines.keys().copied().collect();
+        for id in &lines {
+            let Some(ask) = self.queue.ask(*id) else {
+                continue;
+            };
+            let models = self.names(ask.model);
+            if let Some(mut line) = self.queue.lines.remove(id) {
+                self.queue.forget(*id, &line);
+                line.models = models;
+                self.queue.lines.insert(*id, line);
+                self.queue.index(*id);
+            }
+        }
+        self.queue.changed = lines;
+    }
+}

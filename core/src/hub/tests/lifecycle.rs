@@ -1,0 +1,118 @@
+//! The states of sessions and their time to live.
+
+use super::*;
+use crate::hub::sessions::Session;
+
+#[test]
+fn the_table_of_transitions() {
+    use Action::{
+        Approve, Carry, Deny, Expire, Lose, Register, Renew, Resume, Revoke, Suspend, Withdraw,
+    };
+    let mut table = String::new();
+    for status in Status::ALL {
+        table.push_str(status.as_str());
+        for action in [
+            Register, Approve, Deny, Suspend, Resume, Revoke, Withdraw, Renew, Carry, Lose, Expire,
+        ] {
+            if let Some(next) = status.after(action) {
+                table.push_str(&alloc::format!(" {}>{}", action.as_str(), next.as_str()));
+            }
+        }
+        table.push('\n');
+    }
+    assert_eq!(
+        table,
+        "pending approve>active deny>revoked withdraw>revoked renew>pending carry>pending lose>pending expire>expired\n\
+         active suspend>suspended revoke>revoked withdraw>revoked renew>active carry>active lose>active expire>expired\n\
+         suspended resume>active revoke>revoked withdraw>revoked renew>suspended carry>suspended lose>suspended expire>expired\n\
+         revoked\n\
+         expired\n"
+    );
+}
+
+impl Bench {
+    fn session(&self, id: &SessionId) -> &Session {
+        let slot = self.hub.sessions().find(id.as_str()).unwrap();
+        self.hub.sessions().get(slot).unwrap()
+    }
+
+    fn renew(&mut self, while_connected: bool) {
+        let mut config = self.hub.config().clone();
+        config.sessions.renew_while_connected = while_connected;
+        self.hub.reload(self.now, config, &mut self.out);
+    }
+}
+
+fn with_renewal(while_connected: bool) -> Bench {
+    let policy = SessionPolicy {
+        ttl_seconds: 300,
+        renew_while_connected: while_connected,
+        ..SessionPolicy::default()
+    };
+    bench(Limits::default(), policy)
+}
+
+const TTL: Duration = seconds(300);
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn links_that_stop_holding_sessions_start_their_time_to_live() {
+    let mut bench = with_renewal(true);
+    let (_, held, _) = bench.agent("m");
+    let (lost, orphan, _) = bench.agent("n");
+    bench.pass(seconds(1_000));
+    bench.hub.disconnected(bench.now, lost, &mut bench.out);
+    let orphan_ends = bench.now + TTL;
+    bench.pass(seconds(100));
+    bench.renew(false);
+    assert_eq!(bench.session(&held).expires_at, Some(bench.now + TTL));
+    assert_eq!(bench.session(&orphan).expires_at, Some(orphan_ends));
+    bench.pass(seconds(299));
+    assert_eq!(bench.session(&held).status, Status::Active);
+    assert_eq!(bench.session(&orphan).status, Status::Expired);
+    bench.pass(seconds(1));
+    assert_eq!(bench.session(&held).status, Status::Expired);
+}
+
+#[test]
+fn links_that_begin_to_hold_sessions_stop_their_time_to_live() {
+    let mut bench = with_renewal(false);
+    let (_, held, _) = bench.agent("m");
+    let (lost, orphan, _) = bench.agent("n");
+    bench.pass(seconds(100));
+    bench.hub.disconnected(bench.now, lost, &mut bench.out);
+    let orphan_ends = bench.now + TTL;
+    bench.pass(seconds(100));
+    bench.renew(true);
+    assert_eq!(bench.session(&held).expires_at, None);
+    assert_eq!(
+        bench.session(&orphan).expires_at,
+        Some(orphan_ends),
+        "from the loss of its link"
+    );
+    bench.pass(seconds(10_000));
+    assert_eq!(bench.session(&held).status, Status::Active);
+    assert_eq!(bench.session(&orphan).status, Status::Expired);
+}
+
+#[test]
+fn a_pending_session_ends_with_the_key_that_made_it() {
+    let policy = SessionPolicy {
+        manual_approval: true,
+        ..SessionPolicy::default()
+    };
+    let mut bench = bench(Limits::default(), policy);
+    let (_, pending, token) = bench.agent("m");
+    assert_eq!(bench.session(&pending).status, Status::Pending);
+    let mut config = bench.hub.config().clone();
+    config.keys.retain(|key| key.name != "bridge");
+    bench.hub.reload(bench.now, config, &mut bench.out);
+    assert_eq!(bench.session(&pending).status, Status::Revoked);
+    assert_eq!(
+        bench.connect(&token).unwrap_err().code(),
+        Code::SessionDenied
+    );
+}

@@ -1,0 +1,251 @@
+//! Requests that wait for capacity.
+
+use super::*;
+use crate::hub::routing::Unrouted;
+use proptest::prelude::*;
+
+const MODELS: [&str; 3] = ["a", "b", "c"];
+
+/// Requests that wait, tickets that are held, and agents.
+struct Line {
+    bench: Bench,
+    /// Requests without an answer: the model that each wants, and the agent whose session it names, if any.
+    waiting: BTreeMap<WaitId, (usize, Option<usize>)>,
+    tickets: Vec<Ticket>,
+    /// Each agent's token, name and link.
+    agents: Vec<(String, SessionId, Option<LinkId>)>,
+}
+
+impl Line {
+    /// Each agent answers for its own model and for the next one's.
+    fn new() -> Self {
+        let limits = Limits {
+            exchanges: 4,
+            queue_length: 64,
+            queue_wait: Duration::from_secs(5),
+            ..Limits::default()
+        };
+        let mut bench = bench(limits, SessionPolicy::default());
+        let mut agents = Vec::new();
+        for at in 0..MODELS.len() {
+            let link = bench.connect("bridge").unwrap();
+            let registration = crate::link::Registration {
+                agent_id: MODELS[at].into(),
+                models: vec![MODELS[at].into(), MODELS[(at + 1) % MODELS.len()].into()],
+                max_concurrency: Some(1 + u64::try_from(at).unwrap()),
+                max_requests: Some(12),
+                ..Default::default()
+            };
+            let (session, token) = bench.register(link, registration);
+            agents.push((token, session, Some(link)));
+        }
+        Self {
+            bench,
+            waiting: BTreeMap::new(),
+            tickets: Vec::new(),
+            agents,
+        }
+    }
+
+    fn ask(&mut self, model: usize, named: Option<usize>) {
+        let session = named.map(|agent| self.agents[agent].1.clone());
+        let session = session.as_ref().map(SessionId::as_str);
+        match self.bench.ask(MODELS[model], session) {
+            Ok(Admission::Granted(ticket)) => self.tickets.push(ticket),
+            Ok(Admission::Queued(wait)) => {
+                self.waiting.insert(wait, (model, named));
+            }
+            Err(_) => {}
+        }
+    }
+
+    fn settle(&mut self, at: usize) {
+        if !self.tickets.is_empty() {
+            let ticket = self.tickets.swap_remove(at % self.tickets.len());
+            self.bench.settle(ticket);
+        }
+    }
+
+    fn lose(&mut self, agent: usize) {
+        if let Some(link) = self.agents[agent].2.take() {
+            let bench = &mut self.bench;
+            bench.hub.disconnected(bench.now, link, &mut bench.out);
+        }
+    }
+
+    fn come_back(&mut self, agent: usize) {
+        let (token, _, link) = &mut self.agents[agent];
+        if link.is_none() {
+            *link = self.bench.connect(token).ok();
+        }
+    }
+
+    fn leave(&mut self, at: usize) {
+        let leaving = self.waiting.keys().nth(at % self.waiting.len().max(1));
+        if let Some(wait) = leaving.copied() {
+            self.waiting.remove(&wait);
+            let bench = &mut self.bench;
+            assert!(bench.hub.leave(bench.now, wait).is_none());
+        }
+    }
+
+    /// Those that were woken take their answers. Nobody else has one, nobody was passed over by one that came later and
+    /// wants the same, and nobody waits for what is free or cannot come.
+    fn check(&mut self) {
+        let mut granted = Vec::new();
+        for wait in core::mem::take(&mut self.bench.out.woken) {
+            let want = self.waiting.remove(&wait).unwrap();
+            match self.bench.claim(wait) {
+                Claim::Granted(ticket) => {
+                    granted.push((wait, want));
+                    self.tickets.push(ticket);
+                }
+                Claim::Refused(_) => {}
+                Claim::Waiting => panic!("woken for nothing"),
+            }
+        }
+        let waits: Vec<WaitId> = self.waiting.keys().copied().collect();
+        for wait in waits {
+            assert!(matches!(self.bench.claim(wait), Claim::Waiting));
+            let (model, named) = self.waiting[&wait];
+            for (before, want) in &granted {
+                assert!(*want != (model, named) || *before < wait, "passed over");
+            }
+            let session = named.map(|agent| self.agents[agent].1.clone());
+            let ask = Ask {
+                model: MODELS[model],
+                session: session.as_ref().map(SessionId::as_str),
+                tokens: 1,
+                scope: Scope::Inference,
+                embeddings: false,
+            };
+            let routed = self.bench.hub.route(&ask);
+            assert!(matches!(routed, Err(Unrouted::Busy(_))), "{ask:?} waits");
+        }
+        let metrics = self.bench.hub.metrics();
+        assert_eq!(
+            (metrics.open, metrics.queued),
+            (self.tickets.len(), self.waiting.len())
+        );
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Ask(usize, Option<usize>),
+    Settle(usize),
+    Lose(usize),
+    ComeBack(usize),
+    Leave(usize),
+    Suspend(usize),
+    Resume(usize),
+    Pass(u64),
+    Reload(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let agent = 0..MODELS.len();
+    prop_oneof![
+        6 => (0..MODELS.len(), prop::option::weighted(0.3, agent.clone())).prop_map(|(model, agent)| Step::Ask(model, agent)),
+        4 => any::<usize>().prop_map(Step::Settle),
+        1 => agent.clone().prop_map(Step::Lose),
+        1 => agent.clone().prop_map(Step::ComeBack),
+        1 => any::<usize>().prop_map(Step::Leave),
+        1 => agent.clone().prop_map(Step::Suspend),
+        1 => agent.prop_map(Step::Resume),
+        1 => (0u64..4).prop_map(Step::Pass),
+        1 => (1usize..8).prop_map(Step::Reload),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn nobody_waits_for_what_is_free_and_nobody_is_passed_over(steps in prop::collection::vec(step(), 1..120)) {
+        let mut line = Line::new();
+        for step in steps {
+            match step {
+                Step::Ask(model, named) => line.ask(model, named),
+                Step::Settle(at) => line.settle(at),
+                Step::Lose(agent) => line.lose(agent),
+                Step::ComeBack(agent) => line.come_back(agent),
+                Step::Leave(at) => line.leave(at),
+                Step::Suspend(agent) => {
+                    let session = line.agents[agent].1.clone();
+                    let _ = line.bench.control("operator", &session, Action::Suspend);
+                }
+                Step::Resume(agent) => {
+                    let session = line.agents[agent].1.clone();
+                    let _ = line.bench.control("operator", &session, Action::Resume);
+                }
+                Step::Pass(seconds) => line.bench.pass(Duration::from_secs(seconds)),
+                Step::Reload(exchanges) => {
+                    let mut config = line.bench.hub.config().clone();
+                    config.limits.exchanges = exchanges;
+                    let bench = &mut line.bench;
+                    bench.hub.reload(bench.now, config, &mut bench.out);
+                }
+            }
+            line.check();
+        }
+        let mut bench = line.bench;
+        bench.hub.drain(bench.now, &mut bench.out);
+        prop_assert_eq!(bench.out.woken.len(), line.waiting.len());
+        for wait in line.waiting.into_keys() {
+            prop_assert!(matches!(bench.claim(wait), Claim::Refused(_)));
+        }
+        line.tickets.into_iter().for_each(|ticket| bench.settle(ticket));
+        prop_assert_eq!(bench.hub.metrics().open, 0);
+        prop_assert!(bench.hub.queue.is_bare(), "{:?}", bench.hub.queue);
+    }
+}
+
+#[test]
+fn a_free_place_goes_to_the_longest_wait_whatever_it_wants() {
+    let limits = Limits {
+        exchanges: 1,
+        ..Limits::default()
+    };
+    let mut bench = bench(limits, SessionPolicy::default());
+    for model in MODELS {
+        bench.agent(model);
+    }
+    let mut held = bench.granted("a");
+    let wanted = ["c", "a", "b", "a", "c"];
+    let waits = wanted.map(|model| match bench.ask(model, None) {
+        Ok(Admission::Queued(wait)) => wait,
+        other => panic!("{other:?}"),
+    });
+    for (wait, model) in waits.into_iter().zip(wanted) {
+        bench.settle(held);
+        assert_eq!(core::mem::take(&mut bench.out.woken), [wait]);
+        let Claim::Granted(ticket) = bench.claim(wait) else {
+            panic!("it was woken");
+        };
+        assert_eq!(&*ticket.model, model);
+        held = ticket;
+    }
+    bench.settle(held);
+}
+
+#[test]
+fn those_whose_last_agent_goes_are_told_at_once() {
+    let mut bench = plain();
+    let link = bench.connect("bridge").unwrap();
+    let registration = crate::link::Registration {
+        agent_id: "one-at-a-time".into(),
+        models: vec!["m".into()],
+        max_concurrency: Some(1),
+        ..Default::default()
+    };
+    bench.register(link, registration);
+    let ticket = bench.granted("m");
+    let Ok(Admission::Queued(wait)) = bench.ask("m:latest", None) else {
+        panic!("it is full");
+    };
+    bench.hub.disconnected(bench.now, link, &mut bench.out);
+    assert_eq!(core::mem::take(&mut bench.out.woken), [wait]);
+    assert!(
+        matches!(bench.claim(wait), Claim::Refused(refusal) if refusal.code() == Code::NoAgent)
+    );
+    bench.settle(ticket);
+}

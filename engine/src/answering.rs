@@ -1,0 +1,141 @@
+//! Exchanges on their way: the machine of each, and the inbox that its link fills.
+
+use super::engine::Engine;
+use super::link::{Inbox, LinkCell};
+use super::running::{Polled, Respond};
+use mcp_local_provider_core::error::Code;
+use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
+use mcp_local_provider_core::hub::keys::Digest;
+use mcp_local_provider_core::hub::{Outcome, Ticket};
+use mcp_local_provider_core::id::{ExchangeId, SessionId};
+use mcp_local_provider_core::invocation::{Delivery, Failure};
+use mcp_local_provider_core::mailbox::Batch;
+use mcp_local_provider_core::time::Instant;
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Room that is made for the bytes of a batch, so that they are not moved while they grow.
+const ROOM: usize = 512;
+
+/// An exchange that was admitted and that an agent answers.
+pub(super) struct Answering {
+    engine: Arc<Engine>,
+    id: ExchangeId,
+    exchange: Exchange,
+    /// Digest of the key that asks, for the conversation that is kept.
+    owner: Option<Digest>,
+    link: Option<Arc<LinkCell>>,
+    mailbox: Arc<Inbox>,
+    batch: Batch,
+}
+
+impl Answering {
+    /// Starts the exchange by sending `frame`, its invocation, to the agent.
+    pub(super) fn start(
+        engine: Arc<Engine>,
+        id: ExchangeId,
+        mut exchange: Exchange,
+        ticket: &Ticket,
+        frame: String,
+        owner: Option<Digest>,
+    ) -> Self {
+        exchange.start(engine.now(), ticket);
+        let answering = Self {
+            link: engine.link(ticket.link),
+            mailbox: Arc::new(Inbox::new(engine.config().limits.mailbox_bytes)),
+            engine,
+            id,
+            exchange,
+            owner,
+            batch: Batch::new(),
+        };
+        answering.open(ticket.session.clone(), frame);
+        answering
+    }
+
+    fn open(&self, session: SessionId, frame: String) {
+        let now = self.engine.now();
+        let opened = self
+            .link
+            .as_ref()
+            .map(|link| link.open(now, self.id, session, frame, self.mailbox.clone()));
+        if !matches!(opened, Some(Ok(()))) {
+            // The link went between the admission and now.
+            self.mailbox.deliver(&Delivery::Failed(Failure {
+                code: Code::AgentLost,
+                message: Cow::Borrowed("the agent's connection was lost; try again"),
+                retry_after: None,
+            }));
+        }
+    }
+
+    /// Does what the machine asks for; how the exchange ended, if it has.
+    fn follow(&mut self, now: Instant, flow: Flow) -> Option<Outcome> {
+        let outcome = match flow {
+            Flow::Continue => return None,
+            Flow::Done(outcome) => outcome,
+            Flow::Cancel(why, outcome) => {
+                if let Some(link) = &self.link {
+                    link.cancel(now, self.id, why);
+                }
+                outcome
+            }
+        };
+        if let Some(conversation) = self.exchange.conversation() {
+            self.engine.keep(self.owner, conversation);
+        }
+        Some(outcome)
+    }
+
+    /// Serves the deadline that is due.
+    fn serve_timers(&mut self, now: Instant, reply: &mut Reply) -> Option<Outcome> {
+        let timeout = self.exchange.poll_timeout();
+        if timeout.is_none_or(|timeout| timeout.at > now) {
+            return None;
+        }
+        let flow = self.exchange.handle_timeout(now, reply);
+        self.follow(now, flow)
+    }
+}
+
+impl Respond for Answering {
+    fn poll(&mut self, mut now: Instant, waker: &Waker, reply: &mut Reply) -> Polled {
+        loop {
+            if let Some(outcome) = self.serve_timers(now, reply) {
+                return Polled::Ended(outcome);
+            }
+            let drained = self.mailbox.drain(&mut self.batch, waker);
+            if drained {
+                reply.body.reserve(ROOM);
+                let mut flow = Flow::Continue;
+                for delivery in &self.batch {
+                    flow = self.exchange.handle_delivery(now, &delivery, reply);
+                    if flow != Flow::Continue {
+                        break;
+                    }
+                }
+                if let Some(outcome) = self.follow(now, flow) {
+                    return Polled::Ended(outcome);
+                }
+            }
+            if reply.head.is_some() || !reply.body.is_empty() {
+                return Polled::Ready;
+            }
+            if !drained {
+                let timeout = self.exchange.poll_timeout();
+                return Polled::Until(timeout.map(|timeout| timeout.at));
+            }
+            // A whole answer grows unseen. Only a mailbox that was found empty wakes.
+            now = self.engine.now();
+        }
+    }
+
+    fn client_gone(&mut self, now: Instant) -> Outcome {
+        let flow = self.exchange.handle_client_gone(now);
+        self.follow(now, flow).unwrap_or(Outcome::left())
+    }
+    fn unread(&self) -> usize {
+        self.mailbox.charged()
+    }
+}

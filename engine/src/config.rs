@@ -1,0 +1,86 @@
+//! Configuration of a provider, and the errors of its start.
+
+use super::listen::ListenError;
+use crate::audit::Audit;
+use mcp_local_provider_core::config::HubConfig;
+use std::fmt;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+
+/// An external bridge: a WebSocket server that is dialled, and whose connection is a link like any other.
+#[derive(Clone)]
+pub struct Bridge {
+    /// For logs.
+    pub name: String,
+    /// `ws://host:port/path`.
+    pub url: String,
+    /// Shown to the bridge as `Authorization: Bearer`.
+    pub token: Option<String>,
+    /// Number of dials in a row that may fail before the bridge is given up; `None` is for ever.
+    pub reconnect_attempts: Option<u32>,
+}
+
+impl fmt::Debug for Bridge {
+    /// Without the token, which the address may hold too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Bridge({})", self.name)
+    }
+}
+
+/// Configuration of a provider.
+pub struct Config {
+    /// Addresses to listen on; port 0 picks a free one.
+    pub listen: Vec<SocketAddr>,
+    /// Addresses to listen on as well if they are free.
+    pub listen_if_free: Vec<SocketAddr>,
+    /// An address where nothing but health and metrics is answered.
+    pub listen_metrics: Option<SocketAddr>,
+    /// Sockets that listen already, handed over by a service manager say.
+    pub listening: Vec<TcpListener>,
+    /// Limits, timeouts, keys and everything else that the core decides by.
+    pub hub: HubConfig,
+    /// Threads that run it, where the runtime has a choice; 0 lets it choose.
+    pub threads: usize,
+    /// Bridges to dial.
+    pub bridges: Vec<Bridge>,
+    /// Destination of audit records.
+    pub audit: Audit,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("listen", &self.listen)
+            .field("hub", &self.hub)
+            .field("bridges", &self.bridges)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Config {
+    /// Listens on a free port of this machine, writes no audit records and dials nobody.
+    #[must_use]
+    pub fn new(hub: HubConfig) -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
+            listen_if_free: Vec::new(),
+            listen_metrics: None,
+            listening: Vec::new(),
+            hub,
+            threads: 0,
+            bridges: Vec::new(),
+            audit: Audit::off(),
+        }
+    }
+}
+
+/// Reason why a provider did not start. Its text is one sentence.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("{0}")]
+    Listen(#[from] ListenError),
+    /// The system gives no randomness or no thread.
+    #[error("the system refuses what is needed to run: {0}")]
+    System(#[from] io::Error),
+}

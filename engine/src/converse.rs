@@ -1,0 +1,74 @@
+//! WebSockets that the program speaks on: one type for whatever is behind them, so that a driver moves frames and knows
+//! nothing of what they say.
+
+use mcp_local_provider_core::link::{CloseCode, Frame};
+use mcp_local_provider_core::time::Instant;
+use std::collections::VecDeque;
+use std::fmt;
+use std::task::Waker;
+
+/// Frames that are read in one turn, before those who got something are woken and others get theirs.
+pub const TURN: usize = 64;
+
+/// One turn of reading: the time, which is the same for all of it, and who is to be woken at its end. Each thread or task
+/// that works for a connection keeps one.
+#[derive(Debug, Default)]
+pub struct Turn {
+    pub(crate) now: Instant,
+    pub(crate) wake: Vec<Waker>,
+}
+
+/// Work for the task or thread that writes to a peer.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ToWrite {
+    /// There are frames to take.
+    pub frames: bool,
+    /// The connection is to be closed with this code, at once if the peer does not read, behind the frames otherwise.
+    pub close: Option<CloseCode>,
+}
+
+/// Our side of a conversation with the peer of a WebSocket. When it is dropped, or disconnected before, the connection is
+/// gone, and what is open on it fails.
+///
+/// One task may read and write for it, or one thread read while another one writes:
+///
+/// - who reads calls [`Converse::begin`], then [`Converse::receive`] for each frame, at most [`TURN`] of them, and then
+///   [`Converse::finish`];
+/// - who writes calls [`Converse::serve_timers`] when the next time has come, and [`Converse::take_frames`] and
+///   [`Converse::wait_to_write`] when it was woken or has written all that it had.
+pub trait Converse: Send + Sync + fmt::Debug {
+    /// Number of the connection, for the log.
+    fn number(&self) -> u64;
+
+    /// Longest message that the peer may send, in bytes.
+    fn frame_bytes(&self) -> usize;
+
+    /// Begins a turn: the time of all that follows is now.
+    fn begin(&self, turn: &mut Turn);
+
+    /// Takes one text message of the peer.
+    fn receive(&self, turn: &mut Turn, text: &str);
+
+    /// Takes one binary message.
+    fn receive_binary(&self, turn: &mut Turn);
+
+    /// Something came that shows that the peer lives.
+    fn alive(&self, turn: &mut Turn);
+
+    /// Ends a turn: wakes those who got something, and does what the peer asked for. True when there is something to do for
+    /// who writes: frames, or a deadline earlier than the one that it knows.
+    fn finish(&self, turn: &mut Turn) -> bool;
+
+    /// Serves the deadlines and gives the next one. `alive` when something was received since the last call, be it part of a
+    /// frame.
+    fn serve_timers(&self, turn: &mut Turn, alive: bool) -> Option<Instant>;
+
+    /// Moves what is to be written behind what `into` has.
+    fn take_frames(&self, into: &mut VecDeque<Frame>);
+
+    /// Tells who writes what there is to do beside what it has taken. `waker` is woken when that changes.
+    fn wait_to_write(&self, waker: &Waker) -> ToWrite;
+
+    /// The connection is gone: what is open on it fails. What is still to be written stays. Idempotent.
+    fn disconnect(&self);
+}

@@ -1,0 +1,499 @@
+//! State that all tasks or threads of one provider share, and the ways into the hub.
+
+use super::caller_tools::ToolQueue;
+use super::inspect::Gate;
+use super::link::LinkCell;
+use super::status::PartStatus;
+use crate::audit::Audit;
+use crate::config::Bridge;
+use crate::dial::BridgeDialler;
+use crate::outside::{Outside, Usage};
+use crate::ranked::{COMMANDS, HUB, LEAF, Ranked, TABLE};
+use bytes::Bytes;
+use event_listener::{Event, EventListener};
+use mcp_local_provider_core::api::status::LinkTotals;
+use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::dialect::Form;
+use mcp_local_provider_core::error::Refusal;
+use mcp_local_provider_core::exchange::Exchange;
+use mcp_local_provider_core::hub::keys::{Caller, Digest, Keys};
+use mcp_local_provider_core::hub::responses::{Conversation, Responses};
+use mcp_local_provider_core::hub::{Claim, Hub, HubOut, Ticket};
+use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, WaitId};
+use mcp_local_provider_core::link::{Command, LinkConfig, LinkCounters};
+use mcp_local_provider_core::time::{Instant, WallClock};
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+/// The owner's configuration, and the keys of that same configuration that callers may show. A request keeps the policy
+/// that it began with.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The configuration.
+    pub config: Arc<HubConfig>,
+    /// Its keys.
+    pub keys: Arc<Keys>,
+}
+
+/// State that all tasks or threads of one provider share.
+pub struct Engine {
+    outside: Arc<dyn Outside>,
+    policy: Ranked<Policy, LEAF>,
+    link_config: LinkConfig,
+    wall: WallClock,
+    ids: Ids,
+    chance: AtomicU64,
+    drain: Event,
+    draining: AtomicBool,
+    stop: Event,
+    stopped: AtomicBool,
+    connections: AtomicUsize,
+    open_sockets: AtomicUsize,
+    hub: Ranked<HubCell, HUB>,
+    /// Held from the call of the hub to the last of its commands, so that two calls cannot swap theirs.
+    commands: Ranked<(), COMMANDS>,
+    pub(super) gate: Gate,
+    links: Ranked<HashMap<LinkId, Arc<LinkCell>>, TABLE>,
+    /// Requests that wait for capacity, each with its task or thread.
+    waiters: Ranked<HashMap<WaitId, Waker>, TABLE>,
+    responses: Ranked<Responses, LEAF>,
+    ended_links: Ranked<LinkCounters, LEAF>,
+    audit: Audit,
+    parts: Ranked<Vec<Arc<PartStatus>>, TABLE>,
+    tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
+}
+
+pub(super) struct HubCell {
+    pub(super) hub: Hub,
+    /// Time at which the housekeeper wakes next.
+    armed: Option<Instant>,
+    /// The housekeeper, while it waits.
+    housekeeper: Option<Waker>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Engine({} connections)", self.connections())
+    }
+}
+
+impl Engine {
+    /// An engine with its configuration. `seed` is 32 random bytes, which nobody else may know: session tokens are made
+    /// from it. What happens goes to the feed of `audit`.
+    #[must_use]
+    pub fn new(
+        config: HubConfig,
+        seed: [u8; 32],
+        outside: Arc<dyn Outside>,
+        audit: Audit,
+    ) -> Arc<Self> {
+        let link_config = LinkConfig::new(&config.limits);
+        let [a, b, c, d, ..] = seed;
+        let ids = Ids::new(u32::from_be_bytes([a, b, c, d]));
+        Self::assemble(config, link_config, ids, seed, outside, audit)
+    }
+
+    pub(super) fn assemble(
+        config: HubConfig,
+        link_config: LinkConfig,
+        ids: Ids,
+        seed: [u8; 32],
+        outside: Arc<dyn Outside>,
+        audit: Audit,
+    ) -> Arc<Self> {
+        let hub = Hub::new(config.clone(), seed, outside.now(), outside.unix());
+        audit.feed.set_wall(hub.wall());
+        let [a, b, c, d, e, f, g, h, ..] = seed;
+        Arc::new(Self {
+            link_config,
+            wall: hub.wall(),
+            ids,
+            chance: AtomicU64::new(u64::from_be_bytes([h, g, f, e, d, c, b, a])),
+            policy: Ranked::new(Policy {
+                keys: hub.keys(),
+                config: Arc::new(config),
+            }),
+            outside,
+            drain: Event::new(),
+            draining: AtomicBool::new(false),
+            stop: Event::new(),
+            stopped: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
+            open_sockets: AtomicUsize::new(0),
+            hub: Ranked::new(HubCell {
+                hub,
+                armed: None,
+                housekeeper: None,
+            }),
+            commands: Ranked::new(()),
+            gate: Gate::default(),
+            links: Ranked::default(),
+            waiters: Ranked::default(),
+            responses: Ranked::default(),
+            ended_links: Ranked::default(),
+            audit,
+            parts: Ranked::default(),
+            tool_queues: Ranked::default(),
+        })
+    }
+
+    /// Has these bridges dialled, by [`Outside::dial`], for as long as the engine runs.
+    pub fn dial(self: &Arc<Self>, bridges: impl IntoIterator<Item = Bridge>) {
+        for bridge in bridges {
+            self.outside.dial(BridgeDialler::new(self.clone(), bridge));
+        }
+    }
+
+    /// Monotonic time.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.outside.now()
+    }
+
+    /// A number that looks random, for pauses; nothing secret is made from it.
+    #[must_use]
+    pub fn chance(&self) -> u64 {
+        self.chance
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+
+    /// Usage of the process, see [`Outside::usage`].
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        self.outside.usage()
+    }
+
+    /// Policy that holds now.
+    pub fn policy(&self) -> Policy {
+        self.policy.lock().clone()
+    }
+
+    /// Configuration that holds now.
+    pub fn config(&self) -> Arc<HubConfig> {
+        self.policy.lock().config.clone()
+    }
+
+    /// Takes another configuration over, see [`Hub::reload`].
+    fn reload(&self, config: HubConfig) {
+        let keys = self.hub(|hub, now, out| {
+            hub.reload(now, config.clone(), out);
+            hub.keys()
+        });
+        let config = Arc::new(config);
+        *self.policy.lock() = Policy { config, keys };
+    }
+
+    /// Limits and times of links.
+    pub const fn link_config(&self) -> &LinkConfig {
+        &self.link_config
+    }
+
+    /// The calendar.
+    pub const fn wall(&self) -> WallClock {
+        self.wall
+    }
+
+    /// A name for the next request.
+    pub fn next_id(&self) -> ExchangeId {
+        self.ids.next()
+    }
+
+    /// The feed of what happens, and the file that is written from it.
+    pub const fn audit(&self) -> &Audit {
+        &self.audit
+    }
+
+    /// Calls the hub and then, with its lock released, does what it asks.
+    pub fn hub<R>(&self, call: impl FnOnce(&mut Hub, Instant, &mut HubOut) -> R) -> R {
+        let mut out = HubOut::default();
+        let mut cell = self.hub.lock();
+        let now = self.now();
+        let result = call(&mut cell.hub, now, &mut out);
+        let housekeeper = cell.rearm();
+        let order = (!out.commands.is_empty()).then(|| self.commands.lock());
+        let push = self.audit.feed.begin(&out.records);
+        drop(cell);
+        if let Some(push) = push {
+            push.end(out.records);
+        }
+        for (id, command) in out.commands {
+            if let Some(command) = self.gate.pass(id, command) {
+                self.command(id, command);
+            }
+        }
+        drop(order);
+        for wait in out.woken {
+            let waiter = self.waiters.lock().remove(&wait);
+            waiter.into_iter().for_each(Waker::wake);
+        }
+        if let Some(housekeeper) = housekeeper {
+            housekeeper.wake();
+        }
+        result
+    }
+
+    /// Does on a link what the hub asks.
+    pub(super) fn command(&self, id: LinkId, command: Command) {
+        if let Some(link) = self.link(id) {
+            link.command(self.now(), command);
+        }
+    }
+
+    /// Calls `call` with the hub alone: for the housekeeper.
+    pub(super) fn hub_cell<R>(&self, call: impl FnOnce(&mut HubCell) -> R) -> R {
+        call(&mut self.hub.lock())
+    }
+
+    /// Makes the housekeeper look round.
+    fn wake_housekeeper(&self) {
+        let housekeeper = self.hub.lock().housekeeper.take();
+        housekeeper.into_iter().for_each(Waker::wake);
+    }
+
+    /// Asks what became of a request that waits for capacity. While nothing has, `waker` is woken when something does.
+    pub(super) fn claim(&self, wait: WaitId, waker: &Waker) -> Claim {
+        // A waker is dropped outside of the locks: what that does is not known here.
+        let mut before = None;
+        self.hub(|hub, now, _| {
+            let claim = hub.claim(now, wait);
+            // Under the hub's lock, so that no answer comes between.
+            let mut waiters = self.waiters.lock();
+            before = match claim {
+                Claim::Waiting => waiters.insert(wait, waker.clone()),
+                Claim::Granted(_) | Claim::Refused(_) => waiters.remove(&wait),
+            };
+            claim
+        })
+    }
+
+    /// The client of a request that waits for capacity went away, see [`Hub::leave`].
+    pub(super) fn leave(&self, wait: WaitId) -> Option<Ticket> {
+        let ticket = self.hub(|hub, now, _| hub.leave(now, wait));
+        let waker = self.waiters.lock().remove(&wait);
+        drop(waker);
+        ticket
+    }
+
+    /// The conversation that a request continues.
+    ///
+    /// # Errors
+    /// 404 when there is no such response, or it belongs to another key.
+    pub fn history(
+        &self,
+        form: &Form,
+        caller: &Caller,
+        body: &[u8],
+    ) -> Result<Option<Bytes>, Refusal> {
+        Exchange::continues_from(&self.config(), form, body)
+            .map(|response| self.responses.lock().find(caller.credential, &response))
+            .transpose()
+    }
+
+    /// Keeps a conversation for later requests with the same key.
+    pub fn keep(&self, owner: Option<Digest>, conversation: Conversation) {
+        self.responses.lock().keep(owner, conversation);
+    }
+
+    /// Makes a link known to [`Engine::hub`]. Call it inside of that, so that no command is too early.
+    pub(super) fn add_link(&self, link: Arc<LinkCell>) {
+        self.links.lock().insert(link.id(), link);
+    }
+
+    /// Forgets a link but for what happened on it.
+    pub(super) fn remove_link(&self, link: &LinkCell) {
+        let mut totals = LinkTotals::default();
+        link.add_to(&mut totals);
+        let mut links = self.links.lock();
+        if links.remove(&link.id()).is_some() {
+            *self.ended_links.lock() += totals.counters;
+        }
+    }
+
+    /// All links, and what happened on those that are gone, so that each is counted once.
+    pub fn all_links(&self) -> (Vec<Arc<LinkCell>>, LinkCounters) {
+        let links = self.links.lock();
+        let ended = *self.ended_links.lock();
+        (links.values().cloned().collect(), ended)
+    }
+
+    /// The link of that name.
+    pub fn link(&self, id: LinkId) -> Option<Arc<LinkCell>> {
+        self.links.lock().get(&id).cloned()
+    }
+
+    /// Number of links.
+    pub fn link_count(&self) -> usize {
+        self.links.lock().len()
+    }
+
+    /// Adds a bridge or an agent to the components of health.
+    pub fn add_part(&self, part: Arc<PartStatus>) {
+        self.parts.lock().push(part);
+    }
+
+    /// The external bridges, and the agents that the program starts.
+    pub(super) fn parts(&self) -> Vec<Arc<PartStatus>> {
+        self.parts.lock().clone()
+    }
+
+    /// Lets HTTP requests below `/agents/NAME/` find the thread of that agent.
+    pub fn add_tool_queue(&self, agent: &str, tool_queue: Arc<ToolQueue>) {
+        self.tool_queues.lock().insert(agent.to_owned(), tool_queue);
+    }
+
+    /// The queue of HTTP requests for that agent.
+    pub(super) fn tool_queue(&self, agent: &str) -> Option<Arc<ToolQueue>> {
+        self.tool_queues.lock().get(agent).cloned()
+    }
+
+    /// Client connections open now.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Acquire)
+    }
+
+    /// Counts a client connection in, unless there are `limits.connections` already.
+    pub fn connect(self: &Arc<Self>) -> Option<Client> {
+        let limit = self.config().limits.connections;
+        if self.connections.fetch_add(1, Ordering::AcqRel) < limit {
+            Some(Client(self.clone()))
+        } else {
+            self.connections.fetch_sub(1, Ordering::AcqRel);
+            None
+        }
+    }
+
+    /// Links whose sockets are still open, those that are being closed included.
+    pub fn open_sockets(&self) -> usize {
+        self.open_sockets.load(Ordering::Acquire)
+    }
+
+    /// Counts the socket of a link in: a shutdown gives it a moment to be closed in order.
+    pub fn open_socket(self: &Arc<Self>) -> OpenSocket {
+        self.open_sockets.fetch_add(1, Ordering::AcqRel);
+        OpenSocket(self.clone())
+    }
+
+    /// True from the beginning of a shutdown on.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// Hears when draining begins. Ask [`Engine::is_draining`] after this, or it may be missed.
+    pub fn listen_for_drain(&self) -> EventListener {
+        self.drain.listen()
+    }
+
+    /// True once nothing is to run any more.
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// Hears when nothing is to run any more. Ask [`Engine::is_stopped`] after this, or it may be missed.
+    pub fn listen_for_stop(&self) -> EventListener {
+        self.stop.listen()
+    }
+}
+
+/// One client connection that counts against `limits.connections`.
+#[derive(Debug)]
+pub struct Client(Arc<Engine>);
+
+impl Client {
+    /// The engine that counts it.
+    #[must_use]
+    pub const fn engine(&self) -> &Arc<Engine> {
+        &self.0
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let last = self.0.connections.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.0.is_draining() {
+            self.0.wake_housekeeper();
+        }
+    }
+}
+
+/// One link whose socket is open.
+#[derive(Debug)]
+pub struct OpenSocket(Arc<Engine>);
+
+impl Drop for OpenSocket {
+    fn drop(&mut self) {
+        let last = self.0.open_sockets.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.0.is_draining() {
+            self.0.wake_housekeeper();
+        }
+    }
+}
+
+/// Stops a provider from anywhere.
+#[derive(Clone)]
+pub struct Handle(Arc<Engine>);
+
+impl Handle {
+    /// The handle of a provider.
+    pub const fn new(engine: Arc<Engine>) -> Self {
+        Self(engine)
+    }
+
+    /// Begins to shut down, and returns. Nothing new is admitted, answers under way get `timeouts.drain`, then the agents'
+    /// links are closed with code 1001. Called again it does nothing.
+    pub fn shutdown(&self) {
+        let engine = &self.0;
+        if engine.draining.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        engine.hub(|hub, now, out| hub.drain(now, out));
+        engine.drain.notify(usize::MAX);
+        engine.wake_housekeeper();
+    }
+
+    /// Takes another configuration over while it serves: everything but `default_bridge`, which belongs to the bridges of
+    /// the start. See [`Hub::reload`].
+    pub fn reload(&self, config: HubConfig) {
+        let default_bridge = self.0.config().default_bridge;
+        self.0.reload(HubConfig {
+            default_bridge,
+            ..config
+        });
+    }
+
+    /// Stops without waiting for anything.
+    pub fn stop(&self) {
+        self.0.stopped.store(true, Ordering::Release);
+        self.0.stop.notify(usize::MAX);
+        self.0.wake_housekeeper();
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Handle({:?})", self.0)
+    }
+}
+
+impl HubCell {
+    /// Sets the alarm; what it returns is to be woken when that is earlier than before.
+    fn rearm(&mut self) -> Option<Waker> {
+        let next = self.hub.poll_timeout().map(|timeout| timeout.at);
+        if next.is_some() && (self.armed.is_none() || next < self.armed) {
+            self.armed = next;
+            self.housekeeper.take()
+        } else {
+            None
+        }
+    }
+
+    /// Sets the alarm anew, for the housekeeper that is about to wait.
+    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Instant> {
+        self.armed = None;
+        self.rearm();
+        self.housekeeper = Some(waker.clone());
+        self.armed
+    }
+}

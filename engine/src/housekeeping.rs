@@ -1,0 +1,175 @@
+//! Duties of a provider that nobody asks for: the hub's deadlines, lines of the log, and the shutdown.
+
+use super::engine::{Engine, Handle};
+use crate::feed::{Events, Numbered, Reader};
+use mcp_local_provider_core::hub::audit::AuditEvent;
+use mcp_local_provider_core::link::{CloseCode, Command};
+use mcp_local_provider_core::machine::{Move, OUTSIDE, Table};
+use mcp_local_provider_core::time::Instant;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+/// Time in which agents have to close their links once all answers are done.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Largest charge of the records that wait for the log, in bytes.
+const LOG_BUDGET: usize = 1 << 20;
+
+/// Keeps house for one provider. A driver makes it before it serves and gives it one task or thread.
+#[derive(Debug)]
+pub struct Housekeeper {
+    engine: Arc<Engine>,
+    log: Reader,
+    records: Vec<Numbered>,
+    phase: Phase,
+}
+
+/// The moves of a provider from its start to its end.
+pub static PHASES: Table = Table::new(&[
+    Move::new(OUTSIDE, "Serving", "start"),
+    Move::new("Serving", "Answering", "shutdown, nothing new is admitted"),
+    Move::new(
+        "Answering",
+        "Farewell",
+        "all answers are done, or timeouts.drain is over, links are closed",
+    ),
+    Move::new(
+        "Farewell",
+        "Stopped",
+        "all sockets are closed, or 2 s are over",
+    ),
+]);
+
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Nobody has asked for a shutdown.
+    Serving,
+    /// The answers under way have until then.
+    Answering(Instant),
+    /// The agents have until then to close.
+    Farewell(Instant),
+    /// Nothing runs any more.
+    Stopped,
+}
+
+impl Phase {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Serving => "Serving",
+            Self::Answering(_) => "Answering",
+            Self::Farewell(_) => "Farewell",
+            Self::Stopped => "Stopped",
+        }
+    }
+}
+
+/// Writes the line of an event that an owner wants to see without reading the audit. The line of a request is
+/// its account's.
+fn log(event: &AuditEvent) {
+    match event {
+        AuditEvent::Request { .. } => {}
+        AuditEvent::Session {
+            session,
+            agent_id,
+            what,
+            status,
+            key,
+        } => {
+            let session = session.as_str();
+            let key = key.as_deref();
+            tracing::info!(session, agent_id = &**agent_id, status, key, "{what}");
+        }
+        AuditEvent::Link {
+            link, what, key, ..
+        } => tracing::info!(link, key = key.as_deref(), "{what}"),
+    }
+}
+
+impl Housekeeper {
+    /// The one of a provider.
+    #[must_use]
+    pub fn new(engine: Arc<Engine>) -> Self {
+        let logged = Events::SESSIONS | Events::LINKS;
+        PHASES.step(OUTSIDE, Phase::Serving.name());
+        Self {
+            log: engine.audit().feed.reader(logged, LOG_BUDGET, None),
+            engine,
+            records: Vec::new(),
+            phase: Phase::Serving,
+        }
+    }
+
+    /// Does what is due. To be called again when `waker` was woken, at the time that is returned at the latest. Once
+    /// [`Engine::is_stopped`] nothing is left to do.
+    pub fn poll(&mut self, waker: &Waker) -> Option<Instant> {
+        loop {
+            let now = self.engine.now();
+            self.serve_hub(now);
+            self.write_log(waker);
+            let next = self.engine.hub_cell(|cell| cell.wait(waker));
+            let until = match self.phase {
+                Phase::Serving | Phase::Stopped => None,
+                Phase::Answering(until) | Phase::Farewell(until) => Some(until),
+            };
+            if self.is_over(now) {
+                self.go_on(now);
+            } else {
+                return [next, until].into_iter().flatten().min();
+            }
+        }
+    }
+
+    fn serve_hub(&mut self, now: Instant) {
+        let due = self.engine.hub_cell(|cell| {
+            let timeout = cell.hub.poll_timeout();
+            timeout.is_some_and(|timeout| timeout.at <= now)
+        });
+        if due {
+            self.engine
+                .hub(|hub, now, out| hub.handle_timeout(now, out));
+        }
+    }
+
+    fn write_log(&mut self, waker: &Waker) {
+        loop {
+            let missed = self.log.drain(waker, &mut self.records);
+            if missed > 0 {
+                tracing::warn!(missed, "more happened than the log could take");
+            } else if self.records.is_empty() {
+                return;
+            }
+            for Numbered { record, .. } in self.records.drain(..) {
+                log(&record.event);
+            }
+        }
+    }
+
+    /// True when the phase of now has come to its end.
+    fn is_over(&self, now: Instant) -> bool {
+        match self.phase {
+            Phase::Serving => self.engine.is_draining(),
+            Phase::Answering(until) => now >= until || self.engine.connections() == 0,
+            Phase::Farewell(until) => now >= until || self.engine.open_sockets() == 0,
+            Phase::Stopped => false,
+        }
+    }
+
+    fn go_on(&mut self, now: Instant) {
+        let next = match self.phase {
+            Phase::Serving => Phase::Answering(now + self.engine.config().timeouts.drain),
+            Phase::Answering(_) => {
+                for link in self.engine.all_links().0 {
+                    link.command(now, Command::Close(CloseCode::GoingAway));
+                }
+                Phase::Farewell(now + FAREWELL)
+            }
+            Phase::Farewell(_) | Phase::Stopped => {
+                Handle::new(self.engine.clone()).stop();
+                Phase::Stopped
+            }
+        };
+        PHASES.step(self.phase.name(), next.name());
+        self.phase = next;
+    }
+}

@@ -1,0 +1,324 @@
+//! Links: the machine of each agent connection behind its lock, and what a driver does between a WebSocket and it.
+//!
+//! The order of locks is hub, link, mailbox; nothing waits and nothing is written under any of them. Frames are decoded
+//! before the link is locked. Exchanges are woken once for each turn of reading, so that a burst of chunks becomes one
+//! write to its client.
+
+use super::Engine;
+use super::converse::{Converse, ToWrite, Turn};
+use crate::ranked::{INBOX, LINK, Ranked};
+use mcp_local_provider_core::api::status::LinkTotals;
+use mcp_local_provider_core::api::too_many_agents;
+use mcp_local_provider_core::error::{AgentFault, Refusal};
+use mcp_local_provider_core::hub::Hello;
+use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
+use mcp_local_provider_core::invocation::{CancelReason, Delivery};
+use mcp_local_provider_core::link::{Closed, Command, Deliver, Envelope, Frame, Link, LinkOut};
+use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::time::Instant;
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Waker;
+
+/// The mailbox of one exchange, behind its lock, with the waker of who waits for it.
+#[derive(Debug)]
+pub struct Inbox(pub(super) Ranked<(Mailbox, Option<Waker>), INBOX>);
+
+impl Inbox {
+    /// `budget` is `limits.mailbox_bytes`.
+    #[must_use]
+    pub fn new(budget: usize) -> Self {
+        Self(Ranked::new((Mailbox::new(budget), None)))
+    }
+
+    /// Puts something in that does not come from the link, before anyone waits.
+    pub fn deliver(&self, delivery: &Delivery<'_>) {
+        // Nobody waits yet, and a terminal delivery is always taken.
+        let _ = self.0.lock().0.push(delivery);
+    }
+
+    /// Moves what came into `batch`. False when nothing came: `waker` is woken when something does.
+    pub fn drain(&self, batch: &mut Batch, waker: &Waker) -> bool {
+        let mut inbox = self.0.lock();
+        let any = inbox.0.drain(batch);
+        if !any {
+            remember(&mut inbox.1, waker);
+        }
+        any
+    }
+}
+
+/// Keeps a waker, without a clone when it is the one that is kept already.
+fn remember(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(kept) => kept.clone_from(waker),
+        none => *none = Some(waker.clone()),
+    }
+}
+
+/// Pushes deliveries and remembers whom to wake once the link's lock is released.
+#[derive(Debug)]
+pub struct Delivering<'w> {
+    wake: &'w mut Vec<Waker>,
+}
+
+impl Deliver<Arc<Inbox>> for Delivering<'_> {
+    #[inline]
+    fn deliver(&mut self, to: &Arc<Inbox>, delivery: &Delivery<'_>) -> Push {
+        let mut inbox = to.0.lock();
+        let push = inbox.0.push(delivery);
+        if push == Push::Wake
+            && let Some(waker) = inbox.1.take()
+        {
+            self.wake.push(waker);
+        }
+        push
+    }
+}
+
+/// One link behind its lock.
+pub struct LinkCell {
+    id: LinkId,
+    pub(super) state: Ranked<State, LINK>,
+}
+
+pub(super) struct State {
+    pub(super) link: Link<Arc<Inbox>>,
+    pub(super) out: LinkOut,
+    /// Waker of the task or thread that writes, while there is nothing to write.
+    writer: Option<Waker>,
+    /// The deadline that the writer knows of.
+    armed: Option<Instant>,
+}
+
+impl fmt::Debug for LinkCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "LinkCell({})", self.id.0)
+    }
+}
+
+impl LinkCell {
+    /// Its name.
+    #[must_use]
+    pub const fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// Calls the machine under its lock, then wakes the writer if there is something to write, and the exchanges.
+    fn call<R>(
+        &self,
+        call: impl FnOnce(&mut Link<Arc<Inbox>>, &mut LinkOut, &mut Delivering<'_>) -> R,
+    ) -> R {
+        let mut wake = Vec::new();
+        let result = {
+            let mut state = self.state.lock();
+            let State {
+                link, out, writer, ..
+            } = &mut *state;
+            let result = call(link, out, &mut Delivering { wake: &mut wake });
+            if out.wants_write() {
+                wake.extend(writer.take());
+            }
+            result
+        };
+        wake.into_iter().for_each(Waker::wake);
+        result
+    }
+
+    /// Sends an invocation; what the agent answers goes to `to`.
+    ///
+    /// # Errors
+    /// When the link is closed; nothing was sent.
+    pub fn open(
+        &self,
+        now: Instant,
+        exchange: ExchangeId,
+        session: SessionId,
+        frame: String,
+        to: Arc<Inbox>,
+    ) -> Result<(), Closed> {
+        self.call(|link, out, _| link.open(now, exchange, session, frame, to, out))
+            .map_err(|(closed, _)| closed)
+    }
+
+    /// Nobody waits for `exchange` any more.
+    pub fn cancel(&self, now: Instant, exchange: ExchangeId, why: CancelReason) {
+        self.call(|link, out, _| link.cancel(now, exchange, why, out));
+    }
+
+    /// Adds what happened here, and what waits.
+    pub fn add_to(&self, totals: &mut LinkTotals) {
+        let state = self.state.lock();
+        totals.counters += *state.link.counters();
+        totals.queued_frames += state.out.frames.len();
+        totals.queued_bytes += state.out.queued_bytes;
+        totals.mailboxes += state.link.open_exchanges();
+        for inbox in state.link.recipients() {
+            totals.mailbox_bytes += inbox.0.lock().0.charged();
+        }
+    }
+
+    /// Does what the hub asks.
+    pub fn command(&self, now: Instant, command: Command) {
+        self.call(|link, out, deliver| link.handle_command(now, command, out, deliver));
+    }
+}
+
+/// A link that the hub knows. When it is dropped, or disconnected before, the hub hears that the connection is gone, and
+/// what is open on it fails.
+#[derive(Debug)]
+pub struct Connected {
+    engine: Arc<Engine>,
+    cell: Arc<LinkCell>,
+    gone: AtomicBool,
+}
+
+impl Connected {
+    /// Introduces a connection to the hub, before its WebSocket is open.
+    ///
+    /// # Errors
+    /// 401 and 403 for a wrong token, 503 when there are as many links as `limits.connections` allows.
+    pub fn new(engine: &Arc<Engine>, hello: Hello<'_>) -> Result<Self, Refusal> {
+        if engine.link_count() >= engine.config().limits.connections {
+            return Err(too_many_agents());
+        }
+        let cell = engine.hub(|hub, now, out| {
+            let id = hub.connect(now, hello, out)?;
+            let cell = Arc::new(LinkCell {
+                id,
+                state: Ranked::new(State {
+                    link: Link::new(id, engine.link_config(), engine.wall(), now),
+                    out: LinkOut::new(),
+                    writer: None,
+                    armed: None,
+                }),
+            });
+            engine.add_link(cell.clone());
+            Ok::<_, Refusal>(cell)
+        })?;
+        Ok(Self {
+            engine: engine.clone(),
+            cell,
+            gone: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes what one frame would have said, of an agent that speaks another protocol.
+    pub fn receive_envelope(&self, turn: &mut Turn, envelope: Envelope<'_>) {
+        self.call(turn, |link, now, out, deliver| {
+            link.handle_envelope(now, envelope, out, deliver);
+        });
+    }
+
+    /// Calls the machine; who is to be woken waits for the end of the turn.
+    fn call<R>(
+        &self,
+        turn: &mut Turn,
+        call: impl FnOnce(&mut Link<Arc<Inbox>>, Instant, &mut LinkOut, &mut Delivering<'_>) -> R,
+    ) -> R {
+        let mut state = self.cell.state.lock();
+        let State { link, out, .. } = &mut *state;
+        let wake = &mut turn.wake;
+        call(link, turn.now, out, &mut Delivering { wake })
+    }
+}
+
+impl Converse for Connected {
+    fn number(&self) -> u64 {
+        self.cell.id.0
+    }
+
+    fn frame_bytes(&self) -> usize {
+        self.engine.link_config().frame_bytes
+    }
+
+    fn begin(&self, turn: &mut Turn) {
+        turn.now = self.engine.now();
+    }
+
+    fn receive(&self, turn: &mut Turn, text: &str) {
+        let decoded = Envelope::decode(text, self.engine.link_config().frame_bytes);
+        self.call(turn, |link, now, out, deliver| match decoded {
+            Ok(envelope) => link.handle_envelope(now, envelope, out, deliver),
+            Err(fault) => link.handle_fault(now, fault, out, deliver),
+        });
+    }
+
+    fn receive_binary(&self, turn: &mut Turn) {
+        self.call(turn, |link, now, out, deliver| {
+            link.handle_fault(now, AgentFault::Binary, out, deliver);
+        });
+    }
+
+    fn alive(&self, turn: &mut Turn) {
+        self.call(turn, |link, now, _, _| link.handle_alive(now));
+    }
+
+    fn finish(&self, turn: &mut Turn) -> bool {
+        turn.wake.drain(..).for_each(Waker::wake);
+        let (notices, writes) = {
+            let mut state = self.cell.state.lock();
+            let next = state.link.poll_timeout().map(|timeout| timeout.at);
+            let sooner = next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed));
+            let notices = std::mem::take(&mut state.out.notices);
+            (notices, sooner || state.out.wants_write())
+        };
+        for notice in notices {
+            self.engine
+                .hub(|hub, now, out| hub.handle_notice(now, self.cell.id, notice, out));
+        }
+        writes
+    }
+
+    fn serve_timers(&self, turn: &mut Turn, alive: bool) -> Option<Instant> {
+        let mut state = self.cell.state.lock();
+        let State {
+            link, out, armed, ..
+        } = &mut *state;
+        if alive {
+            link.handle_alive(turn.now);
+        }
+        if link
+            .poll_timeout()
+            .is_some_and(|timeout| timeout.at <= turn.now)
+        {
+            let wake = &mut turn.wake;
+            link.handle_timeout(turn.now, out, &mut Delivering { wake });
+        }
+        *armed = link.poll_timeout().map(|timeout| timeout.at);
+        *armed
+    }
+
+    fn take_frames(&self, into: &mut VecDeque<Frame>) {
+        self.cell.state.lock().out.take_frames(into);
+    }
+
+    fn wait_to_write(&self, waker: &Waker) -> ToWrite {
+        let mut state = self.cell.state.lock();
+        remember(&mut state.writer, waker);
+        ToWrite {
+            frames: !state.out.frames.is_empty(),
+            close: state.out.close,
+        }
+    }
+
+    fn disconnect(&self) {
+        if self.gone.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let now = self.engine.now();
+        self.cell
+            .call(|link, out, deliver| link.handle_disconnect(now, out, deliver));
+        self.engine.remove_link(&self.cell);
+        self.engine
+            .hub(|hub, now, out| hub.disconnected(now, self.cell.id, out));
+    }
+}
+
+impl Drop for Connected {
+    fn drop(&mut self) {
+        self.disconnect();
+    }
+}

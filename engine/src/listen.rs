@@ -1,0 +1,147 @@
+//! Listening sockets: binding them, and what to do when accepting fails.
+
+use super::config::{Config, StartError};
+use mcp_local_provider_core::api::Listener;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::time::Duration;
+
+/// Connections that the kernel holds for us until they are accepted. The 128 of the standard library are too few for a
+/// burst of clients: each one too many waits for a second.
+const BACKLOG: i32 = 4096;
+
+/// Bytes that the kernel holds for one client that does not read. Left to itself it takes up to 4 MiB for each, so that
+/// a crowd of slow readers fills the machine's memory; a stream of text needs far less.
+const SEND_BUFFER: usize = 128 << 10;
+
+/// How long accepting pauses when the kernel has no descriptor or memory for a connection.
+pub const PAUSE: Duration = Duration::from_millis(50);
+
+/// An address that cannot be listened on. Its text is one sentence that says why and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {}", advice(*.address, .source))]
+pub struct ListenError {
+    address: SocketAddr,
+    source: io::Error,
+}
+
+/// Returns the reason and what to do about it.
+fn advice(address: SocketAddr, error: &io::Error) -> String {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the standard library adds kinds of errors"
+    )]
+    match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "port {} is taken by another program; stop that one or choose another address with --listen (port 0 picks a free one)",
+            address.port()
+        ),
+        ErrorKind::PermissionDenied => {
+            "this user may not use that port; choose one from 1024 up with --listen".to_owned()
+        }
+        ErrorKind::AddrNotAvailable => {
+            "this machine has no such address; choose one of its own with --listen, such as 127.0.0.1:8788"
+                .to_owned()
+        }
+        _ => format!("{error}; choose another address with --listen"),
+    }
+}
+
+/// Listens on `address`; port 0 picks a free one.
+///
+/// # Errors
+/// When the address is taken, not allowed or not of this machine.
+pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    let listen = || -> io::Result<TcpListener> {
+        let socket = Socket::new(
+            Domain::for_address(address),
+            Type::STREAM,
+            Some(Protocol::TCP),
+        )?;
+        // A restart must not wait for the connections of the last run to be forgotten.
+        socket.set_reuse_address(true)?;
+        // Accepted sockets take it over.
+        socket.set_send_buffer_size(SEND_BUFFER)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        Ok(TcpListener::from(socket))
+    };
+    listen().map_err(|source| ListenError { address, source })
+}
+
+/// All sockets of a configuration, with what is answered on each. Those of the configuration come first, the one for
+/// reports last.
+///
+/// # Errors
+/// When an address that has to be listened on cannot be.
+pub fn bind_all(config: &mut Config) -> Result<Vec<(TcpListener, Listener)>, StartError> {
+    let mut listeners = Vec::new();
+    for listener in config.listening.drain(..) {
+        listeners.push((listener, Listener::All));
+    }
+    for address in &config.listen {
+        listeners.push((bind(*address)?, Listener::All));
+    }
+    for address in &config.listen_if_free {
+        match bind(*address) {
+            Ok(listener) => listeners.push((listener, Listener::All)),
+            Err(error) => tracing::info!("going on without it: {error}"),
+        }
+    }
+    if let Some(address) = config.listen_metrics {
+        listeners.push((bind(address)?, Listener::Reports));
+    }
+    Ok(listeners)
+}
+
+/// True for an error of `accept` that is about one connection: go on. After any other one, pause for [`PAUSE`] and go on.
+#[must_use]
+pub fn of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionRefused
+            | ErrorKind::Interrupted
+    )
+}
+
+/// The address that reaches a listener from this machine.
+#[must_use]
+pub fn reachable(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::net::TcpStream;
+
+    #[test]
+    fn a_taken_port_is_told_in_one_sentence_that_names_it() {
+        let first = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = first.local_addr().unwrap();
+        assert_ne!(address.port(), 0);
+        let error = bind(address).unwrap_err().to_string();
+        assert!(error.contains(&address.to_string()), "{error}");
+        assert!(error.contains("taken"), "{error}");
+        assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn the_backlog_holds_a_burst_before_anything_is_accepted() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections: Vec<TcpStream> = (0..400)
+            .map(|_| TcpStream::connect_timeout(&address, Duration::from_millis(900)).unwrap())
+            .collect();
+        assert_eq!(connections.len(), 400);
+    }
+}

@@ -1,0 +1,539 @@
+//! One request, from its head to what becomes of it, in steps without input or output.
+//!
+//! ```text
+//! begin(head) ─┬─▶ Upgrade ── handshake ─▶ 101 and a Converse, or Answer
+//!              └─▶ Step ─┬─▶ Answer                     all is said
+//!                        ├─▶ Body(Expecting) ── body ─┬─▶ Answer
+//!                        │                            ├─▶ Queued ── woken ─▶ Running or Answer
+//!                        │                            └─▶ Running    poll it: head and bytes come
+//!                        └─▶ Report ── usage of the process ─▶ Answer
+//! ```
+//!
+//! A driver reads and writes, keeps the time for the body, and parks; all that is decided is decided here.
+
+use super::answer::Answer;
+use super::answering::Answering;
+use super::caller_tools::ToolHead;
+use super::converse::Converse;
+use super::engine::{Engine, Policy};
+use super::inbound::Inbound;
+use super::link::Connected;
+use super::running::Running;
+use super::{status, websocket};
+use crate::outside::Usage;
+use bytes::Bytes;
+use mcp_local_provider_core::api::{
+    self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
+};
+use mcp_local_provider_core::dialect::Form;
+use mcp_local_provider_core::error::{Code, Refusal};
+use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
+use mcp_local_provider_core::hub::keys::{Caller, Digest};
+use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Outcome, Ticket, Verdict};
+use mcp_local_provider_core::id::WaitId;
+use mcp_local_provider_core::link::frames;
+use mcp_local_provider_core::scope::Scope;
+use mcp_local_provider_core::wire::http1::RequestError;
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use tungstenite::http;
+
+/// The status that accepts a WebSocket.
+const SWITCHING: u16 = 101;
+
+/// The parts of a request's head that decide what happens.
+#[derive(Clone, Copy)]
+pub struct Request<'h> {
+    head: api::Head<'h>,
+    accept: Option<&'h str>,
+    session: Option<&'h str>,
+    asked_headers: Option<&'h str>,
+}
+
+impl<'h> Request<'h> {
+    /// The request of an HTTP engine that uses the types of the crate `http`.
+    pub fn of<B>(request: &'h http::Request<B>, address: IpAddr) -> Self {
+        let target = request.uri().path_and_query();
+        let target = target.map_or("/", |target| target.as_str());
+        Self::new(request.method().as_str(), target, address, |name| {
+            request.headers().get(name).map(|value| value.as_bytes())
+        })
+    }
+
+    /// `target` is path and query; `value` gives the first header of a name, which is in lower case.
+    pub fn new(
+        method: &'h str,
+        target: &'h str,
+        address: IpAddr,
+        value: impl Fn(&str) -> Option<&'h [u8]>,
+    ) -> Self {
+        let text = |name| std::str::from_utf8(value(name)?).ok();
+        Self {
+            head: api::Head {
+                method,
+                target,
+                host: text("host"),
+                // An origin that is not text is nobody's.
+                origin: value("origin").map(|_| text("origin").unwrap_or("unreadable")),
+                authorization: text("authorization"),
+                api_key: text("x-api-key").or_else(|| text("api-key")),
+                user_agent: text("user-agent"),
+                agent: text(api::AGENT_HEADER),
+                address,
+            },
+            accept: text("accept"),
+            session: text("x-mcp-session"),
+            asked_headers: text("access-control-request-headers"),
+        }
+    }
+}
+
+/// Next step of a request.
+#[derive(Debug)]
+#[must_use]
+pub enum Step {
+    /// All is said. What of the request is unread does not matter.
+    Answer(Answer),
+    /// Read the body.
+    Body(Box<Expecting>),
+    /// Tell about the program, with what the process uses.
+    Report(Report),
+    /// Wait for capacity.
+    Queued(Box<Queued>),
+    /// The answer is on its way.
+    Running(Box<Running>),
+}
+
+impl From<Answer> for Step {
+    fn from(answer: Answer) -> Self {
+        Self::Answer(answer)
+    }
+}
+
+/// First step of a request, after its head.
+#[derive(Debug)]
+#[must_use]
+pub enum Begun {
+    /// Change to a WebSocket.
+    Upgrade(Upgrade),
+    /// An answer; nothing of the head is needed any more.
+    Step(Step),
+}
+
+/// Begins a request by its head.
+pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) -> Begun {
+    let head = &request.head;
+    let Policy { config, keys } = engine.policy();
+    let mut inbound = Inbound::new(engine, config.clone(), head.address);
+    inbound.is_head = head.method == "HEAD";
+    let user_agent = head.short_user_agent();
+    inbound
+        .account
+        .describe(|info| info.user_agent = user_agent);
+    inbound.page = Page::asking(&config, head.origin);
+    let accepted = match api::accept(&config, &keys, listener, head) {
+        Ok(accepted) => accepted,
+        Err(denied) => {
+            let Denied {
+                dialect,
+                endpoint,
+                key,
+                refusal,
+            } = *denied;
+            inbound.dialect = dialect;
+            inbound.account.describe(|info| {
+                info.endpoint = endpoint;
+                info.key = key;
+            });
+            return Begun::Step(Step::Answer(inbound.refuse(&refusal)));
+        }
+    };
+    let route = accepted.route;
+    inbound.dialect = route.dialect;
+    inbound.account.describe(|info| {
+        info.endpoint = route.name;
+        info.key = accepted.caller.as_ref().map(|caller| caller.name.clone());
+    });
+    tracing::trace!(
+        request_id = %inbound.account.id(),
+        endpoint = route.name,
+        address = %head.address,
+        "begun"
+    );
+    let expect = |inbound, to| Step::Body(Box::new(Expecting { inbound, to }));
+    Begun::Step(match route.handler {
+        Handler::Upgrade => {
+            let token = accepted.token.map(str::to_owned);
+            return Begun::Upgrade(Upgrade { inbound, token });
+        }
+        Handler::Ask(form) => match accepted.caller {
+            Some(caller) => {
+                let session = request.session.map(str::to_owned);
+                let asker = Asker {
+                    route,
+                    form,
+                    caller,
+                    session,
+                };
+                expect(inbound, Recipient::Exchange(asker))
+            }
+            None => {
+                let why = "a route that an agent answers must ask for a key";
+                Step::Answer(inbound.refuse(&Refusal::new(Code::Internal, why)))
+            }
+        },
+        Handler::Read(read) if route.body => {
+            expect(inbound, Recipient::Read(read, accepted.into_owned()))
+        }
+        Handler::Read(read) => Step::Answer(inbound.read(read, &accepted, &[])),
+        Handler::Change(change) => {
+            expect(inbound, Recipient::Change(change, accepted.into_owned()))
+        }
+        Handler::Report(report) => Step::Report(Report {
+            inbound,
+            report,
+            accept: request.accept.map(str::to_owned),
+        }),
+        Handler::Respond(Responder::CallerTools) => {
+            let agent = accepted.parameters.get("agent").unwrap_or_default();
+            let server = accepted.parameters.get("server").unwrap_or_default();
+            match ToolHead::find(
+                inbound.account.engine(),
+                &agent,
+                &server,
+                head.method,
+                head.authorization,
+            ) {
+                Some(tools) => expect(inbound, Recipient::Agent(tools)),
+                None => {
+                    let refusal = Refusal::new(Code::NotFound, "there are no tools here");
+                    Step::Answer(inbound.refuse(&refusal))
+                }
+            }
+        }
+        Handler::Preflight => {
+            if let Some(page) = &mut inbound.page {
+                page.preflight(request.asked_headers);
+            }
+            Step::Answer(inbound.answered(Ok(Answered::Nothing)))
+        }
+    })
+}
+
+/// Refuses a request whose framing is wrong or can be read in two ways. Nothing may follow it on its connection.
+pub fn misframed(engine: &Arc<Engine>, address: IpAddr, error: RequestError) -> Answer {
+    let mut inbound = Inbound::new(engine, engine.config(), address);
+    inbound
+        .account
+        .describe(|info| info.endpoint = "malformed request");
+    inbound.misframed(error)
+}
+
+/// Caller of a request, with the route and the session that it asks for.
+#[derive(Debug)]
+struct Asker {
+    route: &'static Route,
+    form: Form,
+    caller: Caller,
+    session: Option<String>,
+}
+
+#[derive(Debug)]
+enum Recipient {
+    /// An agent answers.
+    Exchange(Asker),
+    /// The program itself does, from what the hub told last.
+    Read(Read, Accepted<'static>),
+    /// The program itself does, and the hub changes.
+    Change(Prepare, Accepted<'static>),
+    /// The thread of an agent does.
+    Agent(ToolHead),
+}
+
+/// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.
+#[derive(Debug)]
+pub struct Expecting {
+    inbound: Inbound,
+    to: Recipient,
+}
+
+impl Expecting {
+    /// The body is over `limits.body_bytes`.
+    #[must_use]
+    pub fn too_large(self) -> Answer {
+        let refusal = api::body_too_large(&self.inbound.config.limits);
+        self.inbound.refuse(&refusal)
+    }
+
+    /// The body was not there within `timeouts.body`.
+    #[must_use]
+    pub fn too_slow(self) -> Answer {
+        let refusal = api::body_too_slow(&self.inbound.config.timeouts);
+        self.inbound.refuse(&refusal)
+    }
+
+    /// The body's framing is wrong; nothing may follow on its connection.
+    #[must_use]
+    pub fn misframed(self, error: RequestError) -> Answer {
+        self.inbound.misframed(error)
+    }
+
+    /// The body broke off; nothing may follow on its connection.
+    #[must_use]
+    pub fn broken(self) -> Answer {
+        self.inbound.refuse_and_close(&api::body_broken())
+    }
+
+    /// The body is there. The asker's own allocation is kept only while the request waits for capacity.
+    pub fn complete(self, body: Vec<u8>) -> Step {
+        let Self { mut inbound, to } = self;
+        let bytes_in = u64::try_from(body.len()).unwrap_or(u64::MAX);
+        inbound.account.describe(|info| info.bytes_in = bytes_in);
+        match to {
+            Recipient::Read(read, accepted) => Step::Answer(inbound.read(read, &accepted, &body)),
+            Recipient::Change(change, accepted) => {
+                Step::Answer(inbound.change(change, &accepted, &body))
+            }
+            Recipient::Exchange(asker) => ask(inbound, asker, body),
+            Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
+        }
+    }
+}
+
+/// Reads the request and has it admitted; or gives what is to be answered instead.
+fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>) -> Step {
+    let engine = inbound.account.engine().clone();
+    let history = match engine.history(&asker.form, &asker.caller, &body) {
+        Ok(history) => history,
+        Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
+    };
+    let asked = Asked {
+        form: asker.form,
+        body,
+        history,
+        owner: asker.caller.credential,
+    };
+    let (mut exchange, intent) = match asked.parse(&inbound) {
+        Ok(parsed) => parsed,
+        Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
+    };
+    inbound
+        .account
+        .describe(|info| info.prompt = Some(intent.prompt));
+    if intent.load_only {
+        let mut reply = Reply::default();
+        exchange.load(engine.now(), &mut reply);
+        return Step::Answer(inbound.complete(reply, Verdict::Completed));
+    }
+    let ask = Ask {
+        model: &intent.invocation.model,
+        session: asker.session.as_deref(),
+        tokens: intent.tokens,
+        scope: asker.route.scope.unwrap_or(Scope::Inference),
+        embeddings: intent.embeddings,
+    };
+    match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
+        Ok(Admission::Granted(ticket)) => {
+            Step::Running(start(inbound, exchange, &intent, ticket, asked.owner))
+        }
+        Ok(Admission::Queued(wait)) => {
+            drop(intent);
+            tracing::debug!(request_id = %inbound.account.id(), "waits for capacity");
+            Step::Queued(Box::new(Queued {
+                engine,
+                wait,
+                waiting: Some((inbound, exchange, asked)),
+            }))
+        }
+        Err(refusal) => Step::Answer(refuse(inbound, exchange, &refusal)),
+    }
+}
+
+/// Refuses what was read and is not admitted.
+fn refuse(inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> Answer {
+    let mut reply = Reply::default();
+    exchange.refuse(refusal, &mut reply);
+    inbound.complete(reply, Verdict::Failed(refusal.code()))
+}
+
+/// The parts that an exchange is made from.
+struct Asked {
+    form: Form,
+    body: Vec<u8>,
+    history: Option<Bytes>,
+    owner: Option<Digest>,
+}
+
+impl fmt::Debug for Asked {
+    /// Without the prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Asked({} bytes)", self.body.len())
+    }
+}
+
+impl Asked {
+    fn parse(&self, inbound: &Inbound) -> Result<(Exchange, Intent<'_>), Refusal> {
+        Exchange::parse_continued(
+            &inbound.config,
+            inbound.account.engine().wall(),
+            inbound.account.id(),
+            &self.form,
+            inbound.account.started(),
+            &self.body,
+            self.history.as_deref(),
+        )
+    }
+}
+
+fn start(
+    mut inbound: Inbound,
+    exchange: Exchange,
+    intent: &Intent<'_>,
+    ticket: Ticket,
+    owner: Option<Digest>,
+) -> Box<Running> {
+    let engine = inbound.account.engine().clone();
+    let id = inbound.account.id();
+    tracing::debug!(
+        request_id = %id,
+        session = ticket.session.as_str(),
+        link = ticket.link.0,
+        "admitted"
+    );
+    let frame = frames::invoke(
+        id,
+        &ticket.session,
+        &ticket.label,
+        &ticket.model,
+        &intent.invocation,
+        engine.now(),
+        engine.wall(),
+    );
+    let answering = Answering::start(engine, id, exchange, &ticket, frame, owner);
+    inbound.account.admit(ticket);
+    Running::new(Box::new(answering), inbound)
+}
+
+/// A request that waits for capacity. Dropping it gives its place up, and means that the client has gone.
+#[derive(Debug)]
+pub struct Queued {
+    engine: Arc<Engine>,
+    wait: WaitId,
+    /// Until it is admitted or refused. The invocation borrows the body, so it is read again then.
+    waiting: Option<(Inbound, Exchange, Asked)>,
+}
+
+impl Queued {
+    /// Asks for a ticket. While there is none, `waker` is woken when it is worth to ask again; the hub ends the wait in time.
+    pub fn poll(&mut self, waker: &Waker) -> Poll<Step> {
+        let claimed = match self.engine.claim(self.wait, waker) {
+            Claim::Granted(ticket) => Ok(ticket),
+            Claim::Refused(refusal) => Err(refusal),
+            Claim::Waiting => return Poll::Pending,
+        };
+        let Some((mut inbound, exchange, asked)) = self.waiting.take() else {
+            // It was ready before; the hub knows nothing of it any more.
+            return Poll::Pending;
+        };
+        Poll::Ready(match claimed {
+            Ok(ticket) => match asked.parse(&inbound) {
+                Ok((_, intent)) => {
+                    Step::Running(start(inbound, exchange, &intent, ticket, asked.owner))
+                }
+                Err(refusal) => {
+                    inbound.account.admit(ticket);
+                    Step::Answer(inbound.refuse(&refusal))
+                }
+            },
+            Err(refusal) => Step::Answer(refuse(inbound, exchange, &refusal)),
+        })
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        if let Some((mut inbound, ..)) = self.waiting.take()
+            && let Some(ticket) = self.engine.leave(self.wait)
+        {
+            // It was granted and not claimed; the account, which is dropped here, gives it back.
+            inbound.account.admit(ticket);
+        }
+    }
+}
+
+/// A question about the program itself.
+#[derive(Debug)]
+pub struct Report {
+    inbound: Inbound,
+    report: api::Report,
+    accept: Option<String>,
+}
+
+impl Report {
+    /// `usage` is what [`Engine::usage`] gives, which takes the longer the more files are open.
+    #[must_use]
+    pub fn answer(self, usage: Usage) -> Answer {
+        let (snapshot, status) = status::gather(self.inbound.account.engine(), usage);
+        let answered = (self.report)(&snapshot, &status, self.accept.as_deref());
+        self.inbound.answered(Ok(answered))
+    }
+}
+
+/// The response that changes a connection to a WebSocket, and our side of the conversation on it.
+pub type Upgraded = (http::Response<()>, Box<dyn Converse>);
+
+/// An agent that wants to open a WebSocket.
+pub struct Upgrade {
+    inbound: Inbound,
+    token: Option<String>,
+}
+
+impl fmt::Debug for Upgrade {
+    /// Without the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upgrade({:?})", self.inbound.account)
+    }
+}
+
+impl Upgrade {
+    /// Agents cannot connect here, and `why` says where they can.
+    #[must_use]
+    pub fn refuse(self, why: &'static str) -> Answer {
+        let refusal = Refusal::new(Code::NotImplemented, why);
+        self.inbound.refuse(&refusal)
+    }
+
+    /// Checks the handshake and the token. The conversation begins as soon as the response, which has status 101, is written.
+    ///
+    /// # Errors
+    /// What is to be answered instead.
+    pub fn accept<B>(self, request: &http::Request<B>) -> Result<Upgraded, Box<Answer>> {
+        let accepted = websocket::accept(request).and_then(|mut response| {
+            if let Some(page) = &self.inbound.page {
+                page.headers(|name, value| {
+                    if let Ok(value) = http::HeaderValue::from_bytes(value) {
+                        let headers = response.headers_mut();
+                        headers.insert(http::HeaderName::from_static(name), value);
+                    }
+                });
+            }
+            let hello = Hello {
+                token: self.token.as_deref(),
+                dialled: false,
+            };
+            let link = Connected::new(self.inbound.account.engine(), hello)?;
+            let link: Box<dyn Converse> = Box::new(link);
+            Ok((response, link))
+        });
+        match accepted {
+            Ok(accepted) => {
+                let outcome = Outcome::new(Verdict::Completed, SWITCHING, 0);
+                self.inbound.account.close(&outcome);
+                Ok(accepted)
+            }
+            Err(refusal) => Err(Box::new(self.inbound.refuse(&refusal))),
+        }
+    }
+}

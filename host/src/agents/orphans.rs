@@ -1,0 +1,118 @@
+//! Ends agents whose supervisor cannot end them, because they have stopped or killed it.
+//!
+//! A supervisor leads a session of its own, so its agent and all that the agent starts are in that session unless they leave
+//! it. A program that adopts orphans ([`adopt`]) becomes the parent of those that have left it once their supervisor is gone.
+
+use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Rounds of searching and killing. A process that is started during one round is found in the next.
+const ROUNDS: usize = 16;
+
+/// Children that this program has started and not yet reaped. Locked while one is started, so that it is never taken
+/// for an orphan.
+static CHILDREN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
+static ADOPTS: AtomicBool = AtomicBool::new(false);
+
+/// Locks and returns the process ids of the children that this program started itself.
+pub(super) fn children() -> MutexGuard<'static, BTreeSet<i32>> {
+    CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes this program the parent of processes that lose theirs (`PR_SET_CHILD_SUBREAPER`). Only for a program whose
+/// children are all agents.
+pub fn adopt() {
+    #[cfg(target_os = "linux")]
+    match rustix::process::set_child_subreaper(Some(getpid())) {
+        Ok(()) => ADOPTS.store(true, Ordering::Release),
+        Err(error) => tracing::debug!("orphans of agents will not be adopted: {error}"),
+    }
+}
+
+/// Kills all processes of the session that `supervisor` leads or led, all that they have started, and all orphans.
+pub(super) fn kill_session(supervisor: Pid) {
+    let supervisor = supervisor.as_raw_nonzero().get();
+    let own = getpid().as_raw_nonzero().get();
+    for _ in 0..ROUNDS {
+        let processes = processes();
+        let known = children();
+        let is_root = |pid: i32, process: &Stat| {
+            pid == supervisor
+                || process.session == supervisor
+                || (ADOPTS.load(Ordering::Acquire)
+                    && process.parent == own
+                    && !known.contains(&pid))
+        };
+        let mut doomed: BTreeSet<i32> = processes
+            .iter()
+            .filter(|(pid, process)| is_root(**pid, process))
+            .map(|(pid, _)| *pid)
+            .collect();
+        drop(known);
+        loop {
+            let more: Vec<i32> = processes
+                .iter()
+                .filter(|(pid, process)| doomed.contains(&process.parent) && !doomed.contains(pid))
+                .map(|(pid, _)| *pid)
+                .collect();
+            if more.is_empty() {
+                break;
+            }
+            doomed.extend(more);
+        }
+        let mut alive = 0;
+        for pid in doomed {
+            let Some(process) = processes.get(&pid) else {
+                continue;
+            };
+            let Some(id) = Pid::from_raw(pid) else {
+                continue;
+            };
+            if !process.zombie {
+                alive += 1;
+                // It may have ended by now.
+                let _ = kill_process(id, Signal::KILL);
+            }
+            if process.parent == own && pid != supervisor {
+                // The supervisor is reaped by its owner. Any other child ends at once, and nobody else waits for it.
+                let _ = waitpid(Some(id), WaitOptions::empty());
+            }
+        }
+        if alive == 0 {
+            return;
+        }
+    }
+}
+
+/// Fields of `/proc/PID/stat` (proc_pid_stat(5)).
+struct Stat {
+    zombie: bool,
+    parent: i32,
+    session: i32,
+}
+
+/// Reads all processes in `/proc`, by id; none on a system without it.
+fn processes() -> BTreeMap<i32, Stat> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    entries
+        .filter_map(|entry| {
+            let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // The name, in parentheses, may hold any characters; after it come state, parent, group and session.
+            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+            let zombie = matches!(fields.next()?, "Z" | "X");
+            let parent = fields.next()?.parse().ok()?;
+            let session = fields.nth(1)?.parse().ok()?;
+            Some((
+                pid,
+                Stat {
+                    zombie,
+                    parent,
+                    session,
+                },
+            ))
+        })
+        .collect()
+}

@@ -1,0 +1,141 @@
+//! Paths of a configuration. All become absolute, and none depends on the folder in which the program is started.
+
+use super::DIRECTORY;
+use super::check::Report;
+use super::environment::Environment;
+use super::sections::Config;
+use super::tree::Origin;
+use std::path::{Path, PathBuf};
+
+/// Base folders of relative paths.
+pub(crate) struct Folders {
+    /// The person's home directory, for paths that begin with `~`.
+    home: Option<PathBuf>,
+    /// The folder of the configuration file.
+    configuration: Option<PathBuf>,
+}
+
+impl Folders {
+    pub(crate) fn new(configuration_file: Option<&Path>, environment: &Environment) -> Folders {
+        let absolute = configuration_file.and_then(|file| std::path::absolute(file).ok());
+        Folders {
+            home: home(environment).map(Path::to_owned),
+            configuration: absolute.and_then(|file| Some(file.parent()?.to_owned())),
+        }
+    }
+
+    /// Makes a path absolute that was written at `origin`. One that begins with `~` is in the home directory. A
+    /// relative one of the configuration file is in that file's folder; one of the command line is in the current
+    /// directory, as with any command.
+    ///
+    /// # Errors
+    /// Returns a sentence about a `~` without a home directory, or about a relative path in a variable.
+    pub(crate) fn absolute(&self, path: &Path, origin: Option<&Origin>) -> Result<PathBuf, String> {
+        let path = self.expand(path)?;
+        let base = match origin {
+            _ if path.is_absolute() => None,
+            Some(Origin::File { .. }) => self.configuration.clone(),
+            Some(Origin::Flag(_)) => std::env::current_dir().ok(),
+            Some(Origin::Variable(_) | Origin::DotEnv { .. }) | None => None,
+        };
+        let path = base.map_or(path.clone(), |base| base.join(path));
+        if !path.is_absolute() {
+            return Err(depends_on_the_folder(&path));
+        }
+        // Removes `.` components, so that messages show a clean path.
+        Ok(path.components().collect())
+    }
+
+    fn expand(&self, path: &Path) -> Result<PathBuf, String> {
+        match (path.strip_prefix("~"), &self.home) {
+            (Err(_), _) => Ok(path.to_owned()),
+            (Ok(rest), Some(home)) => Ok(home.join(rest)),
+            (Ok(_), None) => Err(
+                "`~` means nothing because HOME is not set to an absolute path; give a path without it"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// Returns the error for a relative path that has no base folder.
+pub(crate) fn depends_on_the_folder(path: &Path) -> String {
+    format!(
+        "`{}` would be another file in each folder; give an absolute path",
+        path.display()
+    )
+}
+
+/// Returns the home directory; a relative one counts as none.
+pub(crate) fn home(environment: &Environment) -> Option<&Path> {
+    environment
+        .get("HOME")
+        .map(Path::new)
+        .filter(|home| home.is_absolute())
+}
+
+/// Makes every path of a configuration absolute.
+pub(crate) fn resolve(
+    config: &mut Config,
+    environment: &Environment,
+    folders: &Folders,
+    report: &mut Report<'_>,
+) {
+    if config.data_dir == Config::default().data_dir {
+        // The default follows the XDG Base Directory specification.
+        if let Some(base) = environment
+            .get_nonempty("XDG_DATA_HOME")
+            .filter(|base| Path::new(base).is_absolute())
+        {
+            config.data_dir = Path::new(base).join(DIRECTORY);
+        }
+    }
+    let mut in_place = |name: String, path: &mut PathBuf| {
+        // Empty paths were reported before.
+        if path.as_os_str().is_empty() {
+            return;
+        }
+        match folders.absolute(path, report.origin(&name)) {
+            Ok(absolute) => *path = absolute,
+            Err(message) => report.problem(&name, message),
+        }
+    };
+    in_place("data_dir".to_owned(), &mut config.data_dir);
+    // Without a data directory one error is enough.
+    if let Some(file) = &mut config.audit.file
+        && config.data_dir.is_absolute()
+    {
+        if !file.starts_with("~") {
+            *file = config.data_dir.join(&file);
+        }
+        in_place("audit.file".to_owned(), file);
+    }
+    let mut program = |name: String, command: &mut String| {
+        // A name without `/` is searched in PATH, wherever it was written.
+        if command.contains('/') {
+            let mut path = PathBuf::from(&command);
+            in_place(name, &mut path);
+            if let Ok(path) = path.into_os_string().into_string() {
+                *command = path;
+            }
+        }
+    };
+    for (index, agent) in config.agents.iter_mut().enumerate() {
+        if let Some(first) = agent.command.first_mut() {
+            program(format!("agents[{index}].command"), first);
+        }
+    }
+    for (name, server) in &mut config.mcp_servers {
+        program(format!("mcpServers.{name}.command"), &mut server.command);
+    }
+    for (index, agent) in config.agents.iter_mut().enumerate() {
+        if let Some(cwd) = &mut agent.cwd {
+            in_place(format!("agents[{index}].cwd"), cwd);
+        }
+    }
+    for (name, server) in &mut config.mcp_servers {
+        if let Some(cwd) = &mut server.cwd {
+            in_place(format!("mcpServers.{name}.cwd"), cwd);
+        }
+    }
+}

@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# Puts a fault into a copy of the sources, one patch of this folder after the other, and fails unless the simulated world finds
+# each within ten seconds, from seeds that nobody has tried.
+#
+#   tests/mutants/run.sh [NAME ...]
+#
+# All patches when none is named. The copy and its build stay below the target directory, so that the next run is shorter.
+set -Eeuo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}/mutants
+copy=$target/source
+seconds=10
+
+# The build is for the copy alone: the program that it makes is not to be found where the others are. A fault may leave
+# something unused.
+export CARGO_TARGET_DIR=$target/build CARGO_INCREMENTAL=1 CARGO_PROFILE_DEV_DEBUG=0 RUSTFLAGS=-Awarnings
+export RUST_BACKTRACE=0
+
+build() {
+    (cd "$copy" && cargo build --quiet --locked -p mcp-local-provider-tests --bin world)
+}
+
+# A fault may also end the program or let it hang.
+find_fault() {
+    timeout $((seconds + 20)) "$CARGO_TARGET_DIR/debug/world" find "$1" "$2"
+}
+
+seed() {
+    od -An -N6 -tu8 /dev/urandom | tr -d ' '
+}
+
+# Those in core first: each of the others needs core only once more.
+if [ $# -gt 0 ]; then
+    patches=("${@/#/$here/}")
+    patches=("${patches[@]/%/.patch}")
+else
+    mapfile -t patches < <(
+        grep -l '^+++ b/core/' "$here"/*.patch
+        grep -L '^+++ b/core/' "$here"/*.patch
+    )
+fi
+
+rm -rf "$copy"
+mkdir -p "$copy"
+cd "$root"
+git ls-files -z --cached --others --exclude-standard -- '*.rs' '*.toml' '*.txt' '*.json' Cargo.lock |
+    while IFS= read -r -d '' file; do
+        # What is deleted and not yet committed is listed too.
+        [ ! -e "$file" ] || printf '%s\0' "$file"
+    done | tar --create --null --files-from=- | tar --extract --touch --directory "$copy"
+
+build
+status=0
+told=$(find_fault 5 "$(seed)") || status=$?
+echo "without a mutant: $told"
+if [ "$status" -ne 1 ]; then
+    echo "the world breaks by itself; see to that first" >&2
+    exit 1
+fi
+
+missed=0
+for patch in "${patches[@]}"; do
+    name=$(basename "$patch" .patch)
+    if ! patch --silent --directory="$copy" --strip=1 --fuzz=2 --no-backup-if-mismatch <"$patch"; then
+        echo "$name: the patch does not fit any more; make it anew" >&2
+        exit 1
+    fi
+    build
+    status=0
+    told=$(find_fault "$seconds" "$(seed)") || status=$?
+    case $status in
+        0) echo "$name: found after $told" ;;
+        1) missed=$((missed + 1)) && echo "$name: NOT FOUND: $told" ;;
+        *) echo "$name: found, the world ended with status $status" ;;
+    esac
+    # A file that is restored must be newer than what was built of the mutant.
+    sed -n 's|^+++ b/||p' "$patch" | while IFS= read -r file; do
+        cp "$root/$file" "$copy/$file"
+        touch "$copy/$file"
+    done
+done
+[ "$missed" -eq 0 ]

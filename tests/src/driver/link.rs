@@ -1,0 +1,196 @@
+//! One agent's connection: what lies between the engine and the agent.
+
+use super::client::{Asking, Begin, begin};
+use super::ready::{Alarm, Ready, Who};
+use crate::agent;
+use mcp_local_provider_core::error::Refusal;
+use mcp_local_provider_core::hub::Hello;
+use mcp_local_provider_core::id::{ExchangeId, LinkId};
+use mcp_local_provider_core::link::{CloseCode, Frame, Link, LinkCounters, LinkOut};
+use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_engine::converse::{Converse, Turn};
+use mcp_local_provider_engine::link::{Connected, Inbox, LinkCell};
+use mcp_local_provider_engine::{Engine, OpenSocket};
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use tungstenite::http;
+
+/// A connection of which the engine knows.
+#[derive(Debug)]
+pub struct Wire {
+    /// Frames that were sent to the agent and that it has not read.
+    pub inbox: VecDeque<Frame>,
+    /// False once the connection is gone.
+    pub alive: bool,
+    /// False: the agent does not read, so frames stay at the link.
+    pub reads: bool,
+    /// The code it was closed with.
+    pub closed: Option<CloseCode>,
+    link: Box<dyn Converse>,
+    cell: Arc<LinkCell>,
+    pub(super) alarm: Alarm,
+
+    turn: Turn,
+    socket: Option<OpenSocket>,
+    /// Exchanges that the agent was asked for.
+    asked: HashSet<ExchangeId>,
+    /// Those of them that were cancelled.
+    cancelled: HashSet<ExchangeId>,
+}
+
+/// Introduces a connection to the engine.
+pub(super) fn connect(
+    engine: &Arc<Engine>,
+    token: Option<&str>,
+) -> Result<Box<dyn Converse>, Refusal> {
+    let hello = Hello {
+        token,
+        dialled: false,
+    };
+    Ok(Box::new(Connected::new(engine, hello)?))
+}
+
+/// The same by the handshake of a WebSocket; what is answered where that is refused.
+pub(super) fn upgrade(engine: &Arc<Engine>, token: &str) -> Result<Box<dyn Converse>, u16> {
+    let bearer = format!("Bearer {token}");
+    let asking = Asking {
+        method: "GET",
+        target: "/agent",
+        headers: &[("authorization", &bearer)],
+        address: [127, 0, 0, 1].into(),
+        body: "",
+    };
+    let Begin::Upgrade(upgrade) = begin(engine, &asking) else {
+        panic!("an agent's request is no upgrade");
+    };
+    let request = http::Request::get("/agent")
+        .header("host", "localhost")
+        .header("connection", "upgrade")
+        .header("upgrade", "websocket")
+        .header("sec-websocket-version", "13")
+        .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
+    match upgrade.accept(&request.body(()).unwrap()) {
+        Ok((_, connected)) => Ok(connected),
+        Err(answer) => Err(answer.head.status()),
+    }
+}
+
+impl Wire {
+    pub(super) fn new(engine: &Arc<Engine>, link: Box<dyn Converse>, ready: &Arc<Ready>) -> Self {
+        let id = LinkId(link.number());
+        Self {
+            inbox: VecDeque::new(),
+            alive: true,
+            closed: None,
+            alarm: Alarm::new(Who::Link(id), ready),
+            cell: engine.link(id).expect("a link that is known"),
+            link,
+            reads: true,
+            turn: Turn::default(),
+            socket: Some(engine.open_socket()),
+            asked: HashSet::new(),
+            cancelled: HashSet::new(),
+        }
+    }
+
+    pub(super) fn id(&self) -> LinkId {
+        self.cell.id()
+    }
+
+    /// A turn of reading.
+    pub(super) fn read(&mut self, receive: impl FnOnce(&dyn Converse, &mut Turn)) {
+        self.link.begin(&mut self.turn);
+        receive(&*self.link, &mut self.turn);
+        if self.link.finish(&mut self.turn) && self.alive {
+            self.alarm.ring();
+        }
+    }
+
+    /// The writer's turn. True when the connection is to be closed after it.
+    pub(super) fn write(&mut self, now: Instant) -> bool {
+        let waker = self.alarm.reset().clone();
+        if !self.alive {
+            return false;
+        }
+        self.link.begin(&mut self.turn);
+        self.alarm.until = self.link.serve_timers(&mut self.turn, false);
+        let until = self.alarm.until;
+        assert!(until.is_none_or(|until| until > now), "it is late already");
+        self.link.finish(&mut self.turn);
+        loop {
+            let waiting = self.link.wait_to_write(&waker);
+            self.closed = self.closed.or(waiting.close);
+            if waiting.frames && (self.reads || self.closed.is_some()) {
+                let seen = self.inbox.len();
+                self.link.take_frames(&mut self.inbox);
+                for at in seen..self.inbox.len() {
+                    self.look_at(at);
+                }
+            } else {
+                return self.closed.is_some();
+            }
+        }
+    }
+
+    /// Checks that frames about exchanges make sense.
+    fn look_at(&mut self, at: usize) {
+        let frame = &self.inbox[at];
+        if let Some(id) = agent::invoked(frame) {
+            assert!(self.asked.insert(id), "{id} was asked twice");
+        } else if let Some(id) = agent::cancelled(frame) {
+            assert!(self.asked.contains(&id), "{id} was never asked");
+            assert!(self.cancelled.insert(id), "{id} cancelled twice");
+        }
+    }
+
+    /// Serves the deadlines before their time: nothing may come of it.
+    pub(super) fn prod(&mut self) {
+        if !self.alive || self.alarm.is_woken() {
+            return;
+        }
+        let frames = self.cell.look(|_, out| out.frames.len());
+        self.link.begin(&mut self.turn);
+        let until = self.link.serve_timers(&mut self.turn, false);
+        assert!(!self.link.finish(&mut self.turn) || !self.reads, "early");
+        assert!(until >= self.alarm.until, "an early call moved a timer");
+        let after = self.cell.look(|_, out| out.frames.len());
+        assert_eq!(after, frames, "a link came early");
+    }
+
+    /// The connection is gone.
+    pub(super) fn lose(&mut self) {
+        self.link.disconnect();
+        self.alive = false;
+        self.alarm.until = None;
+        self.socket = None;
+        self.cell.look(|link, out| {
+            assert_eq!(link.open_exchanges(), 0, "open on a link that is gone");
+            assert_eq!(link.tombstones(), 0, "a dead link remembers");
+            assert_eq!(link.poll_timeout(), None, "a dead link waits");
+            assert!(out.frames.is_empty() && out.queued_bytes == 0, "{out:?}");
+        });
+    }
+
+    /// Shows the link, and what is to be written and told, to `look`.
+    pub(super) fn look<R>(&self, look: impl FnOnce(&Link<Arc<Inbox>>, &LinkOut) -> R) -> R {
+        self.cell.look(look)
+    }
+
+    /// Returns the counters of the link.
+    #[must_use]
+    pub fn counters(&self) -> LinkCounters {
+        self.cell.look(|link, _| *link.counters())
+    }
+
+    /// True when everything that is for the agent lies before it.
+    #[must_use]
+    pub fn is_written(&self) -> bool {
+        self.cell.look(|_, out| out.frames.is_empty())
+    }
+
+    /// Invocations and cancels that were written.
+    #[must_use]
+    pub fn written(&self) -> (usize, usize) {
+        (self.asked.len(), self.cancelled.len())
+    }
+}

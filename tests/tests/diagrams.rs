@@ -1,0 +1,196 @@
+//! The diagrams of ARCHITECTURE.md are drawn from the tables that the machines go by, and no row of a table is dead.
+//!
+//! `UPDATE_DIAGRAMS=1 cargo test -p mcp-local-provider-tests --test diagrams` writes them anew.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use mcp_local_provider_core::agents::acp::{self, Config, Profile};
+use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::hub::sessions::Action;
+use mcp_local_provider_core::hub::{Hello, Hub, HubOut, Requester};
+use mcp_local_provider_core::link::{Notice, Registration};
+use mcp_local_provider_core::machine::Table;
+use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::{exchange, hub, link};
+use mcp_local_provider_engine::audit::Audit;
+use mcp_local_provider_engine::dial::BridgeDialler;
+use mcp_local_provider_engine::{self as engine, Engine, Handle, Housekeeper, Outside};
+use mcp_local_provider_tests::acp::turmoil::{EVENTS, Turmoil};
+use mcp_local_provider_tests::acp::{Bench, NAME, transcript};
+use mcp_local_provider_tests::world;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+const TABLES: [(&str, &Table); 6] = [
+    ("core::hub::sessions::STATES", &hub::sessions::STATES),
+    ("core::link::SLOT", &link::SLOT),
+    ("core::exchange::STATES", &exchange::STATES),
+    ("core::agents::acp::PROCESS", &acp::PROCESS),
+    ("core::agents::acp::SESSION", &acp::SESSION),
+    ("engine::PHASES", &engine::PHASES),
+];
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_path_buf()
+}
+
+const OPENING: &str = "```mermaid\nstateDiagram-v2\n";
+
+fn mark(name: &str) -> String {
+    format!("    %% drawn from {name}\n")
+}
+
+/// The block of a table. Moves between the same two states share an arrow.
+fn draw(name: &str, table: &Table) -> String {
+    let mut arrows: Vec<(&str, &str, String)> = Vec::new();
+    for row in table.moves() {
+        let known = arrows
+            .iter_mut()
+            .find(|(from, to, _)| (*from, *to) == (row.from, row.to));
+        match known {
+            Some((_, _, when)) => {
+                when.push_str("<br/>");
+                when.push_str(row.when);
+            }
+            None => arrows.push((row.from, row.to, row.when.into())),
+        }
+    }
+    let mut block = String::from(OPENING);
+    block.push_str(&mark(name));
+    for (from, to, when) in arrows {
+        block.push_str(&format!("    {from} --> {to}: {when}\n"));
+    }
+    block.push_str("```\n");
+    block
+}
+
+#[test]
+fn the_diagrams_are_those_of_the_tables() {
+    let path = root().join("ARCHITECTURE.md");
+    let mut page = std::fs::read_to_string(&path).unwrap();
+    let mut wrong = Vec::new();
+    for (name, table) in TABLES {
+        let drawn = draw(name, table);
+        let start = format!("{OPENING}{}", mark(name));
+        let at = page
+            .find(&start)
+            .unwrap_or_else(|| panic!("ARCHITECTURE.md has no diagram that begins\n{start}"));
+        let length = page[at + 3..].find("```\n").unwrap() + 7;
+        if page[at..at + length] != drawn {
+            page.replace_range(at..at + length, &drawn);
+            wrong.push(drawn);
+        }
+    }
+    assert_eq!(
+        page.matches("stateDiagram-v2").count(),
+        TABLES.len(),
+        "a diagram of states is not drawn from a table"
+    );
+    if std::env::var_os("UPDATE_DIAGRAMS").is_some() {
+        std::fs::write(path, page).unwrap();
+    } else {
+        assert!(
+            wrong.is_empty(),
+            "UPDATE_DIAGRAMS=1 writes them:\n{}",
+            wrong.join("\n")
+        );
+    }
+}
+
+/// Every machine panics on a move that its table lacks, in all tests. Here the other half: what the table has is used.
+#[test]
+fn every_move_of_a_table_is_made() {
+    for seed in 0..200 {
+        world::run(&world::input(seed));
+    }
+    for path in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("acp")).unwrap() {
+        let script = std::fs::read_to_string(path.unwrap().path()).unwrap();
+        assert!(!transcript::play(&script).is_empty());
+    }
+    for seed in 0..200 {
+        let mut turmoil = Turmoil::new(seed % 2 == 0, seed % 4 == 0);
+        for byte in world::input(seed).into_iter().take(120) {
+            turmoil.happen(byte % EVENTS);
+        }
+        turmoil.heal();
+    }
+    rare_ends_of_a_process();
+    a_suspended_session_that_is_carried();
+    a_shutdown();
+    let mut dead = Vec::new();
+    for (name, table) in TABLES {
+        for row in table.untaken() {
+            dead.push(format!("{name}: {} --> {}: {}", row.from, row.to, row.when));
+        }
+    }
+    assert!(dead.is_empty(), "nothing makes\n{}", dead.join("\n"));
+}
+
+fn rare_ends_of_a_process() {
+    let agent = || Bench::new(Profile::new(NAME), Config::new("/tmp/empty"));
+    let mut stopped_early = agent();
+    stopped_early.call(|agent, now, out, link| agent.stop(now, out, link));
+    let mut stopped_while_down = agent();
+    stopped_while_down.exited("no such file");
+    stopped_while_down.exited("no such file");
+    stopped_while_down.call(|agent, now, out, link| agent.stop(now, out, link));
+    let mut without_login = agent();
+    without_login.started();
+    without_login.writes_line(r#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":1}}"#);
+    without_login.writes_line(
+        r#"{"jsonrpc":"2.0","id":2,"error":{"code":-32000,"message":"log in first"}}"#,
+    );
+    without_login.exited("exit status: 1");
+}
+
+fn a_suspended_session_that_is_carried() {
+    let now = Instant::from_micros(1);
+    let mut hub = Hub::new(HubConfig::default(), [7; 32], now, Duration::ZERO);
+    let mut out = HubOut::default();
+    let bridge = Hello {
+        token: Some("bridge"),
+        dialled: true,
+    };
+    let link = hub.connect(now, bridge, &mut out).unwrap();
+    let registration = Registration {
+        agent_id: NAME.into(),
+        ..Registration::default()
+    };
+    hub.handle_notice(now, link, Notice::Register(registration), &mut out);
+    let id = hub.sessions().iter().next().unwrap().id.clone();
+    let requester = Requester::Provider;
+    hub.control(now, requester, id.as_str(), Action::Suspend, &mut out)
+        .unwrap();
+    hub.disconnected(now, link, &mut out);
+    hub.connect(now, bridge, &mut out).unwrap();
+}
+
+/// Time stands still, and nothing is dialled.
+struct Still;
+
+impl Outside for Still {
+    fn now(&self) -> Instant {
+        Instant::from_micros(1)
+    }
+
+    fn unix(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn dial(&self, bridge: BridgeDialler) {
+        drop(bridge);
+    }
+}
+
+fn a_shutdown() {
+    let engine = Engine::new(HubConfig::default(), [7; 32], Arc::new(Still), Audit::off());
+    let mut housekeeper = Housekeeper::new(engine.clone());
+    housekeeper.poll(Waker::noop());
+    Handle::new(engine.clone()).shutdown();
+    housekeeper.poll(Waker::noop());
+    assert!(engine.is_stopped());
+}
