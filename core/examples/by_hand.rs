@@ -6,17 +6,12 @@
 
 use core::error::Error;
 use core::time::Duration;
-use mcp_local_provider_core::api::{self, Head, Listener};
 use mcp_local_provider_core::config::HubConfig;
-use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
-use mcp_local_provider_core::hub::audit::RequestInfo;
-use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Verdict};
-use mcp_local_provider_core::id::Ids;
-use mcp_local_provider_core::invocation::Delivery;
-use mcp_local_provider_core::link::{Deliver, Envelope, Frame, Link, LinkConfig, LinkOut, frames};
-use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
-use mcp_local_provider_core::scope::Scope;
-use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::{Admission, Ask, Hello, Hub, HubOut, RequestInfo, Scope, Verdict};
+use mcp_local_provider_core::{Batch, Delivery, Mailbox, Push};
+use mcp_local_provider_core::{Deliver, Envelope, Frame, Link, LinkConfig, LinkOut, invoke};
+use mcp_local_provider_core::{Exchange, Flow, Head, Listener, Reply, accept};
+use mcp_local_provider_core::{Ids, Instant};
 
 /// The one mailbox that there is.
 struct One(Mailbox);
@@ -64,8 +59,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         agent: None,
         address: [127, 0, 0, 1].into(),
     };
-    let accepted = api::accept(hub.config(), &hub.keys(), Listener::All, &head)
-        .map_err(|denied| denied.refusal)?;
+    let accepted =
+        accept(hub.config(), &hub.keys(), Listener::All, &head).map_err(|denied| denied.refusal)?;
     let form = accepted.route.form().ok_or("an agent answers this route")?;
     let caller = accepted.caller.ok_or("this route has a caller")?;
     let body =
@@ -85,7 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     exchange.start(now, &ticket);
     let (session, label, model) = (&ticket.session, &ticket.label, &ticket.model);
-    let invoke = frames::invoke(
+    let invoke = invoke(
         id,
         session,
         label,

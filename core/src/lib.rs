@@ -7,27 +7,32 @@
 //!
 //! Four machines share the work:
 //!
-//! * [`hub::Hub`], one for the program: sessions, keys, limits, routing, metrics, audit. Touched twice for each exchange.
-//! * [`link::Link`], one for each agent connection: correlates, reassembles, keeps alive.
-//! * [`mailbox::Mailbox`], one for each exchange: the bounded hand-over from a link.
-//! * [`exchange::Exchange`], one for each request: reads it in its dialect, writes its answer.
+//! * [`Hub`], one for the program: sessions, keys, limits, routing, metrics, audit. Touched twice for each exchange.
+//! * [`Link`], one for each agent connection: correlates, reassembles, keeps alive.
+//! * [`Mailbox`], one for each exchange: the bounded hand-over from a link.
+//! * [`Exchange`], one for each request: reads it in its dialect, writes its answer.
+//!
+//! The root gathers the names that a driver needs, in groups:
+//!
+//! * From outside: [`Instant`], [`WallClock`], [`Timeout`], and [`Ids`] with the ids that it makes.
+//! * A client's request: a [`Head`] goes to [`accept`], which finds the [`Route`]; an [`Exchange`] reads the body and writes the
+//!   [`Reply`]; a [`Refusal`] becomes one.
+//! * What all share: the [`Hub`] with its [`Ask`], [`Admission`], [`Ticket`] and [`Outcome`], [`Keys`], and [`AuditRecord`].
+//! * An agent's connection: the [`Link`] with its [`Envelope`], [`Frame`], [`Notice`] and [`Command`].
+//! * Between the two: the [`Mailbox`] and each [`Delivery`].
+//!
+//! The modules [`config`], [`agents`] and [`wire`] hold the settings, agents with a protocol of their own, and framing.
 //!
 //! This is the whole run loop, for one request and one agent:
 //!
 //! ```
 //! use core::time::Duration;
-//! use mcp_local_provider_core::api::{self, Head, Listener};
 //! use mcp_local_provider_core::config::HubConfig;
-//! use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
-//! use mcp_local_provider_core::hub::audit::RequestInfo;
-//! use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
-//! use mcp_local_provider_core::id::Ids;
-//! use mcp_local_provider_core::invocation::Delivery;
-//! use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
-//! use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
-//! use mcp_local_provider_core::scope::Scope;
-//! use mcp_local_provider_core::time::Instant;
-//! use mcp_local_provider_core::link::frames;
+//! use mcp_local_provider_core::{Admission, Ask, Hello, Hub, HubOut, RequestInfo, Scope};
+//! use mcp_local_provider_core::{Batch, Delivery, Mailbox, Push};
+//! use mcp_local_provider_core::{Deliver, Envelope, Link, LinkConfig, LinkOut, invoke};
+//! use mcp_local_provider_core::{Exchange, Flow, Head, Listener, Reply, accept};
+//! use mcp_local_provider_core::{Ids, Instant};
 //!
 //! /// A real driver locks the mailbox that `to` names, pushes, and wakes its exchange on `Push::Wake`.
 //! struct One(Mailbox);
@@ -64,7 +69,7 @@
 //!     method: "POST", target: "/v1/chat/completions", host: Some("localhost"), origin: None,
 //!     authorization: None, api_key: None, user_agent: None, agent: None, address: [127, 0, 0, 1].into(),
 //! };
-//! let accepted = api::accept(hub.config(), &hub.keys(), Listener::All, &head).map_err(|denied| denied.refusal)?;
+//! let accepted = accept(hub.config(), &hub.keys(), Listener::All, &head).map_err(|denied| denied.refusal)?;
 //! let form = accepted.route.form().ok_or("an agent answers this route")?;
 //! let caller = accepted.caller.ok_or("every inference route has a caller")?;
 //! let body = br#"{"model":"my-model","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
@@ -79,7 +84,7 @@
 //!     return Err("a real driver waits for `HubOut::woken` and calls `Hub::claim`".into());
 //! };
 //! exchange.start(now, &ticket);
-//! let frame = frames::invoke(
+//! let frame = invoke(
 //!     id, &ticket.session, &ticket.label, &ticket.model, &intent.invocation, now, hub.wall(),
 //! );
 //! link.open(now, id, ticket.session.clone(), frame, (), &mut link_out).map_err(|(closed, ())| closed)?;
@@ -122,18 +127,66 @@
 extern crate alloc;
 
 pub mod agents;
+#[doc(hidden)]
 pub mod api;
 pub mod config;
+#[doc(hidden)]
 pub mod dialect;
+#[doc(hidden)]
 pub mod error;
+#[doc(hidden)]
 pub mod exchange;
+#[doc(hidden)]
 pub mod hub;
+#[doc(hidden)]
 pub mod id;
+#[doc(hidden)]
 pub mod invocation;
+#[doc(hidden)]
 pub mod link;
+#[doc(hidden)]
 pub mod machine;
+#[doc(hidden)]
 pub mod mailbox;
+#[doc(hidden)]
 pub mod scope;
+#[doc(hidden)]
 pub mod text;
+#[doc(hidden)]
 pub mod time;
 pub mod wire;
+
+// What comes from outside: time and ids.
+pub use id::{ExchangeId, Ids, KeyId, LinkId, SessionId, WaitId};
+pub use time::{Instant, Timeout, WallClock};
+
+// A client's request, from its head to the end of its answer.
+pub use api::{
+    Accepted, Access, Answered, Denied, Handler, Head, Input, Listener, ROUTES, Route, Routes,
+    accept,
+};
+pub use dialect::{Dialect, Form, Opening};
+pub use error::{Code, Refusal};
+pub use exchange::{Exchange, Flow, Intent, Reply, ReplyHead};
+pub use invocation::{CancelReason, Finish, Invocation, Parameters, Usage};
+
+// What all connections share.
+pub use hub::audit::{AuditEvent, AuditRecord, RequestInfo};
+pub use hub::keys::{Caller, Digest, Keys};
+pub use hub::metrics::Snapshot;
+pub use hub::{
+    Admission, Ask, CLIENT_GONE, Claim, Hello, Hub, HubOut, Outcome, Requester, Ticket, Verdict,
+};
+pub use scope::{Scope, Scopes};
+
+// An agent's connection.
+pub use error::AgentFault;
+pub use link::frames::{SUBPROTOCOL, invoke};
+pub use link::{
+    CloseCode, Closed, Command, Deliver, Envelope, Frame, Link, LinkConfig, LinkCounters, LinkOut,
+    Notice,
+};
+
+// From an agent's connection to a client's exchange.
+pub use invocation::{Delivery, Delta, End, Failure};
+pub use mailbox::{Batch, Mailbox, Push};

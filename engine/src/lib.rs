@@ -15,32 +15,55 @@
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod account;
+#[doc(hidden)]
 pub mod answer;
 mod answering;
+#[doc(hidden)]
 pub mod audit;
+#[doc(hidden)]
 pub mod caller_tools;
+#[doc(hidden)]
 pub mod config;
+#[doc(hidden)]
 pub mod converse;
 pub mod dial;
 mod engine;
+#[doc(hidden)]
 pub mod feed;
 mod housekeeping;
 mod inbound;
 mod inspect;
+#[doc(hidden)]
 pub mod link;
 pub mod listen;
 mod outside;
 mod ranked;
 pub mod request;
 mod running;
+#[doc(hidden)]
 pub mod status;
 pub mod websocket;
 
+// The provider, and what it needs from outside.
+pub use audit::{Audit, AuditFile};
 pub use config::{Bridge, Config, StartError};
 pub use engine::{Client, Engine, Handle, OpenSocket, Policy};
-pub use housekeeping::{Housekeeper, PHASES};
 pub use outside::{Clock, Outside, Usage, later, random_seed};
+
+// A client's request, from its head to the end of its answer.
+pub use answer::Answer;
+pub use request::{Begun, Expecting, Queued, Report, Request, Step, Upgrade};
 pub use running::{Progress, Running};
+
+// Behind a WebSocket.
+pub use converse::{Converse, ToWrite, Turn};
+
+// What keeps house, and what is told of the parts.
+pub use caller_tools::{ToolEvent, ToolQueue};
+pub use feed::{Events, Feed, Reader};
+pub use housekeeping::{Housekeeper, PHASES};
+pub use link::Connected;
+pub use status::{Part, PartStatus};
 
 /// A running provider, as a program wants it of a driver.
 pub trait Driver: Sized {

@@ -1,7 +1,7 @@
 //! Accepting connections: each gets its thread, and beyond the limit an answer that says so.
 
-use crate::bell::wait_for;
 use crate::connection;
+use crate::parker::wait_for;
 use crate::peer::Peer;
 use crate::threads::Threads;
 use mcp_local_provider_core::api::{Listener, over_connection_limit};

@@ -1,6 +1,6 @@
 //! Answers on their way to a client: whole ones, and such whose pieces are written as they come.
 
-use crate::bell::Woken;
+use crate::parker::Woken;
 use crate::threads::Threads;
 use mcp_local_provider_core::wire::http1::{
     CHUNK_END, Connection as After, HeadWriter, ResponseLength, Version, date, write_chunk_size,
@@ -44,13 +44,13 @@ pub(crate) fn wait_for_capacity(
     client: &impl Client,
     mut queued: Queued,
 ) -> io::Result<Step> {
-    let bell = threads.bell();
-    let waker = bell.waker();
+    let parker = threads.parker();
+    let waker = parker.waker();
     loop {
         if let Poll::Ready(step) = queued.poll(&waker) {
             return Ok(step);
         }
-        if bell.wait(watched(client), None) == Woken::Socket {
+        if parker.wait(watched(client), None) == Woken::Socket {
             return Err(ErrorKind::ConnectionReset.into());
         }
     }
@@ -82,13 +82,13 @@ pub(crate) fn write_running(
     manner: &mut Manner,
 ) -> io::Result<()> {
     let clock = threads.clock();
-    let bell = threads.bell();
-    let waker = bell.waker();
+    let parker = threads.parker();
+    let waker = parker.waker();
     let (mut begun, mut size, mut end) = (Vec::new(), Vec::new(), Vec::new());
     loop {
         if let Progress::Until(until) = running.poll(&waker) {
             let until = until.map(|until| clock.system(until));
-            if bell.wait(watched(client), until) == Woken::Socket {
+            if parker.wait(watched(client), until) == Woken::Socket {
                 return Err(ErrorKind::ConnectionReset.into());
             }
             continue;

@@ -9,10 +9,10 @@
 
 mod accept;
 mod answering;
-mod bell;
 mod connection;
 mod dial;
 mod link;
+mod parker;
 mod peer;
 mod provider;
 mod threads;

@@ -1,6 +1,6 @@
 //! The two threads of each WebSocket: one reads, the other one writes and serves the deadlines of what is behind it.
 
-use crate::bell::Bell;
+use crate::parker::Parker;
 use crate::peer::Peer;
 use crate::threads::Threads;
 use crate::websocket::{Reader, Writer};
@@ -53,8 +53,8 @@ pub(crate) fn run(threads: &Threads, link: Box<dyn Converse>, peer: &Arc<Peer>, 
         from_reader: Mutex::default(),
         received: reader.received(),
     });
-    let bell = Bell::new();
-    let waker = bell.waker();
+    let parker = Parker::new();
+    let waker = parker.waker();
     let (reading, ringing) = (both.clone(), waker.clone());
     let read = threads.spawn("agent-reader", move || read(&reading, reader, &ringing));
     if let Err(error) = read {
@@ -66,7 +66,7 @@ pub(crate) fn run(threads: &Threads, link: Box<dyn Converse>, peer: &Arc<Peer>, 
         both: &both,
         writer: &mut writer,
         peer,
-        bell: &bell,
+        parker: &parker,
         waker: &waker,
         clock: threads.clock(),
         frames: VecDeque::new(),
@@ -163,7 +163,7 @@ struct Writing<'w> {
     both: &'w Both,
     writer: &'w mut Writer,
     peer: &'w Arc<Peer>,
-    bell: &'w Bell,
+    parker: &'w Parker,
     waker: &'w Waker,
     clock: Clock,
     /// Taken from the link and not yet given to the socket.
@@ -204,7 +204,7 @@ impl Writing<'_> {
                 until = Some(until.map_or(stalled, |until| until.min(stalled)));
                 watched = Some((self.peer.socket(), PollFlags::OUT));
             }
-            self.bell.wait(watched, until);
+            self.parker.wait(watched, until);
         }
     }
 
@@ -250,7 +250,7 @@ impl Writing<'_> {
         while let Ok(false) = written
             && Instant::now() < until
         {
-            self.bell
+            self.parker
                 .wait(Some((self.peer.socket(), PollFlags::OUT)), Some(until));
             written = self.writer.flush();
         }
@@ -260,7 +260,7 @@ impl Writing<'_> {
         // To close while something is unread would reset the connection, and the peer would lose the code.
         self.peer.finish();
         while !self.both.reader(|reader| reader.is_done) && Instant::now() < until {
-            self.bell.wait(None, Some(until));
+            self.parker.wait(None, Some(until));
         }
         self.peer
             .discard(until.saturating_duration_since(Instant::now()));

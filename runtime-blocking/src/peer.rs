@@ -1,7 +1,7 @@
 //! One TCP connection: reads and writes with total deadlines.
 
 use crate::answering::Client;
-use crate::bell::wait_for;
+use crate::parker::wait_for;
 use rustix::event::{PollFd, PollFlags};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 use std::io::{self, ErrorKind, IoSlice, Write};

@@ -1,7 +1,7 @@
 //! Handle of every thread to the state that all drivers share, to the open sockets, and to more threads.
 
-use crate::bell::Bell;
 use crate::dial::keep_bridge;
+use crate::parker::Parker;
 use crate::peer::Peer;
 use event_listener::Listener;
 use mcp_local_provider_core::time;
@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 /// Room on the stack of a thread. JSON that is as deep as it may be takes the most of it; an unoptimised build needs more.
 const STACK: usize = if cfg!(debug_assertions) { 512 } else { 128 } << 10;
 
-/// Bells that are kept for the next exchange.
-const SPARE_BELLS: usize = 64;
+/// Parkers that are kept for the next exchange.
+const SPARE_PARKERS: usize = 64;
 
 /// A cheap handle.
 #[derive(Clone, Debug)]
@@ -30,7 +30,7 @@ struct Inner {
     clock: Clock,
     /// By a number of their own, with the last one given.
     open: Mutex<(HashMap<u64, Arc<Peer>>, u64)>,
-    bells: Mutex<Vec<Arc<Bell>>>,
+    parkers: Mutex<Vec<Arc<Parker>>>,
     running: Mutex<usize>,
     ended: Condvar,
 }
@@ -45,7 +45,7 @@ impl Threads {
             engine,
             clock,
             open: Mutex::default(),
-            bells: Mutex::default(),
+            parkers: Mutex::default(),
             running: Mutex::default(),
             ended: Condvar::new(),
         }))
@@ -142,12 +142,12 @@ impl Threads {
         }
     }
 
-    /// A bell to wait on. Idle connections have none, because each takes a descriptor.
-    pub fn bell(&self) -> RentedBell {
-        let spare = lock(&self.0.bells).pop();
-        RentedBell {
+    /// A place to wait in. Idle connections have none, because each takes a descriptor.
+    pub fn parker(&self) -> RentedParker {
+        let spare = lock(&self.0.parkers).pop();
+        RentedParker {
             threads: self.clone(),
-            bell: spare.unwrap_or_else(Bell::new),
+            parker: spare.unwrap_or_else(Parker::new),
         }
     }
 }
@@ -182,25 +182,25 @@ impl Drop for Open {
     }
 }
 
-/// A bell that is given back.
-pub(crate) struct RentedBell {
+/// A parker that is given back.
+pub(crate) struct RentedParker {
     threads: Threads,
-    bell: Arc<Bell>,
+    parker: Arc<Parker>,
 }
 
-impl Deref for RentedBell {
-    type Target = Arc<Bell>;
+impl Deref for RentedParker {
+    type Target = Arc<Parker>;
 
-    fn deref(&self) -> &Arc<Bell> {
-        &self.bell
+    fn deref(&self) -> &Arc<Parker> {
+        &self.parker
     }
 }
 
-impl Drop for RentedBell {
+impl Drop for RentedParker {
     fn drop(&mut self) {
-        let mut bells = lock(&self.threads.0.bells);
-        if bells.len() < SPARE_BELLS {
-            bells.push(self.bell.clone());
+        let mut parkers = lock(&self.threads.0.parkers);
+        if parkers.len() < SPARE_PARKERS {
+            parkers.push(self.parker.clone());
         }
     }
 }

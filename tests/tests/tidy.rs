@@ -384,6 +384,41 @@ fn no_wildcard_stands_for_a_variant() {
     report(broken);
 }
 
+/// The roots of these crates gather what an embedder needs; the examples and the crates' documentation must get by with it.
+#[test]
+fn examples_name_nothing_that_is_hidden() {
+    let mut broken = Vec::new();
+    for name in ["core", "engine"] {
+        let library = std::fs::read_to_string(root().join(name).join("src/lib.rs")).unwrap();
+        let hidden: Vec<String> = library
+            .split("#[doc(hidden)]\npub mod ")
+            .skip(1)
+            .filter_map(|rest| rest.split_once(';'))
+            .map(|(module, _)| format!("mcp_local_provider_{name}::{module}"))
+            .collect();
+        assert!(!hidden.is_empty(), "{name} hides nothing");
+        let pages: String = library
+            .lines()
+            .filter(|line| line.starts_with("//!"))
+            .collect();
+        let examples = ["core/examples/by_hand.rs", "engine/examples/tokio.rs"].map(|example| {
+            (
+                example,
+                std::fs::read_to_string(root().join(example)).unwrap(),
+            )
+        });
+        for (file, text) in [("its documentation", pages)].iter().chain(&examples) {
+            for module in hidden
+                .iter()
+                .filter(|module| text.contains(module.as_str()))
+            {
+                broken.push(format!("{name}: {file} names {module}, which is hidden"));
+            }
+        }
+    }
+    report(broken);
+}
+
 #[test]
 fn the_readme_names_the_two_commands() {
     let readme = std::fs::read_to_string(root().join("README.md")).unwrap();

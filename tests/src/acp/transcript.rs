@@ -4,7 +4,7 @@
 //! | line | meaning |
 //! |---|---|
 //! | `profile> name = value` | at the top: what is known of the agent |
-//! | `process> started`, `process> exited code 3`, `process> eof` | what the supervisor tells |
+//! | `process> started`, `process> exited code 3` | what the supervisor tells |
 //! | `agent> {…}` | a line of the process; `$session/prompt` is the id of the last request of that method |
 //! | `client> text`, `client> {…}` | a new client asks with one message, or with a request body |
 //! | `client> gone 1` | the first client goes away |
@@ -120,9 +120,6 @@ impl Stage {
             ("profile", _) => {}
             ("process", ("started", _)) => bench.started(),
             ("process", ("exited", status)) => bench.exited(status),
-            ("process", ("eof", _)) => {
-                bench.call(|agent, now, out, link| agent.handle_eof(now, out, link));
-            }
             ("process", ("stop", _)) => {
                 bench.call(|agent, now, out, link| agent.stop(now, out, link));
             }

@@ -6,7 +6,7 @@ use mcp_local_provider_core::agents::acp::{Config, Profile};
 use std::time::Duration;
 
 /// Number of kinds of events. The first seven are tried in every order.
-pub const EVENTS: u8 = 14;
+pub const EVENTS: u8 = 13;
 
 /// See the module's documentation.
 pub struct Turmoil {
@@ -73,8 +73,7 @@ impl Turmoil {
                     agent.die(bench);
                 }
             }
-            11 => bench.call(|agent, now, out, link| agent.handle_eof(now, out, link)),
-            12 => bench.writes_line(
+            11 => bench.writes_line(
                 r#"{"jsonrpc":"2.0","id":77,"method":"fs/read_text_file","params":{}}"#,
             ),
             _ => agent.rest(bench),

@@ -13,7 +13,7 @@ const ASKS: [&str; 4] = [
 ];
 
 /// The first byte picks the kind of agent; then each line is written by its process, except those that begin with `!`:
-/// `!ask 2`, `!gone 0`, `!exit`, `!eof`, `!start`, `!time 9`, `!http {…}`, `!stop`. Whatever that is, everybody is answered,
+/// `!ask 2`, `!gone 0`, `!exit`, `!start`, `!time 9`, `!http {…}`, `!stop`. Whatever that is, everybody is answered,
 /// and nothing is left in the end.
 pub fn acp_lines(data: &[u8]) {
     let Some((kind, lines)) = data.split_first() else {
@@ -82,7 +82,6 @@ fn happen(bench: &mut Bench, event: &str) {
             bench.cancel(client);
         }
         "exit" => bench.exited("code 1"),
-        "eof" => bench.call(|agent, now, out, link| agent.handle_eof(now, out, link)),
         "start" => bench.started(),
         "time" => bench.pass(Duration::from_secs(number().min(700) as u64)),
         "login" => bench.call(|agent, now, out, link| {

@@ -215,15 +215,6 @@ impl Agent {
         });
     }
 
-    /// The process has closed its standard output. If it lives on, it is of no use any more.
-    pub fn handle_eof<'c>(&mut self, now: Instant, out: &'c mut Out, link: &'c mut ToLink<'c>) {
-        self.enter(now, out, link, |agent, context| {
-            if agent.phase.is_running() {
-                agent.misbehaved(context, "it closed its standard output");
-            }
-        });
-    }
-
     /// One line of the process's standard output, as [`Lines`](super::Lines) cut it.
     pub fn handle_line<'c>(
         &mut self,

@@ -9,19 +9,19 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
-/// Interval at which a bell without a descriptor of its own looks whether it was rung.
+/// Interval at which a parker without a descriptor of its own looks whether it was unparked.
 const SLICE: Duration = Duration::from_millis(10);
 
 /// Its thread does something.
 const BUSY: u8 = 0;
 /// Its thread waits.
 const WAITING: u8 = 1;
-/// It was rung since its thread looked.
-const RUNG: u8 = 2;
+/// It was unparked since its thread looked.
+const UNPARKED: u8 = 2;
 
-/// Bell that one thread waits on, and that every other may ring. To ring one whose thread is busy costs no system call.
+/// Place where one thread waits, and from which every other may wake it. To wake one whose thread is busy costs no system call.
 #[derive(Debug)]
-pub(crate) struct Bell {
+pub(crate) struct Parker {
     state: AtomicU8,
     /// Missing where the system had no descriptor to give.
     event: Option<OwnedFd>,
@@ -30,21 +30,21 @@ pub(crate) struct Bell {
 /// Reason for the end of a wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Woken {
-    /// The bell was rung, perhaps by someone who rang late.
-    Rung,
+    /// Another thread woke it, perhaps late.
+    Unparked,
     /// The socket has what was watched for, or is gone.
     Socket,
     /// The time has come.
     Late,
 }
 
-impl Wake for Bell {
+impl Wake for Parker {
     fn wake(self: Arc<Self>) {
         self.wake_by_ref();
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(RUNG, Ordering::AcqRel) == WAITING
+        if self.state.swap(UNPARKED, Ordering::AcqRel) == WAITING
             && let Some(event) = &self.event
         {
             // It holds one at most, so that there is always room.
@@ -53,7 +53,7 @@ impl Wake for Bell {
     }
 }
 
-impl Bell {
+impl Parker {
     pub fn new() -> Arc<Self> {
         Arc::new(Self {
             state: AtomicU8::new(BUSY),
@@ -65,22 +65,22 @@ impl Bell {
         Waker::from(self.clone())
     }
 
-    /// Waits until it is rung, `socket` has what it is watched for (its end always is), or it is `until`.
+    /// Waits until it is unparked, `socket` has what it is watched for (its end always is), or it is `until`.
     pub fn wait(&self, socket: Option<(&TcpStream, PollFlags)>, until: Option<Instant>) -> Woken {
         let begun = self
             .state
             .compare_exchange(BUSY, WAITING, Ordering::AcqRel, Ordering::Acquire);
         if begun.is_err() {
             self.state.swap(BUSY, Ordering::AcqRel);
-            return Woken::Rung;
+            return Woken::Unparked;
         }
         let woken = self.wait_for_either(socket, until);
-        if self.state.swap(BUSY, Ordering::AcqRel) == RUNG {
+        if self.state.swap(BUSY, Ordering::AcqRel) == UNPARKED {
             if let Some(event) = &self.event {
-                // Who rang has written or is about to.
+                // Whoever woke it has written or is about to.
                 let _ = rustix::io::read(event, &mut [0; 8]);
             }
-            return Woken::Rung;
+            return Woken::Unparked;
         }
         woken
     }
@@ -111,8 +111,8 @@ impl Bell {
             };
             match found {
                 Some(0) => return Woken::Socket,
-                Some(_) => return Woken::Rung,
-                None if self.state.load(Ordering::Acquire) == RUNG => return Woken::Rung,
+                Some(_) => return Woken::Unparked,
+                None if self.state.load(Ordering::Acquire) == UNPARKED => return Woken::Unparked,
                 None if until.is_some_and(|until| Instant::now() >= until) => return Woken::Late,
                 None => {}
             }
@@ -154,18 +154,18 @@ mod tests {
     #[test]
     fn no_ring_is_lost_whenever_it_comes() {
         for event in [true, false] {
-            let bell = if event {
-                Bell::new()
+            let parker = if event {
+                Parker::new()
             } else {
-                Arc::new(Bell {
+                Arc::new(Parker {
                     state: AtomicU8::new(BUSY),
                     event: None,
                 })
             };
-            let waker = bell.waker();
+            let waker = parker.waker();
             waker.wake_by_ref();
             waker.wake_by_ref();
-            assert_eq!(bell.wait(None, None), Woken::Rung);
+            assert_eq!(parker.wait(None, None), Woken::Unparked);
             let (ask, asked) = channel::<()>();
             let thread = std::thread::spawn(move || {
                 while asked.recv().is_ok() {
@@ -174,26 +174,26 @@ mod tests {
             });
             for _ in 0..50 {
                 ask.send(()).unwrap();
-                assert_eq!(bell.wait(None, None), Woken::Rung);
+                assert_eq!(parker.wait(None, None), Woken::Unparked);
             }
             drop(ask);
             thread.join().unwrap();
-            assert_eq!(bell.wait(None, Some(Instant::now())), Woken::Late);
+            assert_eq!(parker.wait(None, Some(Instant::now())), Woken::Late);
         }
     }
 
     #[test]
     fn a_peer_that_leaves_is_seen_while_nothing_is_read() {
-        let bell = Bell::new();
+        let parker = Parker::new();
         let (near, far) = pair();
         let late = Some(Instant::now());
         assert_eq!(
-            bell.wait(Some((&near, PollFlags::RDHUP)), late),
+            parker.wait(Some((&near, PollFlags::RDHUP)), late),
             Woken::Late
         );
         drop(far);
         assert_eq!(
-            bell.wait(Some((&near, PollFlags::RDHUP)), None),
+            parker.wait(Some((&near, PollFlags::RDHUP)), None),
             Woken::Socket
         );
     }
