@@ -39,6 +39,8 @@ pub struct Limits {
     pub answer_bytes: usize,
     /// Bytes that wait for one agent.
     pub link_queue_bytes: usize,
+    /// Bytes of all that is buffered, for whomever.
+    pub memory: usize,
 }
 
 impl Default for Limits {
@@ -51,14 +53,15 @@ impl Default for Limits {
             connections: 16_384,
             queue_length: 64,
             queue_wait: Duration::from_secs(5),
-            body_bytes: 8 << 20,
-            content_bytes: 1 << 20,
+            body_bytes: 32 << 20,
+            content_bytes: 16 << 20,
             messages: 1000,
             json_depth: 64,
-            agent_frame_bytes: 4 << 20,
-            mailbox_bytes: 256 << 10,
+            agent_frame_bytes: 32 << 20,
+            mailbox_bytes: 16 << 20,
             answer_bytes: 16 << 20,
             link_queue_bytes: 64 << 20,
+            memory: 256 << 20,
         }
     }
 }

@@ -60,6 +60,8 @@ pub enum Code {
     AgentRefused,
     /// The client did not read fast enough and its budget is used up.
     SlowClient,
+    /// The answer is over `limits.answer_bytes`.
+    AnswerTooLarge,
     /// The session ended while it was answering.
     SessionEnded,
     /// A feature that this program does not have.
@@ -87,7 +89,11 @@ impl Code {
             Self::RateLimited => 429,
             Self::Internal => 500,
             Self::NotImplemented => 501,
-            Self::AgentLost | Self::AgentFault | Self::AgentError | Self::SessionEnded => 502,
+            Self::AgentLost
+            | Self::AgentFault
+            | Self::AgentError
+            | Self::AnswerTooLarge
+            | Self::SessionEnded => 502,
             Self::NoAgent | Self::Overloaded | Self::Draining | Self::SlowClient => 503,
             Self::AgentTimeout => 504,
             Self::AgentRefused => 200,
@@ -122,6 +128,7 @@ impl Code {
             | Self::AgentTimeout
             | Self::AgentRefused
             | Self::SlowClient
+            | Self::AnswerTooLarge
             | Self::SessionEnded
             | Self::NotImplemented
             | Self::Internal => "server_error",
@@ -157,6 +164,7 @@ impl Code {
             Self::AgentTimeout => "agent_timeout",
             Self::AgentRefused => "content_filter",
             Self::SlowClient => "slow_client",
+            Self::AnswerTooLarge => "answer_too_large",
             Self::SessionEnded => "session_ended",
             Self::NotImplemented => "not_implemented",
             Self::Internal => "internal",
@@ -191,6 +199,7 @@ impl Code {
             | Self::AgentFault
             | Self::AgentError
             | Self::SlowClient
+            | Self::AnswerTooLarge
             | Self::SessionEnded
             | Self::NotImplemented
             | Self::Internal => "api_error",
@@ -328,7 +337,8 @@ impl Refusal {
             | Code::NotImplemented
             | Code::Conflict
             | Code::AgentTimeout
-            | Code::SlowClient => true,
+            | Code::SlowClient
+            | Code::AnswerTooLarge => true,
             Code::InvalidRequest
             | Code::ContextLength
             | Code::TooLarge

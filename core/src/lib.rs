@@ -19,7 +19,7 @@
 //!   [`Reply`]; a [`Refusal`] becomes one.
 //! * What all share: the [`Hub`] with its [`Ask`], [`Admission`], [`Ticket`] and [`Outcome`], [`Keys`], and [`AuditRecord`].
 //! * An agent's connection: the [`Link`] with its [`Envelope`], [`Frame`], [`Notice`] and [`Command`].
-//! * Between the two: the [`Mailbox`] and each [`Delivery`].
+//! * Between the two: the [`Mailbox`] and each [`Delivery`], and the [`Budget`] of memory that all mailboxes share.
 //!
 //! The modules [`config`], [`agents`] and [`wire`] hold the settings, agents with a protocol of their own, and framing.
 //!
@@ -129,6 +129,8 @@ extern crate alloc;
 pub mod agents;
 #[doc(hidden)]
 pub mod api;
+#[doc(hidden)]
+pub mod budget;
 pub mod config;
 #[doc(hidden)]
 pub mod dialect;
@@ -188,5 +190,6 @@ pub use link::{
 };
 
 // From an agent's connection to a client's exchange.
+pub use budget::{Budget, Share};
 pub use invocation::{Delivery, Delta, End, Failure};
 pub use mailbox::{Batch, Mailbox, Push};

@@ -133,7 +133,7 @@ async fn agent(link: Box<dyn Converse>, io: Upgraded) -> Option<()> {
         }
         socket.flush().await.ok()?;
         let message = future::poll_fn(|cx| {
-            let to_write = link.wait_to_write(cx.waker());
+            let to_write = link.wait_to_write(cx.waker(), true);
             let due = due.poll(next, cx).is_ready();
             match socket.poll_next_unpin(cx) {
                 Poll::Pending if to_write.close.is_some() => Poll::Ready(None),

@@ -3,13 +3,14 @@
 use super::engine::Engine;
 use super::link::{Inbox, LinkCell};
 use super::running::{Polled, Respond};
+use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::{Outcome, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Failure};
-use mcp_local_provider_core::mailbox::Batch;
+use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use mcp_local_provider_core::time::Instant;
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -41,9 +42,15 @@ impl Answering {
         owner: Option<Digest>,
     ) -> Self {
         exchange.start(engine.now(), ticket);
+        let config = engine.config();
+        let mailbox = if exchange.is_whole() {
+            Mailbox::whole(config.limits.answer_bytes)
+        } else {
+            Mailbox::new(config.limits.mailbox_bytes)
+        };
         let answering = Self {
             link: engine.link(ticket.link),
-            mailbox: Arc::new(Inbox::new(engine.config().limits.mailbox_bytes)),
+            mailbox: Arc::new(Inbox::new(mailbox.sharing(engine.budget().share()))),
             engine,
             id,
             exchange,
@@ -105,7 +112,8 @@ impl Respond for Answering {
             if let Some(outcome) = self.serve_timers(now, reply) {
                 return Polled::Ended(outcome);
             }
-            let drained = self.mailbox.drain(&mut self.batch, waker);
+            let kept = self.exchange.held();
+            let drained = self.mailbox.drain(&mut self.batch, kept, waker);
             if drained {
                 reply.body.reserve(ROOM);
                 let mut flow = Flow::Continue;
@@ -120,6 +128,11 @@ impl Respond for Answering {
                 }
             }
             if reply.head.is_some() || !reply.body.is_empty() {
+                if reply.body.len() > STEP {
+                    // Until the client has taken it, which it has when there is a next call.
+                    let held = self.exchange.held();
+                    self.mailbox.keep(held.saturating_add(reply.body.len()));
+                }
                 return Polled::Ready;
             }
             if !drained {

@@ -7,15 +7,39 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::task::Waker;
 
-/// Frames that are read in one turn, before those who got something are woken and others get theirs.
-pub const TURN: usize = 64;
+/// Bytes that are read in one turn, before those who got something are woken and others get theirs. With many answers at once
+/// a turn has to hold something for each of them, or each is woken and written for every chunk.
+const TURN: usize = 256 << 10;
 
-/// One turn of reading: the time, which is the same for all of it, and who is to be woken at its end. Each thread or task
-/// that works for a connection keeps one.
+/// A frame counts at least this much of a turn, in bytes.
+const FRAME: usize = 128;
+
+/// One turn of reading: the time, which is the same for all of it, how much was read, and who is to be woken at its end. Each
+/// thread or task that works for a connection keeps one.
 #[derive(Debug, Default)]
 pub struct Turn {
     pub(crate) now: Instant,
     pub(crate) wake: Vec<Waker>,
+    read: usize,
+}
+
+impl Turn {
+    /// True when enough was read: the turn is to be finished, and another one begun, though there may be more.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.read >= TURN
+    }
+
+    /// The turn begins.
+    pub(crate) const fn start(&mut self, now: Instant) {
+        self.now = now;
+        self.read = 0;
+    }
+
+    /// A frame of `bytes` was read.
+    pub(crate) fn count(&mut self, bytes: usize) {
+        self.read = self.read.saturating_add(bytes.max(FRAME));
+    }
 }
 
 /// Work for the task or thread that writes to a peer.
@@ -32,7 +56,7 @@ pub struct ToWrite {
 ///
 /// One task may read and write for it, or one thread read while another one writes:
 ///
-/// - who reads calls [`Converse::begin`], then [`Converse::receive`] for each frame, at most [`TURN`] of them, and then
+/// - who reads calls [`Converse::begin`], then [`Converse::receive`] for each frame until the turn is full, and then
 ///   [`Converse::finish`];
 /// - who writes calls [`Converse::serve_timers`] when the next time has come, and [`Converse::take_frames`] and
 ///   [`Converse::wait_to_write`] when it was woken or has written all that it had.
@@ -66,8 +90,9 @@ pub trait Converse: Send + Sync + fmt::Debug {
     /// Moves what is to be written behind what `into` has.
     fn take_frames(&self, into: &mut VecDeque<Frame>);
 
-    /// Tells who writes what there is to do beside what it has taken. `waker` is woken when that changes.
-    fn wait_to_write(&self, waker: &Waker) -> ToWrite;
+    /// Tells who writes what there is to do beside what it has taken. `waker` is woken when that changes. `written` is true when
+    /// all that was taken is written, so that its memory is free.
+    fn wait_to_write(&self, waker: &Waker, written: bool) -> ToWrite;
 
     /// The connection is gone: what is open on it fails. What is still to be written stays. Idempotent.
     fn disconnect(&self);

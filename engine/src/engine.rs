@@ -12,6 +12,7 @@ use crate::ranked::{COMMANDS, HUB, LEAF, Ranked, TABLE};
 use bytes::Bytes;
 use event_listener::{Event, EventListener};
 use mcp_local_provider_core::api::status::LinkTotals;
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::Refusal;
@@ -62,8 +63,20 @@ pub struct Engine {
     responses: Ranked<Responses, LEAF>,
     ended_links: Ranked<LinkCounters, LEAF>,
     audit: Audit,
+    budget: Budget,
+    /// True while a thread looks for answers to cut.
+    relieving: AtomicBool,
     parts: Ranked<Vec<Arc<PartStatus>>, TABLE>,
     tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
+}
+
+/// See [`Engine::relieving`].
+pub(super) struct Relieving<'e>(&'e AtomicBool);
+
+impl Drop for Relieving<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
 }
 
 pub(super) struct HubCell {
@@ -104,6 +117,7 @@ impl Engine {
         outside: Arc<dyn Outside>,
         audit: Audit,
     ) -> Arc<Self> {
+        let budget = Budget::new(config.limits.memory);
         let hub = Hub::new(config.clone(), seed, outside.now(), outside.unix());
         audit.feed.set_wall(hub.wall());
         let [a, b, c, d, e, f, g, h, ..] = seed;
@@ -135,6 +149,8 @@ impl Engine {
             responses: Ranked::default(),
             ended_links: Ranked::default(),
             audit,
+            budget,
+            relieving: AtomicBool::new(false),
             parts: Ranked::default(),
             tool_queues: Ranked::default(),
         })
@@ -182,6 +198,7 @@ impl Engine {
             hub.reload(now, config.clone(), out);
             hub.keys()
         });
+        self.budget.set_limit(config.limits.memory);
         let config = Arc::new(config);
         *self.policy.lock() = Policy { config, keys };
     }
@@ -199,6 +216,22 @@ impl Engine {
     /// A name for the next request.
     pub fn next_id(&self) -> ExchangeId {
         self.ids.next()
+    }
+
+    /// The memory that all queues share.
+    pub const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// The right to look for answers to cut, which one thread has at a time.
+    pub(super) fn relieving(&self) -> Option<Relieving<'_>> {
+        let taken = self.relieving.swap(true, Ordering::AcqRel);
+        (!taken).then_some(Relieving(&self.relieving))
+    }
+
+    /// All links.
+    pub(super) fn links(&self) -> Vec<Arc<LinkCell>> {
+        self.links.lock().values().cloned().collect()
     }
 
     /// The feed of what happens, and the file that is written from it.

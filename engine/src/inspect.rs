@@ -106,6 +106,18 @@ impl Running {
 }
 
 impl Inbox {
+    /// Bytes of an answer that has no end yet, and that its client has not read.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn unread_of_open(&self) -> usize {
+        let inbox = self.0.lock();
+        if inbox.0.is_closed() {
+            0
+        } else {
+            inbox.0.unread()
+        }
+    }
+
     /// Charge of what waits, in bytes of `limits.mailbox_bytes`.
     pub(super) fn charged(&self) -> usize {
         self.0.lock().0.charged()

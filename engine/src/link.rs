@@ -9,6 +9,7 @@ use super::converse::{Converse, ToWrite, Turn};
 use crate::ranked::{INBOX, LINK, Ranked};
 use mcp_local_provider_core::api::status::LinkTotals;
 use mcp_local_provider_core::api::too_many_agents;
+use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::error::{AgentFault, Refusal};
 use mcp_local_provider_core::hub::Hello;
 use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
@@ -16,6 +17,7 @@ use mcp_local_provider_core::invocation::{CancelReason, Delivery};
 use mcp_local_provider_core::link::{Closed, Command, Deliver, Envelope, Frame, Link, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::time::Instant;
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
@@ -27,10 +29,10 @@ use std::task::Waker;
 pub struct Inbox(pub(super) Ranked<(Mailbox, Option<Waker>), INBOX>);
 
 impl Inbox {
-    /// `budget` is `limits.mailbox_bytes`.
+    /// An inbox for the answers that `mailbox` bounds.
     #[must_use]
-    pub fn new(budget: usize) -> Self {
-        Self(Ranked::new((Mailbox::new(budget), None)))
+    pub fn new(mailbox: Mailbox) -> Self {
+        Self(Ranked::new((mailbox, None)))
     }
 
     /// Puts something in that does not come from the link, before anyone waits.
@@ -39,14 +41,75 @@ impl Inbox {
         let _ = self.0.lock().0.push(delivery);
     }
 
-    /// Moves what came into `batch`. False when nothing came: `waker` is woken when something does.
-    pub fn drain(&self, batch: &mut Batch, waker: &Waker) -> bool {
+    /// Notes what the owner holds, in bytes, of what came before.
+    pub fn keep(&self, bytes: usize) {
+        self.0.lock().0.keep(bytes);
+    }
+
+    /// Moves what came into `batch`. False when nothing came: `waker` is woken when something does. `kept` is what its owner holds
+    /// in bytes of what came before.
+    pub fn drain(&self, batch: &mut Batch, kept: usize, waker: &Waker) -> bool {
         let mut inbox = self.0.lock();
+        inbox.0.keep(kept);
         let any = inbox.0.drain(batch);
         if !any {
             remember(&mut inbox.1, waker);
         }
         any
+    }
+}
+
+/// An answer that holds memory.
+struct Holder {
+    unread: usize,
+    exchange: ExchangeId,
+    link: Arc<LinkCell>,
+    inbox: Arc<Inbox>,
+}
+
+/// Cuts the answers with the most unread bytes until the others fit into `limits.memory`, if they do not.
+pub(super) fn relieve(engine: &Engine) {
+    let budget = engine.budget();
+    if !budget.is_used_up() {
+        return;
+    }
+    // Who comes second would cut for the same bytes again.
+    let Some(_relieving) = engine.relieving() else {
+        return;
+    };
+    let mut holders = Vec::new();
+    for link in engine.links() {
+        let state = link.state.lock();
+        holders.extend(state.link.recipients().map(|(exchange, inbox)| Holder {
+            unread: inbox.0.lock().0.unread(),
+            exchange,
+            link: link.clone(),
+            inbox: inbox.clone(),
+        }));
+    }
+    holders.sort_unstable_by_key(|holder| Reverse(holder.unread));
+    let mut excess = budget.excess();
+    let now = engine.now();
+    for holder in holders {
+        if excess == 0 || holder.unread <= STEP {
+            break;
+        }
+        let (cut, waker) = {
+            let mut inbox = holder.inbox.0.lock();
+            (inbox.0.cut(), inbox.1.take())
+        };
+        if cut {
+            tracing::warn!(
+                request_id = %holder.exchange,
+                unread = holder.unread,
+                "an answer is cut: limits.memory is used up, and most of it by what this client has not read"
+            );
+            holder
+                .link
+                .call(|link, out, _| link.cut(now, holder.exchange, out));
+            excess = excess.saturating_sub(holder.unread);
+        }
+        waker.into_iter().for_each(Waker::wake);
     }
 }
 
@@ -155,7 +218,7 @@ impl LinkCell {
         totals.queued_frames += state.out.frames.len();
         totals.queued_bytes += state.out.queued_bytes;
         totals.mailboxes += state.link.open_exchanges();
-        for inbox in state.link.recipients() {
+        for (_, inbox) in state.link.recipients() {
             totals.mailbox_bytes += inbox.0.lock().0.charged();
         }
     }
@@ -190,7 +253,7 @@ impl Connected {
                 id,
                 state: Ranked::new(State {
                     link: Link::new(id, engine.link_config(), engine.wall(), now),
-                    out: LinkOut::new(),
+                    out: LinkOut::sharing(engine.budget().share()),
                     writer: None,
                     armed: None,
                 }),
@@ -235,10 +298,11 @@ impl Converse for Connected {
     }
 
     fn begin(&self, turn: &mut Turn) {
-        turn.now = self.engine.now();
+        turn.start(self.engine.now());
     }
 
     fn receive(&self, turn: &mut Turn, text: &str) {
+        turn.count(text.len());
         let decoded = Envelope::decode(text, self.engine.link_config().frame_bytes);
         self.call(turn, |link, now, out, deliver| match decoded {
             Ok(envelope) => link.handle_envelope(now, envelope, out, deliver),
@@ -247,12 +311,14 @@ impl Converse for Connected {
     }
 
     fn receive_binary(&self, turn: &mut Turn) {
+        turn.count(0);
         self.call(turn, |link, now, out, deliver| {
             link.handle_fault(now, AgentFault::Binary, out, deliver);
         });
     }
 
     fn alive(&self, turn: &mut Turn) {
+        turn.count(0);
         self.call(turn, |link, now, _, _| link.handle_alive(now));
     }
 
@@ -269,6 +335,7 @@ impl Converse for Connected {
             self.engine
                 .hub(|hub, now, out| hub.handle_notice(now, self.cell.id, notice, out));
         }
+        relieve(&self.engine);
         writes
     }
 
@@ -295,8 +362,11 @@ impl Converse for Connected {
         self.cell.state.lock().out.take_frames(into);
     }
 
-    fn wait_to_write(&self, waker: &Waker) -> ToWrite {
+    fn wait_to_write(&self, waker: &Waker, written: bool) -> ToWrite {
         let mut state = self.cell.state.lock();
+        if written {
+            state.out.written();
+        }
         remember(&mut state.writer, waker);
         ToWrite {
             frames: !state.out.frames.is_empty(),

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
 };
+use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
@@ -162,11 +163,17 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         address = %head.address,
         "begun"
     );
-    let expect = |inbound, to| Step::Body(Box::new(Expecting { inbound, to }));
+    let expect = |inbound, to| {
+        let share = engine.budget().share();
+        Step::Body(Box::new(Expecting { inbound, to, share }))
+    };
     Begun::Step(match route.handler {
         Handler::Upgrade => {
             let token = accepted.token.map(str::to_owned);
             return Begun::Upgrade(Upgrade { inbound, token });
+        }
+        Handler::Ask(_) if engine.budget().is_used_up() => {
+            Step::Answer(inbound.refuse(&api::out_of_memory(&config.limits)))
         }
         Handler::Ask(form) => match accepted.caller {
             Some(caller) => {
@@ -257,9 +264,24 @@ enum Recipient {
 pub struct Expecting {
     inbound: Inbound,
     to: Recipient,
+    share: Share,
 }
 
 impl Expecting {
+    /// So many bytes are buffered of the body, to be told as it comes. False when the program has no memory left for it
+    /// (`limits.memory`): the rest is not to be read.
+    #[must_use]
+    pub fn hold(&mut self, bytes: usize) -> bool {
+        self.share.hold(bytes)
+    }
+
+    /// There is no memory left for the body.
+    #[must_use]
+    pub fn overloaded(self) -> Answer {
+        let refusal = api::out_of_memory(&self.inbound.config.limits);
+        self.inbound.refuse(&refusal)
+    }
+
     /// The body is over `limits.body_bytes`.
     #[must_use]
     pub fn too_large(self) -> Answer {
@@ -288,7 +310,16 @@ impl Expecting {
 
     /// The body is there. The asker's own allocation is kept only while the request waits for capacity.
     pub fn complete(self, body: Vec<u8>) -> Step {
-        let Self { mut inbound, to } = self;
+        let Self {
+            mut inbound,
+            to,
+            mut share,
+        } = self;
+        // A driver may have read it in one piece.
+        if !share.hold(body.capacity()) {
+            let refusal = api::out_of_memory(&inbound.config.limits);
+            return Step::Answer(inbound.refuse(&refusal));
+        }
         let bytes_in = u64::try_from(body.len()).unwrap_or(u64::MAX);
         inbound.account.describe(|info| info.bytes_in = bytes_in);
         match to {
@@ -296,14 +327,14 @@ impl Expecting {
             Recipient::Change(change, accepted) => {
                 Step::Answer(inbound.change(change, &accepted, &body))
             }
-            Recipient::Exchange(asker) => ask(inbound, asker, body),
+            Recipient::Exchange(asker) => ask(inbound, asker, body, share),
             Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
         }
     }
 }
 
 /// Reads the request and has it admitted; or gives what is to be answered instead.
-fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>) -> Step {
+fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step {
     let engine = inbound.account.engine().clone();
     let history = match engine.history(&asker.form, &asker.caller, &body) {
         Ok(history) => history,
@@ -312,6 +343,7 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>) -> Step {
     let asked = Asked {
         form: asker.form,
         body,
+        _share: share,
         history,
         owner: asker.caller.credential,
     };
@@ -362,6 +394,8 @@ fn refuse(inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> Answer
 struct Asked {
     form: Form,
     body: Vec<u8>,
+    /// Of the memory, for the body.
+    _share: Share,
     history: Option<Bytes>,
     owner: Option<Digest>,
 }

@@ -229,7 +229,7 @@ impl Connection<'_> {
         }
     }
 
-    fn read_body(&mut self, expecting: Expecting, framed: &mut Framed) -> io::Result<Step> {
+    fn read_body(&mut self, mut expecting: Expecting, framed: &mut Framed) -> io::Result<Step> {
         if std::mem::take(&mut framed.expects) {
             let mut interim = Vec::new();
             write_continue(&mut interim);
@@ -241,7 +241,8 @@ impl Connection<'_> {
         let mut body = Vec::with_capacity(announced.min(FIRST_ROOM));
         loop {
             match self.read_body_part(framed, until, |data| body.extend_from_slice(data)) {
-                Ok(true) => {}
+                Ok(true) if expecting.hold(body.capacity()) => {}
+                Ok(true) => return Ok(Step::Answer(expecting.overloaded())),
                 Ok(false) => return Ok(expecting.complete(body)),
                 Err(Unread::Framing(error)) => {
                     return Ok(Step::Answer(if error.status == 413 {

@@ -6,7 +6,7 @@ use crate::threads::Threads;
 use crate::websocket::{Reader, Writer};
 use mcp_local_provider_core::link::{CloseCode, Frame};
 use mcp_local_provider_engine::Clock;
-use mcp_local_provider_engine::converse::{Converse, TURN, Turn};
+use mcp_local_provider_engine::converse::{Converse, Turn};
 use mcp_local_provider_engine::websocket::{CLOSING, Ended};
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
@@ -132,9 +132,9 @@ fn read(both: &Both, mut reader: Reader, writer: &Waker) {
     writer.wake_by_ref();
 }
 
-/// Takes at most [`TURN`] messages. False when there may be more.
+/// Takes messages until the turn is full. False when there may be more.
 fn read_turn(both: &Both, reader: &mut Reader, turn: &mut Turn) -> Result<bool, Ended> {
-    for _ in 0..TURN {
+    while !turn.is_full() {
         match reader.receive()? {
             None => return Ok(true),
             Some(Message::Text(text)) => both.link.receive(turn, &text),
@@ -187,7 +187,7 @@ impl Writing<'_> {
                 Ok(flushed) => flushed,
                 Err(ended) => return End::Ended(ended),
             };
-            let more = self.both.link.wait_to_write(self.waker);
+            let more = self.both.link.wait_to_write(self.waker, flushed);
             if let Some(code) = more.close {
                 return End::Close(code);
             }

@@ -21,6 +21,8 @@ pub(crate) enum Unread {
     Announced,
     /// It is over `limits.body_bytes`.
     TooLarge,
+    /// There is no memory left for it.
+    Overloaded,
     /// It took longer than `timeouts.body` in total.
     TooSlow,
     /// Its framing is wrong.
@@ -37,6 +39,7 @@ pub(crate) async fn collect(
     body: &mut Incoming,
     config: &HubConfig,
     timers: &Timers,
+    mut hold: impl FnMut(usize) -> bool,
 ) -> Result<Vec<u8>, Unread> {
     let limit = config.limits.body_bytes;
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -56,6 +59,9 @@ pub(crate) async fn collect(
                 let chunk = data.chunk();
                 bytes.extend_from_slice(chunk);
                 data.advance(chunk.len());
+            }
+            if !hold(bytes.capacity()) {
+                return Err(Unread::Overloaded);
             }
         }
         Ok(bytes)

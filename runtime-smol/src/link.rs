@@ -4,7 +4,7 @@ use crate::tasks::Tasks;
 use crate::timer::{Sleep, Timers};
 use crate::websocket::{Ended, Received, Socket};
 use mcp_local_provider_core::link::{CloseCode, Frame};
-use mcp_local_provider_engine::converse::{Converse, TURN, Turn};
+use mcp_local_provider_engine::converse::{Converse, Turn};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -115,9 +115,9 @@ impl Task {
         }
     }
 
-    /// Takes at most [`TURN`] messages. `waits` is false when there may be more.
+    /// Takes messages until the turn is full. `waits` is false when there may be more.
     fn read(&mut self, cx: &mut Context<'_>, waits: &mut bool) -> Result<(), Ended> {
-        for _ in 0..TURN {
+        while !self.turn.is_full() {
             let Poll::Ready(received) = self.socket.poll_receive(cx) else {
                 return Ok(());
             };
@@ -154,7 +154,9 @@ impl Task {
             if flushed && fed {
                 continue;
             }
-            let more = self.link.wait_to_write(cx.waker());
+            let more = self
+                .link
+                .wait_to_write(cx.waker(), flushed && self.writing.is_empty());
             if flushed && more.frames {
                 continue;
             }

@@ -152,9 +152,10 @@ struct Received {
 }
 
 impl Received {
-    async fn collect(&mut self, tasks: &Tasks, expecting: Expecting) -> Step {
+    async fn collect(&mut self, tasks: &Tasks, mut expecting: Expecting) -> Step {
         let config = tasks.engine.config();
-        let unread = match body::collect(&mut self.incoming, &config, &tasks.timers).await {
+        let hold = |bytes| expecting.hold(bytes);
+        let unread = match body::collect(&mut self.incoming, &config, &tasks.timers, hold).await {
             Ok(body) => {
                 self.rest = Some(Rest::Nothing);
                 return expecting.complete(body);
@@ -165,6 +166,7 @@ impl Received {
         self.awaits_continue &= unread == Unread::Announced;
         Step::Answer(match unread {
             Unread::Announced | Unread::TooLarge => expecting.too_large(),
+            Unread::Overloaded => expecting.overloaded(),
             Unread::TooSlow => expecting.too_slow(),
             Unread::Misframed(error) => expecting.misframed(error),
             Unread::Broken => expecting.broken(),

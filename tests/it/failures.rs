@@ -216,9 +216,64 @@ fn a_silent_agent_is_bridged_by_signs_of_life_in_each_dialect() {
 }
 
 #[test]
+fn a_burst_comes_whole_to_a_client_that_reads_when_it_is_over() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    for (stream, text, count) in [(true, "x".repeat(1024), 4096), (false, "x".repeat(16), 65_536)] {
+        let client = ask(&program, stream);
+        let (id, _) = agent.invocation();
+        for index in 0..count {
+            agent.chunk(&id, index, &text);
+        }
+        agent.finish(&id, count);
+        let answer = rest(client);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let said = if stream {
+            answer.text().len()
+        } else {
+            let message = &answer.json()["choices"][0]["message"]["content"];
+            message.as_str().unwrap().len()
+        };
+        assert_eq!(said, text.len() * usize::try_from(count).unwrap());
+    }
+}
+
+#[test]
+fn a_whole_answer_is_bounded_by_its_own_limit() {
+    let program = Program::start("limits: { answer_bytes: 64KiB, mailbox_bytes: 4KiB }\n");
+    let mut agent = Agent::connect(&program);
+    let client = ask(&program, false);
+    let (id, _) = agent.invocation();
+    for index in 0..16 {
+        agent.chunk(&id, index, &"x".repeat(2048));
+    }
+    agent.finish(&id, 16);
+    assert_eq!(rest(client).status, 200);
+    let client = ask(&program, false);
+    let (id, _) = agent.invocation();
+    for index in 0..64 {
+        agent.chunk(&id, index, &"x".repeat(2048));
+    }
+    let refused = rest(client);
+    assert_eq!(refused.status, 502);
+    assert_eq!(refused.json()["error"]["code"], "answer_too_large");
+    assert_eq!(agent.receive()["reason"], "budget_overrun");
+}
+
+#[test]
 fn a_client_that_does_not_read_fails_alone() {
+    fails_alone("mailbox_bytes: 64KiB");
+}
+
+#[test]
+fn who_holds_most_of_the_memory_is_cut() {
+    fails_alone("memory: 256KiB, body_bytes: 64KiB, content_bytes: 64KiB, answer_bytes: 64KiB");
+}
+
+/// A client that never reads is cut at these limits, and others are served.
+fn fails_alone(limits: &str) {
     let program =
-        Program::start("limits: { mailbox_bytes: 64KiB, requests_per_minute: 1000, burst: 100 }\n");
+        Program::start(&format!("limits: {{ {limits}, requests_per_minute: 1000, burst: 100 }}\n"));
     let mut agent = Agent::connect(&program);
     let slow = ask(&program, true);
     let (slow_id, _) = agent.invocation();

@@ -24,7 +24,9 @@ const CRATES: [&str; 7] = [
 
 /// The modules of the core from the lowest to the highest. Those of one row do not import each other.
 const LAYERS: &[&[&str]] = &[
-    &["text", "time", "id", "machine", "wire", "scope", "config"],
+    &[
+        "text", "time", "id", "machine", "wire", "scope", "config", "budget",
+    ],
     &["error"],
     &["invocation"],
     &["mailbox"],

@@ -25,7 +25,8 @@ pub use browser::Page;
 pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
 pub use lookup::{Found, Parameters, Routes};
 pub use refusals::{
-    body_broken, body_too_large, body_too_slow, over_connection_limit, too_many_agents,
+    body_broken, body_too_large, body_too_slow, out_of_memory, over_connection_limit,
+    too_many_agents,
 };
 pub use route::{
     Access, Change, Changed, Handler, Listener, Prepare, Read, Report, Responder, Route,

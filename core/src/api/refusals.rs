@@ -4,6 +4,7 @@ use crate::config::{Limits, Timeouts};
 use crate::error::{Code, Refusal};
 use alloc::format;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// 413: a body over `limits.body_bytes`.
 #[must_use]
@@ -31,6 +32,19 @@ pub fn body_too_slow(timeouts: &Timeouts) -> Refusal {
 #[must_use]
 pub fn body_broken() -> Refusal {
     Refusal::invalid("the request body could not be read to its end: it broke off")
+}
+
+/// 503: nothing more can be buffered.
+#[must_use]
+pub fn out_of_memory(limits: &Limits) -> Refusal {
+    Refusal::new(
+        Code::Overloaded,
+        format!(
+            "what is buffered for requests and answers takes all of limits.memory ({} bytes); try again in a moment",
+            limits.memory
+        ),
+    )
+    .retry_after(Duration::from_secs(1))
 }
 
 /// 503: one agent more than `limits.connections`.

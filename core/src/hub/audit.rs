@@ -162,6 +162,7 @@ impl RequestKind {
             | Code::AgentTimeout
             | Code::AgentRefused
             | Code::SlowClient
+            | Code::AnswerTooLarge
             | Code::SessionEnded
             | Code::NotImplemented
             | Code::Internal => Self::Answered,

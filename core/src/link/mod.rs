@@ -132,8 +132,8 @@ impl<T> Link<T> {
         self.table.len()
     }
 
-    /// Returns the recipients of the open exchanges' answers, in no particular order.
-    pub fn recipients(&self) -> impl Iterator<Item = &T> {
+    /// Returns the open exchanges with the recipients of their answers, in no particular order.
+    pub fn recipients(&self) -> impl Iterator<Item = (ExchangeId, &T)> {
         self.table.recipients()
     }
 
@@ -182,6 +182,15 @@ impl<T> Link<T> {
             self.table.retire(now, id);
         } else {
             self.cancel_open(now, id, why, out);
+        }
+    }
+
+    /// The memory that all answers share is used up, and the answer of `id` was cut: the agent is told. Its recipient has its
+    /// failure already.
+    pub fn cut(&mut self, now: Instant, id: ExchangeId, out: &mut LinkOut) {
+        if self.table.contains(id) {
+            self.counters.overruns += 1;
+            self.cancel(now, id, CancelReason::BudgetOverrun, out);
         }
     }
 

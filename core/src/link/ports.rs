@@ -1,6 +1,7 @@
 //! Inputs and outputs of a link, as plain data.
 
 use super::envelope::Registration;
+use crate::budget::Share;
 use crate::config::Limits;
 use crate::id::SessionId;
 use crate::invocation::{CancelReason, Delivery};
@@ -64,6 +65,9 @@ pub struct LinkOut {
     pub notices: Vec<Notice>,
     /// The connection is to be closed with this code after `frames`. The first reason stays.
     pub close: Option<CloseCode>,
+    /// Cost of the frames that were taken and are being written.
+    writing: usize,
+    share: Option<Share>,
 }
 
 impl LinkOut {
@@ -75,6 +79,23 @@ impl LinkOut {
             queued_bytes: 0,
             notices: Vec::new(),
             close: None,
+            writing: 0,
+            share: None,
+        }
+    }
+
+    /// Nothing, with a share of the memory that all queues have together.
+    #[must_use]
+    pub fn sharing(share: Share) -> Self {
+        let mut out = Self::new();
+        out.share = Some(share);
+        out
+    }
+
+    fn hold(&mut self) {
+        if let Some(share) = &mut self.share {
+            // New work is refused where it comes in.
+            let _ = share.hold(self.queued_bytes.saturating_add(self.writing));
         }
     }
 
@@ -84,26 +105,39 @@ impl LinkOut {
         !self.frames.is_empty() || self.close.is_some()
     }
 
-    /// Moves all frames to the end of `into`; they no longer count against the budget.
+    /// Moves all frames to the end of `into`; they no longer count against the budget of the queue. Against the memory that is
+    /// shared they count until they are [written](Self::written).
     pub fn take_frames(&mut self, into: &mut VecDeque<Frame>) {
         if into.is_empty() {
             core::mem::swap(&mut self.frames, into);
         } else {
             into.append(&mut self.frames);
         }
+        self.writing = self.writing.saturating_add(self.queued_bytes);
         self.queued_bytes = 0;
+        self.hold();
+    }
+
+    /// All frames that were taken are written.
+    pub fn written(&mut self) {
+        if self.writing > 0 {
+            self.writing = 0;
+            self.hold();
+        }
     }
 
     /// Takes the first frame; it no longer counts against the budget.
     pub fn pop_frame(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
         self.queued_bytes = self.queued_bytes.saturating_sub(frame.charge());
+        self.hold();
         Some(frame)
     }
 
     pub(super) fn push(&mut self, frame: Frame) {
         self.queued_bytes = self.queued_bytes.saturating_add(frame.charge());
         self.frames.push_back(frame);
+        self.hold();
     }
 }
 

@@ -115,8 +115,12 @@ impl<T> Table<T> {
         self.open.len()
     }
 
-    pub(super) fn recipients(&self) -> impl Iterator<Item = &T> {
-        self.open.values().map(|open| &open.to)
+    pub(super) fn recipients(&self) -> impl Iterator<Item = (ExchangeId, &T)> {
+        self.open.iter().map(|(id, open)| (*id, &open.to))
+    }
+
+    pub(super) fn contains(&self, id: ExchangeId) -> bool {
+        self.open.contains_key(&id)
     }
 
     pub(super) fn tombstones(&self) -> usize {

@@ -211,7 +211,7 @@ impl Runner {
             let until = self.serve_timers();
             self.obey_agent();
             self.connected.finish(&mut self.turn);
-            let waiting = self.connected.wait_to_write(&self.waker);
+            let waiting = self.connected.wait_to_write(&self.waker, true);
             if waiting.close.is_some() && !self.closing {
                 self.closing = true;
                 self.call(Agent::stop);

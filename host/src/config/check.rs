@@ -329,6 +329,13 @@ fn limits(limits: &Limits, report: &mut Report<'_>) {
             "no answer would fit",
         );
     }
+    let largest = limits.body_bytes.max(limits.answer_bytes);
+    report.at_least(
+        "limits.memory",
+        limits.memory,
+        largest,
+        "a body of limits.body_bytes or an answer of limits.answer_bytes would not fit",
+    );
 }
 
 fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) {

@@ -24,6 +24,7 @@ impl From<&Limits> for core::Limits {
             json_depth: count(limits.json_depth),
             agent_frame_bytes: limits.agent_frame_bytes,
             mailbox_bytes: limits.mailbox_bytes,
+            memory: limits.memory,
             answer_bytes: limits.answer_bytes,
             link_queue_bytes: limits.link_queue_bytes,
         }

@@ -186,20 +186,23 @@ pub struct Limits {
     pub connections: u32,
     /// Queue of exchanges in front of a busy session.
     pub queue: Queue,
-    /// Largest request body. Default 8 MiB.
+    /// Largest request body. Default 32 MiB.
     #[serde(deserialize_with = "units::size")]
     pub body_bytes: usize,
-    /// Largest content of one message. Default 1 MiB.
+    /// Largest content of one message. Default 16 MiB.
     #[serde(deserialize_with = "units::size")]
     pub content_bytes: usize,
     /// Messages in one request. Default 1000.
     pub messages: u32,
     /// Nesting of a JSON body. Default 64, at most 127.
     pub json_depth: u32,
-    /// Largest frame of an agent. Default 4 MiB.
+    /// Largest frame of an agent. Default 32 MiB.
     #[serde(deserialize_with = "units::size")]
     pub agent_frame_bytes: usize,
-    /// Bytes that may wait for one slow client. Default 256 KiB.
+    /// Bytes of all that is buffered, for clients and agents together. Default 256 MiB.
+    #[serde(deserialize_with = "units::size")]
+    pub memory: usize,
+    /// Bytes of a streamed answer that may wait for its client. Default 16 MiB.
     #[serde(deserialize_with = "units::size")]
     pub mailbox_bytes: usize,
     /// Largest answer that is collected for a client that does not stream. Default 16 MiB.
@@ -219,12 +222,13 @@ impl Default for Limits {
             exchanges: 1024,
             connections: 16_384,
             queue: Queue::default(),
-            body_bytes: 8 << 20,
-            content_bytes: 1 << 20,
+            memory: 256 << 20,
+            body_bytes: 32 << 20,
+            content_bytes: 16 << 20,
             messages: 1000,
             json_depth: 64,
-            agent_frame_bytes: 4 << 20,
-            mailbox_bytes: 256 << 10,
+            agent_frame_bytes: 32 << 20,
+            mailbox_bytes: 16 << 20,
             answer_bytes: 16 << 20,
             link_queue_bytes: 64 << 20,
         }

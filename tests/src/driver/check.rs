@@ -1,6 +1,7 @@
 //! Invariants that hold after every step.
 
 use super::{Call, Driver, Phase, Wire};
+use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_core::mailbox::ENTRY_CHARGE;
@@ -131,6 +132,21 @@ impl Driver {
         });
     }
 
+    /// After a turn of reading, whoever holds much has been cut if the memory does not suffice.
+    pub(super) fn check_memory(&self) {
+        if !self.engine.budget().is_used_up() {
+            return;
+        }
+        for wire in self.wires.values() {
+            wire.look(|link, _| {
+                for (id, inbox) in link.recipients() {
+                    let unread = inbox.unread_of_open();
+                    assert!(unread <= STEP, "{id} holds {unread} bytes of limits.memory");
+                }
+            });
+        }
+    }
+
     fn check_call(&self, call: &Call) {
         let Phase::Answering(running) = &call.phase else {
             return;
@@ -162,6 +178,7 @@ impl Driver {
             });
         }
         assert_eq!(self.engine.held_commands(), 0, "commands on their way");
+        assert_eq!(self.engine.budget().taken(), 0, "shares of limits.memory");
     }
 
     /// Every request is in the audit, once, as its client saw it, and every link.

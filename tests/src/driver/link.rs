@@ -118,7 +118,7 @@ impl Wire {
         assert!(until.is_none_or(|until| until > now), "it is late already");
         self.link.finish(&mut self.turn);
         loop {
-            let waiting = self.link.wait_to_write(&waker);
+            let waiting = self.link.wait_to_write(&waker, true);
             self.closed = self.closed.or(waiting.close);
             if waiting.frames && (self.reads || self.closed.is_some()) {
                 let seen = self.inbox.len();

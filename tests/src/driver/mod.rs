@@ -198,9 +198,19 @@ impl Driver {
 
     /// Text frames of an agent have arrived together.
     pub fn receive_all<'f>(&mut self, id: LinkId, frames: impl IntoIterator<Item = &'f str>) {
-        if let Some(wire) = self.wires.get_mut(&id) {
+        self.receive_in_turns(id, frames);
+        self.check_memory();
+    }
+
+    fn receive_in_turns<'f>(&mut self, id: LinkId, frames: impl IntoIterator<Item = &'f str>) {
+        let mut frames = frames.into_iter().peekable();
+        while frames.peek().is_some()
+            && let Some(wire) = self.wires.get_mut(&id)
+        {
             wire.read(|link, turn| {
-                for frame in frames {
+                while !turn.is_full()
+                    && let Some(frame) = frames.next()
+                {
                     link.receive(turn, frame);
                 }
             });

@@ -9,7 +9,6 @@ use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_engine::converse::TURN;
 
 /// Models that agents answer for and clients ask for.
 const MODELS: [&str; 6] = ["alpha", "alpha", "alpha:latest", "beta", "beta", "nothing"];
@@ -195,10 +194,8 @@ impl World {
             return;
         };
         self.tell(|| format!("agent {which}'s {sent:?} arrive"));
-        for turn in sent.chunks(TURN) {
-            let frames = turn.iter().map(|sent| sent.text.as_str());
-            self.driver.receive_all(link, frames);
-        }
+        let frames = sent.iter().map(|sent| sent.text.as_str());
+        self.driver.receive_all(link, frames);
     }
 
     /// The network repeats a frame, or lets one overtake another.

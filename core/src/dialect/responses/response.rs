@@ -248,6 +248,7 @@ const fn error_code(code: Code) -> &'static str {
         | Code::AgentTimeout
         | Code::AgentRefused
         | Code::SlowClient
+        | Code::AnswerTooLarge
         | Code::SessionEnded
         | Code::NotImplemented
         | Code::Internal => "server_error",

@@ -5,6 +5,7 @@ use crate::error::Code;
 use crate::exchange::Reply;
 use crate::exchange::Timer;
 use crate::invocation::CancelReason;
+use crate::mailbox::TOO_LARGE;
 use crate::time::Instant;
 use alloc::format;
 
@@ -41,19 +42,30 @@ impl Exchange {
         })
     }
 
-    pub(super) fn is_too_large(&self) -> bool {
-        let held = match &self.fold {
+    /// Bytes of the answer that are held back: all of a whole one, of a streamed one what its last records repeat.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        match &self.fold {
             Some(fold) => fold.held(),
             None => self.encoder.held(),
-        };
-        held > self.answer_bytes || self.calls.len() > MAX_TOOL_CALLS
+        }
+    }
+
+    /// True when the answer is given whole, so that no part of it can be read before its end.
+    #[must_use]
+    pub const fn is_whole(&self) -> bool {
+        self.fold.is_some()
+    }
+
+    pub(super) fn is_too_large(&self) -> bool {
+        self.held() > self.answer_bytes || self.calls.len() > MAX_TOOL_CALLS
     }
 
     pub(super) fn too_large(&mut self, now: Instant, reply: &mut Reply) -> Flow {
         self.fail(
             now,
-            Code::AgentFault,
-            "the answer is larger than limits.answer_bytes allows",
+            Code::AnswerTooLarge,
+            TOO_LARGE,
             Some(CancelReason::BudgetOverrun),
             reply,
         )

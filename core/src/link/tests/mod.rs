@@ -163,8 +163,10 @@ impl Rig {
     /// Drains a client's mailbox and describes the deliveries.
     fn client(&mut self, client: usize) -> String {
         let mut batch = Batch::new();
-        self.clients.mailboxes[client].drain(&mut batch);
-        let told: Vec<_> = batch.iter().map(|delivery| tell(&delivery)).collect();
+        let mut told = Vec::new();
+        while self.clients.mailboxes[client].drain(&mut batch) {
+            told.extend(batch.iter().map(|delivery| tell(&delivery)));
+        }
         told.join(" ")
     }
 

@@ -49,12 +49,13 @@ limits:
   exchanges: 1024
   connections: 16384
   queue: { length: 64, wait: 5s }
-  body_bytes: 8MiB
-  content_bytes: 1MiB
+  memory: 256MiB
+  body_bytes: 32MiB
+  content_bytes: 16MiB
   messages: 1000
   json_depth: 64
-  agent_frame_bytes: 4MiB
-  mailbox_bytes: 256KiB
+  agent_frame_bytes: 32MiB
+  mailbox_bytes: 16MiB
 timeouts: { head: 5s, body: 30s, write: 30s, first_chunk: 60s, idle: 60s, total: 600s, drain: 30s, keep_alive: 15s }
 sessions: { approval: automatic, ttl_seconds: 300, renew: connected, max: 64, max_requests: 0 }
 models:
