@@ -84,6 +84,9 @@ struct Framed {
 
 impl Connection<'_> {
     /// Answers one request after the other. The link that the connection becomes, if it does.
+    ///
+    /// An idle connection keeps what its thread's stack has ever touched. The steps of a request are therefore not inlined here:
+    /// each uses the same stack after the other.
     fn run(&mut self) -> io::Result<Option<Box<dyn Converse>>> {
         let mut until = Instant::now() + self.engine.config().timeouts.head;
         let mut is_first = true;
@@ -145,6 +148,7 @@ impl Connection<'_> {
     }
 
     /// Reads a head and begins its request; `None` when the connection ends before.
+    #[inline(never)]
     fn read_head(&mut self, until: Instant) -> io::Result<Option<Received>> {
         let mut reader = HeadReader::new(HeadLimits {
             head: HEAD,
@@ -203,6 +207,7 @@ impl Connection<'_> {
     }
 
     /// Goes with a request to the end of its answer. True when another request may follow.
+    #[inline(never)]
     fn follow(&mut self, mut step: Step, framed: &mut Framed) -> io::Result<bool> {
         loop {
             step = match step {
@@ -229,6 +234,7 @@ impl Connection<'_> {
         }
     }
 
+    #[inline(never)]
     fn read_body(&mut self, mut expecting: Expecting, framed: &mut Framed) -> io::Result<Step> {
         if std::mem::take(&mut framed.expects) {
             let mut interim = Vec::new();
@@ -325,6 +331,7 @@ impl Connection<'_> {
         Ok(false)
     }
 
+    #[inline(never)]
     fn write_upgrade(&self, response: &http::Response<()>) -> io::Result<()> {
         let mut out = Vec::with_capacity(256);
         let date = date_now(self.engine);
