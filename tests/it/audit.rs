@@ -388,3 +388,51 @@ fn audit_files_are_put_aside_by_size() {
         assert!(text.len() <= 4096 && text.ends_with("}\n"));
     }
 }
+
+/// Whatever the end of the program is, all that happened is in the file: answered requests, streams that the end cuts,
+/// sessions and links.
+#[test]
+fn a_stop_loses_no_record() {
+    for signals in [&["TERM"][..], &["TERM", "TERM"]] {
+        let mut program = Program::start("timeouts: { drain: 300ms }\n");
+        let file = program.folder.0.join("audit.jsonl");
+        let mut agent = Agent::connect(&program);
+        let mut stream = program.open(
+            "POST",
+            "/v1/chat/completions",
+            Some(CLIENT),
+            &json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "x" }] })
+                .to_string(),
+        );
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "begun");
+        let mut begun = [0; 16];
+        stream.read_exact(&mut begun).unwrap();
+        let answered = 50;
+        for _ in 0..answered {
+            assert_eq!(program.get("/v1/models").status, 200);
+        }
+        for signal in signals {
+            program.signal(signal);
+        }
+        program.wait();
+        let written = records(&file, |_| true);
+        let count = |fits: &dyn Fn(&Value) -> bool| written.iter().filter(|it| fits(it)).count();
+        let of = |it: &Value, event: &str, key: &str, value: &str| {
+            it["event"] == event && it[key] == value
+        };
+        assert_eq!(
+            count(&|it| of(it, "request", "endpoint", "/v1/models")),
+            answered,
+            "{signals:?}"
+        );
+        assert_eq!(
+            count(&|it| of(it, "request", "endpoint", "/v1/chat/completions")),
+            1,
+            "{signals:?}: {written:?}"
+        );
+        assert_eq!(count(&|it| of(it, "link", "what", "up")), 1, "{written:?}");
+        assert_eq!(count(&|it| of(it, "link", "what", "down")), 1, "{signals:?}: {written:?}");
+        drop(stream);
+    }
+}
