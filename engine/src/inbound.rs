@@ -40,8 +40,15 @@ impl Inbound {
 
     /// Answers from what the hub told last.
     pub(super) fn read(self, read: Read, accepted: &Accepted<'_>, body: &[u8]) -> Answer {
-        let lists = self.account.engine().hub(|hub, _, _| hub.lists());
-        let answered = read(&lists, &self.input(accepted, body));
+        let lists = self.account.engine().hub(|hub, _, _| {
+            // The key may have gone since the head came.
+            accepted
+                .caller
+                .iter()
+                .try_for_each(|caller| hub.keys().confirm(caller))
+                .map(|()| hub.lists())
+        });
+        let answered = lists.and_then(|lists| read(&lists, &self.input(accepted, body)));
         self.answered(answered)
     }
 

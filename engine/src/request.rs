@@ -355,6 +355,10 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         .account
         .describe(|info| info.prompt = Some(intent.prompt));
     if intent.load_only {
+        // Nothing is asked of the hub but this.
+        if let Err(refusal) = engine.hub(|hub, _, _| hub.keys().confirm(&asker.caller)) {
+            return Step::Answer(refuse(inbound, exchange, &refusal));
+        }
         let mut reply = Reply::default();
         exchange.load(engine.now(), &mut reply);
         return Step::Answer(inbound.complete(reply, Verdict::Completed));

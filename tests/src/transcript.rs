@@ -216,6 +216,7 @@ impl Stage {
             headers: &headers,
             address: [127, 0, 0, 1].into(),
             body: body.unwrap_or(&""),
+            late: false,
         });
         match answered {
             Answered::Call(_) => {}

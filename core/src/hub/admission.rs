@@ -1,5 +1,6 @@
 //! Admission: a ticket for each exchange that may go ahead, a short queue for those that must wait.
 
+use super::keys::{self, Keys};
 use super::limiter::{Limited, Payer};
 use super::queue::LineId;
 use super::routing::{Busy, Slot, Unrouted};
@@ -10,6 +11,7 @@ use crate::scope::Scope;
 use crate::time::Instant;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 
@@ -88,7 +90,7 @@ impl Hub {
     /// Asks for permission to run an exchange.
     ///
     /// # Errors
-    /// 503 when no agent can answer or everything is full, 404 for an unknown model or session, 403 where a scope is
+    /// 401 where the caller's key is gone, 503 when no agent can answer or everything is full, 404 for an unknown model or session, 403 where a scope is
     /// missing, 429 where a limit is reached.
     pub fn admit(
         &mut self,
@@ -97,6 +99,7 @@ impl Hub {
         ask: &Ask<'_>,
     ) -> Result<Admission, Refusal> {
         let now = self.latest.clamp(now);
+        self.keys.confirm(caller)?;
         let payer = Payer::new(caller.key, caller.address);
         match self.try_admit(now, caller, ask)? {
             Ok(slot) => self
@@ -326,6 +329,20 @@ impl Hub {
     fn answer(&mut self, wait: WaitId, answer: Result<Ticket, Refusal>, out: &mut HubOut) {
         self.queue.answer(wait, answer);
         out.woken.push(wait);
+    }
+
+    /// Refuses those that wait with a key that is gone, or without one where one is required now.
+    pub(super) fn refuse_withdrawn(&mut self, before: &Keys, out: &mut HubOut) {
+        let gone: Vec<_> = self
+            .queue
+            .unanswered()
+            .filter(|(_, waiter)| !self.keys.uphold(waiter.payer.authority()))
+            .map(|(wait, waiter)| (wait, waiter.payer.authority()))
+            .collect();
+        for (wait, authority) in gone {
+            let refusal = keys::withdrawn(before.name_of(authority));
+            self.answer(wait, Err(refusal), out);
+        }
     }
 
     /// Refuses all that wait: nothing new is admitted any more.

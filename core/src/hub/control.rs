@@ -23,7 +23,7 @@ impl Hub {
     /// `POST /control/register`: a session by a bridge that has asked the person already.
     ///
     /// # Errors
-    /// 409 for a known name, 503 when there are too many.
+    /// 401 where the caller's key is gone, 409 for a known name, 503 when there are too many.
     pub fn register_by_control(
         &mut self,
         now: Instant,
@@ -35,6 +35,7 @@ impl Hub {
         let registrar = Registrar {
             credential: caller.credential,
             key: Some(caller.name.clone()),
+            authority: caller.authority(),
             is_agent: false,
         };
         let (slot, token) = self.register(now, registration, registrar, Status::Active, out)?;
@@ -53,7 +54,7 @@ impl Hub {
     /// `POST /control/revoke`, `approve` and so on: the new state.
     ///
     /// # Errors
-    /// 404 for an unknown session, 403 where the caller may not, 409 where the state forbids it.
+    /// 401 where the caller's key is gone, 404 for an unknown session, 403 where the caller may not, 409 where the state forbids it.
     pub fn control(
         &mut self,
         now: Instant,
@@ -63,6 +64,9 @@ impl Hub {
         out: &mut HubOut,
     ) -> Result<Status, Refusal> {
         let now = self.latest.clamp(now);
+        if let Requester::Caller(caller) = requester {
+            self.keys.confirm(caller)?;
+        }
         let slot = self.sessions.find(id).ok_or_else(|| {
             Refusal::new(
                 Code::SessionNotFound,

@@ -9,6 +9,9 @@ use core::net::IpAddr;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
+/// Name of a caller without a key.
+pub(super) const ANONYMOUS: &str = "anonymous";
+
 /// SHA-256 of a token, a key or a prompt.
 pub type Digest = [u8; 32];
 
@@ -40,6 +43,17 @@ struct Entry {
     key: Key,
 }
 
+/// The permission that a request, a link or a session rests on. What it has permitted ends with it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Authority {
+    /// A key, for as long as it is configured and has the role that it had.
+    Key(KeyId),
+    /// No key is required.
+    Anyone,
+    /// The program dialled the bridge that its owner has configured.
+    Configuration,
+}
+
 /// The sender of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -56,6 +70,12 @@ pub struct Caller {
 }
 
 impl Caller {
+    /// The permission that the request rests on.
+    #[must_use]
+    pub fn authority(&self) -> Authority {
+        self.key.map_or(Authority::Anyone, Authority::Key)
+    }
+
     /// Refuses a role that is not among `allowed`.
     ///
     /// # Errors
@@ -93,7 +113,7 @@ impl Keys {
         none.replaced(keys, required)
     }
 
-    /// The keys that come after these. One with the same digest is the same key and keeps its id.
+    /// The keys that come after these. One with the same digest and the same role is the same key and keeps its id.
     #[must_use]
     pub fn replaced(&self, keys: Vec<Key>, required: bool) -> Self {
         let mut next = self.next;
@@ -108,7 +128,9 @@ impl Keys {
                 id: self
                     .entries
                     .iter()
-                    .find(|entry| same(&entry.key.sha256, &key.sha256))
+                    .find(|entry| {
+                        entry.key.role == key.role && same(&entry.key.sha256, &key.sha256)
+                    })
                     .map_or_else(&mut fresh, |entry| entry.id),
                 name: Arc::from(key.name.as_str()),
                 key,
@@ -133,10 +155,34 @@ impl Keys {
             .find_map(|(known, key)| (known == id).then_some(key))
     }
 
-    /// The role of the key with this digest.
+    /// The name of the key of an authority, or `anonymous`.
     #[must_use]
-    pub fn role_of(&self, credential: &Digest) -> Option<Role> {
-        self.find(credential).map(|entry| entry.key.role)
+    pub fn name_of(&self, authority: Authority) -> &str {
+        match authority {
+            Authority::Key(id) => self.get(id).map_or("", |key| &key.name),
+            Authority::Anyone | Authority::Configuration => ANONYMOUS,
+        }
+    }
+
+    /// True while these keys permit what `authority` has permitted.
+    #[must_use]
+    pub fn uphold(&self, authority: Authority) -> bool {
+        match authority {
+            Authority::Key(id) => self.get(id).is_some(),
+            Authority::Anyone => !self.required,
+            Authority::Configuration => true,
+        }
+    }
+
+    /// Refuses a request that was authenticated with a key that is gone since, or that has another role.
+    ///
+    /// # Errors
+    /// 401 that names the key.
+    pub fn confirm(&self, caller: &Caller) -> Result<(), Refusal> {
+        if self.uphold(caller.authority()) {
+            return Ok(());
+        }
+        Err(withdrawn(&caller.name))
     }
 
     /// Looks a digest up among all keys, in time that does not depend on which one it is.
@@ -170,7 +216,7 @@ impl Keys {
         if !self.required {
             return Ok(Caller {
                 key: None,
-                name: Arc::from("anonymous"),
+                name: Arc::from(ANONYMOUS),
                 role: Role::Admin,
                 credential,
                 address,
@@ -185,6 +231,16 @@ impl Keys {
             },
         ))
     }
+}
+
+/// The refusal of a request whose key has gone while it was under way.
+pub(super) fn withdrawn(name: &str) -> Refusal {
+    Refusal::new(
+        Code::InvalidKey,
+        alloc::format!(
+            "the key `{name}` was removed or was given another role while this request was under way"
+        ),
+    )
 }
 
 #[cfg(test)]
@@ -251,6 +307,36 @@ mod tests {
         let editor_again = again.authenticate(Some("editor"), HOME).unwrap().key;
         assert_ne!(editor_again, Some(editor));
         assert_ne!(editor_again, Some(bridge));
+    }
+
+    #[test]
+    fn a_caller_is_confirmed_while_its_key_is_there_with_the_same_role() {
+        let before = keys(true);
+        let editor = before.authenticate(Some("editor"), HOME).unwrap();
+        let list = |role: Option<Role>| {
+            let listed = before.iter().map(|(_, key)| key.clone());
+            listed
+                .filter_map(|key| match (&*key.name, role) {
+                    ("editor", role) => Some(Key { role: role?, ..key }),
+                    _ => Some(key),
+                })
+                .collect()
+        };
+        let after = |role| before.replaced(list(role), true);
+        assert!(after(Some(Role::Client)).confirm(&editor).is_ok());
+        for role in [None, Some(Role::Bridge), Some(Role::Admin)] {
+            let refusal = after(role).confirm(&editor).unwrap_err();
+            assert_eq!(refusal.status(), 401);
+            assert!(refusal.message().contains("`editor`"), "{refusal}");
+        }
+        // The key that comes back is another one.
+        let back = after(None).replaced(list(Some(Role::Client)), true);
+        assert!(back.confirm(&editor).is_err());
+
+        let open = keys(false);
+        let nobody = open.authenticate(None, HOME).unwrap();
+        assert!(open.confirm(&nobody).is_ok());
+        assert!(keys(true).confirm(&nobody).is_err());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! A bucket is kept as the time at which it will be full again (the generic cell rate algorithm): one number, no refill
 //! work, and `Retry-After` falls out of it.
 
+use super::keys::Authority;
 use crate::config::{Key, Limits};
 use crate::error::Standing;
 use crate::id::KeyId;
@@ -117,6 +118,13 @@ pub enum Limited {
 pub struct Payer {
     key: Option<KeyId>,
     address: Option<IpAddr>,
+}
+
+impl Payer {
+    /// The permission with which it asks.
+    pub(super) fn authority(self) -> Authority {
+        self.key.map_or(Authority::Anyone, Authority::Key)
+    }
 }
 
 impl Payer {

@@ -2,7 +2,7 @@
 //! sessions.
 
 use super::audit::AuditEvent;
-use super::keys::{self, Digest};
+use super::keys::{self, Authority, Digest};
 use super::routing::Slot;
 use super::sessions::{self, Action, Registration, Status};
 use super::{Cause, Hub, HubOut};
@@ -49,8 +49,10 @@ pub(super) struct LinkState {
     pub(super) sessions: BTreeSet<Slot>,
     /// Name of the key that it showed.
     key: Option<Arc<str>>,
+    /// The permission that it rests on; `None` for a link that is attached to a session, with which it ends.
+    pub(super) authority: Option<Authority>,
     /// True when we dialled.
-    pub(super) dialled: bool,
+    dialled: bool,
 }
 
 /// The party that registers a session.
@@ -59,6 +61,8 @@ pub(super) struct Registrar {
     pub(super) credential: Option<Digest>,
     /// Name of the key.
     pub(super) key: Option<Arc<str>>,
+    /// The permission that it has.
+    pub(super) authority: Authority,
     /// True for an agent on its link.
     pub(super) is_agent: bool,
 }
@@ -76,11 +80,11 @@ impl Hub {
     ) -> Result<LinkId, Refusal> {
         let now = self.latest.clamp(now);
         let credential = hello.token.map(|token| keys::digest(token.as_bytes()));
-        let (attached, key) = if hello.dialled {
-            (None, None)
+        let (attached, key, authority) = if hello.dialled {
+            (None, None, Some(Authority::Configuration))
         } else {
             match credential.and_then(|token| self.sessions.by_token(&token)) {
-                Some(slot) => (Some(self.attachable(slot)?), None),
+                Some(slot) => (Some(self.attachable(slot)?), None, None),
                 None => {
                     let caller = self
                         .keys
@@ -92,7 +96,8 @@ impl Hub {
                             )
                         })?;
                     caller.require(&[Role::Bridge])?;
-                    (None, Some(caller.name))
+                    let authority = caller.authority();
+                    (None, Some(caller.name), Some(authority))
                 }
             }
         };
@@ -114,6 +119,7 @@ impl Hub {
                 attached,
                 sessions: BTreeSet::new(),
                 key: key.clone(),
+                authority,
                 dialled: hello.dialled,
             },
         );
@@ -287,24 +293,26 @@ impl Hub {
         let Some(state) = self.links.get(&from) else {
             return;
         };
-        let registrar = Registrar {
-            credential: state.credential,
-            key: state.key.clone(),
-            is_agent: true,
-        };
-        let refused = if state.attached.is_some() {
-            Err(Refusal::invalid(
+        let registered = match state.authority {
+            None => Err(Refusal::invalid(
                 "this link was opened with a session token and carries that session; register over a link with a bridge key",
-            ))
-        } else {
-            let status = if self.config.sessions.manual_approval {
-                Status::Pending
-            } else {
-                Status::Active
-            };
-            self.register(now, registration, registrar, status, out)
+            )),
+            Some(authority) => {
+                let registrar = Registrar {
+                    credential: state.credential,
+                    key: state.key.clone(),
+                    authority,
+                    is_agent: true,
+                };
+                let status = if self.config.sessions.manual_approval {
+                    Status::Pending
+                } else {
+                    Status::Active
+                };
+                self.register(now, registration, registrar, status, out)
+            }
         };
-        match refused {
+        match registered {
             Ok((slot, token)) => {
                 self.carry(now, from, slot, out);
                 if let Some(session) = self.sessions.get(slot) {
@@ -340,6 +348,11 @@ impl Hub {
         out: &mut HubOut,
     ) -> Result<(Slot, Option<String>), Refusal> {
         registration.check()?;
+        if !self.keys.uphold(registrar.authority) {
+            // Its link is about to be closed for that.
+            let name = registrar.key.as_deref().unwrap_or(keys::ANONYMOUS);
+            return Err(keys::withdrawn(name));
+        }
         let owner = registrar.credential;
         // An agent that comes back without its session token takes its own orphan over instead of leaving it behind.
         let orphan = owner
@@ -377,6 +390,7 @@ impl Hub {
             id,
             token,
             owner,
+            authority: registrar.authority,
             by_agent: registrar.is_agent,
             status,
         };

@@ -1,5 +1,4 @@
-//! Indexes of the sessions that have not ended: by the credential that registered them, by model, and those that no link
-//! carries by whoever may take them over. So a connection or a registration looks at its own and at no others.
+//! Indexes of the sessions that have not ended: by model, and those that no link carries by whoever may take them over. So a connection or a registration looks at its own and at no others.
 
 use super::keys::Digest;
 use super::routing::Slot;
@@ -7,7 +6,7 @@ use super::sessions::{Session, Status};
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::HashMap;
 
 /// Sessions that no link carries, by the credential that registered them and by agent. The active ones of an agent come
 /// first.
@@ -19,7 +18,6 @@ type Inactive = bool;
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Owners {
-    owned: HashMap<Digest, HashSet<Slot>>,
     /// Those that bridges registered.
     of_bridges: Orphans,
     /// Those that agents registered on their links.
@@ -33,9 +31,6 @@ pub(super) struct Owners {
 impl Owners {
     /// A session has been registered.
     pub(super) fn add(&mut self, slot: Slot, session: &Session) {
-        if let Some(owner) = session.owner {
-            self.owned.entry(owner).or_default().insert(slot);
-        }
         for model in session.models.iter() {
             *self.models.entry(model.clone()).or_default() += 1;
         }
@@ -75,14 +70,6 @@ impl Owners {
 
     /// A session has ended.
     pub(super) fn remove(&mut self, slot: Slot, session: &Session) {
-        if let Some(owner) = session.owner
-            && let Some(own) = self.owned.get_mut(&owner)
-        {
-            own.remove(&slot);
-            if own.is_empty() {
-                self.owned.remove(&owner);
-            }
-        }
         for model in session.models.iter() {
             if let Some(count) = self.models.get_mut(model) {
                 *count = count.saturating_sub(1);
@@ -97,11 +84,6 @@ impl Owners {
     /// True when there is a session for the model, whatever its state.
     pub(super) fn know(&self, model: &str) -> bool {
         self.models.contains_key(model)
-    }
-
-    /// The sessions that a credential registered, in no particular order.
-    pub(super) fn of(&self, owner: Digest) -> impl Iterator<Item = Slot> {
-        self.owned.get(&owner).into_iter().flatten().copied()
     }
 
     /// The orphans that bridges registered, with whatever credential, in no particular order.

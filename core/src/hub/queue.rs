@@ -108,6 +108,12 @@ impl Queue {
         (at <= now).then_some(wait)
     }
 
+    /// Those without an answer.
+    pub(super) fn unanswered(&self) -> impl Iterator<Item = (WaitId, &Waiter)> {
+        let waits = self.deadlines.iter().map(|(_, wait)| *wait);
+        waits.filter_map(|wait| Some((wait, self.waiters.get(&wait)?)))
+    }
+
     /// Any one without an answer.
     pub(super) fn any(&self) -> Option<WaitId> {
         self.deadlines.first().map(|(_, wait)| *wait)

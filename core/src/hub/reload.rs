@@ -1,9 +1,11 @@
 //! Another configuration while the program serves.
 
-use super::keys::{Digest, Keys};
+use super::keys::Keys;
+use super::links::LinkState;
 use super::sessions::Action;
 use super::{Cause, Hub, HubOut};
-use crate::config::{HubConfig, Role};
+use crate::config::HubConfig;
+use crate::id::LinkId;
 use crate::link::{CloseCode, Command};
 use crate::time::Instant;
 use alloc::sync::Arc;
@@ -11,9 +13,11 @@ use alloc::vec::Vec;
 
 impl Hub {
     /// Takes `config` over: keys, limits, timeouts, models, hosts and origins hold from the next request on, what
-    /// `sessions` says from the next registration on, but for `sessions.renew`, which holds at once. What is open goes on, with two exceptions: a session that was registered
-    /// with a key that is gone, or may not register any more, is revoked, and so the link of an agent that showed one is
-    /// closed (1008).
+    /// `sessions` says from the next registration on, but for `sessions.renew`, which holds at once.
+    ///
+    /// A key that is gone, or that has another role, is worth nothing from now on, and neither is the want of one where
+    /// keys are required now: sessions that were registered with it are revoked, links of agents that showed it are closed
+    /// (1008), requests that wait are refused, and so are those whose head alone has come. Answers that have begun go on.
     ///
     /// Limits that are part of a link from its start (`agent_frame_bytes`, `link_queue_bytes`) hold for new links, where
     /// the driver makes them so.
@@ -34,30 +38,18 @@ impl Hub {
     }
 
     fn end_what_lost_its_key(&mut self, now: Instant, before: &Keys, out: &mut HubOut) {
-        let may = |keys: &Keys, credential: &Digest, roles: &[Role]| {
-            keys.role_of(credential)
-                .is_some_and(|role| role == Role::Admin || roles.contains(&role))
-        };
-        let lost = before.iter().map(|(_, key)| key.sha256).filter(|digest| {
-            may(before, digest, &[Role::Bridge]) && !may(&self.keys, digest, &[Role::Bridge])
-        });
-        let (mut sessions, mut links) = (Vec::new(), Vec::new());
-        for digest in lost {
-            sessions.extend(self.sessions.owners().of(digest));
-            links.extend(self.bridges_of(digest).filter(|link| {
-                let state = self.links.get(link);
-                state.is_some_and(|state| !state.dialled)
-            }));
+        self.refuse_withdrawn(before, out);
+        for slot in self.sessions.all() {
+            let session = self.sessions.get(slot);
+            if session.is_some_and(|session| !self.keys.uphold(session.authority)) {
+                // The only error is a state that is final already.
+                let _ = self.change(now, slot, Action::Withdraw, &Cause::own("key_removed"), out);
+            }
         }
-        // Two keys may have one digest.
-        sessions.sort_unstable();
-        sessions.dedup();
+        let lost = |state: &LinkState| state.authority.is_some_and(|on| !self.keys.uphold(on));
+        let links = self.links.iter().filter(|(_, state)| lost(state));
+        let mut links: Vec<LinkId> = links.map(|(id, _)| *id).collect();
         links.sort_unstable();
-        links.dedup();
-        for slot in sessions {
-            // The only error is a state that is final already.
-            let _ = self.change(now, slot, Action::Withdraw, &Cause::own("key_removed"), out);
-        }
         for link in links {
             out.commands.push((link, Command::Close(CloseCode::Policy)));
         }

@@ -1,6 +1,6 @@
 //! Sessions: the permission of one agent to answer. How they move is in `hub::lifecycle`.
 
-use super::keys::Digest;
+use super::keys::{Authority, Digest};
 use super::lifecycle::Since;
 pub use super::lifecycle::{Action, STATES, Status};
 use super::lists::Activity;
@@ -165,6 +165,8 @@ pub struct Session {
     pub(super) token: Digest,
     /// Digest of the credential that registered it.
     pub(super) owner: Option<Digest>,
+    /// The permission with which it was registered.
+    pub(super) authority: Authority,
     /// True when its agent registered it on a link; false when a bridge did so over HTTP.
     pub(super) by_agent: bool,
     /// True when it is counted among those that can answer.
@@ -439,6 +441,7 @@ pub(super) struct Terms {
     pub(super) id: SessionId,
     pub(super) token: Digest,
     pub(super) owner: Option<Digest>,
+    pub(super) authority: Authority,
     pub(super) by_agent: bool,
     pub(super) status: Status,
 }
@@ -454,6 +457,7 @@ pub(super) fn admit(
         id,
         token,
         owner,
+        authority,
         by_agent,
         status,
     } = terms;
@@ -493,6 +497,7 @@ pub(super) fn admit(
         link: None,
         token,
         owner,
+        authority,
         by_agent,
         answers: false,
     }

@@ -18,7 +18,7 @@ impl Driver {
         assert!(self.ready.is_empty(), "somebody was woken");
         let told = self.open_calls().filter(|call| call.is_told()).count();
         let waiting = self.open_calls().filter(|call| call.is_waiting()).count();
-        let answering = self.open_calls().count() - waiting;
+        let answering = self.open_calls().filter(|call| call.is_answering()).count();
         let alive = self.wires.values().filter(|wire| wire.alive).count();
         self.look(|hub| {
             let metrics = hub.metrics();

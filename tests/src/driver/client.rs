@@ -6,7 +6,7 @@ use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::answer::{Answer, Head};
-use mcp_local_provider_engine::request::{self, Begun, Queued, Request, Step, Upgrade};
+use mcp_local_provider_engine::request::{self, Begun, Expecting, Queued, Request, Step, Upgrade};
 use mcp_local_provider_engine::{self as engine, Engine, Progress, Running};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -25,6 +25,8 @@ pub struct Asking<'a> {
     pub address: IpAddr,
     /// The body.
     pub body: &'a str,
+    /// The head comes alone; the body does with [`super::Driver::send_body`].
+    pub late: bool,
 }
 
 impl<'a> Asking<'a> {
@@ -38,6 +40,7 @@ impl<'a> Asking<'a> {
             headers: &[],
             address: [127, 0, 0, 1].into(),
             body,
+            late: false,
         }
     }
 }
@@ -58,7 +61,7 @@ pub(super) fn begin(engine: &Arc<Engine>, asking: &Asking<'_>) -> Begin {
     let request = Request::new(asking.method, asking.target, asking.address, value);
     match request::begin(engine, Listener::All, &request) {
         Begun::Upgrade(upgrade) => Begin::Upgrade(upgrade),
-        Begun::Step(Step::Body(expecting)) => {
+        Begun::Step(Step::Body(expecting)) if !asking.late => {
             Begin::Step(expecting.complete(asking.body.as_bytes().to_vec()))
         }
         Begun::Step(Step::Report(report)) => {
@@ -71,6 +74,8 @@ pub(super) fn begin(engine: &Arc<Engine>, asking: &Asking<'_>) -> Begin {
 /// The progress of a call.
 #[derive(Debug)]
 pub enum Phase {
+    /// Its body has not come yet.
+    Sending(Box<Expecting>, Vec<u8>),
     /// In the queue.
     Waiting(Box<Queued>),
     /// An agent has it.
@@ -111,6 +116,7 @@ impl Call {
         id: ExchangeId,
         at: usize,
         step: Step,
+        body: &str,
         eager: bool,
         connection: Option<engine::Client>,
         ready: &Arc<Ready>,
@@ -128,8 +134,30 @@ impl Call {
             alarm: Alarm::new(Who::Call(at), ready),
             connection,
         };
-        call.follow(step);
+        match step {
+            Step::Body(expecting) => call.phase = Phase::Sending(expecting, body.into()),
+            step => call.follow(step),
+        }
         call
+    }
+
+    /// Its body comes. True when it was let in.
+    pub(super) fn send_body(&mut self) -> bool {
+        if !self.is_sending() {
+            return false;
+        }
+        if let Phase::Sending(expecting, body) = std::mem::replace(&mut self.phase, Phase::Over) {
+            self.follow(expecting.complete(body));
+            // What it is now has heard nothing yet.
+            self.alarm.ring();
+        }
+        !self.is_over()
+    }
+
+    /// True until its body has come.
+    #[must_use]
+    pub const fn is_sending(&self) -> bool {
+        matches!(self.phase, Phase::Sending(..))
     }
 
     fn follow(&mut self, step: Step) {
@@ -151,6 +179,12 @@ impl Call {
     #[must_use]
     pub const fn is_waiting(&self) -> bool {
         matches!(self.phase, Phase::Waiting(_))
+    }
+
+    /// True when an agent has it.
+    #[must_use]
+    pub const fn is_answering(&self) -> bool {
+        matches!(self.phase, Phase::Answering(_))
     }
 
     /// True when it waits in the queue and has not heard yet that it may ask again.
@@ -193,7 +227,7 @@ impl Call {
         self.alarm.until = None;
         loop {
             match &mut self.phase {
-                Phase::Over => return,
+                Phase::Over | Phase::Sending(..) => return,
                 Phase::Waiting(queued) => match queued.poll(&waker) {
                     Poll::Pending => return,
                     Poll::Ready(step) => {
@@ -238,7 +272,7 @@ impl Call {
         }
         let waker = self.alarm.waker();
         match &mut self.phase {
-            Phase::Over => {}
+            Phase::Over | Phase::Sending(..) => {}
             Phase::Waiting(queued) => {
                 let polled = queued.poll(waker);
                 assert!(polled.is_pending(), "{} was not woken", self.id);

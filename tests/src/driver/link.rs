@@ -59,6 +59,7 @@ pub(super) fn upgrade(engine: &Arc<Engine>, token: &str) -> Result<Box<dyn Conve
         headers: &[("authorization", &bearer)],
         address: [127, 0, 0, 1].into(),
         body: "",
+        late: false,
     };
     let Begin::Upgrade(upgrade) = begin(engine, &asking) else {
         panic!("an agent's request is no upgrade");

@@ -255,11 +255,26 @@ impl Driver {
             Begin::Upgrade(_) => panic!("{asking:?} is an agent's"),
         };
         let at = self.calls.len();
-        let call = Call::new(id, at, step, self.eager, connection, &self.ready);
+        let call = Call::new(
+            id,
+            at,
+            step,
+            asking.body,
+            self.eager,
+            connection,
+            &self.ready,
+        );
         self.calls.push(call);
         self.open.push(at);
         self.flow();
         Answered::Call(at)
+    }
+
+    /// The body of a call comes, whose head came alone. True when it was let in.
+    pub fn send_body(&mut self, at: usize) -> bool {
+        let taken = self.calls[at].send_body();
+        self.flow();
+        taken
     }
 
     /// A request of a program on this machine that shows no key.

@@ -1,6 +1,6 @@
 //! The end of a run: no more faults, and then nothing may be left.
 
-use super::World;
+use super::{World, setup};
 use crate::driver::{Answered, Asking};
 use serde_json::Value;
 
@@ -17,6 +17,9 @@ impl World {
             self.driver.set_reads(link, true);
         }
         for at in 0..self.driver.calls.len() {
+            if self.driver.calls[at].is_sending() {
+                self.complete(at);
+            }
             self.driver.calls[at].eager = true;
             self.driver.serve(at);
         }
@@ -90,8 +93,9 @@ impl World {
         assert_eq!(self.driver.next_timeout(), None, "something waits for ever");
         let live = self.driver.look(|hub| hub.sessions().live());
         assert_eq!(live, 0, "a session outlives its time");
+        let bearer = format!("Bearer {}", setup::OPERATOR);
         let answered = self.driver.http(&Asking {
-            headers: &[("authorization", "Bearer editor")],
+            headers: &[("authorization", &bearer)],
             ..Asking::new("GET /v1/models", "")
         });
         let Answered::Answer(answer) = answered else {

@@ -6,6 +6,7 @@
 
 mod actor;
 mod heal;
+mod owner;
 mod setup;
 mod step;
 mod words;
@@ -13,6 +14,7 @@ mod words;
 use crate::driver::{Call, Driver};
 use actor::Actor;
 use arbitrary::Unstructured;
+use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::time::Instant;
 use setup::Payer;
@@ -92,6 +94,9 @@ pub fn input(seed: u64) -> Vec<u8> {
 /// Values of a call's request that the end of the run compares.
 #[derive(Debug, Default)]
 struct Asked {
+    payer: usize,
+    /// The permission that its head showed.
+    authority: Option<Authority>,
     route: &'static str,
     model: &'static str,
     session: Option<String>,
@@ -129,11 +134,13 @@ impl World {
         for payer in &self.payers {
             payer.check(now);
         }
+        self.check_bridge_key();
         for at in 0..self.driver.calls.len() {
             let call = &self.driver.calls[at];
             if call.is_waiting() && !call.is_told() {
                 let asked = &self.asked[&call.id];
                 assert!(self.is_busy(asked), "{} waits for nothing", call.id);
+                assert!(self.is_upheld(asked), "{} waits without its key", call.id);
             }
             if std::mem::take(&mut self.driver.calls[at].changed) {
                 self.check_answer(&self.driver.calls[at]);

@@ -18,7 +18,10 @@ pub(super) const BRIDGE: &str = "bridge";
 /// The key with which an operator changes sessions.
 pub(super) const OPERATOR: &str = "operator";
 
-/// Requests a minute of the key that has its own limit.
+/// The key of a client with a limit of its own.
+pub(super) const PHONE: &str = "phone";
+
+/// Requests a minute of that key.
 const OWN_RATE: u32 = 7;
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
@@ -31,17 +34,15 @@ static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     };
     vec![
         key("editor", Role::Client, None),
-        key("phone", Role::Client, Some(OWN_RATE)),
+        key(PHONE, Role::Client, Some(OWN_RATE)),
         key(BRIDGE, Role::Bridge, None),
         key(OPERATOR, Role::Operator, None),
     ]
 });
 
-/// The keys of the owner, with or without that of the agents.
-pub(super) fn keys(with_bridge: bool) -> Vec<Key> {
-    let keys = KEYS.iter().cloned();
-    keys.filter(|key| with_bridge || key.role != Role::Bridge)
-        .collect()
+/// The keys of the owner.
+pub(super) fn keys() -> Vec<Key> {
+    KEYS.clone()
 }
 
 /// The key or address that pays for requests, and the number that it was let through.
@@ -59,6 +60,15 @@ impl Payer {
     /// The limiter let a request pass.
     pub(super) const fn took(&mut self) {
         self.taken += 1;
+    }
+
+    /// It asks by another permission now, which has paid nothing yet.
+    pub(super) fn begin_anew(&mut self, now: Instant, keyed: bool, limits: &Limits) {
+        let own = (keyed && self.key == Some(PHONE)).then_some(OWN_RATE);
+        self.burst = own.unwrap_or(limits.burst).into();
+        self.per_minute = own.unwrap_or(limits.requests_per_minute).into();
+        self.since = now;
+        self.taken = 0;
     }
 
     /// No more than burst and rate allow was ever let pass.
@@ -143,22 +153,19 @@ impl World {
 
 fn payers(config: &HubConfig) -> Vec<Payer> {
     let home = IpAddr::from([127, 0, 0, 1]);
-    let payer = |key, address| Payer {
-        key,
-        address,
-        burst: config.limits.burst.into(),
-        per_minute: config.limits.requests_per_minute.into(),
-        since: Instant::ZERO,
-        taken: 0,
+    let payer = |key: Option<&'static str>, address| {
+        let mut payer = Payer {
+            key,
+            address,
+            burst: 0,
+            per_minute: 0,
+            since: Instant::ZERO,
+            taken: 0,
+        };
+        payer.begin_anew(Instant::ZERO, key.is_some(), &config.limits);
+        payer
     };
-    let mut payers = vec![
-        payer(Some("editor"), home),
-        Payer {
-            burst: OWN_RATE.into(),
-            per_minute: OWN_RATE.into(),
-            ..payer(Some("phone"), home)
-        },
-    ];
+    let mut payers = vec![payer(Some("editor"), home), payer(Some(PHONE), home)];
     if !config.auth_required {
         payers.push(payer(None, home));
         payers.push(payer(None, [192, 0, 2, 7].into()));

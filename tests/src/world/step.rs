@@ -6,7 +6,6 @@ use crate::agent;
 use crate::client::Client;
 use crate::driver::{Answered, Asking};
 use arbitrary::{Result, Unstructured};
-use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::time::Instant;
 
@@ -18,7 +17,8 @@ impl World {
         match u.arbitrary::<u8>()? {
             // Nothing, so that an input of zeros is the smallest.
             0 => return Ok(()),
-            1..=24 => self.ask(u)?,
+            1..=22 => self.ask(u)?,
+            23..=24 => self.send_body(u)?,
             25..=104 => self.answer(u)?,
             105..=154 => self.arrive(u)?,
             155..=174 => self.disturb(u)?,
@@ -35,7 +35,7 @@ impl World {
             244..=251 => {
                 self.driver.release_command();
             }
-            252 => self.reconfigure(u)?,
+            252..=253 => self.reconfigure(u)?,
             _ => self.stop_reading(u)?,
         }
         self.serve_and_notice();
@@ -113,7 +113,10 @@ impl World {
                 r#"{{"model":"{model}","stream":{stream},"options":{{"stop":{stop}}},"prompt":"a question"}}"#
             ),
         };
+        let late = u.ratio(1, 8)?;
         let mut asked = Asked {
+            payer,
+            authority: self.authority(payer),
             route,
             model,
             session,
@@ -135,6 +138,7 @@ impl World {
         let answered = self.driver.http(&Asking {
             headers: &headers,
             address,
+            late,
             ..Asking::new(route, &body)
         });
         let id = self.driver.last_id();
@@ -144,8 +148,10 @@ impl World {
         self.asked.insert(id, asked);
         match answered {
             Answered::Call(_) => {
-                assert!(!self.driver.is_draining(), "{id} begins while it drains");
-                self.payers[payer].took();
+                if !late {
+                    assert!(!self.driver.is_draining(), "{id} begins while it drains");
+                    self.payers[payer].took();
+                }
             }
             Answered::Answer(answer) => {
                 let mut client = Client::default();
@@ -156,6 +162,34 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The body of a request comes, whose head came before.
+    fn send_body(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let sending = |at: &usize| self.driver.calls[*at].is_sending();
+        let late: Vec<usize> = (0..self.driver.calls.len()).filter(sending).collect();
+        if !late.is_empty() {
+            let at = *u.choose(&late)?;
+            self.complete(at);
+        }
+        Ok(())
+    }
+
+    /// The body of a call comes.
+    pub(super) fn complete(&mut self, at: usize) {
+        let id = self.driver.calls[at].id;
+        let busy = self.is_busy(&self.asked[&id]);
+        let drains = self.driver.is_draining();
+        let taken = self.driver.send_body(at);
+        self.tell(|| format!("the body of {id} comes; it is let in: {taken}"));
+        assert!(!drains || !taken, "{id} begins while it drains");
+        let asked = self.asked.get_mut(&id).expect("a call was asked");
+        asked.busy = busy;
+        if taken {
+            self.payers[asked.payer].took();
+            let asked = &self.asked[&id];
+            assert!(self.is_upheld(asked), "{id} is let in without its key");
+        }
     }
 
     /// An agent reads, and goes on with one of its jobs.
@@ -369,62 +403,6 @@ impl World {
             self.tell(|| format!("{link:?} is lost"));
             self.driver.lose(link);
         }
-        Ok(())
-    }
-
-    /// An operator does something to a session.
-    fn operate(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let sessions: Vec<String> = self.driver.look(|hub| {
-            let sessions = hub.sessions().iter();
-            sessions.map(|session| session.id.to_string()).collect()
-        });
-        let action = *u.choose(&[
-            Action::Approve,
-            Action::Deny,
-            Action::Suspend,
-            Action::Resume,
-            Action::Revoke,
-            Action::Renew,
-        ])?;
-        if !sessions.is_empty() {
-            let session = u.choose(&sessions)?;
-            let body = format!(r#"{{"session_id":"{session}"}}"#);
-            let route = format!("POST /control/{}", action.as_str());
-            let bearer = format!("Bearer {}", setup::OPERATOR);
-            let answered = self.driver.http(&Asking {
-                headers: &[("authorization", &bearer)],
-                ..Asking::new(&route, &body)
-            });
-            let Answered::Answer(answer) = answered else {
-                panic!("an operator waits");
-            };
-            let status = answer.head.status();
-            assert!(matches!(status, 200 | 409), "an operator is told {status}");
-            self.tell(|| format!("{action:?} of {session}: {status}"));
-        }
-        Ok(())
-    }
-
-    /// The owner ends the program, or changes the configuration: how much may be open and wait, and whether agents may come with the bridge's key.
-    fn reconfigure(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if u.ratio(1, 16)? {
-            self.tell(|| "the program shuts down".to_owned());
-            self.driver.shutdown();
-            return Ok(());
-        }
-        let mut config = self.driver.config.clone();
-        config.limits.exchanges = *u.choose(&[1, 2, 1024])?;
-        config.limits.queue_length = *u.choose(&[0, 1, 64])?;
-        config.sessions.max_requests = *u.choose(&[0, 0, 2])?;
-        let keeps_bridge: bool = u.ratio(3, 4)?;
-        config.keys = setup::keys(keeps_bridge);
-        self.tell(|| {
-            format!(
-                "the owner sets {} exchanges, a queue of {}, the bridge's key {keeps_bridge}",
-                config.limits.exchanges, config.limits.queue_length
-            )
-        });
-        self.driver.reload(config);
         Ok(())
     }
 

@@ -54,6 +54,138 @@ fn who_loses_the_bridge_key_loses_the_link_and_the_sessions_and_nobody_else_does
     );
 }
 
+fn with_role(name: &'static str, role: Role) -> impl FnOnce(&mut HubConfig) {
+    move |config| {
+        for key in config.keys.iter_mut().filter(|key| key.name == name) {
+            key.role = role;
+        }
+    }
+}
+
+fn closes(command: &Command) -> bool {
+    matches!(command, Command::Close(CloseCode::Policy))
+}
+
+#[test]
+fn a_key_whose_role_changes_loses_its_links_and_sessions() {
+    for role in [Role::Client, Role::Operator, Role::Admin] {
+        let mut bench = plain();
+        let (link, session, token) = bench.agent("m");
+        bench.out.commands.clear();
+        bench.reload(with_role("bridge", role));
+        assert!(bench.commands(link).iter().any(closes), "{role:?}");
+        assert_eq!(bench.status(&session), Status::Revoked, "{role:?}");
+        let refusal = bench.connect(&token).unwrap_err();
+        assert_eq!(refusal.code(), Code::SessionDenied, "{role:?}");
+        // What it sent before it is closed comes too late.
+        let registration = crate::link::Registration {
+            agent_id: "agent".into(),
+            ..Default::default()
+        };
+        let (now, notice) = (bench.now, Notice::Register(registration));
+        bench.hub.handle_notice(now, link, notice, &mut bench.out);
+        assert_eq!(bench.hub.sessions().live(), 0, "{role:?}");
+    }
+}
+
+#[test]
+fn a_request_that_began_with_a_key_that_is_gone_does_nothing() {
+    for change in [None, Some(Role::Admin)] {
+        let mut bench = plain();
+        let (_, session, _) = bench.agent("m");
+        let callers = ["editor", "other-bridge", "operator"].map(|key| bench.caller(key));
+        for name in ["editor", "other-bridge", "operator"] {
+            match change {
+                None => bench.reload(without(name)),
+                Some(role) => bench.reload(with_role(name, role)),
+            }
+        }
+        let [editor, bridge, operator] = callers;
+        let ask = Ask {
+            model: "m",
+            session: None,
+            tokens: 1,
+            scope: Scope::Inference,
+            embeddings: false,
+        };
+        let refusal = bench.hub.admit(bench.now, &editor, &ask).unwrap_err();
+        assert_eq!((refusal.status(), refusal.code()), (401, Code::InvalidKey));
+        let registration = Registration {
+            agent_id: "late".into(),
+            ..Registration::default()
+        };
+        let (now, out) = (bench.now, &mut bench.out);
+        let registered = bench
+            .hub
+            .register_by_control(now, &bridge, registration, out);
+        assert_eq!(registered.unwrap_err().status(), 401);
+        let by = Requester::Caller(&operator);
+        let id = session.as_str();
+        let revoked = bench.hub.control(now, by, id, Action::Revoke, out);
+        assert_eq!(revoked.unwrap_err().status(), 401);
+        assert_eq!(bench.hub.sessions().live(), 1);
+        assert_eq!(bench.status(&session), Status::Active);
+    }
+}
+
+#[test]
+fn requests_of_a_key_that_is_gone_wait_no_longer() {
+    for change in [None, Some(Role::Admin)] {
+        let limits = Limits {
+            exchanges: 1,
+            ..Limits::default()
+        };
+        let mut bench = bench(limits, SessionPolicy::default());
+        bench.agent("m");
+        let first = bench.granted("m");
+        let wait = |bench: &mut Bench| match bench.ask("m", None) {
+            Ok(Admission::Queued(wait)) => wait,
+            other => panic!("{other:?}"),
+        };
+        let waits = [wait(&mut bench), wait(&mut bench)];
+        bench.reload(|config| config.limits.queue_length = 7);
+        assert_eq!(bench.out.woken, [], "it has changed, but not for them");
+        match change {
+            None => bench.reload(without("editor")),
+            Some(role) => bench.reload(with_role("editor", role)),
+        }
+        assert_eq!(bench.out.woken, waits);
+        for wait in waits {
+            let Claim::Refused(refusal) = bench.claim(wait) else {
+                panic!("it waits on");
+            };
+            assert_eq!(refusal.status(), 401, "{refusal}");
+            assert!(refusal.message().contains("`editor`"), "{refusal}");
+        }
+        bench.settle(first);
+        assert_eq!(bench.hub.metrics().queued, 0);
+    }
+}
+
+#[test]
+fn nobody_stays_who_came_when_no_key_was_required() {
+    let mut bench = plain();
+    bench.reload(|config| config.auth_required = false);
+    let link = bench.connect("whatever").unwrap();
+    let registration = |agent_id: &str| crate::link::Registration {
+        agent_id: agent_id.into(),
+        ..Default::default()
+    };
+    let (session, token) = bench.register(link, registration("stranger"));
+    let own = bench.connect(&token).unwrap();
+    let keyed = bench.connect("bridge").unwrap();
+    let (kept, _) = bench.register(keyed, registration("kept"));
+    bench.out.commands.clear();
+    bench.reload(|config| config.auth_required = true);
+    for link in [link, own] {
+        assert!(bench.commands(link).iter().any(closes), "{link:?}");
+    }
+    assert_eq!(bench.commands(keyed), [], "it showed a key");
+    assert_eq!(bench.status(&session), Status::Revoked);
+    assert_eq!(bench.status(&kept), Status::Active);
+    assert_eq!(bench.connect(&token).unwrap_err().status(), 403);
+}
+
 #[test]
 fn what_stays_keeps_its_link_and_what_it_has_used() {
     let mut bench = plain();

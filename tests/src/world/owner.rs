@@ -1,0 +1,128 @@
+//! Steps of the owner and of operators: sessions that they change, another configuration, the end of the program.
+
+use super::{Asked, World, setup};
+use crate::driver::{Answered, Asking};
+use arbitrary::{Result, Unstructured};
+use mcp_local_provider_core::config::{HubConfig, Role};
+use mcp_local_provider_core::hub::Hub;
+use mcp_local_provider_core::hub::keys::Authority;
+use mcp_local_provider_core::hub::sessions::Action;
+
+impl World {
+    /// An operator does something to a session.
+    pub(super) fn operate(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let sessions: Vec<String> = self.driver.look(|hub| {
+            let sessions = hub.sessions().iter();
+            sessions.map(|session| session.id.to_string()).collect()
+        });
+        let action = *u.choose(&[
+            Action::Approve,
+            Action::Deny,
+            Action::Suspend,
+            Action::Resume,
+            Action::Revoke,
+            Action::Renew,
+        ])?;
+        if !sessions.is_empty() {
+            let session = u.choose(&sessions)?;
+            let body = format!(r#"{{"session_id":"{session}"}}"#);
+            let route = format!("POST /control/{}", action.as_str());
+            let bearer = format!("Bearer {}", setup::OPERATOR);
+            let answered = self.driver.http(&Asking {
+                headers: &[("authorization", &bearer)],
+                ..Asking::new(&route, &body)
+            });
+            let Answered::Answer(answer) = answered else {
+                panic!("an operator waits");
+            };
+            let status = answer.head.status();
+            assert!(matches!(status, 200 | 409), "an operator is told {status}");
+            self.tell(|| format!("{action:?} of {session}: {status}"));
+        }
+        Ok(())
+    }
+
+    /// The owner ends the program, or changes the configuration: how much may be open and wait, and whose keys are worth what.
+    pub(super) fn reconfigure(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        if u.ratio(1, 16)? {
+            self.tell(|| "the program shuts down".to_owned());
+            self.driver.shutdown();
+            return Ok(());
+        }
+        let mut config = self.driver.config.clone();
+        config.limits.exchanges = *u.choose(&[1, 2, 1024])?;
+        config.limits.queue_length = *u.choose(&[0, 1, 64])?;
+        config.sessions.max_requests = *u.choose(&[0, 0, 2])?;
+        config.keys = setup::keys();
+        for name in ["editor", setup::PHONE, setup::BRIDGE] {
+            match u.int_in_range(0..=7u8)? {
+                0 => config.keys.retain(|key| key.name != name),
+                1 => {
+                    let own = config.keys.iter_mut().filter(|key| key.name == name);
+                    own.for_each(|key| key.role = Role::Operator);
+                }
+                _ => {}
+            }
+        }
+        if u.ratio(1, 8)? {
+            config.auth_required = !config.auth_required;
+        }
+        self.tell(|| {
+            let keys: Vec<_> = config
+                .keys
+                .iter()
+                .map(|key| (&key.name, key.role))
+                .collect();
+            format!(
+                "the owner sets {} exchanges, a queue of {}, keys {keys:?}, required {}",
+                config.limits.exchanges, config.limits.queue_length, config.auth_required
+            )
+        });
+        self.reload(config);
+        Ok(())
+    }
+
+    /// Takes the configuration over. A payer with another permission than before has paid nothing yet.
+    fn reload(&mut self, config: HubConfig) {
+        let before = self.authorities();
+        self.driver.reload(config);
+        let (after, now) = (self.authorities(), self.now());
+        for (payer, changes) in self.payers.iter_mut().zip(before.into_iter().zip(after)) {
+            if changes.0 != changes.1 {
+                let keyed = matches!(changes.1, Some(Authority::Key(_)));
+                payer.begin_anew(now, keyed, &self.driver.config.limits);
+            }
+        }
+    }
+
+    /// The permission with which each payer asks now.
+    fn authorities(&self) -> Vec<Option<Authority>> {
+        let payers = 0..self.payers.len();
+        payers.map(|payer| self.authority(payer)).collect()
+    }
+
+    /// The permission with which a payer asks now.
+    pub(super) fn authority(&self, payer: usize) -> Option<Authority> {
+        let payer = &self.payers[payer];
+        let keys = self.driver.look(Hub::keys);
+        let caller = keys.authenticate(payer.key, payer.address).ok()?;
+        Some(caller.authority())
+    }
+
+    /// True while the permission with which a call was asked holds.
+    pub(super) fn is_upheld(&self, asked: &Asked) -> bool {
+        let keys = self.driver.look(Hub::keys);
+        asked.authority.is_some_and(|by| keys.uphold(by))
+    }
+
+    /// Nobody answers with a key that is gone.
+    pub(super) fn check_bridge_key(&self) {
+        let config = &self.driver.config;
+        let mut keys = config.keys.iter();
+        let there = keys.any(|key| key.name == setup::BRIDGE && key.role == Role::Bridge);
+        if config.auth_required && !there {
+            let live = self.driver.look(|hub| hub.sessions().live());
+            assert_eq!(live, 0, "sessions of a key that is gone");
+        }
+    }
+}
