@@ -89,7 +89,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         now,
         hub.wall(),
     );
-    link.open(now, id, session.clone(), invoke, (), &mut link_out)
+    link.open(now, id, &ticket.permit, invoke, (), &mut link_out)
         .map_err(|(closed, ())| closed)?;
 
     // The agent says one word, which the client gets.

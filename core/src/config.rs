@@ -9,9 +9,9 @@ use core::time::Duration;
 /// `limits` of the configuration file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// For each key and each client address.
+    /// For each key, and for each client address of requests without one.
     pub requests_per_minute: u32,
-    /// For each key and each client address; prompt (estimated) and `max_tokens` together.
+    /// For each key, and for each client address of requests without one; prompt (estimated) and `max_tokens` together.
     pub tokens_per_minute: u32,
     /// Requests that may come at once after a pause.
     pub burst: u32,

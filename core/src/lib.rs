@@ -87,7 +87,7 @@
 //! let frame = invoke(
 //!     id, &ticket.session, &ticket.label, &ticket.model, &intent.invocation, now, hub.wall(),
 //! );
-//! link.open(now, id, ticket.session.clone(), frame, (), &mut link_out).map_err(|(closed, ())| closed)?;
+//! link.open(now, id, &ticket.permit, frame, (), &mut link_out).map_err(|(unopened, ())| unopened)?;
 //!
 //! // The agent answers.
 //! for frame in [
@@ -185,8 +185,8 @@ pub use scope::{Scope, Scopes};
 pub use error::AgentFault;
 pub use link::frames::{SUBPROTOCOL, invoke};
 pub use link::{
-    CloseCode, Closed, Command, Deliver, Envelope, Frame, Link, LinkConfig, LinkCounters, LinkOut,
-    Notice,
+    CloseCode, Command, Deliver, Envelope, Frame, Link, LinkConfig, LinkCounters, LinkOut, Notice,
+    Permit, Permits, Unopened,
 };
 
 // From an agent's connection to a client's exchange.

@@ -4,12 +4,12 @@ use super::engine::Engine;
 use super::link::{Inbox, LinkCell};
 use super::running::{Polled, Respond};
 use mcp_local_provider_core::budget::STEP;
-use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::{Outcome, Ticket};
-use mcp_local_provider_core::id::{ExchangeId, SessionId};
+use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::invocation::{Delivery, Failure};
+use mcp_local_provider_core::link::{Permit, Unopened};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use mcp_local_provider_core::time::Instant;
 use std::borrow::Cow;
@@ -57,21 +57,21 @@ impl Answering {
             owner,
             batch: Batch::new(),
         };
-        answering.open(ticket.session.clone(), frame);
+        answering.open(&ticket.permit, frame);
         answering
     }
 
-    fn open(&self, session: SessionId, frame: String) {
-        let now = self.engine.now();
-        let opened = self
-            .link
-            .as_ref()
-            .map(|link| link.open(now, self.id, session, frame, self.mailbox.clone()));
-        if !matches!(opened, Some(Ok(()))) {
-            // The link went between the admission and now.
+    fn open(&self, permit: &Permit, frame: String) {
+        let (now, to) = (self.engine.now(), self.mailbox.clone());
+        let opened = match &self.link {
+            Some(link) => link.open(now, self.id, permit, frame, to),
+            None => Err(Unopened::Closed),
+        };
+        if let Err(unopened) = opened {
+            // The link or the session went between the admission and now.
             self.mailbox.deliver(&Delivery::Failed(Failure {
-                code: Code::AgentLost,
-                message: Cow::Borrowed("the agent's connection was lost; try again"),
+                code: unopened.code(),
+                message: Cow::Owned(unopened.to_string()),
                 retry_after: None,
             }));
         }

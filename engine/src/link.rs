@@ -12,9 +12,11 @@ use mcp_local_provider_core::api::too_many_agents;
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::error::{AgentFault, Refusal};
 use mcp_local_provider_core::hub::Hello;
-use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
+use mcp_local_provider_core::id::{ExchangeId, LinkId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery};
-use mcp_local_provider_core::link::{Closed, Command, Deliver, Envelope, Frame, Link, LinkOut};
+use mcp_local_provider_core::link::{
+    Command, Deliver, Envelope, Frame, Link, LinkOut, Permit, Unopened,
+};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::time::Instant;
 use std::cmp::Reverse;
@@ -193,17 +195,17 @@ impl LinkCell {
     /// Sends an invocation; what the agent answers goes to `to`.
     ///
     /// # Errors
-    /// When the link is closed; nothing was sent.
+    /// When the link is closed or the permit was withdrawn; nothing was sent.
     pub fn open(
         &self,
         now: Instant,
         exchange: ExchangeId,
-        session: SessionId,
+        permit: &Permit,
         frame: String,
         to: Arc<Inbox>,
-    ) -> Result<(), Closed> {
-        self.call(|link, out, _| link.open(now, exchange, session, frame, to, out))
-            .map_err(|(closed, _)| closed)
+    ) -> Result<(), Unopened> {
+        self.call(|link, out, _| link.open(now, exchange, permit, frame, to, out))
+            .map_err(|(unopened, _)| unopened)
     }
 
     /// Nobody waits for `exchange` any more.

@@ -14,7 +14,7 @@ use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, End, Failure};
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{
-    Command, Deliver, Envelope, Link, LinkConfig, LinkOut, Notice, Registration,
+    Command, Deliver, Envelope, Link, LinkConfig, LinkOut, Notice, Permits, Registration,
 };
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::time::{Instant, WallClock};
@@ -313,10 +313,11 @@ impl Bench {
             end: None,
             gone: false,
         });
+        let permit = Permits::default().issue(session);
         let opened = self
             .link
-            .open(self.now, id, session, frame, place, &mut self.link_out);
-        opened.map_err(|(closed, _)| closed.to_string())?;
+            .open(self.now, id, &permit, frame, place, &mut self.link_out);
+        opened.map_err(|(unopened, _)| unopened.to_string())?;
         self.settle();
         Ok(place)
     }

@@ -95,7 +95,7 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         now,
         hub.wall(),
     );
-    link.open(now, id, ticket.session.clone(), invoke, (), &mut link_out)
+    link.open(now, id, &ticket.permit, invoke, (), &mut link_out)
         .unwrap();
     let frame = |index: u64| {
         format!(

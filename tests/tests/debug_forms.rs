@@ -185,15 +185,8 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         hub.wall(),
     );
     assert!(frame.contains(PROMPT));
-    link.open(
-        now,
-        exchange_id,
-        ticket.session.clone(),
-        frame,
-        (),
-        &mut link_out,
-    )
-    .unwrap();
+    link.open(now, exchange_id, &ticket.permit, frame, (), &mut link_out)
+        .unwrap();
     taking
         .forms
         .add("what a link wants, with an invocation", &link_out);

@@ -143,7 +143,7 @@ impl Provider {
             NOW,
             hub.wall(),
         );
-        link.open(NOW, id, ticket.session.clone(), frame, (), link_out)
+        link.open(NOW, id, &ticket.permit, frame, (), link_out)
             .map_err(|(closed, ())| closed)?;
         black_box(&link_out.frames);
         link_out.frames.clear();

@@ -4,7 +4,7 @@ use std::hint::black_box;
 
 use mcp_local_provider_core::id::{Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Delta};
-use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut, Permits};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::text::JsonStr;
 use mcp_local_provider_core::time::{Instant, WallClock};
@@ -132,11 +132,14 @@ impl Routing {
         let mut link = Link::new(LinkId(1), &config, wall, now);
         let mut out = LinkOut::new();
         let ids = Ids::new(7);
+        let permits = Permits::default();
         let mut speaking = Vec::new();
         for number in 0..open {
             let id = ids.next();
             let session = SessionId::new("session");
-            let opened = session.map(|s| link.open(now, id, s, String::new(), number, &mut out));
+            let permit = session.map(|session| permits.issue(session));
+            let opened =
+                permit.map(|permit| link.open(now, id, &permit, String::new(), number, &mut out));
             assert!(
                 matches!(opened, Some(Ok(()))),
                 "exchange {number} was refused"

@@ -7,6 +7,7 @@ use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Refusal, Standing};
 use crate::id::{LinkId, SessionId, WaitId};
+use crate::link::Permit;
 use crate::scope::Scope;
 use crate::time::Instant;
 use alloc::string::String;
@@ -39,6 +40,8 @@ pub struct Ticket {
     pub link: LinkId,
     /// The session that answers.
     pub session: SessionId,
+    /// The permission to ask its agent, for the link.
+    pub permit: Permit,
     /// The session's label.
     pub label: Arc<str>,
     /// The model as the agent names it.
@@ -146,41 +149,54 @@ impl Hub {
             .retry_after(self.config.limits.queue_wait));
         }
         let payer = Payer::new(caller.key, caller.address);
-        self.limiter
-            .take(now, payer, ask.tokens)
-            .map_err(|limited| {
-                let (what, limit, wait) = match limited {
-                    Limited::Requests(wait) => {
-                        self.metrics.limited_requests += 1;
-                        ("requests", self.config.limits.requests_per_minute, wait)
-                    }
-                    Limited::Tokens(wait) => {
-                        self.metrics.limited_tokens += 1;
-                        ("tokens", self.config.limits.tokens_per_minute, wait)
-                    }
-                };
-                let limit = caller
-                    .key
-                    .and_then(|key| self.keys.get(key))
-                    .and_then(|key| match limited {
-                        Limited::Requests(_) => key.requests_per_minute,
-                        Limited::Tokens(_) => key.tokens_per_minute,
-                    })
-                    .unwrap_or(limit);
-                Refusal::new(
-                    Code::RateLimited,
-                    alloc::format!(
-                        "`{}` has used its {limit} {what} a minute (limits.{what}_per_minute)",
-                        caller.name
-                    ),
-                )
-                .retry_after(wait)
-                .standing(self.limiter.standing(now, payer))
-            })?;
+        if let Err(limited) = self.limiter.take(now, payer, ask.tokens) {
+            return Err(self.limited(now, caller, payer, limited));
+        }
         if self.sweep_at.is_none() && !self.limiter.is_idle() {
             self.sweep_at = Some(now + SWEEP);
         }
         Ok(routed)
+    }
+
+    /// The refusal of a request by one of its payer's buckets.
+    fn limited(
+        &mut self,
+        now: Instant,
+        caller: &super::keys::Caller,
+        payer: Payer,
+        limited: Limited,
+    ) -> Refusal {
+        let limits = &self.config.limits;
+        let key = caller.key.and_then(|key| self.keys.get(key));
+        let (what, own, general, wait) = match limited {
+            Limited::Requests(wait) => {
+                self.metrics.limited_requests += 1;
+                let own = key.and_then(|key| key.requests_per_minute);
+                ("requests", own, limits.requests_per_minute, wait)
+            }
+            Limited::Tokens(wait) => {
+                self.metrics.limited_tokens += 1;
+                let own = key.and_then(|key| key.tokens_per_minute);
+                ("tokens", own, limits.tokens_per_minute, wait)
+            }
+        };
+        let who = match payer {
+            Payer::Key(_) => alloc::format!("the key `{}`", caller.name),
+            Payer::Address(address) => alloc::format!("the address {address}, without a key,"),
+        };
+        let message = match own {
+            Some(own) => {
+                alloc::format!(
+                    "{who} has used its {own} {what} a minute (its own {what}_per_minute)"
+                )
+            }
+            None => alloc::format!(
+                "{who} has used its {general} {what} a minute (limits.{what}_per_minute)"
+            ),
+        };
+        Refusal::new(Code::RateLimited, message)
+            .retry_after(wait)
+            .standing(self.limiter.standing(now, payer))
     }
 
     fn grant(
@@ -208,6 +224,7 @@ impl Hub {
         let ticket = Ticket {
             link,
             session: session.id.clone(),
+            permit: session.permits.issue(session.id.clone()),
             label: session.label.clone(),
             model,
             standing,

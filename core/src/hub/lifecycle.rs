@@ -399,6 +399,9 @@ impl Hub {
             return Ok(status);
         };
         let (id, agent_id) = (session.id.clone(), session.agent_id.clone());
+        if status != Status::Active {
+            session.permits.withdraw();
+        }
         self.reroute(slot);
         self.session_changed(slot);
         out.record(

@@ -103,6 +103,13 @@ struct Pair {
     tokens: Bucket,
 }
 
+/// The buckets of one payer.
+struct Account<'a> {
+    pair: &'a mut Pair,
+    requests: Rate,
+    tokens: Rate,
+}
+
 /// The limit that refused, with the time until it has enough units again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limited {
@@ -112,28 +119,27 @@ pub enum Limited {
     Tokens(Duration),
 }
 
-/// The key and the address whose buckets a request draws on. A loopback address tells nobody apart, so it counts only
-/// without a key.
+/// The party whose buckets a request draws on: the key that was shown, else the address that the request came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Payer {
-    key: Option<KeyId>,
-    address: Option<IpAddr>,
-}
-
-impl Payer {
-    /// The permission with which it asks.
-    pub(super) fn authority(self) -> Authority {
-        self.key.map_or(Authority::Anyone, Authority::Key)
-    }
+pub enum Payer {
+    /// A key, wherever it is used.
+    Key(KeyId),
+    /// A client address, of requests without a key.
+    Address(IpAddr),
 }
 
 impl Payer {
     /// The payer of a request.
     #[must_use]
     pub fn new(key: Option<KeyId>, address: IpAddr) -> Self {
-        Self {
-            key,
-            address: (key.is_none() || !address.is_loopback()).then_some(address),
+        key.map_or(Self::Address(address), Self::Key)
+    }
+
+    /// The permission with which it asks.
+    pub(super) const fn authority(self) -> Authority {
+        match self {
+            Self::Key(id) => Authority::Key(id),
+            Self::Address(_) => Authority::Anyone,
         }
     }
 }
@@ -203,77 +209,65 @@ impl Limiter {
     /// Takes one request and `tokens` from the payer's buckets, or nothing at all.
     ///
     /// # Errors
-    /// Which limit refused, and for how long.
+    /// The bucket that refused.
     pub fn take(&mut self, now: Instant, payer: Payer, tokens: u64) -> Result<(), Limited> {
-        let (request_rate, token_rate) = (self.requests, self.tokens);
-        let mut taken: [Option<Pair>; 2] = [None, None];
-        let key = payer.key.map(|key| {
-            self.keys
-                .entry(key)
-                .or_insert((Pair::default(), request_rate, token_rate))
-        });
-        if let (Some((pair, requests, token_rate)), [first, _]) = (key, &mut taken) {
-            *first = Some(pair.take(now, tokens, *requests, *token_rate)?);
-        }
-        if let (Some(address), [_, second]) = (payer.address, &mut taken) {
-            *second =
-                Some(
-                    self.address(now, address)
-                        .take(now, tokens, request_rate, token_rate)?,
-                );
-        }
-        // Both agreed: only now is anything taken.
-        let [key_pair, address_pair] = taken;
-        if let (Some(pair), Some((slot, ..))) =
-            (key_pair, payer.key.and_then(|key| self.keys.get_mut(&key)))
-        {
-            *slot = pair;
-        }
-        if let (Some(pair), Some(address)) = (address_pair, payer.address) {
-            *self.address(now, address) = pair;
-        }
+        let Some(account) = self.account(now, payer) else {
+            return Ok(());
+        };
+        let (requests, of_tokens) = (account.requests, account.tokens);
+        *account.pair = account.pair.take(now, tokens, requests, of_tokens)?;
         Ok(())
     }
 
     /// Corrects an estimate of `reserved` tokens by what was really `used`.
     pub fn correct(&mut self, now: Instant, payer: Payer, reserved: u64, used: u64) {
-        let fix = |bucket: &mut Bucket, rate: Rate| {
-            if used > reserved {
-                bucket.charge(now, used - reserved, rate);
-            } else {
-                bucket.give_back(reserved.min(rate.burst).saturating_sub(used), rate);
-            }
+        let Some(account) = self.account(now, payer) else {
+            return;
         };
-        if let Some((pair, _, rate)) = payer.key.and_then(|key| self.keys.get_mut(&key)) {
-            fix(&mut pair.tokens, *rate);
-        }
-        let rate = self.tokens;
-        if let Some(address) = payer.address {
-            fix(&mut self.address(now, address).tokens, rate);
+        let (bucket, rate) = (&mut account.pair.tokens, account.tokens);
+        if used > reserved {
+            bucket.charge(now, used - reserved, rate);
+        } else {
+            bucket.give_back(reserved.min(rate.burst).saturating_sub(used), rate);
         }
     }
 
     /// Returns the payer's remaining limits.
-    #[must_use]
-    pub fn standing(&self, now: Instant, payer: Payer) -> Standing {
-        let (pair, requests, tokens) = match payer.key.and_then(|key| self.keys.get(&key)) {
-            Some((pair, requests, tokens)) => (*pair, *requests, *tokens),
-            None => (
-                payer
-                    .address
-                    .and_then(|address| self.addresses.get(&address).copied())
-                    .unwrap_or_default(),
-                self.requests,
-                self.tokens,
-            ),
+    pub fn standing(&mut self, now: Instant, payer: Payer) -> Standing {
+        let Some(account) = self.account(now, payer) else {
+            return Standing::default();
         };
+        let (requests, tokens) = (account.requests, account.tokens);
         Standing {
             limit_requests: requests.burst,
-            remaining_requests: pair.requests.left(now, requests),
+            remaining_requests: account.pair.requests.left(now, requests),
             limit_tokens: tokens.burst,
-            remaining_tokens: pair.tokens.left(now, tokens),
-            reset_requests: pair.requests.refill(now),
-            reset_tokens: pair.tokens.refill(now),
+            remaining_tokens: account.pair.tokens.left(now, tokens),
+            reset_requests: account.pair.requests.refill(now),
+            reset_tokens: account.pair.tokens.refill(now),
+        }
+    }
+
+    /// The buckets of a payer, with their rates; `None` for a key that is gone.
+    fn account(&mut self, now: Instant, payer: Payer) -> Option<Account<'_>> {
+        match payer {
+            Payer::Key(key) => {
+                let (pair, requests, tokens) = self.keys.get_mut(&key)?;
+                let (requests, tokens) = (*requests, *tokens);
+                Some(Account {
+                    pair,
+                    requests,
+                    tokens,
+                })
+            }
+            Payer::Address(address) => {
+                let (requests, tokens) = (self.requests, self.tokens);
+                Some(Account {
+                    pair: self.address(now, address),
+                    requests,
+                    tokens,
+                })
+            }
         }
     }
 
@@ -363,10 +357,23 @@ mod tests {
         }
     }
 
+    /// A limiter that knows one key.
+    fn limiter(limits: &Limits) -> (Limiter, Payer) {
+        let mut limiter = Limiter::new(limits);
+        let key = Key {
+            name: "editor".into(),
+            sha256: [0; 32],
+            role: crate::config::Role::Client,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+        };
+        limiter.configure(Instant::ZERO, limits, [(KeyId(0), &key)].into_iter());
+        (limiter, Payer::new(Some(KeyId(0)), FAR))
+    }
+
     #[test]
     fn the_sixty_first_of_sixty_is_told_the_true_wait() {
-        let mut limiter = Limiter::new(&limits(60, 1_000_000));
-        let payer = Payer::new(Some(KeyId(0)), FAR);
+        let (mut limiter, payer) = limiter(&limits(60, 1_000_000));
         let now = Instant::from_micros(5);
         for _ in 0..60 {
             limiter.take(now, payer, 10).unwrap();
@@ -382,8 +389,7 @@ mod tests {
 
     #[test]
     fn a_refused_request_takes_nothing_from_any_bucket() {
-        let mut limiter = Limiter::new(&limits(60, 100));
-        let payer = Payer::new(Some(KeyId(0)), FAR);
+        let (mut limiter, payer) = limiter(&limits(60, 100));
         limiter.take(Instant::ZERO, payer, 90).unwrap();
         let before = limiter.standing(Instant::ZERO, payer);
         assert!(matches!(
@@ -403,8 +409,7 @@ mod tests {
 
     #[test]
     fn estimates_are_corrected_by_real_usage() {
-        let mut limiter = Limiter::new(&limits(60, 1000));
-        let payer = Payer::new(Some(KeyId(0)), FAR);
+        let (mut limiter, payer) = limiter(&limits(60, 1000));
         limiter.take(Instant::ZERO, payer, 5000).unwrap();
         assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 0);
         limiter.correct(Instant::ZERO, payer, 5000, 100);

@@ -194,6 +194,9 @@ impl Hub {
             return;
         };
         let id = session.id.clone();
+        if session.link != Some(link) {
+            session.permits.withdraw();
+        }
         let before = self.sessions.set_link(now, slot, Some(link));
         if let Some(state) = self.links.get_mut(&link) {
             state.sessions.insert(slot);

@@ -9,7 +9,7 @@ use super::routing::Slot;
 use crate::config::SessionPolicy;
 use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
-use crate::link::{Capabilities, MAX_MODELS};
+use crate::link::{Capabilities, MAX_MODELS, Permits};
 use crate::scope::{Scope, Scopes};
 use crate::time::Instant;
 use alloc::collections::{BTreeSet, VecDeque};
@@ -161,6 +161,8 @@ pub struct Session {
     pub capabilities: Capabilities,
     /// The connection that it answers on.
     pub link: Option<LinkId>,
+    /// The permits of its tickets.
+    pub(super) permits: Permits,
     /// Digest of its token.
     pub(super) token: Digest,
     /// Digest of the credential that registered it.
@@ -495,6 +497,7 @@ pub(super) fn admit(
         max_concurrency: registration.max_concurrency.unwrap_or(UNBOUNDED).max(1),
         capabilities: registration.capabilities,
         link: None,
+        permits: Permits::default(),
         token,
         owner,
         authority,

@@ -2,6 +2,7 @@
 
 mod embeddings;
 mod lifecycle;
+mod limits;
 mod lists;
 mod orphans;
 mod reload;

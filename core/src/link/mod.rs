@@ -22,14 +22,16 @@
 mod answers;
 mod envelope;
 pub mod frames;
+mod permit;
 mod ports;
 mod reassembly;
 mod table;
 
 pub use envelope::{Answer, Capabilities, Chunk, Ending, Envelope, Id, MAX_MODELS, Registration};
+pub use permit::{Permit, Permits};
 pub use ports::{
-    CloseCode, Closed, Command, Deliver, FRAME_CHARGE, Frame, LinkConfig, LinkCounters, LinkOut,
-    Notice,
+    CloseCode, Command, Deliver, FRAME_CHARGE, Frame, LinkConfig, LinkCounters, LinkOut, Notice,
+    Unopened,
 };
 pub use table::SLOT;
 
@@ -132,6 +134,12 @@ impl<T> Link<T> {
         self.table.len()
     }
 
+    /// True while an exchange waits for this agent.
+    #[must_use]
+    pub fn is_open(&self, exchange: ExchangeId) -> bool {
+        self.table.contains(exchange)
+    }
+
     /// Returns the open exchanges with the recipients of their answers, in no particular order.
     pub fn recipients(&self) -> impl Iterator<Item = (ExchangeId, &T)> {
         self.table.recipients()
@@ -152,24 +160,27 @@ impl<T> Link<T> {
     /// Sends an invocation, `frame` as [`frames::invoke`] wrote it. What the agent answers goes to `to`.
     ///
     /// # Errors
-    /// [`Closed`], with `to` handed back, when the link is closed or closes now because the agent does not read, or
-    /// when `exchange` was opened on it before.
+    /// The reason, with `to` handed back, when the permit holds no more, when the link is closed or closes now because the
+    /// agent does not read, or when `exchange` was opened on it before.
     pub fn open(
         &mut self,
         now: Instant,
         exchange: ExchangeId,
-        session: SessionId,
+        permit: &Permit,
         frame: String,
         to: T,
         out: &mut LinkOut,
-    ) -> Result<(), (Closed, T)> {
+    ) -> Result<(), (Unopened, T)> {
         self.latest.clamp(now);
         if self.closed || self.over_budget(out) {
-            return Err((Closed, to));
+            return Err((Unopened::Closed, to));
+        }
+        if !permit.holds() {
+            return Err((Unopened::SessionEnded, to));
         }
         self.table
-            .insert(exchange, session, to)
-            .map_err(|to| (Closed, to))?;
+            .insert(exchange, permit.session().clone(), to)
+            .map_err(|to| (Unopened::Closed, to))?;
         self.counters.opened += 1;
         out.push(Frame::Text(frame));
         Ok(())

@@ -3,6 +3,7 @@
 use super::envelope::Registration;
 use crate::budget::Share;
 use crate::config::Limits;
+use crate::error::Code;
 use crate::id::SessionId;
 use crate::invocation::{CancelReason, Delivery};
 use crate::mailbox::Push;
@@ -259,10 +260,27 @@ impl CloseCode {
     }
 }
 
-/// The link is closed, or the exchange has been opened on it before: nothing was sent.
+/// Reasons for which an exchange was not opened: nothing was sent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the agent's connection is closed")]
-pub struct Closed;
+pub enum Unopened {
+    /// The link is closed, or the exchange has been opened on it before.
+    #[error("the agent's connection was lost; try again")]
+    Closed,
+    /// The permit was withdrawn: the session may not answer any more, or not on this link.
+    #[error("the agent's session ended before it was asked; try again")]
+    SessionEnded,
+}
+
+impl Unopened {
+    /// The code for the client.
+    #[must_use]
+    pub const fn code(self) -> Code {
+        match self {
+            Self::Closed => Code::AgentLost,
+            Self::SessionEnded => Code::SessionEnded,
+        }
+    }
+}
 
 /// Limits and times of one link.
 #[derive(Clone, Debug, PartialEq, Eq)]

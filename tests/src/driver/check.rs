@@ -3,6 +3,7 @@
 use super::{Call, Driver, Phase, Wire};
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::hub::Hub;
+use mcp_local_provider_core::hub::sessions::Status;
 use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_core::mailbox::ENTRY_CHARGE;
 use std::collections::HashMap;
@@ -64,6 +65,7 @@ impl Driver {
                 "the housekeeper oversleeps: {until:?} for {next:?}"
             );
         });
+        self.check_open();
         for wire in self.wires.values().filter(|wire| wire.alive) {
             self.check_link(wire);
         }
@@ -93,6 +95,27 @@ impl Driver {
             }
         }
         assert_eq!(in_flight, hub.metrics().open, "exchanges in flight");
+    }
+
+    /// No session works that may not, nor on a link that does not carry it, once the links have heard.
+    fn check_open(&self) {
+        if self.engine.held_commands() > 0 {
+            return;
+        }
+        for call in self.open_calls() {
+            let Some((link, session)) = call.answers() else {
+                continue;
+            };
+            if self.wires[&link].look(|link, _| link.is_open(call.id)) {
+                let carried = self.look(|hub| {
+                    let slot = hub.sessions().find(session.as_str())?;
+                    let session = hub.sessions().get(slot)?;
+                    Some((session.status, session.link))
+                });
+                let carries = Some((Status::Active, Some(link)));
+                assert_eq!(carried, carries, "{} is open", call.id);
+            }
+        }
     }
 
     fn check_link(&self, wire: &Wire) {

@@ -6,6 +6,7 @@ use crate::agent;
 use crate::client::Client;
 use crate::driver::{Answered, Asking};
 use arbitrary::{Result, Unstructured};
+use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::time::Instant;
 
@@ -159,6 +160,11 @@ impl World {
                 client.feed(&answer.body);
                 client.finish();
                 assert!(client.error.is_some(), "{id} is answered by nobody");
+                let said = String::from_utf8_lossy(&answer.body);
+                if answer.head.status() == 429 && said.contains("requests a minute") {
+                    let keyed = matches!(self.authority(payer), Some(Authority::Key(_)));
+                    self.payers[payer].check_refused(keyed);
+                }
             }
         }
         Ok(())
@@ -186,9 +192,11 @@ impl World {
         let asked = self.asked.get_mut(&id).expect("a call was asked");
         asked.busy = busy;
         if taken {
-            self.payers[asked.payer].took();
             let asked = &self.asked[&id];
             assert!(self.is_upheld(asked), "{id} is let in without its key");
+            if self.authority(asked.payer) == asked.authority {
+                self.payers[asked.payer].took();
+            }
         }
     }
 

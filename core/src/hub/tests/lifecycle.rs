@@ -116,3 +116,64 @@ fn a_pending_session_ends_with_the_key_that_made_it() {
         Code::SessionDenied
     );
 }
+
+#[test]
+fn a_ticket_permits_nothing_once_its_session_may_not_answer_or_has_moved() {
+    for action in [Action::Suspend, Action::Revoke] {
+        let mut bench = plain();
+        let (_, session, _) = bench.agent("m");
+        let ticket = bench.granted("m");
+        assert!(ticket.permit.holds());
+        bench.control("operator", &session, action).unwrap();
+        assert!(!ticket.permit.holds(), "{action:?}");
+        if action == Action::Suspend {
+            bench.control("operator", &session, Action::Resume).unwrap();
+            assert!(!ticket.permit.holds(), "it was given before");
+            let next = bench.granted("m");
+            assert!(next.permit.holds());
+            bench.settle(next);
+        }
+        bench.settle(ticket);
+    }
+    let mut bench = with_renewal(false);
+    let (_, _, token) = bench.agent("m");
+    let ticket = bench.granted("m");
+    bench.connect(&token).unwrap();
+    assert!(!ticket.permit.holds(), "another link carries it");
+    let next = bench.granted("m");
+    bench.pass(TTL);
+    assert!(!next.permit.holds(), "it has expired");
+    bench.settle(ticket);
+    bench.settle(next);
+}
+
+#[test]
+fn nobody_attaches_to_a_session_that_is_suspended() {
+    let mut bench = plain();
+    let (link, session, token) = bench.agent("m");
+    bench
+        .control("operator", &session, Action::Suspend)
+        .unwrap();
+    let refusal = bench.connect(&token).unwrap_err();
+    assert_eq!(
+        (refusal.status(), refusal.code()),
+        (403, Code::SessionDenied)
+    );
+    assert!(refusal.message().contains("suspended"), "{refusal}");
+    assert_eq!(bench.session(&session).link, Some(link), "it stays there");
+    bench.control("operator", &session, Action::Resume).unwrap();
+    assert!(bench.connect(&token).is_ok());
+}
+
+#[test]
+fn a_session_that_is_named_answers_for_its_own_models_alone() {
+    let mut bench = plain();
+    let (_, session, _) = bench.agent("m");
+    bench.agent("n");
+    let refusal = bench.ask("n", Some(session.as_str())).unwrap_err();
+    assert_eq!(
+        (refusal.status(), refusal.code()),
+        (404, Code::SessionNotFound)
+    );
+    assert!(refusal.message().contains("`n`"), "{refusal}");
+}

@@ -53,14 +53,15 @@ fn an_agent_that_does_not_read_is_closed_and_its_exchanges_fail() {
     let mut opened = 1;
     let refused = loop {
         let next = rig.ids.next();
-        let session = SessionId::new("s-1").unwrap();
+        let permit = permit("s-1");
         rig.clients.mailboxes.push(Mailbox::new(1000));
         match rig
             .link
-            .open(rig.now, next, session, String::new(), opened, &mut rig.out)
+            .open(rig.now, next, &permit, String::new(), opened, &mut rig.out)
         {
             Ok(()) => opened += 1,
-            Err((Closed, to)) => break to,
+            Err((Unopened::Closed, to)) => break to,
+            Err((Unopened::SessionEnded, _)) => panic!("it has not ended"),
         }
     };
     assert_eq!(opened, 16, "each of them costs 64 bytes of 1000");
@@ -175,16 +176,16 @@ fn tombstones_are_bounded_and_go_in_their_order() {
 fn an_exchange_is_opened_once() {
     let mut rig = Rig::new();
     let (_, id) = rig.open();
-    let session = SessionId::new("s-1").unwrap();
+    let permit = permit("s-1");
     assert!(
         rig.link
-            .open(rig.now, id, session.clone(), String::new(), 7, &mut rig.out)
+            .open(rig.now, id, &permit, String::new(), 7, &mut rig.out)
             .is_err()
     );
     rig.cancel(id, CancelReason::Timeout);
     assert!(
         rig.link
-            .open(rig.now, id, session, String::new(), 7, &mut rig.out)
+            .open(rig.now, id, &permit, String::new(), 7, &mut rig.out)
             .is_err()
     );
     assert_eq!(rig.sent(), "model_invoke model_cancel(timeout)");
@@ -291,4 +292,22 @@ fn no_text_and_no_token_is_shown_for_debugging() {
     );
     let shown = format!("{command:?} {frame:?} {chunk:?}");
     assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn nothing_is_asked_with_a_permit_that_was_withdrawn() {
+    let mut rig = Rig::new();
+    let permits = Permits::default();
+    let session = SessionId::new("s-1").unwrap();
+    let early = permits.issue(session.clone());
+    permits.withdraw();
+    let late = permits.issue(session);
+    let mut open = |permit: &Permit| {
+        let id = rig.ids.next();
+        rig.link
+            .open(rig.now, id, permit, "{}".into(), 0, &mut rig.out)
+    };
+    assert_eq!(open(&early), Err((Unopened::SessionEnded, 0)));
+    assert_eq!(open(&late), Ok(()));
+    assert_eq!(rig.out.frames.len(), 1);
 }

@@ -39,6 +39,11 @@ struct Rig {
     now: Instant,
 }
 
+/// A permit that nobody withdraws.
+fn permit(session: &str) -> Permit {
+    Permits::default().issue(SessionId::new(session).unwrap())
+}
+
 impl Rig {
     fn new() -> Self {
         Self::with(&LinkConfig::default())
@@ -65,7 +70,7 @@ impl Rig {
             .open(
                 self.now,
                 id,
-                SessionId::new(session).unwrap(),
+                &permit(session),
                 "{\"type\":\"model_invoke\"}".to_string(),
                 to,
                 &mut self.out,
