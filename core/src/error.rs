@@ -261,6 +261,16 @@ impl Refusal {
         Self::new(Code::InvalidRequest, message)
     }
 
+    /// The provider drains: it answers what it has begun, and nothing new.
+    #[must_use]
+    pub fn draining() -> Self {
+        Self::new(
+            Code::Draining,
+            "the provider is shutting down; try again when it is back",
+        )
+        .retry_after(Duration::from_secs(5))
+    }
+
     /// Names the field, for instance `messages[2].content`.
     #[must_use]
     pub fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {

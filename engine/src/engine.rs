@@ -1,6 +1,7 @@
 //! State that all tasks or threads of one provider share, and the ways into the hub.
 
 use super::caller_tools::ToolQueue;
+use super::connections::Connections;
 use super::inspect::Gate;
 use super::link::LinkCell;
 use super::status::PartStatus;
@@ -51,7 +52,7 @@ pub struct Engine {
     draining: AtomicBool,
     stop: Event,
     stopped: AtomicBool,
-    connections: AtomicUsize,
+    connections: Connections,
     open_sockets: AtomicUsize,
     hub: Ranked<HubCell, HUB>,
     /// Held from the call of the hub to the last of its commands, so that two calls cannot swap theirs.
@@ -135,7 +136,7 @@ impl Engine {
             draining: AtomicBool::new(false),
             stop: Event::new(),
             stopped: AtomicBool::new(false),
-            connections: AtomicUsize::new(0),
+            connections: Connections::default(),
             open_sockets: AtomicUsize::new(0),
             hub: Ranked::new(HubCell {
                 hub,
@@ -281,7 +282,7 @@ impl Engine {
     }
 
     /// Makes the housekeeper look round.
-    fn wake_housekeeper(&self) {
+    pub(super) fn wake_housekeeper(&self) {
         let housekeeper = self.hub.lock().housekeeper.take();
         housekeeper.into_iter().for_each(Waker::wake);
     }
@@ -384,18 +385,11 @@ impl Engine {
 
     /// Client connections open now.
     pub fn connections(&self) -> usize {
-        self.connections.load(Ordering::Acquire)
+        self.connections.count()
     }
 
-    /// Counts a client connection in, unless there are `limits.connections` already.
-    pub fn connect(self: &Arc<Self>) -> Option<Client> {
-        let limit = self.config().limits.connections;
-        if self.connections.fetch_add(1, Ordering::AcqRel) < limit {
-            Some(Client(self.clone()))
-        } else {
-            self.connections.fetch_sub(1, Ordering::AcqRel);
-            None
-        }
+    pub(super) const fn client_connections(&self) -> &Connections {
+        &self.connections
     }
 
     /// Links whose sockets are still open, those that are being closed included.
@@ -427,27 +421,6 @@ impl Engine {
     /// Hears when nothing is to run any more. Ask [`Engine::is_stopped`] after this, or it may be missed.
     pub fn listen_for_stop(&self) -> EventListener {
         self.stop.listen()
-    }
-}
-
-/// One client connection that counts against `limits.connections`.
-#[derive(Debug)]
-pub struct Client(Arc<Engine>);
-
-impl Client {
-    /// The engine that counts it.
-    #[must_use]
-    pub const fn engine(&self) -> &Arc<Engine> {
-        &self.0
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let last = self.0.connections.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && self.0.is_draining() {
-            self.0.wake_housekeeper();
-        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod caller_tools;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]
+mod connections;
 pub mod converse;
 pub mod dial;
 mod engine;
@@ -47,7 +48,8 @@ pub mod websocket;
 // The provider, and what it needs from outside.
 pub use audit::{Audit, AuditFile};
 pub use config::{Bridge, Config, StartError};
-pub use engine::{Client, Engine, Handle, OpenSocket, Policy};
+pub use connections::Client;
+pub use engine::{Engine, Handle, OpenSocket, Policy};
 pub use outside::{Clock, Outside, Usage, later, random_seed};
 
 // A client's request, from its head to the end of its answer.

@@ -2,9 +2,9 @@
 
 use super::config::{Config, StartError};
 use mcp_local_provider_core::api::Listener;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 /// Connections that the kernel holds for us until they are accepted. The 128 of the standard library are too few for a
@@ -107,6 +107,24 @@ pub fn of_one_connection(error: &io::Error) -> bool {
     )
 }
 
+/// Prepares a connected socket: small pieces go out at once (`TCP_NODELAY`), and a peer that takes nothing for
+/// `write_timeout` is lost, even when the socket was closed before (`TCP_USER_TIMEOUT`): the kernel would keep what is
+/// unread for minutes.
+pub fn prepare(socket: &TcpStream, write_timeout: Duration) {
+    let socket = SockRef::from(socket);
+    // Without these the connection still works: later, or cut later.
+    let _ = socket.set_tcp_nodelay(true);
+    let longest = Duration::from_millis(u64::from(u32::MAX));
+    let time = write_timeout.clamp(Duration::from_millis(1), longest);
+    let _ = socket.set_tcp_user_timeout(Some(time));
+}
+
+/// Has a socket reset its connection when it is closed, so that the kernel forgets at once what the peer does not read.
+pub fn reset_on_close(socket: &TcpStream) {
+    // Else the kernel forgets it later.
+    let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
 /// The address that reaches a listener from this machine.
 #[must_use]
 pub fn reachable(mut address: SocketAddr) -> SocketAddr {
@@ -122,7 +140,15 @@ pub fn reachable(mut address: SocketAddr) -> SocketAddr {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::net::TcpStream;
+    #[test]
+    fn a_peer_that_takes_nothing_is_lost_in_the_time_for_writes() {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        prepare(&socket, Duration::from_millis(700));
+        let (nodelay, kept) = (socket.nodelay(), SockRef::from(&socket).tcp_user_timeout());
+        assert!(nodelay.unwrap());
+        assert_eq!(kept.unwrap(), Some(Duration::from_millis(700)));
+    }
 
     #[test]
     fn a_taken_port_is_told_in_one_sentence_that_names_it() {

@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | [`HUB`] | the hub and the housekeeper's alarm | the hub is called |
 //! | [`COMMANDS`] | the order of the hub's commands | from the end of a call of the hub to the last of its commands |
-//! | [`TABLE`] | links by id, requests that wait for capacity, queues of caller tools, parts of health | something is looked up or entered |
+//! | [`TABLE`] | links by id, connections that wait for a request, requests that wait for capacity, queues of caller tools, parts of health | something is looked up or entered |
 //! | [`LINK`] | one link each | the link's machine is called |
 //! | 5 | free: sessions of MCP are to come | |
 //! | [`INBOX`] | the inbox of one exchange, the events for one agent's thread, the response of one request to caller tools | something is put in or taken out |

@@ -157,6 +157,9 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         info.endpoint = route.name;
         info.key = accepted.caller.as_ref().map(|caller| caller.name.clone());
     });
+    if engine.is_draining() && !route.drains {
+        return Begun::Step(Step::Answer(inbound.refuse(&Refusal::draining())));
+    }
     tracing::trace!(
         request_id = %inbound.account.id(),
         endpoint = route.name,

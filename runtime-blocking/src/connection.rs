@@ -22,6 +22,7 @@ use mcp_local_provider_engine::{Client, Engine};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 use tungstenite::http;
 
@@ -31,6 +32,7 @@ const READ: usize = 8 << 10;
 /// Serves a connection to its end.
 pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketAddr, on: Listener) {
     let mut connection = Connection {
+        client,
         threads,
         engine: threads.engine(),
         open: &open,
@@ -43,7 +45,7 @@ pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketA
         Ok(Some(link)) => {
             let rest = std::mem::take(&mut connection.buffer);
             // From here on it counts as a link.
-            drop(client);
+            drop(connection);
             let reader = Reader::accepted(open.peer().clone(), rest, link.frame_bytes());
             link::run(threads, link, open.peer(), reader);
         }
@@ -52,6 +54,7 @@ pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketA
 }
 
 struct Connection<'c> {
+    client: Client,
     threads: &'c Threads,
     engine: &'c Arc<Engine>,
     open: &'c Open,
@@ -121,6 +124,7 @@ impl Connection<'_> {
     /// the beginning of the connection, for all others from their first byte.
     fn wait_for_request(&mut self, is_first: bool, until: &mut Instant) -> io::Result<bool> {
         let head = self.engine.config().timeouts.head;
+        self.client.waits(&Waker::from(self.open.peer().clone()));
         if !self.buffer.is_empty() {
             *until = Instant::now() + head;
             return Ok(true);
@@ -156,6 +160,8 @@ impl Connection<'_> {
         });
         loop {
             match reader.read(&self.buffer) {
+                // It was given up for a new connection just before.
+                Ok(Some(_)) if !self.client.begins() => return Ok(None),
                 Ok(Some(head)) => {
                     let length = head.length();
                     let received = self.begin(&head);

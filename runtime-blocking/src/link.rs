@@ -199,6 +199,7 @@ impl Writing<'_> {
             if !flushed {
                 let stalled = self.writer.progress() + self.peer.write_timeout();
                 if Instant::now() >= stalled {
+                    self.peer.reset_on_close();
                     return End::Ended(Ended::Lost("the peer does not read".into()));
                 }
                 until = Some(until.map_or(stalled, |until| until.min(stalled)));

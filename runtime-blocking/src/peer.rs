@@ -2,13 +2,17 @@
 
 use crate::answering::Client;
 use crate::parker::wait_for;
+use mcp_local_provider_engine::later;
+use mcp_local_provider_engine::listen::{prepare, reset_on_close};
 use rustix::event::{PollFd, PollFlags};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use std::io::{self, ErrorKind, IoSlice, Write};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::task::Wake;
 use std::time::{Duration, Instant};
 
 /// A connected socket without delay (`TCP_NODELAY`), shared by the threads that serve it and by who shuts down.
@@ -18,6 +22,13 @@ pub(crate) struct Peer {
     write_timeout: Duration,
     /// It waits for a request, so that a shutdown may end it.
     idle: AtomicBool,
+}
+
+/// Ends the wait of the connection for a request: it is given up.
+impl Wake for Peer {
+    fn wake(self: Arc<Self>) {
+        let _ = self.socket.shutdown(Shutdown::Read);
+    }
 }
 
 impl Client for &Arc<Peer> {
@@ -31,11 +42,9 @@ impl Client for &Arc<Peer> {
 }
 
 impl Peer {
-    /// A write that is not done after `write_timeout` fails with [`ErrorKind::TimedOut`].
+    /// A write that makes no progress for `write_timeout` fails with [`ErrorKind::TimedOut`].
     pub fn new(socket: TcpStream, write_timeout: Duration) -> Self {
-        // Without these the connection still works: later, or cut later.
-        let _ = socket.set_nodelay(true);
-        let _ = socket.set_write_timeout(Some(write_timeout.max(Duration::from_millis(1))));
+        prepare(&socket, write_timeout);
         Self {
             socket,
             write_timeout,
@@ -97,7 +106,7 @@ impl Peer {
         loop {
             match recv(&self.socket, &mut *into, RecvFlags::DONTWAIT) {
                 Ok((read, _)) => return Ok(read),
-                Err(error) if error == rustix::io::Errno::INTR => {}
+                Err(error) if error == Errno::INTR => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -134,29 +143,47 @@ impl Peer {
         }
     }
 
-    /// Writes all of it, in as few packets as possible.
+    /// Writes all of it, in as few packets as possible. A peer that takes nothing for the time of writes is reset when the
+    /// socket is closed.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] when it is not done within the time for writes, and those of the kernel.
+    /// [`ErrorKind::TimedOut`] then, and those of the kernel.
     pub fn write_all(&self, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        let until = Instant::now() + self.write_timeout;
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
-            match (&self.socket).write_vectored(parts) {
+            let sent = sendmsg(
+                &self.socket,
+                parts,
+                &mut SendAncillaryBuffer::default(),
+                flags,
+            );
+            match sent {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut parts, written),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // The socket's own time is over.
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    return Err(ErrorKind::TimedOut.into());
-                }
-                Err(error) => return Err(error),
-            }
-            if !parts.is_empty() && Instant::now() >= until {
-                return Err(ErrorKind::TimedOut.into());
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => self.wait_writable()?,
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(())
+    }
+
+    fn wait_writable(&self) -> io::Result<()> {
+        let until = later(Instant::now(), self.write_timeout);
+        let watched = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::OUT);
+        match wait_for(&mut [watched], Some(until)) {
+            Some(_) => Ok(()),
+            None => {
+                self.reset_on_close();
+                Err(ErrorKind::TimedOut.into())
+            }
+        }
+    }
+
+    /// The peer does not read: what it has not taken is forgotten when the socket is closed.
+    pub fn reset_on_close(&self) {
+        reset_on_close(&self.socket);
     }
 
     /// Writes what there is room for.
@@ -167,7 +194,7 @@ impl Peer {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
             match send(&self.socket, bytes, flags) {
-                Err(error) if error == rustix::io::Errno::INTR => {}
+                Err(error) if error == Errno::INTR => {}
                 done => return Ok(done?),
             }
         }

@@ -3,7 +3,7 @@
 //! A client that closes its sending side is taken for gone, whatever it may still read: that is how a client that went
 //! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
 
-use crate::io::Io;
+use crate::io::{Io, Traffic};
 use crate::request::{Answering, Response};
 use crate::screened::{Faults, Screened};
 use crate::tasks::Tasks;
@@ -30,17 +30,18 @@ use std::time::{Duration, Instant};
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     tasks: Tasks,
-    client: Client,
+    mut client: Client,
     socket: Async<TcpStream>,
     peer: SocketAddr,
     on: Listener,
 ) {
-    let received = Arc::new(AtomicU64::new(0));
     let engine = tasks.engine.clone();
     let timers = tasks.timers.clone();
     let config = engine.config();
     let timeouts = &config.timeouts;
-    let io = Io::new(socket, timers.clone(), timeouts.write).counting(received.clone());
+    let io = Io::new(socket, timers.clone(), timeouts.write);
+    let traffic = io.traffic();
+    let heads = Arc::new(AtomicU64::new(0));
     let head = HeadLimits {
         head: HEAD,
         ..HeadLimits::default()
@@ -59,17 +60,34 @@ pub(crate) async fn serve(
     let mut connection = Builder::new()
         // One that comes after all is told why it is refused.
         .keep_alive(!drains)
-        .timer(HeadTimer { timers, received })
+        .timer(HeadTimer {
+            timers,
+            traffic: traffic.clone(),
+            heads: heads.clone(),
+        })
         .header_read_timeout(timeouts.head)
         .max_buf_size(HEAD)
         .serve_connection(io, service)
         .with_upgrades();
+    let mut before = 0;
     let ended = poll_fn(|cx| {
+        if !client.stays() {
+            return Poll::Ready(Ok(()));
+        }
         if !drains && Pin::new(&mut drain).poll(cx).is_ready() {
             drains = true;
             Pin::new(&mut connection).graceful_shutdown();
         }
-        Pin::new(&mut connection).poll(cx)
+        let polled = Pin::new(&mut connection).poll(cx);
+        let heads = heads.load(Ordering::Relaxed);
+        if heads != before {
+            before = heads;
+            client.begins();
+        }
+        if polled.is_pending() && waits(heads) && !traffic.is_full() {
+            client.waits(cx.waker());
+        }
+        polled
     })
     .await;
     if let Err(error) = ended {
@@ -116,13 +134,20 @@ impl Service<hyper::Request<Incoming>> for Requests {
 /// head counts from there for the first request, and from the first byte for all others.
 struct HeadTimer {
     timers: Timers,
-    /// Bytes that the connection has received.
-    received: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
+    /// Beginnings and ends of waits for a head.
+    heads: Arc<AtomicU64>,
+}
+
+/// True when that many beginnings and ends of waits for a head mean that one goes on.
+const fn waits(heads: u64) -> bool {
+    heads % 2 == 1
 }
 
 struct HeadSleep {
     sleep: Sleep,
-    received: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
+    heads: Arc<AtomicU64>,
     /// Bytes that had come before the head, and the time that the head may take; `None` once that time counts.
     waits: Option<(u64, Duration)>,
 }
@@ -133,12 +158,14 @@ impl rt::Timer for HeadTimer {
     }
 
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
-        let received = self.received.load(Ordering::Relaxed);
+        let received = self.traffic.received_bytes();
         let head = deadline.saturating_duration_since(Instant::now());
         let is_first = received == 0;
+        self.heads.fetch_add(1, Ordering::Relaxed);
         Box::pin(HeadSleep {
             sleep: self.timers.after(if is_first { head } else { IDLE }),
-            received: self.received.clone(),
+            traffic: self.traffic.clone(),
+            heads: self.heads.clone(),
             waits: (!is_first).then_some((received, head)),
         })
     }
@@ -149,12 +176,18 @@ impl Future for HeadSleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let Some((before, head)) = self.waits
-            && self.received.load(Ordering::Relaxed) != before
+            && self.traffic.received_bytes() != before
         {
             self.waits = None;
             self.sleep.reset_after(head);
         }
         Pin::new(&mut self.sleep).poll(cx)
+    }
+}
+
+impl Drop for HeadSleep {
+    fn drop(&mut self) {
+        self.heads.fetch_add(1, Ordering::Relaxed);
     }
 }
 

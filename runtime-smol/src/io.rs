@@ -6,6 +6,7 @@
 //! - Reads for hyper go through one buffer per thread, because hyper's own may not be written to without `unsafe`.
 
 use crate::timer::{Sleep, Timers};
+use mcp_local_provider_engine::listen::{prepare, reset_on_close};
 use smol::Async;
 use std::cell::RefCell;
 use std::fmt;
@@ -14,7 +15,7 @@ use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,11 +35,30 @@ pub struct Io {
     drained: bool,
     /// Nothing can be written before the reactor says so.
     full: bool,
-    received: Arc<AtomicU64>,
+    traffic: Arc<Traffic>,
     write_timeout: Duration,
     timers: Timers,
     /// Runs while a write makes no progress.
     stalled: Option<Sleep>,
+}
+
+/// Figures of a connection that others than its owner look at.
+#[derive(Debug, Default)]
+pub(crate) struct Traffic {
+    received: AtomicU64,
+    full: AtomicBool,
+}
+
+impl Traffic {
+    /// Bytes received so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// True when something is to be written that the socket had no room for.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Relaxed)
+    }
 }
 
 impl fmt::Debug for Io {
@@ -52,13 +72,12 @@ impl Io {
     /// [`ErrorKind::TimedOut`].
     #[must_use]
     pub fn new(socket: Async<TcpStream>, timers: Timers, write_timeout: Duration) -> Self {
-        // Without it the connection still works, only later.
-        let _ = socket.get_ref().set_nodelay(true);
+        prepare(socket.get_ref(), write_timeout);
         Self {
             socket,
             drained: false,
             full: false,
-            received: Arc::default(),
+            traffic: Arc::default(),
             write_timeout,
             timers,
             stalled: None,
@@ -68,14 +87,13 @@ impl Io {
     /// Bytes read so far.
     #[must_use]
     pub fn received_bytes(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
+        self.traffic.received.load(Ordering::Relaxed)
     }
 
-    /// Counts the bytes read in `received`.
+    /// What goes over the connection, for who does not own it.
     #[must_use]
-    pub fn counting(mut self, received: Arc<AtomicU64>) -> Self {
-        self.received = received;
-        self
+    pub(crate) fn traffic(&self) -> Arc<Traffic> {
+        self.traffic.clone()
     }
 
     /// Ready when a read may succeed.
@@ -103,11 +121,18 @@ impl Io {
                     .stalled
                     .get_or_insert_with(|| self.timers.after(self.write_timeout));
                 ready!(Pin::new(stalled).poll(cx));
+                // The kernel would keep for minutes what the peer does not read.
+                reset_on_close(self.socket.get_ref());
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
-            self.full = false;
+            self.set_full(false);
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn set_full(&mut self, full: bool) {
+        self.full = full;
+        self.traffic.full.store(full, Ordering::Relaxed);
     }
 
     /// Ready when the operation that would have blocked may succeed.
@@ -197,7 +222,7 @@ impl Io {
     fn written(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match &written {
             Ok(_) => self.stalled = None,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.full = true,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.set_full(true),
             Err(_) => {}
         }
         written
@@ -219,7 +244,7 @@ impl Read for Io {
                     };
                     let len = *read.as_ref().unwrap_or(&0);
                     let len = u64::try_from(len).unwrap_or(0);
-                    self.received.fetch_add(len, Ordering::Relaxed);
+                    self.traffic.received.fetch_add(len, Ordering::Relaxed);
                     return read;
                 }
             }

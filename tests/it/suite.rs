@@ -12,6 +12,7 @@ mod browser_safety;
 mod canary;
 mod command_line;
 mod completions;
+mod connections;
 mod embeddings;
 mod failures;
 mod foreign_folder;

@@ -27,6 +27,18 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "the demo's agent cannot dial the only address",
     ),
     (
+        "connections::a_client_that_does_not_read_is_reset",
+        "its sockets have no timeouts",
+    ),
+    (
+        "connections::a_connection_that_waits_for_a_request_makes_room_for_a_new_one",
+        "it keeps its connections to itself, and limits.connections counts requests",
+    ),
+    (
+        "connections::a_draining_program_serves_open_work_and_its_health_alone",
+        "its idle connections are not ended",
+    ),
+    (
         "failures::a_client_that_leaves_is_told_to_the_agent_once",
         "a client that leaves in silence is noticed by the next write only",
     ),

@@ -17,7 +17,8 @@ use serde_json::{Map, Value, json};
 pub(super) const ROUTES: &[Route] = &[
     Route::read("GET /health", &["/health"], health)
         .open()
-        .monitoring(),
+        .monitoring()
+        .while_draining(),
     Route::report(
         "GET /health/deep",
         &["/health/deep"],

@@ -62,7 +62,8 @@ const OF_THE_ENGINE: &[Route] = &[
         &["/agents/{agent}/mcp/{server}"],
         Handler::Respond(Responder::CallerTools),
     )
-    .with_body(),
+    .with_body()
+    .while_draining(),
 ];
 
 /// The parts of a request's head that decide what happens with it.

@@ -109,6 +109,8 @@ pub struct Route {
     pub body: bool,
     /// True when it tells how the program does, so that the listener of `listen.metrics` serves it.
     pub monitors: bool,
+    /// True when it is served while the provider drains.
+    pub drains: bool,
     /// The work that it does.
     pub handler: Handler,
     /// True when one of its paths has a parameter.
@@ -131,6 +133,7 @@ impl Route {
             scope: None,
             body: false,
             monitors: false,
+            drains: false,
             handler,
             has_parameters: has_parameters(paths),
         }
@@ -235,6 +238,15 @@ impl Route {
     pub const fn monitoring(self) -> Self {
         Self {
             monitors: true,
+            ..self
+        }
+    }
+
+    /// Served while the provider drains: it tells of that, or open work needs it.
+    #[must_use]
+    pub const fn while_draining(self) -> Self {
+        Self {
+            drains: true,
             ..self
         }
     }

@@ -14,7 +14,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
-use core::time::Duration;
 
 /// The request of an exchange for admission by the hub.
 #[derive(Clone, Copy, Debug)]
@@ -125,11 +124,7 @@ impl Hub {
         ask: &Ask<'_>,
     ) -> Result<Result<Slot, Busy>, Refusal> {
         if self.draining {
-            return Err(Refusal::new(
-                Code::Draining,
-                "the provider is shutting down; try again when it is back",
-            )
-            .retry_after(Duration::from_secs(5)));
+            return Err(Refusal::draining());
         }
         let routed = match self.route(ask) {
             Err(Unrouted::Refused(refusal)) => return Err(refusal),
@@ -365,7 +360,7 @@ impl Hub {
     /// Refuses all that wait: nothing new is admitted any more.
     pub(super) fn refuse_waiting(&mut self, out: &mut HubOut) {
         while let Some(wait) = self.queue.any() {
-            let refusal = Refusal::new(Code::Draining, "the provider is shutting down");
+            let refusal = Refusal::draining();
             self.answer(wait, Err(refusal), out);
         }
     }

@@ -102,10 +102,7 @@ impl Hub {
             }
         };
         if self.draining {
-            return Err(Refusal::new(
-                Code::Draining,
-                "the provider is shutting down",
-            ));
+            return Err(Refusal::draining());
         }
         self.last_link += 1;
         let id = LinkId(self.last_link);

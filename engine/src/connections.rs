@@ -1,0 +1,124 @@
+//! Connections of clients: how many there are, and which of them makes room for a new one.
+//!
+//! A connection that waits for a request serves nobody. When all `limits.connections` are in use, the one that has waited
+//! for longest is given up for the new one, so that strangers who are idle keep nobody out.
+
+use super::engine::Engine;
+use crate::ranked::{Ranked, TABLE};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+/// All connections of clients.
+#[derive(Default)]
+pub(super) struct Connections {
+    count: AtomicUsize,
+    /// Number of the last wait for a request that has begun.
+    last_wait: AtomicU64,
+    /// The connections that wait for a request, the one that has waited for longest first.
+    waiting: Ranked<BTreeMap<u64, Waker>, TABLE>,
+}
+
+impl Connections {
+    pub(super) fn count(&self) -> usize {
+        self.count.load(Ordering::Acquire)
+    }
+
+    fn next_wait(&self) -> u64 {
+        self.last_wait.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+impl Engine {
+    /// Counts a client connection in. When there are `limits.connections` already, the one that has waited for a request
+    /// for longest is given up for it; when none waits, there is no room.
+    pub fn connect(self: &Arc<Self>) -> Option<Client> {
+        let limit = self.config().limits.connections;
+        let connections = self.client_connections();
+        if connections.count.fetch_add(1, Ordering::AcqRel) >= limit {
+            connections.count.fetch_sub(1, Ordering::AcqRel);
+            // Its place goes over to the new one.
+            let (_, waker) = connections.waiting.lock().pop_first()?;
+            waker.wake();
+        }
+        Some(Client {
+            engine: self.clone(),
+            wait: connections.next_wait(),
+            waits: false,
+            given_up: false,
+        })
+    }
+}
+
+/// One client connection that counts against `limits.connections`.
+pub struct Client {
+    engine: Arc<Engine>,
+    /// Number of the wait for a request, whether that goes on or something has come.
+    wait: u64,
+    /// It is among those that wait.
+    waits: bool,
+    /// Another connection has its place.
+    given_up: bool,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Client({})", self.wait)
+    }
+}
+
+impl Client {
+    /// The engine that counts it.
+    #[must_use]
+    pub const fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
+    /// The connection waits for a request, or for the rest of its head. From here on it may be given up for a new one, of
+    /// which `waker` tells: then [`Client::stays`] is false. A wait that goes on keeps its age.
+    pub fn waits(&mut self, waker: &Waker) {
+        if self.stays() {
+            let connections = self.engine.client_connections();
+            let before = connections.waiting.lock().insert(self.wait, waker.clone());
+            drop(before);
+            self.waits = true;
+        }
+    }
+
+    /// Something has come. False when the connection was given up meanwhile: close it. Else it is not given up before it
+    /// waits again.
+    pub fn stays(&mut self) -> bool {
+        if std::mem::take(&mut self.waits) {
+            let waker = self
+                .engine
+                .client_connections()
+                .waiting
+                .lock()
+                .remove(&self.wait);
+            self.given_up = waker.is_none();
+        }
+        !self.given_up
+    }
+
+    /// A request has come: the next wait is a new one. False as with [`Client::stays`].
+    pub fn begins(&mut self) -> bool {
+        let stays = self.stays();
+        self.wait = self.engine.client_connections().next_wait();
+        stays
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if !self.stays() {
+            return;
+        }
+        let connections = self.engine.client_connections();
+        let last = connections.count.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && self.engine.is_draining() {
+            self.engine.wake_housekeeper();
+        }
+    }
+}

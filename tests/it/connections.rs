@@ -1,0 +1,171 @@
+//! Connections of clients: how many there may be, which of them makes room, and how one ends.
+
+use crate::agent::Agent;
+use crate::program::{Answer, CLIENT, Program};
+use serde_json::json;
+use std::io::{ErrorKind, Read, Write};
+use std::net::TcpStream;
+
+const MODELS: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer client-key-for-tests\r\n\r\n";
+
+/// Reads one answer with a `Content-Length`, and leaves the connection open.
+fn answer(stream: &mut TcpStream) -> Answer {
+    let mut bytes = Vec::new();
+    let mut byte = [0];
+    while !bytes.ends_with(b"\r\n\r\n") {
+        assert_eq!(
+            stream.read(&mut byte).unwrap(),
+            1,
+            "the connection was closed"
+        );
+        bytes.push(byte[0]);
+    }
+    let head = Answer::parse(&bytes);
+    let length: usize = head.header("content-length").unwrap().parse().unwrap();
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).unwrap();
+    bytes.extend_from_slice(&body);
+    Answer::parse(&bytes)
+}
+
+/// True when the provider has closed the connection, which this waits for.
+fn is_closed(mut stream: TcpStream) -> bool {
+    match stream.read(&mut [0; 64]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn a_connection_that_waits_for_a_request_makes_room_for_a_new_one() {
+    let program = Program::start("limits: { connections: 4 }\n");
+    let mut agent = Agent::connect(&program);
+    let body =
+        json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "x" }] });
+    let mut busy = program.open(
+        "POST",
+        "/v1/chat/completions",
+        Some(CLIENT),
+        &body.to_string(),
+    );
+    let (id, _) = agent.invocation();
+    // One stranger says nothing, one begins a head, one was answered and keeps its connection.
+    let silent = program.connect();
+    let slow = program.raw("GET /v1/models HTTP/1.1\r\nHost:");
+    let mut kept = program.raw(MODELS);
+    assert_eq!(answer(&mut kept).status, 200);
+    let mut new = Vec::new();
+    for old in [silent, slow, kept] {
+        let mut stream = program.raw(MODELS);
+        assert_eq!(answer(&mut stream).status, 200);
+        assert!(is_closed(old));
+        new.push(stream);
+    }
+    // They wait too, and a stranger that comes now closes only the one that has waited for longest.
+    let _stranger = program.connect();
+    let mut new = new.into_iter();
+    assert!(is_closed(new.next().unwrap()));
+    let mut second = new.next().unwrap();
+    second.write_all(MODELS.as_bytes()).unwrap();
+    assert_eq!(answer(&mut second).status, 200);
+    agent.chunk(&id, 0, "still here");
+    agent.finish(&id, 1);
+    let mut bytes = Vec::new();
+    busy.read_to_end(&mut bytes).unwrap();
+    assert_eq!(Answer::parse(&bytes).text(), "still here");
+}
+
+#[test]
+fn a_connection_that_is_answered_makes_room_for_nobody() {
+    let program = Program::start("limits: { connections: 2 }\n");
+    let mut agent = Agent::connect(&program);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });
+    let ask = || {
+        let body = body.to_string();
+        program.open("POST", "/v1/chat/completions", Some(CLIENT), &body)
+    };
+    let clients = [ask(), ask()];
+    let ids = [agent.invocation().0, agent.invocation().0];
+    let refused = program.get("/v1/models");
+    assert_eq!(refused.status, 503);
+    assert!(
+        refused.body.contains("limits.connections"),
+        "{}",
+        refused.body
+    );
+    for id in ids {
+        agent.chunk(&id, 0, "fine");
+        agent.finish(&id, 1);
+    }
+    for mut client in clients {
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).unwrap();
+        assert_eq!(Answer::parse(&bytes).status, 200);
+    }
+}
+
+#[test]
+fn a_client_that_does_not_read_is_reset() {
+    let program = Program::start("timeouts: { write: 300ms }\n");
+    let mut agent = Agent::connect(&program);
+    let body =
+        json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "x" }] });
+    let body = body.to_string();
+    let mut client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let (id, _) = agent.invocation();
+    // More than the sockets between us hold, and less than the program keeps for a client.
+    agent.chunk(&id, 0, &"x".repeat(700 << 10));
+    let cancelled = agent.receive();
+    assert_eq!(cancelled["type"], "model_cancel", "{cancelled}");
+    let mut bytes = Vec::new();
+    let end = client.read_to_end(&mut bytes);
+    // A close would have the kernel hold for minutes what nobody reads.
+    assert_eq!(
+        end.map_err(|error| error.kind()),
+        Err(ErrorKind::ConnectionReset)
+    );
+}
+
+#[test]
+fn a_draining_program_serves_open_work_and_its_health_alone() {
+    let mut program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    let body =
+        json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "x" }] });
+    let body = body.to_string();
+    let mut open = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let (id, _) = agent.invocation();
+    let idle = program.connect();
+    program.signal("TERM");
+    // That tells us that the drain has begun.
+    assert!(is_closed(idle));
+    for (method, path) in [
+        ("GET", "/v1/models"),
+        ("GET", "/metrics"),
+        ("GET", "/health/deep"),
+        ("GET", "/control/sessions"),
+        ("POST", "/control/revoke"),
+        ("POST", "/v1/chat/completions"),
+    ] {
+        let key = if path.starts_with("/v1") {
+            CLIENT
+        } else {
+            crate::program::OPERATOR
+        };
+        let refused = program.request(method, path, Some(key), &body);
+        assert_eq!(refused.status, 503, "{path}: {}", refused.body);
+        assert_eq!(refused.json()["error"]["code"], "draining", "{path}");
+        assert!(refused.header("retry-after").is_some(), "{path}");
+    }
+    let health = program.get("/health");
+    assert_eq!(
+        (health.status, health.json()["status"].as_str()),
+        (503, Some("draining"))
+    );
+    agent.chunk(&id, 0, "to its end");
+    agent.finish(&id, 1);
+    let mut bytes = Vec::new();
+    open.read_to_end(&mut bytes).unwrap();
+    assert_eq!(Answer::parse(&bytes).text(), "to its end");
+    assert!(program.wait().0.success());
+}
