@@ -197,7 +197,8 @@ impl Writing<'_> {
             let mut until = next.map(|next| self.clock.system(next));
             let mut watched = None;
             if !flushed {
-                let stalled = self.writer.progress() + self.peer.write_timeout();
+                let stalled = self.writer.stalled().unwrap_or_else(Instant::now);
+                let stalled = stalled + self.peer.write_timeout();
                 if Instant::now() >= stalled {
                     self.peer.reset_on_close();
                     return End::Ended(Ended::Lost("the peer does not read".into()));

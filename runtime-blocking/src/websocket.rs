@@ -131,8 +131,8 @@ impl Reader {
 #[derive(Debug)]
 struct Outgoing {
     peer: Arc<Peer>,
-    /// Time at which the last bytes went out.
-    progress: Instant,
+    /// Time since which the socket takes nothing.
+    stalled: Option<Instant>,
 }
 
 impl Read for Outgoing {
@@ -143,9 +143,14 @@ impl Read for Outgoing {
 
 impl Write for Outgoing {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.peer.write_now(bytes)?;
-        self.progress = Instant::now();
-        Ok(written)
+        let written = self.peer.write_now(bytes);
+        match &written {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.stalled.get_or_insert_with(Instant::now);
+            }
+            Ok(_) | Err(_) => self.stalled = None,
+        }
+        written
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -163,7 +168,7 @@ impl Writer {
     pub fn new(peer: Arc<Peer>, role: Role) -> Self {
         let outgoing = Outgoing {
             peer,
-            progress: Instant::now(),
+            stalled: None,
         };
         // Nothing is read with it.
         let config = config(1).read_buffer_size(1);
@@ -196,9 +201,9 @@ impl Writer {
         Self::done(self.websocket.close(frame))
     }
 
-    /// Time at which the last bytes went out.
-    pub fn progress(&self) -> Instant {
-        self.websocket.get_ref().progress
+    /// Time since which the socket takes nothing of what there is to write.
+    pub fn stalled(&self) -> Option<Instant> {
+        self.websocket.get_ref().stalled
     }
 
     fn done(done: tungstenite::Result<()>) -> Result<bool, Ended> {

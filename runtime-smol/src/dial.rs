@@ -2,7 +2,7 @@
 
 use crate::io::Io;
 use crate::timer::Timers;
-use crate::websocket::Socket;
+use crate::websocket::{Incoming, Socket};
 use futures_lite::future::or;
 use mcp_local_provider_engine::dial::{DialError, HANDSHAKE, Target, host_and_port};
 use mcp_local_provider_engine::websocket;
@@ -13,6 +13,7 @@ use std::net::{SocketAddr, TcpStream};
 use tungstenite::client::client_with_config;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::http::Uri;
+use tungstenite::protocol::Role;
 
 /// Connects. The agent protocol's subprotocol is offered; a server that does not know subprotocols is accepted too.
 ///
@@ -41,13 +42,14 @@ async fn handshake(
     offer: bool,
 ) -> Result<Socket, DialError> {
     let io = Io::new(connect(uri).await?, timers.clone(), target.write_timeout);
+    let incoming = Incoming::dialling(io);
     let config = websocket::config(target.frame_bytes);
-    let mut step = client_with_config(target.request(uri, offer), io, Some(config));
+    let mut step = client_with_config(target.request(uri, offer), incoming, Some(config));
     loop {
         match step {
-            Ok((websocket, _)) => return Ok(Socket::new(websocket, timers.clone())),
+            Ok((websocket, _)) => return Ok(Socket::new(websocket, Role::Client, timers.clone())),
             Err(HandshakeError::Interrupted(mut pending)) => {
-                poll_fn(|cx| pending.get_mut().get_mut().poll_progress(cx))
+                poll_fn(|cx| pending.get_mut().get_mut().io().poll_progress(cx))
                     .await
                     .map_err(DialError::Unreachable)?;
                 step = pending.handshake();

@@ -52,7 +52,10 @@ pub(crate) async fn run(tasks: &Tasks, link: Box<dyn Converse>, socket: Socket) 
             tracing::warn!(link = id, code, "closing a link: {what}");
             socket.close(code, "").await;
         }
-        End::Ended(ended) => tracing::info!(link = id, "a link ended: {ended}"),
+        End::Ended(ended) => {
+            tracing::info!(link = id, "a link ended: {ended}");
+            socket.answer_close().await;
+        }
     }
 }
 

@@ -169,3 +169,29 @@ fn a_draining_program_serves_open_work_and_its_health_alone() {
     assert_eq!(Answer::parse(&bytes).text(), "to its end");
     assert!(program.wait().0.success());
 }
+
+#[test]
+fn a_client_that_reads_slowly_gets_all_of_its_answer() {
+    let program = Program::start("timeouts: { write: 500ms }\n");
+    let mut agent = Agent::connect(&program);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });
+    let body = body.to_string();
+    let mut client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let (id, _) = agent.invocation();
+    let text = "x".repeat(1 << 20);
+    agent.chunk(&id, 0, &text);
+    agent.finish(&id, 1);
+    let mut bytes = Vec::new();
+    loop {
+        // The pace of the client: all of it takes several times as long as nothing of it may take.
+        std::thread::park_timeout(std::time::Duration::from_millis(60));
+        let before = bytes.len();
+        let read = { &mut client }.take(32 << 10).read_to_end(&mut bytes);
+        read.unwrap();
+        if bytes.len() == before {
+            break;
+        }
+    }
+    let answer = Answer::parse(&bytes).json();
+    assert_eq!(answer["choices"][0]["message"]["content"], text);
+}

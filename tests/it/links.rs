@@ -5,6 +5,7 @@ use crate::program::{Answer, BRIDGE, CLIENT, OPERATOR, Program};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::net::TcpListener;
+use tungstenite::Message;
 
 fn ask(program: &Program) -> std::net::TcpStream {
     let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });
@@ -296,4 +297,28 @@ fn what_an_agent_is_told_follows_the_published_schema_of_an_invocation() {
         (call["id"].as_str(), call["function"]["arguments"].as_str()),
         (Some("c2"), Some("{\"city\":1}"))
     );
+}
+
+#[test]
+fn of_pings_that_an_agent_does_not_wait_for_only_the_latest_is_answered() {
+    const PINGS: u32 = 40_000;
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    for number in 0..PINGS {
+        let mut payload = vec![0; 125];
+        payload[..4].copy_from_slice(&number.to_be_bytes());
+        agent.socket.write(Message::Ping(payload.into())).unwrap();
+    }
+    agent.socket.flush().unwrap();
+    let mut answers = 0;
+    loop {
+        if let Message::Pong(payload) = agent.socket.read().unwrap() {
+            answers += 1;
+            if payload[..4] == (PINGS - 1).to_be_bytes() {
+                break;
+            }
+        }
+    }
+    // The sockets between us hold some; the program held all.
+    assert!(answers < PINGS / 2, "{answers} of {PINGS} were kept");
 }
