@@ -8,6 +8,7 @@ use mcp_local_provider_core::api::status::{
 };
 use mcp_local_provider_core::hub::metrics::Snapshot;
 use mcp_local_provider_core::time::Instant;
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Kinds of parts of the program.
@@ -37,7 +38,12 @@ struct PartState {
     starts: u64,
     failures: u64,
     why: Option<String>,
+    /// The latest lines of the agent's standard error.
+    stderr: VecDeque<String>,
 }
+
+/// Lines of an agent's standard error that are kept for `/health/deep`.
+const STDERR_LINES: usize = 20;
 
 impl PartStatus {
     /// A part that is being dialled or started.
@@ -52,6 +58,16 @@ impl PartStatus {
     /// A process was started for it.
     pub fn started(&self) {
         self.state.lock().starts += 1;
+    }
+
+    /// It wrote a line to its standard error. An agent may quote a prompt there, so that operators see it on demand, and
+    /// no log does.
+    pub fn wrote(&self, line: String) {
+        let mut state = self.state.lock();
+        if state.stderr.len() == STDERR_LINES {
+            state.stderr.pop_front();
+        }
+        state.stderr.push_back(line);
     }
 
     /// There is a link, or the agent can answer.
@@ -94,6 +110,7 @@ impl PartStatus {
             latency: None,
             message: (!state.connected)
                 .then(|| state.why.clone().unwrap_or_else(|| never.to_owned())),
+            stderr: state.stderr.iter().cloned().collect(),
         }
     }
 

@@ -142,6 +142,13 @@ fn client(program: &'static str, loaded: &Loaded) -> Result<ControlClient, Failu
         let message = "the configuration leaves the port open; give the address of the `ready` line with --listen";
         return Err(Failure(message.to_owned()));
     };
+    let token = operator_token(loaded)?;
+    Ok(ControlClient::new(program, address, token))
+}
+
+/// Finds the operator's key, see [`client`].
+pub(crate) fn operator_token(loaded: &Loaded) -> Result<Option<String>, Failure> {
+    let config = &loaded.config;
     let given = loaded.environment.get_nonempty(KEY_VARIABLE);
     let token = match given {
         Some(token) => Some(token.to_owned()),
@@ -155,11 +162,7 @@ fn client(program: &'static str, loaded: &Loaded) -> Result<ControlClient, Failu
             .filter(|key| matches!(key.role, Role::Operator | Role::Admin));
         operators.find_map(|key| key.key.text()).map(str::to_owned)
     };
-    Ok(ControlClient::new(
-        program,
-        address,
-        token.or_else(configured),
-    ))
+    Ok(token.or_else(configured))
 }
 
 fn change_session(

@@ -2,12 +2,14 @@
 
 use crate::agents::Plan;
 use crate::agents::presets::{self, Preset};
+use crate::commands::operator_token;
 use crate::config::{Config, Extra, Loaded, Role};
-use crate::control_client::{ControlClient, ControlError};
+use crate::control_client::{ControlClient, ControlError, printable};
 use crate::keys::KeyFile;
 use crate::private_file;
 use crate::process::raise_file_limit;
 use rustix::fs::{Access, access, statvfs};
+use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
@@ -67,7 +69,7 @@ pub fn examine(program: &'static str, loaded: &Loaded, path: &OsString) -> Vec<F
     let config = &loaded.config;
     let mut findings = Findings::default();
     configuration(loaded, &mut findings);
-    ports(program, config, &mut findings);
+    ports(program, loaded, &mut findings);
     keys(config, &mut findings);
     directories(config, &mut findings);
     limits(config, &mut findings);
@@ -125,8 +127,8 @@ fn configuration(loaded: &Loaded, findings: &mut Findings) {
     }
 }
 
-fn ports(program: &'static str, config: &Config, findings: &mut Findings) {
-    let listen = &config.listen;
+fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
+    let listen = &loaded.config.listen;
     let mut wanted: Vec<(SocketAddr, Health)> = listen
         .http_addresses()
         .into_iter()
@@ -155,6 +157,7 @@ fn ports(program: &'static str, config: &Config, findings: &mut Findings) {
         } else if serves_already(program, address) {
             let text = format!("{address} is served by a {program} that runs already");
             findings.add(Health::Ok, "port", text);
+            running(program, loaded, address, findings);
         } else {
             let owner = owner_of(address).map_or_else(
                 || "another program".to_owned(),
@@ -164,6 +167,26 @@ fn ports(program: &'static str, config: &Config, findings: &mut Findings) {
                 "{address} is taken by {owner}; stop that, or choose another address with --listen"
             );
             findings.add(health, "port", text);
+        }
+    }
+}
+
+/// Tells what the agents of the running program wrote to their standard error.
+fn running(program: &'static str, loaded: &Loaded, address: SocketAddr, findings: &mut Findings) {
+    let token = operator_token(loaded).ok().flatten();
+    let health = match ControlClient::new(program, address, token).get("/health/deep") {
+        Ok(health) => health,
+        Err(error) => {
+            let text = format!("the running program does not tell about its agents: {error}");
+            return findings.add(Health::Warn, "agent", text);
+        }
+    };
+    let components = health.get("components").and_then(Value::as_object);
+    for (name, component) in components.into_iter().flatten() {
+        let lines = component.pointer("/details/stderr");
+        for line in lines.and_then(Value::as_array).into_iter().flatten() {
+            let line = printable(line.as_str().unwrap_or_default());
+            findings.add(Health::Ok, "agent", format!("{name} wrote: {line}"));
         }
     }
 }
@@ -201,7 +224,7 @@ fn owner_of(address: SocketAddr) -> Option<(u32, String)> {
             std::fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&inode))
         })?;
         let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-        Some((pid, crate::control_client::printable(name.trim())))
+        Some((pid, printable(name.trim())))
     })
 }
 

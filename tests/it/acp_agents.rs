@@ -1,12 +1,13 @@
 //! Agents that the program starts itself, in front of clients: whatever the process does, every client gets its answer or its
 //! error, the next request works, and nothing stays behind.
 
-use crate::program::{Answer, Program};
+use crate::program::{Answer, OPERATOR, PATIENCE, Program};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
 /// An agent that speaks the Agent Client Protocol and does what a word of the prompt says.
 const AGENT: &str = r#"
@@ -27,6 +28,7 @@ while read -r line; do
             printf '{"sessionUpdate":"agent_message_chunk","content":{"type":"text","text":"%s"}}}}\n' "$1"
         }
         case $line in
+        *COMPLAIN*) echo 'I was asked for CANARY' >&2; say done ;;
         *EXIT*) exit 3 ;;
         *KILL*) kill -9 $$ ;;
         *BEGUN*) say begun; exit 4 ;;
@@ -230,4 +232,26 @@ fn nothing_is_left_of_an_agent_however_the_program_ends() {
             std::thread::yield_now();
         }
     }
+}
+
+#[test]
+fn what_an_agent_complains_about_is_told_to_operators_and_to_no_log() {
+    let program = start_with(&["/bin/sh", "-c", AGENT], "log: { level: trace }\n");
+    wait_for_model(&program);
+    assert_eq!(content(&ask(&program, "COMPLAIN")), "done");
+    let begun = Instant::now();
+    loop {
+        let health = program.request("GET", "/health/deep", Some(OPERATOR), "");
+        let details = &health.json()["components"]["agent:mine"]["details"];
+        if details["stderr"][0] == "I was asked for CANARY" {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", health.body);
+        std::thread::yield_now();
+    }
+    let address = program.address.to_string();
+    let doctor = program.command(&["doctor", "--listen", &address]);
+    let told = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(told.contains("wrote: I was asked for CANARY"), "{told}");
+    assert!(!program.log().contains("CANARY"), "{}", program.log());
 }

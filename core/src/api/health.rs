@@ -93,6 +93,7 @@ fn part(snapshot: &Snapshot, component: &Component) -> Value {
         "error_count": component.errors,
         "latency_ms": component.latency.map(milliseconds),
         "message": component.message,
+        "details": (!component.stderr.is_empty()).then(|| json!({ "stderr": component.stderr })),
     })
 }
 
@@ -110,6 +111,7 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
         errors,
         latency,
         message: found.map(|found| found.1),
+        stderr: Vec::new(),
     };
     let degraded = |message: &str| Some((Health::Degraded, String::from(message)));
     let server_errors = snapshot
@@ -262,6 +264,7 @@ mod tests {
             errors: 4,
             latency: None,
             message: Some("given up".into()),
+            stderr: alloc::vec!["no such host".into()],
         };
         let lost = ProgramStatus {
             components: vec![bridge],

@@ -119,4 +119,6 @@ pub struct Component {
     pub latency: Option<Duration>,
     /// Reason for which it is not healthy.
     pub message: Option<String>,
+    /// The latest lines that it wrote to its standard error. They may quote prompts, so they are in no log.
+    pub stderr: Vec<String>,
 }

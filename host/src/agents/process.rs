@@ -179,6 +179,8 @@ pub struct Process {
     errors: Option<ChildStderr>,
     error_lines: Lines,
     complaint: String,
+    /// The lines of standard error that nobody has taken, of one turn at most.
+    complaints: Vec<String>,
     scratch: Box<[u8]>,
     /// The moment at which the process is killed.
     kill_at: Option<Instant>,
@@ -254,6 +256,7 @@ impl Process {
             errors,
             error_lines: Lines::new(COMPLAINT_BYTES),
             complaint: String::new(),
+            complaints: Vec::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             kill_at: None,
             killed: false,
@@ -283,6 +286,11 @@ impl Process {
     #[must_use]
     pub fn complaint(&self) -> &str {
         &self.complaint
+    }
+
+    /// The lines of standard error of the turns since the last call. They may quote prompts, so they belong in no log.
+    pub fn take_complaints(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.complaints)
     }
 
     /// Asks the agent to end: waiting bytes are written, then its standard input is closed. After
@@ -459,14 +467,13 @@ impl Process {
             Err(_) => return,
         };
         let bytes = self.scratch.get(..read).unwrap_or_default();
-        let (name, complaint) = (&self.name, &mut self.complaint);
+        let (complaint, complaints) = (&mut self.complaint, &mut self.complaints);
         self.error_lines.push(bytes, |line| {
             let Line::Whole(line) = line else { return };
             let text = printable(line);
             if !text.is_empty() {
-                // Only at debug level, because an agent may quote a prompt.
-                tracing::debug!(agent = name, "{text}");
-                *complaint = text;
+                complaint.clone_from(&text);
+                complaints.push(text);
             }
         });
     }

@@ -434,6 +434,9 @@ impl Runner {
                 Event::Ended(how) => ending = Some(how),
             }
         });
+        for line in process.take_complaints() {
+            self.status.wrote(line);
+        }
         let status = match (ending, turn) {
             (Some(ending), _) => ending.to_string(),
             (None, Err(error)) => format!("it cannot be waited for: {error}"),
