@@ -13,6 +13,7 @@ mod canary;
 mod command_line;
 mod completions;
 mod connections;
+mod control;
 mod embeddings;
 mod failures;
 mod foreign_folder;

@@ -7,6 +7,7 @@ use crate::hub::keys::Caller;
 use crate::id::ExchangeId;
 use crate::time::Instant;
 use alloc::format;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use serde::Deserialize;
 use serde_json::Value;
@@ -68,13 +69,29 @@ impl Answered {
     }
 }
 
+/// The field that an error is about: the path to a wrong value, and for one that is missing its name behind that.
+fn field_of(error: &serde_path_to_error::Error<serde_json::Error>) -> Option<String> {
+    // That a field is missing is noticed at the end of its object; only the words of `serde` name it.
+    let message = error.inner().to_string();
+    let missing = message
+        .strip_prefix("missing field `")
+        .and_then(|rest| rest.split_once('`'))
+        .map(|(name, _)| name);
+    let path = error.path();
+    match (path.iter().len(), missing) {
+        (0, None) => None,
+        (0, Some(name)) => Some(name.into()),
+        (_, None) => Some(path.to_string()),
+        (_, Some(name)) => Some(format!("{path}.{name}")),
+    }
+}
+
 /// Reads a small JSON body; the error names the field.
 pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
     let text = core::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let path = error.path();
-        let field = (path.iter().len() > 0).then(|| format!("{path}"));
+        let field = field_of(&error);
         let message = match &field {
             Some(field) => format!("{field}: {}", error.inner()),
             None => format!(

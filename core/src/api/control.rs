@@ -5,6 +5,7 @@ use super::route::{Change, Route};
 use crate::config::Role;
 use crate::error::{Code, Refusal};
 use crate::hub::Requester;
+use crate::hub::control::unknown_session;
 use crate::hub::keys::{Caller, digest};
 use crate::hub::lists::{ListedSession, Lists};
 use crate::hub::sessions::{Action, Registration};
@@ -12,7 +13,6 @@ use crate::id::SessionId;
 use crate::link::Capabilities;
 use crate::time::Instant;
 use alloc::boxed::Box;
-use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde::Deserialize;
@@ -71,9 +71,7 @@ fn sessions(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
 
 fn session(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
     let id = input.parameters.get("id").unwrap_or_default();
-    let session = lists.session(&id).ok_or_else(|| {
-        Refusal::new(Code::SessionNotFound, format!("there is no session `{id}`"))
-    })?;
+    let session = lists.session(&id).ok_or_else(|| unknown_session(&id))?;
     Ok(Answered::ok(entry(lists, input.now, session)))
 }
 
@@ -90,6 +88,7 @@ fn entry(lists: &Lists, now: Instant, session: &ListedSession) -> Value {
         "last_activity": wall.rfc3339(activity.last()),
         "request_count": activity.requests(),
         "max_requests": session.max_requests,
+        "total_tokens": activity.tokens(),
         "in_flight": activity.in_flight(),
         "models": session.models.iter().map(|model| &**model).collect::<Vec<_>>(),
         "allowed_scopes": session.scopes.names(),
@@ -116,11 +115,17 @@ fn act(input: &Input<'_>, action: Action) -> Result<Change, Refusal> {
         let requester = Requester::Caller(&caller);
         let status = hub.control(now, requester, &session_id, action, out)?;
         Ok(Box::new(move || {
-            Answered::ok(json!({
+            let mut value = json!({
                 "session_id": session_id,
                 "status": status.as_str(),
                 "action": action.as_str(),
-            }))
+            });
+            if action == Action::Revoke
+                && let Some(object) = value.as_object_mut()
+            {
+                object.insert("revoked".into(), Value::String(session_id));
+            }
+            Answered::ok(value)
         }))
     }))
 }
@@ -205,7 +210,7 @@ fn register(input: &Input<'_>) -> Result<Change, Refusal> {
         let wall = hub.wall();
         Ok(Box::new(move || {
             let mut value = json!({
-                "registered": true,
+                "registered": id.as_str(),
                 "session_id": id.as_str(),
                 "status": status.as_str(),
                 "expires_at": wall.rfc3339(expires_at),

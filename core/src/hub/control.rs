@@ -19,6 +19,15 @@ pub enum Requester<'a> {
     Provider,
 }
 
+/// Returns the refusal of a session that nobody knows.
+pub(crate) fn unknown_session(id: &str) -> Refusal {
+    let id: String = id.chars().take(128).collect();
+    Refusal::new(
+        Code::SessionNotFound,
+        alloc::format!("there is no session `{id}`; GET /control/sessions lists them"),
+    )
+}
+
 impl Hub {
     /// `POST /control/register`: a session by a bridge that has asked the person already.
     ///
@@ -67,15 +76,10 @@ impl Hub {
         if let Requester::Caller(caller) = requester {
             self.keys.confirm(caller)?;
         }
-        let slot = self.sessions.find(id).ok_or_else(|| {
-            Refusal::new(
-                Code::SessionNotFound,
-                alloc::format!(
-                    "session_id: there is no session `{id}`; GET /control/sessions lists them"
-                ),
-            )
-            .at("session_id")
-        })?;
+        let slot = self
+            .sessions
+            .find(id)
+            .ok_or_else(|| unknown_session(id).at("session_id"))?;
         if let Requester::Caller(caller) = requester {
             let own = caller.credential.is_some()
                 && self
@@ -88,6 +92,10 @@ impl Hub {
             } else {
                 caller.require(&[Role::Operator])?;
             }
+        }
+        let status = self.sessions.get(slot).map(|session| session.status);
+        if let Some(status) = status.filter(|status| status.is_repeated_by(action)) {
+            return Ok(status);
         }
         let by = Cause {
             why: action.done(),

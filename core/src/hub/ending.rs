@@ -158,8 +158,12 @@ impl Hub {
             Verdict::Failed(_) | Verdict::Misframed(_) => self.metrics.failed += 1,
             Verdict::ClientGone => self.metrics.cancelled += 1,
         }
-        self.metrics.prompt_tokens += outcome.usage.prompt_tokens;
-        self.metrics.completion_tokens += outcome.usage.completion_tokens;
+        let usage = &outcome.usage;
+        let metrics = &mut self.metrics;
+        metrics.prompt_tokens = metrics.prompt_tokens.saturating_add(usage.prompt_tokens);
+        metrics.completion_tokens = metrics
+            .completion_tokens
+            .saturating_add(usage.completion_tokens);
         self.metrics.latency.observe(duration);
         if let Some(first) = outcome.first_chunk {
             self.metrics
@@ -179,7 +183,7 @@ impl Hub {
         if let Some(session) = self.sessions.get(ticket.slot)
             && session.id == ticket.session
         {
-            session.activity.end(now);
+            session.activity.end(now, outcome.usage.total_tokens());
         }
         self.reroute(ticket.slot);
         self.session_changed(ticket.slot);

@@ -74,6 +74,13 @@ impl Status {
         }
     }
 
+    /// True when an action asks for what has been done already and cannot be undone: a revoke may be repeated, as its caller
+    /// may not have heard that it succeeded.
+    #[must_use]
+    pub(super) fn is_repeated_by(self, action: Action) -> bool {
+        self == Self::Revoked && action == Action::Revoke
+    }
+
     /// Returns the state that an action leads to from here, `None` when it is forbidden.
     #[must_use]
     pub fn after(self, action: Action) -> Option<Self> {
@@ -323,6 +330,7 @@ impl Sessions {
             }
             Life::Over => {
                 session.activity.touch(now);
+                session.ended_at = Some(now);
                 session.link = None;
             }
         }

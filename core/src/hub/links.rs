@@ -274,7 +274,7 @@ impl Hub {
                     None => out.commands.push((
                         from,
                         Command::Error {
-                            code: "unknown_session",
+                            code: Code::SessionNotFound.name().unwrap_or_default(),
                             message: alloc::format!("this link carries no session `{id}`"),
                         },
                     )),

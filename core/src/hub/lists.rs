@@ -47,7 +47,7 @@ pub struct ListedSession {
     pub status: Status,
     /// Time of its registration.
     pub created_at: Instant,
-    /// Time at which it expires; `None` while its link keeps it alive.
+    /// Time at which it expires, or has ended; `None` while its link keeps it alive.
     pub expires_at: Option<Instant>,
     /// Its time to live.
     pub ttl: Duration,
@@ -77,6 +77,7 @@ pub struct Model {
 pub struct Activity {
     in_flight: AtomicUsize,
     requests: AtomicU64,
+    tokens: AtomicU64,
     last: AtomicU64,
 }
 
@@ -85,6 +86,7 @@ impl fmt::Debug for Activity {
         f.debug_struct("Activity")
             .field("in_flight", &self.in_flight())
             .field("requests", &self.requests())
+            .field("tokens", &self.tokens())
             .field("last", &self.last())
             .finish()
     }
@@ -101,6 +103,12 @@ impl Activity {
     #[must_use]
     pub fn requests(&self) -> u64 {
         self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Tokens that the session has read and written.
+    #[must_use]
+    pub fn tokens(&self) -> u64 {
+        self.tokens.load(Ordering::Relaxed)
     }
 
     /// Returns the time at which the session last answered or changed.
@@ -122,10 +130,12 @@ impl Activity {
         self.touch(now);
     }
 
-    /// An exchange of the session has ended.
-    pub(super) fn end(&self, now: Instant) {
+    /// An exchange of the session has ended, which used so many tokens.
+    pub(super) fn end(&self, now: Instant, tokens: u64) {
         let left = self.in_flight().saturating_sub(1);
         self.in_flight.store(left, Ordering::Relaxed);
+        let tokens = self.tokens().saturating_add(tokens);
+        self.tokens.store(tokens, Ordering::Relaxed);
         self.touch(now);
     }
 }
@@ -174,7 +184,7 @@ impl ListedSession {
             models: session.models.clone(),
             status: session.status,
             created_at: session.created_at,
-            expires_at: session.expires_at,
+            expires_at: session.ended_at.or(session.expires_at),
             ttl: session.ttl,
             max_requests: session.max_requests,
             link: session.link,

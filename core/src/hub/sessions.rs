@@ -147,6 +147,8 @@ pub struct Session {
     pub created_at: Instant,
     /// Time at which it expires; `None` while its link holds it.
     pub expires_at: Option<Instant>,
+    /// Time at which it ended.
+    pub ended_at: Option<Instant>,
     /// From when on its time to live counts.
     pub(super) since: Since,
     /// Its time to live.
@@ -490,6 +492,7 @@ pub(super) fn admit(
         status,
         created_at: now,
         expires_at: Some(now + ttl),
+        ended_at: None,
         since: Since::registration(now, status),
         ttl,
         activity: Arc::new(activity),

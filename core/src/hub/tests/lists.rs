@@ -142,3 +142,23 @@ proptest::proptest! {
         }
     }
 }
+
+#[test]
+fn tokens_that_an_agent_makes_up_stop_at_the_largest_number() {
+    let mut bench = plain();
+    let (_, session, _) = bench.agent("m");
+    let mut outcome = Outcome::new(Verdict::Completed, 200, 0);
+    outcome.usage.prompt_tokens = u64::MAX;
+    outcome.usage.completion_tokens = u64::MAX;
+    for ticket in [bench.granted("m"), bench.granted("m")] {
+        bench.conclude(Some(ticket), &outcome);
+    }
+    let metrics = bench.hub.metrics();
+    assert_eq!(
+        [metrics.prompt_tokens, metrics.completion_tokens],
+        [u64::MAX; 2]
+    );
+    let lists = bench.hub.lists();
+    let listed = lists.session(session.as_str()).unwrap();
+    assert_eq!(listed.activity.tokens(), u64::MAX);
+}
