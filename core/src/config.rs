@@ -207,7 +207,7 @@ pub struct HubConfig {
     pub allowed_hosts: Vec<String>,
     /// Origins beyond loopback and the schemes of desktop programs.
     pub allowed_origins: Vec<String>,
-    /// The model that answers when a client names none that is known and asks for `default`.
+    /// The model that answers a client that names none, or `default`.
     pub default_model: Option<String>,
     /// Other names of models.
     pub aliases: Vec<Alias>,

@@ -326,6 +326,28 @@ pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
+/// True when at most so many letters have to be added, left out or replaced to make one text the other.
+pub(crate) fn within(mistakes: u8, mut left: &[u8], mut right: &[u8]) -> bool {
+    while let ([a, after_a @ ..], [b, after_b @ ..]) = (left, right) {
+        if !a.eq_ignore_ascii_case(b) {
+            break;
+        }
+        (left, right) = (after_a, after_b);
+    }
+    let Some(fewer) = mistakes.checked_sub(1) else {
+        return left.is_empty() && right.is_empty();
+    };
+    match (left, right) {
+        ([], []) => true,
+        ([_, after @ ..], []) | ([], [_, after @ ..]) => within(fewer, after, &[]),
+        ([_, after_a @ ..], [_, after_b @ ..]) => {
+            within(fewer, after_a, after_b)
+                || within(fewer, after_a, right)
+                || within(fewer, left, after_b)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]

@@ -357,15 +357,6 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
     inbound
         .account
         .describe(|info| info.prompt = Some(intent.prompt));
-    if intent.load_only {
-        // Nothing is asked of the hub but this.
-        if let Err(refusal) = engine.hub(|hub, _, _| hub.keys().confirm(&asker.caller)) {
-            return Step::Answer(refuse(inbound, exchange, &refusal));
-        }
-        let mut reply = Reply::default();
-        exchange.load(engine.now(), &mut reply);
-        return Step::Answer(inbound.complete(reply, Verdict::Completed));
-    }
     let ask = Ask {
         model: &intent.invocation.model,
         session: asker.session.as_deref(),
@@ -373,6 +364,16 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         scope: asker.route.scope.unwrap_or(Scope::Inference),
         embeddings: intent.embeddings,
     };
+    if intent.load_only {
+        return Step::Answer(match engine.hub(|hub, _, _| hub.find(&ask)) {
+            Ok(model) => {
+                let mut reply = Reply::default();
+                exchange.load(engine.now(), &model, &mut reply);
+                inbound.complete(reply, Verdict::Completed)
+            }
+            Err(refusal) => refuse(inbound, exchange, &refusal),
+        });
+    }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {
             Step::Running(start(inbound, exchange, &intent, ticket, asked.owner))

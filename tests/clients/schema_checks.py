@@ -28,7 +28,7 @@ BEYOND = {
     ChatCompletion: {("choices", "message"): {"reasoning_content", "reasoning"}, ("usage",): {"estimated"}},
     ChatCompletionChunk: {("choices", "delta"): {"reasoning_content", "reasoning"}, ("usage",): {"estimated"}},
     Completion: {("usage",): {"estimated"}},
-    Model: {(): {"context_length", "max_model_len"}},
+    Model: {(): {"context_length", "max_model_len", "permission", "root", "parent"}},
     # In the reference's examples, though not in its schema.
     Response: {(): {"store"}, ("usage",): {"estimated"}},
     # Required by the reference, and not known to the package.

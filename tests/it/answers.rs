@@ -212,3 +212,93 @@ fn connections_are_kept_alive_and_requests_may_come_in_a_row() {
     }
     assert_eq!(seen.matches("HTTP/1.1 200").count(), 3);
 }
+
+#[test]
+fn a_request_that_names_no_model_is_answered_in_every_dialect_by_one_that_it_names() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    let named = |model: Option<Value>, mut body: Value| {
+        if let Some(model) = model {
+            body["model"] = model;
+        }
+        body["stream"] = false.into();
+        body
+    };
+    for (path, body) in [
+        ("/v1/chat/completions", json!({ "messages": messages })),
+        ("/v1/completions", json!({ "prompt": "hi" })),
+        ("/v1/responses", json!({ "input": "hi" })),
+        (
+            "/v1/messages",
+            json!({ "messages": messages, "max_tokens": 9 }),
+        ),
+        ("/api/chat", json!({ "messages": messages })),
+        ("/api/generate", json!({ "prompt": "hi" })),
+    ] {
+        for model in [
+            None,
+            Some(Value::Null),
+            Some("".into()),
+            Some("default".into()),
+        ] {
+            let body = named(model, body.clone()).to_string();
+            let mut client = program.open("POST", path, Some(CLIENT), &body);
+            let (id, invocation) = agent.invocation();
+            assert_eq!(invocation["payload"]["model"], "m", "{path} {body}");
+            agent.chunk(&id, 0, "hello");
+            agent.finish(&id, 1);
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).unwrap();
+            let answer = crate::program::Answer::parse(&bytes);
+            assert_eq!(answer.json()["model"], "m", "{path} {body}");
+        }
+    }
+}
+
+#[test]
+fn a_model_that_is_loaded_or_counted_for_must_exist() {
+    let program = Program::start("models: { aliases: { other: m } }\n");
+    let _agent = Agent::connect(&program);
+    for (path, mut body) in [
+        ("/api/generate", json!({})),
+        ("/api/chat", json!({ "messages": [] })),
+        (
+            "/v1/messages/count_tokens",
+            json!({ "messages": [{ "role": "user", "content": "x" }] }),
+        ),
+    ] {
+        for (model, status) in [("m", 200), ("other", 200), ("", 200), ("mm", 404)] {
+            body["model"] = model.into();
+            let answer = program.post(path, &body);
+            assert_eq!(answer.status, status, "{path} {model}: {}", answer.body);
+            if status == 404 {
+                assert!(
+                    answer.body.contains("the nearest is `m`"),
+                    "{}",
+                    answer.body
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn models_tell_what_is_behind_them() {
+    let program = Program::start("models: { aliases: { other: m } }\n");
+    let _agent = Agent::connect(&program);
+    for (id, root) in [("m", "m"), ("other", "m")] {
+        let model = program.get(&format!("/v1/models/{id}")).json();
+        // The time of the registration, in seconds.
+        assert!(model["created"].as_u64().unwrap() > 1_700_000_000, "{model}");
+        assert_eq!(
+            (
+                &model["root"],
+                &model["parent"],
+                &model["permission"],
+                &model["owned_by"]
+            ),
+            (&json!(root), &Value::Null, &json!([]), &json!("it"))
+        );
+    }
+}

@@ -27,7 +27,7 @@ fn bodies_are_refused_with_the_field_that_is_wrong() {
         ("{".into(), 400, None),
         ("[]".into(), 400, None),
         ("{} {}".into(), 400, None),
-        (json!({ "messages": [] }).to_string(), 400, Some("model")),
+        (json!({ "messages": [] }).to_string(), 400, Some("messages")),
         (json!({ "model": "m" }).to_string(), 400, Some("messages")),
         (json!({ "model": 1, "messages": [] }).to_string(), 400, Some("model")),
         (json!({ "model": "m", "messages": [{ "role": "user", "content": 7 }] }).to_string(), 400, Some("messages[0].content")),

@@ -11,7 +11,8 @@ const FRIENDS: [&str; 4] = [
     "tauri://localhost",
     "http://localhost:3000",
 ];
-const CHAT: &str = r#"{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+const CHAT: &str =
+    r#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"hi"}],"stream":true}"#;
 const ROUTES: [&str; 4] = [
     "/v1/chat/completions",
     "/v1/messages",

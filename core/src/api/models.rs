@@ -2,10 +2,9 @@
 
 use super::answered::{Answered, Input};
 use super::route::Route;
-use crate::error::{Code, Refusal};
+use crate::error::Refusal;
 use crate::hub::lists::{Lists, Model};
-use alloc::format;
-use alloc::string::String;
+use crate::hub::models::unknown_model;
 use alloc::vec::Vec;
 use serde_json::{Value, json};
 
@@ -61,14 +60,8 @@ pub(super) fn find<'l>(lists: &'l Lists, name: &str) -> Result<&'l Model, Refusa
         .model(name)
         .or_else(|| lists.model(bare))
         .ok_or_else(|| {
-            let name: String = name.chars().take(256).collect();
-            Refusal::new(
-                Code::ModelNotFound,
-                format!(
-                    "the model `{name}` does not exist here; GET /v1/models lists those that do"
-                ),
-            )
-            .at("model")
+            let names = lists.models.iter().map(|model| &*model.name);
+            unknown_model(name, names.collect())
         })
 }
 
@@ -83,6 +76,9 @@ fn openai_model(lists: &Lists, model: &Model) -> Value {
         "object": "model",
         "created": lists.wall.unix(model.created_at).as_secs(),
         "owned_by": model.agent.as_deref().unwrap_or("alias"),
+        "permission": [],
+        "root": &*model.root,
+        "parent": null,
         "context_length": context_length(model),
         "max_model_len": context_length(model),
     })

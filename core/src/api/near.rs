@@ -2,6 +2,7 @@
 
 use super::lookup::Routes;
 use super::route::{Route, bare};
+use crate::text::within;
 use core::cmp::Reverse;
 
 /// Prefixes that are tried away from a path.
@@ -64,28 +65,6 @@ fn mistaken(routes: Routes, path: &str) -> Option<(&'static Route, &'static str)
             !route.has_parameters && within(mistakes, path.as_bytes(), bare(known).as_bytes())
         })
     })
-}
-
-/// True when at most so many letters have to be added, left out or replaced to make one text the other.
-fn within(mistakes: u8, mut left: &[u8], mut right: &[u8]) -> bool {
-    while let ([a, after_a @ ..], [b, after_b @ ..]) = (left, right) {
-        if !a.eq_ignore_ascii_case(b) {
-            break;
-        }
-        (left, right) = (after_a, after_b);
-    }
-    let Some(fewer) = mistakes.checked_sub(1) else {
-        return left.is_empty() && right.is_empty();
-    };
-    match (left, right) {
-        ([], []) => true,
-        ([_, after @ ..], []) | ([], [_, after @ ..]) => within(fewer, after, &[]),
-        ([_, after_a @ ..], [_, after_b @ ..]) => {
-            within(fewer, after_a, after_b)
-                || within(fewer, after_a, right)
-                || within(fewer, left, after_b)
-        }
-    }
 }
 
 /// The route that has most of its first segments in common with a path; among several the shortest.

@@ -12,8 +12,8 @@ use alloc::vec::Vec;
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
 
-/// Longest model name in characters.
-const MODEL_CHARS: usize = 256;
+/// Longest model name in bytes.
+const MODEL_BYTES: usize = 256;
 
 /// Texts that one request may have turned into vectors, as at OpenAI.
 const INPUTS: usize = 2048;
@@ -28,14 +28,17 @@ raw_fields! {
     Function { name: "name", parameters: "parameters" }
 }
 
-/// The model's name: 1 to 256 characters without blanks and control characters.
+/// The model's name: at most 256 bytes without blanks and control characters. Empty where the client names none and leaves the
+/// choice to the provider.
 pub(crate) fn model(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
-    let value = Path::root("model").need(raw, "the name of a model")?;
+    let Some(value) = Path::root("model").find(raw) else {
+        return Ok(Cow::Borrowed(""));
+    };
     let name = value.string()?.decode();
-    let chars = name.chars().count();
-    if !(1..=MODEL_CHARS).contains(&chars) {
+    let bytes = name.len();
+    if bytes > MODEL_BYTES {
         return Err(value.path.wrong(format_args!(
-            "{chars} characters; a model's name has 1 to {MODEL_CHARS}"
+            "{bytes} bytes; a model's name has at most {MODEL_BYTES}"
         )));
     }
     if name.contains(|c: char| c.is_whitespace() || c.is_control()) {

@@ -213,6 +213,7 @@ impl Exchange {
         }
         self.session = Some(ticket.session.clone());
         self.standing = Some(ticket.standing);
+        self.name(&ticket.model);
         self.suit(ticket);
         if self.fold.is_none() {
             self.timers
@@ -224,9 +225,18 @@ impl Exchange {
             .set(Timer::Total, Some(now + self.timeouts.total));
     }
 
+    /// Names the model that the provider has chosen, where the client left that to it. Otherwise the answer repeats the name
+    /// that the client knows.
+    fn name(&mut self, model: &str) {
+        if matches!(&*self.model, "" | "default") {
+            self.model = model.into();
+        }
+    }
+
     /// Answers a request that asks nothing of the model (Ollama's way to load one, Anthropic's `count_tokens`).
-    pub fn load(&mut self, now: Instant, reply: &mut Reply) {
+    pub fn load(&mut self, now: Instant, model: &str, reply: &mut Reply) {
         let now = self.latest.clamp(now);
+        self.name(model);
         self.fold = Some(Box::default());
         // The account is of no interest: nothing was admitted.
         let _ = self.finish(now, Finish::Stop, Some(Usage::default()), reply);

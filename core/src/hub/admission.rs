@@ -202,7 +202,7 @@ impl Hub {
         payer: Payer,
         reserved: u64,
     ) -> Result<Ticket, Refusal> {
-        let model: Arc<str> = Arc::from(self.resolve(asked));
+        let model = self.model_of(slot, asked);
         let standing = self.limiter.standing(now, payer);
         let Some((session, link)) = self
             .sessions
@@ -240,6 +240,18 @@ impl Hub {
             self.session_changed(slot);
         }
         Ok(ticket)
+    }
+
+    /// Returns the model that would answer. Whether it has room for a request now does not matter.
+    ///
+    /// # Errors
+    /// As [`Hub::admit`], but for limits and capacity.
+    pub fn find(&self, ask: &Ask<'_>) -> Result<Arc<str>, Refusal> {
+        match self.route(ask) {
+            Ok(slot) => Ok(self.model_of(slot, ask.model)),
+            Err(Unrouted::Busy(_)) => Ok(self.resolve(ask.model).into()),
+            Err(Unrouted::Refused(refusal)) => Err(refusal),
+        }
     }
 
     /// Asks what became of a waiting admission.

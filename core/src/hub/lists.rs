@@ -1,6 +1,7 @@
 //! Lists of the hub's sessions and models: plain data that is made anew after a change of them, and read without the
 //! hub's lock.
 
+use super::models::EVERY;
 use super::sessions::{Session, Sessions, Status};
 use crate::config::HubConfig;
 use crate::id::{LinkId, SessionId};
@@ -64,6 +65,8 @@ pub struct ListedSession {
 pub struct Model {
     /// Its name.
     pub name: Arc<str>,
+    /// The model behind an alias, else its own name.
+    pub root: Arc<str>,
     /// Abilities of the model: the most that any of its sessions has.
     pub capabilities: Capabilities,
     /// Time at which the first of its sessions was registered.
@@ -202,19 +205,22 @@ fn models(sessions: &Sessions, config: &HubConfig) -> Vec<Model> {
                 .and_modify(|model| model.join(session))
                 .or_insert_with(|| Model {
                     name: name.clone(),
+                    root: name.clone(),
                     capabilities: session.capabilities,
                     created_at: session.created_at,
                     agent: Some(session.agent_id.clone()),
                 });
         }
     }
-    for alias in &config.aliases {
+    // `*` is a rule, and no name.
+    for alias in config.aliases.iter().filter(|alias| alias.name != EVERY) {
         let target = models.get(alias.model.as_str());
         let mut capabilities =
             target.map_or_else(Capabilities::default, |model| model.capabilities);
         capabilities.context_length = alias.context_length.or(capabilities.context_length);
         let model = Model {
             name: alias.name.as_str().into(),
+            root: alias.model.as_str().into(),
             capabilities,
             created_at: target.map_or(Instant::ZERO, |model| model.created_at),
             agent: target.and_then(|model| model.agent.clone()),

@@ -13,6 +13,7 @@ pub mod limiter;
 mod links;
 pub mod lists;
 pub mod metrics;
+pub(crate) mod models;
 mod owners;
 mod queue;
 mod reload;

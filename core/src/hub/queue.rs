@@ -8,6 +8,7 @@
 use super::Hub;
 use super::admission::{Ask, Ticket};
 use super::limiter::Payer;
+use super::models::ANY;
 use super::sessions::Session;
 use crate::error::Refusal;
 use crate::id::WaitId;
@@ -206,8 +207,10 @@ impl Queue {
             return;
         }
         let named = self.by_session.get(session.id.as_str());
-        let models = session.models.iter();
-        let by_model = models.filter_map(|model| self.by_model.get(&**model));
+        let models = session.models.iter().map(|model| &**model);
+        // Those that name no model take any.
+        let models = models.chain(core::iter::once(ANY));
+        let by_model = models.filter_map(|model| self.by_model.get(model));
         for lines in named.into_iter().chain(by_model) {
             self.changed.extend_from_slice(lines);
         }

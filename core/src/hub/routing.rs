@@ -1,6 +1,7 @@
 //! Chooses the session that answers: of a model's sessions one with the fewest open exchanges, found without looking
 //! at the others.
 
+use super::models::ANY;
 use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
 use alloc::collections::BTreeMap;
@@ -50,7 +51,13 @@ impl Pool {
     /// A session with the least load.
     #[must_use]
     pub fn least(&self) -> Option<Slot> {
-        self.levels.first_key_value()?.1.last().copied()
+        self.least_load().map(|(_, slot)| slot)
+    }
+
+    /// A session with the least load, behind that load.
+    fn least_load(&self) -> Option<(usize, Slot)> {
+        let (load, sessions) = self.levels.first_key_value()?;
+        Some((*load, *sessions.last()?))
     }
 
     /// True when no session can answer.
@@ -112,23 +119,6 @@ impl Hub {
         self.sessions.set_answers(slot, load.is_some());
     }
 
-    /// The model that a client means: an alias, a name with `:latest`, the default, or the name itself.
-    #[must_use]
-    pub fn resolve<'m>(&'m self, asked: &'m str) -> &'m str {
-        let name = asked.strip_suffix(":latest").unwrap_or(asked);
-        let alias = self
-            .config
-            .aliases
-            .iter()
-            .find(|alias| alias.name == asked || alias.name == name);
-        match (alias, &self.config.default_model) {
-            (Some(alias), _) => &alias.model,
-            (None, Some(default)) if name.is_empty() || name == "default" => default,
-            _ if self.pools.contains_key(asked) => asked,
-            _ => name,
-        }
-    }
-
     /// Finds the session that is to answer.
     pub(super) fn route(&self, ask: &Ask<'_>) -> Result<Slot, Unrouted> {
         let asked = ask.model;
@@ -147,38 +137,31 @@ impl Hub {
                 );
             };
             let usable = self.sessions.get(slot).is_some_and(|session| {
-                session.can_answer() && session.models.iter().any(|name| **name == *model)
+                session.can_answer()
+                    && (model == ANY || session.models.iter().any(|name| **name == *model))
             });
             if !usable {
                 return refuse(
                     Code::SessionNotFound,
-                    alloc::format!("session `{id}` cannot answer for the model `{asked}` now"),
+                    alloc::format!("session `{id}` cannot answer{} now", for_model(asked)),
                 );
             }
             slot
-        } else if let Some(slot) = pools.get(model).and_then(Pool::least) {
+        } else if let Some(slot) = least(pools, model) {
             slot
-        } else if self.pools.contains_key(model) {
+        } else if least(&self.pools, model).is_some() {
             return Err(Unrouted::Refused(no_embeddings(asked)));
         } else {
-            let known = self.config.aliases.iter().any(|alias| alias.model == model)
-                || self.config.default_model.as_deref() == Some(model)
-                || self.sessions.owners().know(model);
-            if self.pools.is_empty() || known {
+            if self.pools.is_empty() || self.expects(model) {
                 return refuse(
                     Code::NoAgent,
                     alloc::format!(
-                        "no agent is connected that answers for the model `{asked}`: start one that connects to ws://…/agent with a bridge key, or try `mcp-local-provider --demo`; `mcp-local-provider sessions` shows who is there"
+                        "no agent is connected that answers{}: start one that connects to ws://…/agent with a bridge key, or try `mcp-local-provider --demo`; `mcp-local-provider sessions` shows who is there",
+                        for_model(asked)
                     ),
                 );
             }
-            return Err(Unrouted::Refused(
-                Refusal::new(
-                    Code::ModelNotFound,
-                    alloc::format!("the model `{asked}` does not exist here; GET /v1/models lists those that do"),
-                )
-                .at("model"),
-            ));
+            return Err(Unrouted::Refused(self.unknown_model(asked)));
         };
         let Some(session) = self.sessions.get(slot) else {
             return Err(Unrouted::Busy(Busy::Session));
@@ -206,9 +189,30 @@ impl Hub {
     }
 }
 
+/// Finds the session with the least load of those that answer for a model, or of all.
+fn least(pools: &HashMap<Arc<str>, Pool>, model: &str) -> Option<Slot> {
+    if model != ANY {
+        return pools.get(model).and_then(Pool::least);
+    }
+    let loads = pools.values().filter_map(Pool::least_load);
+    loads.min().map(|(_, slot)| slot)
+}
+
+/// Names the model in a message, where the client has named one.
+fn for_model(asked: &str) -> String {
+    if asked == ANY {
+        return String::new();
+    }
+    alloc::format!(" for the model `{asked}`")
+}
+
 fn no_embeddings(asked: &str) -> Refusal {
+    let who = match asked {
+        ANY => "no agent makes embeddings, as none registered".into(),
+        asked => alloc::format!("`{asked}` makes no embeddings, as its agent did not register"),
+    };
     Refusal::invalid(alloc::format!(
-        "model: `{asked}` makes no embeddings, as its agent did not register with the capability `embeddings`"
+        "model: {who} with the capability `embeddings`"
     ))
     .at("model")
 }

@@ -4,6 +4,7 @@ mod embeddings;
 mod lifecycle;
 mod limits;
 mod lists;
+mod models;
 mod orphans;
 mod reload;
 mod waiting;

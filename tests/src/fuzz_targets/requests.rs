@@ -54,7 +54,7 @@ pub fn anthropic_request(data: &[u8]) {
         assert!(matches!(Heard::read(&frame), Heard::Invoke { .. }));
         let mut reply = Reply::default();
         if intent.load_only {
-            exchange.load(Instant::ZERO, &mut reply);
+            exchange.load(Instant::ZERO, "m", &mut reply);
         } else {
             let mut escaped = Vec::new();
             let body = std::str::from_utf8(data).expect("a body that was read");

@@ -23,9 +23,9 @@ fn a_bad_request_is_told_where_and_why() {
             "messages: expected at least one message, found none",
         ),
         (
-            r#"{"messages":[{"role":"user","content":"x"}]}"#,
+            r#"{"model":7,"messages":[{"role":"user","content":"x"}]}"#,
             Some("model"),
-            "model: missing; expected the name of a model",
+            "model: expected a string, found 7",
         ),
         (
             r#"{"model":"m","messages":[{"role":"tool","content":"x"}]}"#,
@@ -125,6 +125,14 @@ fn a_bad_request_is_told_where_and_why() {
     ];
     refuses(messages_request, &limits, &all);
     refuses(count_tokens_request, &limits, &all);
+    let unlimited = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+    let missing = "max_tokens: missing; expected a whole number from 1";
+    refuses(
+        messages_request,
+        &limits,
+        &[(unlimited, Some("max_tokens"), missing)],
+    );
+    assert!(count_tokens_request(unlimited, &limits).is_ok());
     let small = Limits {
         content_bytes: 3,
         ..Limits::default()

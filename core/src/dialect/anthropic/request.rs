@@ -82,7 +82,7 @@ raw_fields! {
     Metadata { user_id: "user_id" }
 }
 
-/// Reads the body of `POST /v1/messages`. Without `max_tokens` the agent's own limit holds.
+/// Reads the body of `POST /v1/messages`.
 ///
 /// # Errors
 /// What is wrong with the request, beginning with the field's path; see [`Limits`] for `messages`, `content_bytes` and
@@ -122,6 +122,9 @@ fn parsed<'a>(body: &'a str, limits: &Limits, counts: bool) -> Result<Parsed<'a>
     }
     let stream = fields::boolean("stream", request.stream)?.unwrap_or(false);
     let (parameters, thinks) = parameters(&request)?;
+    if parameters.max_tokens.is_none() && !counts {
+        return Err(Path::root("max_tokens").wrong("missing; expected a whole number from 1"));
+    }
     let stops = parameters.stop.clone();
     let invocation = Invocation {
         model,

@@ -361,7 +361,7 @@ fn a_request_with_everything_is_read() {
 fn choices_and_efforts_have_their_openai_names() {
     let given = |fields: &str| {
         let body = format!(
-            r#"{{"model":"m","messages":[{{"role":"user","content":""}}],"system":"",{fields}}}"#
+            r#"{{"model":"m","max_tokens":9,"messages":[{{"role":"user","content":""}}],"system":"",{fields}}}"#
         );
         let parsed = read(&body);
         let Task::Chat { messages } = &parsed.invocation.task else {

@@ -158,9 +158,9 @@ mod tests {
                     "input: lists of tokens are not supported, as agents have no tokenizer in common; send text",
                 ),
                 (
-                    r#"{"input":"a"}"#,
+                    r#"{"model":7,"input":"a"}"#,
                     Some("model"),
-                    "model: missing; expected the name of a model",
+                    "model: expected a string, found 7",
                 ),
             ],
         );

@@ -417,9 +417,9 @@ fn what_is_wrong_is_named() {
         &[
             ("", None, "the body is empty; send a JSON object"),
             (
-                "{}",
+                r#"{"model":7}"#,
                 Some("model"),
-                "model: missing; expected the name of a model",
+                "model: expected a string, found 7",
             ),
             (
                 r#"{"model":"m","messages":[{"role":"user","content":[]}]}"#,

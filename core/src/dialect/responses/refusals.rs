@@ -37,9 +37,9 @@ fn a_bad_request_is_told_where_and_why() {
                 "input: expected at least one message, found none",
             ),
             (
-                r#"{"input":"x"}"#,
+                r#"{"model":7,"input":"x"}"#,
                 Some("model"),
-                "model: missing; expected the name of a model",
+                "model: expected a string, found 7",
             ),
             (
                 r#"{"model":"m","input":[{"role":"tool","content":"x"}]}"#,

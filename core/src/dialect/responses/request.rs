@@ -352,12 +352,17 @@ fn settings(request: &Request<'_>, stores: bool) -> Vec<u8> {
         ("tool_choice", request.tool_choice, "\"auto\""),
         ("tools", request.tools, "[]"),
         ("top_p", request.top_p, "1.0"),
-        ("user", request.user, "null"),
     ] {
         out.push(b'"');
         out.extend_from_slice(key.as_bytes());
         out.extend_from_slice(b"\":");
         write_compact(value.map_or(default, RawValue::get), &mut out);
+        out.push(b',');
+    }
+    // The reference has a string or nothing here, where others may be null.
+    if let Some(user) = request.user {
+        out.extend_from_slice(b"\"user\":");
+        write_compact(user.get(), &mut out);
         out.push(b',');
     }
     out.extend_from_slice(b"\"store\":");

@@ -38,7 +38,7 @@ fn stream(steps: &[Step], finish: Finish) -> String {
 }
 
 /// Settings that every response repeats of a request that gave none.
-const SETTINGS: &str = r#""id":"resp_dead0001000000000001","object":"response","created_at":1767225900,"model":"gpt","instructions":null,"max_output_tokens":null,"metadata":{},"parallel_tool_calls":true,"previous_response_id":null,"reasoning":{"effort":null,"summary":null},"temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_p":1.0,"user":null,"store":true,"background":false,"max_tool_calls":null,"service_tier":"default","top_logprobs":0,"truncation":"disabled","#;
+const SETTINGS: &str = r#""id":"resp_dead0001000000000001","object":"response","created_at":1767225900,"model":"gpt","instructions":null,"max_output_tokens":null,"metadata":{},"parallel_tool_calls":true,"previous_response_id":null,"reasoning":{"effort":null,"summary":null},"temperature":1.0,"text":{"format":{"type":"text"}},"tool_choice":"auto","tools":[],"top_p":1.0,"store":true,"background":false,"max_tool_calls":null,"service_tier":"default","top_logprobs":0,"truncation":"disabled","#;
 const USAGE: &str = r#""usage":{"input_tokens":9,"input_tokens_details":{"cached_tokens":0,"cache_write_tokens":0},"output_tokens":3,"output_tokens_details":{"reasoning_tokens":0},"total_tokens":12}"#;
 
 /// The stream with ids and settings shortened.

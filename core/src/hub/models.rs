@@ -1,0 +1,121 @@
+//! Names of models: which one a client means, and which one it may have meant.
+
+use super::Hub;
+use super::routing::Slot;
+use crate::error::{Code, Refusal};
+use crate::text::within;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// The name of a client that leaves the choice to the provider. No model has it.
+pub(super) const ANY: &str = "";
+/// The name by which clients leave the choice to the provider that cannot leave the name out.
+const DEFAULT: &str = "default";
+/// The alias of every name that is not known.
+pub(super) const EVERY: &str = "*";
+/// Letters that may be wrong in a name.
+const MISTAKES: u8 = 3;
+/// Longest name that is compared letter by letter.
+const LONGEST: usize = 64;
+
+impl Hub {
+    /// Returns the model that a client means: that of an alias, one that an agent answers for, with or without `:latest`; for no
+    /// name or `default` that of `models.default`, else `""` for any; for a name that nobody knows that of the alias `*`.
+    #[must_use]
+    pub fn resolve<'m>(&'m self, asked: &'m str) -> &'m str {
+        let name = asked.strip_suffix(":latest").unwrap_or(asked);
+        if let Some(model) = self.alias(asked).or_else(|| self.alias(name)) {
+            return model;
+        }
+        if self.pools.contains_key(asked) {
+            return asked;
+        }
+        if self.pools.contains_key(name) {
+            return name;
+        }
+        if matches!(name, ANY | DEFAULT) {
+            let default = self.config.default_model.as_deref();
+            return default.map_or(ANY, |default| self.alias(default).unwrap_or(default));
+        }
+        if self.expects(name) {
+            return name;
+        }
+        self.alias(EVERY).unwrap_or(name)
+    }
+
+    fn alias(&self, name: &str) -> Option<&str> {
+        let mut aliases = self.config.aliases.iter();
+        let alias = aliases.find(|alias| alias.name == name)?;
+        Some(&alias.model)
+    }
+
+    /// True for a model that an agent may come to answer for: the configuration names it, or a session that cannot answer now.
+    pub(super) fn expects(&self, model: &str) -> bool {
+        self.config.aliases.iter().any(|alias| alias.model == model)
+            || self.config.default_model.as_deref() == Some(model)
+            || self.sessions.owners().know(model)
+    }
+
+    /// Returns the model that a session is asked for.
+    pub(super) fn model_of(&self, slot: Slot, asked: &str) -> Arc<str> {
+        let model = self.resolve(asked);
+        let first = self
+            .sessions
+            .get(slot)
+            .and_then(|session| session.models.first());
+        match first {
+            Some(first) if model == ANY => first.clone(),
+            Some(_) | None => model.into(),
+        }
+    }
+
+    /// Returns the refusal of a model that nobody knows.
+    pub(super) fn unknown_model(&self, asked: &str) -> Refusal {
+        let mut known: Vec<&str> = self.pools.keys().map(|name| &**name).collect();
+        known.extend(self.config.aliases.iter().map(|alias| &*alias.name));
+        known.retain(|name| *name != EVERY);
+        unknown_model(asked, known)
+    }
+}
+
+/// Returns the refusal of a model that is not among those that are `known`, with the one that may have been meant.
+pub(crate) fn unknown_model(asked: &str, mut known: Vec<&str>) -> Refusal {
+    known.sort_unstable();
+    known.dedup();
+    let asked: String = asked.chars().take(256).collect();
+    let meant = match &*known {
+        [only] => Some(*only),
+        _ => nearest(&asked, &known),
+    };
+    let meant = meant.map_or_else(String::new, |meant| {
+        alloc::format!("; the nearest is `{meant}`")
+    });
+    Refusal::new(
+        Code::ModelNotFound,
+        alloc::format!(
+            "the model `{asked}` does not exist here{meant}; GET /v1/models lists those that do"
+        ),
+    )
+    .at("model")
+}
+
+/// Returns the name with the fewest wrong letters, else the first one of which the other is a part.
+fn nearest<'n>(asked: &str, known: &[&'n str]) -> Option<&'n str> {
+    let (short, asked) = (asked.len() <= LONGEST, asked.to_ascii_lowercase());
+    let misspelt = |mistakes: u8| {
+        known.iter().find(|name| {
+            // With more than one letter in three wrong it is another name.
+            name.len() >= usize::from(mistakes) * 3
+                && within(mistakes, asked.as_bytes(), name.as_bytes())
+        })
+    };
+    let part = || {
+        known.iter().find(|name| {
+            let name = name.to_ascii_lowercase();
+            !asked.is_empty() && (name.contains(&asked) || asked.contains(&name))
+        })
+    };
+    let misspelt = short.then(|| (1..=MISTAKES).find_map(misspelt)).flatten();
+    misspelt.or_else(part).copied()
+}

@@ -1,0 +1,114 @@
+//! Names of models, and requests that name none.
+
+use super::*;
+
+impl Bench {
+    fn models(&mut self, agent_id: &str, models: &[&str]) -> (LinkId, SessionId) {
+        let link = self.connect("bridge").unwrap();
+        let registration = crate::link::Registration {
+            agent_id: agent_id.into(),
+            models: models.iter().map(ToString::to_string).collect(),
+            max_concurrency: Some(2),
+            ..Default::default()
+        };
+        (link, self.register(link, registration).0)
+    }
+
+    fn configure(&mut self, change: impl FnOnce(&mut HubConfig)) {
+        let mut config = self.hub.config().clone();
+        change(&mut config);
+        self.hub.reload(self.now, config, &mut self.out);
+    }
+
+    fn answers(&mut self, asked: &str) -> String {
+        let ticket = self.granted(asked);
+        let model = ticket.model.to_string();
+        self.settle(ticket);
+        model
+    }
+
+    fn refusal(&mut self, asked: &str) -> Refusal {
+        self.ask(asked, None).unwrap_err()
+    }
+}
+
+#[test]
+fn a_request_that_names_no_model_gets_the_default_or_else_the_least_busy_session() {
+    let mut bench = plain();
+    for asked in ["", "default"] {
+        assert_eq!(bench.refusal(asked).code(), Code::NoAgent);
+    }
+    let (_, first) = bench.models("a", &["a", "a2"]);
+    let (_, second) = bench.models("b", &["b"]);
+    let tickets: Vec<Ticket> = ["", "default", "", "default:latest"]
+        .map(|asked| bench.granted(asked))
+        .into();
+    for (session, model) in [(&first, "a"), (&second, "b")] {
+        let own = tickets.iter().filter(|ticket| ticket.session == *session);
+        let models: Vec<&str> = own.map(|ticket| &*ticket.model).collect();
+        assert_eq!(models, [model; 2]);
+    }
+    let Ok(Admission::Queued(wait)) = bench.ask("", None) else {
+        panic!("both are full");
+    };
+    let mut tickets = tickets.into_iter();
+    bench.settle(tickets.next().unwrap());
+    let Claim::Granted(waited) = bench.claim(wait) else {
+        panic!("whichever session is free answers");
+    };
+    for ticket in tickets.chain([waited]) {
+        bench.settle(ticket);
+    }
+    assert_eq!(
+        bench.granted_by("", second.as_str()).model.as_ref(),
+        "b",
+        "of a session that is named"
+    );
+    bench.configure(|config| config.default_model = Some("a2".into()));
+    assert_eq!(bench.answers("default"), "a2");
+    bench.configure(|config| config.default_model = Some("my-gpt-4o".into()));
+    bench.models("m", &["m"]);
+    assert_eq!(bench.answers(""), "m", "the default may be an alias");
+    bench.models("d", &["default"]);
+    assert_eq!(bench.answers("default"), "default", "a model of that name");
+}
+
+impl Bench {
+    fn granted_by(&mut self, model: &str, session: &str) -> Ticket {
+        match self.ask(model, Some(session)) {
+            Ok(Admission::Granted(ticket)) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_the_alias_of_every_name_or_refused_with_the_nearest() {
+    let mut bench = plain();
+    bench.models("a", &["cursor-agent", "claude-opus"]);
+    for (asked, nearest) in [
+        ("curser-agent", Some("`cursor-agent`")),
+        ("Claude", Some("`claude-opus`")),
+        ("my-gpt-4", Some("`my-gpt-4o`")),
+        ("llama3.2", None),
+    ] {
+        let refusal = bench.refusal(asked);
+        assert_eq!(refusal.code(), Code::ModelNotFound);
+        let message = refusal.message();
+        let told = message.split("the nearest is ").nth(1);
+        let told = told.map(|rest| rest.split(';').next().unwrap());
+        assert_eq!(told, nearest, "{message}");
+    }
+    bench.configure(|config| {
+        config.aliases.push(Alias {
+            name: "*".into(),
+            model: "claude-opus".into(),
+            context_length: None,
+        });
+    });
+    assert_eq!(bench.answers("llama3.2"), "claude-opus");
+    assert_eq!(bench.answers("cursor-agent:latest"), "cursor-agent");
+    // One that is known and gone for now is waited for, not replaced.
+    assert_eq!(bench.refusal("my-gpt-4o").code(), Code::NoAgent);
+    assert!(bench.hub.lists().model("*").is_none());
+}
