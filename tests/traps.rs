@@ -17,13 +17,7 @@ use tungstenite::{ClientRequestBuilder, Message, WebSocket};
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn key(name: &str, role: Role) -> Key {
-    Key {
-        name: name.into(),
-        sha256: digest(name.as_bytes()),
-        role,
-        requests_per_minute: None,
-        tokens_per_minute: None,
-    }
+    Key::new(name, digest(name.as_bytes()), role)
 }
 
 fn config() -> HubConfig {

@@ -158,6 +158,29 @@ impl Role {
     }
 }
 
+/// Areas of the program that a key of the role `client` may use.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Area {
+    /// Asking models.
+    Models,
+    /// Calling the tools of MCP servers.
+    Mcp,
+    /// Using what is registered.
+    Registry,
+}
+
+impl Area {
+    /// The name in the configuration file and in messages.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Models => "models",
+            Self::Mcp => "mcp",
+            Self::Registry => "registry",
+        }
+    }
+}
+
 /// One API key. Only its SHA-256 is known.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
@@ -171,6 +194,26 @@ pub struct Key {
     pub requests_per_minute: Option<u32>,
     /// Instead of `limits.tokens_per_minute`.
     pub tokens_per_minute: Option<u32>,
+    /// Areas that a key of the role `client` may use; for the other roles without meaning.
+    pub allow: Vec<Area>,
+    /// Models that it may ask; all when empty.
+    pub models: Vec<String>,
+}
+
+impl Key {
+    /// A key with the general limits, for every model, and nothing but models.
+    #[must_use]
+    pub fn new(name: &str, sha256: [u8; 32], role: Role) -> Self {
+        Self {
+            name: name.into(),
+            sha256,
+            role,
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            allow: alloc::vec![Area::Models],
+            models: Vec::new(),
+        }
+    }
 }
 
 impl fmt::Debug for Key {

@@ -365,14 +365,16 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         embeddings: intent.embeddings,
     };
     if intent.load_only {
-        return Step::Answer(match engine.hub(|hub, _, _| hub.find(&ask)) {
-            Ok(model) => {
-                let mut reply = Reply::default();
-                exchange.load(engine.now(), &model, &mut reply);
-                inbound.complete(reply, Verdict::Completed)
-            }
-            Err(refusal) => refuse(inbound, exchange, &refusal),
-        });
+        return Step::Answer(
+            match engine.hub(|hub, _, _| hub.find(&asker.caller, &ask)) {
+                Ok(model) => {
+                    let mut reply = Reply::default();
+                    exchange.load(engine.now(), &model, &mut reply);
+                    inbound.complete(reply, Verdict::Completed)
+                }
+                Err(refusal) => refuse(inbound, exchange, &refusal),
+            },
+        );
     }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {

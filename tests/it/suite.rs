@@ -19,6 +19,7 @@ mod failures;
 mod foreign_folder;
 mod framing;
 mod links;
+mod keys;
 mod logs;
 mod metrics;
 mod program;

@@ -129,13 +129,9 @@ fn set(config: &mut HubConfig, setting: &str) -> bool {
                 _ => Role::Client,
             };
             config.auth_required = true;
-            config.keys.push(Key {
-                name: value.to_owned(),
-                sha256: digest(value.as_bytes()),
-                role,
-                requests_per_minute: None,
-                tokens_per_minute: None,
-            });
+            config
+                .keys
+                .push(Key::new(value, digest(value.as_bytes()), role));
         }
         other => panic!("no setting is called {other}"),
     }

@@ -73,13 +73,7 @@ impl Deliver<()> for Taking<'_> {
 #[test]
 fn what_is_printed_of_a_machine_holds_no_secret() {
     let mut forms = Forms::default();
-    let key = |name: &str, text: &str, role| Key {
-        name: name.into(),
-        sha256: digest(text.as_bytes()),
-        role,
-        requests_per_minute: None,
-        tokens_per_minute: None,
-    };
+    let key = |name: &str, text: &str, role| Key::new(name, digest(text.as_bytes()), role);
     let config = HubConfig {
         keys: vec![
             key("editor", KEY, Role::Client),

@@ -35,13 +35,7 @@ impl Admissions {
     /// Panics when the hub refuses one of them.
     #[must_use]
     pub fn new(sessions: usize) -> Self {
-        let key = |name: &str, role| Key {
-            name: name.to_owned(),
-            sha256: digest(name.as_bytes()),
-            role,
-            requests_per_minute: None,
-            tokens_per_minute: None,
-        };
+        let key = |name: &str, role| Key::new(name, digest(name.as_bytes()), role);
         let mut config = HubConfig {
             keys: vec![key("client", Role::Client), key("bridge", Role::Bridge)],
             auth_required: true,
@@ -75,6 +69,7 @@ impl Admissions {
                 key: None,
                 name: Arc::from("nobody"),
                 role: Role::Client,
+                rights: None,
                 credential: None,
                 address: ADDRESS,
             }),

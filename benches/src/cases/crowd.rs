@@ -42,13 +42,7 @@ impl Crowd {
     /// # Errors
     /// When the hub refuses one of them.
     pub fn new(size: usize) -> Result<Self, Error> {
-        let key = |name: &str, role| Key {
-            name: name.to_owned(),
-            sha256: digest(name.as_bytes()),
-            role,
-            requests_per_minute: None,
-            tokens_per_minute: None,
-        };
+        let key = |name: &str, role| Key::new(name, digest(name.as_bytes()), role);
         let mut config = HubConfig {
             keys: vec![key("client", Role::Client), key("bridge", Role::Bridge)],
             auth_required: true,

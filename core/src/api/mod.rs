@@ -210,6 +210,12 @@ pub fn accept<'h>(
                 .map_err(|refusal| denied(None, refusal))?;
             caller
                 .require(roles)
+                .and_then(|()| {
+                    found
+                        .route
+                        .area
+                        .map_or(Ok(()), |area| caller.require_area(area))
+                })
                 .map_err(|refusal| denied(Some(&caller), refusal))?;
             Some(caller)
         }

@@ -2,7 +2,9 @@
 
 use super::answered::{Answered, Input};
 use super::route::Route;
+use crate::config::Area;
 use crate::error::Refusal;
+use crate::hub::keys::Caller;
 use crate::hub::lists::{Lists, Model};
 use crate::hub::models::unknown_model;
 use alloc::vec::Vec;
@@ -14,21 +16,20 @@ const CONTEXT_LENGTH: u64 = 131_072;
 pub(super) const ARCHITECTURE: &str = "agent";
 
 pub(super) const ROUTES: &[Route] = &[
-    Route::read("GET /v1/models", &["/v1/models"], openai_list),
-    Route::read("GET /v1/models/{id}", &["/v1/models/{id}"], openai_one),
+    Route::read("GET /v1/models", &["/v1/models"], openai_list).in_area(Area::Models),
+    Route::read("GET /v1/models/{id}", &["/v1/models/{id}"], openai_one).in_area(Area::Models),
     // LM Studio's REST API, version 0. Its routes for answers are OpenAI's under another name.
-    Route::read("GET /api/v0/models", &["/api/v0/models"], lm_studio_list),
+    Route::read("GET /api/v0/models", &["/api/v0/models"], lm_studio_list).in_area(Area::Models),
     Route::read(
         "GET /api/v0/models/{id}",
         &["/api/v0/models/{id}"],
         lm_studio_one,
-    ),
+    )
+    .in_area(Area::Models),
 ];
 
-fn openai_list(lists: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
-    let data: Vec<Value> = lists
-        .models
-        .iter()
+fn openai_list(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
+    let data: Vec<Value> = known(lists, input)
         .map(|model| openai_model(lists, model))
         .collect();
     Ok(Answered::ok(json!({ "object": "list", "data": data })))
@@ -39,8 +40,8 @@ fn openai_one(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
     Ok(Answered::ok(openai_model(lists, model)))
 }
 
-fn lm_studio_list(lists: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
-    let data: Vec<Value> = lists.models.iter().map(lm_studio_model).collect();
+fn lm_studio_list(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
+    let data: Vec<Value> = known(lists, input).map(lm_studio_model).collect();
     Ok(Answered::ok(json!({ "object": "list", "data": data })))
 }
 
@@ -50,18 +51,41 @@ fn lm_studio_one(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> 
 
 /// The model that the path names.
 fn of_path<'l>(lists: &'l Lists, input: &Input<'_>) -> Result<&'l Model, Refusal> {
-    find(lists, &input.parameters.get("id").unwrap_or_default())
+    find(
+        lists,
+        input,
+        &input.parameters.get("id").unwrap_or_default(),
+    )
+}
+
+/// The models that exist for the caller.
+pub(super) fn known<'l>(lists: &'l Lists, input: &Input<'l>) -> impl Iterator<Item = &'l Model> {
+    let caller = input.caller;
+    let models = lists.models.iter();
+    models.filter(move |model| exists(model, caller))
+}
+
+fn exists(model: &Model, caller: Option<&Caller>) -> bool {
+    caller.is_none_or(|caller| caller.may_ask(&[&model.name, &model.root]))
 }
 
 /// The model that a client names, with or without `:latest`.
-pub(super) fn find<'l>(lists: &'l Lists, name: &str) -> Result<&'l Model, Refusal> {
+pub(super) fn find<'l>(
+    lists: &'l Lists,
+    input: &Input<'_>,
+    name: &str,
+) -> Result<&'l Model, Refusal> {
     let bare = name.strip_suffix(":latest").unwrap_or(name);
     lists
         .model(name)
         .or_else(|| lists.model(bare))
+        .filter(|model| exists(model, input.caller))
         .ok_or_else(|| {
-            let names = lists.models.iter().map(|model| &*model.name);
-            unknown_model(name, names.collect())
+            let names = lists
+                .models
+                .iter()
+                .filter(|model| exists(model, input.caller));
+            unknown_model(name, names.map(|model| &*model.name).collect())
         })
 }
 

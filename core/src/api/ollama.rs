@@ -1,8 +1,9 @@
 //! Ollama's routes that ask no model: lists, versions, and the store of models, which this program has not.
 
 use super::answered::{Answered, Input, parse};
-use super::models::{ARCHITECTURE, context_length, find};
+use super::models::{ARCHITECTURE, context_length, find, known};
 use super::route::Route;
+use crate::config::Area;
 use crate::dialect::Dialect;
 use crate::error::{Code, Refusal};
 use crate::hub::keys::digest;
@@ -24,11 +25,16 @@ pub(super) const ROUTES: &[Route] = &[
     Route::read("GET /", &["/"], root)
         .in_dialect(Dialect::Ollama)
         .open(),
-    Route::read("GET /api/tags", &["/api/tags"], tags).in_dialect(Dialect::Ollama),
+    Route::read("GET /api/tags", &["/api/tags"], tags)
+        .in_dialect(Dialect::Ollama)
+        .in_area(Area::Models),
     Route::read("POST /api/show", &["/api/show"], show)
         .in_dialect(Dialect::Ollama)
+        .in_area(Area::Models)
         .by_post(),
-    Route::read("GET /api/ps", &["/api/ps"], ps).in_dialect(Dialect::Ollama),
+    Route::read("GET /api/ps", &["/api/ps"], ps)
+        .in_dialect(Dialect::Ollama)
+        .in_area(Area::Models),
     Route::read("GET /api/version", &["/api/version"], version).in_dialect(Dialect::Ollama),
     Route::read("POST /api/pull", &["/api/pull"], pull)
         .in_dialect(Dialect::Ollama)
@@ -50,15 +56,13 @@ fn version(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
     Ok(Answered::ok(json!({ "version": VERSION })))
 }
 
-fn tags(lists: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
-    let models: Vec<Value> = lists.models.iter().map(|model| tag(lists, model)).collect();
+fn tags(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
+    let models: Vec<Value> = known(lists, input).map(|model| tag(lists, model)).collect();
     Ok(Answered::ok(json!({ "models": models })))
 }
 
 fn ps(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
-    let models: Vec<Value> = lists
-        .models
-        .iter()
+    let models: Vec<Value> = known(lists, input)
         .filter(|model| model.agent.is_some())
         .map(|model| running(lists, input.now, model))
         .collect();
@@ -68,7 +72,7 @@ fn ps(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
 fn pull(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
     let (name, stream) = ModelRequest::read(input.body)?;
     // Programs pull before they ask; what is here already needs no more than the last line.
-    find(lists, &name).map_err(|_| not_kept())?;
+    find(lists, input, &name).map_err(|_| not_kept())?;
     let done = json!({ "status": "success" });
     Ok(if stream {
         Answered::Line(done)
@@ -83,7 +87,7 @@ fn store(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
 
 fn show(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
     let name = ModelRequest::read(input.body)?.0;
-    let model = find(lists, &name)?;
+    let model = find(lists, input, &name)?;
     let can = &model.capabilities;
     let mut capabilities = alloc::vec!["completion"];
     for (has, name) in [

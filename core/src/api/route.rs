@@ -4,7 +4,7 @@
 use super::answered::Answered;
 use super::status::ProgramStatus;
 use super::{Input, Parameters};
-use crate::config::Role;
+use crate::config::{Area, Role};
 use crate::dialect::{Dialect, Form};
 use crate::error::Refusal;
 use crate::hub::lists::Lists;
@@ -103,6 +103,8 @@ pub struct Route {
     pub dialect: Dialect,
     /// Callers that may use it.
     pub access: Access,
+    /// Area that the caller's key must be allowed.
+    pub area: Option<Area>,
     /// Scope that the session needs.
     pub scope: Option<Scope>,
     /// True when its body is to be read.
@@ -130,6 +132,7 @@ impl Route {
             paths,
             dialect: Dialect::OpenAi,
             access: Access::Roles(ANYONE),
+            area: None,
             scope: None,
             body: false,
             monitors: false,
@@ -148,6 +151,7 @@ impl Route {
                 .with_body()
                 .in_dialect(form.dialect)
                 .for_roles(&[Role::Client])
+                .in_area(Area::Models)
         }
     }
 
@@ -224,6 +228,15 @@ impl Route {
     pub const fn for_roles_from_afar(self, roles: &'static [Role]) -> Self {
         let access = Access::RolesFromAfar(roles);
         Self { access, ..self }
+    }
+
+    /// For keys that are allowed this area.
+    #[must_use]
+    pub const fn in_area(self, area: Area) -> Self {
+        Self {
+            area: Some(area),
+            ..self
+        }
     }
 
     /// For everyone.

@@ -103,6 +103,10 @@ impl Hub {
         let now = self.latest.clamp(now);
         self.keys.confirm(caller)?;
         let payer = Payer::new(caller.key, caller.address);
+        let permitted = self.permitted(caller, ask)?;
+        let ask = &permitted
+            .as_deref()
+            .map_or(*ask, |model| Ask { model, ..*ask });
         match self.try_admit(now, caller, ask)? {
             Ok(slot) => self
                 .grant(now, slot, ask.model, payer, ask.tokens)
@@ -246,7 +250,11 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::admit`], but for limits and capacity.
-    pub fn find(&self, ask: &Ask<'_>) -> Result<Arc<str>, Refusal> {
+    pub fn find(&self, caller: &super::keys::Caller, ask: &Ask<'_>) -> Result<Arc<str>, Refusal> {
+        let permitted = self.permitted(caller, ask)?;
+        let ask = &permitted
+            .as_deref()
+            .map_or(*ask, |model| Ask { model, ..*ask });
         match self.route(ask) {
             Ok(slot) => Ok(self.model_of(slot, ask.model)),
             Err(Unrouted::Busy(_)) => Ok(self.resolve(ask.model).into()),

@@ -1,8 +1,9 @@
 //! API keys: only SHA-256 digests are kept, and every one is compared, in constant time.
 
-use crate::config::{Key, Role};
+use crate::config::{Area, Key, Role};
 use crate::error::{Code, Refusal};
 use crate::id::KeyId;
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -40,7 +41,7 @@ pub struct Keys {
 struct Entry {
     id: KeyId,
     name: Arc<str>,
-    key: Key,
+    key: Arc<Key>,
 }
 
 /// The permission that a request, a link or a session rests on. What it has permitted ends with it.
@@ -63,6 +64,8 @@ pub struct Caller {
     pub name: Arc<str>,
     /// Its role.
     pub role: Role,
+    /// Further rights; `None` for every area and every model.
+    pub rights: Option<Arc<Key>>,
     /// Digest of the presented token.
     pub credential: Option<Digest>,
     /// Address that it calls from.
@@ -100,6 +103,45 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Refuses an area that the key is not allowed.
+    ///
+    /// # Errors
+    /// 403 that names the area.
+    pub fn require_area(&self, area: Area) -> Result<(), Refusal> {
+        let refused = self
+            .rights
+            .as_deref()
+            .is_some_and(|key| key.role == Role::Client && !key.allow.contains(&area));
+        if !refused {
+            return Ok(());
+        }
+        let area = area.as_str();
+        Err(Refusal::new(
+            Code::ScopeDenied,
+            alloc::format!(
+                "the key `{}` may not use {area}: its `allow` does not name `{area}`",
+                self.name
+            ),
+        ))
+    }
+
+    /// Models that the key may ask; none when it may ask every one.
+    #[must_use]
+    pub fn models(&self) -> &[String] {
+        self.rights.as_deref().map_or(&[], |key| &key.models)
+    }
+
+    /// True when the key may ask a model that has one of these names.
+    pub fn may_ask(&self, names: &[&str]) -> bool {
+        let models = self.models();
+        models.is_empty()
+            || names
+                .iter()
+                .any(|name| models.iter().any(|own| own == name))
+    }
+}
+
 impl Keys {
     /// With `required` false a request without a key passes as `anonymous` with every role; a key that is presented and
     /// known still counts as itself.
@@ -133,7 +175,7 @@ impl Keys {
                     })
                     .map_or_else(&mut fresh, |entry| entry.id),
                 name: Arc::from(key.name.as_str()),
-                key,
+                key: Arc::new(key),
             })
             .collect();
         Self {
@@ -145,7 +187,7 @@ impl Keys {
 
     /// Every key, with its id.
     pub fn iter(&self) -> impl Iterator<Item = (KeyId, &Key)> {
-        self.entries.iter().map(|entry| (entry.id, &entry.key))
+        self.entries.iter().map(|entry| (entry.id, &*entry.key))
     }
 
     /// The key at `id`.
@@ -209,6 +251,7 @@ impl Keys {
                 key: Some(entry.id),
                 name: entry.name.clone(),
                 role: entry.key.role,
+                rights: Some(entry.key.clone()),
                 credential,
                 address,
             });
@@ -218,6 +261,7 @@ impl Keys {
                 key: None,
                 name: Arc::from(ANONYMOUS),
                 role: Role::Admin,
+                rights: None,
                 credential,
                 address,
             });
@@ -247,17 +291,10 @@ pub(super) fn withdrawn(name: &str) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use alloc::string::ToString;
     use core::net::Ipv4Addr;
 
     fn keys(required: bool) -> Keys {
-        let key = |name: &str, role| Key {
-            name: name.to_string(),
-            sha256: digest(name.as_bytes()),
-            role,
-            requests_per_minute: None,
-            tokens_per_minute: None,
-        };
+        let key = |name: &str, role| Key::new(name, digest(name.as_bytes()), role);
         Keys::new(
             alloc::vec![key("editor", Role::Client), key("bridge", Role::Bridge)],
             required,

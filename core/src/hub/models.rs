@@ -1,7 +1,8 @@
 //! Names of models: which one a client means, and which one it may have meant.
 
-use super::Hub;
+use super::keys::Caller;
 use super::routing::Slot;
+use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
 use crate::text::within;
 use alloc::string::String;
@@ -42,6 +43,34 @@ impl Hub {
             return name;
         }
         self.alias(EVERY).unwrap_or(name)
+    }
+
+    /// Returns the name to ask for instead, where the caller's key may not ask every model and names none itself: the one of
+    /// its models whose sessions are the least busy.
+    ///
+    /// # Errors
+    /// 404 for a model that the key may not ask: it does not exist for its caller.
+    pub(super) fn permitted(
+        &self,
+        caller: &Caller,
+        ask: &Ask<'_>,
+    ) -> Result<Option<String>, Refusal> {
+        let models = caller.models();
+        if models.is_empty() {
+            return Ok(None);
+        }
+        let asked = ask.model;
+        let name = asked.strip_suffix(":latest").unwrap_or(asked);
+        if caller.may_ask(&[asked, name, self.resolve(asked)]) {
+            return Ok(None);
+        }
+        if !matches!(name, ANY | DEFAULT) {
+            let models = models.iter().map(String::as_str);
+            return Err(unknown_model(asked, models.collect()));
+        }
+        let load = |name: &&String| self.load_of(self.resolve(name), ask.embeddings);
+        let free = models.iter().filter(|name| load(name).is_some());
+        Ok(free.min_by_key(load).or(models.first()).cloned())
     }
 
     fn alias(&self, name: &str) -> Option<&str> {

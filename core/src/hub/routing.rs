@@ -119,6 +119,16 @@ impl Hub {
         self.sessions.set_answers(slot, load.is_some());
     }
 
+    /// Returns the load of the least busy session that answers for a model; `None` when there is none.
+    pub(super) fn load_of(&self, model: &str, embeddings: bool) -> Option<usize> {
+        let pools = if embeddings {
+            &self.embedders
+        } else {
+            &self.pools
+        };
+        pools.get(model)?.least_load().map(|(load, _)| load)
+    }
+
     /// Finds the session that is to answer.
     pub(super) fn route(&self, ask: &Ask<'_>) -> Result<Slot, Unrouted> {
         let asked = ask.model;

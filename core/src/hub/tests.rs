@@ -34,13 +34,7 @@ struct Bench {
 }
 
 fn key(name: &str, role: Role) -> Key {
-    Key {
-        name: name.to_string(),
-        sha256: digest(name.as_bytes()),
-        role,
-        requests_per_minute: None,
-        tokens_per_minute: None,
-    }
+    Key::new(name, digest(name.as_bytes()), role)
 }
 
 fn bench(limits: Limits, sessions: SessionPolicy) -> Bench {

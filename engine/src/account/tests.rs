@@ -60,13 +60,7 @@ struct Bench {
 impl Bench {
     /// An engine that runs one exchange at a time.
     fn new() -> Self {
-        let key = |name: &str, secret: &str, role| Key {
-            name: name.to_owned(),
-            sha256: digest(secret.as_bytes()),
-            role,
-            requests_per_minute: None,
-            tokens_per_minute: None,
-        };
+        let key = |name: &str, secret: &str, role| Key::new(name, digest(secret.as_bytes()), role);
         let mut config = HubConfig {
             auth_required: true,
             keys: vec![

@@ -3,7 +3,7 @@
 use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
 use super::paths::Folders;
-use super::sections::{Agent, Bridge, Config, Limits, PRESETS, Timeouts, Upstream};
+use super::sections::{Agent, Bridge, Config, Limits, PRESETS, Role, Timeouts, Upstream};
 use super::tree::{Node, Origin};
 use super::{Extra, Secret};
 use std::collections::BTreeSet;
@@ -255,6 +255,13 @@ fn auth(config: &Config, report: &mut Report<'_>) {
                 1,
                 why,
             );
+        }
+        if key.allow.is_some() && key.role != Role::Client {
+            let message = format!(
+                "keys of the role `{}` have no areas; leave it out, or make the role `client`",
+                key.role.name()
+            );
+            report.problem(&format!("auth.keys[{index}].allow"), message);
         }
     }
     let names = auth

@@ -1,6 +1,6 @@
 //! Conversion of the sections of the configuration file into the core's configuration.
 
-use super::sections::{Approval, Config, Limits, Renew, Role, Sessions, Timeouts};
+use super::sections::{Approval, Area, Config, Limits, Renew, Role, Sessions, Timeouts};
 use mcp_local_provider_core::config as core;
 
 /// Converts a count. On a system with smaller addresses the largest value stands for more.
@@ -59,6 +59,22 @@ impl From<&Sessions> for core::SessionPolicy {
     }
 }
 
+impl From<Area> for core::Area {
+    fn from(area: Area) -> Self {
+        match area {
+            Area::Models => core::Area::Models,
+            Area::Mcp => core::Area::Mcp,
+            Area::Registry => core::Area::Registry,
+        }
+    }
+}
+
+/// Returns the areas of a key; models alone where nothing is said.
+pub(crate) fn areas(allow: Option<&[Area]>) -> Vec<core::Area> {
+    let allow = allow.unwrap_or(&[Area::Models]);
+    allow.iter().map(|area| (*area).into()).collect()
+}
+
 impl From<Role> for core::Role {
     fn from(role: Role) -> Self {
         match role {
@@ -81,6 +97,8 @@ impl Config {
                 role: key.role.into(),
                 requests_per_minute: key.requests_per_minute,
                 tokens_per_minute: key.tokens_per_minute,
+                allow: areas(key.allow.as_deref()),
+                models: key.models.clone(),
             })
         };
         self.auth.keys.iter().filter_map(key).collect()

@@ -21,10 +21,11 @@ mod units;
 pub use address::{Extra, Listener, parse_address};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
+pub(crate) use into_core::areas;
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
-    Agent, Alias, Approval, Audit, Auth, Bridge, Config, Key, Limits, Listen, Log, LogFormat,
+    Agent, Alias, Approval, Area, Audit, Auth, Bridge, Config, Key, Limits, Listen, Log, LogFormat,
     LogLevel, McpServer, Models, PRESETS, Queue, Renew, Role, Runtime, Sessions, Timeouts,
     Upstream, UpstreamKind,
 };

@@ -141,6 +141,24 @@ pub struct Key {
     /// Limit of tokens a minute for this key; the general one when absent.
     #[serde(default)]
     pub tokens_per_minute: Option<u32>,
+    /// Areas that a key of the role `client` may use; models alone when absent.
+    #[serde(default)]
+    pub allow: Option<Vec<Area>>,
+    /// Models that it may ask; all when empty.
+    #[serde(default)]
+    pub models: Vec<String>,
+}
+
+/// Areas of the program that a key of the role `client` may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Area {
+    /// Asking models.
+    Models,
+    /// Calling the tools of MCP servers.
+    Mcp,
+    /// Using what is registered.
+    Registry,
 }
 
 /// The rights of a key.

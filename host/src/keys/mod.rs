@@ -1,12 +1,12 @@
 //! The key file: API keys that the program made, stored as digests.
 //!
 //! `data_dir/keys.json` (mode 0600) is a list of `{name, role, sha256, created_at, requests_per_minute?,
-//! tokens_per_minute?}`. A key's text is shown once, when it is made, and not stored, with one exception:
+//! tokens_per_minute?, allow?, models?}`. A key's text is shown once, when it is made, and not stored, with one exception:
 //! `data_dir/operator.token` (mode 0600) keeps the text of the operator key of a first start, because the command line
 //! of the same person (`sessions`, `approve`, `revoke`) presents it to the running program. A process that can read
 //! that file can also replace `keys.json`, so the token gives it no further right.
 
-use crate::config::{Config, Role};
+use crate::config::{Area, Config, Role, areas};
 use crate::private_file;
 use mcp_local_provider_core::config as core;
 use mcp_local_provider_core::time::{Instant, WallClock};
@@ -47,6 +47,12 @@ pub struct KeyRecord {
     /// Limit of tokens a minute for this key; the general one when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tokens_per_minute: Option<u32>,
+    /// Areas that a key of the role `client` may use; models alone when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow: Option<Vec<Area>>,
+    /// Models that it may ask; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<String>,
 }
 
 impl From<&KeyRecord> for core::Key {
@@ -57,6 +63,8 @@ impl From<&KeyRecord> for core::Key {
             role: record.role.into(),
             requests_per_minute: record.requests_per_minute,
             tokens_per_minute: record.tokens_per_minute,
+            allow: areas(record.allow.as_deref()),
+            models: record.models.clone(),
         }
     }
 }
@@ -404,6 +412,8 @@ fn record_of(fresh: &FreshKey) -> KeyRecord {
         created_at: WallClock::new(Instant::ZERO, unix).rfc3339(Instant::ZERO),
         requests_per_minute: None,
         tokens_per_minute: None,
+        allow: None,
+        models: Vec::new(),
     }
 }
 

@@ -26,11 +26,8 @@ const OWN_RATE: u32 = 7;
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
     let key = |name: &str, role, requests_per_minute| Key {
-        name: name.to_owned(),
-        sha256: digest(name.as_bytes()),
-        role,
         requests_per_minute,
-        tokens_per_minute: None,
+        ..Key::new(name, digest(name.as_bytes()), role)
     };
     vec![
         key("editor", Role::Client, None),

@@ -45,6 +45,12 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
+            "auth:\n  keys:\n    - { name: a, key: \"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\", role: operator, allow: [mcp] }\n",
+            &[],
+            "c.yaml:3: auth.keys[0].allow: keys of the role `operator` have no areas; leave it out, or make the role `client`",
+        ),
+        (
+            "c.yaml",
             "limits: 7",
             &[],
             "c.yaml:1: limits: expected a section, found the number 7",

@@ -1,0 +1,110 @@
+//! Keys that may use a part of the program only.
+
+use crate::agent::Agent;
+use crate::program::{BRIDGE, CLIENT, Folder, OPERATOR, Program, program, write_config};
+use serde_json::{Value, json};
+use std::io::Read;
+use std::process::Command;
+
+const NARROW: &str = "narrow-key-for-tests";
+const TOOLS: &str = "tools-key-for-tests";
+
+/// A program with a key for the models `a` and `nobody`, and one that is for no model at all.
+fn start() -> Program {
+    let folder = Folder::new();
+    let aliases = "models: { aliases: { other: b, mine: a } }\n";
+    let config = write_config(&folder.0, "127.0.0.1:0", aliases);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let keys = format!(
+        "  keys:\n    - {{ name: narrow, key: \"{NARROW}\", models: [nobody, a] }}\n    - {{ name: tools, key: \"{TOOLS}\", allow: [mcp] }}\n"
+    );
+    std::fs::write(&config, text.replacen("  keys:\n", &keys, 1)).unwrap();
+    let mut command = Command::new(program());
+    command.arg("--config").arg(&config);
+    Program::spawn(command, folder, config)
+}
+
+fn names(list: &Value) -> Vec<&str> {
+    let entries = list["data"].as_array().or(list["models"].as_array());
+    entries
+        .unwrap()
+        .iter()
+        .filter_map(|entry| entry["id"].as_str().or(entry["name"].as_str()))
+        .collect()
+}
+
+#[test]
+fn models_that_a_key_may_not_ask_do_not_exist_for_it() {
+    let program = start();
+    let mut agent = Agent::connect_as(&program, json!({ "agent_id": "x", "models": ["a"] }));
+    let _other = Agent::connect_as(&program, json!({ "agent_id": "y", "models": ["b"] }));
+    for (path, narrow, all) in [
+        ("/v1/models", ["a", "mine"].as_slice(), 4),
+        ("/api/tags", &["a:latest", "mine:latest"], 4),
+        ("/api/v0/models", &["a", "mine"], 4),
+        ("/api/ps", &["a:latest", "mine:latest"], 4),
+    ] {
+        let list = program.request("GET", path, Some(NARROW), "").json();
+        assert_eq!(names(&list), narrow, "{path}");
+        assert_eq!(names(&program.get(path).json()).len(), all, "{path}");
+    }
+    let status = |method, path, body: &Value| {
+        let answer = program.request(method, path, Some(NARROW), &body.to_string());
+        (answer.status, answer.body)
+    };
+    for (method, path, body) in [
+        ("GET", "/v1/models/b", json!({})),
+        ("POST", "/api/show", json!({ "model": "other" })),
+        ("POST", "/api/generate", json!({ "model": "b" })),
+        (
+            "POST",
+            "/api/chat",
+            json!({ "model": "b", "messages": [{ "role": "user", "content": "x" }] }),
+        ),
+        (
+            "POST",
+            "/v1/completions",
+            json!({ "model": "other", "prompt": "x" }),
+        ),
+    ] {
+        let (status, body) = status(method, path, &body);
+        assert_eq!(status, 404, "{path}: {body}");
+    }
+    for model in ["a", "mine", ""] {
+        let body = json!({ "model": model, "messages": [{ "role": "user", "content": "x" }] });
+        let path = "/v1/chat/completions";
+        let mut client = program.open("POST", path, Some(NARROW), &body.to_string());
+        let (id, invocation) = agent.invocation();
+        assert_eq!(invocation["payload"]["model"], "a", "{model}");
+        agent.finish(&id, 0);
+        client.read_to_end(&mut Vec::new()).unwrap();
+    }
+}
+
+#[test]
+fn a_key_that_is_not_for_models_is_refused_by_that_name() {
+    let program = start();
+    for (method, path) in [
+        ("POST", "/v1/chat/completions"),
+        ("POST", "/api/generate"),
+        ("POST", "/v1/messages"),
+        ("GET", "/v1/models"),
+        ("GET", "/api/tags"),
+    ] {
+        let refused = program.request(method, path, Some(TOOLS), "{}");
+        assert_eq!(refused.status, 403, "{path}: {}", refused.body);
+        assert!(refused.body.contains("`allow`"), "{}", refused.body);
+        if path.starts_with("/v1/c") {
+            assert_eq!(refused.json()["error"]["code"], "scope_denied");
+        }
+    }
+    for (key, path) in [
+        (CLIENT, "/v1/models"),
+        (OPERATOR, "/v1/models"),
+        (BRIDGE, "/v1/models"),
+        (TOOLS, "/api/version"),
+    ] {
+        let answer = program.request("GET", path, Some(key), "");
+        assert_eq!(answer.status, 200, "{key} {path}: {}", answer.body);
+    }
+}
