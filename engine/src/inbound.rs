@@ -3,6 +3,8 @@
 use super::account::Account;
 use super::answer::Answer;
 use super::engine::Engine;
+use super::status;
+use mcp_local_provider_core::api::status::LinkTotals;
 use mcp_local_provider_core::api::{Accepted, Answered, Input, Page, Prepare, Read};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Dialect;
@@ -64,6 +66,12 @@ impl Inbound {
         Input {
             now: self.account.engine().now(),
             caller: accepted.caller.as_ref(),
+            local: accepted.local,
+            links: if accepted.route.monitors {
+                status::links(self.account.engine())
+            } else {
+                LinkTotals::default()
+            },
             parameters: &accepted.parameters,
             body,
         }

@@ -217,6 +217,9 @@ impl LinkCell {
     pub fn add_to(&self, totals: &mut LinkTotals) {
         let state = self.state.lock();
         totals.counters += *state.link.counters();
+        totals.up += 1;
+        totals.last_ping = totals.last_ping.max(state.link.last_ping());
+        totals.streams += state.link.streams();
         totals.queued_frames += state.out.frames.len();
         totals.queued_bytes += state.out.queued_bytes;
         totals.mailboxes += state.link.open_exchanges();

@@ -124,11 +124,8 @@ impl PartStatus {
     }
 }
 
-/// Gathers all that is told.
-pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatus) {
-    let before = engine.now();
-    let snapshot = engine.hub(|hub, now, _| hub.snapshot(now));
-    let hub_latency = engine.now().since(before);
+/// Sums the links up.
+pub(super) fn links(engine: &Engine) -> LinkTotals {
     let (cells, counters) = engine.all_links();
     let mut links = LinkTotals {
         counters,
@@ -137,6 +134,15 @@ pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatu
     for link in cells {
         link.add_to(&mut links);
     }
+    links
+}
+
+/// Gathers all that is told.
+pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatus) {
+    let before = engine.now();
+    let snapshot = engine.hub(|hub, now, _| hub.snapshot(now));
+    let hub_latency = engine.now().since(before);
+    let links = links(engine);
     let audit = engine.audit().file.as_ref().map(|file| file.figures());
     let parts = engine.parts();
     let status = ProgramStatus {

@@ -105,6 +105,71 @@ fn a_scrape_tells_what_has_happened_and_needs_no_key_here() {
             &json!({ "labels": { "kind": "prompt" }, "value": 9 })
         );
     }
+    let answer = scrape(&program, "application/json");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert!(answer.json()["metrics"].is_object());
+}
+
+#[test]
+fn stats_and_health_tell_of_sessions_requests_and_agents_at_a_glance() {
+    let program = Program::start("");
+    let connection = |path: &str, part: &str| {
+        let told = program.request("GET", path, None, "").json();
+        told[part].clone()
+    };
+    let nobody = connection("/health", "mcp_connection");
+    assert_eq!(
+        (&nobody["status"], &nobody["messages_sent"]),
+        (&json!("disconnected"), &json!(0))
+    );
+    let mut agent = Agent::connect(&program);
+    let body = json!({ "model": "m", "stream": true, "messages": [{ "role": "user", "content": "hi" }] }).to_string();
+    let mut client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let (id, _) = agent.invocation();
+    let waiting = connection("/health", "mcp_connection");
+    assert_eq!(
+        (&waiting["pending_requests"], &waiting["active_streams"]),
+        (&json!(1), &json!(0)),
+        "{waiting}"
+    );
+    agent.chunk(&id, 0, "word");
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains("word") {
+        let mut buffer = [0; 1024];
+        let count = client.read(&mut buffer).unwrap();
+        seen.extend_from_slice(&buffer[..count]);
+    }
+    let open = connection("/health", "mcp_connection");
+    assert_eq!(
+        open,
+        json!({ "status": "connected", "last_ping": null, "messages_sent": 2, "messages_received": 2,
+                "pending_requests": 0, "active_streams": 1 })
+    );
+    agent.finish(&id, 1);
+    client.read_to_end(&mut seen).unwrap();
+    let refused = program.post("/v1/chat/completions", &json!({ "model": "none" }));
+    assert_eq!(refused.status, 400);
+    let revoke = json!({ "session_id": agent.session }).to_string();
+    let key = Some(crate::program::OPERATOR);
+    program.request("POST", "/control/revoke", key, &revoke);
+
+    let stats = program.request("GET", "/stats", None, "").json();
+    assert_eq!(
+        stats["sessions"],
+        json!({ "active": 0, "total_created": 1, "total_expired": 0 })
+    );
+    let requests = &stats["requests"];
+    assert_eq!(
+        (&requests["failed"], &requests["rate_limited"]),
+        (&json!(1), &json!(0)),
+        "{requests}"
+    );
+    assert!(requests["successful"].as_u64() >= Some(2), "{requests}");
+    assert_eq!(stats["mcp"]["messages_received"], 3);
+    assert!(stats["performance"]["avg_response_time_ms"].is_number());
+    assert!(stats["performance"]["memory_usage_mb"].as_f64() > Some(1.0));
+    let ended = r#"mcp_local_provider_session_events_total{event="revoked"}"#;
+    assert_eq!(sample(&scrape(&program, "*/*").body, ended), "1");
 }
 
 #[test]

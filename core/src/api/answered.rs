@@ -1,6 +1,7 @@
 //! Answers of routes that ask no agent, as data: they become bytes while no lock is held.
 
 use super::Parameters;
+use super::status::LinkTotals;
 use crate::error::Refusal;
 use crate::exchange::{NDJSON, Reply, ReplyHead, TEXT};
 use crate::hub::keys::Caller;
@@ -19,6 +20,10 @@ pub struct Input<'r> {
     pub now: Instant,
     /// Caller of the request; `None` when no key is needed.
     pub caller: Option<&'r Caller>,
+    /// True for a program on this machine.
+    pub local: bool,
+    /// The links of agents; gathered for routes that tell how the program does.
+    pub links: LinkTotals,
     /// Parameters of the path.
     pub parameters: &'r Parameters<'r>,
     /// The body; empty where the route reads none.

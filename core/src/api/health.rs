@@ -30,17 +30,36 @@ pub(super) const ROUTES: &[Route] = &[
     .for_roles(&[Role::Operator]),
 ];
 
-/// 503 while the program is shutting down, 200 otherwise.
+/// 503 while the program is shutting down, 200 otherwise. Strangers learn no more than whether it serves.
 fn health(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
-    let value = json!({
-        "status": if lists.draining { "draining" } else { "healthy" },
-        "version": env!("CARGO_PKG_VERSION"),
-        "uptime_seconds": input.now.since(Instant::ZERO).as_secs(),
-        "active_sessions": lists.active,
-        "timestamp": lists.wall.rfc3339(input.now),
-    });
-    let status = if lists.draining { 503 } else { 200 };
-    Ok(Answered::Json(status, value))
+    let status = if lists.draining {
+        "draining"
+    } else {
+        "healthy"
+    };
+    let timestamp = lists.wall.rfc3339(input.now);
+    let links = &input.links;
+    let value = if input.local {
+        json!({
+            "status": status,
+            "version": env!("CARGO_PKG_VERSION"),
+            "uptime_seconds": input.now.since(Instant::ZERO).as_secs(),
+            "active_sessions": lists.active,
+            "timestamp": timestamp,
+            "mcp_connection": {
+                "status": links.status(),
+                "last_ping": links.last_ping.map(|at| lists.wall.rfc3339(at)),
+                "messages_sent": links.counters.sent,
+                "messages_received": links.counters.received,
+                "pending_requests": links.mailboxes.saturating_sub(links.streams),
+                "active_streams": links.streams,
+            },
+        })
+    } else {
+        json!({ "status": status, "timestamp": timestamp })
+    };
+    let code = if lists.draining { 503 } else { 200 };
+    Ok(Answered::Json(code, value))
 }
 
 /// 503 when a part does not work at all or the program is shutting down, 200 otherwise.

@@ -1,4 +1,6 @@
-//! `GET /metrics` and `GET /metrics.json`: one table of figures, written in three forms.
+//! `GET /metrics`, `GET /metrics.json` and `GET /stats`: one table of figures, written in three forms.
+
+mod json;
 
 use super::answered::Answered;
 use super::route::Route;
@@ -7,7 +9,6 @@ use crate::config::Role;
 use crate::exchange::JSON;
 use crate::hub::metrics::{BOUNDS, Histogram, Snapshot};
 use crate::hub::sessions::Status;
-use crate::text::escape_into;
 use crate::time::Instant;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -29,13 +30,19 @@ pub enum Form {
 }
 
 impl Form {
-    /// The text form that a scraper accepts; `accept` is its `Accept` header.
+    /// The form that a scraper accepts; `accept` is its `Accept` header.
     #[must_use]
     pub fn accepted(accept: Option<&str>) -> Self {
-        if accept.is_some_and(|accept| accept.contains("application/openmetrics-text")) {
-            Self::OpenMetrics
-        } else {
-            Self::Prometheus
+        let accept = accept.unwrap_or_default();
+        // Scrapers name the text as well, with less weight; programs that want JSON name it first.
+        if accept.contains("application/openmetrics-text") {
+            return Self::OpenMetrics;
+        }
+        let json = accept.find(JSON);
+        match (json, accept.find("text/plain")) {
+            (Some(_), None) => Self::Json,
+            (Some(json), Some(text)) if json < text => Self::Json,
+            (Some(_) | None, _) => Self::Prometheus,
         }
     }
 
@@ -57,9 +64,16 @@ pub(super) const ROUTES: &[Route] = &[
     .for_roles_from_afar(&[Role::Operator]),
     Route::report(
         "GET /metrics.json",
-        &["/metrics.json", "/stats"],
+        &["/metrics.json"],
         |snapshot, status, _| answer(Form::Json, snapshot, status),
     )
+    .for_roles_from_afar(&[Role::Operator]),
+    Route::report("GET /stats", &["/stats"], |snapshot, status, _| {
+        let mut text = Vec::new();
+        let table = table(snapshot, status);
+        json::write(snapshot, &table, Some(status), &mut text);
+        Answered::Bytes(JSON, text)
+    })
     .for_roles_from_afar(&[Role::Operator]),
 ];
 
@@ -73,7 +87,7 @@ fn answer(form: Form, snapshot: &Snapshot, status: &ProgramStatus) -> Answered {
 pub fn write(form: Form, snapshot: &Snapshot, status: &ProgramStatus, out: &mut Vec<u8>) {
     let table = table(snapshot, status);
     if form == Form::Json {
-        return write_json(snapshot, &table, out);
+        return json::write(snapshot, &table, None, out);
     }
     for family in &table {
         write_family(family, form, out);
@@ -274,6 +288,21 @@ fn sessions<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut V
         sessions = sessions.with(&[("status", state.as_str())], number(count));
     }
     table.push(sessions);
+    table.push(
+        counter(
+            "mcp_local_provider_session_events",
+            "Sessions that were registered, and those that ended, by how.",
+        )
+        .with(&[("event", "made")], Value::Count(metrics.sessions_made))
+        .with(
+            &[("event", "expired")],
+            Value::Count(metrics.sessions_expired),
+        )
+        .with(
+            &[("event", "revoked")],
+            Value::Count(metrics.sessions_revoked),
+        ),
+    );
     table.push(gauge(
         "mcp_local_provider_links",
         "Connections of agents.",
@@ -285,6 +314,17 @@ fn sessions<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut V
         status.connections,
     ));
     let counters = &status.links.counters;
+    table.push(
+        counter(
+            "mcp_local_provider_link_messages",
+            "Messages on the connections of agents.",
+        )
+        .with(&[("direction", "sent")], Value::Count(counters.sent))
+        .with(
+            &[("direction", "received")],
+            Value::Count(counters.received),
+        ),
+    );
     let mut events = counter(
         "mcp_local_provider_link_events",
         "What happened on the connections of agents: messages, and chunks that were repeated, late or lost.",
@@ -549,76 +589,6 @@ fn seconds(micros: u64) -> String {
     } else {
         String::from(trimmed)
     }
-}
-
-fn write_json(snapshot: &Snapshot, table: &[Family<'_>], out: &mut Vec<u8>) {
-    out.extend_from_slice(b"{\"timestamp\":\"");
-    snapshot.wall.write_rfc3339(snapshot.now, out);
-    out.extend_from_slice(b"\",\"version\":\"");
-    out.extend_from_slice(env!("CARGO_PKG_VERSION").as_bytes());
-    out.extend_from_slice(b"\",\"uptime_seconds\":");
-    let uptime = snapshot.now.since(Instant::ZERO).as_secs();
-    out.extend_from_slice(integer(uptime).as_bytes());
-    out.extend_from_slice(b",\"metrics\":{");
-    for (at, family) in table.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        out.push(b'"');
-        out.extend_from_slice(family.name.as_bytes());
-        if family.kind == Kind::Counter {
-            out.extend_from_slice(b"_total");
-        }
-        out.extend_from_slice(b"\":[");
-        for (at, (labels, value)) in family.samples.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            write_json_sample(labels, value, out);
-        }
-        out.push(b']');
-    }
-    out.extend_from_slice(b"}}");
-}
-
-fn write_json_sample(labels: &[(&str, &str)], value: &Value<'_>, out: &mut Vec<u8>) {
-    out.push(b'{');
-    if !labels.is_empty() {
-        out.extend_from_slice(b"\"labels\":{");
-        for (at, (label, text)) in labels.iter().enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            out.push(b'"');
-            out.extend_from_slice(label.as_bytes());
-            out.extend_from_slice(b"\":\"");
-            escape_into(out, text);
-            out.push(b'"');
-        }
-        out.extend_from_slice(b"},");
-    }
-    if let Value::Histogram(histogram) = value {
-        out.extend_from_slice(b"\"count\":");
-        out.extend_from_slice(integer(histogram.count).as_bytes());
-        out.extend_from_slice(b",\"sum\":");
-        out.extend_from_slice(seconds(histogram.sum).as_bytes());
-        out.extend_from_slice(b",\"buckets\":{");
-        for (at, (bound, count)) in cumulated(histogram).enumerate() {
-            if at > 0 {
-                out.push(b',');
-            }
-            out.push(b'"');
-            let le = bound.map_or_else(|| String::from("+Inf"), seconds);
-            out.extend_from_slice(le.as_bytes());
-            out.extend_from_slice(b"\":");
-            out.extend_from_slice(integer(count).as_bytes());
-        }
-        out.push(b'}');
-    } else {
-        out.extend_from_slice(b"\"value\":");
-        out.extend_from_slice(plain(value).as_bytes());
-    }
-    out.push(b'}');
 }
 
 #[cfg(test)]

@@ -126,6 +126,8 @@ pub struct Accepted<'h> {
     pub token: Option<&'h str>,
     /// The key that asks. `None` where no key is needed.
     pub caller: Option<Caller>,
+    /// True for a program on this machine.
+    pub local: bool,
 }
 
 impl fmt::Debug for Accepted<'_> {
@@ -136,6 +138,7 @@ impl fmt::Debug for Accepted<'_> {
             .field("parameters", &self.parameters)
             .field("token", &self.token.is_some())
             .field("caller", &self.caller)
+            .field("local", &self.local)
             .finish()
     }
 }
@@ -149,6 +152,7 @@ impl Accepted<'_> {
             parameters: self.parameters.into_owned(),
             token: None,
             caller: self.caller,
+            local: self.local,
         }
     }
 }
@@ -197,9 +201,10 @@ pub fn accept<'h>(
         .map_err(|refusal| denied(None, refusal))?;
     let found = found.map_err(|(_, refusal)| denied(None, refusal))?;
     let token = head.token(found.path_key);
+    let local = head.address.is_loopback();
     let roles = match found.route.access {
         Access::Open => None,
-        Access::RolesFromAfar(_) if head.address.is_loopback() => None,
+        Access::RolesFromAfar(_) if local => None,
         Access::Roles(roles) | Access::RolesFromAfar(roles) => Some(roles),
     };
     let caller = match roles {
@@ -228,5 +233,6 @@ pub fn accept<'h>(
         parameters: found.parameters,
         token,
         caller,
+        local,
     })
 }

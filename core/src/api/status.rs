@@ -43,6 +43,12 @@ pub struct AgentFigures {
 pub struct LinkTotals {
     /// Counts of all links, those that are gone included.
     pub counters: LinkCounters,
+    /// Links that are up.
+    pub up: usize,
+    /// Time of the last ping to any agent.
+    pub last_ping: Option<Instant>,
+    /// Answers of agents that have begun and not ended.
+    pub streams: usize,
     /// Frames that wait to be written to agents now.
     pub queued_frames: usize,
     /// Cost of these frames, as charged to `limits.link_queue_bytes`.
@@ -51,6 +57,18 @@ pub struct LinkTotals {
     pub mailboxes: usize,
     /// Bytes that wait in the mailboxes, as charged to `limits.mailbox_bytes`.
     pub mailbox_bytes: usize,
+}
+
+impl LinkTotals {
+    /// Returns the state of the connection to agents in `/health` and `/stats`.
+    #[must_use]
+    pub const fn status(&self) -> &'static str {
+        if self.up > 0 {
+            "connected"
+        } else {
+            "disconnected"
+        }
+    }
 }
 
 /// The audit file.

@@ -115,7 +115,7 @@ fn every_route_answers_under_its_names() {
         ("GET", "/health/deep", "GET /health/deep", None, None),
         ("GET", "/metrics", "GET /metrics", None, None),
         ("GET", "/metrics.json", "GET /metrics.json", None, None),
-        ("GET", "/stats", "GET /metrics.json", None, None),
+        ("GET", "/stats", "GET /stats", None, None),
         ("HEAD", "/", "GET /", None, None),
         ("GET", "/k/mlp-1/", "GET /", Some("mlp-1"), None),
         ("GET", "/k/mlp-1", "GET /", Some("mlp-1"), None),
@@ -278,6 +278,8 @@ fn a_route_is_one_row_and_one_function() {
     let input = Input {
         now,
         caller: None,
+        local: true,
+        links: status::LinkTotals::default(),
         parameters: &found.parameters,
         body: &[],
     };
@@ -306,8 +308,51 @@ fn the_listener_for_reports_serves_health_and_metrics_alone() {
         "GET /health/deep",
         "GET /metrics",
         "GET /metrics.json",
+        "GET /stats",
     ];
     assert_eq!(names, reports);
+}
+
+#[test]
+fn strangers_learn_from_health_whether_the_program_serves_and_no_more() {
+    let now = Instant::from_micros(1_000);
+    let mut hub = Hub::new(HubConfig::default(), [7; 32], now, Duration::ZERO);
+    let found = ROUTES.find("GET", "/health").unwrap();
+    let Handler::Read(read) = found.route.handler else {
+        panic!("the route reads");
+    };
+    let lists = hub.lists();
+    let told = |local| {
+        let input = Input {
+            now,
+            caller: None,
+            local,
+            links: status::LinkTotals {
+                up: 1,
+                mailboxes: 3,
+                streams: 2,
+                ..status::LinkTotals::default()
+            },
+            parameters: &found.parameters,
+            body: &[],
+        };
+        match read(&lists, &input).unwrap() {
+            Answered::Json(200, value) => value,
+            other => panic!("{other:?}"),
+        }
+    };
+    let timestamp = lists.wall.rfc3339(now);
+    assert_eq!(
+        told(false),
+        json!({ "status": "healthy", "timestamp": timestamp })
+    );
+    assert_eq!(
+        told(true).get("mcp_connection"),
+        Some(
+            &json!({ "status": "connected", "last_ping": null, "messages_sent": 0, "messages_received": 0,
+                "pending_requests": 1, "active_streams": 2 })
+        )
+    );
 }
 
 #[test]

@@ -403,6 +403,11 @@ impl Hub {
     ) -> Result<Status, Refusal> {
         let link = self.sessions.get(slot).and_then(|session| session.link);
         let status = self.sessions.apply(now, slot, action)?;
+        match status {
+            Status::Expired => self.metrics.sessions_expired += 1,
+            Status::Revoked => self.metrics.sessions_revoked += 1,
+            Status::Pending | Status::Active | Status::Suspended => {}
+        }
         let Some(session) = self.sessions.get(slot) else {
             return Ok(status);
         };

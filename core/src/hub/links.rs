@@ -403,6 +403,7 @@ impl Hub {
             key: registrar.key,
         };
         let slot = self.sessions.insert(session)?;
+        self.metrics.sessions_made += 1;
         out.record(now, event);
         Ok((slot, shown))
     }

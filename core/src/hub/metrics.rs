@@ -111,6 +111,12 @@ pub struct Metrics {
     pub unauthenticated: u64,
     /// Counter: requests with a foreign host or origin, or a role that does not allow them.
     pub violations: u64,
+    /// Counter: sessions that were registered.
+    pub sessions_made: u64,
+    /// Counter: sessions whose time to live has passed.
+    pub sessions_expired: u64,
+    /// Counter: sessions that were ended by a person or by their agent.
+    pub sessions_revoked: u64,
     /// Counter: tokens read.
     pub prompt_tokens: u64,
     /// Counter: tokens written.

@@ -2,7 +2,7 @@
 
 use super::envelope::{Answer, Chunk, Ending, Id};
 use super::frames;
-use super::ports::{CloseCode, Deliver, Frame, LinkOut};
+use super::ports::{CloseCode, Deliver, LinkOut};
 use super::reassembly::Place;
 use super::table::{Open, Table};
 use super::{FAULT_WINDOW, FAULTS, Link};
@@ -253,7 +253,7 @@ impl<T> Link<T> {
         };
         if why == CancelReason::StreamGap || !open.stream.end_arrived() {
             self.counters.cancels += 1;
-            out.push(Frame::Text(frames::cancel(id, why)));
+            self.send(frames::cancel(id, why), out);
         }
         self.rearm();
     }

@@ -90,6 +90,7 @@ pub struct Link<T> {
     timers: Timers<Timer, 4>,
     table: Table<T>,
     counters: LinkCounters,
+    pinged: Option<Instant>,
     /// Times of the last faults, at most [`FAULTS`] of them.
     faults: VecDeque<Instant>,
     closed: bool,
@@ -111,6 +112,7 @@ impl<T> Link<T> {
             timers,
             table: Table::new(config.tombstones, config.tombstone_ttl),
             counters: LinkCounters::default(),
+            pinged: None,
             faults: VecDeque::new(),
             closed: false,
         }
@@ -151,6 +153,18 @@ impl<T> Link<T> {
         self.table.tombstones()
     }
 
+    /// Exchanges whose answer has begun.
+    #[must_use]
+    pub fn streams(&self) -> usize {
+        self.table.begun()
+    }
+
+    /// Returns the time of the last ping that was sent.
+    #[must_use]
+    pub const fn last_ping(&self) -> Option<Instant> {
+        self.pinged
+    }
+
     /// Returns the counts of events since the link was opened.
     #[must_use]
     pub const fn counters(&self) -> &LinkCounters {
@@ -182,7 +196,7 @@ impl<T> Link<T> {
             .insert(exchange, permit.session().clone(), to)
             .map_err(|to| (Unopened::Closed, to))?;
         self.counters.opened += 1;
-        out.push(Frame::Text(frame));
+        self.send(frame, out);
         Ok(())
     }
 
@@ -217,6 +231,7 @@ impl<T> Link<T> {
         if self.closed {
             return;
         }
+        self.counters.received += 1;
         self.timers.set(Timer::Pong, None);
         match envelope {
             Envelope::Chunk(chunk) => self.chunk(now, chunk, out, deliver),
@@ -274,6 +289,7 @@ impl<T> Link<T> {
         if self.closed {
             return;
         }
+        self.counters.received += 1;
         self.timers.set(Timer::Pong, None);
         let id = match &fault {
             AgentFault::TooLarge => {
@@ -387,6 +403,7 @@ impl<T> Link<T> {
                 Timer::Pong => self.shut(CloseCode::NoSignOfLife, out, deliver),
                 Timer::Ping => {
                     out.push(Frame::Ping);
+                    self.pinged = Some(now);
                     self.timers
                         .set(Timer::Pong, Some(now + self.config.pong_timeout));
                     self.timers
@@ -416,8 +433,13 @@ impl<T> Link<T> {
         if self.over_budget(out) {
             self.end(deliver);
         } else {
-            out.push(Frame::Text(frame));
+            self.send(frame, out);
         }
+    }
+
+    fn send(&mut self, frame: String, out: &mut LinkOut) {
+        self.counters.sent += 1;
+        out.push(Frame::Text(frame));
     }
 
     /// True when the agent does not read; the link is then closed.

@@ -333,6 +333,10 @@ impl Default for LinkConfig {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct LinkCounters {
+    /// Messages for the agent.
+    pub sent: u64,
+    /// Messages of the agent, wrong ones included.
+    pub received: u64,
     /// Exchanges opened.
     pub opened: u64,
     /// `model_stream_chunk` messages of open exchanges.
@@ -363,6 +367,8 @@ pub struct LinkCounters {
 
 impl core::ops::AddAssign for LinkCounters {
     fn add_assign(&mut self, more: Self) {
+        self.sent += more.sent;
+        self.received += more.received;
         self.opened += more.opened;
         self.chunks += more.chunks;
         self.results += more.results;

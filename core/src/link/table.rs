@@ -115,6 +115,12 @@ impl<T> Table<T> {
         self.open.len()
     }
 
+    /// Those of which a chunk has come.
+    pub(super) fn begun(&self) -> usize {
+        let begun = |open: &&Open<T>| open.stream.next() > 0 || open.stream.waiting() > 0;
+        self.open.values().filter(begun).count()
+    }
+
     pub(super) fn recipients(&self) -> impl Iterator<Item = (ExchangeId, &T)> {
         self.open.iter().map(|(id, open)| (*id, &open.to))
     }

@@ -73,15 +73,19 @@ fn status() -> ProgramStatus {
         connections: 12,
         links: LinkTotals {
             counters: LinkCounters {
+                sent: 11,
+                received: 1010,
                 opened: 9,
                 chunks: 1000,
                 repeats: 2,
                 ..LinkCounters::default()
             },
+            up: 1,
             queued_frames: 1,
             queued_bytes: 256,
             mailboxes: 1,
             mailbox_bytes: 64,
+            ..LinkTotals::default()
         },
         audit: Some(AuditFigures {
             written: 20,
@@ -150,6 +154,11 @@ fn the_scraper_chooses_the_form() {
     assert_eq!(Form::accepted(Some(prometheus)), Form::OpenMetrics);
     assert_eq!(Form::accepted(Some("text/plain")), Form::Prometheus);
     assert_eq!(Form::accepted(Some("*/*")), Form::Prometheus);
+    assert_eq!(Form::accepted(Some("application/json")), Form::Json);
+    let axios = "application/json, text/plain, */*";
+    assert_eq!(Form::accepted(Some(axios)), Form::Json);
+    let text_first = "text/plain, application/json;q=0.5";
+    assert_eq!(Form::accepted(Some(text_first)), Form::Prometheus);
     assert_eq!(Form::accepted(None), Form::Prometheus);
 }
 
