@@ -9,7 +9,7 @@ use crate::audit::Audit;
 use crate::config::Bridge;
 use crate::dial::BridgeDialler;
 use crate::outside::{Outside, Usage};
-use crate::ranked::{COMMANDS, HUB, LEAF, Ranked, TABLE};
+use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
 use bytes::Bytes;
 use event_listener::{Event, EventListener};
 use mcp_local_provider_core::api::status::LinkTotals;
@@ -246,6 +246,13 @@ impl Engine {
         let mut cell = self.hub.lock();
         let now = self.now();
         let result = call(&mut cell.hub, now, &mut out);
+        self.carry(cell, out);
+        result
+    }
+
+    /// Does what the hub asks, with its lock released. Not inlined, so that the program holds it once.
+    #[inline(never)]
+    fn carry(&self, mut cell: Guard<'_, HubCell, HUB>, out: HubOut) {
         let housekeeper = cell.rearm();
         let order = (!out.commands.is_empty()).then(|| self.commands.lock());
         let push = self.audit.feed.begin(&out.records);
@@ -266,7 +273,6 @@ impl Engine {
         if let Some(housekeeper) = housekeeper {
             housekeeper.wake();
         }
-        result
     }
 
     /// Does on a link what the hub asks.

@@ -360,13 +360,7 @@ mod tests {
     /// A limiter that knows one key.
     fn limiter(limits: &Limits) -> (Limiter, Payer) {
         let mut limiter = Limiter::new(limits);
-        let key = Key {
-            name: "editor".into(),
-            sha256: [0; 32],
-            role: crate::config::Role::Client,
-            requests_per_minute: None,
-            tokens_per_minute: None,
-        };
+        let key = Key::new("editor", [0; 32], crate::config::Role::Client);
         limiter.configure(Instant::ZERO, limits, [(KeyId(0), &key)].into_iter());
         (limiter, Payer::new(Some(KeyId(0)), FAR))
     }
