@@ -219,7 +219,9 @@ fn a_lost_agent_ends_a_stream_with_an_error_and_a_whole_answer_with_a_status() {
 
 #[test]
 fn each_breach_of_the_websocket_protocol_gets_its_close_code() {
-    let provider = start(config());
+    let mut hub = config();
+    hub.limits.agent_frame_bytes = 64 << 10;
+    let provider = start(hub);
     let frame = |fin, code, payload: &[u8]| {
         Message::Frame(Frame::message(payload.to_vec(), OpCode::Data(code), fin))
     };
@@ -227,7 +229,7 @@ fn each_breach_of_the_websocket_protocol_gets_its_close_code() {
         (frame(true, Data::Continue, b"x"), 1002),
         (frame(true, Data::Reserved(3), b"x"), 1002),
         (frame(true, Data::Text, b"\xff\xfe"), 1007),
-        (frame(true, Data::Text, &vec![b' '; (4 << 20) + 1]), 1009),
+        (frame(true, Data::Text, &vec![b' '; (64 << 10) + 1]), 1009),
     ] {
         let mut agent = Agent::connect_only(provider.addresses()[0]);
         // The provider may close before it has read all of it.
@@ -310,10 +312,10 @@ fn connections_beyond_the_limit_are_told_so() {
     hub.limits.connections = 1;
     let provider = start(hub);
     let mut first = connect(provider.addresses()[0]);
-    first
-        .write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .unwrap();
-    until(&mut first, "}");
+    let begun = head(100).replace("\r\n\r\n", "\r\nExpect: 100-continue\r\n\r\n");
+    first.write_all(begun.as_bytes()).unwrap();
+    // It is at work, so it does not make room.
+    until(&mut first, "100 Continue\r\n\r\n");
     let mut second = connect(provider.addresses()[0]);
     let answer = rest(&mut second);
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
@@ -364,7 +366,7 @@ fn shutting_down_lets_a_stream_end_and_then_says_good_bye_to_the_agent() {
     let mut idle = connect(provider.addresses()[0]);
     idle.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         .unwrap();
-    until(&mut idle, "}");
+    until(&mut idle, concat!("\"", env!("CARGO_PKG_VERSION"), "\"}"));
     let id = agent.invoked();
     agent.chunk(&id, 0, "before");
     until(&mut client, "before");

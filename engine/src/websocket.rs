@@ -58,14 +58,15 @@ impl From<Error> for Ended {
     }
 }
 
-/// Limits of a WebSocket whose messages and frames have at most `frame_bytes`.
+/// Limits of a WebSocket whose messages have at most `frame_bytes`. One up to twice as long is read, because its exchange can be
+/// told from it and fails alone; a longer one ends the connection.
 #[must_use]
 pub fn config(frame_bytes: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(8 << 10)
         .write_buffer_size(64 << 10)
-        .max_message_size(Some(frame_bytes))
-        .max_frame_size(Some(frame_bytes))
+        .max_message_size(Some(frame_bytes.saturating_mul(2)))
+        .max_frame_size(Some(frame_bytes.saturating_mul(2)))
 }
 
 /// The message that carries a frame of ours.

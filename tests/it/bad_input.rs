@@ -16,7 +16,7 @@ fn raw(program: &Program, request: &str) -> Answer {
 
 #[test]
 fn bodies_are_refused_with_the_field_that_is_wrong() {
-    let program = Program::start("");
+    let program = Program::start("limits: { content_bytes: 1MiB }\n");
     let chat = "/v1/chat/completions";
     let many: Vec<Value> = (0..1001)
         .map(|_| json!({ "role": "user", "content": "x" }))
@@ -161,14 +161,15 @@ fn where_no_key_is_required_any_or_none_will_do() {
 
 #[test]
 fn an_agents_nonsense_costs_nobody_but_the_agent() {
-    let program = Program::start("");
+    let program = Program::start("limits: { agent_frame_bytes: 64KiB }\n");
     let mut good = Agent::connect_as(&program, json!({ "agent_id": "good", "models": ["m"] }));
     for (frame, code) in [
         (Message::binary(vec![1, 2, 3]), None),
         (Message::text("not json"), None),
         (Message::text("[]"), None),
         (Message::text("{\"type\":\"model_stream_chunk\"}"), None),
-        (Message::text("x".repeat((4 << 20) + 1)), Some(1009)),
+        (Message::text("x".repeat((64 << 10) + 1)), Some(1009)),
+        (Message::text("x".repeat(1 << 20)), Some(1009)),
     ] {
         let mut bad = Agent::connect_as(&program, json!({ "agent_id": "bad", "models": ["bad"] }));
         let count = if code.is_some() { 1 } else { 16 };
@@ -188,6 +189,19 @@ fn an_agents_nonsense_costs_nobody_but_the_agent() {
     let (id, _) = good.invocation();
     good.send(&json!({ "type": "a type from tomorrow", "id": "x" }));
     assert_eq!(good.receive()["error"]["code"], "unknown_type");
+    let mut large = program.open(
+        "POST",
+        "/v1/chat/completions",
+        Some(CLIENT),
+        &json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] }).to_string(),
+    );
+    let (too_large, _) = good.invocation();
+    good.chunk(&too_large, 0, &"x".repeat(64 << 10));
+    let mut bytes = Vec::new();
+    large.read_to_end(&mut bytes).unwrap();
+    assert_eq!(Answer::parse(&bytes).status, 502);
+    assert_eq!(good.receive()["type"], "model_cancel");
+    assert_eq!(good.receive()["error"]["code"], "protocol");
     good.chunk(&id, 1, "lo");
     good.chunk(&id, 0, "Hel");
     good.chunk(&id, 0, "Hel");

@@ -239,6 +239,21 @@ fn a_burst_comes_whole_to_a_client_that_reads_when_it_is_over() {
 }
 
 #[test]
+fn a_prompt_of_a_million_tokens_passes() {
+    let program = Program::start("limits: { tokens_per_minute: 10000000 }\n");
+    let mut agent = Agent::connect(&program);
+    let prompt = "word ".repeat(1_000_000);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": prompt }] });
+    let body = body.to_string();
+    let client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let (id, invocation) = agent.invocation();
+    assert_eq!(invocation["payload"]["messages"][0]["content"], prompt);
+    agent.chunk(&id, 0, "read");
+    agent.finish(&id, 1);
+    assert_eq!(rest(client).status, 200);
+}
+
+#[test]
 fn a_whole_answer_is_bounded_by_its_own_limit() {
     let program = Program::start("limits: { answer_bytes: 64KiB, mailbox_bytes: 4KiB }\n");
     let mut agent = Agent::connect(&program);

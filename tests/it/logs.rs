@@ -47,7 +47,7 @@ fn the_id_that_a_client_reads_is_in_every_line_about_its_request() {
         let (id, _) = agent.invocation();
         agent.send(&json!({ "type": "error", "id": id, "error": { "code": "model_error", "message": "no" } }));
     });
-    let refused = program.request("POST", "/api/chat", Some(CLIENT), "{}");
+    let refused = program.request("POST", "/api/chat", Some(CLIENT), "{\"model\":7}");
     let refused = refused.header("x-request-id").unwrap();
     let unknown = program.request("POST", "/api/chat", Some("wrong"), "{}");
     let unknown = unknown.header("x-request-id").unwrap();

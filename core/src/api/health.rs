@@ -234,7 +234,7 @@ mod tests {
         assert_eq!((code, &value["status"]), (200, &json!("healthy")));
         assert_eq!(
             value["components"]["http"],
-            json!({ "status": "healthy", "last_check": "2026-01-01T00:05:00.000000Z", "error_count": 3, "latency_ms": null, "message": null })
+            json!({ "status": "healthy", "last_check": "2026-01-01T00:05:00.000000Z", "error_count": 3, "latency_ms": null, "message": null, "details": null })
         );
         assert_eq!(value["components"]["hub"]["latency_ms"], 0.25);
         assert_eq!(

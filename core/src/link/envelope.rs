@@ -58,17 +58,32 @@ impl<'f> Envelope<'f> {
     /// Reads one text frame of at most `limit` bytes.
     ///
     /// # Errors
-    /// [`AgentFault::TooLarge`] over the limit. [`AgentFault::Answer`] when a field is wrong in a message whose `id` can
-    /// be read: it is that exchange's. [`AgentFault::Malformed`] for everything else that is not a JSON object of a known form.
+    /// [`AgentFault::Answer`] when a field is wrong in a message whose `id` can be read, or when that is over the limit: it is
+    /// that exchange's. [`AgentFault::TooLarge`] for all others over the limit, [`AgentFault::Malformed`] for everything else that is not a JSON object of a known form.
     #[inline]
     pub fn decode(frame: &'f str, limit: usize) -> Result<Self, AgentFault> {
         if frame.len() > limit {
-            return Err(AgentFault::TooLarge);
+            return Err(too_large(frame, limit));
         }
         match scan::chunk(frame) {
             Some(chunk) => Ok(Self::Chunk(chunk)),
             None => messages::decode(frame),
         }
+    }
+}
+
+#[cold]
+fn too_large(frame: &str, limit: usize) -> AgentFault {
+    match messages::exchange(frame) {
+        Some(id) => AgentFault::Answer {
+            id,
+            what: alloc::format!(
+                "a frame of {} bytes is over limits.agent_frame_bytes ({limit} bytes)",
+                frame.len()
+            )
+            .into(),
+        },
+        None => AgentFault::TooLarge,
     }
 }
 

@@ -5,6 +5,7 @@ use super::fields::{
 };
 use super::{Answer, Capabilities, Chunk, Ending, Envelope, Id, Registration};
 use crate::error::{AgentFault, Code};
+use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Failure, Finish, ToolCallDelta};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -20,6 +21,17 @@ use serde_json::value::RawValue;
 
 /// Longest message of an agent's error that is passed on, in bytes.
 const MESSAGE_LEN: usize = 4096;
+
+/// Finds the exchange that a frame is about, in a frame of any length.
+pub(super) fn exchange(frame: &str) -> Option<ExchangeId> {
+    let mut head = Head::default();
+    // Whatever is wrong behind the id, the id is known.
+    let _ = HeadSeed(&mut head).deserialize(&mut serde_json::Deserializer::from_str(frame));
+    match head.id.and_then(JsonStr::from_raw).map(Id::read)? {
+        Id::Ours(id) => Some(id),
+        Id::Foreign(_) => None,
+    }
+}
 
 /// Reads a frame that the scanner left.
 pub(super) fn decode(frame: &str) -> Result<Envelope<'_>, AgentFault> {

@@ -223,9 +223,25 @@ fn a_frame_over_the_limit_closes_the_link() {
     });
     let (client, id) = rig.open();
     rig.text(id, 0, "x");
-    rig.text(id, 1, &"x".repeat(200));
+    rig.agent(&"x".repeat(201));
     assert_eq!(rig.out.close, Some(CloseCode::TooLarge));
     assert_eq!(rig.client(client), "x failed(AgentLost)");
+}
+
+#[test]
+fn a_frame_over_the_limit_that_names_its_exchange_costs_only_that() {
+    let mut rig = Rig::with(&LinkConfig {
+        frame_bytes: 200,
+        ..LinkConfig::default()
+    });
+    let (one, first) = rig.open();
+    let (other, second) = rig.open();
+    rig.text(first, 0, "x");
+    rig.text(first, 1, &"x".repeat(200));
+    rig.text(second, 0, "y");
+    assert_eq!(rig.out.close, None);
+    assert_eq!(rig.client(one), "x failed(AgentFault)");
+    assert_eq!(rig.client(other), "y");
 }
 
 #[test]
