@@ -38,12 +38,16 @@ pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     config.audit.file = audit_writer.file();
     let provider = D::start(config)?;
     let addresses = provider.addresses();
-    let mut agents = Agents::start(provider.engine(), local_agents(prepared)?, addresses)?;
+    let metrics = matches!(prepared.config.listen.metrics, Extra::Address(_));
+    let serving = serving(addresses, metrics);
+    let locals = local_agents(prepared)?;
+    let mut agents = Agents::start(provider.engine(), locals, addresses, serving)?;
     if prepared.demo
         && let Some(key) = prepared.keys.fresh_text(Role::Bridge)
-        && let Some(address) = agents_address(prepared, addresses)
+        // tiny_http, which takes no agents, may serve the first one.
+        && let Some(address) = serving.last()
     {
-        demo::connection::start(provider.engine(), key, reachable(address))?;
+        demo::connection::start(provider.engine(), key, reachable(*address))?;
     }
     let handle = provider.handle();
     let ear = signals.handle();
@@ -92,11 +96,12 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     Ok(config)
 }
 
-/// Returns the last address that takes agents: tiny_http, which takes none, may serve the first one, and the one for
-/// metrics comes after all others.
-fn agents_address(prepared: &Prepared, addresses: &[SocketAddr]) -> Option<SocketAddr> {
-    let metrics = matches!(prepared.config.listen.metrics, Extra::Address(_));
-    addresses.iter().rev().nth(usize::from(metrics)).copied()
+/// Returns the addresses that serve every route: the one for metrics comes after all others.
+fn serving(addresses: &[SocketAddr], metrics: bool) -> &[SocketAddr] {
+    match addresses.split_last() {
+        Some((_, others)) if metrics => others,
+        _ => addresses,
+    }
 }
 
 fn local_agents(prepared: &Prepared) -> io::Result<Vec<Local>> {
@@ -194,5 +199,18 @@ fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
             model: demo::MODEL,
         });
         let _ = stderr().write_all(banner.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_listener_for_metrics_serves_no_agent() {
+        let all = ["192.168.1.4:8788", "127.0.0.1:9090"].map(|address| address.parse().unwrap());
+        assert_eq!(serving(&all, true), &all[..1]);
+        assert_eq!(serving(&all, false), all);
     }
 }

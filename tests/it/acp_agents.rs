@@ -39,6 +39,7 @@ while read -r line; do
         *GARBAGE*) printf '\377\376 hello\n[1,2]\n{"method":"x/y","id":"z","jsonrpc":"2.0"}\n{"jsonrpc":"2.0","id":99,"result":{}}\n'; say done ;;
         *LONG*) say "$(head -c 1048576 /dev/zero | tr '\0' x)" ;;
         *WHERE*) say "$PWD" ;;
+        *PROXIES*) say "$NO_PROXY $no_proxy" ;;
         *ENVIRONMENT*) say "$MCP_LOCAL_PROVIDER_AGENT,$LOCAL_PROVIDER_KEY,$GIVEN" ;;
         *) say hello ;;
         esac
@@ -90,6 +91,19 @@ fn an_agent_answers_under_its_names_and_sees_no_key() {
     assert_eq!(content(&answer), "mine,,given");
     let answer = program.post("/v1/chat/completions", &question("x", true));
     assert_eq!(answer.text(), "hello");
+}
+
+#[test]
+fn an_agent_reaches_its_callers_tools_past_every_proxy() {
+    let program = start();
+    let lists = content(&ask(&program, "PROXIES"));
+    let lists: Vec<&str> = lists.split(' ').collect();
+    for list in &lists {
+        let hosts: Vec<&str> = list.split(',').collect();
+        for host in ["localhost", "127.0.0.1", "::1"] {
+            assert!(hosts.contains(&host), "{lists:?}");
+        }
+    }
 }
 
 #[test]

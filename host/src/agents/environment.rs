@@ -2,6 +2,7 @@
 //! the provider and other secrets of the person.
 
 use std::ffi::{OsStr, OsString};
+use std::net::IpAddr;
 
 /// Variable that marks every process below an agent; its value is the agent's name. A provider that finds it in its own
 /// environment was started by an agent of a provider, and an agent that asks such a provider asks itself.
@@ -43,6 +44,9 @@ const ALLOWED: [&str; 31] = [
     "no_proxy",
 ];
 
+/// Names of the list of hosts that are reached without a proxy.
+const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
 /// Builds the environment of the agent `agent` from the variables `of`: those that every program needs and those that
 /// `further` names (a name that ends in `*` stands for all with that prefix), then `set`, which wins, then
 /// [`AGENT_VARIABLE`].
@@ -76,9 +80,59 @@ pub fn clean_environment(
     all
 }
 
+/// Exempts loopback, and the address of the tools, from proxies: the token of the caller's tools travels there, and a
+/// proxy would read it.
+pub fn exempt_from_proxies(environment: &mut Vec<(OsString, OsString)>, tools: Option<IpAddr>) {
+    let is_list = |name: &OsStr| NO_PROXY.iter().any(|list| name == *list);
+    let mut hosts: Vec<String> = Vec::new();
+    let mut add = |host: &str| {
+        if !host.is_empty() && !hosts.iter().any(|other| other == host) {
+            hosts.push(host.to_owned());
+        }
+    };
+    for (_, list) in environment.iter().filter(|(name, _)| is_list(name)) {
+        list.to_string_lossy()
+            .split(',')
+            .map(str::trim)
+            .for_each(&mut add);
+    }
+    ["localhost", "127.0.0.1", "::1"]
+        .into_iter()
+        .for_each(&mut add);
+    if let Some(tools) = tools {
+        add(&tools.to_string());
+    }
+    // `*` means every host, and only when it stands alone.
+    if hosts.iter().any(|host| host == "*") {
+        hosts = vec!["*".to_owned()];
+    }
+    // Programs read one of the two names, so both have all.
+    let list = OsString::from(hosts.join(","));
+    environment.retain(|(name, _)| !is_list(name));
+    environment.extend(NO_PROXY.map(|name| (name.into(), list.clone())));
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_goes_to_this_machine_goes_past_proxies() {
+        for (before, after) in [
+            (&[][..], "localhost,127.0.0.1,::1,192.168.1.4"),
+            (
+                &[("NO_PROXY", "corp.example, ::1"), ("no_proxy", "home")],
+                "corp.example,::1,home,localhost,127.0.0.1,192.168.1.4",
+            ),
+            (&[("no_proxy", "*")], "*"),
+        ] {
+            let before = before.iter().map(|(name, list)| (name.into(), list.into()));
+            let mut environment: Vec<(OsString, OsString)> = before.collect();
+            exempt_from_proxies(&mut environment, "192.168.1.4".parse().ok());
+            let after = NO_PROXY.map(|name| (name.into(), after.into()));
+            assert_eq!(environment, after);
+        }
+    }
 
     #[test]
     fn an_agent_sees_what_it_needs_and_no_key_of_ours() {

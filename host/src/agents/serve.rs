@@ -6,6 +6,7 @@
 //! together, so that a burst of chunks becomes one write to the client.
 
 use super::directory::PrivateDirectory;
+use super::environment::exempt_from_proxies;
 use super::loops;
 use super::plan::Plan;
 use super::process::{Event, Process, ProcessWaker};
@@ -54,7 +55,8 @@ pub struct Agents {
 impl Agents {
     /// Starts agents for a provider. They register when they are ready, like any other agent.
     ///
-    /// `addresses` are those at which the provider listens; agents call the tools of clients there.
+    /// `addresses` are those at which the provider listens, `serving` those of them that serve every route: agents call
+    /// the tools of clients there.
     ///
     /// # Errors
     /// Fails when the system gives no thread, file or directory.
@@ -62,13 +64,9 @@ impl Agents {
         engine: &Arc<Engine>,
         agents: Vec<Local>,
         addresses: &[SocketAddr],
+        serving: &[SocketAddr],
     ) -> io::Result<Self> {
-        let mut reachable = addresses.iter().copied().map(reachable);
-        // Agents send this address as `Host`, which the listener checks, so loopback comes first.
-        let address = reachable
-            .clone()
-            .find(|address| address.ip().is_loopback())
-            .or_else(|| reachable.next());
+        let address = tools_address(serving);
         let mut all = Self::default();
         let mut start = |local: Local| {
             let runner = Runner::new(engine, &local, address, addresses)?;
@@ -93,6 +91,16 @@ impl Agents {
             let _ = thread.join();
         }
     }
+}
+
+/// Returns the address at which agents of this machine call the tools of clients. They send it as `Host`, which the
+/// listener checks, so loopback comes first.
+fn tools_address(serving: &[SocketAddr]) -> Option<SocketAddr> {
+    let mut reachable = serving.iter().copied().map(reachable);
+    reachable
+        .clone()
+        .find(|address| address.ip().is_loopback())
+        .or_else(|| reachable.next())
 }
 
 impl Drop for Agents {
@@ -125,6 +133,8 @@ struct Runner {
     stop: Pin<Box<EventListener>>,
     drain: Pin<Box<EventListener>>,
     draining: bool,
+    /// Address of the tools of clients.
+    tools: Option<SocketAddr>,
     /// Addresses of this program, at which an agent would ask itself.
     listening: Vec<SocketAddr>,
     /// Queue of the agent's HTTP requests for tools, then those that wait for results.
@@ -179,6 +189,7 @@ impl Runner {
             calls: Vec::new(),
             drain: Box::pin(engine.listen_for_drain()),
             draining: false,
+            tools: address,
             listening: listening.to_vec(),
             connected,
             turn: Turn::default(),
@@ -390,14 +401,16 @@ impl Runner {
                 self.engine.config().limits.agent_frame_bytes,
             )
             .and_then(
-                |launch| match loops::points_here(&launch.environment, &self.listening) {
+                |mut launch| {
+                    exempt_from_proxies(&mut launch.environment, self.tools.map(|tools| tools.ip()));
+                    match loops::points_here(&launch.environment, &self.listening) {
                     Some(variable) => Err(io::Error::other(format!(
                         "{} names this program as the agent's model, so that it would ask itself; unset it, or give the agent \
                          another value in its `env`",
                         variable.display()
                     ))),
                     None => Process::start(&launch),
-                },
+                }},
             );
         match launched {
             Ok(process) => {
