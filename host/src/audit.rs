@@ -56,11 +56,14 @@ impl AuditWriter {
     /// written does not stop the program: [`AuditWriter::file`] shows the error.
     ///
     /// # Errors
-    /// Fails when no thread can be started.
+    /// Fails when the file is a FIFO or a device, or no thread can be started.
     pub fn start(config: &Audit, feed: &Arc<Feed>) -> io::Result<AuditWriter> {
         let Some(path) = &config.file else {
             return Ok(AuditWriter(None));
         };
+        if let Some(why) = file::unusable(path) {
+            return Err(io::Error::other(why));
+        }
         let reader = feed.reader(Events::ALL, QUEUE_BYTES, None);
         let file = Arc::new(AuditFile::new(reader.backlog()));
         let mut log = RotatingFile::new(path, config.max_bytes as u64, config.keep);

@@ -325,7 +325,6 @@ fn serving_goes_on_when_the_audit_file_cannot_be_written() {
     std::fs::write(&blocked, "a file where a directory should be").unwrap();
     let below = blocked.join("audit.jsonl");
     for file in [
-        "/dev/full",
         "/proc/version",
         below.to_str().unwrap(),
         folder.0.to_str().unwrap(),
@@ -336,6 +335,26 @@ fn serving_goes_on_when_the_audit_file_cannot_be_written() {
             program.log().contains("audit records are being lost"),
             "{file}"
         );
+    }
+}
+
+#[test]
+fn a_fifo_or_a_device_as_audit_file_is_refused_at_start() {
+    let folder = Folder::new();
+    let config = write_config(&folder.0, "127.0.0.1:0", "");
+    let fifo = folder.0.join("fifo");
+    let made = Command::new("mkfifo").arg(&fifo).status().unwrap();
+    assert!(made.success());
+    for file in [fifo.to_str().unwrap(), "/dev/full"] {
+        let refused = Command::new(crate::program::program())
+            .arg("--config")
+            .arg(&config)
+            .env("MLP_AUDIT__FILE", file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(1), "{said}");
+        assert!(said.contains(file) && said.contains("audit.file"), "{said}");
     }
 }
 

@@ -1,10 +1,31 @@
 //! The audit file on disk: opening, appending, rotation.
 
 use crate::private_file;
+use rustix::fs::OFlags;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+/// Returns the reason why nothing at this path can be an audit file: a FIFO waits for a reader, and a device keeps
+/// nothing. What is missing, or a directory now, may be mended while the program runs.
+pub(super) fn unusable(path: &Path) -> Option<String> {
+    let kind = std::fs::metadata(path).ok()?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return None;
+    }
+    let kind = if kind.is_fifo() {
+        "a FIFO"
+    } else if kind.is_socket() {
+        "a socket"
+    } else {
+        "a device"
+    };
+    Some(format!(
+        "the audit file {} is {kind}, which keeps no records; give `audit.file` the path of a regular file, or `off`",
+        path.display()
+    ))
+}
 
 /// A file that is appended to, and replaced by a new one when it would exceed its size or was moved or deleted.
 #[derive(Debug)]
@@ -82,16 +103,22 @@ impl RotatingFile {
         {
             private_file::make_directory(directory)?;
         }
+        // To open a FIFO for writing would wait for a reader.
+        let at_once = OFlags::NONBLOCK.bits().cast_signed();
         let mut file = OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
+            .custom_flags(at_once)
             .open(&self.path)?;
         let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
         self.bytes = found.len();
         self.identity = (found.dev(), found.ino());
         self.records = 0;
-        if found.is_file() && !ends_with_line(&self.path)? {
+        if !ends_with_line(&self.path)? {
             // After a crash the file may end in half a record; the line end keeps it apart from the next record.
             file.write_all(b"\n")?;
             self.bytes += 1;
@@ -117,7 +144,7 @@ impl RotatingFile {
         self.bytes += whole as u64;
         self.records += records;
         if result.is_err() {
-            // Removes half a record, which would spoil the next line. Devices cannot be truncated, and need not be.
+            // Removes half a record, which would spoil the next line.
             let _ = file.set_len(self.bytes);
             // The next record opens the file again, because the path may lead to another disk by then.
             self.file = None;

@@ -99,13 +99,15 @@ fn files_are_put_aside_by_size_and_the_oldest_is_dropped() {
 }
 
 #[test]
-fn a_full_disk_costs_records_and_nothing_else() {
-    let status = write(&audit(PathBuf::from("/dev/full"), 1 << 20, 5), 0..100);
-    assert_eq!((status.written, status.lost), (0, 100));
-    assert_eq!(
-        status.error.unwrap(),
-        "/dev/full cannot be written: No space left on device (os error 28)"
-    );
+fn what_keeps_no_records_is_refused() {
+    let directory = Directory::new();
+    let socket = directory.0.join("socket");
+    let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    for (path, kind) in [(Path::new("/dev/full"), "device"), (&socket, "socket")] {
+        let refused = AuditWriter::start(&audit(path.to_owned(), 1 << 20, 5), &Feed::new());
+        let why = refused.unwrap_err().to_string();
+        assert!(why.contains(kind) && why.contains("audit.file"), "{why}");
+    }
 }
 
 #[test]
