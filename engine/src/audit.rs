@@ -29,18 +29,18 @@ impl Audit {
 /// State of an audit file, as its writer notes it.
 #[derive(Debug)]
 pub struct AuditFile {
-    backlog: Arc<Backlog>,
+    backlogs: [Arc<Backlog>; 2],
     written: AtomicU64,
     lost: AtomicU64,
     error: Ranked<Option<String>, LEAF>,
 }
 
 impl AuditFile {
-    /// A file that is written from the reader with this backlog.
+    /// A file that is written from the readers with these backlogs.
     #[must_use]
-    pub const fn new(backlog: Arc<Backlog>) -> Self {
+    pub const fn new(backlogs: [Arc<Backlog>; 2]) -> Self {
         Self {
-            backlog,
+            backlogs,
             written: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             error: Ranked::new(None),
@@ -62,11 +62,12 @@ impl AuditFile {
     /// slow for.
     #[must_use]
     pub fn figures(&self) -> AuditFigures {
+        let [known, strangers] = &self.backlogs;
         AuditFigures {
             written: self.written.load(Ordering::Relaxed),
-            lost: self.lost.load(Ordering::Relaxed) + self.backlog.missed(),
-            queued_records: self.backlog.records(),
-            queued_bytes: self.backlog.bytes(),
+            lost: self.lost.load(Ordering::Relaxed) + known.missed() + strangers.missed(),
+            queued_records: known.records() + strangers.records(),
+            queued_bytes: known.bytes() + strangers.bytes(),
             error: self.error.lock().clone(),
         }
     }

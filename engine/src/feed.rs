@@ -32,8 +32,8 @@ pub struct Events(u8);
 impl Events {
     /// Requests that were answered, or refused for what they asked.
     pub const ANSWERED: Self = Self(1);
-    /// Requests with no key or none that is known.
-    pub const AUTHENTICATION_FAILED: Self = Self(1 << 1);
+    /// Requests of strangers: with no key or none that is known, whatever became of them. There may be any number of them.
+    pub const STRANGERS: Self = Self(1 << 1);
     /// Requests that a limit of requests or tokens refused.
     pub const RATE_LIMITED: Self = Self(1 << 2);
     /// Requests of foreign pages, to foreign hosts, without the right, or whose framing is wrong.
@@ -49,15 +49,22 @@ impl Events {
     #[must_use]
     pub const fn of(event: &AuditEvent) -> Self {
         match event {
+            AuditEvent::Request { info, .. } if info.key.is_none() => Self::STRANGERS,
             AuditEvent::Request { kind, .. } => match kind {
                 RequestKind::Answered => Self::ANSWERED,
-                RequestKind::AuthenticationFailed => Self::AUTHENTICATION_FAILED,
+                RequestKind::AuthenticationFailed => Self::STRANGERS,
                 RequestKind::RateLimited => Self::RATE_LIMITED,
                 RequestKind::Violation => Self::VIOLATIONS,
             },
             AuditEvent::Session { .. } => Self::SESSIONS,
             AuditEvent::Link { .. } => Self::LINKS,
         }
+    }
+
+    /// Every kind but these.
+    #[must_use]
+    pub const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     /// True when the two sets have an event in common.
@@ -201,6 +208,9 @@ impl State {
             return;
         }
         let charge = charge(&record.event);
+        if kind == Events::STRANGERS && self.has_enough_of(kind, charge) {
+            return;
+        }
         self.bytes += charge;
         self.entries.push_back(Entry {
             kind,
@@ -227,6 +237,20 @@ impl State {
             reader.publish();
         }
         self.trim();
+    }
+
+    /// True, and counted as missed, when no reader has room for one more of that kind. Strangers would push out the records
+    /// of others, as many as they like.
+    fn has_enough_of(&mut self, kind: Events, charge: usize) -> bool {
+        let wants = |reader: &Place| reader.wants.meets(kind);
+        let full = |reader: &Place| reader.bytes + charge > reader.budget;
+        let enough = self.readers.iter().filter(|reader| wants(reader)).all(full);
+        if enough {
+            for reader in self.readers.iter_mut().filter(|reader| wants(reader)) {
+                reader.miss(1);
+            }
+        }
+        enough
     }
 
     /// Drops what no reader wants any more, but for the history, and what is too much.

@@ -216,7 +216,11 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 head.method,
                 head.authorization,
             ) {
-                Some(tools) => expect(inbound, Recipient::Agent(tools)),
+                Some(tools) => {
+                    let key = format!("agent:{agent}").into();
+                    inbound.account.describe(|info| info.key = Some(key));
+                    expect(inbound, Recipient::Agent(tools))
+                }
                 None => {
                     let refusal = Refusal::new(Code::NotFound, "there are no tools here");
                     Step::Answer(inbound.refuse(&refusal))

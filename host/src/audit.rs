@@ -5,8 +5,12 @@
 //! writer begins a new file when the old one was moved away or deleted; records in a deleted file count as lost. It
 //! also begins a new file when the old one would exceed its size, and renames the older ones to `audit.jsonl.1` (the
 //! youngest), `audit.jsonl.2` and so on.
+//!
+//! Requests without a known key have a file of their own beside it, with less room: strangers may send any number of them,
+//! and would rotate the records of all others away.
 
 mod file;
+mod strangers;
 mod tail;
 
 pub use tail::tail;
@@ -16,15 +20,21 @@ use file::RotatingFile;
 use mcp_local_provider_engine::audit::AuditFile;
 use mcp_local_provider_engine::feed::{Events, Feed, Numbered, Reader};
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+use strangers::Strangers;
 
 /// Bytes that may wait for the disk; beyond them records are lost.
 const QUEUE_BYTES: usize = 8 << 20;
+/// Bytes of strangers' records that may wait to be gathered.
+const STRANGERS_QUEUE_BYTES: usize = 2 << 20;
+/// Part of `audit.max_bytes` that the file of strangers may have; one older one is kept.
+const STRANGERS_PART: u64 = 8;
 /// Bytes after which a batch goes to the disk; the records that were read together may exceed it.
 const BATCH_BYTES: usize = 256 << 10;
 /// Time after the first record of a batch, in which more are gathered.
@@ -64,10 +74,20 @@ impl AuditWriter {
         if let Some(why) = file::unusable(path) {
             return Err(io::Error::other(why));
         }
-        let reader = feed.reader(Events::ALL, QUEUE_BYTES, None);
-        let file = Arc::new(AuditFile::new(reader.backlog()));
-        let mut log = RotatingFile::new(path, config.max_bytes as u64, config.keep);
+        let known = Events::ALL.without(Events::STRANGERS);
+        let readers = [
+            feed.reader(known, QUEUE_BYTES, None),
+            feed.reader(Events::STRANGERS, STRANGERS_QUEUE_BYTES, None),
+        ];
+        let file = Arc::new(AuditFile::new(readers.each_ref().map(Reader::backlog)));
+        let max_bytes = config.max_bytes as u64;
+        let beside = strangers_path(path);
+        let mut logs = [
+            RotatingFile::new(path, max_bytes, config.keep),
+            RotatingFile::new(&beside, max_bytes / STRANGERS_PART, 1),
+        ];
         // Opened at once, so that a wrong path shows before the first record.
+        let [log, _] = &mut logs;
         if let Err(error) = log.open() {
             let error = log.describe(&error);
             tracing::error!("audit records are being lost: {error}");
@@ -79,7 +99,7 @@ impl AuditWriter {
         let thread = thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                write_all(reader, &mut log, &own, &ends);
+                write_all(readers, logs, &own, &ends);
                 drop(done);
             })?;
         Ok(AuditWriter(Some(Writing {
@@ -108,31 +128,65 @@ impl AuditWriter {
     }
 }
 
-fn write_all(mut reader: Reader, log: &mut RotatingFile, file: &AuditFile, ending: &AtomicBool) {
+/// Returns the path of the strangers' file: `audit-strangers.jsonl` beside `audit.jsonl`.
+fn strangers_path(path: &Path) -> PathBuf {
+    let mut name = path.file_stem().unwrap_or_default().to_owned();
+    name.push("-strangers");
+    if let Some(extension) = path.extension() {
+        name.push(".");
+        name.push(extension);
+    }
+    path.with_file_name(name)
+}
+
+fn write_all(readers: [Reader; 2], logs: [RotatingFile; 2], file: &AuditFile, ending: &AtomicBool) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let ([mut known, mut strange], [mut log, mut beside]) = (readers, logs);
     let (mut records, mut batch, mut count) = (Vec::new(), Vec::new(), 0);
+    let mut strangers = Strangers::default();
     loop {
         // Read before the feed, so that records that were pushed before the end are in the feed then.
         let ends = ending.load(Ordering::Acquire);
         // The feed's backlog counts missed records.
-        let missed = reader.drain(&waker, &mut records);
-        if records.is_empty() || batch.len() >= BATCH_BYTES {
-            write_batch(log, &mut batch, &mut count, file);
+        let mut missed = strange.drain(&waker, &mut records);
+        let mut idle = records.is_empty();
+        for Numbered { record, .. } in records.drain(..) {
+            if !strangers.add(record) {
+                file.count(0, 1);
+            }
         }
-        if records.is_empty() && missed == 0 {
+        if strangers
+            .until()
+            .is_some_and(|until| (ends && idle) || until <= Instant::now())
+        {
+            let mut lines = Vec::new();
+            let mut count = strangers.write(&strange.wall(), &mut lines);
+            write_batch(&mut beside, &mut lines, &mut count, file);
+        }
+        missed += known.drain(&waker, &mut records);
+        idle &= records.is_empty();
+        if records.is_empty() || batch.len() >= BATCH_BYTES {
+            write_batch(&mut log, &mut batch, &mut count, file);
+        }
+        if idle && missed == 0 {
             if ends {
                 return;
             }
-            thread::park();
+            match strangers.until() {
+                Some(until) => {
+                    thread::park_timeout(until.saturating_duration_since(Instant::now()));
+                }
+                None => thread::park(),
+            }
             gather(ending);
         }
         for Numbered { record, .. } in records.drain(..) {
             let start = batch.len();
-            record.write(&reader.wall(), &mut batch);
+            record.write(&known.wall(), &mut batch);
             batch.push(b'\n');
             if !log.has_room(batch.len()) && start > 0 {
                 let line = batch.split_off(start);
-                write_batch(log, &mut batch, &mut count, file);
+                write_batch(&mut log, &mut batch, &mut count, file);
                 batch = line;
             }
             count += 1;

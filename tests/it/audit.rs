@@ -9,20 +9,29 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-/// The records, once one of them fits.
+/// The text of the audit file, and of the one for strangers beside it.
+pub fn audited(path: &Path) -> [String; 2] {
+    [path.to_owned(), path.with_file_name("audit-strangers.jsonl")]
+        .map(|path| std::fs::read_to_string(path).unwrap_or_default())
+}
+
+/// The records of both files, once one of them fits.
 pub fn records(path: &Path, fits: impl Fn(&Value) -> bool) -> Vec<Value> {
     let begun = Instant::now();
     loop {
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        let text = audited(path);
+        let whole = text
+            .each_ref()
+            .map(|text| text.rfind('\n').map_or("", |end| &text[..=end]));
         let records: Vec<Value> = whole
-            .lines()
+            .iter()
+            .flat_map(|text| text.lines())
             .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
             .collect();
         if records.iter().any(&fits) {
             return records;
         }
-        assert!(begun.elapsed() < PATIENCE, "no such record in\n{text}");
+        assert!(begun.elapsed() < PATIENCE, "no such record in\n{text:?}");
         std::thread::yield_now();
     }
 }
@@ -89,6 +98,7 @@ fn every_event_is_a_record_that_says_who_did_what() {
     assert_eq!(registered.status, 200, "{}", registered.body);
     drop(agent);
     records(&file, |record| record["what"] == "down");
+    records(&file, |record| record["outcome"] == "malformed_request");
     let records = records(&file, |record| record["what"] == "expired");
 
     let find = |event: &str, fields: Value| {
@@ -208,7 +218,7 @@ fn find_tools(program: &Program) -> (TcpStream, String, String) {
 #[test]
 fn each_request_is_one_record_with_the_status_and_the_bytes_that_were_sent() {
     let agent = json!([{ "name": "teller", "command": ["/bin/sh", "-c", TELLER] }]);
-    let program = Program::start(&format!("agents: {agent}\n"));
+    let mut program = Program::start(&format!("agents: {agent}\n"));
     let file = program.folder.0.join("audit.jsonl");
     let raw = |head: &str| read(program.raw(&format!("{head}\r\nConnection: close\r\n\r\n")));
     let refused = |headers: &str| {
@@ -254,8 +264,16 @@ fn each_request_is_one_record_with_the_status_and_the_bytes_that_were_sent() {
     ];
     let (status, body) = dial(&program, Some("wrong")).unwrap_err();
     let last = program.get("/v1/models");
-    let records = records(&file, |record| record["request_id"] == *last.header("x-request-id").unwrap());
+    records(&file, |record| record["request_id"] == *last.header("x-request-id").unwrap());
+    // Strangers' records come when their second is over.
+    program.signal("TERM");
+    program.wait();
+    let records = records(&file, |_| true);
     for (answer, (status, event, endpoint, outcome)) in answers {
+        assert_eq!(answer.status, status, "{endpoint}");
+        if event == "authentication_failed" {
+            continue;
+        }
         let id = answer.header("x-request-id").unwrap();
         let own: Vec<_> = records.iter().filter(|record| record["request_id"] == *id).collect();
         assert_eq!(own.len(), 1, "{endpoint}: {own:#?}");
@@ -272,9 +290,11 @@ fn each_request_is_one_record_with_the_status_and_the_bytes_that_were_sent() {
         records.iter().filter(of).collect::<Vec<_>>()
     };
     assert_eq!((upgrades(101).len(), &upgrades(101)[0]["bytes_out"]), (1, &json!(0)));
-    assert_eq!((status, upgrades(401).len()), (401, 1));
-    assert_eq!(upgrades(401)[0]["bytes_out"], body.len());
-    assert_eq!(upgrades(401)[0]["event"], "authentication_failed");
+    // Those of one address become one a second.
+    let failed: Vec<_> = records.iter().filter(|record| record["event"] == "authentication_failed").collect();
+    let counts = failed.iter().map(|record| record["count"].as_u64().unwrap());
+    assert_eq!((status, counts.sum::<u64>()), (401, 3), "{failed:#?}");
+    assert!(body.contains("invalid_api_key"), "{body}");
     drop((stream, socket));
 }
 
@@ -454,4 +474,37 @@ fn a_stop_loses_no_record() {
         assert_eq!(count(&|it| of(it, "link", "what", "down")), 1, "{signals:?}: {written:?}");
         drop(stream);
     }
+}
+
+#[test]
+fn strangers_do_not_erase_what_others_did() {
+    let folder = Folder::new();
+    let config = write_config(&folder.0, "127.0.0.1:0", "");
+    let mut command = Command::new(crate::program::program());
+    command.arg("--config").arg(&config);
+    command.env("MLP_AUDIT__MAX_BYTES", "8KiB");
+    command.env("MLP_AUDIT__KEEP", "1");
+    let mut program = Program::spawn(command, folder, config);
+    let file = program.folder.0.join("audit.jsonl");
+    let first = program.get("/v1/models");
+    for number in 0..100 {
+        let key = format!("wrong-{number}");
+        let refused = program.request("GET", "/v1/models", Some(&key), "");
+        assert_eq!(refused.status, 401);
+        assert_eq!(program.request("GET", "/health", None, "").status, 200);
+        assert_eq!(program.request("GET", "/nowhere", None, "").status, 404);
+    }
+    program.signal("TERM");
+    assert!(program.wait().0.success());
+    let [own, strangers] = audited(&file);
+    assert!(own.contains(first.header("x-request-id").unwrap()), "{own}");
+    let count = |event: &str, endpoint: &str| -> u64 {
+        let records = strangers.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        let alike = records.filter(|it| it["event"] == event && it["endpoint"] == endpoint);
+        alike.map(|it| it["count"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(count("authentication_failed", "/v1/models"), 100);
+    assert_eq!(count("request", "/health"), 100);
+    assert_eq!(count("request", "unknown route"), 100);
+    assert!(strangers.lines().count() < 150, "{strangers}");
 }

@@ -182,6 +182,15 @@ impl RequestKind {
 }
 
 impl AuditRecord {
+    /// Appends the record as one line of JSON, without a line end, with the number of such records that it stands for.
+    pub fn write_counted(&self, count: u64, wall: &WallClock, out: &mut Vec<u8>) {
+        self.write(wall, out);
+        if out.pop_if(|last| *last == b'}').is_some() {
+            number(out, "count", count);
+            out.push(b'}');
+        }
+    }
+
     /// Appends the record as one line of JSON, without a line end.
     pub fn write(&self, wall: &WallClock, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"timestamp\":\"");

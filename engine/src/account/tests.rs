@@ -71,10 +71,8 @@ impl Bench {
         };
         config.limits.exchanges = 1;
         let audit = Audit::off();
-        let requests = Events::ANSWERED
-            | Events::AUTHENTICATION_FAILED
-            | Events::RATE_LIMITED
-            | Events::VIOLATIONS;
+        let requests =
+            Events::ANSWERED | Events::STRANGERS | Events::RATE_LIMITED | Events::VIOLATIONS;
         let reader = audit.feed.reader(requests, 1 << 20, None);
         Self {
             engine: Engine::new(config, [7; 32], Arc::new(Still), audit),
