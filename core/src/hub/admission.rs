@@ -251,6 +251,7 @@ impl Hub {
     /// # Errors
     /// As [`Hub::admit`], but for limits and capacity.
     pub fn find(&self, caller: &super::keys::Caller, ask: &Ask<'_>) -> Result<Arc<str>, Refusal> {
+        self.keys.confirm(caller)?;
         let permitted = self.permitted(caller, ask)?;
         let ask = &permitted
             .as_deref()
