@@ -3,7 +3,7 @@
 use crate::config::Limits;
 use crate::dialect::body::{Path, Value, raw_fields};
 use crate::error::{Code, Refusal};
-use crate::invocation::Role;
+use crate::invocation::{Part, Role};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::format;
@@ -157,6 +157,19 @@ pub(crate) fn check_bytes<'a>(
         ),
     )
     .at(param))
+}
+
+/// The texts of the parts of one message, as [`check_bytes`].
+pub(crate) fn check_parts(
+    parts: &[Part<'_>],
+    path: Path<'_>,
+    limits: &Limits,
+) -> Result<(), Refusal> {
+    let texts = parts.iter().filter_map(|part| match part {
+        Part::Text(text) => Some(*text),
+        Part::Image { .. } | Part::Other(_) => None,
+    });
+    check_bytes(texts, path, limits)
 }
 
 /// Tool definitions, passed on as they came.

@@ -1,9 +1,10 @@
 //! Reads the blocks of Anthropic's messages.
 
+use crate::config::Limits;
 use crate::dialect::body::{Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::error::Refusal;
-use crate::invocation::{Arguments, Content, Part, ToolCall};
+use crate::invocation::{Arguments, Content, Message, Part, Role, ToolCall};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::format;
@@ -55,7 +56,7 @@ pub(super) fn kind<'a>(block: &Block<'a>, path: &Path<'_>) -> Result<Cow<'a, str
 }
 
 /// Appends what a block of text or media says.
-pub(super) fn part<'a>(
+pub(in crate::dialect) fn part<'a>(
     kind: &str,
     block: &Block<'a>,
     path: &Path<'_>,
@@ -182,8 +183,60 @@ fn document<'a>(
     Ok(())
 }
 
+/// The content of a turn or of a result: a string or a list of blocks, of text and media.
+pub(super) fn said<'a>(value: &Value<'a, '_>, limits: &Limits) -> Result<Content<'a>, Refusal> {
+    match value.first() {
+        b'"' => {
+            let text = value.string()?;
+            fields::check_bytes(core::iter::once(text), value.path, limits)?;
+            Ok(Content::Text(text))
+        }
+        b'[' => {
+            let blocks: Vec<Block<'a>> = value.objects()?;
+            let mut parts = Vec::with_capacity(blocks.len());
+            for (index, block) in blocks.iter().enumerate() {
+                let path = value.path.index(index);
+                part(&kind(block, &path)?, block, &path, &mut parts)?;
+            }
+            fields::check_parts(&parts, value.path, limits)?;
+            Ok(content(parts))
+        }
+        _ => Err(value.expected("a string or a list of blocks")),
+    }
+}
+
+/// The result of a call, which is a message of its own.
+pub(in crate::dialect) fn tool_result<'a>(
+    block: &Block<'a>,
+    path: &Path<'_>,
+    limits: &Limits,
+) -> Result<Message<'a>, Refusal> {
+    let id = path.key("tool_use_id");
+    let id = id.need(block.tool_use_id, "the id of the call that it answers")?;
+    let content = match path.key("content").find(block.content) {
+        Some(value) => said(&value, limits)?,
+        None => Content::Text(JsonStr::EMPTY),
+    };
+    Ok(Message {
+        role: Role::Tool,
+        content,
+        name: None,
+        tool_calls: Vec::new(),
+        tool_call_id: Some(id.name()?.decode()),
+    })
+}
+
+/// The refusal of a block that another role says.
+pub(in crate::dialect) fn not_by(kind: &str, role: Role, path: &Path<'_>) -> Refusal {
+    let why = format_args!("{kind} cannot be said by {}", role.as_str());
+    path.key("type").wrong(why)
+}
+
 /// A call that the assistant made.
-pub(super) fn tool_use<'a>(block: &Block<'a>, path: &Path<'_>) -> Result<ToolCall<'a>, Refusal> {
+pub(in crate::dialect) fn tool_use<'a>(
+    block: &Block<'a>,
+    path: &Path<'_>,
+) -> Result<ToolCall<'a>, Refusal> {
     let id = path.key("id").need(block.id, "the call's id")?;
     let name = path.key("name").need(block.name, "the tool's name")?;
     let input = path.key("input").find(block.input);

@@ -3,7 +3,7 @@
 //! What an agent has no use for is accepted and left out: `cache_control`, earlier thinking, tools that Anthropic itself
 //! would run, and kinds of blocks that this version does not know.
 
-mod blocks;
+pub(in crate::dialect) mod blocks;
 #[cfg(test)]
 mod refusals;
 mod request;

@@ -2,13 +2,15 @@
 
 use crate::config::Limits;
 use crate::dialect::Parsed;
-use crate::dialect::anthropic::blocks::{Block, content, kind, part, tool_use};
+use crate::dialect::anthropic::blocks::{
+    Block, content, kind, not_by, part, said, tool_result, tool_use,
+};
 use crate::dialect::anthropic::response::MessageEncoder;
 use crate::dialect::body::{self, Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::error::Refusal;
 use crate::invocation::{
-    Content, Invocation, Message, Parameters, Part, ResponseFormat, Role, Task, ToolCall,
+    Content, Invocation, Message, Parameters, ResponseFormat, Role, Task, ToolCall,
 };
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -169,7 +171,7 @@ impl<'a> Reader<'a, '_> {
         let Some(value) = value else {
             return Ok(());
         };
-        let content = self.parts(&value)?;
+        let content = said(&value, self.limits)?;
         match &content {
             Content::Text(text) if text.is_empty() => {}
             Content::Parts(parts) if parts.is_empty() => {}
@@ -178,36 +180,6 @@ impl<'a> Reader<'a, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Text and media as a string or a list of blocks.
-    fn parts(&self, value: &Value<'a, '_>) -> Result<Content<'a>, Refusal> {
-        match value.first() {
-            b'"' => {
-                let text = value.string()?;
-                fields::check_bytes(core::iter::once(text), value.path, self.limits)?;
-                Ok(Content::Text(text))
-            }
-            b'[' => {
-                let blocks: Vec<Block<'a>> = value.objects()?;
-                let mut parts = Vec::with_capacity(blocks.len());
-                for (index, block) in blocks.iter().enumerate() {
-                    let path = value.path.index(index);
-                    part(&kind(block, &path)?, block, &path, &mut parts)?;
-                }
-                self.check(&parts, value.path)?;
-                Ok(content(parts))
-            }
-            _ => Err(value.expected("a string or a list of blocks")),
-        }
-    }
-
-    fn check(&self, parts: &[Part<'a>], path: Path<'_>) -> Result<(), Refusal> {
-        let texts = parts.iter().filter_map(|part| match part {
-            Part::Text(text) => Some(*text),
-            Part::Image { .. } | Part::Other(_) => None,
-        });
-        fields::check_bytes(texts, path, self.limits)
     }
 
     fn turn(&mut self, turn: &Turn<'a>, path: &Path<'_>) -> Result<(), Refusal> {
@@ -227,7 +199,7 @@ impl<'a> Reader<'a, '_> {
         let value = path.key("content");
         let value = value.need(turn.content, "a string or a list of blocks")?;
         if value.first() != b'[' {
-            let content = self.parts(&value)?;
+            let content = said(&value, self.limits)?;
             self.push(role, content, Vec::new());
             return Ok(());
         }
@@ -240,27 +212,13 @@ impl<'a> Reader<'a, '_> {
             match (&*kind, role) {
                 ("tool_use", Role::Assistant) => calls.push(tool_use(block, &path)?),
                 ("tool_result", Role::User) => {
-                    let id = path.key("tool_use_id");
-                    let id = id.need(block.tool_use_id, "the id of the call that it answers")?;
-                    let id = id.name()?.decode();
-                    let said = match path.key("content").find(block.content) {
-                        Some(value) => self.parts(&value)?,
-                        None => Content::Text(JsonStr::EMPTY),
-                    };
-                    self.push(Role::Tool, said, Vec::new());
-                    if let Some(message) = self.messages.last_mut() {
-                        message.tool_call_id = Some(id);
-                    }
+                    self.messages.push(tool_result(block, &path, self.limits)?);
                 }
-                ("tool_use" | "tool_result", _) => {
-                    return Err(path
-                        .key("type")
-                        .wrong(format_args!("{kind} cannot be said by {}", role.as_str())));
-                }
+                ("tool_use" | "tool_result", _) => return Err(not_by(&kind, role, &path)),
                 _ => part(&kind, block, &path, &mut parts)?,
             }
         }
-        self.check(&parts, value.path)?;
+        fields::check_parts(&parts, value.path, self.limits)?;
         // The results come first, because they answer the calls of the message before.
         if !parts.is_empty() || !calls.is_empty() || self.messages.len() == before {
             let content = if parts.is_empty() && !calls.is_empty() {

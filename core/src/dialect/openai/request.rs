@@ -2,6 +2,7 @@
 
 use crate::config::Limits;
 use crate::dialect::Parsed;
+use crate::dialect::anthropic::blocks::{self, Block};
 use crate::dialect::body::{self, Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::dialect::openai::response::ChatEncoder;
@@ -145,18 +146,25 @@ fn messages<'a>(
     }
     let mut messages = Vec::with_capacity(raw_messages.len());
     for (index, raw) in raw_messages.iter().enumerate() {
-        messages.push(message(raw, &path.index(index), limits)?);
+        message(raw, &path.index(index), limits, &mut messages)?;
+    }
+    if messages.len() > limits.messages {
+        return Err(fields::too_many_messages(messages.len(), path, limits));
     }
     Ok((messages, list.raw.get()))
 }
 
+/// Appends a message, and before it the results of tools that are among its parts in Anthropic's form.
 fn message<'a>(
     raw: &ChatMessage<'a>,
     path: &Path<'_>,
     limits: &Limits,
-) -> Result<Message<'a>, Refusal> {
+    messages: &mut Vec<Message<'a>>,
+) -> Result<(), Refusal> {
     let role = fields::role(raw.role, path.key("role"))?;
-    let content = content(raw.content, role, path.key("content"), limits)?;
+    let before = messages.len();
+    let (content, mut tool_calls) =
+        content(raw.content, role, path.key("content"), limits, messages)?;
     let name = path.key("name").find(raw.name);
     if role == Role::Function && name.is_none() {
         return Err(path
@@ -169,7 +177,6 @@ fn message<'a>(
             .key("tool_call_id")
             .wrong("missing; a tool message names the call that it answers"));
     }
-    let mut tool_calls = Vec::new();
     if role == Role::Assistant
         && let Some(list) = path.key("tool_calls").find(raw.tool_calls)
     {
@@ -179,25 +186,33 @@ fn message<'a>(
             tool_calls.push(tool_call(call, &list.path.index(index))?);
         }
     }
-    Ok(Message {
+    if messages.len() > before && matches!(content, Content::None) {
+        // It said nothing but results.
+        return Ok(());
+    }
+    messages.push(Message {
         role,
         content,
         name: name.map(|name| name.string()).transpose()?,
         tool_calls,
         tool_call_id: id.map(|id| id.string().map(JsonStr::decode)).transpose()?,
-    })
+    });
+    Ok(())
 }
 
+/// The content of a message, and the calls that stand among its parts in Anthropic's form; results that do are appended to
+/// `results`. Void sends that form for models whose names have `claude` in them.
 fn content<'a>(
     raw: Option<&'a RawValue>,
     role: Role,
     path: Path<'_>,
     limits: &Limits,
-) -> Result<Content<'a>, Refusal> {
+    results: &mut Vec<Message<'a>>,
+) -> Result<(Content<'a>, Vec<ToolCall<'a>>), Refusal> {
     let Some(value) = path.find(raw) else {
         // Real clients leave it out beside tool calls, in empty answers and in empty results.
         return match role {
-            Role::Assistant | Role::Tool | Role::Function => Ok(Content::None),
+            Role::Assistant | Role::Tool | Role::Function => Ok((Content::None, Vec::new())),
             Role::System | Role::Developer | Role::User => {
                 Err(path.wrong("missing or null; expected a string or a list of parts"))
             }
@@ -207,30 +222,58 @@ fn content<'a>(
         b'"' => {
             let text = value.string()?;
             fields::check_bytes(core::iter::once(text), path, limits)?;
-            Ok(Content::Text(text))
+            Ok((Content::Text(text), Vec::new()))
         }
         b'[' => {
-            let parts = value
-                .list()?
-                .into_iter()
-                .enumerate()
-                .map(|(index, raw)| {
-                    let path = path.index(index);
-                    part(Value { raw, path })
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            let texts = parts.iter().filter_map(|part| match part {
-                Part::Text(text) => Some(*text),
-                Part::Image { .. } | Part::Other(_) => None,
-            });
-            fields::check_bytes(texts, path, limits)?;
-            Ok(Content::Parts(parts))
+            let raw_parts = value.list()?;
+            let (mut parts, mut calls) = (Vec::with_capacity(raw_parts.len()), Vec::new());
+            let mut foreign = false;
+            for (index, raw) in raw_parts.into_iter().enumerate() {
+                let path = path.index(index);
+                let value = Value { raw, path };
+                let Some(kind) = part(value, &mut parts)? else {
+                    continue;
+                };
+                foreign = true;
+                let block: Block<'a> = value.object()?;
+                match (kind, role) {
+                    ("tool_use", Role::Assistant) => calls.push(blocks::tool_use(&block, &path)?),
+                    ("tool_result", Role::User | Role::Tool) => {
+                        results.push(blocks::tool_result(&block, &path, limits)?);
+                    }
+                    ("tool_use" | "tool_result", _) => {
+                        return Err(blocks::not_by(kind, role, &path));
+                    }
+                    _ => blocks::part(kind, &block, &path, &mut parts)?,
+                }
+            }
+            fields::check_parts(&parts, path, limits)?;
+            let content = if foreign && parts.is_empty() {
+                Content::None
+            } else {
+                Content::Parts(parts)
+            };
+            Ok((content, calls))
         }
         _ => Err(value.expected("a string or a list of parts")),
     }
 }
 
-fn part<'a>(value: Value<'a, '_>) -> Result<Part<'a>, Refusal> {
+/// The types of Anthropic's blocks that are read in a list of parts.
+const BLOCKS: [&str; 6] = [
+    "tool_use",
+    "tool_result",
+    "image",
+    "document",
+    "thinking",
+    "redacted_thinking",
+];
+
+/// Appends a part in OpenAI's form; gives the type of one in Anthropic's.
+fn part<'a>(
+    value: Value<'a, '_>,
+    parts: &mut Vec<Part<'a>>,
+) -> Result<Option<&'static str>, Refusal> {
     const EXPECTED: &str = "text, image_url, input_audio, file or refusal";
     let path = value.path;
     let part: ContentPart<'a> = value.object()?;
@@ -238,17 +281,22 @@ fn part<'a>(value: Value<'a, '_>) -> Result<Part<'a>, Refusal> {
     let (key, raw) = match &*kind.string()?.decode() {
         "text" => {
             let text = path.key("text").need(part.text, "a string")?;
-            return Ok(Part::Text(text.string()?));
+            parts.push(Part::Text(text.string()?));
+            return Ok(None);
         }
         "refusal" => {
             let refusal = path.key("refusal").need(part.refusal, "a string")?;
             refusal.string()?;
-            return Ok(Part::Other(Cow::Borrowed(value.raw)));
+            parts.push(Part::Other(Cow::Borrowed(value.raw)));
+            return Ok(None);
         }
         "image_url" => ("image_url", part.image_url),
         "input_audio" => ("input_audio", part.input_audio),
         "file" => ("file", part.file),
-        _ => {
+        other => {
+            if let Some(block) = BLOCKS.into_iter().find(|block| *block == other) {
+                return Ok(Some(block));
+            }
             return Err(kind
                 .path
                 .wrong(format_args!("unknown type of part; expected {EXPECTED}")));
@@ -258,7 +306,8 @@ fn part<'a>(value: Value<'a, '_>) -> Result<Part<'a>, Refusal> {
     if medium.first() != b'{' {
         return Err(medium.expected("an object"));
     }
-    Ok(Part::Other(Cow::Borrowed(value.raw)))
+    parts.push(Part::Other(Cow::Borrowed(value.raw)));
+    Ok(None)
 }
 
 fn tool_call<'a>(call: &ChatToolCall<'a>, path: &Path<'_>) -> Result<ToolCall<'a>, Refusal> {

@@ -11,10 +11,12 @@ use crate::dialect::tests::{Step, call, content, reasoning, streamed, whole};
 use crate::dialect::{Dialect, Parsed};
 use crate::error::Code;
 use crate::invocation::{Arguments, Content, Finish, Part, ResponseFormat, Role, Task};
-use alloc::borrow::Cow;
+use crate::time::{Instant, WallClock};
+use alloc::borrow::{Cow, ToOwned};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 const PLAIN: &str =
     r#"{"model":"gpt-4o","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
@@ -250,4 +252,99 @@ fn what_clients_send_for_nothing_is_nothing() {
     let given = read(body).invocation.parameters;
     assert_eq!((given.max_tokens, given.n), (None, None));
     assert!(given.stop.is_empty() && given.tools.is_empty() && given.tool_choice.is_none());
+}
+
+/// The messages as an agent is told them.
+fn told(parsed: &Parsed<'_>) -> serde_json::Value {
+    let frame = crate::link::frames::invoke(
+        crate::id::Ids::new(1).next(),
+        &crate::id::SessionId::new("s").unwrap(),
+        "label",
+        "m",
+        &parsed.invocation,
+        Instant::ZERO,
+        WallClock::new(Instant::ZERO, Duration::ZERO),
+    );
+    let frame: serde_json::Value = serde_json::from_str(&frame).unwrap();
+    frame["payload"]["messages"].clone()
+}
+
+#[test]
+fn blocks_of_anthropics_messages_mean_what_they_mean_there() {
+    // As Void sends them for models with `claude` in their names.
+    let messages = r#"[
+        {"role":"user","content":[{"type":"text","text":"weather?"},{"type":"image","source":{"type":"base64","media_type":"image/png","data":"AA=="}}]},
+        {"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"s"},{"type":"text","text":"I look."},
+            {"type":"tool_use","id":"t1","name":"look","input":{"at":"sky"}},{"type":"tool_use","id":"t2","name":"look","input":{}}]},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"blue"},
+            {"type":"tool_result","tool_use_id":"t2","content":[{"type":"text","text":"grey"}]},{"type":"text","text":"and now?"}]},
+        {"role":"assistant","content":[{"type":"tool_use","id":"t3","name":"look","input":{}}]},
+        {"role":"user","content":[{"type":"tool_result","tool_use_id":"t3"}]}
+    ]"#;
+    let body = format!(r#"{{"model":"claude-x","max_tokens":9,"messages":{messages}}}"#);
+    let limits = Limits::default();
+    let there = crate::dialect::anthropic::messages_request(&body, &limits).unwrap();
+    let here = read(&body);
+    let roles = |value: &serde_json::Value| -> Vec<String> {
+        let messages = value.as_array().unwrap().iter();
+        messages
+            .map(|message| message["role"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let (here, there) = (told(&here), told(&there));
+    assert_eq!(
+        roles(&here),
+        [
+            "user",
+            "assistant",
+            "tool",
+            "tool",
+            "user",
+            "assistant",
+            "tool"
+        ]
+    );
+    assert_eq!(roles(&here), roles(&there));
+    for (at, field) in [
+        (1, "tool_calls"),
+        (2, "content"),
+        (2, "tool_call_id"),
+        (3, "content"),
+        (5, "tool_calls"),
+        (6, "content"),
+    ] {
+        assert_eq!(here[at][field], there[at][field], "{at} {field}");
+    }
+    assert_eq!(here[0]["content"], there[0]["content"]);
+    assert_eq!(here[5]["content"], serde_json::Value::Null);
+    assert_eq!(here[4]["content"][0]["text"], "and now?");
+}
+
+#[test]
+fn results_among_parts_count_as_messages_and_only_their_role_says_them() {
+    let limits = Limits {
+        messages: 2,
+        ..Limits::default()
+    };
+    crate::dialect::tests::refuses(
+        crate::dialect::openai::chat_request,
+        &limits,
+        &[
+            (
+                r#"{"messages":[{"role":"user","content":[{"type":"tool_result","tool_use_id":"a"},{"type":"tool_result","tool_use_id":"b"},{"type":"text","text":"x"}]}]}"#,
+                Some("messages"),
+                "messages: 3 messages; limits.messages is 2",
+            ),
+            (
+                r#"{"messages":[{"role":"user","content":[{"type":"tool_use","id":"a","name":"n","input":{}}]}]}"#,
+                Some("messages[0].content[0].type"),
+                "messages[0].content[0].type: tool_use cannot be said by user",
+            ),
+            (
+                r#"{"messages":[{"role":"user","content":[{"type":"tool_result"}]}]}"#,
+                Some("messages[0].content[0].tool_use_id"),
+                "messages[0].content[0].tool_use_id: missing; expected the id of the call that it answers",
+            ),
+        ],
+    );
 }
