@@ -254,6 +254,7 @@ pub struct HubConfig {
     pub default_model: Option<String>,
     /// Other names of models.
     pub aliases: Vec<Alias>,
-    /// Digest of the token of the default external bridge, which carries sessions that no other link does.
+    /// Digest of the token of the default external bridge, which carries sessions that were registered over HTTP without a
+    /// key.
     pub default_bridge: Option<[u8; 32]>,
 }

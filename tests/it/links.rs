@@ -120,13 +120,13 @@ fn a_bridge_registers_over_http_and_its_agent_dials_with_the_session_token() {
         ),
         (Some("s-1"), Some("active"))
     );
-    let token = registered["session_token"].as_str().unwrap();
-    assert_eq!(
-        program
-            .request("POST", "/control/register", Some(BRIDGE), &body.to_string())
-            .status,
-        409
-    );
+    // A bridge that was started again goes on with its session, under another token.
+    let again = program.request("POST", "/control/register", Some(BRIDGE), &body.to_string());
+    assert_eq!(again.status, 200, "{}", again.body);
+    let again = again.json();
+    assert_eq!(again["session_id"], "s-1");
+    let token = again["session_token"].as_str().unwrap();
+    assert_ne!(registered["session_token"], token);
     for (wrong, field) in [
         (json!({}), "agent_id"),
         (json!({ "agent_id": 7 }), "agent_id"),
@@ -247,6 +247,62 @@ fn the_provider_dials_a_bridge_and_dials_again_when_it_drops() {
         agent.finish(&id, 1);
         assert_eq!(content(client), round);
     }
+}
+
+#[test]
+fn what_a_bridge_that_is_dialled_registers_over_http_is_answered_by_it_and_no_other_agent() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let token = "out-token-for-tests";
+    let program = Program::start(&format!(
+        "bridges:\n  - {{ name: out, url: \"{url}\", token: \"{token}\" }}\n"
+    ));
+    let register = |key, body: Value| {
+        let registered = program.request("POST", "/control/register", Some(key), &body.to_string());
+        (registered.status, registered.json())
+    };
+    let (stream, _) = listener.accept().unwrap();
+    #[allow(clippy::result_large_err)] // the library's own type
+    let socket = tungstenite::accept_hdr(
+        stream,
+        |request: &tungstenite::handshake::server::Request,
+         mut response: tungstenite::handshake::server::Response| {
+            let offered = request.headers()["sec-websocket-protocol"].clone();
+            let headers = response.headers_mut();
+            headers.insert("sec-websocket-protocol", offered);
+            Ok(response)
+        },
+    )
+    .unwrap();
+    let mut bridge = Agent {
+        socket,
+        session: String::new(),
+        token: String::new(),
+    };
+    // It is connected once it has an answer.
+    bridge.send(&json!({ "type": "ping", "timestamp": "now" }));
+    assert_eq!(bridge.receive()["type"], "pong");
+    let own = json!({ "agent_id": "a", "models": ["m"], "session_token": "a-token-of-our-own" });
+    let (status, first) = register(token, own.clone());
+    assert_eq!(status, 200, "{first}");
+    let (status, same_token) = register(token, own);
+    assert_eq!(status, 409, "{same_token}");
+    let (status, second) = register(token, json!({ "agent_id": "a", "models": ["n"] }));
+    assert_eq!(status, 200, "{second}");
+    assert_ne!(first["session_id"], second["session_id"]);
+    let client = ask(&program);
+    let (id, invocation) = bridge.invocation();
+    assert_eq!(invocation["session_id"], first["session_id"]);
+    bridge.finish(&id, 0);
+    content(client);
+
+    // Another key's session, and an agent of that key which has one of its own.
+    let (status, foreign) = register(BRIDGE, json!({ "agent_id": "b", "models": ["o"] }));
+    assert_eq!(status, 200, "{foreign}");
+    let _agent = Agent::connect(&program);
+    let body = json!({ "model": "o", "messages": [{ "role": "user", "content": "x" }] });
+    let asked = program.request("POST", "/v1/chat/completions", Some(CLIENT), &body.to_string());
+    assert_eq!(asked.status, 503, "{}", asked.body);
 }
 
 #[test]

@@ -32,7 +32,8 @@ impl Hub {
     /// `POST /control/register`: a session by a bridge that has asked the person already.
     ///
     /// # Errors
-    /// 401 where the caller's key is gone, 409 for a known name, 503 when there are too many.
+    /// 401 where the caller's key is gone, 409 for the name of another's session or the token of another session, 503 when
+    /// there are too many. A session of the caller's own goes on under its name.
     pub fn register_by_control(
         &mut self,
         now: Instant,
@@ -48,15 +49,8 @@ impl Hub {
             is_agent: false,
         };
         let (slot, token) = self.register(now, registration, registrar, Status::Active, out)?;
-        let wanted = [caller.credential, self.config.default_bridge];
-        let link = wanted
-            .into_iter()
-            .flatten()
-            .find_map(|credential| self.bridges_of(credential).next_back());
-        if let Some(link) = link {
-            self.carry(now, link, slot, out);
-            self.pump(now, out);
-        }
+        self.place(now, slot, out);
+        self.pump(now, out);
         Ok((slot, token))
     }
 
@@ -80,8 +74,9 @@ impl Hub {
             .sessions
             .find(id)
             .ok_or_else(|| unknown_session(id).at("session_id"))?;
+        let mut own = false;
         if let Requester::Caller(caller) = requester {
-            let own = caller.credential.is_some()
+            own = caller.credential.is_some()
                 && self
                     .sessions
                     .get(slot)
@@ -104,6 +99,13 @@ impl Hub {
                 Requester::Provider => None,
             },
         };
-        self.change(now, slot, action, &by, out)
+        let status = self.change(now, slot, action, &by, out)?;
+        if status == Status::Revoked
+            && !own
+            && let Some(session) = self.sessions.get_mut(slot)
+        {
+            session.barred = true;
+        }
+        Ok(status)
     }
 }

@@ -47,6 +47,8 @@ pub(super) struct LinkState {
     pub(super) attached: Option<Slot>,
     /// Sessions that it carries.
     pub(super) sessions: BTreeSet<Slot>,
+    /// Its agent has registered a session on it, so that it is no one else's.
+    registered: bool,
     /// Name of the key that it showed.
     key: Option<Arc<str>>,
     /// The permission that it rests on; `None` for a link that is attached to a session, with which it ends.
@@ -115,6 +117,7 @@ impl Hub {
                 credential,
                 attached,
                 sessions: BTreeSet::new(),
+                registered: false,
                 key: key.clone(),
                 authority,
                 dialled: hello.dialled,
@@ -132,7 +135,7 @@ impl Hub {
         if let Some(slot) = attached {
             self.carry(now, id, slot, out);
         } else {
-            self.adopt(now, id, hello.dialled, out);
+            self.adopt(now, id, out);
         }
         self.pump(now, out);
         Ok(id)
@@ -154,35 +157,100 @@ impl Hub {
         }
     }
 
-    /// Gives a new link the sessions that its credential registered and that no link carries.
+    /// Gives a new link the sessions that no link carries and that may be its own.
     ///
     /// A session that an agent registered on its link is that agent's: where several agents share one bridge key, another
     /// one must not answer for it. A bridge that we dial is the same one each time.
-    fn adopt(&mut self, now: Instant, link: LinkId, dialled: bool, out: &mut HubOut) {
+    fn adopt(&mut self, now: Instant, link: LinkId, out: &mut HubOut) {
         let Some(state) = self.links.get(&link) else {
             return;
         };
-        let credential = state.credential;
-        let is_default = credential.is_some() && credential == self.config.default_bridge;
+        let Some(credential) = state.credential else {
+            return;
+        };
         let owners = self.sessions.owners();
-        let mut orphans = if is_default {
+        let agents = if state.dialled {
+            owners.of_agents(credential)
+        } else {
+            Vec::new()
+        };
+        let mut orphans = if self.config.default_bridge == Some(credential) {
             owners.of_bridges()
         } else {
-            credential.map_or_else(Vec::new, |own| owners.of_bridge(own))
+            owners.of_bridge(credential)
         };
-        if let Some(own) = credential.filter(|_| dialled) {
-            orphans.extend(owners.of_agents(own));
-        }
         orphans.sort_unstable();
+        for slot in agents {
+            self.carry(now, link, slot, out);
+        }
         for slot in orphans {
+            self.place(now, slot, out);
+        }
+    }
+
+    /// Finds a link for a session that was registered over HTTP and that none carries: of the same key, one on which no
+    /// agent has registered itself, else the bridge that is dialled with that key. The default bridge stands in where there
+    /// was no key. Another agent's link is none.
+    pub(super) fn place(&mut self, now: Instant, slot: Slot, out: &mut HubOut) {
+        let orphan = self.sessions.get(slot).filter(|session| {
+            session.link.is_none() && !session.by_agent && !session.status.is_final()
+        });
+        let Some((owner, authority)) = orphan.map(|session| (session.owner, session.authority))
+        else {
+            return;
+        };
+        let of = |credential: Option<Digest>, dialled: bool| {
+            let links = self.bridges.get(&credential?)?.iter().rev().copied();
+            let mut links = links.filter_map(|id| Some((id, self.links.get(&id)?)));
+            let fits =
+                |state: &LinkState| state.dialled == dialled && (dialled || !state.registered);
+            links.find_map(|(id, state)| fits(state).then_some(id))
+        };
+        let keyless = authority == Authority::Anyone;
+        let default = self.config.default_bridge.filter(|_| keyless);
+        let link = of(owner, false)
+            .or_else(|| of(owner, true))
+            .or_else(|| of(default, true));
+        if let Some(link) = link {
             self.carry(now, link, slot, out);
         }
     }
 
-    /// The links of bridges that showed this credential, oldest first.
-    pub(super) fn bridges_of(&self, credential: Digest) -> impl DoubleEndedIterator<Item = LinkId> {
-        let own = self.bridges.get(&credential);
-        own.into_iter().flatten().copied()
+    /// An agent has registered itself on a link: the sessions that the link carried for want of another go elsewhere.
+    fn claim_link(&mut self, now: Instant, link: LinkId, out: &mut HubOut) {
+        let Some(state) = self.links.get_mut(&link) else {
+            return;
+        };
+        state.registered = true;
+        if state.dialled {
+            return;
+        }
+        let by_agent = |slot: &Slot| self.sessions.get(*slot).is_some_and(|one| one.by_agent);
+        let carried = core::mem::take(&mut state.sessions).into_iter();
+        let (own, others): (_, BTreeSet<Slot>) = carried.partition(by_agent);
+        state.sessions = own;
+        for slot in others {
+            self.release(now, link, slot, out);
+            self.place(now, slot, out);
+        }
+    }
+
+    /// Takes a session off a link that goes on without it.
+    fn release(&mut self, now: Instant, link: LinkId, slot: Slot, out: &mut HubOut) {
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        session.permits.withdraw();
+        out.commands.push((
+            link,
+            Command::EndSession {
+                session: session.id.clone(),
+                reason: CancelReason::SessionEnded,
+            },
+        ));
+        self.sessions.set_link(now, slot, None);
+        self.reroute(slot);
+        self.session_changed(slot);
     }
 
     /// Puts a session on a link, and off the one that had it.
@@ -235,6 +303,7 @@ impl Hub {
                 self.sessions.set_link(now, slot, None);
                 self.reroute(slot);
                 self.session_changed(slot);
+                self.place(now, slot, out);
             }
         }
         out.record(
@@ -314,6 +383,7 @@ impl Hub {
         };
         match registered {
             Ok((slot, token)) => {
+                self.claim_link(now, from, out);
                 self.carry(now, from, slot, out);
                 if let Some(session) = self.sessions.get(slot) {
                     out.commands.push((
@@ -355,18 +425,22 @@ impl Hub {
         }
         let owner = registrar.credential;
         // An agent that comes back without its session token takes its own orphan over instead of leaving it behind.
-        let orphan = owner
-            .filter(|_| registration.session_id.is_none())
-            .and_then(|owner| {
-                self.sessions
-                    .owners()
-                    .active_of(owner, &registration.agent_id)
-            });
+        let orphan = owner.filter(|_| registrar.is_agent).and_then(|owner| {
+            self.sessions
+                .owners()
+                .active_of(owner, &registration.agent_id)
+        });
         if let Some(slot) = orphan {
             let by = Cause::own("replaced");
             self.change(now, slot, Action::Withdraw, &by, out)?;
         }
-        if self.sessions.live() >= self.config.sessions.max {
+        let known = registration.session_id.as_ref();
+        let known = known.and_then(|id| self.sessions.find(id.as_str()));
+        let goes_on = match known {
+            Some(slot) => self.may_register_again(slot, &registration, &registrar)?,
+            None => None,
+        };
+        if goes_on.is_none() && self.sessions.live() >= self.config.sessions.max {
             return Err(Refusal::new(
                 Code::Overloaded,
                 alloc::format!(
@@ -395,6 +469,10 @@ impl Hub {
             status,
         };
         let session = sessions::admit(registration, terms, &self.config.sessions, now);
+        if let Some(slot) = goes_on {
+            self.register_again(now, slot, session, registrar.key, out)?;
+            return Ok((slot, shown));
+        }
         let event = AuditEvent::Session {
             session: session.id.clone(),
             agent_id: session.agent_id.clone(),
@@ -406,6 +484,69 @@ impl Hub {
         self.metrics.sessions_made += 1;
         out.record(now, event);
         Ok((slot, shown))
+    }
+
+    /// The session that a registration of its name goes on with; `None` when it has ended and its name is free again.
+    ///
+    /// # Errors
+    /// 409 where it is another key's, or an operator has ended it.
+    fn may_register_again(
+        &mut self,
+        slot: Slot,
+        registration: &Registration,
+        registrar: &Registrar,
+    ) -> Result<Option<Slot>, Refusal> {
+        let Some(session) = self.sessions.get(slot) else {
+            return Ok(None);
+        };
+        let id = &session.id;
+        let conflict = |what: &str| {
+            let message = alloc::format!("session_id: the session `{id}` {what}");
+            Err(Refusal::new(Code::Conflict, message).at("session_id"))
+        };
+        if session.owner.is_none() || session.owner != registrar.credential || session.by_agent {
+            return conflict("exists already and was registered by another");
+        }
+        if session.barred {
+            return conflict(
+                "was ended by an operator; register without `session_id` for a new one",
+            );
+        }
+        if !session.status.is_final() {
+            let token = registration.session_token.as_ref();
+            if token.is_some_and(|token| self.sessions.token_is_taken(token, Some(slot))) {
+                return Err(sessions::token_taken());
+            }
+            return Ok(Some(slot));
+        }
+        if self.sessions.forget_ended(slot) {
+            return Ok(None);
+        }
+        Err(Refusal::new(
+            Code::Conflict,
+            "session_id: answers of that session are still ending; try again in a moment",
+        )
+        .at("session_id"))
+    }
+
+    /// A bridge registers a session that goes on: other terms, time to live anew.
+    fn register_again(
+        &mut self,
+        now: Instant,
+        slot: Slot,
+        terms: sessions::Session,
+        key: Option<Arc<str>>,
+        out: &mut HubOut,
+    ) -> Result<(), Refusal> {
+        self.unroute(slot);
+        // Those that wait for models which it has no more, too.
+        self.session_changed(slot);
+        self.sessions.rewrite(slot, terms);
+        let by = Cause {
+            why: Action::Register.done(),
+            key,
+        };
+        self.change(now, slot, Action::Renew, &by, out).map(drop)
     }
 
     fn mint_session_id(&mut self) -> SessionId {

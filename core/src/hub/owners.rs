@@ -86,12 +86,12 @@ impl Owners {
         self.models.contains_key(model)
     }
 
-    /// The orphans that bridges registered, with whatever credential, in no particular order.
+    /// The orphans that were registered over HTTP, in no particular order.
     pub(super) fn of_bridges(&self) -> Vec<Slot> {
         self.of_bridges.values().flat_map(slots).collect()
     }
 
-    /// The orphans that a bridge registered with a credential, in no particular order.
+    /// The orphans that were registered over HTTP with a credential, in no particular order.
     pub(super) fn of_bridge(&self, owner: Digest) -> Vec<Slot> {
         let own = self.of_bridges.get(&Some(owner));
         own.into_iter().flat_map(slots).collect()
@@ -103,14 +103,11 @@ impl Owners {
         own.into_iter().flat_map(slots).collect()
     }
 
-    /// An active orphan of that agent.
+    /// An active orphan that an agent of that name registered on its link.
     pub(super) fn active_of(&self, owner: Digest, agent_id: &str) -> Option<Slot> {
-        [&self.of_bridges, &self.of_agents]
-            .into_iter()
-            .find_map(|orphans| {
-                let (inactive, slot) = orphans.get(&Some(owner))?.get(agent_id)?.first()?;
-                (!inactive).then_some(*slot)
-            })
+        let own = self.of_agents.get(&Some(owner))?;
+        let (inactive, slot) = own.get(agent_id)?.first()?;
+        (!inactive).then_some(*slot)
     }
 }
 

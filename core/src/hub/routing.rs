@@ -129,6 +129,16 @@ impl Hub {
         pools.get(model)?.least_load().map(|(load, _)| load)
     }
 
+    /// Takes a session out of the pools of its models, before it gets others.
+    pub(super) fn unroute(&mut self, slot: Slot) {
+        if let Some(session) = self.sessions.get(slot) {
+            for model in session.models.iter() {
+                place(&mut self.pools, model, slot, None);
+                place(&mut self.embedders, model, slot, None);
+            }
+        }
+    }
+
     /// Finds the session that is to answer.
     pub(super) fn route(&self, ask: &Ask<'_>) -> Result<Slot, Unrouted> {
         let asked = ask.model;

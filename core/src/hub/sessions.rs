@@ -171,6 +171,8 @@ pub struct Session {
     pub(super) owner: Option<Digest>,
     /// The permission with which it was registered.
     pub(super) authority: Authority,
+    /// True once an operator has ended it.
+    pub(super) barred: bool,
     /// True when its agent registered it on a link; false when a bridge did so over HTTP.
     pub(super) by_agent: bool,
     /// True when it is counted among those that can answer.
@@ -291,7 +293,7 @@ impl Sessions {
     /// Adds a session.
     ///
     /// # Errors
-    /// 409 when the name is known.
+    /// 409 when the name is known, or the token is that of a session that has not ended.
     pub fn insert(&mut self, session: Session) -> Result<Slot, Refusal> {
         if self.by_id.contains_key(&session.id) {
             return Err(Refusal::new(
@@ -299,6 +301,9 @@ impl Sessions {
                 alloc::format!("session_id: a session `{}` exists already", session.id),
             )
             .at("session_id"));
+        }
+        if self.token_is_taken(&session.token, None) {
+            return Err(token_taken());
         }
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
@@ -317,6 +322,58 @@ impl Sessions {
         }
         self.live += 1;
         Ok(slot)
+    }
+
+    /// Gives a session that goes on the terms of another registration; its name, state, link and activity stay.
+    pub(super) fn rewrite(&mut self, slot: Slot, terms: Session) {
+        let Some(mut session) = self.slots.get_mut(slot.0).and_then(Option::take) else {
+            return;
+        };
+        self.changed = true;
+        self.owners.remove(slot, &session);
+        self.forget_token(slot, &session.token);
+        session.agent_id = terms.agent_id;
+        session.label = terms.label;
+        session.scopes = terms.scopes;
+        session.models = terms.models;
+        session.ttl = terms.ttl;
+        session.max_requests = terms.max_requests;
+        session.max_concurrency = terms.max_concurrency;
+        session.capabilities = terms.capabilities;
+        session.token = terms.token;
+        session.authority = terms.authority;
+        self.by_token.insert(session.token, slot);
+        self.owners.add(slot, &session);
+        if let Some(place) = self.slots.get_mut(slot.0) {
+            *place = Some(session);
+        }
+    }
+
+    /// Forgets a session that has ended, so that its name may be used again. False while exchanges of it are open.
+    pub(super) fn forget_ended(&mut self, slot: Slot) -> bool {
+        let idle = |session: &Session| session.activity.in_flight() == 0;
+        if !self.get(slot).is_some_and(idle) {
+            return false;
+        }
+        if let Some(position) = self.ended.iter().position(|ended| *ended == slot) {
+            self.forget_at(position);
+        }
+        self.get(slot).is_none()
+    }
+
+    fn forget_token(&mut self, slot: Slot, token: &Digest) {
+        // A bridge may have given the token of a session that had ended to a newer one.
+        if self.by_token.get(token) == Some(&slot) {
+            self.by_token.remove(token);
+        }
+    }
+
+    /// True when the token is that of a session that has not ended, `but` one.
+    pub(super) fn token_is_taken(&self, token: &Digest, but: Option<Slot>) -> bool {
+        self.by_token(token)
+            .filter(|slot| Some(*slot) != but)
+            .and_then(|slot| self.get(slot))
+            .is_some_and(|session| !session.status.is_final())
     }
 
     /// Those that have not ended, by who registered them.
@@ -426,18 +483,25 @@ impl Sessions {
         }) else {
             return;
         };
+        self.forget_at(position);
+    }
+
+    fn forget_at(&mut self, position: usize) {
         if let Some(slot) = self.ended.remove(position)
             && let Some(session) = self.slots.get_mut(slot.0).and_then(Option::take)
         {
             self.by_id.remove(&session.id);
-            // A bridge may have given the token of a session that had ended to a newer one.
-            if self.by_token.get(&session.token) == Some(&slot) {
-                self.by_token.remove(&session.token);
-            }
+            self.forget_token(slot, &session.token);
             self.free.push(slot.0);
             self.recount(Some(session.status), None);
         }
     }
+}
+
+/// The refusal of a token that is another session's.
+pub(super) fn token_taken() -> Refusal {
+    let message = "session_token: another session has this token; each needs its own";
+    Refusal::new(Code::Conflict, message).at("session_token")
 }
 
 /// Terms that the hub adds to a registration.
@@ -504,6 +568,7 @@ pub(super) fn admit(
         token,
         owner,
         authority,
+        barred: false,
         by_agent,
         answers: false,
     }

@@ -594,7 +594,7 @@ fn sessions_registered_over_http_are_carried_by_the_link_of_the_same_bridge() {
     let again = bench
         .hub
         .register_by_control(bench.now, &caller, registration, &mut bench.out);
-    assert_eq!(again.unwrap_err().status(), 409);
+    assert!(again.is_ok(), "it goes on");
     assert_eq!(bench.ask("m", None).unwrap_err().code(), Code::NoAgent);
     let link = bench.connect("bridge").unwrap();
     let ticket = bench.granted("m");

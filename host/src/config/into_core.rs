@@ -119,8 +119,17 @@ impl Config {
         })
     }
 
-    /// Returns the core's configuration, with `keys` as all the keys there are.
-    pub fn hub_config(&self, keys: Vec<core::Key>) -> core::HubConfig {
+    /// Returns the core's configuration, with `keys` and the tokens of bridges as all the keys there are.
+    pub fn hub_config(&self, mut keys: Vec<core::Key>) -> core::HubConfig {
+        for bridge in &self.bridges {
+            let token = bridge.token.as_ref().and_then(|token| token.value());
+            let Some(sha256) = token.map(super::SecretValue::digest) else {
+                continue;
+            };
+            if keys.iter().all(|key| key.sha256 != sha256) {
+                keys.push(core::Key::new(&bridge.name, sha256, core::Role::Bridge));
+            }
+        }
         let aliases = self.models.aliases.iter().map(|(name, alias)| core::Alias {
             name: name.clone(),
             model: alias.model.clone(),

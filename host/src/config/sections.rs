@@ -403,7 +403,7 @@ pub struct Bridge {
     /// Bearer token for its handshake.
     #[serde(default)]
     pub token: Option<Secret>,
-    /// True for the bridge that takes requests for no other; at most one does.
+    /// True for the bridge that carries sessions which were registered over HTTP without a key; at most one does.
     #[serde(default)]
     pub default: bool,
     /// Attempts to dial again in a row; without end when absent.
