@@ -1,7 +1,7 @@
 //! Agents that the program starts itself, in front of clients: whatever the process does, every client gets its answer or its
 //! error, the next request works, and nothing stays behind.
 
-use crate::program::{Answer, OPERATOR, PATIENCE, Program};
+use crate::program::{Answer, Folder, OPERATOR, PATIENCE, Program};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
@@ -268,4 +268,33 @@ fn what_an_agent_complains_about_is_told_to_operators_and_to_no_log() {
     let told = String::from_utf8_lossy(&doctor.stdout).into_owned();
     assert!(told.contains("wrote: I was asked for CANARY"), "{told}");
     assert!(!program.log().contains("CANARY"), "{}", program.log());
+}
+
+#[test]
+fn a_start_that_fails_at_once_is_tried_again_after_a_pause() {
+    let folder = Folder::new();
+    let command = folder.0.join("agent");
+    let program = start_with(&[command.to_str().unwrap()], "");
+    let begun = Instant::now();
+    // The first one is tried again at once, the second one after a pause.
+    while program.log().matches("the agent ended").count() < 2 {
+        assert!(begun.elapsed() < PATIENCE, "{}", program.log());
+        std::thread::yield_now();
+    }
+    let script = folder.0.join("script");
+    std::fs::write(&script, format!("#!/bin/sh\n{AGENT}")).unwrap();
+    let runs = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&script, runs).unwrap();
+    std::fs::rename(&script, &command).unwrap();
+    // Nobody asks for it, which would start it.
+    let there = Instant::now();
+    loop {
+        let health = program.request("GET", "/health/deep", Some(OPERATOR), "");
+        if health.json()["components"]["agent:mine"]["status"] == "healthy" {
+            break;
+        }
+        assert!(there.elapsed() < PATIENCE, "{}", program.log());
+        std::thread::yield_now();
+    }
+    assert_eq!(content(&ask(&program, "x")), "hello");
 }

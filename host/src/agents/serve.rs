@@ -219,8 +219,10 @@ impl Runner {
             self.connected.begin(&mut self.turn);
             self.obey_link();
             self.serve_tools();
-            let until = self.serve_timers();
+            self.serve_timers();
             self.obey_agent();
+            // Only now, because what was done sets deadlines: a start that fails at once is tried again after a pause.
+            let until = self.next_deadline();
             self.connected.finish(&mut self.turn);
             let waiting = self.connected.wait_to_write(&self.waker, true);
             if waiting.close.is_some() && !self.closing {
@@ -311,15 +313,20 @@ impl Runner {
         }
     }
 
-    /// Serves the deadlines of the agent's machine and of the link, and returns the next one.
-    fn serve_timers(&mut self) -> Option<Instant> {
+    /// Serves the deadlines of the agent's machine.
+    fn serve_timers(&mut self) {
         let now = self.now();
-        let due = |agent: &Agent| agent.poll_timeout().map(|timeout| timeout.at);
-        if due(&self.agent).is_some_and(|at| at <= now) {
+        let timeout = self.agent.poll_timeout();
+        if timeout.is_some_and(|timeout| timeout.at <= now) {
             self.call(Agent::handle_timeout);
         }
+    }
+
+    /// Serves the deadlines of the link, and returns the next one of link and agent.
+    fn next_deadline(&mut self) -> Option<Instant> {
         let link = self.connected.serve_timers(&mut self.turn, false);
-        [link, due(&self.agent)].into_iter().flatten().min()
+        let agent = self.agent.poll_timeout().map(|timeout| timeout.at);
+        [link, agent].into_iter().flatten().min()
     }
 
     /// Carries out the orders of the agent's machine on its process, and writes its events to the log.
