@@ -302,3 +302,17 @@ fn models_tell_what_is_behind_them() {
         );
     }
 }
+
+#[test]
+fn the_routes_are_told_to_programs_and_to_people() {
+    let program = Program::start("");
+    let told = program.request("GET", "/openapi.json", None, "");
+    assert_eq!(told.status, 200);
+    assert!(told.json()["paths"]["/v1/chat/completions"]["post"].is_object());
+    let page = program.request("GET", "/docs", None, "");
+    assert_eq!(
+        page.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert!(page.body.contains("/api/chat"));
+}

@@ -14,6 +14,7 @@ pub mod metrics;
 mod models;
 mod near;
 mod ollama;
+mod openapi;
 mod refusals;
 mod route;
 pub mod status;
@@ -49,6 +50,7 @@ pub const ROUTES: Routes = Routes::with(&[
     health::ROUTES,
     metrics::ROUTES,
     control::ROUTES,
+    openapi::ROUTES,
     OF_THE_ENGINE,
 ]);
 

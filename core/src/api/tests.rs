@@ -356,6 +356,52 @@ fn strangers_learn_from_health_whether_the_program_serves_and_no_more() {
 }
 
 #[test]
+fn the_description_has_every_method_of_every_path_and_the_page_has_them_too() {
+    let mut hub = Hub::new(HubConfig::default(), [7; 32], Instant::ZERO, Duration::ZERO);
+    let lists = hub.lists();
+    let read = |target| {
+        let found = ROUTES.find("GET", target).unwrap();
+        let Handler::Read(read) = found.route.handler else {
+            panic!("the route reads");
+        };
+        let input = Input {
+            now: Instant::ZERO,
+            caller: None,
+            local: true,
+            links: status::LinkTotals::default(),
+            parameters: &found.parameters,
+            body: &[],
+        };
+        read(&lists, &input).unwrap()
+    };
+    let Answered::Json(200, told) = read("/openapi.json") else {
+        panic!("it is JSON");
+    };
+    let Answered::Bytes("text/html; charset=utf-8", page) = read("/docs") else {
+        panic!("it is a page");
+    };
+    let page = String::from_utf8(page).unwrap();
+    assert_eq!(told.pointer("/openapi"), Some(&json!("3.1.0")));
+    let mut ids = Vec::new();
+    for route in ROUTES.iter() {
+        for path in route.paths {
+            let escaped = path.replace('/', "~1");
+            for method in route.methods {
+                let method = method.to_ascii_lowercase();
+                let at = alloc::format!("/paths/{escaped}/{method}");
+                let operation = told.pointer(&at).unwrap_or_else(|| panic!("{at}"));
+                let id = operation.pointer("/operationId").unwrap().clone();
+                assert!(!ids.contains(&id), "{id}");
+                ids.push(id);
+                let asks = operation.pointer("/requestBody").is_some();
+                assert_eq!(asks, route.body && method != "get", "{at}");
+            }
+            assert!(page.contains(path), "{path}");
+        }
+    }
+}
+
+#[test]
 fn no_two_rows_take_the_same_method_of_a_path() {
     let mut taken = Vec::new();
     for route in ROUTES.iter() {
