@@ -76,13 +76,17 @@ impl Setup {
         self.start(Command::new(&self.program))
     }
 
-    /// Starts the program with an audit file that takes nothing, as one on a full disk does.
+    /// Starts the program with an audit file that soon takes nothing more, as one on a full disk does: no file of the
+    /// program may grow beyond 16 KiB.
     ///
     /// # Errors
     /// Fails when it does not become ready.
     pub fn start_program_on_full_disk(&self) -> Result<Process, Error> {
-        let mut command = Command::new(&self.program);
-        command.env("MLP_AUDIT__FILE", "/dev/full");
+        let mut command = Command::new("sh");
+        // Without the signal a write beyond the limit is an error and not the program's end.
+        command
+            .args(["-c", "trap '' XFSZ && ulimit -f 16 && exec \"$0\" \"$@\""])
+            .arg(&self.program);
         self.start(command)
     }
 

@@ -77,7 +77,7 @@
 //! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, form, now, body)?;
 //! let info = Box::new(RequestInfo {
 //!     exchange: id, started: now, key: Some(caller.name.clone()), address: caller.address, user_agent: None,
-//!     endpoint: accepted.route.name, bytes_in: 81, prompt: Some(intent.prompt),
+//!     endpoint: accepted.route.name, bytes_in: 81, prompt: None,
 //! });
 //! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: Scope::Inference, embeddings: intent.embeddings };
 //! let Admission::Granted(ticket) = hub.admit(now, &caller, &ask)? else {

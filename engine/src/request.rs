@@ -29,7 +29,7 @@ use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
-use mcp_local_provider_core::hub::keys::{Caller, Digest};
+use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Outcome, Ticket, Verdict};
 use mcp_local_provider_core::id::WaitId;
 use mcp_local_provider_core::link::frames;
@@ -358,9 +358,11 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         Ok(parsed) => parsed,
         Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
     };
-    inbound
-        .account
-        .describe(|info| info.prompt = Some(intent.prompt));
+    // The hash of a large prompt is a quarter of its request's cost, and only the audit file holds it.
+    if engine.audit().file.is_some() {
+        let prompt = digest(intent.prompt.as_bytes());
+        inbound.account.describe(|info| info.prompt = Some(prompt));
+    }
     let ask = Ask {
         model: &intent.invocation.model,
         session: asker.session.as_deref(),

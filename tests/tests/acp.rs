@@ -12,6 +12,7 @@ use mcp_local_provider_core::agents::acp::{Config, Profile};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::audit::RequestInfo;
+use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, Delta, End, Finish};
@@ -97,7 +98,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
         user_agent: None,
         endpoint: "POST /v1/chat/completions",
         bytes_in: 1,
-        prompt: Some(intent.prompt),
+        prompt: Some(digest(intent.prompt.as_bytes())),
     });
     let ask = Ask {
         model: "echo",

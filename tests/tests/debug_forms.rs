@@ -156,7 +156,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     taking.forms.add("an intent", &intent);
     taking.forms.add("an exchange", &exchange);
     let mut info = RequestInfo::new(exchange_id, now, head.address, "POST /v1/responses");
-    info.prompt = Some(intent.prompt);
+    info.prompt = Some(digest(intent.prompt.as_bytes()));
     let ask = Ask {
         model: &intent.invocation.model,
         session: None,

@@ -7,7 +7,7 @@ use mcp_local_provider_core::api::{ROUTES, Route};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::audit::RequestInfo;
-use mcp_local_provider_core::hub::keys::Caller;
+use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
 use mcp_local_provider_core::invocation::Delivery;
@@ -121,7 +121,7 @@ impl Provider {
             user_agent: None,
             endpoint: route.name,
             bytes_in: body.len() as u64,
-            prompt: Some(intent.prompt),
+            prompt: Some(digest(intent.prompt.as_bytes())),
         });
         let ask = Ask {
             model: &intent.invocation.model,

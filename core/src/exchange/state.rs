@@ -9,7 +9,6 @@ use super::stop::{Cut, StopScanner};
 use crate::config::{HubConfig, Timeouts};
 use crate::dialect::{Answer, Dialect, Encoder, Form, Opening, ReadForm};
 use crate::error::{Code, Refusal, Standing};
-use crate::hub::keys::{Digest, digest};
 use crate::hub::metrics::Gaps;
 use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket, Verdict};
@@ -25,6 +24,7 @@ use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 
 /// Tool calls of one answer.
 const MAX_TOOL_CALLS: usize = 128;
@@ -42,18 +42,29 @@ pub enum Flow {
 }
 
 /// Content of a request, borrowed from its body.
-#[derive(Debug)]
 pub struct Intent<'b> {
     /// For the agent.
     pub invocation: Invocation<'b>,
-    /// SHA-256 of the prompt's JSON as the client sent it, for the audit.
-    pub prompt: Digest,
+    /// The prompt's JSON as the client sent it; the audit keeps its SHA-256.
+    pub prompt: &'b str,
     /// Tokens to reserve: the prompt's estimate and `max_tokens`.
     pub tokens: u64,
     /// True when nothing is asked of the model: [`Exchange::load`] answers.
     pub load_only: bool,
     /// True when vectors are wanted.
     pub embeddings: bool,
+}
+
+impl fmt::Debug for Intent<'_> {
+    /// Leaves the prompt out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intent")
+            .field("invocation", &self.invocation)
+            .field("tokens", &self.tokens)
+            .field("load_only", &self.load_only)
+            .field("embeddings", &self.embeddings)
+            .finish_non_exhaustive()
+    }
 }
 
 /// See the module's documentation.
@@ -196,7 +207,7 @@ impl Exchange {
             scratch: Vec::new(),
         };
         let intent = Intent {
-            prompt: digest(parsed.digest_of.as_bytes()),
+            prompt: parsed.digest_of,
             tokens: prompt_tokens.saturating_add(max_tokens.unwrap_or(0)),
             load_only: parsed.load_only,
             embeddings: vectors.is_some(),
