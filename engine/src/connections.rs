@@ -11,10 +11,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
 
+/// Fewer connections than this leave no memory behind that is worth looking for.
+const CROWD: usize = 256;
+
 /// All connections of clients.
 #[derive(Default)]
 pub(super) struct Connections {
     count: AtomicUsize,
+    /// The most there were since memory was given back.
+    most: AtomicUsize,
     /// Number of the last wait for a request that has begun.
     last_wait: AtomicU64,
     /// The connections that wait for a request, the one that has waited for longest first.
@@ -26,9 +31,24 @@ impl Connections {
         self.count.load(Ordering::Acquire)
     }
 
+    /// True when most of a crowd has left since memory was given back.
+    pub(super) fn has_thinned(&self) -> bool {
+        is_thin(self.most.load(Ordering::Relaxed), self.count())
+    }
+
+    /// Memory is given back now.
+    pub(super) fn begin_anew(&self) {
+        self.most.store(self.count(), Ordering::Relaxed);
+    }
+
     fn next_wait(&self) -> u64 {
         self.last_wait.fetch_add(1, Ordering::Relaxed)
     }
+}
+
+/// True when less than half of a crowd is there.
+const fn is_thin(most: usize, count: usize) -> bool {
+    most >= CROWD && count < most / 2
 }
 
 impl Engine {
@@ -37,7 +57,10 @@ impl Engine {
     pub fn connect(self: &Arc<Self>) -> Option<Client> {
         let limit = self.config().limits.connections;
         let connections = self.client_connections();
-        if connections.count.fetch_add(1, Ordering::AcqRel) >= limit {
+        let before = connections.count.fetch_add(1, Ordering::AcqRel);
+        if before < limit {
+            connections.most.fetch_max(before + 1, Ordering::Relaxed);
+        } else {
             connections.count.fetch_sub(1, Ordering::AcqRel);
             // Its place goes over to the new one.
             let (_, waker) = connections.waiting.lock().pop_first()?;
@@ -116,8 +139,10 @@ impl Drop for Client {
             return;
         }
         let connections = self.engine.client_connections();
-        let last = connections.count.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && self.engine.is_draining() {
+        let before = connections.count.fetch_sub(1, Ordering::AcqRel);
+        let most = connections.most.load(Ordering::Relaxed);
+        let thins = is_thin(most, before - 1) && !is_thin(most, before);
+        if thins || (before == 1 && self.engine.is_draining()) {
             self.engine.wake_housekeeper();
         }
     }

@@ -240,6 +240,11 @@ impl Engine {
         &self.audit
     }
 
+    /// The world that it runs in.
+    pub(super) fn outside(&self) -> &dyn Outside {
+        &*self.outside
+    }
+
     /// Calls the hub and then, with its lock released, does what it asks.
     pub fn hub<R>(&self, call: impl FnOnce(&mut Hub, Instant, &mut HubOut) -> R) -> R {
         let mut out = HubOut::default();

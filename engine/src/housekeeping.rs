@@ -1,4 +1,4 @@
-//! Duties of a provider that nobody asks for: the hub's deadlines, lines of the log, and the shutdown.
+//! Duties of a provider that nobody asks for: the hub's deadlines, lines of the log, memory after a crowd, and the shutdown.
 
 use super::engine::{Engine, Handle};
 use crate::feed::{Events, Numbered, Reader};
@@ -13,6 +13,9 @@ use std::time::Duration;
 /// Time in which agents have to close their links once all answers are done.
 const FAREWELL: Duration = Duration::from_secs(2);
 
+/// Time from when most of a crowd has left until its memory is given back.
+const EBB: Duration = Duration::from_secs(1);
+
 /// Largest charge of the records that wait for the log, in bytes.
 const LOG_BUDGET: usize = 1 << 20;
 
@@ -23,6 +26,8 @@ pub struct Housekeeper {
     log: Reader,
     records: Vec<Numbered>,
     phase: Phase,
+    /// Time at which memory is given back, because most of a crowd has left.
+    giving_back: Option<Instant>,
 }
 
 /// The moves of a provider from its start to its end.
@@ -97,6 +102,7 @@ impl Housekeeper {
             engine,
             records: Vec::new(),
             phase: Phase::Serving,
+            giving_back: None,
         }
     }
 
@@ -107,6 +113,7 @@ impl Housekeeper {
             let now = self.engine.now();
             self.serve_hub(now);
             self.write_log(waker);
+            self.give_back(now);
             let next = self.engine.hub_cell(|cell| cell.wait(waker));
             let until = match self.phase {
                 Phase::Serving | Phase::Stopped => None,
@@ -115,7 +122,7 @@ impl Housekeeper {
             if self.is_over(now) {
                 self.go_on(now);
             } else {
-                return [next, until].into_iter().flatten().min();
+                return [next, until, self.giving_back].into_iter().flatten().min();
             }
         }
     }
@@ -128,6 +135,18 @@ impl Housekeeper {
         if due {
             self.engine
                 .hub(|hub, now, out| hub.handle_timeout(now, out));
+        }
+    }
+
+    /// Gives back the memory of a crowd that has left, once the rest of it has had time to leave too.
+    fn give_back(&mut self, now: Instant) {
+        let connections = self.engine.client_connections();
+        if !connections.has_thinned() {
+            self.giving_back = None;
+        } else if *self.giving_back.get_or_insert(now + EBB) <= now {
+            connections.begin_anew();
+            self.giving_back = None;
+            self.engine.outside().give_back();
         }
     }
 
@@ -171,5 +190,67 @@ impl Housekeeper {
         };
         PHASES.step(self.phase.name(), next.name());
         self.phase = next;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::audit::Audit;
+    use crate::dial::BridgeDialler;
+    use crate::outside::Outside;
+    use mcp_local_provider_core::config::HubConfig;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A clock that is set by hand, and the number of times that memory was given back.
+    #[derive(Default)]
+    struct Hand {
+        seconds: AtomicU64,
+        given_back: AtomicU64,
+    }
+
+    impl Outside for Hand {
+        fn now(&self) -> Instant {
+            Instant::from_micros(1 + self.seconds.load(Ordering::Relaxed) * 1_000_000)
+        }
+
+        fn unix(&self) -> Duration {
+            Duration::from_secs(1_767_225_600)
+        }
+
+        fn give_back(&self) {
+            self.given_back.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn dial(&self, _bridge: BridgeDialler) {}
+    }
+
+    #[test]
+    fn memory_is_given_back_once_most_of_a_crowd_has_left() {
+        let hand = Arc::new(Hand::default());
+        let hub = HubConfig::default();
+        let engine = Engine::new(hub, [7; 32], hand.clone(), Audit::off());
+        let mut housekeeper = Housekeeper::new(engine.clone());
+        let waker = Waker::noop();
+        let given_back = |housekeeper: &mut Housekeeper| {
+            let next = housekeeper.poll(waker);
+            (hand.given_back.load(Ordering::Relaxed), next)
+        };
+        let mut crowd: Vec<_> = (0..1000).map(|_| engine.connect().unwrap()).collect();
+        crowd.truncate(600);
+        assert_eq!(given_back(&mut housekeeper), (0, None), "most of them stay");
+        crowd.truncate(400);
+        let (times, next) = given_back(&mut housekeeper);
+        assert_eq!(times, 0, "the rest may leave too");
+        hand.seconds.store(1, Ordering::Relaxed);
+        assert_eq!(next, Some(engine.now()));
+        assert_eq!(given_back(&mut housekeeper), (1, None));
+        assert_eq!(given_back(&mut housekeeper), (1, None), "once a crowd");
+        crowd.clear();
+        given_back(&mut housekeeper);
+        hand.seconds.store(2, Ordering::Relaxed);
+        assert_eq!(given_back(&mut housekeeper), (2, None), "the rest");
     }
 }

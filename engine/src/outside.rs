@@ -19,6 +19,12 @@ pub trait Outside: Send + Sync {
         Usage::default()
     }
 
+    /// Gives memory that is free back to the system. The housekeeper calls it after many connections have left, at most
+    /// once a second; a host with an allocator that does this by itself does nothing here.
+    fn give_back(&self) {
+        mcp_local_provider_heap::give_back();
+    }
+
     /// Keeps a bridge connected from now on, on a task or thread of its own: see [`BridgeDialler`].
     fn dial(&self, bridge: BridgeDialler);
 }

@@ -262,8 +262,8 @@ fn control(program: &Program, said: &mut Said) {
         json!({ "session_id": "own", "agent_id": "a", "session_token": SESSION, "models": ["own"] }),
     );
     assert_eq!(said.answer("a registration", &own), 200, "{}", own.body);
-    let again = register(json!({ "session_id": "own", "agent_id": "a", "session_token": SESSION }));
-    assert_eq!(said.answer("a second registration", &again), 409);
+    let second = register(json!({ "session_id": "two", "agent_id": "a", "session_token": SESSION }));
+    assert_eq!(said.answer("a second session with the token", &second), 409);
     let wrong = register(
         json!({ "session_id": "other", "agent_id": { "a": SESSION }, "session_token": [SESSION] }),
     );

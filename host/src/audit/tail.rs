@@ -1,10 +1,11 @@
-//! `audit tail`: the latest records of the audit file, and those that follow.
+//! `audit tail`: the latest records of the audit files, and those that follow.
 
+use super::strangers_path;
 use serde_json::{Map, Value};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Pause between two looks at the file.
@@ -12,11 +13,11 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// Bytes read from the file's end to find its latest records, for each record.
 const RECORD: u64 = 4096;
 
-/// Writes the last `count` records of `file`, as JSON lines or as text. With `follow` it goes on with new records,
-/// across rotations, until `out` is closed.
+/// Writes the last `count` records of the audit file `file` and of the strangers' file beside it, in the order of their
+/// times, as JSON lines or as text. With `follow` it goes on with new records, across rotations, until `out` is closed.
 ///
 /// # Errors
-/// Fails when the file cannot be read, or `out` is closed.
+/// Fails when a file cannot be read, or `out` is closed; without `follow` also when there is neither file.
 pub fn tail(
     file: &Path,
     count: usize,
@@ -24,49 +25,97 @@ pub fn tail(
     json: bool,
     out: &mut dyn Write,
 ) -> io::Result<()> {
-    let mut reader = match File::open(file) {
-        Ok(file) => Some(BufReader::new(file)),
-        // The first record creates it.
-        Err(error) if follow && error.kind() == io::ErrorKind::NotFound => None,
-        Err(error) => return Err(error),
-    };
-    if let Some(reader) = &mut reader {
-        for line in last_lines(reader, count)? {
-            write_record(&line, json, out)?;
+    let mut files = [
+        Followed::new(file.into()),
+        Followed::new(strangers_path(file)),
+    ];
+    let mut latest = Vec::new();
+    let mut any = follow;
+    for file in &mut files {
+        if file.open()? {
+            any = true;
+            latest.extend(file.last_lines(count)?);
         }
+    }
+    if !any {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    // Stable: records of one time stay in the order of their file.
+    latest.sort_by_cached_key(|line| timestamp(line));
+    for line in latest.iter().skip(latest.len().saturating_sub(count)) {
+        write_record(line, json, out)?;
     }
     out.flush()?;
     if follow {
-        follow_on(file, reader, json, out)?;
+        follow_on(&mut files, json, out)?;
     }
     Ok(())
 }
 
 /// Writes new records without end.
-fn follow_on(
-    file: &Path,
-    mut reader: Option<BufReader<File>>,
-    json: bool,
-    out: &mut dyn Write,
-) -> io::Result<()> {
+fn follow_on(files: &mut [Followed], json: bool, out: &mut dyn Write) -> io::Result<()> {
     loop {
-        if let Some(reader) = &mut reader {
+        let mut is_quiet = true;
+        for file in &mut *files {
+            file.write_new(json, out)?;
+            is_quiet &= !file.open()?;
+        }
+        if is_quiet {
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+fn timestamp(line: &str) -> String {
+    let record = serde_json::from_str::<Map<String, Value>>(line).unwrap_or_default();
+    let timestamp = record.get("timestamp").and_then(Value::as_str);
+    timestamp.unwrap_or_default().to_owned()
+}
+
+/// One file of records, by its name, and what is open of it.
+struct Followed {
+    path: PathBuf,
+    reader: Option<BufReader<File>>,
+}
+
+impl Followed {
+    const fn new(path: PathBuf) -> Self {
+        Self { path, reader: None }
+    }
+
+    /// Opens the file that has the name now. False when that is the open one already, or there is none yet.
+    fn open(&mut self) -> io::Result<bool> {
+        let file = match File::open(&self.path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let named = file.metadata()?;
+        if let Some(open) = &self.reader {
+            let open = open.get_ref().metadata()?;
+            if (open.dev(), open.ino()) == (named.dev(), named.ino()) {
+                return Ok(false);
+            }
+        }
+        self.reader = Some(BufReader::new(file));
+        Ok(true)
+    }
+
+    fn last_lines(&mut self, count: usize) -> io::Result<Vec<String>> {
+        match &mut self.reader {
+            Some(reader) => last_lines(reader, count),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    fn write_new(&mut self, json: bool, out: &mut dyn Write) -> io::Result<()> {
+        if let Some(reader) = &mut self.reader {
             while let Some(line) = whole_line(reader)? {
                 write_record(&line, json, out)?;
             }
             out.flush()?;
         }
-        let open = reader
-            .as_ref()
-            .and_then(|reader| reader.get_ref().metadata().ok());
-        let named = std::fs::metadata(file).ok();
-        if let Some(named) = named
-            && open.is_none_or(|open| (open.dev(), open.ino()) != (named.dev(), named.ino()))
-        {
-            reader = Some(BufReader::new(File::open(file)?));
-        } else {
-            std::thread::sleep(PAUSE);
-        }
+        Ok(())
     }
 }
 
@@ -179,6 +228,19 @@ mod tests {
         fn flush(&mut self) -> io::Result<()> {
             Ok(())
         }
+    }
+
+    #[test]
+    fn records_of_strangers_are_told_among_the_others() {
+        let directory = Directory::new();
+        let at = |second: u32| {
+            format!("{{\"timestamp\":\"2026-01-01T00:00:0{second}Z\",\"event\":\"request\"}}\n")
+        };
+        let file = directory.file("audit.jsonl", &(at(1) + &at(2) + &at(4)));
+        directory.file("audit-strangers.jsonl", &(at(0) + &at(3)));
+        let mut out = Vec::new();
+        tail(&file, 3, false, true, &mut out).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), at(2) + &at(3) + &at(4));
     }
 
     #[test]
