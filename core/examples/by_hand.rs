@@ -58,6 +58,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         user_agent: None,
         agent: None,
         address: [127, 0, 0, 1].into(),
+        forwarding: Default::default(),
     };
     let accepted =
         accept(hub.config(), &hub.keys(), Listener::All, &head).map_err(|denied| denied.refusal)?;

@@ -1,6 +1,10 @@
 //! Settings that the owner decides: limits, timeouts, sessions, models, keys. Names and defaults are those of the
 //! configuration file.
 
+mod network;
+
+pub use network::{Network, NoNetwork};
+
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -246,6 +250,8 @@ pub struct HubConfig {
     pub keys: Vec<Key>,
     /// False: requests need no key. Only together with loopback listeners.
     pub auth_required: bool,
+    /// Proxies that are believed for whom they ask.
+    pub trusted_proxies: Vec<Network>,
     /// Host names beyond the loopback ones, without port.
     pub allowed_hosts: Vec<String>,
     /// Origins beyond loopback and the schemes of desktop programs.

@@ -68,6 +68,7 @@
 //! let head = Head {
 //!     method: "POST", target: "/v1/chat/completions", host: Some("localhost"), origin: None,
 //!     authorization: None, api_key: None, user_agent: None, agent: None, address: [127, 0, 0, 1].into(),
+//!     forwarding: Default::default(),
 //! };
 //! let accepted = accept(hub.config(), &hub.keys(), Listener::All, &head).map_err(|denied| denied.refusal)?;
 //! let form = accepted.route.form().ok_or("an agent answers this route")?;

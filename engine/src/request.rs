@@ -59,11 +59,17 @@ impl<'h> Request<'h> {
         let target = request.uri().path_and_query();
         let target = target.map_or("/", |target| target.as_str());
         Self::new(request.method().as_str(), target, address, |name| {
-            request.headers().get(name).map(|value| value.as_bytes())
+            request
+                .headers()
+                .get_all(name)
+                .iter()
+                .next_back()
+                .map(|value| value.as_bytes())
         })
     }
 
-    /// `target` is path and query; `value` gives the first header of a name, which is in lower case.
+    /// `address` is the peer's. `target` is path and query; `value` gives the last header of a name, which is in lower case:
+    /// of several the last is the one that the nearest proxy wrote.
     pub fn new(
         method: &'h str,
         target: &'h str,
@@ -83,6 +89,13 @@ impl<'h> Request<'h> {
                 user_agent: text("user-agent"),
                 agent: text(api::AGENT_HEADER),
                 address,
+                forwarding: api::Forwarding {
+                    x_forwarded_for: text("x-forwarded-for"),
+                    forwarded: text("forwarded"),
+                    is_there: ["x-forwarded-for", "forwarded", "x-real-ip"]
+                        .into_iter()
+                        .any(|name| value(name).is_some()),
+                },
             },
             accept: text("accept"),
             session: text("x-mcp-session"),
@@ -127,7 +140,8 @@ pub enum Begun {
 pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) -> Begun {
     let head = &request.head;
     let Policy { config, keys } = engine.policy();
-    let mut inbound = Inbound::new(engine, config.clone(), head.address);
+    let address = head.client(&config).address;
+    let mut inbound = Inbound::new(engine, config.clone(), address);
     inbound.is_head = head.method == "HEAD";
     let user_agent = head.short_user_agent();
     inbound
@@ -163,7 +177,7 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
     tracing::trace!(
         request_id = %inbound.account.id(),
         endpoint = route.name,
-        address = %head.address,
+        %address,
         "begun"
     );
     let expect = |inbound, to| {

@@ -6,7 +6,7 @@ use crate::agents::supervisor::supervise;
 use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
 use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run, completions};
 use crate::commands;
-use crate::config::{Config, Environment, Loaded, LogLevel, Overrides, load};
+use crate::config::{Config, Environment, Listen, Loaded, LogLevel, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
 use crate::logging::{self, LevelHandle};
 use crate::private_file;
@@ -103,8 +103,13 @@ pub struct Reloaded {
 }
 
 fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
+    // The Hub's configuration has the proxies, which holds at once.
+    let listen = Listen {
+        trusted_proxies: now.listen.trusted_proxies.clone(),
+        ..new.listen.clone()
+    };
     [
-        ("listen", now.listen != new.listen),
+        ("listen", now.listen != listen),
         ("bridges", now.bridges != new.bridges),
         ("agents", now.agents != new.agents),
         ("upstreams", now.upstreams != new.upstreams),

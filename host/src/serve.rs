@@ -169,7 +169,7 @@ fn reload(handle: &Handle, prepared: &Prepared) {
             prepared.log.set(level);
             tracing::info!(
                 keys,
-                "took the configuration over: auth, limits, timeouts, sessions, models and the log's level"
+                "took the configuration over: auth, listen.trusted_proxies, limits, timeouts, sessions, models and the log's level"
             );
             if !restart.is_empty() {
                 tracing::warn!(

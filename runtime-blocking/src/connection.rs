@@ -183,7 +183,7 @@ impl Connection<'_> {
 
     fn begin(&self, head: &RequestHead<'_>) -> Received {
         let request = Request::new(head.method(), head.path_and_query(), self.address, |name| {
-            head.header(name)
+            head.last_header(name)
         });
         let step = match request::begin(self.engine, self.on, &request) {
             Begun::Step(step) => step,

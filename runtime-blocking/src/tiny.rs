@@ -151,7 +151,7 @@ fn begin(engine: &Arc<Engine>, request: &tiny_http::Request, version: Version) -
     };
     let head = request::Request::new(method, target, address, |name| {
         let found =
-            headers().find(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
+            headers().rfind(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
         found.map(|header| header.value.as_bytes())
     });
     match request::begin(engine, Listener::All, &head) {

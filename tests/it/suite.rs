@@ -23,4 +23,5 @@ mod keys;
 mod logs;
 mod metrics;
 mod program;
+mod proxies;
 mod reload;

@@ -133,6 +133,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         user_agent: None,
         agent: None,
         address: [127, 0, 0, 1].into(),
+        forwarding: Default::default(),
     };
     let accepted = api::accept(hub.config(), &hub.keys(), Listener::All, &head).unwrap();
     taking.forms.add("an accepted request", &accepted);

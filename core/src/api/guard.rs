@@ -94,6 +94,11 @@ fn is_loopback(name: &str) -> bool {
             .is_ok_and(|address| address.is_loopback())
 }
 
+/// True when `Host` names this machine by a loopback name or address.
+pub(super) fn is_loopback_host(host: &str) -> bool {
+    is_loopback(host_name(host))
+}
+
 /// An address cannot be rebound, so any literal passes.
 fn is_ours(name: &str) -> bool {
     is_loopback(name) || name.parse::<IpAddr>().is_ok()

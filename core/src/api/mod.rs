@@ -5,6 +5,7 @@
 
 mod answered;
 mod browser;
+mod client;
 mod control;
 mod exchanges;
 mod guard;
@@ -23,6 +24,7 @@ mod tests;
 
 pub use answered::{Answered, Input};
 pub use browser::Page;
+pub use client::{Client, Forwarding};
 pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
 pub use lookup::{Found, Parameters, Routes};
 pub use refusals::{
@@ -87,8 +89,10 @@ pub struct Head<'h> {
     pub user_agent: Option<&'h str>,
     /// [`AGENT_HEADER`].
     pub agent: Option<&'h str>,
-    /// Address of the client.
+    /// Address of the peer: of the client, or of a proxy before it.
     pub address: IpAddr,
+    /// Headers of proxies.
+    pub forwarding: Forwarding<'h>,
 }
 
 impl<'h> Head<'h> {
@@ -103,6 +107,12 @@ impl<'h> Head<'h> {
             .or(self.api_key)
             .or(bearer)
             .filter(|token| !token.is_empty())
+    }
+
+    /// The client: the peer, or for whom a trusted proxy asks.
+    #[must_use]
+    pub fn client(&self, config: &HubConfig) -> Client {
+        Client::find(config, self.address, self.host, &self.forwarding)
     }
 
     /// The client's name for itself, cut to a bounded length.
@@ -203,7 +213,10 @@ pub fn accept<'h>(
         .map_err(|refusal| denied(None, refusal))?;
     let found = found.map_err(|(_, refusal)| denied(None, refusal))?;
     let token = head.token(found.path_key);
-    let local = head.address.is_loopback();
+    let Client {
+        address,
+        is_local: local,
+    } = head.client(config);
     let roles = match found.route.access {
         Access::Open => None,
         Access::RolesFromAfar(_) if local => None,
@@ -213,7 +226,7 @@ pub fn accept<'h>(
         None => None,
         Some(roles) => {
             let caller = keys
-                .authenticate(token, head.address)
+                .authenticate(token, address)
                 .map_err(|refusal| denied(None, refusal))?;
             caller
                 .require(roles)

@@ -6,6 +6,7 @@ use super::paths::Folders;
 use super::sections::{Agent, Bridge, Config, Limits, PRESETS, Role, Timeouts, Upstream};
 use super::tree::{Node, Origin};
 use super::{Extra, Secret};
+use mcp_local_provider_core::config::Network;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -204,6 +205,12 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
 
 fn listen(config: &Config, report: &mut Report<'_>) {
     let listen = &config.listen;
+    for (index, proxy) in listen.trusted_proxies.iter().enumerate() {
+        if let Err(error) = proxy.parse::<Network>() {
+            let message = format!("`{proxy}` is no address and no network; {error}");
+            report.problem(&format!("listen.trusted_proxies[{index}]"), message);
+        }
+    }
     if listen.http.is_empty() {
         report.problem(
             "listen.http",

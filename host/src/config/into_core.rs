@@ -148,6 +148,13 @@ impl Config {
             sessions: (&self.sessions).into(),
             keys,
             auth_required: self.auth.required,
+            // The check has refused what is none.
+            trusted_proxies: self
+                .listen
+                .trusted_proxies
+                .iter()
+                .filter_map(|proxy| proxy.parse().ok())
+                .collect(),
             allowed_hosts: self
                 .auth
                 .allowed_hosts

@@ -79,6 +79,9 @@ pub struct Listen {
     pub ollama: Extra,
     /// Address of a listener for metrics alone. Default off.
     pub metrics: Extra,
+    /// Addresses and networks of reverse proxies, such as `127.0.0.1` or `10.0.0.0/8`, which are believed for whom they ask
+    /// (`X-Forwarded-For`, `Forwarded`). Default none.
+    pub trusted_proxies: Vec<String>,
 }
 
 impl Listen {
@@ -95,6 +98,7 @@ impl Default for Listen {
             http: vec![Listener(default)],
             ollama: Extra::Off,
             metrics: Extra::Off,
+            trusted_proxies: Vec::new(),
         }
     }
 }

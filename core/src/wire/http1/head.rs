@@ -284,7 +284,15 @@ impl<'b> RequestHead<'b> {
             .find_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
     }
 
-    /// The same as text; `None` if it is not ASCII or UTF-8.
+    /// The value of the last header of that name, in any case.
+    #[must_use]
+    pub fn last_header(&self, name: &str) -> Option<&'b [u8]> {
+        self.headers()
+            .filter_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
+            .last()
+    }
+
+    /// The value of the first header of that name as text; `None` if it is not ASCII or UTF-8.
     #[must_use]
     pub fn header_str(&self, name: &str) -> Option<&'b str> {
         self.header(name)

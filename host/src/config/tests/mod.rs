@@ -34,6 +34,7 @@ listen:
   http: ["127.0.0.1:8788"]        # port 0 picks one; the address is printed and is in the ready line
   ollama: off                     # auto: 127.0.0.1:11434 when it is free | an address
   metrics: off                    # or an address
+  trusted_proxies: []             # addresses and networks
 auth:
   required: true
   keys:
