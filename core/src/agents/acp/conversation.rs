@@ -103,6 +103,15 @@ pub(super) struct ToolResult<'f> {
     pub(super) text: Cow<'f, str>,
 }
 
+/// What a request brings for the calls of the answer before.
+pub(super) struct Brought<'f> {
+    pub(super) results: Vec<ToolResult<'f>>,
+    /// Messages beside the results, each in tags: clients add a reminder, or the person's next question.
+    pub(super) beside: String,
+    /// False when one of them has an image, which no result of a tool can carry.
+    pub(super) is_text: bool,
+}
+
 /// One request, read.
 pub(super) struct Conversation<'f> {
     system: String,
@@ -255,19 +264,32 @@ impl<'f> Conversation<'f> {
         }
     }
 
-    /// The results of tool calls, when the request ends in nothing but such.
-    pub(super) fn results(&self) -> Vec<ToolResult<'f>> {
-        let turn = self.messages.get(self.turn..).unwrap_or_default();
-        let all: Option<Vec<_>> = turn
-            .iter()
-            .map(|message| {
-                Some(ToolResult {
-                    id: message.tool_call_id?.decode(),
+    /// The results of tool calls since the last answer, and what is said beside them.
+    pub(super) fn brought(&self) -> Brought<'f> {
+        let (mut results, mut beside) = (Vec::new(), Blocks::default());
+        for message in self.messages.get(self.turn..).unwrap_or_default() {
+            match message.tool_call_id {
+                Some(id) => results.push(ToolResult {
+                    id: id.decode(),
                     text: message.text(),
-                })
-            })
-            .collect();
-        all.unwrap_or_default()
+                }),
+                None => beside.tagged(message),
+            }
+        }
+        Brought {
+            results,
+            is_text: beside.images.is_empty(),
+            beside: beside.text,
+        }
+    }
+
+    /// True when the conversation has a call of a tool in it, with or without its result.
+    pub(super) fn has_call(&self, id: &str) -> bool {
+        self.messages.iter().any(|message| {
+            let made = message.tool_calls.iter().map(|call| call.id);
+            made.chain(message.tool_call_id)
+                .any(|known| known.decode() == id)
+        })
     }
 
     /// The prompt for a session that knows nothing: a JSON array of content blocks. `told` says that `session/new` has

@@ -4,15 +4,16 @@ use super::answer::Answer;
 use super::states::State;
 use super::turn::Turn;
 use super::{Agent, Context};
-use crate::agents::acp::conversation::{Digest, Plan, ToolResult};
+use crate::agents::acp::conversation::{Brought, Conversation, Digest, Plan};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolRequest};
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Finish, ToolCallDelta};
 use crate::text::{JsonStr, escape_into, hex};
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
@@ -254,14 +255,20 @@ impl Agent {
         }
     }
 
-    /// Resumes the turn whose calls these are the results of. False when there is none, or it was another conversation's.
+    /// Resumes the turn whose calls these are the results of. The agent reads what is said beside them behind the last result, as
+    /// nothing else can be told to it within a turn. False when there is none, it was another conversation's, or something cannot
+    /// be told so.
     pub(super) fn resume(
         &mut self,
         context: &mut Context<'_>,
         exchange: ExchangeId,
         plan: &Plan,
-        results: &[ToolResult<'_>],
+        brought: &Brought<'_>,
     ) -> bool {
+        let results = &*brought.results;
+        if !brought.is_text {
+            return false;
+        }
         let key = self.calls.values().find_map(|call| {
             let told = call.told.as_deref()?;
             results
@@ -297,13 +304,21 @@ impl Agent {
             .filter(|(_, call)| call.session == key && call.told.is_some())
             .map(|(id, _)| *id)
             .collect();
+        let result_of = |call: &Call| {
+            let told = call.told.as_deref()?;
+            results.iter().find(|result| result.id == told)
+        };
+        let has_result = |id: &&CallId| self.calls.get(*id).and_then(result_of).is_some();
+        let last = answered.iter().rev().find(has_result).copied();
         for id in answered {
             if let Some(call) = self.take_call(id) {
-                let result = results
-                    .iter()
-                    .find(|result| call.told.as_deref() == Some(&*result.id));
-                let outcome =
-                    result.map_or(Err("the caller gave no result"), |result| Ok(&*result.text));
+                let text = result_of(&call).map(|result| match &*brought.beside {
+                    beside if Some(id) == last && !beside.is_empty() => {
+                        Cow::Owned(alloc::format!("{}\n\n{}", result.text, beside.trim_end()))
+                    }
+                    _ => Cow::Borrowed(&*result.text),
+                });
+                let outcome = text.as_deref().ok_or("the caller gave no result");
                 context
                     .out
                     .tool_replies
@@ -315,6 +330,27 @@ impl Agent {
         }
         self.tell_calls(context, key);
         true
+    }
+
+    /// A conversation goes on without the parked turns whose calls are in it: nobody will bring their results, so they are
+    /// cancelled.
+    pub(super) fn leave_parked(
+        &mut self,
+        context: &mut Context<'_>,
+        conversation: &Conversation<'_>,
+    ) {
+        let left = |call: &&Call| {
+            let told = call.told.as_deref();
+            told.is_some_and(|told| conversation.has_call(told))
+        };
+        let left = self.calls.values().filter(left).map(|call| call.session);
+        let left: BTreeSet<SessionKey> = left.collect();
+        for key in left {
+            let session = self.sessions.get(&key);
+            if session.is_some_and(|session| session.state == State::Parked) {
+                self.stop_turn(context, key);
+            }
+        }
     }
 
     /// Nobody will bring results for the calls of a session any more.

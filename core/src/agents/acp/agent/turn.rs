@@ -88,13 +88,14 @@ impl Agent {
             &self.abilities,
             self.serves_tools(),
         );
-        let results = conversation.results();
-        if !results.is_empty() && self.resume(context, exchange, &plan, &results) {
+        let brought = conversation.brought();
+        if self.resume(context, exchange, &plan, &brought) {
             return Ok(());
         }
+        self.leave_parked(context, &conversation);
         let before = plan.before.filter(|_| self.config.reuse);
         let setup = plan.setup.clone();
-        drop(results);
+        drop(brought);
         drop(conversation);
         if let Some(turn) = self.turns.get_mut(&exchange) {
             turn.plan = Some(plan);
