@@ -108,7 +108,7 @@ pub(super) struct Brought<'f> {
     pub(super) results: Vec<ToolResult<'f>>,
     /// Messages beside the results, each in tags: clients add a reminder, or the person's next question.
     pub(super) beside: String,
-    /// False when one of them has an image, which no result of a tool can carry.
+    /// False when there is an image in any of it, which agents are not asked to take from a tool.
     pub(super) is_text: bool,
 }
 
@@ -267,7 +267,12 @@ impl<'f> Conversation<'f> {
     /// The results of tool calls since the last answer, and what is said beside them.
     pub(super) fn brought(&self) -> Brought<'f> {
         let (mut results, mut beside) = (Vec::new(), Blocks::default());
+        let mut is_text = true;
         for message in self.messages.get(self.turn..).unwrap_or_default() {
+            is_text &= message
+                .parts()
+                .iter()
+                .all(|part| matches!(part, Part::Text(_)));
             match message.tool_call_id {
                 Some(id) => results.push(ToolResult {
                     id: id.decode(),
@@ -278,7 +283,7 @@ impl<'f> Conversation<'f> {
         }
         Brought {
             results,
-            is_text: beside.images.is_empty(),
+            is_text,
             beside: beside.text,
         }
     }

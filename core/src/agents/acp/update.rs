@@ -16,7 +16,7 @@ pub(super) struct SessionUpdate<'l> {
 
 /// The kinds that mean something here.
 pub(super) enum Update<'l> {
-    /// `agent_message_chunk`. The text is empty when the content is no text.
+    /// `agent_message_chunk`. The text is empty when there is no content.
     Message {
         text: JsonStr<'l>,
         /// Id of the message that it is part of, when the agent gives one.
@@ -70,9 +70,43 @@ struct UpdateMembers<'l> {
 
 #[derive(Deserialize)]
 struct ContentBlock<'l> {
+    #[serde(borrow, rename = "type")]
+    kind: Option<&'l RawValue>,
     #[serde(borrow)]
     text: Option<&'l RawValue>,
+    /// Of a `resource_link`.
+    #[serde(borrow)]
+    uri: Option<&'l RawValue>,
+    /// Of a `resource`.
+    #[serde(borrow)]
+    resource: Option<&'l RawValue>,
 }
+
+impl<'l> ContentBlock<'l> {
+    /// Reads its text. No client's API takes anything else in an answer, so the person is told what was there instead.
+    fn text(&self) -> JsonStr<'l> {
+        let of = |raw: Option<&'l RawValue>| raw.and_then(JsonStr::from_raw);
+        let resource = self.resource.and_then(object::<Self>);
+        match text(self.kind).as_deref() {
+            None | Some("text") => of(self.text).unwrap_or_default(),
+            Some("resource_link") => of(self.uri).unwrap_or(NO_TEXT),
+            Some("resource") => of(resource.and_then(|resource| resource.text)).unwrap_or(NO_TEXT),
+            Some("image") => NO_IMAGE,
+            Some("audio") => NO_AUDIO,
+            Some(_) => NO_TEXT,
+        }
+    }
+}
+
+const NO_IMAGE: JsonStr<'static> = JsonStr::from_escaped(
+    "\\n[The agent answered with an image here, which this API cannot carry.]\\n",
+);
+const NO_AUDIO: JsonStr<'static> = JsonStr::from_escaped(
+    "\\n[The agent answered with audio here, which this API cannot carry.]\\n",
+);
+const NO_TEXT: JsonStr<'static> = JsonStr::from_escaped(
+    "\\n[The agent answered with something other than text here, which this API cannot carry.]\\n",
+);
 
 impl<'l> SessionUpdate<'l> {
     /// `None` when it names no session or has no update.
@@ -85,9 +119,7 @@ impl<'l> SessionUpdate<'l> {
             update
                 .content
                 .and_then(object::<ContentBlock<'l>>)
-                .and_then(|block| block.text)
-                .and_then(JsonStr::from_raw)
-                .unwrap_or_default()
+                .map_or_else(JsonStr::default, |block| block.text())
         };
         let update = match &*kind {
             "agent_message_chunk" => Update::Message {
