@@ -34,7 +34,7 @@
 //! use mcp_local_provider_core::{Exchange, Flow, Head, Listener, Reply, accept};
 //! use mcp_local_provider_core::{Ids, Instant};
 //!
-//! /// A real driver locks the mailbox that `to` names, pushes, and wakes its exchange on `Push::Wake`.
+//! /// A real driver locks the mailbox that `to` names, pushes, and wakes its exchange when `Push::wakes`.
 //! struct One(Mailbox);
 //! impl Deliver<()> for One {
 //!     fn deliver(&mut self, _to: &(), delivery: &Delivery<'_>) -> Push {

@@ -29,8 +29,20 @@ pub enum Push {
     Wake,
     /// The exchange has been woken before.
     Queued,
-    /// The budget is used up, or was before. The exchange finds a failure in its mailbox; cancel it at the agent.
+    /// The budget is used up. The exchange finds a failure in its mailbox: wake it, and cancel it at the agent.
     Overrun,
+}
+
+impl Push {
+    /// True when the exchange is to be woken: what waits is new to it.
+    #[must_use]
+    pub const fn wakes(self) -> bool {
+        match self {
+            // A whole answer that is too long overruns a mailbox that was read empty.
+            Self::Wake | Self::Overrun => true,
+            Self::Queued => false,
+        }
+    }
 }
 
 /// Longest answer that may wait in a mailbox.
@@ -582,6 +594,16 @@ mod tests {
             });
         }
         assert_eq!(last, Some(Code::AnswerTooLarge));
+    }
+
+    #[test]
+    fn whoever_waits_for_a_mailbox_that_was_read_empty_is_woken_by_the_delivery_that_is_too_much() {
+        let (mut mailbox, mut batch) = (Mailbox::whole(3), Batch::new());
+        assert!(mailbox.push(&content("long")).wakes());
+        mailbox.drain(&mut batch);
+        let pushed = mailbox.push(&content("x"));
+        assert_eq!(pushed, Push::Overrun);
+        assert!(pushed.wakes());
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl Deliver<Arc<Inbox>> for Delivering<'_> {
     fn deliver(&mut self, to: &Arc<Inbox>, delivery: &Delivery<'_>) -> Push {
         let mut inbox = to.0.lock();
         let push = inbox.0.push(delivery);
-        if push == Push::Wake
+        if push.wakes()
             && let Some(waker) = inbox.1.take()
         {
             self.wake.push(waker);

@@ -18,7 +18,7 @@ pub const FRAME_CHARGE: usize = 64;
 
 /// Hands deliveries to the exchanges that wait for them.
 ///
-/// The driver implements it: lock the mailbox, push, wake the exchange on [`Push::Wake`]. It is called while the link is
+/// The driver implements it: lock the mailbox, push, wake the exchange when [`Push::wakes`]. It is called while the link is
 /// locked, so that a reader and a timer cannot swap two deliveries; it must not call back into the link.
 pub trait Deliver<T> {
     /// Copies `delivery` into the mailbox that `to` names and returns what the mailbox said.
