@@ -89,6 +89,13 @@ impl Driver {
                 assert!(tickets.contains(&busy), "in flight of {}", session.id);
                 assert!(busy <= session.max_concurrency, "max_concurrency");
             }
+            let held = session.link.is_some() && self.config.sessions.renew_while_connected;
+            assert_eq!(
+                session.expires_at.is_some(),
+                !held && !session.status.is_final(),
+                "the end of {}",
+                session.id
+            );
             if let Some(link) = session.link {
                 assert!(self.wires[&link].alive, "{} is on a dead link", session.id);
                 assert!(!session.status.is_final(), "{} has ended", session.id);

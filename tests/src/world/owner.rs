@@ -58,6 +58,7 @@ impl World {
         config.limits.exchanges = *u.choose(&[1, 2, 1024])?;
         config.limits.queue_length = *u.choose(&[0, 1, 64])?;
         config.sessions.max_requests = *u.choose(&[0, 0, 2])?;
+        config.sessions.renew_while_connected = u.arbitrary()?;
         config.keys = setup::keys();
         for name in ["editor", setup::PHONE, setup::BRIDGE] {
             match u.int_in_range(0..=7u8)? {
@@ -79,8 +80,11 @@ impl World {
                 .map(|key| (&key.name, key.role))
                 .collect();
             format!(
-                "the owner sets {} exchanges, a queue of {}, keys {keys:?}, required {}",
-                config.limits.exchanges, config.limits.queue_length, config.auth_required
+                "the owner sets {} exchanges, a queue of {}, keys {keys:?}, required {}, renewed while connected {}",
+                config.limits.exchanges,
+                config.limits.queue_length,
+                config.auth_required,
+                config.sessions.renew_while_connected
             )
         });
         self.reload(config);
