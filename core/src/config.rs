@@ -8,6 +8,7 @@ pub use network::{Network, NoNetwork};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::net::SocketAddr;
 use core::time::Duration;
 
 /// `limits` of the configuration file.
@@ -248,10 +249,13 @@ pub struct HubConfig {
     pub sessions: SessionPolicy,
     /// API keys.
     pub keys: Vec<Key>,
-    /// False: requests need no key. Only together with loopback listeners.
+    /// False: requests need no key. It holds only while nothing is [`exposed`](Self::exposed).
     pub auth_required: bool,
     /// Proxies that are believed for whom they ask.
     pub trusted_proxies: Vec<Network>,
+    /// A socket of the program that other machines may reach, if there is one. It belongs to the sockets that are bound, so
+    /// it stays as it was at the start.
+    pub exposed: Option<SocketAddr>,
     /// Host names beyond the loopback ones, without port.
     pub allowed_hosts: Vec<String>,
     /// Origins beyond loopback and the schemes of desktop programs.
@@ -263,4 +267,12 @@ pub struct HubConfig {
     /// Digest of the token of the default external bridge, which carries sessions that were registered over HTTP without a
     /// key.
     pub default_bridge: Option<[u8; 32]>,
+}
+
+impl HubConfig {
+    /// True when a request needs a key.
+    #[must_use]
+    pub const fn needs_key(&self) -> bool {
+        self.auth_required || self.exposed.is_some()
+    }
 }

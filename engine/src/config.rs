@@ -80,6 +80,11 @@ pub enum StartError {
     /// An address cannot be listened on.
     #[error("{0}")]
     Listen(#[from] ListenError),
+    /// A socket that other machines may reach, where no key is required.
+    #[error(
+        "{0} can be reached from other machines, and `auth.required` is false; listen on 127.0.0.1 alone or require keys"
+    )]
+    Exposed(SocketAddr),
     /// The system gives no randomness or no thread.
     #[error("the system refuses what is needed to run: {0}")]
     System(#[from] io::Error),

@@ -470,12 +470,20 @@ impl Handle {
         engine.wake_housekeeper();
     }
 
-    /// Takes another configuration over while it serves: everything but `default_bridge`, which belongs to the bridges of
-    /// the start. See [`Hub::reload`].
+    /// Takes another configuration over while it serves: everything but `default_bridge` and `exposed`, which belong to the
+    /// bridges and the sockets of the start. See [`Hub::reload`].
     pub fn reload(&self, config: HubConfig) {
-        let default_bridge = self.0.config().default_bridge;
+        let before = self.0.config();
+        let (default_bridge, exposed) = (before.default_bridge, before.exposed);
+        if let Some(address) = exposed.filter(|_| !config.auth_required) {
+            tracing::warn!(
+                "`auth.required: false` is not taken over: {address} can be reached from other machines, so requests go on \
+                 needing a key; stop the program and let it listen on 127.0.0.1 alone first"
+            );
+        }
         self.0.reload(HubConfig {
             default_bridge,
+            exposed,
             ..config
         });
     }

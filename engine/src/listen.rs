@@ -74,7 +74,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 /// reports last.
 ///
 /// # Errors
-/// When an address that has to be listened on cannot be.
+/// When an address that has to be listened on cannot be, and when other machines can reach one although no key is
+/// required.
 pub fn bind_all(config: &mut Config) -> Result<Vec<(TcpListener, Listener)>, StartError> {
     let mut listeners = Vec::new();
     for listener in config.listening.drain(..) {
@@ -92,7 +93,17 @@ pub fn bind_all(config: &mut Config) -> Result<Vec<(TcpListener, Listener)>, Sta
     if let Some(address) = config.listen_metrics {
         listeners.push((bind(address)?, Listener::Reports));
     }
-    Ok(listeners)
+    // What is really bound counts: a socket may have been handed over.
+    for (listener, _) in &listeners {
+        let address = listener.local_addr()?;
+        if !address.ip().is_loopback() {
+            config.hub.exposed.get_or_insert(address);
+        }
+    }
+    match config.hub.exposed {
+        Some(address) if !config.hub.auth_required => Err(StartError::Exposed(address)),
+        Some(_) | None => Ok(listeners),
+    }
 }
 
 /// True for an error of `accept` that is about one connection: go on. After any other one, pause for [`PAUSE`] and go on.
@@ -159,6 +170,26 @@ mod tests {
         assert!(error.contains(&address.to_string()), "{error}");
         assert!(error.contains("taken"), "{error}");
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn without_keys_every_socket_that_is_really_bound_is_on_loopback() {
+        let handed_over = |address: &str| {
+            let mut config = Config::new(mcp_local_provider_core::config::HubConfig::default());
+            config.listening.push(TcpListener::bind(address).unwrap());
+            config
+        };
+        assert_eq!(bind_all(&mut handed_over("127.0.0.1:0")).unwrap().len(), 2);
+        let error = bind_all(&mut handed_over("0.0.0.0:0")).unwrap_err();
+        assert!(error.to_string().contains("0.0.0.0:"), "{error}");
+        let mut config = handed_over("0.0.0.0:0");
+        config.hub.auth_required = true;
+        assert_eq!(bind_all(&mut config).unwrap().len(), 2);
+        config.hub.auth_required = false;
+        assert!(config.hub.needs_key(), "a reload cannot open it");
+        let mut config = handed_over("127.0.0.1:0");
+        config.listen_metrics = Some("0.0.0.0:0".parse().unwrap());
+        assert!(bind_all(&mut config).is_err());
     }
 
     #[test]

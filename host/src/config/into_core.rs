@@ -155,6 +155,7 @@ impl Config {
                 .iter()
                 .filter_map(|proxy| proxy.parse().ok())
                 .collect(),
+            exposed: None,
             allowed_hosts: self
                 .auth
                 .allowed_hosts

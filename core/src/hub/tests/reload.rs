@@ -211,3 +211,16 @@ fn what_stays_keeps_its_link_and_what_it_has_used() {
         Code::ModelNotFound
     );
 }
+
+#[test]
+fn keys_stay_required_while_others_can_reach_a_socket() {
+    let mut bench = plain();
+    bench.reload(|config| {
+        config.exposed = Some("0.0.0.0:8788".parse().unwrap());
+        config.auth_required = false;
+    });
+    assert!(bench.hub.keys().authenticate(None, HOME).is_err());
+    assert_eq!(bench.connect("whatever").unwrap_err().status(), 401);
+    bench.reload(|config| config.exposed = None);
+    assert!(bench.hub.keys().authenticate(None, HOME).is_ok());
+}
