@@ -1,8 +1,10 @@
 //! Processes of agents: whatever they do, and however this program ends, they end.
 
-use crate::program::program;
+use crate::program::{PATIENCE, program};
 use mcp_local_provider_core::agents::acp::Line;
 use mcp_local_provider_host::agents::{Ending, Event, Launch, PrivateDirectory, Process, ProcessWaker};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -250,10 +252,15 @@ fn a_command_that_cannot_run_is_told() {
     assert_eq!(code, Some(126));
 }
 
-/// Reads the process id that the agent's script wrote, and tells whether that process is gone.
-fn is_gone(pid: &str) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    stat.map_or(true, |stat| stat.rsplit_once(") Z").is_some())
+/// Waits for the end of the process whose id the agent's script wrote: whoever was sent SIGKILL needs a moment. False when
+/// it lives on.
+fn ends(pid: &str) -> bool {
+    let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
+    let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
+        return true;
+    };
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    poll(&mut [PollFd::new(&process, PollFlags::IN)], Some(&patience)).unwrap() == 1
 }
 
 #[test]
@@ -268,7 +275,7 @@ fn an_agent_that_stops_its_supervisor_ends_all_the_same() {
     let begun = Instant::now();
     drop(run);
     assert!(begun.elapsed().as_secs() < 5);
-    assert!(is_gone(&agent), "the agent lives on");
+    assert!(ends(&agent), "the agent lives on");
 }
 
 #[test]
@@ -280,5 +287,5 @@ fn an_agent_that_kills_its_supervisor_ends_with_it() {
     let agent = run.hear(1)[0].clone();
     run.end();
     drop(run);
-    assert!(is_gone(&agent), "the agent lives on");
+    assert!(ends(&agent), "the agent lives on");
 }
