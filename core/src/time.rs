@@ -1,5 +1,9 @@
 //! Time as the machines see it: it comes in as an argument and is never read from a clock.
 
+mod calendar;
+
+pub use calendar::WallClock;
+
 use core::marker::PhantomData;
 use core::time::Duration;
 
@@ -112,76 +116,5 @@ impl Latest {
     pub(crate) fn clamp(&mut self, now: Instant) -> Instant {
         self.0 = self.0.max(now);
         self.0
-    }
-}
-
-/// Maps the driver's monotonic time to the calendar (UTC).
-#[derive(Clone, Copy, Debug)]
-pub struct WallClock {
-    unix_at_epoch: Duration,
-}
-
-impl WallClock {
-    /// `unix` is the time since 1970-01-01T00:00:00Z at the instant `now`.
-    #[must_use]
-    pub fn new(now: Instant, unix: Duration) -> Self {
-        Self {
-            unix_at_epoch: unix.saturating_sub(now.since(Instant::ZERO)),
-        }
-    }
-
-    /// Time since 1970-01-01T00:00:00Z.
-    #[must_use]
-    pub fn unix(&self, now: Instant) -> Duration {
-        self.unix_at_epoch.saturating_add(now.since(Instant::ZERO))
-    }
-
-    /// Writes RFC 3339 in UTC with microseconds, for instance `2026-01-01T00:05:00.000000Z`.
-    pub fn write_rfc3339(&self, now: Instant, out: &mut alloc::vec::Vec<u8>) {
-        let unix = self.unix(now);
-        let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
-        let nanos = i32::try_from(unix.subsec_micros() * 1000).unwrap_or(0);
-        let stamp = jiff::Timestamp::new(seconds, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let printer = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
-        // Writing to a Vec cannot fail.
-        let _ = printer.print_timestamp(&stamp, jiff::fmt::StdFmtWrite(Utf8(out)));
-    }
-
-    /// RFC 3339 in UTC, see [`WallClock::write_rfc3339`].
-    #[must_use]
-    pub fn rfc3339(&self, now: Instant) -> alloc::string::String {
-        let mut out = alloc::vec::Vec::with_capacity(27);
-        self.write_rfc3339(now, &mut out);
-        alloc::string::String::from_utf8(out).unwrap_or_default()
-    }
-}
-
-struct Utf8<'o>(&'o mut alloc::vec::Vec<u8>);
-
-impl core::fmt::Write for Utf8<'_> {
-    fn write_str(&mut self, text: &str) -> core::fmt::Result {
-        self.0.extend_from_slice(text.as_bytes());
-        Ok(())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_calendar_follows_the_monotonic_clock() {
-        let clock = WallClock::new(
-            Instant::from_micros(2_000_000),
-            Duration::from_secs(1_767_225_900),
-        );
-        assert_eq!(
-            clock.rfc3339(Instant::from_micros(2_000_000)),
-            "2026-01-01T00:05:00.000000Z"
-        );
-        assert_eq!(
-            clock.rfc3339(Instant::from_micros(3_000_001)),
-            "2026-01-01T00:05:01.000001Z"
-        );
     }
 }

@@ -24,11 +24,16 @@ use mcp_local_provider_core::hub::{Claim, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, WaitId};
 use mcp_local_provider_core::link::{Command, LinkConfig, LinkCounters};
 use mcp_local_provider_core::time::{Instant, WallClock};
+use mcp_local_provider_core::wire::http1::date;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::task::Waker;
+use std::time::Duration;
+
+/// Two clocks are read at once when no more time than this passes.
+const AT_ONCE: Duration = Duration::from_micros(500);
 
 /// The owner's configuration, and the keys of that same configuration that callers may show. A request keeps the policy
 /// that it began with.
@@ -164,10 +169,15 @@ impl Engine {
         }
     }
 
-    /// Monotonic time.
+    /// Monotonic time. The calendar is read with it, so that what is recorded with this time has the calendar's of now.
     #[must_use]
     pub fn now(&self) -> Instant {
-        self.outside.now()
+        let (now, unix) = (self.outside.now(), self.outside.unix());
+        // Between the two readings the program may have been stopped.
+        if self.wall.has_stepped(now, unix) && self.outside.now().since(now) < AT_ONCE {
+            self.wall.step(now, unix);
+        }
+        now
     }
 
     /// A number that looks random, for pauses; nothing secret is made from it.
@@ -210,8 +220,15 @@ impl Engine {
     }
 
     /// The calendar.
-    pub const fn wall(&self) -> WallClock {
-        self.wall
+    pub fn wall(&self) -> WallClock {
+        self.wall.clone()
+    }
+
+    /// The value of a `Date` header now.
+    #[must_use]
+    pub fn date(&self) -> Option<String> {
+        let unix = self.wall.unix(self.now()).as_secs();
+        date(i64::try_from(unix).ok()?)
     }
 
     /// A name for the next request.

@@ -474,7 +474,7 @@ impl Reader {
     #[must_use]
     pub fn wall(&self) -> WallClock {
         let epoch = || WallClock::new(Default::default(), Duration::ZERO);
-        self.feed.wall.get().copied().unwrap_or_else(epoch)
+        self.feed.wall.get().cloned().unwrap_or_else(epoch)
     }
 }
 

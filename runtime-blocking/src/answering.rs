@@ -3,7 +3,7 @@
 use crate::parker::Woken;
 use crate::threads::Threads;
 use mcp_local_provider_core::wire::http1::{
-    CHUNK_END, Connection as After, HeadWriter, ResponseLength, Version, date, write_chunk_size,
+    CHUNK_END, Connection as After, HeadWriter, ResponseLength, Version, write_chunk_size,
     write_last_chunk,
 };
 use mcp_local_provider_engine::answer::{Answer, Head};
@@ -130,7 +130,7 @@ fn head(engine: &Engine, head: &Head, length: Option<u64>, manner: &mut Manner) 
         length = ResponseLength::Absent;
     }
     let after = After::after(manner.version, keep);
-    let date = date_now(engine);
+    let date = engine.date();
     let mut writer = HeadWriter::new(&mut out, head.status(), length, after, date.as_deref());
     head.headers(|name, value| writer.header(name, value));
     if let Err(invalid) = writer.finish() {
@@ -140,10 +140,4 @@ fn head(engine: &Engine, head: &Head, length: Option<u64>, manner: &mut Manner) 
         let _ = HeadWriter::new(&mut out, 500, length, after, date.as_deref()).finish();
     }
     out
-}
-
-/// The value of a `Date` header.
-pub(crate) fn date_now(engine: &Engine) -> Option<String> {
-    let unix = engine.wall().unix(engine.now());
-    date(i64::try_from(unix.as_secs()).ok()?)
 }

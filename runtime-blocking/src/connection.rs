@@ -4,9 +4,7 @@
 //! how a client that went away in the middle of a silent answer is noticed at once. It must not half-close before it has
 //! its answer.
 
-use crate::answering::{
-    Client as _, Manner, date_now, wait_for_capacity, write_answer, write_running,
-};
+use crate::answering::{Client as _, Manner, wait_for_capacity, write_answer, write_running};
 use crate::link;
 use crate::threads::{Open, Threads};
 use crate::websocket::Reader;
@@ -340,7 +338,7 @@ impl Connection<'_> {
     #[inline(never)]
     fn write_upgrade(&self, response: &http::Response<()>) -> io::Result<()> {
         let mut out = Vec::with_capacity(256);
-        let date = date_now(self.engine);
+        let date = self.engine.date();
         let (length, after) = (ResponseLength::Absent, After::Upgrade);
         let mut writer = HeadWriter::new(&mut out, 101, length, after, date.as_deref());
         for (name, value) in response.headers() {

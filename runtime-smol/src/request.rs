@@ -7,7 +7,7 @@ use crate::timer::Sleep;
 use crate::websocket;
 use hyper::body::Incoming;
 use hyper::ext::ReasonPhrase;
-use hyper::header::{CONNECTION, EXPECT, HeaderValue};
+use hyper::header::{CONNECTION, DATE, EXPECT, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::{Request, StatusCode};
 use mcp_local_provider_core::api::Listener;
@@ -64,6 +64,15 @@ impl Answering {
             })),
         }
     }
+
+    /// Tells the time. hyper would keep its own while the calendar is set back.
+    fn dated(&self, mut response: Response) -> Response {
+        let date = self.tasks.engine.date().map(HeaderValue::try_from);
+        if let Some(Ok(date)) = date {
+            response.headers_mut().insert(DATE, date);
+        }
+        response
+    }
 }
 
 impl Future for Answering {
@@ -76,7 +85,7 @@ impl Future for Answering {
                 State::Preparing(preparing) => match ready!(preparing.as_mut().poll(cx)) {
                     Prepared::Answered(response) => {
                         self.state = State::Done;
-                        return Poll::Ready(Ok(response));
+                        return Poll::Ready(Ok(self.dated(response)));
                     }
                     Prepared::Running(running) => {
                         let sleep = self.tasks.timers.after(Duration::MAX);
@@ -94,7 +103,7 @@ impl Future for Answering {
                             }
                             _ => ResponseBody::Stream(running, sleep, clock),
                         };
-                        return Poll::Ready(Ok(response(head.as_ref(), body)));
+                        return Poll::Ready(Ok(self.dated(response(head.as_ref(), body))));
                     }
                 }
                 State::Done => return Poll::Pending,

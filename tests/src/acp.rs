@@ -86,7 +86,7 @@ impl Bench {
         let wall = WallClock::new(now, Duration::from_secs(1_767_225_600));
         let mut bench = Self {
             agent: Agent::new(profile, config, [7; 32]),
-            link: Link::new(LinkId(1), &LinkConfig::default(), wall, now),
+            link: Link::new(LinkId(1), &LinkConfig::default(), wall.clone(), now),
             link_out: LinkOut::new(),
             out: Out::new(),
             lines: Lines::new(1 << 20),
@@ -283,7 +283,7 @@ impl Bench {
         let config = HubConfig::default();
         let asked = Exchange::parse(
             &config,
-            self.wall,
+            self.wall.clone(),
             id,
             crate::form("POST /v1/chat/completions"),
             self.now,
@@ -301,7 +301,7 @@ impl Bench {
             &intent.invocation.model,
             &intent.invocation,
             self.now,
-            self.wall,
+            self.wall.clone(),
         );
         let place = self.clients.len();
         self.clients.push(Client {

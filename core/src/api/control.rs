@@ -76,7 +76,7 @@ fn session(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
 }
 
 fn entry(lists: &Lists, now: Instant, session: &ListedSession) -> Value {
-    let wall = lists.wall;
+    let wall = &lists.wall;
     let activity = &session.activity;
     json!({
         "session_id": session.id.as_str(),

@@ -126,7 +126,7 @@ pub struct Opening<'a> {
     /// The time when the request came.
     pub created: Instant,
     /// Tells the calendar's time.
-    pub wall: WallClock,
+    pub wall: &'a WallClock,
 }
 
 /// Times of an exchange's steps.

@@ -15,6 +15,7 @@ use alloc::string::{String, ToString};
 use alloc::vec;
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// One step of an answer; texts are escaped already.
 #[derive(Clone, Debug)]
@@ -51,12 +52,15 @@ const TIMING: Timing = Timing {
     now: Instant::from_micros(1_750_000),
 };
 
+static WALL: LazyLock<WallClock> =
+    LazyLock::new(|| WallClock::new(TIMING.started, Duration::from_secs(1_767_225_900)));
+
 fn opening(model: &str) -> Opening<'_> {
     Opening {
         id: Ids::new(0xdead_0001).next(),
         model,
         created: TIMING.started,
-        wall: WallClock::new(TIMING.started, Duration::from_secs(1_767_225_900)),
+        wall: &WALL,
     }
 }
 

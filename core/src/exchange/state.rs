@@ -308,7 +308,7 @@ impl Exchange {
             id: self.id,
             model: &self.model,
             created: self.started,
-            wall: self.wall,
+            wall: &self.wall,
         };
         self.encoder
             .open(&opening, &mut Records::new(&mut reply.body, framing));

@@ -181,8 +181,8 @@ impl Hub {
 
     /// The calendar.
     #[must_use]
-    pub const fn wall(&self) -> WallClock {
-        self.wall
+    pub fn wall(&self) -> WallClock {
+        self.wall.clone()
     }
 
     /// The sessions.
@@ -199,7 +199,8 @@ impl Hub {
         }
         let lists = self.lists.get_or_insert_with(|| {
             let (sessions, config) = (&self.sessions, &self.config);
-            Arc::new(Lists::new(sessions, config, self.wall, self.draining))
+            let wall = self.wall.clone();
+            Arc::new(Lists::new(sessions, config, wall, self.draining))
         });
         lists.clone()
     }
@@ -257,7 +258,7 @@ impl Hub {
         let requests = self.answers.iter();
         Snapshot {
             now,
-            wall: self.wall,
+            wall: self.wall.clone(),
             metrics: self.metrics(),
             requests: requests
                 .map(|((endpoint, status), count)| RequestCount {

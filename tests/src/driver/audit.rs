@@ -1,5 +1,6 @@
 //! A reader of the feed that misses nothing, as the audit file is.
 
+use super::Virtual;
 use super::ready::{Alarm, Ready, Who};
 use mcp_local_provider_core::hub::audit::AuditEvent;
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
@@ -92,8 +93,16 @@ impl Audit {
         })
     }
 
-    /// The numbers of the records leave none out.
-    pub(super) fn check(&self) {
+    /// The numbers of the records leave none out, and each has the time of its calendar.
+    pub(super) fn check(&self, outside: &Virtual) {
+        let wall = self.reader.wall();
+        for Numbered { record, .. } in &self.records {
+            assert_eq!(
+                wall.unix(record.at),
+                outside.calendar(record.at),
+                "{record:?}"
+            );
+        }
         let mut numbers = self.records.iter().map(|numbered| numbered.number);
         let first = numbers.next().unwrap_or_default();
         for (number, expected) in numbers.zip(first + 1..) {

@@ -96,6 +96,8 @@ impl Driver {
                 "the end of {}",
                 session.id
             );
+            let made = session.created_at;
+            assert_eq!(hub.wall().unix(made), self.outside.calendar(made));
             if let Some(link) = session.link {
                 assert!(self.wires[&link].alive, "{} is on a dead link", session.id);
                 assert!(!session.status.is_final(), "{} has ended", session.id);
@@ -213,7 +215,7 @@ impl Driver {
 
     /// Every request is in the audit, once, as its client saw it, and every link.
     pub fn check_audit(&self) {
-        self.audit.check();
+        self.audit.check(&self.outside);
         let mut up = HashMap::new();
         for (link, came) in self.audit.links() {
             let before = up.insert(link, came);

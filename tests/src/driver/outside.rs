@@ -14,8 +14,8 @@ pub const EPOCH: Duration = Duration::from_secs(1_767_225_600);
 /// Clocks that are set by hand.
 pub struct Virtual {
     now: AtomicU64,
-    /// Microseconds since 1970 when `now` is zero.
-    unix: AtomicU64,
+    /// Times at which the calendar stepped, and microseconds since 1970 when `now` is zero, from then on.
+    steps: Mutex<Vec<(Instant, u64)>>,
     dialled: Mutex<Vec<BridgeDialler>>,
 }
 
@@ -29,7 +29,7 @@ impl Virtual {
     pub(super) fn new() -> Self {
         Self {
             now: AtomicU64::new(0),
-            unix: AtomicU64::new(u64::try_from(EPOCH.as_micros()).unwrap()),
+            steps: Mutex::new(vec![(Instant::ZERO, micros(EPOCH))]),
             dialled: Mutex::default(),
         }
     }
@@ -39,10 +39,24 @@ impl Virtual {
         self.now.store(now.as_micros(), Ordering::Relaxed);
     }
 
-    /// Moves the calendar, as its owner or NTP does.
+    /// Moves the calendar, as its owner or NTP does, or a machine that has slept.
     pub fn step_calendar(&self, by_micros: i64) {
-        self.unix
-            .fetch_add(by_micros.cast_unsigned(), Ordering::Relaxed);
+        let mut steps = self.steps.lock().unwrap();
+        let (_, before) = *steps.last().expect("a calendar");
+        steps.push((self.now(), before.saturating_add_signed(by_micros)));
+    }
+
+    /// Steps of the calendar so far.
+    pub fn steps(&self) -> usize {
+        self.steps.lock().unwrap().len()
+    }
+
+    /// What the calendar said at `at`.
+    pub fn calendar(&self, at: Instant) -> Duration {
+        let steps = self.steps.lock().unwrap();
+        let mut steps = steps.iter().rev();
+        let (_, unix) = steps.find(|(from, _)| *from <= at).expect("a calendar");
+        Duration::from_micros(unix + at.as_micros())
     }
 
     /// The bridges that the engine wants dialled since the last call.
@@ -51,14 +65,18 @@ impl Virtual {
     }
 }
 
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap()
+}
+
 impl Outside for Virtual {
     fn now(&self) -> Instant {
         Instant::from_micros(self.now.load(Ordering::Relaxed))
     }
 
     fn unix(&self) -> Duration {
-        let (unix, now) = (&self.unix, &self.now);
-        Duration::from_micros(unix.load(Ordering::Relaxed) + now.load(Ordering::Relaxed))
+        let (_, unix) = *self.steps.lock().unwrap().last().expect("a calendar");
+        Duration::from_micros(unix + self.now.load(Ordering::Relaxed))
     }
 
     fn dial(&self, bridge: BridgeDialler) {

@@ -7,6 +7,11 @@ use mcp_local_provider_core::config::{HubConfig, Role};
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::hub::sessions::Action;
+use mcp_local_provider_core::time::WallClock;
+use serde_json::Value;
+
+/// Steps of the calendar that no program has to remember more of.
+const STEPS: usize = 40;
 
 impl World {
     /// An operator does something to a session.
@@ -44,6 +49,26 @@ impl World {
             );
             self.tell(|| format!("{action:?} of {session}: {status}"));
         }
+        Ok(())
+    }
+
+    /// The calendar is set, or the machine has slept; whoever asks then is told the new time.
+    pub(super) fn step_calendar(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        const HOUR: i64 = 3_600_000_000;
+        let by = *u.choose(&[8 * HOUR, -HOUR, 2_000_000, -1500])?;
+        let outside = self.driver.outside();
+        if outside.steps() > STEPS {
+            return Ok(());
+        }
+        outside.step_calendar(by);
+        self.tell(|| format!("the calendar steps by {by} microseconds"));
+        let answered = self.driver.http(&Asking::new("GET /health", ""));
+        let Answered::Answer(answer) = answered else {
+            panic!("health is waited for");
+        };
+        let health: Value = serde_json::from_slice(&answer.body).expect("health is JSON");
+        let now = WallClock::new(self.now(), self.driver.outside().calendar(self.now()));
+        assert_eq!(health["timestamp"], now.rfc3339(self.now()));
         Ok(())
     }
 

@@ -31,7 +31,8 @@ impl World {
             212 => self.die(u)?,
             213..=214 => self.operate(u)?,
             215..=232 => self.pass_time(u)?,
-            233..=240 => self.jitter(u)?,
+            233..=239 => self.jitter(u)?,
+            240 => self.step_calendar(u)?,
             241..=243 => self.hold_commands(),
             244..=251 => {
                 self.driver.release_command();

@@ -82,7 +82,7 @@ impl LineEncoder {
     }
 
     fn prepare(&mut self, opening: &Opening<'_>) {
-        self.clock = Some(opening.wall);
+        self.clock = Some(opening.wall.clone());
         self.exchange = Some(opening.id);
         self.head.clear();
         self.head.extend_from_slice(b"{\"model\":\"");
@@ -94,7 +94,7 @@ impl LineEncoder {
     fn stamp(&mut self, now: Instant) {
         /// Place of the fraction's digits in `2026-01-01T00:05:00.000000Z`.
         const FRACTION: core::ops::Range<usize> = 20..26;
-        let Some(clock) = self.clock else {
+        let Some(clock) = &self.clock else {
             return;
         };
         let unix = clock.unix(now);

@@ -100,7 +100,7 @@ impl Exchange {
                     id: self.id,
                     model: &self.model,
                     created: self.started,
-                    wall: self.wall,
+                    wall: &self.wall,
                 };
                 self.encoder
                     .whole(&opening, &answer, finish, usage, &timing, &mut reply.body);
