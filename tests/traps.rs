@@ -438,12 +438,11 @@ fn taken(listener: &TcpListener) -> Agent {
 fn a_bridge_is_dialled_answers_and_is_dialled_again_when_it_drops() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut config = Config::new(config());
-    config.bridges.push(Bridge {
-        name: "bridge".into(),
-        url: format!("ws://{}/agents", listener.local_addr().unwrap()),
-        token: Some("token of the bridge".into()),
-        reconnect_attempts: None,
-    });
+    config.bridges.push(Bridge::new(
+        "bridge",
+        format!("ws://{}/agents", listener.local_addr().unwrap()),
+        Some("token of the bridge".into()),
+    ));
     let provider = Provider::start(config).unwrap();
     for _ in 0..2 {
         let mut agent = taken(&listener);

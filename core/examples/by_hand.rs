@@ -31,7 +31,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // An agent connects and registers.
     let hello = Hello {
         token: None,
-        dialled: false,
+        dialled: None,
     };
     let link_id = hub.connect(now, hello, &mut hub_out)?;
     let config = LinkConfig::new(&hub.config().limits);
@@ -80,16 +80,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("there is room for one".into());
     };
     exchange.start(now, &ticket);
-    let (session, label, model) = (&ticket.session, &ticket.label, &ticket.model);
-    let invoke = invoke(
-        id,
-        session,
-        label,
-        model,
-        &intent.invocation,
-        now,
-        hub.wall(),
-    );
+    let invoke = invoke(id, &ticket.addressee(), &intent.invocation, now, hub.wall());
     link.open(now, id, &ticket.permit, invoke, (), &mut link_out)
         .map_err(|(closed, ())| closed)?;
 

@@ -367,6 +367,16 @@ impl Message<'_> {
     }
 }
 
+/// Forms of `model_invoke`: what an agent is asked in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum InvokeForm {
+    /// The task and its parameters in `payload`.
+    #[default]
+    Nested,
+    /// The task and each parameter at the top level.
+    Flat,
+}
+
 /// One step of a model's answer, borrowed from the agent's frame or from a mailbox.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Delivery<'a> {

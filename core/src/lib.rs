@@ -50,7 +50,7 @@
 //! let mut hub_out = HubOut::default();
 //!
 //! // An agent connects and registers.
-//! let link_id = hub.connect(now, Hello { token: None, dialled: false }, &mut hub_out)?;
+//! let link_id = hub.connect(now, Hello { token: None, dialled: None }, &mut hub_out)?;
 //! let link_config = LinkConfig::new(&hub.config().limits);
 //! let mut link: Link<()> = Link::new(link_id, &link_config, hub.wall(), now);
 //! let (mut link_out, mut mailbox) = (LinkOut::new(), One(Mailbox::new(256 << 10)));
@@ -86,7 +86,7 @@
 //! };
 //! exchange.start(now, &ticket);
 //! let frame = invoke(
-//!     id, &ticket.session, &ticket.label, &ticket.model, &intent.invocation, now, hub.wall(),
+//!     id, &ticket.addressee(), &intent.invocation, now, hub.wall(),
 //! );
 //! link.open(now, id, &ticket.permit, frame, (), &mut link_out).map_err(|(unopened, ())| unopened)?;
 //!
@@ -178,13 +178,14 @@ pub use hub::audit::{AuditEvent, AuditRecord, RequestInfo};
 pub use hub::keys::{Caller, Digest, Keys};
 pub use hub::metrics::Snapshot;
 pub use hub::{
-    Admission, Ask, CLIENT_GONE, Claim, Hello, Hub, HubOut, Outcome, Requester, Ticket, Verdict,
+    Admission, Ask, CLIENT_GONE, Claim, Dialled, Hello, Hub, HubOut, Outcome, Requester, Ticket,
+    Verdict,
 };
 pub use scope::{Scope, Scopes};
 
 // An agent's connection.
 pub use error::AgentFault;
-pub use link::frames::{SUBPROTOCOL, invoke};
+pub use link::frames::{Addressee, SUBPROTOCOL, invoke};
 pub use link::{
     CloseCode, Command, Deliver, Envelope, Frame, Link, LinkConfig, LinkCounters, LinkOut, Notice,
     Permit, Permits, Unopened,

@@ -88,6 +88,10 @@ impl<R: Reason<N> + Ord, const N: usize> Timers<R, N> {
         }
     }
 
+    pub(crate) fn get(&self, why: R) -> Option<Instant> {
+        self.at.get(why.place()).copied().flatten()
+    }
+
     /// Takes the earliest timer that is due at `now`; of several at one instant, the one that the enum names first.
     pub(crate) fn take_due(&mut self, now: Instant) -> Option<R> {
         let due = self.next().filter(|timeout| timeout.at <= now)?;

@@ -3,9 +3,12 @@
 use super::listen::ListenError;
 use crate::audit::Audit;
 use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::hub::sessions::Registration;
+use mcp_local_provider_core::invocation::InvokeForm;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::time::Duration;
 
 /// An external bridge: a WebSocket server that is dialled, and whose connection is a link like any other.
 #[derive(Clone)]
@@ -16,8 +19,57 @@ pub struct Bridge {
     pub url: String,
     /// Shown to the bridge as `Authorization: Bearer`.
     pub token: Option<String>,
+    /// Times of dialling and of signs of life.
+    pub times: BridgeTimes,
+    /// The form in which its agents are asked, but for those that register with another.
+    pub form: InvokeForm,
+    /// The session that it has without a registration.
+    pub session: Option<Registration>,
+}
+
+/// Times of a bridge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BridgeTimes {
+    /// Longest time of one dial, from the look-up of the name to the open WebSocket.
+    pub connect: Duration,
+    /// Between pings.
+    pub heartbeat: Duration,
+    /// For a sign of life after a ping.
+    pub heartbeat_timeout: Duration,
+    /// Bound of the first pause before another dial; it doubles with each that fails.
+    pub reconnect_delay: Duration,
+    /// Highest bound of a pause.
+    pub reconnect_max_delay: Duration,
     /// Number of dials in a row that may fail before the bridge is given up; `None` is for ever.
     pub reconnect_attempts: Option<u32>,
+}
+
+impl Default for BridgeTimes {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(30),
+            heartbeat: Duration::from_secs(30),
+            heartbeat_timeout: Duration::from_secs(10),
+            reconnect_delay: Duration::from_secs(1),
+            reconnect_max_delay: Duration::from_secs(60),
+            reconnect_attempts: None,
+        }
+    }
+}
+
+impl Bridge {
+    /// A bridge whose agents register themselves, with the usual times.
+    #[must_use]
+    pub fn new(name: &str, url: String, token: Option<String>) -> Self {
+        Self {
+            name: name.into(),
+            url,
+            token,
+            times: BridgeTimes::default(),
+            form: InvokeForm::default(),
+            session: None,
+        }
+    }
 }
 
 impl fmt::Debug for Bridge {

@@ -2,13 +2,14 @@
 //!
 //! A driver resolves names, connects and moves bytes; what is said, what the answers mean, and when to try again is here.
 
-use super::config::Bridge;
+use super::config::{Bridge, BridgeTimes};
 use super::converse::Converse;
 use super::engine::Engine;
 use super::link::Connected;
 use super::status::{Part, PartStatus};
 use mcp_local_provider_core::error::Refusal;
-use mcp_local_provider_core::hub::Hello;
+use mcp_local_provider_core::hub::{Dialled, Hello};
+use mcp_local_provider_core::link::LinkConfig;
 use mcp_local_provider_core::link::frames::SUBPROTOCOL;
 use std::fmt;
 use std::io;
@@ -18,9 +19,6 @@ use tungstenite::Error;
 use tungstenite::client::ClientRequestBuilder;
 use tungstenite::error::{ProtocolError, SubProtocolError};
 use tungstenite::http::Uri;
-
-/// Time in which a server has to answer the handshake, from the look-up of its name on.
-pub const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Server to dial, with the token to show and the limits of the connection.
 #[derive(Clone)]
@@ -33,6 +31,8 @@ pub struct Target {
     pub frame_bytes: usize,
     /// `timeouts.write`.
     pub write_timeout: Duration,
+    /// For a dial, from the look-up of the name on.
+    pub connect_timeout: Duration,
 }
 
 impl fmt::Debug for Target {
@@ -52,6 +52,7 @@ impl Target {
             token,
             frame_bytes: engine.link_config().frame_bytes,
             write_timeout: engine.config().timeouts.write,
+            connect_timeout: BridgeTimes::default().connect,
         }
     }
 
@@ -103,7 +104,7 @@ pub enum DialError {
     /// The name is unknown or nobody listens there.
     #[error("it cannot be reached: {0}")]
     Unreachable(io::Error),
-    /// It took longer than ten seconds.
+    /// It took longer than a dial may.
     #[error("it does not answer")]
     Timeout,
     /// The server answered with this HTTP status instead of an upgrade: 401 and 403 mean that the token is wrong.
@@ -142,9 +143,11 @@ impl From<Error> for DialError {
     }
 }
 
-/// Pauses before dialling again: one second doubled up to a minute, with full jitter.
+/// Pauses before dialling again: their bound doubles from the first to the highest, with full jitter.
 #[derive(Debug)]
 pub struct Backoff {
+    first: Duration,
+    highest: Duration,
     failures: u32,
     /// State of a SplitMix64 generator.
     chance: u64,
@@ -153,8 +156,10 @@ pub struct Backoff {
 impl Backoff {
     /// Pauses that differ from those of another seed, so that many who lost one server do not come back at once.
     #[must_use]
-    pub const fn new(seed: u64) -> Self {
+    pub const fn new(seed: u64, times: &BridgeTimes) -> Self {
         Self {
+            first: times.reconnect_delay,
+            highest: times.reconnect_max_delay,
             failures: 0,
             chance: seed,
         }
@@ -162,13 +167,15 @@ impl Backoff {
 
     /// The next pause: anything between nothing and the bound.
     pub fn pause(&mut self) -> Duration {
-        let bound = 1000 * (1u64 << self.failures.min(6)).min(60);
+        let doubled = self.first.saturating_mul(1 << self.failures.min(31));
+        let bound = doubled.min(self.highest).as_micros();
+        let bound = u64::try_from(bound).unwrap_or(u64::MAX);
         self.failures = self.failures.saturating_add(1);
         self.chance = self.chance.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.chance;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        Duration::from_millis((z ^ (z >> 31)) % (bound + 1))
+        Duration::from_micros((z ^ (z >> 31)) % bound.saturating_add(1))
     }
 
     /// It worked: the next pause is short again.
@@ -197,9 +204,13 @@ impl BridgeDialler {
     pub(crate) fn new(engine: Arc<Engine>, bridge: Bridge) -> Self {
         let status = PartStatus::new(Part::Bridge, &bridge.name);
         engine.add_part(status.clone());
+        let times = &bridge.times;
         Self {
-            target: Target::new(&engine, bridge.url.clone(), bridge.token.clone()),
-            backoff: Backoff::new(engine.chance()),
+            target: Target {
+                connect_timeout: times.connect,
+                ..Target::new(&engine, bridge.url.clone(), bridge.token.clone())
+            },
+            backoff: Backoff::new(engine.chance(), times),
             engine,
             bridge,
             status,
@@ -226,9 +237,18 @@ impl BridgeDialler {
         self.backoff.reset();
         let hello = Hello {
             token: self.bridge.token.as_deref(),
-            dialled: true,
+            dialled: Some(Dialled {
+                name: &self.bridge.name,
+                form: self.bridge.form,
+                session: self.bridge.session.as_ref(),
+            }),
         };
-        match Connected::new(&self.engine, hello) {
+        let config = LinkConfig {
+            ping_interval: self.bridge.times.heartbeat,
+            pong_timeout: self.bridge.times.heartbeat_timeout,
+            ..self.engine.link_config().clone()
+        };
+        match Connected::with(&self.engine, hello, &config) {
             Ok(link) => {
                 tracing::info!(bridge = self.bridge.name, "connected");
                 self.status.connected(self.engine.now());
@@ -264,7 +284,7 @@ impl BridgeDialler {
         let now = self.engine.now();
         self.attempts = self.attempts.saturating_add(1);
         let attempts = self.attempts;
-        let most = self.bridge.reconnect_attempts;
+        let most = self.bridge.times.reconnect_attempts;
         let given_up =
             matches!(error, DialError::Url(_)) || most.is_some_and(|most| attempts > most);
         self.status.lost(now, error.to_string(), given_up);
@@ -287,7 +307,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_to_a_minute() {
-        let mut backoff = Backoff::new(7);
+        let mut backoff = Backoff::new(7, &BridgeTimes::default());
         for bound in [1, 2, 4, 8, 16, 32, 60, 60] {
             assert!(backoff.pause() <= Duration::from_secs(bound));
         }

@@ -47,7 +47,7 @@ pub mod websocket;
 
 // The provider, and what it needs from outside.
 pub use audit::{Audit, AuditFile};
-pub use config::{Bridge, Config, StartError};
+pub use config::{Bridge, BridgeTimes, Config, StartError};
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};
 pub use outside::{Clock, Outside, Usage, later, random_seed};

@@ -15,7 +15,7 @@ use mcp_local_provider_core::hub::Hello;
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery};
 use mcp_local_provider_core::link::{
-    Command, Deliver, Envelope, Frame, Link, LinkOut, Permit, Unopened,
+    Command, Deliver, Envelope, Frame, Link, LinkConfig, LinkOut, Permit, Unopened,
 };
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::time::Instant;
@@ -249,6 +249,15 @@ impl Connected {
     /// # Errors
     /// 401 and 403 for a wrong token, 503 when there are as many links as `limits.connections` allows.
     pub fn new(engine: &Arc<Engine>, hello: Hello<'_>) -> Result<Self, Refusal> {
+        Self::with(engine, hello, engine.link_config())
+    }
+
+    /// The same with limits and times of its own.
+    pub(super) fn with(
+        engine: &Arc<Engine>,
+        hello: Hello<'_>,
+        config: &LinkConfig,
+    ) -> Result<Self, Refusal> {
         if engine.link_count() >= engine.config().limits.connections {
             return Err(too_many_agents());
         }
@@ -257,7 +266,7 @@ impl Connected {
             let cell = Arc::new(LinkCell {
                 id,
                 state: Ranked::new(State {
-                    link: Link::new(id, engine.link_config(), engine.wall(), now),
+                    link: Link::new(id, config, engine.wall(), now),
                     out: LinkOut::sharing(engine.budget().share()),
                     writer: None,
                     armed: None,

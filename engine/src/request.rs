@@ -468,9 +468,7 @@ fn start(
     );
     let frame = frames::invoke(
         id,
-        &ticket.session,
-        &ticket.label,
-        &ticket.model,
+        &ticket.addressee(),
         &intent.invocation,
         engine.now(),
         engine.wall(),
@@ -585,7 +583,7 @@ impl Upgrade {
             }
             let hello = Hello {
                 token: self.token.as_deref(),
-                dialled: false,
+                dialled: None,
             };
             let link = Connected::new(self.inbound.account.engine(), hello)?;
             let link: Box<dyn Converse> = Box::new(link);

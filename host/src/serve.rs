@@ -90,7 +90,9 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
                 .as_ref()
                 .and_then(|token| token.text())
                 .map(str::to_owned),
-            reconnect_attempts: bridge.reconnect_attempts,
+            times: bridge.times(),
+            form: bridge.form(),
+            session: bridge.session.as_ref().map(Into::into),
         });
     }
     Ok(config)

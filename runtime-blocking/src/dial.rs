@@ -4,7 +4,7 @@ use crate::link;
 use crate::peer::Peer;
 use crate::threads::{Open, Threads};
 use crate::websocket::{Incoming, Reader};
-use mcp_local_provider_engine::dial::{BridgeDialler, DialError, HANDSHAKE, Target, host_and_port};
+use mcp_local_provider_engine::dial::{BridgeDialler, DialError, Target, host_and_port};
 use mcp_local_provider_engine::websocket::config;
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
@@ -17,9 +17,9 @@ use tungstenite::http::Uri;
 /// Connects. The agent protocol's subprotocol is offered; a server that does not know subprotocols is accepted too.
 ///
 /// # Errors
-/// When no WebSocket was opened within ten seconds, the look-up of the name apart.
+/// When no WebSocket was opened within the target's time, the look-up of the name apart.
 pub(crate) fn dial(threads: &Threads, target: &Target) -> Result<(Open, Reader), DialError> {
-    let until = Instant::now() + HANDSHAKE;
+    let until = Instant::now() + target.connect_timeout;
     let uri = target.uri()?;
     let dialled = match handshake(threads, &uri, target, until, true) {
         Err(DialError::NoSubprotocol) => handshake(threads, &uri, target, until, false),

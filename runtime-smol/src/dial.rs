@@ -4,7 +4,7 @@ use crate::io::Io;
 use crate::timer::Timers;
 use crate::websocket::{Incoming, Socket};
 use futures_lite::future::or;
-use mcp_local_provider_engine::dial::{DialError, HANDSHAKE, Target, host_and_port};
+use mcp_local_provider_engine::dial::{DialError, Target, host_and_port};
 use mcp_local_provider_engine::websocket;
 use smol::Async;
 use std::future::poll_fn;
@@ -19,7 +19,7 @@ use tungstenite::protocol::Role;
 ///
 /// # Errors
 ///
-/// When no WebSocket was opened within ten seconds.
+/// When no WebSocket was opened within the target's time.
 pub async fn dial(target: &Target, timers: &Timers) -> Result<Socket, DialError> {
     let dialled = async {
         let uri = target.uri()?;
@@ -29,7 +29,7 @@ pub async fn dial(target: &Target, timers: &Timers) -> Result<Socket, DialError>
         }
     };
     let patience = async {
-        timers.after(HANDSHAKE).await;
+        timers.after(target.connect_timeout).await;
         Err(DialError::Timeout)
     };
     or(dialled, patience).await
@@ -89,6 +89,7 @@ mod tests {
             token: Some("secret".into()),
             frame_bytes: 1 << 20,
             write_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
         }
     }
 

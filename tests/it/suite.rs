@@ -8,6 +8,7 @@ mod agent_process;
 mod answers;
 mod audit;
 mod bad_input;
+mod bridges;
 mod browser_safety;
 mod canary;
 mod command_line;

@@ -296,9 +296,12 @@ impl Bench {
             .unwrap_or_else(|| SessionId::new("s-0").unwrap());
         let frame = frames::invoke(
             id,
-            &session,
-            NAME,
-            &intent.invocation.model,
+            &frames::Addressee {
+                session: &session,
+                label: NAME,
+                model: &intent.invocation.model,
+                form: mcp_local_provider_core::invocation::InvokeForm::Nested,
+            },
             &intent.invocation,
             self.now,
             self.wall.clone(),

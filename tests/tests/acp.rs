@@ -66,7 +66,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
     let mut out = HubOut::default();
     let hello = Hello {
         token: None,
-        dialled: false,
+        dialled: None,
     };
     let link = hub.connect(now, hello, &mut out).unwrap();
     let registration = Registration {

@@ -36,7 +36,7 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
     let mut hub_out = HubOut::default();
     let hello = Hello {
         token: None,
-        dialled: false,
+        dialled: None,
     };
     let link_id = hub.connect(now, hello, &mut hub_out).unwrap();
     let config = LinkConfig::new(&hub.config().limits);
@@ -86,15 +86,7 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         panic!("there is room");
     };
     exchange.start(now, &ticket);
-    let invoke = frames::invoke(
-        id,
-        &ticket.session,
-        &ticket.label,
-        &ticket.model,
-        &intent.invocation,
-        now,
-        hub.wall(),
-    );
+    let invoke = frames::invoke(id, &ticket.addressee(), &intent.invocation, now, hub.wall());
     link.open(now, id, &ticket.permit, invoke, (), &mut link_out)
         .unwrap();
     let frame = |index: u64| {

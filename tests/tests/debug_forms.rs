@@ -88,7 +88,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     let (mut out, mut link_out) = (HubOut::default(), LinkOut::new());
     let hello = Hello {
         token: Some(BRIDGE),
-        dialled: false,
+        dialled: None,
     };
     forms.add("a hello", &hello);
     let id = hub.connect(now, hello, &mut out).unwrap();
@@ -172,9 +172,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     exchange.start(now, &ticket);
     let frame = frames::invoke(
         exchange_id,
-        &ticket.session,
-        &ticket.label,
-        &ticket.model,
+        &ticket.addressee(),
         &intent.invocation,
         now,
         hub.wall(),

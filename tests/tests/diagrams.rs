@@ -6,7 +6,7 @@
 use mcp_local_provider_core::agents::acp::{self, Config, Profile};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::hub::sessions::Action;
-use mcp_local_provider_core::hub::{Hello, Hub, HubOut, Requester};
+use mcp_local_provider_core::hub::{Dialled, Hello, Hub, HubOut, Requester};
 use mcp_local_provider_core::link::{Notice, Registration};
 use mcp_local_provider_core::machine::Table;
 use mcp_local_provider_core::time::Instant;
@@ -153,7 +153,7 @@ fn a_suspended_session_that_is_carried() {
     let mut out = HubOut::default();
     let bridge = Hello {
         token: Some("bridge"),
-        dialled: true,
+        dialled: Some(Dialled::default()),
     };
     let link = hub.connect(now, bridge, &mut out).unwrap();
     let registration = Registration {

@@ -50,7 +50,7 @@ impl Admissions {
         let mut out = HubOut::default();
         let hello = Hello {
             token: Some("bridge"),
-            dialled: false,
+            dialled: None,
         };
         if let Ok(link) = hub.connect(now, hello, &mut out) {
             for number in 0..sessions {

@@ -68,7 +68,7 @@ impl Provider {
             NOW,
             Hello {
                 token: None,
-                dialled: false,
+                dialled: None,
             },
             &mut hub_out,
         )?;
@@ -134,15 +134,7 @@ impl Provider {
             return Err("the exchange has to wait".into());
         };
         exchange.start(NOW, &ticket);
-        let frame = frames::invoke(
-            id,
-            &ticket.session,
-            &ticket.label,
-            &ticket.model,
-            &intent.invocation,
-            NOW,
-            hub.wall(),
-        );
+        let frame = frames::invoke(id, &ticket.addressee(), &intent.invocation, NOW, hub.wall());
         link.open(NOW, id, &ticket.permit, frame, (), link_out)
             .map_err(|(closed, ())| closed)?;
         black_box(&link_out.frames);

@@ -91,7 +91,7 @@ impl Crowd {
     fn connect(&mut self) -> Result<LinkId, Error> {
         let hello = Hello {
             token: Some("bridge"),
-            dialled: false,
+            dialled: None,
         };
         Ok(self.hub.connect(NOW, hello, &mut self.out)?)
     }

@@ -184,6 +184,7 @@ impl RegisterRequest {
             models: self.models.unwrap_or_default(),
             max_requests: self.max_requests,
             max_concurrency: self.max_concurrency,
+            form: None,
             capabilities: Capabilities {
                 tools: can.tools,
                 vision: can.vision,

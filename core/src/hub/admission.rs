@@ -7,7 +7,9 @@ use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Refusal, Standing};
 use crate::id::{LinkId, SessionId, WaitId};
+use crate::invocation::InvokeForm;
 use crate::link::Permit;
+use crate::link::frames::Addressee;
 use crate::scope::Scope;
 use crate::time::Instant;
 use alloc::string::String;
@@ -45,6 +47,8 @@ pub struct Ticket {
     pub label: Arc<str>,
     /// The model as the agent names it.
     pub model: Arc<str>,
+    /// The form in which its agent is asked.
+    pub form: InvokeForm,
     /// The caller's remaining limits.
     pub standing: Standing,
     /// The agent is asked in words only (see [`Capabilities`](crate::link::Capabilities)).
@@ -58,6 +62,19 @@ pub struct Ticket {
     /// It went back to the hub.
     pub(super) settled: bool,
     unsettled: Arc<AtomicU64>,
+}
+
+impl Ticket {
+    /// Names the agent that answers, for [`frames::invoke`](crate::link::frames::invoke).
+    #[must_use]
+    pub fn addressee(&self) -> Addressee<'_> {
+        Addressee {
+            session: &self.session,
+            label: &self.label,
+            model: &self.model,
+            form: self.form,
+        }
+    }
 }
 
 impl Drop for Ticket {
@@ -218,6 +235,8 @@ impl Hub {
                 "the agent's connection was lost",
             ));
         };
+        let of_link = self.links.get(&link).map(|state| state.form);
+        let form = session.form.or(of_link).unwrap_or_default();
         session.activity.begin(now);
         let spent = session.is_spent();
         let ticket = Ticket {
@@ -226,6 +245,7 @@ impl Hub {
             permit: session.permits.issue(session.id.clone()),
             label: session.label.clone(),
             model,
+            form,
             standing,
             words_only: session.capabilities.words_only,
             tools: session.capabilities.tools,

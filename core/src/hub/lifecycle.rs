@@ -281,9 +281,14 @@ impl Since {
 }
 
 impl Session {
+    /// True when a link that carries it holds it. The session of a configured bridge has no other end.
+    fn is_held_by(&self, links_hold: bool) -> bool {
+        links_hold || self.is_configured()
+    }
+
     /// Returns the time at which it expires; `None` while a link holds it, and once it has ended.
     fn end(&self, links_hold: bool) -> Option<Instant> {
-        let held = links_hold && self.link.is_some();
+        let held = self.is_held_by(links_hold) && self.link.is_some();
         (!held && !self.status.is_final()).then(|| self.since.renewed + self.ttl)
     }
 }
@@ -324,7 +329,7 @@ impl Sessions {
             }
             Life::Released => {
                 session.since.lost = now;
-                if links_hold {
+                if session.is_held_by(links_hold) {
                     session.since.renewed = now;
                 }
             }

@@ -10,6 +10,7 @@ use crate::config::Role;
 use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
 use crate::invocation::CancelReason;
+use crate::invocation::InvokeForm;
 use crate::link::{CloseCode, Command, Notice};
 use crate::text;
 use crate::time::Instant;
@@ -25,8 +26,19 @@ use sha2::{Digest as _, Sha256};
 pub struct Hello<'a> {
     /// The bearer token: a bridge key or a session token; for a bridge that we dialled, the token that we showed.
     pub token: Option<&'a str>,
-    /// True when we dialled.
-    pub dialled: bool,
+    /// The bridge, when we dialled.
+    pub dialled: Option<Dialled<'a>>,
+}
+
+/// The settings of a bridge that we dialled.
+#[derive(Clone, Copy, Default)]
+pub struct Dialled<'a> {
+    /// Its name, the same each time.
+    pub name: &'a str,
+    /// The form in which its agents are asked, but for those that register with another.
+    pub form: InvokeForm,
+    /// The session that it has without a registration.
+    pub session: Option<&'a Registration>,
 }
 
 impl fmt::Debug for Hello<'_> {
@@ -34,7 +46,7 @@ impl fmt::Debug for Hello<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Hello")
             .field("token", &self.token.is_some())
-            .field("dialled", &self.dialled)
+            .field("dialled", &self.dialled.map(|bridge| bridge.name))
             .finish()
     }
 }
@@ -55,6 +67,8 @@ pub(super) struct LinkState {
     pub(super) authority: Option<Authority>,
     /// True when we dialled.
     dialled: bool,
+    /// The form in which its agents are asked, but for sessions that have one of their own.
+    pub(super) form: InvokeForm,
 }
 
 /// The party that registers a session.
@@ -81,8 +95,12 @@ impl Hub {
         out: &mut HubOut,
     ) -> Result<LinkId, Refusal> {
         let now = self.latest.clamp(now);
-        let credential = hello.token.map(|token| keys::digest(token.as_bytes()));
-        let (attached, key, authority) = if hello.dialled {
+        let mut credential = hello.token.map(|token| keys::digest(token.as_bytes()));
+        let configured = hello.dialled.and_then(|bridge| bridge.session);
+        if let (None, Some(bridge), Some(_)) = (credential, hello.dialled, configured) {
+            credential = Some(self.stands_for(bridge.name));
+        }
+        let (attached, key, authority) = if hello.dialled.is_some() {
             (None, None, Some(Authority::Configuration))
         } else {
             match credential.and_then(|token| self.sessions.by_token(&token)) {
@@ -120,7 +138,10 @@ impl Hub {
                 registered: false,
                 key: key.clone(),
                 authority,
-                dialled: hello.dialled,
+                dialled: hello.dialled.is_some(),
+                form: hello
+                    .dialled
+                    .map_or_else(InvokeForm::default, |bridge| bridge.form),
             },
         );
         out.record(
@@ -129,7 +150,7 @@ impl Hub {
                 link: id.0,
                 what: "up",
                 key,
-                dialled: hello.dialled,
+                dialled: hello.dialled.is_some(),
             },
         );
         if let Some(slot) = attached {
@@ -137,8 +158,54 @@ impl Hub {
         } else {
             self.adopt(now, id, out);
         }
+        if let Some(registration) = configured
+            && let Err(refusal) = self.register_configured(now, id, registration, out)
+        {
+            self.disconnected(now, id, out);
+            return Err(refusal);
+        }
         self.pump(now, out);
         Ok(id)
+    }
+
+    /// Gives a bridge that we dialled the session that the configuration names: the one that it had before, if that lives, else a
+    /// new one. The owner has approved it by naming it.
+    fn register_configured(
+        &mut self,
+        now: Instant,
+        link: LinkId,
+        registration: &Registration,
+        out: &mut HubOut,
+    ) -> Result<(), Refusal> {
+        let Some(state) = self.links.get(&link) else {
+            return Ok(());
+        };
+        let is_it = |slot: &Slot| {
+            let session = self.sessions.get(*slot);
+            session.is_some_and(|one| one.is_configured() && *one.agent_id == registration.agent_id)
+        };
+        if state.sessions.iter().any(is_it) {
+            return Ok(());
+        }
+        let registrar = Registrar {
+            credential: state.credential,
+            key: None,
+            authority: Authority::Configuration,
+            is_agent: false,
+        };
+        let registration = registration.clone();
+        let (slot, _) = self.register(now, registration, registrar, Status::Active, out)?;
+        self.carry(now, link, slot, out);
+        Ok(())
+    }
+
+    /// The credential of a bridge that has no token, which nobody can show: its sessions are known again by it.
+    fn stands_for(&self, bridge: &str) -> Digest {
+        let mut hash = Sha256::new();
+        hash.update(self.seed.0);
+        hash.update(b"bridge");
+        hash.update(bridge.as_bytes());
+        hash.finalize().into()
     }
 
     /// 403 unless the session may be attached to.
@@ -190,12 +257,13 @@ impl Hub {
 
     /// Finds a link for a session that was registered over HTTP and that none carries: of the same key, one on which no
     /// agent has registered itself, else the bridge that is dialled with that key. The default bridge stands in where there
-    /// was no key. Another agent's link is none.
+    /// was no key. Another agent's link is none, and the session of a configured bridge is that bridge's alone.
     pub(super) fn place(&mut self, now: Instant, slot: Slot, out: &mut HubOut) {
         let orphan = self.sessions.get(slot).filter(|session| {
             session.link.is_none() && !session.by_agent && !session.status.is_final()
         });
-        let Some((owner, authority)) = orphan.map(|session| (session.owner, session.authority))
+        let Some((owner, authority, configured)) =
+            orphan.map(|session| (session.owner, session.authority, session.is_configured()))
         else {
             return;
         };
@@ -208,7 +276,8 @@ impl Hub {
         };
         let keyless = authority == Authority::Anyone;
         let default = self.config.default_bridge.filter(|_| keyless);
-        let link = of(owner, false)
+        let own = owner.filter(|_| !configured);
+        let link = of(own, false)
             .or_else(|| of(owner, true))
             .or_else(|| of(default, true));
         if let Some(link) = link {
@@ -359,9 +428,10 @@ impl Hub {
         registration: Registration,
         out: &mut HubOut,
     ) {
-        let Some(state) = self.links.get(&from) else {
+        let Some(state) = self.links.get_mut(&from) else {
             return;
         };
+        state.form = registration.form.unwrap_or(state.form);
         let registered = match state.authority {
             None => Err(Refusal::invalid(
                 "this link was opened with a session token and carries that session; register over a link with a bridge key",

@@ -26,7 +26,7 @@ mod tests;
 pub use admission::{Admission, Ask, Claim, Ticket};
 pub use control::Requester;
 pub use ending::{CLIENT_GONE, Outcome, Verdict};
-pub use links::Hello;
+pub use links::{Dialled, Hello};
 
 use crate::config::HubConfig;
 use crate::id::{LinkId, WaitId};

@@ -9,6 +9,7 @@ use super::routing::Slot;
 use crate::config::SessionPolicy;
 use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
+use crate::invocation::InvokeForm;
 use crate::link::{Capabilities, MAX_MODELS, Permits};
 use crate::scope::{Scope, Scopes};
 use crate::time::Instant;
@@ -45,6 +46,8 @@ pub struct Registration {
     pub max_requests: Option<u64>,
     /// Exchanges at once.
     pub max_concurrency: Option<usize>,
+    /// The form in which its agent is asked; its link's where absent.
+    pub form: Option<InvokeForm>,
     /// Abilities of its model.
     pub capabilities: Capabilities,
 }
@@ -123,6 +126,7 @@ impl From<crate::link::Registration> for Registration {
             max_concurrency: told
                 .max_concurrency
                 .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
+            form: told.form,
             capabilities: told.capabilities,
         }
     }
@@ -159,6 +163,8 @@ pub struct Session {
     pub max_requests: u64,
     /// Exchanges that may be open.
     pub max_concurrency: usize,
+    /// The form in which its agent is asked; its link's where absent.
+    pub form: Option<InvokeForm>,
     /// Abilities of its model.
     pub capabilities: Capabilities,
     /// The connection that it answers on.
@@ -190,6 +196,11 @@ impl Session {
     #[must_use]
     pub fn is_spent(&self) -> bool {
         self.max_requests > 0 && self.activity.requests() >= self.max_requests
+    }
+
+    /// True for the session that the owner's configuration gives to a bridge.
+    pub(super) fn is_configured(&self) -> bool {
+        self.authority == Authority::Configuration && !self.by_agent
     }
 
     /// True when it takes no more exchanges at once.
@@ -340,6 +351,7 @@ impl Sessions {
         session.max_requests = terms.max_requests;
         session.max_concurrency = terms.max_concurrency;
         session.capabilities = terms.capabilities;
+        session.form = terms.form;
         session.token = terms.token;
         session.authority = terms.authority;
         self.by_token.insert(session.token, slot);
@@ -561,6 +573,7 @@ pub(super) fn admit(
         ttl,
         activity: Arc::new(activity),
         max_requests: registration.max_requests.unwrap_or(policy.max_requests),
+        form: registration.form,
         max_concurrency: registration.max_concurrency.unwrap_or(UNBOUNDED).max(1),
         capabilities: registration.capabilities,
         link: None,

@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
+mod bridges;
 mod embeddings;
 mod lifecycle;
 mod limits;
@@ -72,7 +73,7 @@ impl Bench {
     fn connect(&mut self, token: &str) -> Result<LinkId, Refusal> {
         let hello = Hello {
             token: Some(token),
-            dialled: false,
+            dialled: None,
         };
         self.hub.connect(self.now, hello, &mut self.out)
     }
@@ -564,7 +565,7 @@ fn who_may_connect_as_an_agent() {
     assert_eq!(bench.connect("editor").unwrap_err().status(), 403);
     let hello = Hello {
         token: None,
-        dialled: false,
+        dialled: None,
     };
     assert_eq!(
         bench

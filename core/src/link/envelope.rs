@@ -9,6 +9,7 @@ mod scan;
 
 use crate::error::AgentFault;
 use crate::id::ExchangeId;
+use crate::invocation::InvokeForm;
 use crate::invocation::{Delta, End, Failure};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -163,6 +164,8 @@ pub struct Registration {
     pub max_concurrency: Option<u64>,
     /// Requests that it answers in the session's life.
     pub max_requests: Option<u64>,
+    /// The form in which it wants to be asked; the link's own where absent.
+    pub form: Option<InvokeForm>,
     /// Abilities beyond text.
     pub capabilities: Capabilities,
 }

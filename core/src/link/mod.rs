@@ -404,8 +404,11 @@ impl<T> Link<T> {
                 Timer::Ping => {
                     out.push(Frame::Ping);
                     self.pinged = Some(now);
-                    self.timers
-                        .set(Timer::Pong, Some(now + self.config.pong_timeout));
+                    // One that waits already is not put off by a later ping.
+                    if self.timers.get(Timer::Pong).is_none() {
+                        self.timers
+                            .set(Timer::Pong, Some(now + self.config.pong_timeout));
+                    }
                     self.timers
                         .set(Timer::Ping, Some(now + self.config.ping_interval));
                 }

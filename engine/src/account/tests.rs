@@ -126,7 +126,7 @@ impl Bench {
     fn agent(&self) -> Agent {
         let hello = Hello {
             token: Some(BRIDGE),
-            dialled: false,
+            dialled: None,
         };
         let mut agent = Agent {
             link: Connected::new(&self.engine, hello).unwrap(),

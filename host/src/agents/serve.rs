@@ -13,7 +13,7 @@ use super::process::{Event, Process, ProcessWaker};
 use event_listener::EventListener;
 use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out, ToLink};
-use mcp_local_provider_core::hub::Hello;
+use mcp_local_provider_core::hub::{Dialled, Hello};
 use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::caller_tools::{ToolEvent, ToolQueue, ToolTransaction};
@@ -161,7 +161,7 @@ impl Runner {
         let directory = PrivateDirectory::new()?;
         let hello = Hello {
             token: None,
-            dialled: true,
+            dialled: Some(Dialled::default()),
         };
         let connected = Connected::new(engine, hello)
             .map_err(|refusal| io::Error::other(refusal.to_string()))?;

@@ -3,9 +3,9 @@
 use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
 use super::paths::Folders;
-use super::sections::{Agent, Bridge, Config, Limits, PRESETS, Role, Timeouts, Upstream};
+use super::sections::{Agent, Config, Limits, PRESETS, Role, Timeouts, Upstream};
 use super::tree::{Node, Origin};
-use super::{Extra, Secret};
+use super::{Extra, Secret, bridge};
 use mcp_local_provider_core::config::Network;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -70,7 +70,7 @@ impl<'n> Report<'n> {
         }
     }
 
-    fn name(&mut self, path: &str, name: &str) {
+    pub(super) fn name(&mut self, path: &str, name: &str) {
         let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(proper) {
             let rule = "a name is 1 to 64 letters, digits, `-`, `_` and `.`";
@@ -81,7 +81,11 @@ impl<'n> Report<'n> {
         }
     }
 
-    fn unique<'a>(&mut self, what: &str, names: impl Iterator<Item = (String, &'a str)>) {
+    pub(super) fn unique<'a>(
+        &mut self,
+        what: &str,
+        names: impl Iterator<Item = (String, &'a str)>,
+    ) {
         let mut seen = BTreeSet::new();
         for (path, name) in names {
             if !seen.insert(name) {
@@ -135,10 +139,8 @@ pub(crate) fn secrets(
     for (index, key) in config.auth.keys.iter_mut().enumerate() {
         resolve(format!("auth.keys[{index}].key"), &mut key.key, false);
     }
-    for (index, bridge) in config.bridges.iter_mut().enumerate() {
-        if let Some(token) = &mut bridge.token {
-            resolve(format!("bridges[{index}].token"), token, true);
-        }
+    for (path, secret, sent) in config.secrets_of_bridges() {
+        resolve(path, secret, sent);
     }
     for (index, upstream) in config.upstreams.iter_mut().enumerate() {
         if let Some(key) = &mut upstream.key {
@@ -167,7 +169,7 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
         "no agent could register",
     );
     models(config, report);
-    bridges(&config.bridges, report);
+    bridge::check(&config.bridges, report);
     agents(&config.agents, report);
     upstreams(&config.upstreams, report);
     for (name, server) in &config.mcp_servers {
@@ -407,7 +409,7 @@ fn models(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str; 2]) {
+pub(super) fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str; 2]) {
     let host = schemes
         .iter()
         .find_map(|scheme| url.strip_prefix(scheme)?.strip_prefix("://"));
@@ -425,36 +427,6 @@ fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str; 2]) {
                 "expected an address that begins with `{first}://` or `{second}://`, found `{shown}`"
             ),
         );
-    }
-}
-
-fn bridges(bridges: &[Bridge], report: &mut Report<'_>) {
-    for (index, bridge) in bridges.iter().enumerate() {
-        report.name(&format!("bridges[{index}].name"), &bridge.name);
-        url(
-            report,
-            &format!("bridges[{index}].url"),
-            &bridge.url,
-            ["ws", "wss"],
-        );
-    }
-    report.unique(
-        "bridge",
-        bridges
-            .iter()
-            .enumerate()
-            .map(|(index, bridge)| (format!("bridges[{index}].name"), bridge.name.as_str())),
-    );
-    let mut defaults = bridges
-        .iter()
-        .enumerate()
-        .filter(|(_, bridge)| bridge.default);
-    if let (Some((_, first)), Some((index, _))) = (defaults.next(), defaults.next()) {
-        let message = format!(
-            "`{}` is the default already; only one bridge can be",
-            first.name
-        );
-        report.problem(&format!("bridges[{index}].default"), message);
     }
 }
 

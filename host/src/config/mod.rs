@@ -4,6 +4,7 @@
 //! decoded into [`Config`] and then checked, so that every error names the line, variable or flag.
 
 mod address;
+mod bridge;
 mod check;
 mod decode;
 mod dot_env;
@@ -19,13 +20,14 @@ mod tree;
 mod units;
 
 pub use address::{Extra, Listener, parse_address};
+pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub(crate) use into_core::areas;
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
-    Agent, Alias, Approval, Area, Audit, Auth, Bridge, Config, Key, Limits, Listen, Log, LogFormat,
+    Agent, Alias, Approval, Area, Audit, Auth, Config, Key, Limits, Listen, Log, LogFormat,
     LogLevel, McpServer, Models, PRESETS, Queue, Renew, Role, Runtime, Sessions, Timeouts,
     Upstream, UpstreamKind,
 };

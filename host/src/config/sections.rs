@@ -1,6 +1,7 @@
 //! The sections of a configuration, as types with their defaults.
 
 use super::address::{Extra, Listener};
+use super::bridge::Bridge;
 use super::secret::Secret;
 use super::{shorthand, units};
 use serde::Deserialize;
@@ -394,25 +395,6 @@ pub struct Alias {
     /// The context length that clients are told, in tokens.
     #[serde(default)]
     pub context_length: Option<u32>,
-}
-
-/// An external bridge, which the program dials over WebSocket.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Bridge {
-    /// Its name, for people.
-    pub name: String,
-    /// `ws://` or `wss://` address.
-    pub url: String,
-    /// Bearer token for its handshake.
-    #[serde(default)]
-    pub token: Option<Secret>,
-    /// True for the bridge that carries sessions which were registered over HTTP without a key; at most one does.
-    #[serde(default)]
-    pub default: bool,
-    /// Attempts to dial again in a row; without end when absent.
-    #[serde(default)]
-    pub reconnect_attempts: Option<u32>,
 }
 
 /// An agent that the program starts itself: a preset or a command that speaks ACP.

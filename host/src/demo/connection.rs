@@ -2,6 +2,7 @@
 
 use super::{Agent, PACE, PATIENCE};
 use event_listener::Listener;
+use mcp_local_provider_engine::BridgeTimes;
 use mcp_local_provider_engine::Engine;
 use mcp_local_provider_engine::dial::{Backoff, DialError, Target};
 use mcp_local_provider_engine::websocket::{Ended, config};
@@ -37,7 +38,7 @@ pub fn start(engine: &Arc<Engine>, key: &str, address: SocketAddr) -> io::Result
 
 /// Keeps the agent connected until the provider stops.
 fn run(engine: &Engine, mut agent: Agent, mut target: Target, address: SocketAddr) {
-    let mut backoff = Backoff::new(engine.chance());
+    let mut backoff = Backoff::new(engine.chance(), &BridgeTimes::default());
     while !engine.is_stopped() {
         target.token = Some(agent.token().to_owned());
         match dial(&target, address) {

@@ -45,7 +45,7 @@ pub(super) fn connect(
 ) -> Result<Box<dyn Converse>, Refusal> {
     let hello = Hello {
         token,
-        dialled: false,
+        dialled: None,
     };
     Ok(Box::new(Connected::new(engine, hello)?))
 }

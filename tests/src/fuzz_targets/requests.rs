@@ -44,9 +44,12 @@ pub fn anthropic_request(data: &[u8]) {
         let (mut exchange, intent) = parse(endpoint, data).expect("it was read before");
         let frame = Frame::Text(frames::invoke(
             agent::guess(1),
-            &SessionId::new("s-1").unwrap(),
-            "agent",
-            &accepted.model,
+            &frames::Addressee {
+                session: &SessionId::new("s-1").unwrap(),
+                label: "agent",
+                model: &accepted.model,
+                form: mcp_local_provider_core::invocation::InvokeForm::Nested,
+            },
             &intent.invocation,
             Instant::ZERO,
             WallClock::new(Instant::ZERO, EPOCH),

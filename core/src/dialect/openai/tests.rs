@@ -258,9 +258,12 @@ fn what_clients_send_for_nothing_is_nothing() {
 fn told(parsed: &Parsed<'_>) -> serde_json::Value {
     let frame = crate::link::frames::invoke(
         crate::id::Ids::new(1).next(),
-        &crate::id::SessionId::new("s").unwrap(),
-        "label",
-        "m",
+        &crate::link::frames::Addressee {
+            session: &crate::id::SessionId::new("s").unwrap(),
+            label: "label",
+            model: "m",
+            form: crate::invocation::InvokeForm::Nested,
+        },
         &parsed.invocation,
         Instant::ZERO,
         WallClock::new(Instant::ZERO, Duration::ZERO),

@@ -13,7 +13,7 @@ fn crowd(sessions: usize) -> Bench {
     );
     let hello = Hello {
         token: None,
-        dialled: true,
+        dialled: Some(Dialled::default()),
     };
     let link = bench.hub.connect(bench.now, hello, &mut bench.out).unwrap();
     for number in 0..sessions {

@@ -72,7 +72,7 @@ impl Bench {
     fn dial(&mut self, token: &str) -> LinkId {
         let hello = Hello {
             token: Some(token),
-            dialled: true,
+            dialled: Some(Dialled::default()),
         };
         self.hub.connect(self.now, hello, &mut self.out).unwrap()
     }

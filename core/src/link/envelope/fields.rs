@@ -1,6 +1,7 @@
 //! Fields of agent messages whose errors name the kind of a wrong value and never its content.
 
 use crate::error::Code;
+use crate::invocation::InvokeForm;
 use crate::invocation::{Finish, Usage};
 use crate::text::{JsonStr, unexpected};
 use alloc::borrow::Cow;
@@ -173,6 +174,25 @@ impl<'de> Deserialize<'de> for Reason {
                 ));
             }
         })
+    }
+}
+
+/// `invocations` of a registration.
+#[derive(Clone, Copy)]
+pub(super) struct Invocations(pub InvokeForm);
+
+impl<'de> Deserialize<'de> for Invocations {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = JsonStr::deserialize(deserializer)?;
+        Ok(Self(match &*text.decode() {
+            "nested" => InvokeForm::Nested,
+            "flat" => InvokeForm::Flat,
+            _ => {
+                return Err(D::Error::custom(
+                    "unknown value, expected one of nested, flat",
+                ));
+            }
+        }))
     }
 }
 

@@ -1,7 +1,8 @@
 //! The full reading of any message, both dialects.
 
 use super::fields::{
-    Flag, List, Object, Reason, Seconds, Status, UsageFields, Vector, Whole, error_code, refuse,
+    Flag, Invocations, List, Object, Reason, Seconds, Status, UsageFields, Vector, Whole,
+    error_code, refuse,
 };
 use super::{Answer, Capabilities, Chunk, Ending, Envelope, Id, Registration};
 use crate::error::{AgentFault, Code};
@@ -462,6 +463,7 @@ struct RegisterFields<'f> {
     models: Option<List<JsonStr<'f>>>,
     max_concurrency: Option<Whole>,
     max_requests: Option<Whole>,
+    invocations: Option<Invocations>,
     capabilities: Option<Object<CapabilityFields>>,
 }
 
@@ -493,6 +495,7 @@ impl RegisterFields<'_> {
             models: texts(self.models),
             max_concurrency: self.max_concurrency.map(|count| count.0),
             max_requests: self.max_requests.map(|count| count.0),
+            form: self.invocations.map(|invocations| invocations.0),
             capabilities: self
                 .capabilities
                 .map_or_else(Capabilities::default, |Object(can)| {

@@ -149,7 +149,7 @@ fn what_an_agent_says_of_a_failure_is_passed_on_within_bounds() {
 #[test]
 fn an_agent_asks_for_a_session_and_gives_it_back() {
     let mut rig = Rig::new();
-    rig.agent(r#"{"type":"register","agent_id":"cursor-1","label":"Cursor \u00e9","requested_scopes":["inference"],"ttl_seconds":300,"models":["cursor-agent","b"],"max_concurrency":4,"capabilities":{"tools":true,"vision":false,"embeddings":null},"other":[1]}"#);
+    rig.agent(r#"{"type":"register","agent_id":"cursor-1","label":"Cursor \u00e9","requested_scopes":["inference"],"ttl_seconds":300,"models":["cursor-agent","b"],"max_concurrency":4,"invocations":"flat","capabilities":{"tools":true,"vision":false,"embeddings":null},"other":[1]}"#);
     rig.agent(r#"{"type":"register","agent_id":"x","label":null,"models":null}"#);
     rig.agent(r#"{"type":"unregister","session_id":"s-1"}"#);
     let texts = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
@@ -164,6 +164,7 @@ fn an_agent_asks_for_a_session_and_gives_it_back() {
                 models: texts(&["cursor-agent", "b"]),
                 max_concurrency: Some(4),
                 max_requests: None,
+                form: Some(crate::invocation::InvokeForm::Flat),
                 capabilities: Capabilities {
                     tools: true,
                     ..Capabilities::default()

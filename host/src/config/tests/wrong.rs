@@ -177,6 +177,22 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
+            "bridges:\n- {name: a, url: 'ws://x', invocations: fat}\n",
+            &[],
+            "c.yaml:2: bridges[0].invocations: expected `nested` or `flat`, found `fat`; did you mean `flat`?",
+        ),
+        (
+            "c.yaml",
+            "bridges:\n- name: a\n  url: 'ws://x'\n  heartbeat: 0\n  reconnect_delay: 2m\n  reconnect_max_delay: 1m\n  session: {agent_id: x, ttl_seconds: 0}\n\
+             - {name: b, url: 'ws://y', session: {agent_id: x, session_id: 'a b'}}\n",
+            &[],
+            "c.yaml:4: bridges[0].heartbeat: must be at least 1ms; leave it out for the default\n\
+             c.yaml:6: bridges[0].reconnect_max_delay: must be at least `reconnect_delay`, which is 120s\n\
+             c.yaml:7: bridges[0].session.ttl_seconds: expected 1 to 86400\n\
+             c.yaml:8: bridges[1].session.session_id: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -",
+        ),
+        (
+            "c.yaml",
             "agents:\n- {preset: cluade}\n- {command: [x]}\n- {}\n",
             &[],
             "c.yaml:2: agents[0].preset: expected `cursor`, `claude`, `codex`, `gemini`, `opencode`, `copilot` or `goose`, \

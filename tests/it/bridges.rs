@@ -1,0 +1,126 @@
+//! Bridges that the program dials: their times, their sessions, and the form in which they are asked.
+
+use crate::agent::Agent;
+use crate::program::{CLIENT, OPERATOR, Program};
+use serde_json::{Value, json};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+use tungstenite::Message;
+
+/// Takes the program's next connection as a bridge that has nothing to say.
+fn taken(listener: &TcpListener) -> Agent {
+    let (stream, _) = listener.accept().unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
+    let agree = |request: &tungstenite::handshake::server::Request,
+                 mut response: tungstenite::handshake::server::Response| {
+        assert!(!request.headers().contains_key("authorization"));
+        let offered = request.headers()["sec-websocket-protocol"].clone();
+        response
+            .headers_mut()
+            .insert("sec-websocket-protocol", offered);
+        Ok(response)
+    };
+    Agent {
+        socket: tungstenite::accept_hdr(stream, agree).unwrap(),
+        session: String::new(),
+        token: String::new(),
+    }
+}
+
+fn start(bridge: &TcpListener, more: &str) -> Program {
+    let url = format!("ws://{}/", bridge.local_addr().unwrap());
+    Program::start(&format!(
+        "sessions: {{ approval: manual, renew: never }}\n\
+         bridges:\n  - {{ name: old, url: \"{url}\", reconnect_delay: 10ms, reconnect_max_delay: 20ms, {more} }}\n"
+    ))
+}
+
+fn ask(program: &Program, body: &Value) -> TcpStream {
+    let path = "/v1/chat/completions";
+    program.open("POST", path, Some(CLIENT), &body.to_string())
+}
+
+fn sessions(program: &Program) -> Value {
+    let listed = program.request("GET", "/control/sessions", Some(OPERATOR), "");
+    listed.json()["sessions"].clone()
+}
+
+/// Asks again until what the program says of its sessions is so.
+fn until(program: &Program, wanted: impl Fn(&Value) -> bool) -> Value {
+    let patience = Instant::now() + Duration::from_secs(20);
+    loop {
+        let listed = sessions(program);
+        if wanted(&listed) {
+            return listed;
+        }
+        assert!(Instant::now() < patience, "{listed}");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_bridge_needs_no_registration_and_is_asked_flat() {
+    let bridge = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = start(
+        &bridge,
+        "invocations: flat, session: { agent_id: cursor-1, models: [cursor-agent], label: Old }",
+    );
+    let mut agent = taken(&bridge);
+    let listed = until(&program, |listed| !listed[0].is_null());
+    assert_eq!(listed[0]["agent_id"], "cursor-1");
+    assert_eq!(listed[0]["status"], "active");
+    let session = listed[0]["session_id"].clone();
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    let body = json!({ "model": "cursor-agent", "messages": messages, "max_tokens": 5, "temperature": 0.5 });
+    let client = ask(&program, &body);
+    let (id, mut invocation) = agent.invocation();
+    assert!(invocation["timestamp"].take().is_string());
+    assert_eq!(
+        invocation,
+        json!({
+            "type": "model_invoke", "id": id, "timestamp": null, "session_id": session, "model": "cursor-agent",
+            "messages": messages, "stream": false, "max_tokens": 5, "temperature": 0.5
+        })
+    );
+    agent.chunk(&id, 0, "word");
+    agent.finish(&id, 1);
+    drop(client);
+
+    // It drops, is dialled again, and has the same session.
+    drop(agent);
+    let mut agent = taken(&bridge);
+    until(&program, |listed| !listed[0]["link"].is_null());
+    let client = ask(&program, &body);
+    let (id, invocation) = agent.invocation();
+    assert_eq!(invocation["session_id"], session);
+    agent.finish(&id, 0);
+    drop(client);
+}
+
+#[test]
+fn a_bridge_has_times_of_its_own() {
+    let bridge = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = start(
+        &bridge,
+        "connect_timeout: 200ms, heartbeat: 50ms, heartbeat_timeout: 100ms, session: { agent_id: a }",
+    );
+    // The first dial finds nobody who answers, and is given up.
+    let (silent, _) = bridge.accept().unwrap();
+    let started = Instant::now();
+    let agent = taken(&bridge);
+    drop(silent);
+    // This one shows no sign of life: it never reads the ping, so it never answers it.
+    let replaced = taken(&bridge);
+    assert!(started.elapsed() < Duration::from_secs(10));
+    drop(agent);
+    // This one answers each.
+    let mut alive = replaced;
+    for _ in 0..8 {
+        assert!(matches!(alive.socket.read().unwrap(), Message::Ping(_)));
+        alive.socket.flush().unwrap();
+    }
+    until(&program, |listed| !listed[0]["link"].is_null());
+}
