@@ -14,7 +14,7 @@ use tungstenite::protocol::{Message, WebSocket};
 use crate::Error;
 use crate::poll::{Interest, Poll, Ready, would_block};
 use crate::process::{Control, STDIN, announce};
-use crate::script::{CONTENT, Player, Script, Step, WHOLE};
+use crate::script::{Player, Script, Step, WHOLE, clock, content};
 
 const LINK: usize = 0;
 
@@ -187,7 +187,9 @@ impl Agent {
                         for index in range {
                             self.write(chunk(&invocation.id, index))?;
                         }
-                        self.flush()?;
+                        if !invocation.player.is_ahead() {
+                            self.flush()?;
+                        }
                         if !invocation.player.goes_on() {
                             wake = Some(now);
                             left.push(invocation);
@@ -207,6 +209,8 @@ impl Agent {
             }
         }
         self.playing = left;
+        // What the rounds of agents that are ahead have left.
+        self.flush()?;
         // Without room the socket wakes the agent.
         let wake = wake.filter(|_| !self.blocked);
         Ok(wake.map(|w| w.saturating_duration_since(now)))
@@ -249,8 +253,9 @@ fn whole(id: &str) -> String {
 }
 
 fn chunk(id: &str, index: u32) -> String {
+    let content = content(clock());
     format!(
-        r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":{index},"delta":{{"content":"{CONTENT}"}},"finish_reason":null}}"#
+        r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":{index},"delta":{{"content":"{content}"}},"finish_reason":null}}"#
     )
 }
 

@@ -1,4 +1,4 @@
-//! Measurement of the same load on the splice and on the program, in rounds that take turns, so that other load on the
+//! Measurement of the same load on a yardstick and on the program, in rounds that take turns, so that other load on the
 //! machine affects both.
 
 use std::path::Path;
@@ -7,10 +7,11 @@ use std::time::Duration;
 use crate::Error;
 use crate::load::{Load, Tally};
 use crate::process::Process;
-use crate::report::{Kind, Report, Row, median};
+use crate::report::{Kind, Report, Row, Yardstick, median};
 use crate::scrape::Scraper;
 use crate::script::Script;
 use crate::setup::{CLIENT_KEY, LOAD_CORE, Setup, TARGET_CORE};
+use crate::situations;
 
 /// Limits that the load does not reach.
 const LIMITS: &str = "limits:
@@ -67,7 +68,7 @@ impl Plan {
 
 /// One side of the comparison, running.
 #[derive(Debug)]
-struct Side {
+pub(crate) struct Side {
     /// The process that is measured.
     target: Process,
     /// The process that answers: the backend behind the splice, the agent behind the program.
@@ -79,30 +80,53 @@ struct Side {
 pub struct Bench(Setup);
 
 /// The values of one part, one per round.
-#[derive(Debug, Default)]
-struct Rounds {
-    splice: Vec<f64>,
+#[derive(Debug)]
+pub(crate) struct Rounds {
+    /// Name of the yardstick.
+    name: &'static str,
+    yardstick: Vec<f64>,
     program: Vec<f64>,
 }
 
 impl Rounds {
-    fn row(
+    /// Compares with the yardstick of this name.
+    pub(crate) const fn against(name: &'static str) -> Self {
+        Self {
+            name,
+            yardstick: Vec::new(),
+            program: Vec::new(),
+        }
+    }
+
+    /// Adds a value of a side: 0 is the yardstick, 1 the program.
+    pub(crate) fn push(&mut self, side: usize, value: f64) {
+        if side == 0 {
+            self.yardstick.push(value);
+        } else {
+            self.program.push(value);
+        }
+    }
+
+    pub(crate) fn row(
         &self,
         name: &'static str,
         unit: &'static str,
         kind: Kind,
         (bar, goal): (Option<f64>, Option<f64>),
     ) -> Row {
-        let pairs = self.program.iter().zip(&self.splice);
-        let (splice, figure) = match kind {
-            Kind::Ratio => (true, median(&pairs.map(|(p, s)| p / s).collect::<Vec<_>>())),
-            Kind::Difference => (true, median(&pairs.map(|(p, s)| p - s).collect::<Vec<_>>())),
-            Kind::Value => (false, median(&self.program)),
+        let pairs = self.program.iter().zip(&self.yardstick);
+        let figure = match kind {
+            Kind::Ratio => median(&pairs.map(|(p, y)| p / y).collect::<Vec<_>>()),
+            Kind::Difference => median(&pairs.map(|(p, y)| p - y).collect::<Vec<_>>()),
+            Kind::Value => median(&self.program),
         };
         Row {
             name,
             unit,
-            splice: splice.then(|| median(&self.splice)),
+            yardstick: (!self.yardstick.is_empty()).then(|| Yardstick {
+                name: self.name,
+                value: median(&self.yardstick),
+            }),
             program: median(&self.program),
             kind,
             figure,
@@ -114,10 +138,10 @@ impl Rounds {
 }
 
 /// Figures of one part of a round.
-struct Sample {
-    tally: Tally,
+pub(crate) struct Sample {
+    pub(crate) tally: Tally,
     /// CPU time of the target in the measured time.
-    cpu: Duration,
+    pub(crate) cpu: Duration,
 }
 
 impl Bench {
@@ -129,26 +153,13 @@ impl Bench {
         Ok(Self(Setup::new(program, LIMITS)?))
     }
 
-    fn splice(&self) -> Result<Side, Error> {
-        let origin = self.0.role(LOAD_CORE, &["backend"])?;
-        let target = self
-            .0
-            .role(TARGET_CORE, &["splice", &origin.addr.to_string()])?;
-        Ok(Side { target, origin })
-    }
-
-    fn program(&self) -> Result<Side, Error> {
-        let target = self.0.start_program()?;
-        let origin = self.0.agent(&target)?;
-        Ok(Side { target, origin })
-    }
-
     /// Runs everything.
     ///
     /// # Errors
     /// Fails when a process fails or an answer is not what it should be: then there are no figures.
     pub fn run(&self, plan: &Plan) -> Result<Report, Error> {
         let mut rows = self.rounds(plan)?;
+        rows.extend(situations::measure(&self.0, plan)?);
         rows.extend(self.held_streams(plan)?);
         rows.push(self.start_up(plan)?);
         rows.extend(self.scraped(plan)?);
@@ -161,8 +172,8 @@ impl Bench {
 
     /// The parts that both sides take in turns.
     fn rounds(&self, plan: &Plan) -> Result<Vec<Row>, Error> {
-        let splice = self.splice()?;
-        let program = self.program()?;
+        let splice = Side::splice(&self.0)?;
+        let program = Side::program(&self.0)?;
         let [
             mut whole,
             mut latency,
@@ -172,7 +183,7 @@ impl Bench {
             mut burst,
             mut writes,
             mut first,
-        ] = std::array::from_fn(|_| Rounds::default());
+        ] = std::array::from_fn(|_| Rounds::against("splice"));
         let stream = Script::stream(200, 1);
         let bursts = Script::stream(200, 16).turns();
         let slow = Script::paced(200, Duration::from_millis(1));
@@ -185,13 +196,7 @@ impl Bench {
                 let Some(side) = sides.get(which) else {
                     continue;
                 };
-                let push = |rounds: &mut Rounds, value: f64| {
-                    if which == 0 {
-                        rounds.splice.push(value);
-                    } else {
-                        rounds.program.push(value);
-                    }
-                };
+                let push = |rounds: &mut Rounds, value: f64| rounds.push(which, value);
                 let sample = side.part(plan, &Script::whole(), 16)?;
                 push(&mut whole, sample.cpu_micros(sample.tally.answers));
                 let sample = side.part(plan, &Script::whole(), 1)?;
@@ -247,7 +252,7 @@ impl Bench {
 
     /// Memory of a fresh program: idle, and with many streams open on one link.
     fn held_streams(&self, plan: &Plan) -> Result<Vec<Row>, Error> {
-        let mut side = self.program()?;
+        let mut side = Side::program(&self.0)?;
         std::thread::sleep(Duration::from_millis(300));
         let idle = side.target.resident_kib()?;
 
@@ -270,7 +275,8 @@ impl Bench {
             .into());
         }
         drop(load);
-        std::thread::sleep(Duration::from_secs(1));
+        // The program gives memory back a second after most have left.
+        std::thread::sleep(Duration::from_secs(3));
         let after = side.target.resident_kib()?;
 
         let per_stream = held.saturating_sub(before) as f64 / plan.streams as f64;
@@ -281,7 +287,7 @@ impl Bench {
                 "memory after all of them have left",
                 "MiB",
                 after as f64 / 1024.0,
-                None,
+                Some(40.0),
             ),
         ])
     }
@@ -289,7 +295,7 @@ impl Bench {
     /// Measures the cost of monitoring for streams that run as fast as they can. A stall of the program shows in every
     /// round and one of the machine in some, so the best rounds are compared.
     fn scraped(&self, plan: &Plan) -> Result<Vec<Row>, Error> {
-        let side = self.program()?;
+        let side = Side::program(&self.0)?;
         let script = Script::stream(200, 1).turns();
         let (mut alone, mut scraped) = (f64::INFINITY, f64::INFINITY);
         for _ in 0..plan.rounds {
@@ -312,10 +318,8 @@ impl Bench {
 
     /// Compares the cost of an answer with an audit file on a full disk to that with a working file.
     fn full_disk(&self, plan: &Plan) -> Result<Row, Error> {
-        let good = self.program()?;
-        let target = self.0.start_program_on_full_disk()?;
-        let origin = self.0.agent(&target)?;
-        let full = Side { target, origin };
+        let good = Side::program(&self.0)?;
+        let full = Side::with_agent(&self.0, self.0.start_program_on_full_disk()?)?;
         let script = Script::whole();
         let mut ratios = Vec::new();
         for round in 0..plan.rounds {
@@ -337,7 +341,7 @@ impl Bench {
 
     /// Measures the time from the start of the program to its ready line.
     fn start_up(&self, plan: &Plan) -> Result<Row, Error> {
-        let mut times = Rounds::default();
+        let mut times = Rounds::against("splice");
         for _ in 0..plan.starts {
             times
                 .program
@@ -357,11 +361,43 @@ impl Bench {
 }
 
 impl Side {
+    /// The splice in front of the backend.
+    pub(crate) fn splice(setup: &Setup) -> Result<Self, Error> {
+        let origin = setup.role(LOAD_CORE, &["backend"])?;
+        let target = setup.role(TARGET_CORE, &["splice", &origin.addr.to_string()])?;
+        Ok(Self { target, origin })
+    }
+
+    /// The least code in front of the agent.
+    pub(crate) fn ideal(setup: &Setup) -> Result<Self, Error> {
+        Self::with_agent(setup, setup.role(TARGET_CORE, &["ideal"])?)
+    }
+
+    /// The program in front of the agent.
+    pub(crate) fn program(setup: &Setup) -> Result<Self, Error> {
+        Self::with_agent(setup, setup.start_program()?)
+    }
+
+    /// The same without an audit file.
+    pub(crate) fn unaudited(setup: &Setup) -> Result<Self, Error> {
+        Self::with_agent(setup, setup.start_program_without_audit()?)
+    }
+
+    fn with_agent(setup: &Setup, target: Process) -> Result<Self, Error> {
+        let origin = setup.agent(&target)?;
+        Ok(Self { target, origin })
+    }
+
     fn load(&self, script: &Script) -> Result<Load, Error> {
         Load::new(self.target.addr, CLIENT_KEY, &script.request_body())
     }
 
-    fn part(&self, plan: &Plan, script: &Script, connections: usize) -> Result<Sample, Error> {
+    pub(crate) fn part(
+        &self,
+        plan: &Plan,
+        script: &Script,
+        connections: usize,
+    ) -> Result<Sample, Error> {
         let mut load = self.load(script)?;
         load.open(connections)?;
         load.run_for(plan.time / 5)?;
@@ -378,7 +414,7 @@ impl Side {
 
 impl Sample {
     /// CPU microseconds for each of `count`.
-    fn cpu_micros(&self, count: u64) -> f64 {
+    pub(crate) fn cpu_micros(&self, count: u64) -> f64 {
         self.cpu.as_secs_f64() * 1e6 / count as f64
     }
 }
@@ -388,7 +424,7 @@ fn value(name: &'static str, unit: &'static str, program: f64, bar: Option<f64>)
     Row {
         name,
         unit,
-        splice: None,
+        yardstick: None,
         program,
         kind: Kind::Value,
         figure: program,
@@ -403,10 +439,9 @@ fn millis(time: Duration) -> f64 {
 }
 
 fn middle_micros(times: &[Duration]) -> f64 {
-    median(
-        &times
-            .iter()
-            .map(|t| t.as_secs_f64() * 1e6)
-            .collect::<Vec<_>>(),
-    )
+    middle(times.iter().map(|time| time.as_secs_f64() * 1e6))
+}
+
+pub(crate) fn middle(values: impl Iterator<Item = f64>) -> f64 {
+    median(&values.collect::<Vec<_>>())
 }

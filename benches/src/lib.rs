@@ -9,6 +9,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`splice`] | the yardstick: bytes in, bytes out, one thread, one epoll |
+//! | [`ideal`] | the second yardstick: the least code that parses every frame |
 //! | [`backend`] | the HTTP server behind the splice; answers what the provider would answer |
 //! | [`agent`] | the scripted agent behind the provider, over a real WebSocket |
 //! | [`script`] | what both of them play: how many chunks, how fast, how many to a write |
@@ -16,6 +17,7 @@
 //! | [`process`] | starting, pinning and measuring the processes |
 //! | [`setup`] | the program under measurement, its configuration and files, the roles round it |
 //! | [`comparison`] | what is measured, in rounds that take turns |
+//! | [`situations`] | what users meet, against the least code |
 //! | [`stress`] | what must hold when clients are hostile, many or too many |
 //! | [`arguments`] | the command line that both programs share |
 //! | [`report`] | the bars, the table and the JSON |
@@ -32,6 +34,7 @@ pub mod backend;
 pub mod cases;
 pub mod comparison;
 pub mod floor;
+pub mod ideal;
 pub mod load;
 pub mod poll;
 pub mod process;
@@ -39,6 +42,7 @@ pub mod report;
 pub mod scrape;
 pub mod script;
 pub mod setup;
+pub mod situations;
 pub mod splice;
 pub mod stress;
 

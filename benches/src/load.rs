@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::Error;
 use crate::poll::{Interest, Poll, Ready, would_block};
-use crate::script::MARK;
+use crate::script::{MARK, clock, sent};
 
 /// Connections that may wait for their first chunk while more are opened.
 const OPENING: usize = 128;
@@ -27,6 +27,8 @@ pub struct Tally {
     pub first_chunk: Vec<Duration>,
     /// From the request to the end of its answer, per request.
     pub latency: Vec<Duration>,
+    /// From the agent to here, per chunk that tells when it was sent, in microseconds.
+    pub transit: Vec<u64>,
     /// The longest time between two reads of one stream that brought content.
     pub longest_gap: Duration,
 }
@@ -213,9 +215,12 @@ impl Connection {
         self.begun = false;
         self.last = None;
         self.framing = Framing::Head;
-        // A request is far smaller than an empty socket's room.
-        if self.stream.write(request)? != request.len() {
-            return Err("a request did not fit into the socket".into());
+        // A small request fits into an empty socket; for a large one the kernel may want to see its beginning leave.
+        let sent = self.stream.write(request)?;
+        if let Some(rest) = request.get(sent..).filter(|rest| !rest.is_empty()) {
+            self.stream.set_nonblocking(false)?;
+            self.stream.write_all(rest)?;
+            self.stream.set_nonblocking(true)?;
         }
         Ok(())
     }
@@ -299,8 +304,15 @@ impl Connection {
     }
 
     fn count(&mut self, body: &[u8], tally: &mut Tally) {
-        let chunks = memchr::memchr_iter(MARK, body).count() as u64;
-        tally.chunks += chunks;
+        let before = tally.chunks;
+        for mark in memchr::memchr_iter(MARK, body) {
+            tally.chunks += 1;
+            let sent = body.get(mark + 1..).and_then(sent);
+            tally
+                .transit
+                .extend(sent.map(|sent| clock().saturating_sub(sent)));
+        }
+        let chunks = tally.chunks - before;
         if chunks > 0 {
             let now = Instant::now();
             if let Some(last) = self.last.replace(now) {

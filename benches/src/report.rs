@@ -8,12 +8,21 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Kind {
-    /// The program's value divided by the splice's.
+    /// The program's value divided by the yardstick's.
     Ratio,
-    /// The program's value less the splice's.
+    /// The program's value less the yardstick's.
     Difference,
     /// The program's value.
     Value,
+}
+
+/// What a program's value is compared with.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Yardstick {
+    /// `splice` or `ideal`.
+    pub name: &'static str,
+    /// Its median.
+    pub value: f64,
 }
 
 /// One measured property.
@@ -23,8 +32,8 @@ pub struct Row {
     pub name: &'static str,
     /// The unit of the two values.
     pub unit: &'static str,
-    /// The splice's median, where it is compared with.
-    pub splice: Option<f64>,
+    /// The yardstick's median, where there is one.
+    pub yardstick: Option<Yardstick>,
     /// The program's median.
     pub program: f64,
     /// The origin of the figure.
@@ -77,11 +86,14 @@ impl Report {
     #[must_use]
     pub fn table(&self) -> String {
         let mut out = format!(
-            "{:<42} {:>12} {:>10} {:>10} {:>10} {:>7} {:>7}\n",
-            "", "unit", "splice", "program", "figure", "bar", "goal"
+            "{:<42} {:>12} {:>13} {:>10} {:>10} {:>7} {:>7}\n",
+            "", "unit", "yardstick", "program", "figure", "bar", "goal"
         );
         for row in &self.rows {
-            let splice = row.splice.map_or_else(|| "-".to_owned(), number);
+            let yardstick = row.yardstick.map_or_else(
+                || "-".to_owned(),
+                |yardstick| format!("{} {}", yardstick.name, number(yardstick.value)),
+            );
             let figure = match row.kind {
                 Kind::Ratio => format!("{:.2}x", row.figure),
                 Kind::Difference => format!(
@@ -104,7 +116,7 @@ impl Report {
             };
             let _ = writeln!(
                 out,
-                "{:<42} {:>12} {splice:>10} {:>10} {figure:>10} {bar:>7} {goal:>7}  {verdict}",
+                "{:<42} {:>12} {yardstick:>13} {:>10} {figure:>10} {bar:>7} {goal:>7}  {verdict}",
                 row.name,
                 row.unit,
                 number(row.program)
@@ -145,7 +157,7 @@ mod tests {
         Row {
             name: "x",
             unit: "ms",
-            splice: None,
+            yardstick: None,
             program: figure,
             kind: Kind::Value,
             figure,

@@ -11,10 +11,33 @@ pub const MARK: u8 = b'~';
 /// The text of one chunk: 32 bytes.
 pub const CONTENT: &str = "~ thirty-two bytes of an answer ";
 
+/// A text as long as [`CONTENT`], with the time at which it is sent: microseconds of the system's monotonic clock.
+#[must_use]
+pub fn content(sent: u64) -> String {
+    format!("~{sent:016} of an answer; ")
+}
+
+/// Reads the time at which a chunk was sent from what follows its mark. `None` when there is none, or not all of it.
+#[must_use]
+pub fn sent(after_mark: &[u8]) -> Option<u64> {
+    let digits = std::str::from_utf8(after_mark.get(..16)?).ok()?;
+    digits.parse().ok()
+}
+
+/// Microseconds of the system's monotonic clock, which all processes of a machine share.
+#[must_use]
+pub fn clock() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    now.tv_sec.cast_unsigned() * 1_000_000 + now.tv_nsec.cast_unsigned() / 1000
+}
+
 /// The text of a whole answer: 256 bytes, which makes a body of about 550 with its JSON.
 pub const WHOLE: &str = "~ A whole answer has two hundred and fifty-six bytes of plain text, \
 which is what a short paragraph of an assistant comes to. It has neither quotes nor line ends, \
 so that nothing has to be escaped on the way from the agent to the client. That is all of it.";
+
+/// Bytes of a request's body, where nothing else is said.
+const REQUEST: usize = 450;
 
 /// An answer to be played.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +51,10 @@ pub struct Script {
     /// True when the streams of a back-to-back script take turns after each write, so that chunks travel one by one.
     /// Otherwise a loop that never waits writes each stream to its end, and its chunks are joined on the way.
     pub turns: bool,
+    /// True when the agent writes one round of all streams at once, as one that is ahead of who reads.
+    pub ahead: bool,
+    /// Bytes of the request's body.
+    pub request: usize,
     /// True when the stream stays silent after its first chunk until it is released.
     pub hold: bool,
 }
@@ -41,6 +68,8 @@ impl Script {
             burst: 1,
             interval: Duration::ZERO,
             turns: false,
+            ahead: false,
+            request: REQUEST,
             hold: false,
         }
     }
@@ -53,6 +82,8 @@ impl Script {
             burst,
             interval: Duration::ZERO,
             turns: false,
+            ahead: false,
+            request: REQUEST,
             hold: false,
         }
     }
@@ -66,6 +97,25 @@ impl Script {
         }
     }
 
+    /// The same, with an agent that writes a chunk of each stream at once.
+    #[must_use]
+    pub const fn ahead(self) -> Self {
+        Self {
+            turns: true,
+            ahead: true,
+            ..self
+        }
+    }
+
+    /// The same, asked with a body of so many bytes.
+    #[must_use]
+    pub const fn with_request(self, bytes: usize) -> Self {
+        Self {
+            request: bytes,
+            ..self
+        }
+    }
+
     /// `chunks` chunks, one write each, `interval` apart; the first at once.
     #[must_use]
     pub const fn paced(chunks: u32, interval: Duration) -> Self {
@@ -74,6 +124,8 @@ impl Script {
             burst: 1,
             interval,
             turns: true,
+            ahead: false,
+            request: REQUEST,
             hold: false,
         }
     }
@@ -86,6 +138,8 @@ impl Script {
             burst: 1,
             interval: Duration::ZERO,
             turns: false,
+            ahead: false,
+            request: REQUEST,
             hold: true,
         }
     }
@@ -96,15 +150,17 @@ impl Script {
         self.chunks > 0
     }
 
-    /// The request body: OpenAI's chat completion with the script in its prompt, 450 bytes long.
+    /// The request body: OpenAI's chat completion with the script in its prompt.
     #[must_use]
     pub fn request_body(&self) -> String {
         let mut prompt = format!(
-            "play:{}:{}:{}:{}:{}; ",
+            "play:{}:{}:{}:{}:{}:{}:{}; ",
             self.chunks,
             self.burst,
             self.interval.as_micros(),
             u8::from(self.turns),
+            u8::from(self.ahead),
+            self.request,
             u8::from(self.hold)
         );
         let frame = |prompt: &str| {
@@ -113,9 +169,8 @@ impl Script {
                 self.is_stream()
             )
         };
-        while frame(&prompt).len() < 450 {
-            prompt.push('x');
-        }
+        let missing = self.request.saturating_sub(frame(&prompt).len());
+        prompt.extend(std::iter::repeat_n('x', missing));
         frame(&prompt)
     }
 
@@ -132,6 +187,8 @@ impl Script {
             burst: next()?.max(1),
             interval: Duration::from_micros(next()?.into()),
             turns: next()? != 0,
+            ahead: next()? != 0,
+            request: usize::try_from(next()?).ok()?,
             hold: next()? != 0,
         })
     }
@@ -169,6 +226,12 @@ impl Player {
             next: 0,
             due: now,
         }
+    }
+
+    /// Returns true when the chunks of all players share a write.
+    #[must_use]
+    pub const fn is_ahead(&self) -> bool {
+        self.script.ahead
     }
 
     /// Returns true when this player goes on after a write before another is asked.
@@ -218,10 +281,12 @@ mod tests {
             Script::stream(200, 16).turns(),
             Script::paced(5, Duration::from_millis(10)),
             Script::held(),
+            Script::stream(200, 1).ahead(),
+            Script::whole().with_request(100_000),
         ] {
             let body = script.request_body();
             assert_eq!(Script::find(body.as_bytes()), Some(script));
-            assert_eq!(body.len(), 450);
+            assert_eq!(body.len(), script.request);
             serde_json::from_str::<serde_json::Value>(&body).unwrap();
         }
     }
@@ -245,10 +310,17 @@ mod tests {
     }
 
     #[test]
-    fn a_chunk_is_32_bytes_and_marked_once() {
-        assert_eq!(CONTENT.len(), 32);
-        assert_eq!(WHOLE.len(), 256);
+    fn a_chunk_is_32_bytes_marked_once_and_tells_when_it_was_sent() {
+        let content = content(clock());
+        assert_eq!((content.len(), CONTENT.len()), (32, 32));
         assert_eq!(CONTENT.bytes().filter(|b| *b == MARK).count(), 1);
+        assert_eq!(WHOLE.len(), 256);
+        assert_eq!(content.bytes().filter(|b| *b == MARK).count(), 1);
+        assert_eq!(
+            sent(content.trim_start_matches('~').as_bytes()).unwrap() / 10_000_000,
+            clock() / 10_000_000
+        );
+        assert_eq!(sent(CONTENT.trim_start_matches('~').as_bytes()), None);
         assert_eq!(WHOLE.bytes().filter(|b| *b == MARK).count(), 1);
     }
 }

@@ -76,6 +76,22 @@ impl Setup {
         self.start(Command::new(&self.program))
     }
 
+    /// Starts the program without an audit file.
+    ///
+    /// # Errors
+    /// Fails when it does not become ready.
+    pub fn start_program_without_audit(&self) -> Result<Process, Error> {
+        let mut command = Command::new(&self.program);
+        command.env("MLP_AUDIT__FILE", "off");
+        self.start(command)
+    }
+
+    /// The build that is measured.
+    #[must_use]
+    pub fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Starts the program with an audit file that soon takes nothing more, as one on a full disk does: no file of the
     /// program may grow beyond 16 KiB.
     ///

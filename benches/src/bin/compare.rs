@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use mcp_local_provider_benches::arguments::{Arguments, print};
 use mcp_local_provider_benches::comparison::{Bench, Plan};
-use mcp_local_provider_benches::{Error, agent, backend, process, splice};
+use mcp_local_provider_benches::{Error, agent, backend, ideal, process, splice};
 
 const HELP: &str = "\
 Compares a release build of the provider with a raw TCP splice proxy: CPU time,
@@ -22,7 +22,7 @@ usage: compare [--program PATH] [--quick] [--gate] [--json FILE]
   --json FILE     writes the figures there too
 
 The processes of a run are this program too: compare splice TO | backend |
-agent TO KEY. They end when their standard input does.
+ideal | agent TO KEY. They end when their standard input does.
 ";
 
 fn main() -> ExitCode {
@@ -40,6 +40,7 @@ fn run(arguments: &[String]) -> Result<ExitCode, Error> {
     match words.as_slice() {
         ["splice", to] => splice::run(to.parse()?)?,
         ["backend"] => backend::run()?,
+        ["ideal"] => ideal::run()?,
         ["agent", to, key] => agent::run(to.parse()?, key)?,
         ["-h" | "--help"] => print(HELP)?,
         words => return compare(&Arguments::parse(words)?),

@@ -133,7 +133,7 @@ pub fn run(program: &Path, plan: &Plan) -> Result<Report, Error> {
     }
     rows.push(streams(program, plan)?);
     rows.extend(idle(program, plan)?);
-    rows.push(beyond_the_cap(program)?);
+    rows.extend(beyond_the_cap(program)?);
     rows.extend(without_files(program)?);
     Ok(Report {
         quick: plan.quick,
@@ -145,7 +145,7 @@ fn value(name: &'static str, unit: &'static str, figure: f64, bar: Option<f64>) 
     Row {
         name,
         unit,
-        splice: None,
+        yardstick: None,
         program: figure,
         kind: Kind::Value,
         figure,
@@ -321,30 +321,56 @@ fn idle(program: &Path, plan: &Plan) -> Result<[Row; 2], Error> {
     ])
 }
 
-/// A connection too many gets 503 at once, and the next one is served when another has gone.
-fn beyond_the_cap(program: &Path) -> Result<Row, Error> {
+/// One connection more than may be: it is served when others are idle, and refused at once when all are at work.
+fn beyond_the_cap(program: &Path) -> Result<[Row; 2], Error> {
     let setup = Setup::new(program, CAPPED)?;
     let target = setup.start_program()?;
-    let mut kept = Vec::with_capacity(CAP);
-    for _ in 0..CAP {
-        let mut stream = TcpStream::connect(target.addr)?;
-        ask_health(&mut stream, target.addr)?;
-        kept.push(stream);
+    let full = |begin: fn(&mut TcpStream, SocketAddr) -> Result<(), Error>,
+                expected: &str|
+     -> Result<Duration, Error> {
+        let mut kept = Vec::with_capacity(CAP);
+        for _ in 0..CAP {
+            let mut stream = TcpStream::connect(target.addr)?;
+            begin(&mut stream, target.addr)?;
+            kept.push(stream);
+        }
+        let begin = Instant::now();
+        let (status, _) = get(target.addr, "/health")?;
+        let time = begin.elapsed();
+        if !status.contains(expected) {
+            return Err(format!("one connection too many was answered by {status}").into());
+        }
+        drop(kept);
+        served_again(&target, Instant::now())?;
+        Ok(time)
+    };
+    let row = |name, time| value(name, "ms", millis(time), Some(1000.0));
+    Ok([
+        row(
+            "a connection too many, others idle: 200 after",
+            full(ask_health, " 200 ")?,
+        ),
+        row(
+            "a connection too many, others at work: 503 after",
+            full(begin_request, " 503 ")?,
+        ),
+    ])
+}
+
+/// Begins a request and leaves its body out. It is at work once the program has asked for that.
+fn begin_request(stream: &mut TcpStream, addr: SocketAddr) -> Result<(), Error> {
+    write!(
+        stream,
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {CLIENT_KEY}\r\n\
+         Content-Type: application/json\r\nContent-Length: 400\r\nExpect: 100-continue\r\n\r\n"
+    )?;
+    let mut answer = [0; 25];
+    stream.read_exact(&mut answer)?;
+    if answer.starts_with(b"HTTP/1.1 100 ") {
+        Ok(())
+    } else {
+        Err(format!("no 100 came: {}", String::from_utf8_lossy(&answer)).into())
     }
-    let begin = Instant::now();
-    let (status, _) = get(target.addr, "/health")?;
-    let time = begin.elapsed();
-    if !status.contains(" 503 ") {
-        return Err(format!("one connection too many was answered by {status}").into());
-    }
-    drop(kept);
-    served_again(&target, Instant::now())?;
-    Ok(value(
-        "a connection too many: 503 after",
-        "ms",
-        millis(time),
-        Some(1000.0),
-    ))
 }
 
 /// The program runs out of open files: it neither spins nor dies, and serves again when there are some.
