@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::fmt;
+use core::num::NonZeroU32;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// Hands out [`ExchangeId`]s without a lock.
@@ -141,7 +142,7 @@ pub struct WaitId(pub u64);
 
 /// One API key. A key that stays over a reload keeps its id, and no id is ever given to another key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub struct KeyId(pub u32);
+pub struct KeyId(pub NonZeroU32);
 
 /// The name of a session: given at registration or made here; 1 to 128 characters of `[A-Za-z0-9._:-]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -73,7 +73,7 @@ pub fn config(frame_bytes: usize) -> WebSocketConfig {
 #[must_use]
 pub fn message(frame: Frame) -> Message {
     match frame {
-        Frame::Text(text) => Message::Text(text.into()),
+        Frame::Text(text) | Frame::Invoke { text, .. } => Message::Text(text.into()),
         Frame::Ping => Message::Ping(Vec::new().into()),
     }
 }

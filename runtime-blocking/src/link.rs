@@ -271,7 +271,7 @@ impl Writing<'_> {
 
 fn message(frame: Frame) -> Message {
     match frame {
-        Frame::Text(text) => Message::Text(text.into()),
+        Frame::Text(text) | Frame::Invoke { text, .. } => Message::Text(text.into()),
         Frame::Ping => Message::Ping(Vec::new().into()),
     }
 }

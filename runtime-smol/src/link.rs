@@ -171,7 +171,7 @@ impl Task {
 /// False when the socket is full.
 fn queue(socket: &mut Socket, frame: Frame) -> Result<bool, Ended> {
     match frame {
-        Frame::Text(text) => socket.queue(text),
+        Frame::Text(text) | Frame::Invoke { text, .. } => socket.queue(text),
         Frame::Ping => socket.queue_ping(),
     }
 }

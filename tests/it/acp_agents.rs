@@ -1,7 +1,7 @@
 //! Agents that the program starts itself, in front of clients: whatever the process does, every client gets its answer or its
 //! error, the next request works, and nothing stays behind.
 
-use crate::program::{Answer, Folder, OPERATOR, PATIENCE, Program};
+use crate::program::{Answer, CLIENT, Folder, OPERATOR, PATIENCE, Program};
 use serde_json::{Value, json};
 use std::fs::File;
 use std::io::Read;
@@ -20,6 +20,8 @@ while read -r line; do
         printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"agentCapabilities":{"sessionCapabilities":{"close":{}}}}}\n' "$id" ;;
     *'"method":"session/new"'*)
         number=$((number + 1))
+        place=${line#*'"cwd":"'}; place=${place%%'"'*}; [ -d "$place" ] || place=missing
+        eval "place$number=\$place"
         printf '{"jsonrpc":"2.0","id":%s,"result":{"sessionId":"s%s"}}\n' "$id" "$number" ;;
     *'"method":"session/prompt"'*)
         session=${line#*'"sessionId":"'}; session=${session%%'"'*}
@@ -38,6 +40,7 @@ while read -r line; do
         *FLOOD*) yes 'not a message' | head -n 100000; say done ;;
         *GARBAGE*) printf '\377\376 hello\n[1,2]\n{"method":"x/y","id":"z","jsonrpc":"2.0"}\n{"jsonrpc":"2.0","id":99,"result":{}}\n'; say done ;;
         *LONG*) say "$(head -c 1048576 /dev/zero | tr '\0' x)" ;;
+        *PLACE*) eval "say \"$session \$place${session#s}\"" ;;
         *WHERE*) say "$PWD" ;;
         *PROXIES*) say "$NO_PROXY $no_proxy" ;;
         *ENVIRONMENT*) say "$MCP_LOCAL_PROVIDER_AGENT,$LOCAL_PROVIDER_KEY,$GIVEN" ;;
@@ -91,6 +94,30 @@ fn an_agent_answers_under_its_names_and_sees_no_key() {
     assert_eq!(content(&answer), "mine,,given");
     let answer = program.post("/v1/chat/completions", &question("x", true));
     assert_eq!(answer.text(), "hello");
+}
+
+#[test]
+fn a_conversation_goes_on_in_its_session_for_the_key_that_began_it_alone() {
+    let program = start();
+    // The operator becomes a second client, while the first one stays who it is.
+    let config = std::fs::read_to_string(&program.config).unwrap();
+    std::fs::write(&program.config, config.replace("role: operator", "role: admin")).unwrap();
+    program.signal("HUP");
+    while program.request("GET", "/v1/models", Some(OPERATOR), "").status != 200 {}
+    let user = |text: &str| json!({ "role": "user", "content": text });
+    let ask = |key, messages: Value| {
+        let body = json!({ "model": "mine", "messages": messages }).to_string();
+        content(&program.request("POST", "/v1/chat/completions", Some(key), &body))
+    };
+    let told = ask(CLIENT, json!([user("PLACE")]));
+    let (session, place) = told.split_once(' ').unwrap();
+    assert!(std::path::Path::new(place).is_dir(), "{told}");
+    let more = json!([user("PLACE"), { "role": "assistant", "content": told }, user("PLACE again")]);
+    let other = ask(OPERATOR, more.clone());
+    let (other_session, other_place) = other.split_once(' ').unwrap();
+    assert!(std::path::Path::new(other_place).is_dir(), "{other}");
+    assert!(session != other_session && place != other_place, "{told}, {other}");
+    assert_eq!(ask(CLIENT, more), told);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use mcp_local_provider_core::agents::acp::{
 };
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::Exchange;
-use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, SessionId};
+use mcp_local_provider_core::id::{ExchangeId, Ids, KeyId, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, End, Failure};
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{
@@ -71,6 +71,8 @@ pub struct Bench {
     pub replies: BTreeMap<u64, (Vec<u8>, bool)>,
     /// Registrations of the agent.
     pub registrations: Vec<Registration>,
+    /// The key of whoever asks next.
+    pub caller: Option<KeyId>,
     /// The session that the hub made of the last registration.
     pub session: Option<SessionId>,
 }
@@ -99,6 +101,7 @@ impl Bench {
             events: Vec::new(),
             replies: BTreeMap::new(),
             registrations: Vec::new(),
+            caller: None,
             session: None,
         };
         let Self { agent, out, .. } = &mut bench;
@@ -316,7 +319,7 @@ impl Bench {
             end: None,
             gone: false,
         });
-        let permit = Permits::default().issue(session);
+        let permit = Permits::default().issue(session, self.caller);
         let opened = self
             .link
             .open(self.now, id, &permit, frame, place, &mut self.link_out);

@@ -106,7 +106,7 @@ impl Heard {
     /// Reads a frame; it must be one that the protocol allows.
     #[must_use]
     pub fn read(frame: &Frame) -> Self {
-        let Frame::Text(text) = frame else {
+        let (Frame::Text(text) | Frame::Invoke { text, .. }) = frame else {
             return Self::Ping;
         };
         let value: Value = serde_json::from_str(text).expect("the provider writes JSON");
@@ -146,7 +146,7 @@ pub fn cancelled(frame: &Frame) -> Option<ExchangeId> {
 }
 
 fn id_after(frame: &Frame, begin: &str) -> Option<ExchangeId> {
-    let Frame::Text(text) = frame else {
+    let (Frame::Text(text) | Frame::Invoke { text, .. }) = frame else {
         return None;
     };
     let rest = text.strip_prefix(begin)?;

@@ -304,7 +304,7 @@ impl Stage {
     fn show(&mut self) {
         for frame in self.wire_frames() {
             match frame {
-                Frame::Text(text) => self.line("agent<", &text),
+                Frame::Text(text) | Frame::Invoke { text, .. } => self.line("agent<", &text),
                 Frame::Ping => self.line("agent<", "(ping)"),
             }
         }

@@ -137,7 +137,7 @@ impl Routing {
         for number in 0..open {
             let id = ids.next();
             let session = SessionId::new("session");
-            let permit = session.map(|session| permits.issue(session));
+            let permit = session.map(|session| permits.issue(session, None));
             let opened =
                 permit.map(|permit| link.open(now, id, &permit, String::new(), number, &mut out));
             assert!(

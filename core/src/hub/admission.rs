@@ -242,7 +242,7 @@ impl Hub {
         let ticket = Ticket {
             link,
             session: session.id.clone(),
-            permit: session.permits.issue(session.id.clone()),
+            permit: session.permits.issue(session.id.clone(), payer.key()),
             label: session.label.clone(),
             model,
             form,

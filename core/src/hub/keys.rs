@@ -7,6 +7,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
+use core::num::NonZeroU32;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
@@ -34,7 +35,7 @@ pub struct Keys {
     required: bool,
     entries: Vec<Entry>,
     /// The id that the next new key gets: none is ever used again for another.
-    next: u32,
+    next: NonZeroU32,
 }
 
 #[derive(Debug, Clone)]
@@ -150,7 +151,7 @@ impl Keys {
         let none = Self {
             required,
             entries: Vec::new(),
-            next: 0,
+            next: NonZeroU32::MIN,
         };
         none.replaced(keys, required)
     }
@@ -308,7 +309,11 @@ mod tests {
         let caller = keys(true).authenticate(Some("bridge"), HOME).unwrap();
         assert_eq!(
             (&*caller.name, caller.role, caller.key),
-            ("bridge", Role::Bridge, Some(KeyId(1)))
+            (
+                "bridge",
+                Role::Bridge,
+                Some(KeyId(NonZeroU32::new(2).unwrap()))
+            )
         );
         assert_eq!(
             keys(true)

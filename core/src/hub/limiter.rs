@@ -135,6 +135,14 @@ impl Payer {
         key.map_or(Self::Address(address), Self::Key)
     }
 
+    /// The key, where one was shown.
+    pub(super) const fn key(self) -> Option<KeyId> {
+        match self {
+            Self::Key(id) => Some(id),
+            Self::Address(_) => None,
+        }
+    }
+
     /// The permission with which it asks.
     pub(super) const fn authority(self) -> Authority {
         match self {
@@ -344,6 +352,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use core::net::Ipv4Addr;
+    use core::num::NonZeroU32;
     use proptest::prelude::*;
 
     const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -361,8 +370,12 @@ mod tests {
     fn limiter(limits: &Limits) -> (Limiter, Payer) {
         let mut limiter = Limiter::new(limits);
         let key = Key::new("editor", [0; 32], crate::config::Role::Client);
-        limiter.configure(Instant::ZERO, limits, [(KeyId(0), &key)].into_iter());
-        (limiter, Payer::new(Some(KeyId(0)), FAR))
+        limiter.configure(
+            Instant::ZERO,
+            limits,
+            [(KeyId(NonZeroU32::MIN), &key)].into_iter(),
+        );
+        (limiter, Payer::new(Some(KeyId(NonZeroU32::MIN)), FAR))
     }
 
     #[test]

@@ -196,7 +196,11 @@ impl<T> Link<T> {
             .insert(exchange, permit.session().clone(), to)
             .map_err(|to| (Unopened::Closed, to))?;
         self.counters.opened += 1;
-        self.send(frame, out);
+        self.counters.sent += 1;
+        out.push(Frame::Invoke {
+            text: frame,
+            caller: permit.caller(),
+        });
         Ok(())
     }
 

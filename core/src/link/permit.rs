@@ -4,22 +4,23 @@
 //! link then, and the link looks under its lock. So an exchange is either refused when it is opened or ended by
 //! [`Command::EndSession`](super::Command::EndSession).
 
-use crate::id::SessionId;
+use crate::id::{KeyId, SessionId};
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 /// The permits of one session.
 #[derive(Clone, Debug, Default)]
 pub struct Permits {
-    withdrawn: Arc<AtomicU64>,
+    withdrawn: Arc<AtomicU32>,
 }
 
 impl Permits {
-    /// Permits one exchange of the session.
+    /// Permits one exchange of the session to the caller with this key, or to one without a key.
     #[must_use]
-    pub fn issue(&self, session: SessionId) -> Permit {
+    pub fn issue(&self, session: SessionId, caller: Option<KeyId>) -> Permit {
         Permit {
             session,
+            caller,
             issued: self.withdrawn.load(Ordering::Acquire),
             permits: self.clone(),
         }
@@ -35,7 +36,8 @@ impl Permits {
 #[derive(Clone, Debug)]
 pub struct Permit {
     session: SessionId,
-    issued: u64,
+    caller: Option<KeyId>,
+    issued: u32,
     permits: Permits,
 }
 
@@ -44,6 +46,12 @@ impl Permit {
     #[must_use]
     pub const fn session(&self) -> &SessionId {
         &self.session
+    }
+
+    /// The key of the caller; `None` for one without a key.
+    #[must_use]
+    pub const fn caller(&self) -> Option<KeyId> {
+        self.caller
     }
 
     /// True until it is withdrawn.

@@ -4,7 +4,7 @@ use super::envelope::Registration;
 use crate::budget::Share;
 use crate::config::Limits;
 use crate::error::Code;
-use crate::id::SessionId;
+use crate::id::{KeyId, SessionId};
 use crate::invocation::{CancelReason, Delivery};
 use crate::mailbox::Push;
 use alloc::collections::VecDeque;
@@ -30,6 +30,14 @@ pub trait Deliver<T> {
 pub enum Frame {
     /// A text frame: one JSON object.
     Text(String),
+    /// A text frame with an invocation.
+    Invoke {
+        /// One JSON object.
+        text: String,
+        /// The key of the caller; `None` for one without a key. It is not part of what is written: an agent of this program
+        /// keeps the conversations of callers apart by it.
+        caller: Option<KeyId>,
+    },
     /// A WebSocket ping (RFC 6455, section 5.5.2) with an empty payload.
     Ping,
 }
@@ -39,7 +47,7 @@ impl Frame {
     #[must_use]
     pub fn charge(&self) -> usize {
         match self {
-            Self::Text(text) => text.len().max(FRAME_CHARGE),
+            Self::Text(text) | Self::Invoke { text, .. } => text.len().max(FRAME_CHARGE),
             Self::Ping => FRAME_CHARGE,
         }
     }
@@ -49,7 +57,9 @@ impl fmt::Debug for Frame {
     /// Text is never shown: it may be a prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Text(text) | Self::Invoke { text, .. } => {
+                write!(f, "Text({} bytes)", text.len())
+            }
             Self::Ping => f.write_str("Ping"),
         }
     }

@@ -209,7 +209,7 @@ impl Agent {
         let mut frames = VecDeque::new();
         self.link.take_frames(&mut frames);
         let texts = frames.into_iter().map(|frame| match frame {
-            Frame::Text(text) => text,
+            Frame::Text(text) | Frame::Invoke { text, .. } => text,
             Frame::Ping => "ping".to_owned(),
         });
         texts.collect::<Vec<_>>().join("\n")

@@ -35,12 +35,12 @@ impl PrivateDirectory {
         Ok(Self { path })
     }
 
-    /// Makes the directory, with an empty working directory inside. Nothing changes where it exists already.
+    /// Makes the directory, with an empty working directory inside and one for those of sessions. Nothing changes where it exists already.
     ///
     /// # Errors
     /// Fails when it cannot be made, or when something else is in its place.
     pub fn make(&self) -> io::Result<()> {
-        for path in [&self.path, &self.working_directory()] {
+        for path in [&self.path, &self.working_directory(), &self.sessions()] {
             match private_file::make_new_directory(path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
                 Err(_) if !is_private(path) => {
@@ -68,6 +68,30 @@ impl PrivateDirectory {
     #[must_use]
     pub fn working_directory(&self) -> PathBuf {
         self.path.join("work")
+    }
+
+    /// Path of the directory that holds one for each session, named by its number.
+    #[must_use]
+    pub fn sessions(&self) -> PathBuf {
+        self.path.join("sessions")
+    }
+
+    /// Makes the empty directory of one session.
+    ///
+    /// # Errors
+    /// Fails when it cannot be made, or is there already.
+    pub fn make_session(&self, number: u64) -> io::Result<()> {
+        private_file::make_new_directory(&self.session(number))
+    }
+
+    /// Removes the directory of one session with all that is in it.
+    pub fn remove_session(&self, number: u64) {
+        // A leftover goes with the whole directory.
+        let _ = std::fs::remove_dir_all(self.session(number));
+    }
+
+    fn session(&self, number: u64) -> PathBuf {
+        self.sessions().join(number.to_string())
     }
 
     /// Writes a file beside the working directory, for the owner alone.
@@ -129,6 +153,14 @@ mod tests {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "text");
         let mut inside = std::fs::read_dir(directory.working_directory()).unwrap();
         assert!(inside.next().is_none());
+        directory.make_session(7).unwrap();
+        assert!(directory.make_session(7).is_err());
+        let session = directory.sessions().join("7");
+        let mode = std::fs::metadata(&session).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        std::fs::write(session.join("left"), "").unwrap();
+        directory.remove_session(7);
+        assert!(!session.exists());
         directory.clear();
         assert!(!path.exists());
         directory.make().unwrap();

@@ -168,7 +168,7 @@ impl Runner {
         let process_waker = ProcessWaker::new()?;
         let cwd = match &local.plan.agent.cwd {
             Some(cwd) => std::path::absolute(cwd)?,
-            None => directory.working_directory(),
+            None => directory.sessions(),
         };
         let name = &local.plan.name;
         let config = acp::Config {
@@ -176,6 +176,8 @@ impl Runner {
             answer_bytes: engine.config().limits.content_bytes,
             queue_bytes: engine.config().limits.link_queue_bytes,
             reuse: local.plan.agent.reuse,
+            // The owner's own choice of a directory is for all.
+            session_directories: local.plan.agent.cwd.is_none(),
             ..acp::Config::new(&cwd.to_string_lossy())
         };
         let waker = Waker::from(process_waker.clone());
@@ -339,6 +341,8 @@ impl Runner {
                 }
                 (Order::Kill, Some(process)) => process.kill(),
                 (Order::CloseInput | Order::Kill, None) => {}
+                (Order::MakeDirectory(number), _) => self.make_directory(number),
+                (Order::RemoveDirectory(number), _) => self.directory.remove_session(number),
             }
         }
         if let Some(process) = &mut self.process
@@ -391,6 +395,16 @@ impl Runner {
             } else {
                 tracing::info!(agent, "{event}");
             }
+        }
+    }
+
+    fn make_directory(&self, number: u64) {
+        if let Err(error) = self.directory.make_session(number) {
+            let agent = &self.plan.name;
+            tracing::warn!(
+                agent,
+                "the directory of a session cannot be made: {error}; the agent is likely to refuse the session"
+            );
         }
     }
 

@@ -89,7 +89,10 @@ impl Script {
                     bench.started();
                 }
                 Order::CloseInput | Order::Kill if self.running => self.die(bench),
-                Order::CloseInput | Order::Kill => {}
+                Order::CloseInput
+                | Order::Kill
+                | Order::MakeDirectory(_)
+                | Order::RemoveDirectory(_) => {}
             }
         }
         let lines = std::mem::take(&mut bench.written);

@@ -7,6 +7,7 @@
 //! | `process> started`, `process> exited code 3` | what the supervisor tells |
 //! | `agent> {…}` | a line of the process; `$session/prompt` is the id of the last request of that method |
 //! | `client> text`, `client> {…}` | a new client asks with one message, or with a request body |
+//! | `key> 1` | whoever asks from now on shows the key with this number |
 //! | `client> gone 1` | the first client goes away |
 //! | `http> {…}`, `http> 2 {…}` | the agent posts to the last MCP server that a `session/new` named, or to the second |
 //! | `http> gone 1` | the connection of the first call is lost |
@@ -15,11 +16,12 @@
 use super::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::tools::ToolAnswer;
 use mcp_local_provider_core::agents::acp::{Config, HiddenError, Profile, SystemPrompt, UsageRule};
+use mcp_local_provider_core::id::KeyId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const INPUTS: [&str; 7] = [
-    "#", "profile>", "process>", "agent>", "client>", "http>", "time>",
+const INPUTS: [&str; 8] = [
+    "#", "profile>", "process>", "agent>", "key>", "client>", "http>", "time>",
 ];
 
 /// Plays the inputs of a transcript and returns all of it as it should be.
@@ -94,6 +96,7 @@ fn set(profile: &mut Profile, config: &mut Config, setting: &str) {
         "tools_url" => config.tools_url = Some(value.into()),
         "sessions_per_process" => config.sessions_per_process = value.parse().unwrap(),
         "conversations" => config.conversations = value.parse().unwrap(),
+        "session_directories" => config.session_directories = value == "on",
         "reuse" => config.reuse = value == "on",
         other => panic!("no setting is called {other}"),
     }
@@ -133,6 +136,7 @@ impl Stage {
                 }
                 bench.writes_line(&line);
             }
+            ("key", (number, _)) => bench.caller = Some(KeyId(number.parse().unwrap())),
             ("client", ("gone", which)) => bench.cancel(which.parse::<usize>().unwrap() - 1),
             ("client", _) if what.starts_with('{') => {
                 if let Err(refused) = bench.ask(what) {

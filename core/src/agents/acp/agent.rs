@@ -19,7 +19,7 @@ use super::rpc::{self, Message, NotAMessage};
 use super::tools::{CallId, ToolAnswer, ToolRequest};
 use super::update::Abilities;
 use crate::error::Code;
-use crate::id::ExchangeId;
+use crate::id::{ExchangeId, KeyId};
 use crate::link::{Envelope, Frame};
 use crate::machine::OUTSIDE;
 use crate::time::{Instant, Latest, Timeout};
@@ -239,7 +239,8 @@ impl Agent {
         self.enter(now, out, link, |agent, context| match frame {
             // The link asks whether anybody is there; whether the process is, its supervisor knows.
             Frame::Ping => (context.link)(Envelope::Pong),
-            Frame::Text(text) => agent.frame(context, text),
+            Frame::Text(text) => agent.frame(context, text, None),
+            Frame::Invoke { text, caller } => agent.frame(context, text, caller),
         });
     }
 
@@ -367,11 +368,11 @@ impl Agent {
         }
     }
 
-    fn frame(&mut self, context: &mut Context<'_>, frame: String) {
+    fn frame(&mut self, context: &mut Context<'_>, frame: String, caller: Option<KeyId>) {
         match invoke::read(&frame) {
             LinkFrame::Invoke(invoke) => {
                 let exchange = invoke.exchange;
-                self.turns.insert(exchange, Turn::new(frame));
+                self.turns.insert(exchange, Turn::new(frame, caller));
                 self.take_up(context, exchange);
             }
             LinkFrame::Cancel(exchange) => self.cancel(context, exchange),

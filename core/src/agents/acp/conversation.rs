@@ -28,6 +28,7 @@ use super::rpc::Json;
 use super::tools::Tool;
 use super::update::Abilities;
 use crate::error::Code;
+use crate::id::KeyId;
 use crate::invocation::Failure;
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -72,6 +73,8 @@ impl Setup {
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) setup: Arc<Setup>,
+    /// The key of the caller, whose conversation it is and nobody else's.
+    pub(super) caller: Option<KeyId>,
     /// The agent's own name of the model; `None` for its own choice.
     pub(super) model: Option<String>,
     pub(super) effort: Option<String>,
@@ -205,6 +208,7 @@ impl<'f> Conversation<'f> {
         profile: &Profile,
         abilities: &Abilities,
         tools: bool,
+        caller: Option<KeyId>,
     ) -> Plan {
         let native = abilities.system_prompt && profile.system != SystemPrompt::Text;
         let system = if self.system.is_empty() && profile.system == SystemPrompt::Override {
@@ -235,6 +239,7 @@ impl<'f> Conversation<'f> {
             .reasoning_effort
             .map(|effort| effort.decode().into_owned());
         let mut hash = Sha256::new();
+        feed_caller(&mut hash, caller);
         feed(&mut hash, &profile.name);
         feed(&mut hash, model.as_deref().unwrap_or_default());
         feed(&mut hash, effort.as_deref().unwrap_or_default());
@@ -256,6 +261,7 @@ impl<'f> Conversation<'f> {
         }
         Plan {
             setup: Arc::new(setup),
+            caller,
             model,
             effort,
             before,
@@ -499,6 +505,12 @@ fn escape_tags(text: &str, out: &mut String) {
         rest = after;
     }
     out.push_str(rest);
+}
+
+/// Adds whose conversation it is.
+fn feed_caller(hash: &mut Sha256, caller: Option<KeyId>) {
+    hash.update([u8::from(caller.is_some())]);
+    hash.update(caller.map_or(0, |key| key.0.get()).to_le_bytes());
 }
 
 /// Adds a text and where it ends.

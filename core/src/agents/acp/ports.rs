@@ -17,6 +17,9 @@ pub type ToLink<'l> = dyn FnMut(Envelope<'_>) + 'l;
 pub struct Config {
     /// The working directory that each session is told: absolute, private, empty.
     pub cwd: String,
+    /// True: each session is told a directory of its own instead, which is named by a number and is below `cwd`, so that no
+    /// conversation finds what another one has left. The driver makes and removes it, see [`Order`].
+    pub session_directories: bool,
     /// Bytes that may wait for the agent's standard input before it counts as stuck.
     pub queue_bytes: usize,
     /// Bytes of an answer that are kept to recognise its conversation; a longer one is delivered and not resumed.
@@ -54,6 +57,7 @@ impl Config {
     pub fn new(cwd: &str) -> Self {
         Self {
             cwd: cwd.into(),
+            session_directories: false,
             queue_bytes: 64 << 20,
             answer_bytes: 1 << 20,
             request_timeout: Duration::from_secs(60),
@@ -112,7 +116,7 @@ impl fmt::Debug for Out {
     }
 }
 
-/// Orders of the machine about its process.
+/// Orders of the machine about its process. The driver carries them out before it writes any further line.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Order {
     /// Start it, and report `handle_started` or `handle_exited`.
@@ -121,6 +125,10 @@ pub enum Order {
     CloseInput,
     /// Kill it and all that it started.
     Kill,
+    /// Make the directory of a session, by its name below `cwd`.
+    MakeDirectory(u64),
+    /// Remove the directory of a session. Those that are left when the process ends go with it.
+    RemoveDirectory(u64),
 }
 
 /// Events that a person may want to know. None holds a prompt.

@@ -41,7 +41,7 @@ struct Rig {
 
 /// A permit that nobody withdraws.
 fn permit(session: &str) -> Permit {
-    Permits::default().issue(SessionId::new(session).unwrap())
+    Permits::default().issue(SessionId::new(session).unwrap(), None)
 }
 
 impl Rig {
@@ -182,7 +182,7 @@ impl Rig {
             .iter()
             .map(|frame| match frame {
                 Frame::Ping => "PING".to_string(),
-                Frame::Text(text) => {
+                Frame::Text(text) | Frame::Invoke { text, .. } => {
                     let json: Value = serde_json::from_str(text).expect("the agent gets JSON");
                     let detail = json["reason"]
                         .as_str()
@@ -208,7 +208,7 @@ impl Rig {
     fn frame(&mut self) -> String {
         let frames = self.frames();
         match frames.iter().collect::<Vec<_>>()[..] {
-            [Frame::Text(text)] => text.clone(),
+            [Frame::Text(text) | Frame::Invoke { text, .. }] => text.clone(),
             ref other => panic!("one text frame expected, got {other:?}"),
         }
     }

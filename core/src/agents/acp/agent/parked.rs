@@ -8,7 +8,7 @@ use crate::agents::acp::conversation::{Brought, Conversation, Digest, Plan};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolRequest};
 use crate::error::Code;
-use crate::id::ExchangeId;
+use crate::id::{ExchangeId, KeyId};
 use crate::invocation::{Delta, End, Finish, ToolCallDelta};
 use crate::text::{JsonStr, escape_into, hex};
 use alloc::borrow::{Cow, ToOwned};
@@ -39,6 +39,8 @@ pub(super) struct Call {
 
 /// A turn whose answer ended with tool calls, as far as it is remembered.
 pub(super) struct Parked {
+    /// The key of the caller who began it. Nobody else resumes or ends it.
+    caller: Option<KeyId>,
     /// The conversation that it answers.
     told: Digest,
     /// Text that came while nobody listened, escaped.
@@ -222,6 +224,7 @@ impl Agent {
         };
         let held = turn.answer.release();
         session.parked = turn.plan.map(|plan| Parked {
+            caller: plan.caller,
             told: plan.told(),
             text: String::new(),
         });
@@ -275,15 +278,12 @@ impl Agent {
                 .iter()
                 .any(|result| result.id == told)
                 .then_some(call.session)
+                .filter(|key| self.is_parked_for(*key, plan.caller))
         });
         let Some(key) = key else {
             return false;
         };
-        let Some(session) = self
-            .sessions
-            .get_mut(&key)
-            .filter(|session| session.state == State::Parked)
-        else {
+        let Some(session) = self.sessions.get_mut(&key) else {
             return false;
         };
         let parked = session.parked.take();
@@ -332,11 +332,21 @@ impl Agent {
         true
     }
 
+    /// True for a session whose turn is parked for a caller with this key. The ids of its calls can be guessed, so they prove
+    /// nothing.
+    fn is_parked_for(&self, key: SessionKey, caller: Option<KeyId>) -> bool {
+        self.sessions.get(&key).is_some_and(|session| {
+            let parked = session.parked.as_ref();
+            session.state == State::Parked && parked.is_some_and(|parked| parked.caller == caller)
+        })
+    }
+
     /// A conversation goes on without the parked turns whose calls are in it: nobody will bring their results, so they are
     /// cancelled.
     pub(super) fn leave_parked(
         &mut self,
         context: &mut Context<'_>,
+        caller: Option<KeyId>,
         conversation: &Conversation<'_>,
     ) {
         let left = |call: &&Call| {
@@ -346,8 +356,7 @@ impl Agent {
         let left = self.calls.values().filter(left).map(|call| call.session);
         let left: BTreeSet<SessionKey> = left.collect();
         for key in left {
-            let session = self.sessions.get(&key);
-            if session.is_some_and(|session| session.state == State::Parked) {
+            if self.is_parked_for(key, caller) {
                 self.stop_turn(context, key);
             }
         }

@@ -6,6 +6,7 @@ use super::{Agent, Ask, Context};
 use crate::agents::acp::conversation::{Digest, Setup};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{self, failure};
+use crate::agents::acp::ports::Order;
 use crate::agents::acp::profile::SystemPrompt;
 use crate::agents::acp::rpc::{Json, RpcError, text};
 use crate::agents::acp::tools::{self, SERVER};
@@ -141,7 +142,13 @@ impl Agent {
             self.expect(Ask::NewSession(key), Some(deadline)),
             "session/new",
         );
-        json.member("cwd").string(&self.config.cwd);
+        if self.config.session_directories {
+            context.out.orders.push(Order::MakeDirectory(key.0));
+            json.member("cwd")
+                .string(&format!("{}/{}", self.config.cwd, key.0));
+        } else {
+            json.member("cwd").string(&self.config.cwd);
+        }
         json.member("mcpServers").raw("[");
         let url = self.config.tools_url.clone();
         if let Some(url) = url.filter(|_| !setup.tools.is_empty()) {
@@ -504,6 +511,9 @@ impl Agent {
         if !session.name.is_empty() {
             self.names.remove(&session.name);
             self.close(context, &session.name);
+        }
+        if self.config.session_directories {
+            context.out.orders.push(Order::RemoveDirectory(key.0));
         }
     }
 

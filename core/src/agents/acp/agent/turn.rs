@@ -11,7 +11,7 @@ use crate::agents::acp::profile::{HiddenError, UsageRule};
 use crate::agents::acp::rpc::{Json, RpcError, text};
 use crate::agents::acp::update::{SessionUpdate, Update, path, tokens};
 use crate::error::Code;
-use crate::id::ExchangeId;
+use crate::id::{ExchangeId, KeyId};
 use crate::invocation::{Delta, End, Failure, Finish};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -22,6 +22,8 @@ use serde_json::value::RawValue;
 pub(super) struct Turn {
     /// `model_invoke`, until the agent has been told.
     frame: String,
+    /// The key of its caller.
+    caller: Option<KeyId>,
     pub(super) plan: Option<Plan>,
     /// `None` while it waits for the process.
     pub(super) session: Option<SessionKey>,
@@ -31,9 +33,10 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(frame: String) -> Self {
+    pub(super) fn new(frame: String, caller: Option<KeyId>) -> Self {
         Self {
             frame,
+            caller,
             plan: None,
             session: None,
             fresh: true,
@@ -77,6 +80,7 @@ impl Agent {
         let Some(turn) = self.turns.get_mut(&exchange) else {
             return Ok(());
         };
+        let caller = turn.caller;
         let frame = core::mem::take(&mut turn.frame);
         let LinkFrame::Invoke(mut invoke) = invoke::read(&frame) else {
             return Ok(());
@@ -87,12 +91,13 @@ impl Agent {
             &self.profile,
             &self.abilities,
             self.serves_tools(),
+            caller,
         );
         let brought = conversation.brought();
         if self.resume(context, exchange, &plan, &brought) {
             return Ok(());
         }
-        self.leave_parked(context, &conversation);
+        self.leave_parked(context, caller, &conversation);
         let before = plan.before.filter(|_| self.config.reuse);
         let setup = plan.setup.clone();
         drop(brought);
