@@ -72,6 +72,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let ask = Ask {
         model: &intent.invocation.model,
         session: None,
+        prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: Scope::Inference,
         embeddings: intent.embeddings,
@@ -111,7 +112,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .ok_or("an open exchange has a deadline")?
             .at;
         match exchange.handle_timeout(now, &mut reply) {
-            Flow::Continue => {}
+            Flow::Continue | Flow::Next(_) => {} // one prompt has no next
             Flow::Cancel(why, outcome) => break (why, outcome),
             Flow::Done(_) => return Err("the agent is to be told".into()),
         }

@@ -309,7 +309,15 @@ impl fmt::Debug for ResponseFormat<'_> {
     }
 }
 
-impl Invocation<'_> {
+impl<'a> Invocation<'a> {
+    /// The same for another prompt, where a text is to be continued.
+    pub fn set_prompt(&mut self, another: JsonStr<'a>) {
+        match &mut self.task {
+            Task::Completion { prompt, .. } => *prompt = another,
+            Task::Chat { .. } | Task::Embedding { .. } => {}
+        }
+    }
+
     /// An estimate of the prompt in tokens: four bytes of text each, as the limiter counts.
     #[must_use]
     pub fn estimated_prompt_tokens(&self) -> u64 {

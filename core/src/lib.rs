@@ -80,7 +80,7 @@
 //!     exchange: id, started: now, key: Some(caller.name.clone()), address: caller.address, user_agent: None,
 //!     endpoint: accepted.route.name, bytes_in: 81, prompt: None,
 //! });
-//! let ask = Ask { model: &intent.invocation.model, session: None, tokens: intent.tokens, scope: Scope::Inference, embeddings: intent.embeddings };
+//! let ask = Ask { model: &intent.invocation.model, session: None, prompts: intent.prompts(), tokens: intent.tokens, scope: Scope::Inference, embeddings: intent.embeddings };
 //! let Admission::Granted(ticket) = hub.admit(now, &caller, &ask)? else {
 //!     return Err("a real driver waits for `HubOut::woken` and calls `Hub::claim`".into());
 //! };
@@ -104,7 +104,7 @@
 //! mailbox.0.drain(&mut batch);
 //! for delivery in &batch {
 //!     match exchange.handle_delivery(now, &delivery, &mut reply) {
-//!         Flow::Continue => {}
+//!         Flow::Continue | Flow::Next(_) => {} // only a list of prompts has a next one
 //!         Flow::Cancel(why, outcome) => {
 //!             link.cancel(now, id, why, &mut link_out);
 //!             hub.conclude(now, info, Some(ticket), &outcome, &mut hub_out);

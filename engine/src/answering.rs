@@ -3,7 +3,7 @@
 use super::engine::Engine;
 use super::link::{Inbox, LinkCell};
 use super::running::{Polled, Respond};
-use mcp_local_provider_core::budget::STEP;
+use mcp_local_provider_core::budget::{STEP, Share};
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::{Outcome, Ticket};
@@ -13,16 +13,28 @@ use mcp_local_provider_core::link::{Permit, Unopened};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use mcp_local_provider_core::time::Instant;
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
 /// Room that is made for the bytes of a batch, so that they are not moved while they grow.
 const ROOM: usize = 512;
 
+/// Invocations that follow once the one before is answered, ready to be sent.
+pub(super) type Later = VecDeque<(ExchangeId, String)>;
+
 /// An exchange that was admitted and that an agent answers.
 pub(super) struct Answering {
     engine: Arc<Engine>,
+    /// The request's.
     id: ExchangeId,
+    /// That of the invocation that is being answered; the first has the request's.
+    asked: ExchangeId,
+    /// Those of further prompts.
+    later: Later,
+    /// Of the memory, for them.
+    share: Share,
+    permit: Permit,
     exchange: Exchange,
     /// Digest of the key that asks, for the conversation that is kept.
     owner: Option<Digest>,
@@ -32,39 +44,54 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// Starts the exchange by sending `frame`, its invocation, to the agent.
+    /// Starts the exchange by sending `frame`, its first invocation, to the agent.
     pub(super) fn start(
         engine: Arc<Engine>,
         id: ExchangeId,
         mut exchange: Exchange,
         ticket: &Ticket,
         frame: String,
+        later: Later,
         owner: Option<Digest>,
     ) -> Self {
         exchange.start(engine.now(), ticket);
-        let config = engine.config();
-        let mailbox = if exchange.is_whole() {
-            Mailbox::whole(config.limits.answer_bytes)
-        } else {
-            Mailbox::new(config.limits.mailbox_bytes)
-        };
+        let mut share = engine.budget().share();
+        // What is being read already is not refused; when too much is held, somebody is cut.
+        let _ = share.hold(later.iter().map(|(_, frame)| frame.len()).sum());
         let answering = Self {
             link: engine.link(ticket.link),
-            mailbox: Arc::new(Inbox::new(mailbox.sharing(engine.budget().share()))),
+            mailbox: inbox(&engine, &exchange),
             engine,
             id,
+            asked: id,
+            later,
+            share,
+            permit: ticket.permit.clone(),
             exchange,
             owner,
             batch: Batch::new(),
         };
-        answering.open(&ticket.permit, frame);
+        answering.open(frame);
         answering
     }
 
-    fn open(&self, permit: &Permit, frame: String) {
+    /// Asks for the next prompt, with an inbox of its own: nothing of the answer before can come there.
+    fn ask_next(&mut self) {
+        let Some((id, frame)) = self.later.pop_front() else {
+            return;
+        };
+        tracing::debug!(request_id = %self.id, invocation = %id, "asks for the next prompt");
+        let left = self.later.iter().map(|(_, frame)| frame.len()).sum();
+        let _ = self.share.hold(left);
+        self.asked = id;
+        self.mailbox = inbox(&self.engine, &self.exchange);
+        self.open(frame);
+    }
+
+    fn open(&self, frame: String) {
         let (now, to) = (self.engine.now(), self.mailbox.clone());
         let opened = match &self.link {
-            Some(link) => link.open(now, self.id, permit, frame, to),
+            Some(link) => link.open(now, self.asked, &self.permit, frame, to),
             None => Err(Unopened::Closed),
         };
         if let Err(unopened) = opened {
@@ -81,10 +108,17 @@ impl Answering {
     fn follow(&mut self, now: Instant, flow: Flow) -> Option<Outcome> {
         let outcome = match flow {
             Flow::Continue => return None,
+            Flow::Next(why) => {
+                if let (Some(link), Some(why)) = (&self.link, why) {
+                    link.cancel(now, self.asked, why);
+                }
+                self.ask_next();
+                return None;
+            }
             Flow::Done(outcome) => outcome,
             Flow::Cancel(why, outcome) => {
                 if let Some(link) = &self.link {
-                    link.cancel(now, self.id, why);
+                    link.cancel(now, self.asked, why);
                 }
                 outcome
             }
@@ -104,6 +138,17 @@ impl Answering {
         let flow = self.exchange.handle_timeout(now, reply);
         self.follow(now, flow)
     }
+}
+
+/// An inbox for one answer.
+fn inbox(engine: &Engine, exchange: &Exchange) -> Arc<Inbox> {
+    let config = engine.config();
+    let mailbox = if exchange.is_whole() {
+        Mailbox::whole(config.limits.answer_bytes)
+    } else {
+        Mailbox::new(config.limits.mailbox_bytes)
+    };
+    Arc::new(Inbox::new(mailbox.sharing(engine.budget().share())))
 }
 
 impl Respond for Answering {

@@ -31,10 +31,12 @@ use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
 use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Outcome, Ticket, Verdict};
-use mcp_local_provider_core::id::WaitId;
+use mcp_local_provider_core::id::{ExchangeId, WaitId};
+use mcp_local_provider_core::invocation::Invocation;
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::wire::http1::RequestError;
+use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -380,6 +382,7 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
     let ask = Ask {
         model: &intent.invocation.model,
         session: asker.session.as_deref(),
+        prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: asker.route.scope.unwrap_or(Scope::Inference),
         embeddings: intent.embeddings,
@@ -398,7 +401,7 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
     }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {
-            Step::Running(start(inbound, exchange, &intent, ticket, asked.owner))
+            Step::Running(start(inbound, exchange, intent, ticket, asked.owner))
         }
         Ok(Admission::Queued(wait)) => {
             drop(intent);
@@ -454,7 +457,7 @@ impl Asked {
 fn start(
     mut inbound: Inbound,
     exchange: Exchange,
-    intent: &Intent<'_>,
+    intent: Intent<'_>,
     ticket: Ticket,
     owner: Option<Digest>,
 ) -> Box<Running> {
@@ -466,14 +469,23 @@ fn start(
         link = ticket.link.0,
         "admitted"
     );
-    let frame = frames::invoke(
-        id,
-        &ticket.addressee(),
-        &intent.invocation,
-        engine.now(),
-        engine.wall(),
-    );
-    let answering = Answering::start(engine, id, exchange, &ticket, frame, owner);
+    let Intent {
+        mut invocation,
+        more,
+        ..
+    } = intent;
+    let (now, wall) = (engine.now(), engine.wall());
+    let write = |id: ExchangeId, invocation: &Invocation<'_>| {
+        frames::invoke(id, &ticket.addressee(), invocation, now, wall)
+    };
+    let first = write(id, &invocation);
+    let later = more.into_iter().map(|prompt| {
+        invocation.set_prompt(prompt);
+        let id = engine.next_id();
+        (id, write(id, &invocation))
+    });
+    let later: VecDeque<_> = later.collect();
+    let answering = Answering::start(engine.clone(), id, exchange, &ticket, first, later, owner);
     inbound.account.admit(ticket);
     Running::new(Box::new(answering), inbound)
 }
@@ -502,7 +514,7 @@ impl Queued {
         Poll::Ready(match claimed {
             Ok(ticket) => match asked.parse(&inbound) {
                 Ok((_, intent)) => {
-                    Step::Running(start(inbound, exchange, &intent, ticket, asked.owner))
+                    Step::Running(start(inbound, exchange, intent, ticket, asked.owner))
                 }
                 Err(refusal) => {
                     inbound.account.admit(ticket);

@@ -59,6 +59,92 @@ fn a_gap_is_filled_in_both_dialects_and_stop_is_applied_here() {
 }
 
 #[test]
+fn several_prompts_are_answered_in_order_by_one_answer() {
+    let program = Program::start("limits: { requests_per_minute: 60, burst: 60 }\n");
+    let mut agent = Agent::connect(&program);
+    for stream in [false, true] {
+        let body = json!({
+            "model": "m", "prompt": ["one, ", "two, ", "three, "], "echo": true, "stop": ["END"], "max_tokens": 9,
+            "stream": stream, "stream_options": { "include_usage": true }
+        });
+        let client = ask(&program, "/v1/completions", &body);
+        let mut ids = Vec::new();
+        for (at, prompt) in ["one, ", "two, ", "three, "].into_iter().enumerate() {
+            let (id, invocation) = agent.invocation();
+            assert_eq!(invocation["payload"]["prompt"], prompt);
+            assert_eq!(invocation["payload"]["parameters"]["max_tokens"], 9);
+            assert!(!ids.contains(&id), "each is an invocation of its own");
+            agent.chunk(&id, 0, &format!("answer {at}"));
+            if at == 1 {
+                agent.chunk(&id, 1, "END and more");
+                assert_eq!(agent.receive()["reason"], "stop_sequence");
+            } else {
+                agent.finish(&id, 1);
+            }
+            ids.push(id);
+        }
+        let answer = read(client);
+        assert_eq!(answer.header("x-request-id"), Some(&*ids[0]));
+        let remaining = answer.header("x-ratelimit-remaining-requests").unwrap();
+        assert!(remaining.parse::<u32>().unwrap() <= 57, "{remaining}");
+        let expected = ["one, answer 0", "two, answer 1", "three, answer 2"];
+        if stream {
+            let events = answer.events();
+            for (index, expected) in expected.iter().enumerate() {
+                let own: Vec<_> = events
+                    .iter()
+                    .flat_map(|event| event["choices"].as_array().unwrap())
+                    .filter(|choice| choice["index"] == index)
+                    .collect();
+                let text: String = own.iter().map(|choice| choice["text"].as_str().unwrap()).collect();
+                assert_eq!(text, *expected);
+                let ends = own.iter().filter(|choice| choice["finish_reason"] == "stop");
+                assert_eq!(ends.count(), 1);
+            }
+            assert!(answer.body.ends_with("data: [DONE]\n\n"));
+            let last = events.last().unwrap();
+            assert!(last["usage"]["completion_tokens"].as_u64().unwrap() > 6, "{last}");
+        } else {
+            let answer = answer.json();
+            let choices = answer["choices"].as_array().unwrap();
+            for (index, (choice, expected)) in choices.iter().zip(expected).enumerate() {
+                assert_eq!((&choice["text"], &choice["index"]), (&json!(expected), &json!(index)));
+            }
+            // Two that the agent counted, and one that was cut.
+            assert!(answer["usage"]["prompt_tokens"].as_u64().unwrap() > 18, "{answer}");
+        }
+    }
+
+    // The first failure ends all.
+    let body = json!({ "model": "m", "prompt": ["a", "b", "c"] });
+    let client = ask(&program, "/v1/completions", &body);
+    let (id, _) = agent.invocation();
+    agent.finish(&id, 0);
+    let (id, _) = agent.invocation();
+    agent.send(&json!({ "type": "error", "id": id, "error": { "code": "overloaded", "message": "no" } }));
+    assert_eq!(read(client).status, 503);
+
+    // A client that leaves takes the rest with it.
+    let client = ask(&program, "/v1/completions", &body);
+    let (id, _) = agent.invocation();
+    agent.finish(&id, 0);
+    let (id, _) = agent.invocation();
+    drop(client);
+    let cancel = agent.receive();
+    assert_eq!((&cancel["type"], &cancel["id"]), (&json!("model_cancel"), &json!(id)));
+    let client = ask(&program, "/v1/completions", &json!({ "model": "m", "prompt": "next" }));
+    let (id, invocation) = agent.invocation();
+    assert_eq!(invocation["payload"]["prompt"], "next");
+    agent.finish(&id, 0);
+    assert_eq!(read(client).status, 200);
+
+    let many = vec!["x"; 33];
+    let refused = ask(&program, "/v1/completions", &json!({ "model": "m", "prompt": many }));
+    let refused = read(refused);
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("prompt")));
+}
+
+#[test]
 fn a_streamed_completion_ends_with_its_usage() {
     let program = Program::start("");
     let mut agent = Agent::connect(&program);

@@ -103,6 +103,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
     let ask = Ask {
         model: "echo",
         session: None,
+        prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: Scope::Inference,
         embeddings: false,

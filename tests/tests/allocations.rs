@@ -78,6 +78,7 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
     let ask = Ask {
         model: "m",
         session: None,
+        prompts: 1,
         tokens: 1,
         scope: Scope::Inference,
         embeddings: false,

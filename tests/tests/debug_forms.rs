@@ -161,6 +161,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     let ask = Ask {
         model: &intent.invocation.model,
         session: None,
+        prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: Scope::Inference,
         embeddings: false,

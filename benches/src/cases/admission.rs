@@ -107,6 +107,7 @@ impl Admissions {
         let ask = Ask {
             model: "model-5",
             session: None,
+            prompts: 1,
             tokens: 100,
             scope: Scope::Inference,
             embeddings: false,

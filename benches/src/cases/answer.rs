@@ -126,6 +126,7 @@ impl Provider {
         let ask = Ask {
             model: &intent.invocation.model,
             session: None,
+            prompts: intent.prompts(),
             tokens: intent.tokens,
             scope: Scope::Inference,
             embeddings: false,

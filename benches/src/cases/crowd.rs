@@ -118,6 +118,7 @@ impl Crowd {
         let ask = Ask {
             model,
             session: None,
+            prompts: 1,
             tokens: 100,
             scope: Scope::Inference,
             embeddings: false,

@@ -18,7 +18,7 @@ use crate::config::Limits;
 use crate::error::{Code, Refusal};
 use crate::id::ExchangeId;
 use crate::invocation::{Finish, Invocation, Usage};
-use crate::text;
+use crate::text::{self, JsonStr};
 use crate::time::{Instant, WallClock};
 use crate::wire::Records;
 use alloc::borrow::Cow;
@@ -94,6 +94,8 @@ impl Form {
 pub struct Parsed<'a> {
     /// The request for the model, borrowed from the body.
     pub invocation: Invocation<'a>,
+    /// Further prompts of a [`Task::Completion`](crate::invocation::Task), each to be asked alone once the one before is answered.
+    pub more: Vec<JsonStr<'a>>,
     /// Writes the answer.
     pub encoder: Box<dyn Encoder + Send>,
     /// True when the answer goes out as it comes.
@@ -210,6 +212,12 @@ pub trait Encoder: fmt::Debug {
         timing: &Timing,
         out: &mut Vec<u8>,
     );
+
+    /// The end of the answer to one of several prompts, of which the next is answered now: of a stream, or a whole `answer`.
+    /// Only forms that take several have it.
+    fn next(&mut self, finish: Finish, answer: Option<&Answer>, out: &mut Records<'_>) {
+        let _ = (finish, answer, out);
+    }
 
     /// Bytes held back for a later record, overhead included. The exchange holds them against `limits.answer_bytes`.
     fn held(&self) -> usize {

@@ -15,13 +15,15 @@ use crate::hub::{Outcome, Ticket, Verdict};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
     CancelReason, Delivery, Delta, Finish, Invocation, ParameterSet, Task, ToolCallDelta, Usage,
+    estimate_tokens,
 };
 use crate::machine::OUTSIDE;
-use crate::text::{Joiner, decode_into, escape_into};
+use crate::text::{Joiner, JsonStr, decode_into, escape_into};
 use crate::time::{Instant, Latest, Timeout, Timers, WallClock};
 use crate::wire::{Framing, Records};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -35,6 +37,8 @@ const MAX_TOOL_CALLS: usize = 128;
 pub enum Flow {
     /// Go on.
     Continue,
+    /// This prompt is answered. Cancel it at the agent where there is a reason to, write what is in the reply, and ask the next.
+    Next(Option<CancelReason>),
     /// Cancel the exchange at the agent, write what is in the reply, end the body and conclude.
     Cancel(CancelReason, Outcome),
     /// Write what is in the reply, end the body and conclude.
@@ -45,6 +49,8 @@ pub enum Flow {
 pub struct Intent<'b> {
     /// For the agent.
     pub invocation: Invocation<'b>,
+    /// Further prompts, for [`Invocation::set_prompt`]. Each is asked alone, at [`Flow::Next`].
+    pub more: Vec<JsonStr<'b>>,
     /// The prompt's JSON as the client sent it; the audit keeps its SHA-256.
     pub prompt: &'b str,
     /// Tokens to reserve: the prompt's estimate and `max_tokens`.
@@ -64,6 +70,14 @@ impl fmt::Debug for Intent<'_> {
             .field("load_only", &self.load_only)
             .field("embeddings", &self.embeddings)
             .finish_non_exhaustive()
+    }
+}
+
+impl Intent<'_> {
+    /// Returns the number of prompts.
+    #[must_use]
+    pub fn prompts(&self) -> u32 {
+        u32::try_from(self.more.len()).map_or(u32::MAX, |more| more.saturating_add(1))
     }
 }
 
@@ -100,6 +114,10 @@ pub struct Exchange {
     /// Arguments of tool calls, by the agent's index.
     calls: Vec<(u32, Joiner)>,
     prompt_tokens: u64,
+    /// Estimated tokens of the prompts that are to be asked still.
+    later: VecDeque<u64>,
+    /// Tokens of the prompts that are answered.
+    before: Option<Usage>,
     /// Bytes of text that came, for the estimate of a count that the agent does not give.
     text_bytes: usize,
     bytes_out: u64,
@@ -167,6 +185,18 @@ impl Exchange {
         let mut invocation = parsed.invocation;
         let prompt_tokens = invocation.estimated_prompt_tokens();
         let max_tokens = invocation.parameters.max_tokens;
+        let first = match &invocation.task {
+            Task::Completion { prompt, .. } => estimate_tokens(prompt.len()),
+            Task::Chat { .. } | Task::Embedding { .. } => 0,
+        };
+        let of_more = |prompt: &JsonStr<'_>| {
+            let besides = prompt_tokens.saturating_sub(first);
+            besides.saturating_add(estimate_tokens(prompt.len()))
+        };
+        let later: VecDeque<u64> = parsed.more.iter().map(of_more).collect();
+        let of_each = later.iter().chain([&prompt_tokens]);
+        let of_each = of_each.map(|tokens| tokens.saturating_add(max_tokens.unwrap_or(0)));
+        let tokens = of_each.fold(0, u64::saturating_add);
         // The provider applies stop sequences itself; the agent is told too, so that it may save work.
         let stop = StopScanner::new(invocation.parameters.stop.clone()).map(Box::new);
         invocation.stream = parsed.stream;
@@ -200,6 +230,8 @@ impl Exchange {
             refusal: Joiner::default(),
             calls: Vec::new(),
             prompt_tokens,
+            later,
+            before: None,
             text_bytes: 0,
             bytes_out: 0,
             session: None,
@@ -208,7 +240,8 @@ impl Exchange {
         };
         let intent = Intent {
             prompt: parsed.digest_of,
-            tokens: prompt_tokens.saturating_add(max_tokens.unwrap_or(0)),
+            more: parsed.more,
+            tokens,
             load_only: parsed.load_only,
             embeddings: vectors.is_some(),
             invocation,
@@ -341,10 +374,8 @@ impl Exchange {
 
     #[inline]
     fn delta(&mut self, now: Instant, delta: &Delta<'_>, reply: &mut Reply) -> Flow {
-        if self.first_chunk.is_none() {
-            self.first_chunk = Some(now);
-            self.timers.set(Timer::FirstChunk, None);
-        }
+        self.first_chunk.get_or_insert(now);
+        self.timers.set(Timer::FirstChunk, None);
         self.timers.set(Timer::Idle, Some(now + self.timeouts.idle));
         if delta.is_empty() {
             return Flow::Continue;
@@ -491,7 +522,7 @@ impl Exchange {
         } else {
             499
         };
-        let usage = self.estimate();
+        let usage = self.in_all(self.estimate());
         let flow = self.ended(Verdict::ClientGone, status, usage);
         flow.with_cancel(CancelReason::ClientDisconnected)
     }
@@ -563,13 +594,14 @@ impl Flow {
     const fn with_cancel(self, why: CancelReason) -> Self {
         match self {
             Self::Done(outcome) => Self::Cancel(why, outcome),
+            Self::Next(_) => Self::Next(Some(why)),
             Self::Continue | Self::Cancel(..) => self,
         }
     }
 
     fn with_bytes(self, bytes_out: u64) -> Self {
         match self {
-            Self::Continue => Self::Continue,
+            Self::Continue | Self::Next(_) => self,
             Self::Cancel(why, outcome) => Self::Cancel(
                 why,
                 Outcome {

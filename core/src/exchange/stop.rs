@@ -41,6 +41,8 @@ pub struct StopScanner {
     held: String,
     /// Bytes that may still pass.
     left: Option<usize>,
+    /// The bytes that may pass in all.
+    limit: Option<usize>,
 }
 
 impl StopScanner {
@@ -52,12 +54,25 @@ impl StopScanner {
             stops,
             held: String::new(),
             left: None,
+            limit: None,
         })
     }
 
     /// Lets only so many bytes pass.
     pub fn limit(&mut self, bytes: usize) {
         self.left = Some(bytes);
+        self.limit = Some(bytes);
+    }
+
+    /// The same for another answer.
+    #[must_use]
+    pub fn again(&self) -> Self {
+        Self {
+            stops: self.stops.clone(),
+            held: String::new(),
+            left: self.limit,
+            limit: self.limit,
+        }
     }
 
     /// Adds `text`, appends to `out` what is certainly no part of a stop sequence, and returns why the answer is cut, if it

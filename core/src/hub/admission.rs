@@ -24,12 +24,30 @@ pub struct Ask<'a> {
     pub model: &'a str,
     /// The session that the client picked with `X-MCP-Session`.
     pub session: Option<&'a str>,
-    /// Tokens of the prompt (estimated) and `max_tokens` together.
+    /// Prompts, each of which counts as a request and is an invocation of its own.
+    pub prompts: u32,
+    /// Tokens of the prompts (estimated) and `max_tokens` together.
     pub tokens: u64,
     /// The scope that the session must have.
     pub scope: Scope,
     /// True when vectors are wanted, which few agents make.
     pub embeddings: bool,
+}
+
+/// What an exchange takes from the limits of its payer and of its session.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Costs {
+    pub(super) prompts: u32,
+    pub(super) tokens: u64,
+}
+
+impl Costs {
+    pub(super) const fn of(ask: &Ask<'_>) -> Self {
+        Self {
+            prompts: ask.prompts,
+            tokens: ask.tokens,
+        }
+    }
 }
 
 /// The permission to run one exchange. It goes back with [`Hub::conclude`]; one that is dropped instead is counted as a
@@ -126,7 +144,7 @@ impl Hub {
             .map_or(*ask, |model| Ask { model, ..*ask });
         match self.try_admit(now, caller, ask)? {
             Ok(slot) => self
-                .grant(now, slot, ask.model, payer, ask.tokens)
+                .grant(now, slot, ask.model, payer, Costs::of(ask))
                 .map(Admission::Granted),
             Err(busy) => {
                 let deadline = now + self.config.limits.queue_wait;
@@ -165,7 +183,10 @@ impl Hub {
             .retry_after(self.config.limits.queue_wait));
         }
         let payer = Payer::new(caller.key, caller.address);
-        if let Err(limited) = self.limiter.take(now, payer, ask.tokens) {
+        if let Err(limited) = self
+            .limiter
+            .take(now, payer, ask.prompts.into(), ask.tokens)
+        {
             return Err(self.limited(now, caller, payer, limited));
         }
         if self.sweep_at.is_none() && !self.limiter.is_idle() {
@@ -221,7 +242,7 @@ impl Hub {
         slot: Slot,
         asked: &str,
         payer: Payer,
-        reserved: u64,
+        costs: Costs,
     ) -> Result<Ticket, Refusal> {
         let model = self.model_of(slot, asked);
         let standing = self.limiter.standing(now, payer);
@@ -235,9 +256,21 @@ impl Hub {
                 "the agent's connection was lost",
             ));
         };
+        if let Some(left) = session.requests_left()
+            && left < u64::from(costs.prompts)
+        {
+            let id = &session.id;
+            return Err(Refusal::new(
+                Code::NoAgent,
+                alloc::format!(
+                    "the session `{id}` may answer {left} requests more, and these are {} prompts; send fewer at once",
+                    costs.prompts
+                ),
+            ));
+        }
         let of_link = self.links.get(&link).map(|state| state.form);
         let form = session.form.or(of_link).unwrap_or_default();
-        session.activity.begin(now);
+        session.activity.begin(now, costs.prompts);
         let spent = session.is_spent();
         let ticket = Ticket {
             link,
@@ -251,7 +284,7 @@ impl Hub {
             tools: session.capabilities.tools,
             slot,
             payer,
-            reserved,
+            reserved: costs.tokens,
             admitted: now,
             settled: false,
             unsettled: self.unsettled.clone(),
@@ -297,7 +330,8 @@ impl Hub {
             Some(Ok(ticket)) => Claim::Granted(ticket),
             Some(Err(refusal)) => {
                 // It was let pass by the limiter and has used nothing.
-                self.limiter.correct(now, waiter.payer, waiter.tokens, 0);
+                self.limiter
+                    .correct(now, waiter.payer, waiter.costs.tokens, 0);
                 Claim::Refused(refusal)
             }
             None => Claim::Waiting,
@@ -312,7 +346,8 @@ impl Hub {
         if let Some(Ok(ticket)) = waiter.answer {
             return Some(ticket);
         }
-        self.limiter.correct(now, waiter.payer, waiter.tokens, 0);
+        self.limiter
+            .correct(now, waiter.payer, waiter.costs.tokens, 0);
         None
     }
 
@@ -372,8 +407,8 @@ impl Hub {
         if let Some((wait, waiter)) = self.queue.first(line)
             && let Some(asked) = asked
         {
-            let (payer, tokens) = (waiter.payer, waiter.tokens);
-            let granted = self.grant(now, slot, &asked, payer, tokens);
+            let (payer, costs) = (waiter.payer, waiter.costs);
+            let granted = self.grant(now, slot, &asked, payer, costs);
             self.answer(wait, granted, out);
         }
     }

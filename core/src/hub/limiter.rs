@@ -214,16 +214,22 @@ impl Limiter {
         self.others = others;
     }
 
-    /// Takes one request and `tokens` from the payer's buckets, or nothing at all.
+    /// Takes `requests` and `tokens` from the payer's buckets, or nothing at all.
     ///
     /// # Errors
     /// The bucket that refused.
-    pub fn take(&mut self, now: Instant, payer: Payer, tokens: u64) -> Result<(), Limited> {
+    pub fn take(
+        &mut self,
+        now: Instant,
+        payer: Payer,
+        requests: u64,
+        tokens: u64,
+    ) -> Result<(), Limited> {
         let Some(account) = self.account(now, payer) else {
             return Ok(());
         };
-        let (requests, of_tokens) = (account.requests, account.tokens);
-        *account.pair = account.pair.take(now, tokens, requests, of_tokens)?;
+        let rates = (account.requests, account.tokens);
+        *account.pair = account.pair.take(now, (requests, tokens), rates)?;
         Ok(())
     }
 
@@ -330,14 +336,13 @@ impl Pair {
     fn take(
         &self,
         now: Instant,
-        tokens: u64,
-        request_rate: Rate,
-        token_rate: Rate,
+        (requests, tokens): (u64, u64),
+        (request_rate, token_rate): (Rate, Rate),
     ) -> Result<Self, Limited> {
         let mut after = *self;
         after
             .requests
-            .take(now, 1, request_rate)
+            .take(now, requests, request_rate)
             .map_err(Limited::Requests)?;
         after
             .tokens
@@ -383,24 +388,24 @@ mod tests {
         let (mut limiter, payer) = limiter(&limits(60, 1_000_000));
         let now = Instant::from_micros(5);
         for _ in 0..60 {
-            limiter.take(now, payer, 10).unwrap();
+            limiter.take(now, payer, 1, 10).unwrap();
         }
         assert_eq!(
-            limiter.take(now, payer, 10),
+            limiter.take(now, payer, 1, 10),
             Err(Limited::Requests(Duration::from_secs(1)))
         );
         let later = now + Duration::from_secs(1);
-        limiter.take(later, payer, 10).unwrap();
-        assert!(limiter.take(later, payer, 10).is_err());
+        limiter.take(later, payer, 1, 10).unwrap();
+        assert!(limiter.take(later, payer, 1, 10).is_err());
     }
 
     #[test]
     fn a_refused_request_takes_nothing_from_any_bucket() {
         let (mut limiter, payer) = limiter(&limits(60, 100));
-        limiter.take(Instant::ZERO, payer, 90).unwrap();
+        limiter.take(Instant::ZERO, payer, 1, 90).unwrap();
         let before = limiter.standing(Instant::ZERO, payer);
         assert!(matches!(
-            limiter.take(Instant::ZERO, payer, 20),
+            limiter.take(Instant::ZERO, payer, 1, 20),
             Err(Limited::Tokens(_))
         ));
         assert_eq!(limiter.standing(Instant::ZERO, payer), before);
@@ -417,7 +422,7 @@ mod tests {
     #[test]
     fn estimates_are_corrected_by_real_usage() {
         let (mut limiter, payer) = limiter(&limits(60, 1000));
-        limiter.take(Instant::ZERO, payer, 5000).unwrap();
+        limiter.take(Instant::ZERO, payer, 1, 5000).unwrap();
         assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 0);
         limiter.correct(Instant::ZERO, payer, 5000, 100);
         assert_eq!(limiter.standing(Instant::ZERO, payer).remaining_tokens, 900);
@@ -431,16 +436,16 @@ mod tests {
         let address = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
         let payer = |last| Payer::new(None, address(last));
         let second = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
-        limiter.take(second(0), payer(1), 1).unwrap();
+        limiter.take(second(0), payer(1), 1, 1).unwrap();
         for _ in 0..10 {
-            limiter.take(second(0), payer(2), 1).unwrap();
+            limiter.take(second(0), payer(2), 1, 1).unwrap();
         }
         limiter.sweep(second(0));
         assert_eq!(limiter.addresses.len(), 2);
         limiter.sweep(second(1));
         assert!(!limiter.addresses.contains_key(&address(1)));
         // It goes on asking: the time at which it was to be looked at is too early now.
-        limiter.take(second(2), payer(2), 1).unwrap();
+        limiter.take(second(2), payer(2), 1, 1).unwrap();
         limiter.sweep(second(10));
         assert_eq!(
             limiter.standing(second(10), payer(2)).remaining_requests,
@@ -457,14 +462,14 @@ mod tests {
         for number in 0..u32::try_from(ADDRESSES).unwrap() {
             let payer = Payer::new(None, IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)));
             for _ in 0..30 {
-                limiter.take(at(0), payer, 1).unwrap();
+                limiter.take(at(0), payer, 1, 1).unwrap();
             }
         }
         limiter.sweep(at(1));
         assert_eq!(limiter.due.len(), ADDRESSES);
         let due = limiter.due.clone();
         // The table is full and none may go: further addresses share a bucket, and nothing is looked at for them.
-        limiter.take(at(2), Payer::new(None, FAR), 1).unwrap();
+        limiter.take(at(2), Payer::new(None, FAR), 1, 1).unwrap();
         assert_eq!(limiter.due, due);
         limiter.sweep(at(30));
         assert!(limiter.is_idle() && limiter.due.is_empty());

@@ -126,10 +126,11 @@ impl Activity {
     }
 
     /// The session is given a request. Only the hub counts, under its lock, so nobody counts between a load and its store.
-    pub(super) fn begin(&self, now: Instant) {
+    pub(super) fn begin(&self, now: Instant, prompts: u32) {
         self.in_flight
             .store(self.in_flight() + 1, Ordering::Relaxed);
-        self.requests.store(self.requests() + 1, Ordering::Relaxed);
+        let requests = self.requests().saturating_add(prompts.into());
+        self.requests.store(requests, Ordering::Relaxed);
         self.touch(now);
     }
 

@@ -6,7 +6,7 @@
 //! costs more than what it frees.
 
 use super::Hub;
-use super::admission::{Ask, Ticket};
+use super::admission::{Ask, Costs, Ticket};
 use super::limiter::Payer;
 use super::models::ANY;
 use super::sessions::Session;
@@ -23,9 +23,9 @@ use hashbrown::HashMap;
 #[derive(Debug)]
 pub(super) struct Waiter {
     line: LineId,
-    /// Tokens that the limiter has taken for it.
-    pub(super) tokens: u64,
-    /// The payer that the limiter has taken them from.
+    /// What the limiter has taken for it.
+    pub(super) costs: Costs,
+    /// The payer that the limiter has taken it from.
     pub(super) payer: Payer,
     deadline: Instant,
     /// Ticket or refusal, once there is one.
@@ -51,6 +51,7 @@ impl Want {
         Ask {
             model: &self.model,
             session: self.session.as_deref(),
+            prompts: 1,
             tokens: 0,
             scope: self.scope,
             embeddings: self.embeddings,
@@ -299,7 +300,7 @@ impl Hub {
             wait,
             Waiter {
                 line,
-                tokens: ask.tokens,
+                costs: Costs::of(ask),
                 payer,
                 deadline,
                 answer: None,

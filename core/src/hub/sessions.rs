@@ -195,7 +195,13 @@ impl Session {
     /// True when it has answered as often as it may.
     #[must_use]
     pub fn is_spent(&self) -> bool {
-        self.max_requests > 0 && self.activity.requests() >= self.max_requests
+        self.requests_left() == Some(0)
+    }
+
+    /// Returns how many requests it may be given still; `None` without a limit.
+    pub(super) fn requests_left(&self) -> Option<u64> {
+        let left = self.max_requests.saturating_sub(self.activity.requests());
+        (self.max_requests > 0).then_some(left)
     }
 
     /// True for the session that the owner's configuration gives to a bridge.

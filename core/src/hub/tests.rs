@@ -136,6 +136,7 @@ impl Bench {
         let ask = Ask {
             model,
             session,
+            prompts: 1,
             tokens: 1,
             scope: Scope::Inference,
             embeddings,

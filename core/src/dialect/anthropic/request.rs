@@ -145,6 +145,7 @@ fn parsed<'a>(body: &'a str, limits: &Limits, counts: bool) -> Result<Parsed<'a>
         } else {
             MessageEncoder::new(tokens, thinks, stops)
         }),
+        more: Vec::new(),
         digest_of: list.raw.get(),
         load_only: counts,
     })

@@ -76,6 +76,7 @@ fn parsed<'a>(
         },
         encoder: Box::new(EmbeddingEncoder(form)),
         stream: false,
+        more: Vec::new(),
         digest_of: digest_of.map_or("", RawValue::get),
         load_only,
     })

@@ -185,6 +185,7 @@ fn parsed<'a>(
         },
         encoder: Box::new(LineEncoder::new(form, thinks)),
         stream,
+        more: Vec::new(),
         digest_of,
         load_only: form.is_load(),
     })

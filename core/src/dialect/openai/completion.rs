@@ -5,13 +5,17 @@ use super::request::{self, Chat};
 use super::response::{write_head, write_usage};
 use crate::config::Limits;
 use crate::dialect::body::{self, Path, Value, raw_fields};
-use crate::dialect::{Answer, Dialect, Encoder, Opening, Parsed, Timing, fields, write_error};
+use crate::dialect::{
+    Answer, Dialect, Encoder, Opening, Parsed, Timing, fields, write_error, write_number,
+};
 use crate::error::{Code, Refusal};
 use crate::invocation::{Finish, Invocation, Task, Usage};
 use crate::text::{Joiner, JsonStr};
 use crate::time::Instant;
 use crate::wire::Records;
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::format;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
@@ -43,8 +47,8 @@ raw_fields! {
     }
 }
 
-/// Reads the body of `POST /v1/completions`. The prompt is a string or a list of one; with `suffix` the text between the two is
-/// asked for.
+/// Reads the body of `POST /v1/completions`. The prompt is a string or a list of at most 32, which are answered one after the
+/// other; with `suffix` the text between the two is asked for.
 ///
 /// # Errors
 /// What is wrong with the request, with the field's path as `param`; see [`Limits`] for `content_bytes` and `json_depth`.
@@ -63,7 +67,7 @@ pub fn fim_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Ref
 fn read<'a>(body: &'a str, limits: &Limits, form: &'static Form) -> Result<Parsed<'a>, Refusal> {
     let completion: Completion<'a> = body::read(body, limits)?;
     let model = fields::model(completion.model)?;
-    let (prompt, digest_of) = prompt(completion.prompt, limits)?;
+    let (prompt, more, digest_of) = prompts(completion.prompt, form.prompts, limits)?;
     let path = Path::root("suffix");
     let suffix = path.find(completion.suffix);
     let suffix = suffix.map(|value| value.string()).transpose()?;
@@ -100,7 +104,12 @@ fn read<'a>(body: &'a str, limits: &Limits, form: &'static Form) -> Result<Parse
         }
         parameters.logprobs = Some(true);
     }
-    let echo = if echo { Some(prompt) } else { None };
+    let echo = match echo {
+        true => core::iter::once(prompt)
+            .chain(more.iter().copied())
+            .collect(),
+        false => Vec::new(),
+    };
     Ok(Parsed {
         invocation: Invocation {
             model,
@@ -108,40 +117,51 @@ fn read<'a>(body: &'a str, limits: &Limits, form: &'static Form) -> Result<Parse
             stream,
             parameters,
         },
-        encoder: Box::new(TextEncoder::new(form, include_usage, echo)),
+        encoder: Box::new(TextEncoder::new(form, include_usage, &echo)),
+        more,
         stream,
         digest_of,
         load_only: false,
     })
 }
 
-/// The one prompt, and its JSON as the client sent it.
-fn prompt<'a>(
+/// The first prompt, those that follow it, and the JSON of all as the client sent it.
+type Prompts<'a> = (JsonStr<'a>, Vec<JsonStr<'a>>, &'a str);
+
+/// Reads a prompt, or a list of at most `most`.
+fn prompts<'a>(
     raw: Option<&'a RawValue>,
+    most: usize,
     limits: &Limits,
-) -> Result<(JsonStr<'a>, &'a str), Refusal> {
-    const EXPECTED: &str = "a string or a list of one string";
+) -> Result<Prompts<'a>, Refusal> {
+    const EXPECTED: &str = "a string or a list of strings";
     let path = Path::root("prompt");
     let value = path.need(raw, EXPECTED)?;
     fields::no_tokens(&value)?;
-    let text = match value.first() {
-        b'"' => value.string()?,
+    let texts = match value.first() {
+        b'"' => Vec::from([value.string()?]),
         b'[' => {
             let list = value.list()?;
-            let &[raw] = &*list else {
-                return Err(path.wrong(if list.is_empty() {
-                    "expected one prompt, found none"
-                } else {
-                    "several prompts are not supported; send a request for each"
-                }));
-            };
-            let path = path.index(0);
-            Value { raw, path }.string()?
+            if list.len() > most {
+                return Err(path.wrong(format!(
+                    "expected at most {most}, found {} prompts",
+                    list.len()
+                )));
+            }
+            let texts = list.into_iter().enumerate().map(|(at, raw)| {
+                let path = path.index(at);
+                Value { raw, path }.string()
+            });
+            texts.collect::<Result<Vec<_>, _>>()?
         }
         _ => return Err(value.expected(EXPECTED)),
     };
-    fields::check_bytes(core::iter::once(text), path, limits)?;
-    Ok((text, value.raw.get()))
+    fields::check_bytes(texts.iter().copied(), path, limits)?;
+    let mut texts = texts.into_iter();
+    let Some(first) = texts.next() else {
+        return Err(path.wrong("expected one prompt, found none"));
+    };
+    Ok((first, texts.collect(), value.raw.get()))
 }
 
 /// The JSON round the text of an answer, in one of the two APIs.
@@ -150,16 +170,33 @@ struct Form {
     objects: [&'static str; 2],
     /// Start of the choice of a chunk and of a whole answer, up to the text.
     choices: [&'static [u8]; 2],
-    /// Bytes between the text and the `finish_reason`.
-    behind: &'static [u8],
+    /// Bytes between the text and the number of the choice, where it stands behind the text, and from there to the
+    /// `finish_reason`.
+    behind: [&'static [u8]; 2],
+    /// Prompts of one request.
+    prompts: usize,
     /// True when the last chunk of a stream has the usage, asked for or not.
     usage_at_end: bool,
+}
+
+impl Form {
+    /// Bytes between the text of a choice and its `finish_reason`.
+    fn behind(&self, choice: u64) -> Vec<u8> {
+        let [text, number] = self.behind;
+        let mut behind = text.to_vec();
+        if !text.is_empty() {
+            write_number(&mut behind, choice);
+        }
+        behind.extend_from_slice(number);
+        behind
+    }
 }
 
 static COMPLETION: Form = Form {
     objects: ["text_completion"; 2],
     choices: [b"{\"text\":\""; 2],
-    behind: b"\",\"index\":0,\"logprobs\":null,\"finish_reason\":",
+    behind: [b"\",\"index\":", b",\"logprobs\":null,\"finish_reason\":"],
+    prompts: 32,
     usage_at_end: false,
 };
 
@@ -170,7 +207,8 @@ static FIM: Form = Form {
         b"{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"",
         b"{\"index\":0,\"message\":{\"role\":\"assistant\",\"tool_calls\":null,\"content\":\"",
     ],
-    behind: b"\"},\"finish_reason\":",
+    behind: [b"", b"\"},\"finish_reason\":"],
+    prompts: 1,
     usage_at_end: true,
 };
 
@@ -181,8 +219,14 @@ static FIM: Form = Form {
 pub(super) struct TextEncoder {
     form: &'static Form,
     include_usage: bool,
-    /// Start of the answer's text: the prompt, escaped and mended, when the client wants it back.
-    echo: Vec<u8>,
+    /// Start of each answer's text: the prompt, escaped and mended, when the client wants it back.
+    echo: VecDeque<Vec<u8>>,
+    /// Number of the choice that is being answered.
+    choice: u64,
+    /// Bytes between the text and the `finish_reason` of that choice.
+    behind: Vec<u8>,
+    /// Choices of a whole answer that are complete.
+    done: Vec<u8>,
     /// Bytes that every chunk starts with, up to its text.
     head: Vec<u8>,
     /// Offset in `head` at which the choices start.
@@ -199,14 +243,43 @@ impl core::fmt::Debug for TextEncoder {
 }
 
 impl TextEncoder {
-    fn new(form: &'static Form, include_usage: bool, echo: Option<JsonStr<'_>>) -> Self {
+    fn new(form: &'static Form, include_usage: bool, echo: &[JsonStr<'_>]) -> Self {
         Self {
             form,
             include_usage: include_usage && !form.usage_at_end,
-            echo: echo.map(mended).unwrap_or_default(),
+            echo: echo.iter().copied().map(mended).collect(),
+            choice: 0,
+            behind: form.behind(0),
+            done: Vec::new(),
             head: Vec::new(),
             choices: 0,
         }
+    }
+
+    /// The end of one choice, and the next one.
+    fn advance(&mut self) {
+        self.choice += 1;
+        self.behind = self.form.behind(self.choice);
+        self.echo.pop_front();
+    }
+
+    /// Begins the text of a choice with its prompt, when the client wants that back.
+    fn echo(&self, out: &mut Records<'_>) {
+        if let Some(echo) = self.echo.front().filter(|echo| !echo.is_empty()) {
+            self.text(echo, out);
+        }
+    }
+
+    /// A choice of a whole answer.
+    fn choice(&self, answer: &Answer, finish: Finish, out: &mut Vec<u8>) {
+        let [_, choice] = self.form.choices;
+        out.extend_from_slice(choice);
+        if let Some(echo) = self.echo.front() {
+            out.extend_from_slice(echo);
+        }
+        out.extend_from_slice(&answer.content);
+        out.extend_from_slice(&answer.refusal);
+        self.finish(finish, out);
     }
 
     fn close(&self, record: &mut Vec<u8>) {
@@ -217,21 +290,21 @@ impl TextEncoder {
         });
     }
 
-    /// Writes the bytes behind the text of the last or only choice, up to the end of the choices.
+    /// Writes the bytes behind the text of a choice, up to its end.
     fn finish(&self, finish: Finish, out: &mut Vec<u8>) {
-        out.extend_from_slice(self.form.behind);
+        out.extend_from_slice(&self.behind);
         out.push(b'"');
         out.extend_from_slice(finish_reason(finish).as_bytes());
-        out.extend_from_slice(b"\"}]");
+        out.extend_from_slice(b"\"}");
     }
 
     #[inline]
     fn text(&self, text: &[u8], out: &mut Records<'_>) {
         let record = out.begin(None);
-        record.reserve(self.head.len() + text.len() + self.form.behind.len() + 32);
+        record.reserve(self.head.len() + text.len() + self.behind.len() + 32);
         record.extend_from_slice(&self.head);
         record.extend_from_slice(text);
-        record.extend_from_slice(self.form.behind);
+        record.extend_from_slice(&self.behind);
         record.extend_from_slice(b"null}]");
         self.close(record);
         out.end();
@@ -265,9 +338,7 @@ impl Encoder for TextEncoder {
         self.head.extend_from_slice(b"\"choices\":[");
         self.choices = self.head.len();
         self.head.extend_from_slice(choice);
-        if !self.echo.is_empty() {
-            self.text(&self.echo, out);
-        }
+        self.echo(out);
     }
 
     #[inline]
@@ -303,6 +374,7 @@ impl Encoder for TextEncoder {
         let record = out.begin(None);
         record.extend_from_slice(&self.head);
         self.finish(finish, record);
+        record.push(b']');
         if self.form.usage_at_end {
             record.push(b',');
             write_usage(usage, record);
@@ -319,6 +391,29 @@ impl Encoder for TextEncoder {
         }
         out.begin(None).extend_from_slice(b"[DONE]");
         out.end();
+    }
+
+    fn next(&mut self, finish: Finish, answer: Option<&Answer>, out: &mut Records<'_>) {
+        if let Some(answer) = answer {
+            let mut done = core::mem::take(&mut self.done);
+            self.choice(answer, finish, &mut done);
+            done.push(b',');
+            self.done = done;
+            self.advance();
+            return;
+        }
+        let record = out.begin(None);
+        record.extend_from_slice(&self.head);
+        self.finish(finish, record);
+        record.push(b']');
+        self.close(record);
+        out.end();
+        self.advance();
+        self.echo(out);
+    }
+
+    fn held(&self) -> usize {
+        self.done.len()
     }
 
     fn keep_alive(&mut self, _now: Instant, out: &mut Records<'_>) {
@@ -340,15 +435,11 @@ impl Encoder for TextEncoder {
         out: &mut Vec<u8>,
     ) {
         let [_, object] = self.form.objects;
-        let [_, choice] = self.form.choices;
         write_head(opening, "cmpl-", object, out);
         out.extend_from_slice(b"\"choices\":[");
-        out.extend_from_slice(choice);
-        out.extend_from_slice(&self.echo);
-        out.extend_from_slice(&answer.content);
-        out.extend_from_slice(&answer.refusal);
-        self.finish(finish, out);
-        out.push(b',');
+        out.extend_from_slice(&self.done);
+        self.choice(answer, finish, out);
+        out.extend_from_slice(b"],");
         write_usage(usage, out);
         out.push(b'}');
     }

@@ -211,12 +211,12 @@ fn what_an_agent_cannot_do_is_refused_in_clear_words() {
             (
                 r#"{"model":"m"}"#,
                 Some("prompt"),
-                "prompt: missing; expected a string or a list of one string",
+                "prompt: missing; expected a string or a list of strings",
             ),
             (
                 r#"{"model":"m","prompt":3}"#,
                 Some("prompt"),
-                "prompt: expected a string or a list of one string, found 3",
+                "prompt: expected a string or a list of strings, found 3",
             ),
             (
                 r#"{"model":"m","prompt":[]}"#,
@@ -224,9 +224,9 @@ fn what_an_agent_cannot_do_is_refused_in_clear_words() {
                 "prompt: expected one prompt, found none",
             ),
             (
-                r#"{"model":"m","prompt":["a","b"]}"#,
-                Some("prompt"),
-                "prompt: several prompts are not supported; send a request for each",
+                r#"{"model":"m","prompt":["a",{}]}"#,
+                Some("prompt[1]"),
+                "prompt[1]: expected a string, found an object",
             ),
             (r#"{"model":"m","prompt":[1,2,3]}"#, Some("prompt"), tokens),
             (r#"{"model":"m","prompt":[1]}"#, Some("prompt"), tokens),

@@ -47,6 +47,7 @@ pub fn embedding_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a
         },
         encoder: Box::new(EmbeddingEncoder(form(request.encoding_format)?)),
         stream: false,
+        more: Vec::new(),
         digest_of: value.raw.get(),
         load_only: false,
     })

@@ -113,6 +113,7 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
         },
         encoder: Box::new(ChatEncoder::new(include_usage)),
         stream,
+        more: Vec::new(),
         digest_of,
         load_only: false,
     })

@@ -146,6 +146,7 @@ pub fn create_request<'a>(
         },
         encoder: Box::new(encoder),
         stream,
+        more: Vec::new(),
         digest_of: input.raw.get(),
         load_only: false,
     })

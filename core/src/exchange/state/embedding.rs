@@ -46,7 +46,7 @@ impl Exchange {
     #[must_use]
     pub fn held(&self) -> usize {
         match &self.fold {
-            Some(fold) => fold.held(),
+            Some(fold) => fold.held().saturating_add(self.encoder.held()),
             None => self.encoder.held(),
         }
     }

@@ -4,13 +4,13 @@ use super::{Channel, Exchange, Flow};
 use crate::dialect::{Opening, Timing};
 use crate::error::{Code, Refusal};
 use crate::exchange::Reply;
-use crate::exchange::lifecycle::State;
+use crate::exchange::lifecycle::{State, Timer};
 use crate::exchange::stop::Cut;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::invocation::{
     CancelReason, End, Failure, Finish, ParameterSet, ToolCallDelta, Usage, estimate_tokens,
 };
-use crate::text::{JsonStr, escape_into};
+use crate::text::{Joiner, JsonStr, escape_into};
 use crate::time::Instant;
 use crate::wire::Records;
 use alloc::borrow::Cow;
@@ -87,7 +87,10 @@ impl Exchange {
         usage: Option<Usage>,
         reply: &mut Reply,
     ) -> Flow {
-        let usage = usage.unwrap_or_else(|| self.estimate());
+        let usage = self.in_all(usage.unwrap_or_else(|| self.estimate()));
+        if let Some(prompt_tokens) = self.later.pop_front() {
+            return self.next(now, finish, usage, prompt_tokens, reply);
+        }
         let timing = Timing {
             started: self.started,
             first_chunk: self.first_chunk,
@@ -115,6 +118,50 @@ impl Exchange {
             ),
         }
         self.ended(Verdict::Completed, 200, usage)
+    }
+
+    /// One of several prompts is answered, and the next one begins.
+    fn next(
+        &mut self,
+        now: Instant,
+        finish: Finish,
+        usage: Usage,
+        prompt_tokens: u64,
+        reply: &mut Reply,
+    ) -> Flow {
+        let framing = self.framing();
+        let answer = self.fold.as_mut().map(core::mem::take);
+        let mut records = Records::new(&mut reply.body, framing);
+        self.encoder.next(finish, answer.as_deref(), &mut records);
+        self.before = Some(usage);
+        self.prompt_tokens = prompt_tokens;
+        self.text_bytes = 0;
+        self.calls.clear();
+        [&mut self.content, &mut self.reasoning, &mut self.refusal]
+            .into_iter()
+            .for_each(|joiner| *joiner = Joiner::default());
+        if let Some(stop) = &mut self.stop {
+            **stop = stop.again();
+        }
+        self.timers.set(Timer::Idle, None);
+        self.timers
+            .set(Timer::FirstChunk, Some(now + self.timeouts.first_chunk));
+        if self.is_too_large() {
+            return self.too_large(now, reply);
+        }
+        Flow::Next(None)
+    }
+
+    /// The tokens of all prompts that are answered, and of this one.
+    pub(super) fn in_all(&self, usage: Usage) -> Usage {
+        let before = self.before.unwrap_or_default();
+        Usage {
+            prompt_tokens: before.prompt_tokens.saturating_add(usage.prompt_tokens),
+            completion_tokens: before
+                .completion_tokens
+                .saturating_add(usage.completion_tokens),
+            estimated: before.estimated || usage.estimated,
+        }
     }
 
     pub(super) fn failed(
@@ -163,7 +210,7 @@ impl Exchange {
         cancel: Option<CancelReason>,
         reply: &mut Reply,
     ) -> Flow {
-        let usage = self.estimate();
+        let usage = self.in_all(self.estimate());
         let status = if self.state == State::Streaming {
             let framing = self.framing();
             self.encoder.failed(

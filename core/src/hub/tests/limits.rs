@@ -17,6 +17,7 @@ impl Bench {
         let ask = Ask {
             model: "m",
             session: None,
+            prompts: 1,
             tokens,
             scope: Scope::Inference,
             embeddings: false,

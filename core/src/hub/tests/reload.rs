@@ -104,6 +104,7 @@ fn a_request_that_began_with_a_key_that_is_gone_does_nothing() {
         let ask = Ask {
             model: "m",
             session: None,
+            prompts: 1,
             tokens: 1,
             scope: Scope::Inference,
             embeddings: false,

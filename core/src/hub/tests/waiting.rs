@@ -115,6 +115,7 @@ impl Line {
             let ask = Ask {
                 model: MODELS[model],
                 session: session.as_ref().map(SessionId::as_str),
+                prompts: 1,
                 tokens: 1,
                 scope: Scope::Inference,
                 embeddings: false,
