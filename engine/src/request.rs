@@ -476,7 +476,7 @@ fn start(
     } = intent;
     let (now, wall) = (engine.now(), engine.wall());
     let write = |id: ExchangeId, invocation: &Invocation<'_>| {
-        frames::invoke(id, &ticket.addressee(), invocation, now, wall)
+        frames::invoke(id, &ticket.addressee(), invocation, now, wall.clone())
     };
     let first = write(id, &invocation);
     let later = more.into_iter().map(|prompt| {

@@ -164,9 +164,14 @@ impl Driver {
         });
     }
 
+    /// True when `limits.memory` is used up.
+    pub fn lacks_memory(&self) -> bool {
+        self.engine.budget().is_used_up()
+    }
+
     /// After a turn of reading, whoever holds much has been cut if the memory does not suffice.
     pub(super) fn check_memory(&self) {
-        if !self.engine.budget().is_used_up() {
+        if !self.lacks_memory() {
             return;
         }
         for wire in self.wires.values() {
@@ -186,7 +191,12 @@ impl Driver {
         let unread = running.unread();
         // The one that crosses the line is taken, and so is a terminal one.
         let limits = &self.config.limits;
-        let most = limits.mailbox_bytes + limits.agent_frame_bytes + 2 * ENTRY_CHARGE;
+        let budget = if call.streams {
+            limits.mailbox_bytes
+        } else {
+            limits.answer_bytes
+        };
+        let most = budget + limits.agent_frame_bytes + 2 * ENTRY_CHARGE;
         assert!(unread <= most, "limits.mailbox_bytes");
         if unread > 0 {
             assert!(call.alarm.is_woken(), "{} was not woken", call.id);

@@ -101,6 +101,8 @@ pub struct Call {
     pub admitted: bool,
     /// False: its client does not read, or its task does not get its turn, so that [`super::Driver::serve`] alone polls it.
     pub eager: bool,
+    /// True when the answer was asked for as a stream.
+    pub(super) streams: bool,
     /// True when the client has closed its connection.
     pub gone: bool,
     /// True when something has come of it since somebody set this to false.
@@ -129,6 +131,7 @@ impl Call {
             client: Client::default(),
             admitted: false,
             eager,
+            streams: body.contains("\"stream\":true"),
             gone: false,
             changed: true,
             alarm: Alarm::new(Who::Call(at), ready),

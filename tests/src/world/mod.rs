@@ -186,6 +186,11 @@ impl World {
         }
     }
 
+    /// True unless there is memory and a session could take what is asked for.
+    fn lacks_room(&self, asked: &Asked) -> bool {
+        self.driver.lacks_memory() || self.is_busy(asked)
+    }
+
     /// True unless a session could take what is asked for.
     fn is_busy(&self, asked: &Asked) -> bool {
         let model = asked.model.trim_end_matches(":latest");

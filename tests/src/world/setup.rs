@@ -100,7 +100,7 @@ impl World {
             mailbox_bytes: *u.choose(&[1 << 18, 1 << 18, 300, 64])?,
             answer_bytes: if tight == 0 { 200 } else { 1 << 20 },
             link_queue_bytes: *u.choose(&[1 << 20, 1 << 20, 2000])?,
-            memory: *u.choose(&[1 << 28, 1 << 28, 16_000])?,
+            memory: *u.choose(&[1 << 28, 1 << 28, 8000])?,
             ..Limits::default()
         };
         let timeouts = if tight == 1 {

@@ -126,7 +126,7 @@ impl World {
             vectors,
             busy: false,
         };
-        asked.busy = self.is_busy(&asked);
+        asked.busy = self.lacks_room(&asked);
         let (key, address) = (self.payers[payer].key, self.payers[payer].address);
         let bearer = key.map(|key| format!("Bearer {key}"));
         let headers: Vec<(&str, &str)> = [
@@ -185,7 +185,7 @@ impl World {
     /// The body of a call comes.
     pub(super) fn complete(&mut self, at: usize) {
         let id = self.driver.calls[at].id;
-        let busy = self.is_busy(&self.asked[&id]);
+        let busy = self.lacks_room(&self.asked[&id]);
         let drains = self.driver.is_draining();
         let taken = self.driver.send_body(at);
         self.tell(|| format!("the body of {id} comes; it is let in: {taken}"));

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 pub(super) const STOPS: [&str; 3] = ["STOP", "\u{e9}!", "ab"];
 
 /// Pieces of text in UTF-16, halves of a surrogate pair among them.
-const WORDS: [&[u16]; 18] = [
+const WORDS: [&[u16]; 20] = [
     &[],
     &[0x61],
     &[0x62],
@@ -26,6 +26,8 @@ const WORDS: [&[u16]; 18] = [
     &[0x61, 0x62, 0x53, 0x54, 0x4f, 0x50],
     &[0x53, 0x54, 0x4f, 0x50, 0xe9, 0x21],
     &[0x78; 70],
+    &[0x79; 600],
+    &[0x7a; 600],
 ];
 
 /// Text and end of an agent's answer in one exchange.
