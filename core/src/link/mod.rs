@@ -386,8 +386,7 @@ impl<T> Link<T> {
     ) {
         self.latest.clamp(now);
         self.end(deliver);
-        out.frames.clear();
-        out.queued_bytes = 0;
+        out.clear();
     }
 
     /// Does what is due at `now`.

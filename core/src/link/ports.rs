@@ -137,6 +137,14 @@ impl LinkOut {
         }
     }
 
+    /// Nobody will read any of it: all memory is given back.
+    pub(super) fn clear(&mut self) {
+        self.frames.clear();
+        self.queued_bytes = 0;
+        self.writing = 0;
+        self.hold();
+    }
+
     /// Takes the first frame; it no longer counts against the budget.
     pub fn pop_frame(&mut self) -> Option<Frame> {
         let frame = self.frames.pop_front()?;
