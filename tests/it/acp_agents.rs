@@ -121,6 +121,51 @@ fn a_conversation_goes_on_in_its_session_for_the_key_that_began_it_alone() {
 }
 
 #[test]
+fn an_agent_registers_again_whenever_it_has_no_session() {
+    let more = "sessions: { max: 1, max_requests: 1 }\n";
+    let program = start_with(&["/bin/sh", "-c", AGENT], more);
+    wait_for_model(&program);
+    let ask_until_answered = || {
+        let mut answer = ask(&program, "x");
+        while answer.status != 200 {
+            assert_eq!(answer.status, 503, "{}", answer.body);
+            assert!(answer.body.contains("requests used up"), "{}", answer.body);
+            answer = ask(&program, "x");
+        }
+        assert_eq!(content(&answer), "hello");
+    };
+    for _ in 0..3 {
+        // The one session that there may be is used up each time.
+        ask_until_answered();
+    }
+    wait_for_model(&program);
+
+    // What an operator has ended is the operator's to allow again.
+    let control = |action: &str| {
+        let sessions = program.request("GET", "/control/sessions", Some(OPERATOR), "").json();
+        let live = |session: &&Value| matches!(session["status"].as_str(), Some("active" | "pending"));
+        let session = sessions["sessions"].as_array().unwrap().iter().find(live).unwrap();
+        let body = json!({ "session_id": session["session_id"] }).to_string();
+        let path = format!("/control/{action}");
+        assert_eq!(program.request("POST", &path, Some(OPERATOR), &body).status, 200);
+    };
+    let part = || {
+        let health = program.request("GET", "/health/deep", Some(OPERATOR), "");
+        health.json()["components"]["agent:mine"].clone()
+    };
+    control("revoke");
+    while !part()["message"].to_string().contains("waits for approval") {}
+    assert_eq!(part()["status"], "degraded", "{}", part());
+    let refused = ask(&program, "x");
+    assert_eq!(refused.status, 503);
+    assert!(refused.body.contains("waits for approval"), "{}", refused.body);
+    control("approve");
+    ask_until_answered();
+    wait_for_model(&program);
+    while part()["status"] != "healthy" {}
+}
+
+#[test]
 fn an_agent_reaches_its_callers_tools_past_every_proxy() {
     let program = start();
     let lists = content(&ask(&program, "PROXIES"));

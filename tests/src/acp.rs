@@ -73,6 +73,8 @@ pub struct Bench {
     pub registrations: Vec<Registration>,
     /// The key of whoever asks next.
     pub caller: Option<KeyId>,
+    /// Registrations that the hub refuses from now on.
+    pub refusals: usize,
     /// The session that the hub made of the last registration.
     pub session: Option<SessionId>,
 }
@@ -102,6 +104,7 @@ impl Bench {
             replies: BTreeMap::new(),
             registrations: Vec::new(),
             caller: None,
+            refusals: 0,
             session: None,
         };
         let Self { agent, out, .. } = &mut bench;
@@ -170,6 +173,13 @@ impl Bench {
             ..
         } = self;
         let command = match notice {
+            Notice::Register(_) if self.refusals > 0 => {
+                self.refusals -= 1;
+                Command::Error {
+                    code: "overloaded",
+                    message: "sessions.max allows no more".into(),
+                }
+            }
             Notice::Register(registration) => {
                 self.registrations.push(registration);
                 let session = SessionId::new(&format!("s-{}", self.registrations.len())).unwrap();
@@ -188,6 +198,32 @@ impl Bench {
             _ => return,
         };
         link.handle_command(*now, command, link_out, &mut Mailboxes(clients));
+    }
+
+    /// The hub tells the agent that its session has another state.
+    pub fn session_is(&mut self, status: &str, reason: &str) {
+        let known = |text: &str| {
+            let all = [
+                "active",
+                "pending",
+                "suspended",
+                "revoked",
+                "expired",
+                "approved",
+                "resumed",
+                "requests_used_up",
+            ];
+            all.into_iter().find(|known| *known == text)
+        };
+        let command = Command::SessionStatus {
+            session: self.session.clone().expect("it has registered"),
+            status: known(status).expect("a state"),
+            reason: known(reason).expect("a reason"),
+        };
+        let (now, out) = (self.now, &mut self.link_out);
+        let mut deliver = Mailboxes(&mut self.clients);
+        self.link.handle_command(now, command, out, &mut deliver);
+        self.settle();
     }
 
     fn collect(&mut self) {

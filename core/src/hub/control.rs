@@ -1,12 +1,13 @@
 //! Changes of sessions by bridges and operators.
 
-use super::keys::Caller;
+use super::keys::{Authority, Caller};
 use super::links::Registrar;
 use super::routing::Slot;
 use super::sessions::{Action, Registration, Status};
 use super::{Cause, Hub, HubOut};
 use crate::config::Role;
 use crate::error::{Code, Refusal};
+use crate::id::LinkId;
 use crate::time::Instant;
 use alloc::string::String;
 
@@ -88,7 +89,9 @@ impl Hub {
                 caller.require(&[Role::Operator])?;
             }
         }
-        let status = self.sessions.get(slot).map(|session| session.status);
+        let session = self.sessions.get(slot);
+        let link = session.and_then(|session| session.link);
+        let status = session.map(|session| session.status);
         if let Some(status) = status.filter(|status| status.is_repeated_by(action)) {
             return Ok(status);
         }
@@ -105,7 +108,21 @@ impl Hub {
             && let Some(session) = self.sessions.get_mut(slot)
         {
             session.barred = true;
+            self.bar(link, true);
+        }
+        if action == Action::Approve {
+            self.bar(link, false);
         }
         Ok(status)
+    }
+
+    /// Notes whether what the agent of a link registers next waits for approval. Other agents than the program's own ask for
+    /// a new session by themselves only when a person has them do so.
+    fn bar(&mut self, link: Option<LinkId>, barred: bool) {
+        if let Some(state) = link.and_then(|link| self.links.get_mut(&link))
+            && state.authority == Some(Authority::Configuration)
+        {
+            state.barred = barred;
+        }
     }
 }

@@ -3,10 +3,12 @@
 use super::admission::Ticket;
 use super::audit::{AuditEvent, RequestInfo, RequestKind};
 use super::metrics::Gaps;
+use super::sessions::Status;
 use super::{Hub, HubOut};
 use crate::error::Code;
 use crate::id::SessionId;
 use crate::invocation::Usage;
+use crate::link::{Command, USED_UP};
 use crate::time::Instant;
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -111,7 +113,7 @@ impl Hub {
             .or_default() += 1;
         let mut kind = RequestKind::Answered;
         let session = match ticket {
-            Some(ticket) => Some(self.settle(now, ticket, outcome, duration)),
+            Some(ticket) => Some(self.settle(now, ticket, outcome, duration, out)),
             None => {
                 kind = outcome.verdict.kind();
                 match kind {
@@ -149,6 +151,7 @@ impl Hub {
         mut ticket: Ticket,
         outcome: &Outcome,
         duration: Duration,
+        out: &mut HubOut,
     ) -> SessionId {
         ticket.settled = true;
         self.metrics.open = self.metrics.open.saturating_sub(1);
@@ -184,6 +187,18 @@ impl Hub {
             && session.id == ticket.session
         {
             session.activity.end(now, outcome.usage.total_tokens());
+            if session.status == Status::Active
+                && session.is_spent()
+                && session.activity.in_flight() == 0
+                && let Some(link) = session.link
+            {
+                let status = Command::SessionStatus {
+                    session: session.id.clone(),
+                    status: session.status.as_str(),
+                    reason: USED_UP,
+                };
+                out.commands.push((link, status));
+            }
         }
         self.reroute(ticket.slot);
         self.session_changed(ticket.slot);

@@ -67,6 +67,9 @@ pub(super) struct LinkState {
     pub(super) authority: Option<Authority>,
     /// True when we dialled.
     dialled: bool,
+    /// True from when an operator ended a session of an agent of the program until an operator approves one: the agent
+    /// registers again by itself, and its session waits for approval.
+    pub(super) barred: bool,
     /// The form in which its agents are asked, but for sessions that have one of their own.
     pub(super) form: InvokeForm,
 }
@@ -139,6 +142,7 @@ impl Hub {
                 key: key.clone(),
                 authority,
                 dialled: hello.dialled.is_some(),
+                barred: false,
                 form: hello
                     .dialled
                     .map_or_else(InvokeForm::default, |bridge| bridge.form),
@@ -443,7 +447,7 @@ impl Hub {
                     authority,
                     is_agent: true,
                 };
-                let status = if self.config.sessions.manual_approval {
+                let status = if self.config.sessions.manual_approval || state.barred {
                     Status::Pending
                 } else {
                     Status::Active

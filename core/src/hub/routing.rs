@@ -2,6 +2,7 @@
 //! at the others.
 
 use super::models::ANY;
+use super::sessions::{Session, Status};
 use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
 use alloc::collections::BTreeMap;
@@ -173,6 +174,13 @@ impl Hub {
             return Err(Unrouted::Refused(no_embeddings(asked)));
         } else {
             if self.pools.is_empty() || self.expects(model) {
+                if let Some(why) = self.why_nobody(model) {
+                    let who = for_model(asked);
+                    return refuse(
+                        Code::NoAgent,
+                        alloc::format!("nobody answers{who} now: {why}"),
+                    );
+                }
                 return refuse(
                     Code::NoAgent,
                     alloc::format!(
@@ -206,6 +214,41 @@ impl Hub {
             return Err(Unrouted::Busy(Busy::Exchanges));
         }
         Ok(slot)
+    }
+}
+
+impl Hub {
+    /// Tells why none of a model's sessions can answer, by the one that is nearest to it; `None` when there is none.
+    fn why_nobody(&self, model: &str) -> Option<String> {
+        let of_model =
+            |session: &&Session| model == ANY || session.models.iter().any(|name| **name == *model);
+        // Live ones first, then what ended last.
+        let rank = |session: &&Session| {
+            let live = match session.status {
+                Status::Active => 3,
+                Status::Pending => 2,
+                Status::Suspended => 1,
+                Status::Revoked | Status::Expired => 0,
+            };
+            (live, session.ended_at, session.created_at)
+        };
+        let session = self.sessions.iter().filter(of_model).max_by_key(rank)?;
+        let id = &session.id;
+        Some(match session.status {
+            Status::Active if session.is_spent() => alloc::format!(
+                "session `{id}` has its requests used up ({}); its agent has to register again",
+                session.max_requests
+            ),
+            Status::Active => alloc::format!("the agent of session `{id}` is not connected"),
+            Status::Pending => alloc::format!(
+                "session `{id}` waits for approval; `mcp-local-provider approve {id}` gives it"
+            ),
+            Status::Suspended => alloc::format!("session `{id}` is suspended"),
+            Status::Revoked => alloc::format!("session `{id}` was revoked"),
+            Status::Expired => {
+                alloc::format!("session `{id}` has expired; its agent has to register again")
+            }
+        })
     }
 }
 

@@ -31,7 +31,7 @@ pub use envelope::{Answer, Capabilities, Chunk, Ending, Envelope, Id, MAX_MODELS
 pub use permit::{Permit, Permits};
 pub use ports::{
     CloseCode, Command, Deliver, FRAME_CHARGE, Frame, LinkConfig, LinkCounters, LinkOut, Notice,
-    Unopened,
+    USED_UP, Unopened,
 };
 pub use table::SLOT;
 

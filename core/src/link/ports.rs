@@ -16,6 +16,9 @@ use core::time::Duration;
 /// Each frame that waits for an agent costs at least this much of `limits.link_queue_bytes`.
 pub const FRAME_CHARGE: usize = 64;
 
+/// Reason of a [`Command::SessionStatus`]: the session has answered as often as it may, and its agent may register another.
+pub const USED_UP: &str = "requests_used_up";
+
 /// Hands deliveries to the exchanges that wait for them.
 ///
 /// The driver implements it: lock the mailbox, push, wake the exchange when [`Push::wakes`]. It is called while the link is

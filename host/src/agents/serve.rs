@@ -371,9 +371,15 @@ impl Runner {
             let agent = &self.plan.name;
             let now = self.engine.now();
             let is_trouble = match &event {
-                acp::Event::Ready { .. } => {
-                    self.status.connected(now);
+                acp::Event::Ready { .. } | acp::Event::Registered => {
+                    if self.agent.is_ready() && self.agent.lacks_session().is_none() {
+                        self.status.connected(now);
+                    }
                     false
+                }
+                acp::Event::NoSession { why } => {
+                    self.status.lost(now, why.clone(), false);
+                    true
                 }
                 acp::Event::Exited { status, restart } => {
                     self.status.lost(now, status.clone(), restart.is_none());

@@ -8,6 +8,8 @@
 //! | `agent> {…}` | a line of the process; `$session/prompt` is the id of the last request of that method |
 //! | `client> text`, `client> {…}` | a new client asks with one message, or with a request body |
 //! | `key> 1` | whoever asks from now on shows the key with this number |
+//! | `hub> status reason` | the hub tells the state of the agent's last session, and why |
+//! | `hub> refuses 2` | the hub refuses the next two registrations |
 //! | `client> gone 1` | the first client goes away |
 //! | `http> {…}`, `http> 2 {…}` | the agent posts to the last MCP server that a `session/new` named, or to the second |
 //! | `http> gone 1` | the connection of the first call is lost |
@@ -20,8 +22,8 @@ use mcp_local_provider_core::id::KeyId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const INPUTS: [&str; 8] = [
-    "#", "profile>", "process>", "agent>", "key>", "client>", "http>", "time>",
+const INPUTS: [&str; 9] = [
+    "#", "profile>", "process>", "agent>", "hub>", "key>", "client>", "http>", "time>",
 ];
 
 /// Plays the inputs of a transcript and returns all of it as it should be.
@@ -137,6 +139,8 @@ impl Stage {
                 bench.writes_line(&line);
             }
             ("key", (number, _)) => bench.caller = Some(KeyId(number.parse().unwrap())),
+            ("hub", ("refuses", times)) => bench.refusals = times.parse().unwrap(),
+            ("hub", (status, reason)) => bench.session_is(status, reason),
             ("client", ("gone", which)) => bench.cancel(which.parse::<usize>().unwrap() - 1),
             ("client", _) if what.starts_with('{') => {
                 if let Err(refused) = bench.ask(what) {

@@ -4,6 +4,7 @@
 mod answer;
 mod life;
 mod parked;
+mod registration;
 mod requests;
 mod session;
 mod states;
@@ -30,6 +31,7 @@ use alloc::vec::Vec;
 use core::fmt;
 use hashbrown::HashMap;
 use parked::{Call, Server};
+use registration::Registered;
 use session::{Session, Setting};
 pub use states::{PROCESS, SESSION};
 use states::{Phase, Then};
@@ -62,8 +64,7 @@ pub struct Agent {
     abilities: Abilities,
     /// Models that its sessions offer.
     models: Vec<String>,
-    /// Models that were registered, and the id of that session once the hub has told it.
-    registered: Option<(Vec<String>, Option<String>)>,
+    registered: Registered,
     last_request: u64,
     /// Requests of ours that wait for their answers, by id.
     pending: BTreeMap<u64, Ask>,
@@ -127,7 +128,7 @@ impl Agent {
             phase: Phase::Ended,
             abilities: Abilities::default(),
             models: Vec::new(),
-            registered: None,
+            registered: Registered::default(),
             last_request: 0,
             pending: BTreeMap::new(),
             deadlines: Deadlines::default(),
@@ -376,12 +377,9 @@ impl Agent {
                 self.take_up(context, exchange);
             }
             LinkFrame::Cancel(exchange) => self.cancel(context, exchange),
-            LinkFrame::Registered(session) => {
-                if let Some((_, id)) = &mut self.registered {
-                    *id = Some(session.into_owned());
-                }
-                self.tidy(context);
-            }
+            LinkFrame::Registered(told) => self.session_given(context, &told),
+            LinkFrame::Session(told) => self.session_moved(context, &told),
+            LinkFrame::Refused(why) => self.registration_refused(context, &why),
             LinkFrame::Unreadable(exchange) => {
                 context.fail(
                     exchange,

@@ -23,6 +23,8 @@ pub enum Timer {
     ToolCall(CallId),
     /// The process is started.
     Start,
+    /// It registers again, as its registration was refused.
+    Register,
 }
 
 /// At most one deadline for each [`Timer`].

@@ -12,12 +12,24 @@ pub(super) enum LinkFrame<'f> {
     Invoke(Invoke<'f>),
     /// `model_cancel`.
     Cancel(ExchangeId),
-    /// `registered`: the session's id.
-    Registered(Cow<'f, str>),
+    /// `registered`.
+    Registered(SessionStatus<'f>),
+    /// `session_status`.
+    Session(SessionStatus<'f>),
+    /// `error` about no exchange, which answers a registration: its message.
+    Refused(Cow<'f, str>),
     /// A `model_invoke` that cannot be read.
     Unreadable(ExchangeId),
     /// Nothing that an agent answers.
     Other,
+}
+
+/// A session and its state.
+pub(super) struct SessionStatus<'f> {
+    pub(super) session: Cow<'f, str>,
+    pub(super) status: Cow<'f, str>,
+    /// Empty where the link tells none.
+    pub(super) reason: Cow<'f, str>,
 }
 
 /// A `model_invoke` to the agent.
@@ -169,8 +181,29 @@ struct Frame<'f> {
     r#type: JsonStr<'f>,
     id: Option<JsonStr<'f>>,
     session_id: Option<JsonStr<'f>>,
+    status: Option<JsonStr<'f>>,
+    reason: Option<JsonStr<'f>>,
+    error: Option<ErrorMembers<'f>>,
     #[serde(borrow)]
     payload: Option<&'f RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ErrorMembers<'f> {
+    #[serde(borrow)]
+    code: JsonStr<'f>,
+    message: JsonStr<'f>,
+}
+
+impl<'f> SessionStatus<'f> {
+    fn read(members: &Frame<'f>) -> Option<Self> {
+        let text = |member: Option<JsonStr<'f>>| member.map(JsonStr::decode).unwrap_or_default();
+        Some(Self {
+            session: members.session_id?.decode(),
+            status: text(members.status),
+            reason: text(members.reason),
+        })
+    }
 }
 
 /// Reads a frame. What cannot be read is [`LinkFrame::Other`]: the link writes nothing of the kind.
@@ -191,9 +224,19 @@ pub(super) fn read(frame: &str) -> LinkFrame<'_> {
             })
         }
         ("model_cancel", Some(exchange)) => LinkFrame::Cancel(exchange),
-        ("registered", _) => members
-            .session_id
-            .map_or(LinkFrame::Other, |id| LinkFrame::Registered(id.decode())),
+        ("registered", _) => {
+            SessionStatus::read(&members).map_or(LinkFrame::Other, LinkFrame::Registered)
+        }
+        ("session_status", _) => {
+            SessionStatus::read(&members).map_or(LinkFrame::Other, LinkFrame::Session)
+        }
+        // A session that is given back may have ended by itself just before.
+        ("error", None) => match members.error {
+            Some(error) if error.code.as_escaped() != "session_not_found" => {
+                LinkFrame::Refused(error.message.decode())
+            }
+            Some(_) | None => LinkFrame::Other,
+        },
         _ => LinkFrame::Other,
     }
 }

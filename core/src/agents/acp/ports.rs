@@ -151,6 +151,13 @@ pub enum Event {
         /// The methods for [`Agent::authenticate`](super::Agent::authenticate): id and name.
         methods: Vec<(String, String)>,
     },
+    /// It has a session that may answer, after it had none.
+    Registered,
+    /// It has no session that may answer. It registers by itself where that helps.
+    NoSession {
+        /// Reason, for its operator.
+        why: String,
+    },
     /// It ended.
     Exited {
         /// As the driver told it.
@@ -183,6 +190,8 @@ impl fmt::Display for Event {
             Self::Initialized { agent } => write!(f, "the agent says that it is {agent}"),
             Self::Ready { models } => write!(f, "the agent is ready, with {models} models"),
             Self::LoginNeeded { advice, .. } => write!(f, "the agent wants a login: {advice}"),
+            Self::Registered => f.write_str("the agent has a session again"),
+            Self::NoSession { why } => write!(f, "the agent is asked nothing: {why}"),
             Self::Exited { status, restart } => {
                 write!(f, "the agent ended ({status})")?;
                 f.write_str(match restart {

@@ -10,10 +10,10 @@ use crate::agents::acp::update::Abilities;
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
-use crate::link::{Capabilities, Envelope, Id, MAX_MODELS, Registration};
+use crate::link::{Envelope, Id};
 use crate::machine::OUTSIDE;
 use crate::time::Instant;
-use alloc::borrow::{Cow, ToOwned};
+use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -176,45 +176,6 @@ impl Agent {
             .collect()
     }
 
-    /// Registers the models, again when they have changed and nothing is under way.
-    pub(super) fn register(&mut self, context: &mut Context<'_>) {
-        let name = &self.profile.name;
-        let mut models = Vec::from([name.clone()]);
-        models.extend(
-            self.models
-                .iter()
-                .map(|model| format!("{name}/{model}"))
-                .filter(|model| {
-                    model.len() <= 256
-                        && !model.contains(|c: char| c.is_whitespace() || c.is_control())
-                })
-                .take(MAX_MODELS - 1),
-        );
-        match &self.registered {
-            Some((before, _)) if *before == models => return,
-            Some((_, None)) => return,
-            Some((_, Some(_))) if !self.turns.is_empty() => return,
-            Some((_, Some(session))) => (context.link)(Envelope::Unregister {
-                session: Cow::Borrowed(session),
-            }),
-            None => {}
-        }
-        self.registered = Some((models.clone(), None));
-        (context.link)(Envelope::Register(Registration {
-            agent_id: name.clone(),
-            label: Some(self.profile.label.clone()),
-            models,
-            max_concurrency: Some(u64::from(self.profile.concurrency)),
-            capabilities: Capabilities {
-                tools: self.serves_tools(),
-                vision: self.abilities.images,
-                words_only: true,
-                ..Capabilities::default()
-            },
-            ..Registration::default()
-        }));
-    }
-
     /// True when the caller's tools can be served to the agent.
     pub(super) fn serves_tools(&self) -> bool {
         self.profile.tools && self.abilities.mcp_http && self.config.tools_url.is_some()
@@ -364,7 +325,7 @@ impl Agent {
         if let Some(start_at) = start_at {
             self.enter_phase(Phase::Down { since: now });
             self.deadlines.set(Timer::Start, start_at);
-            if self.registered.is_none() {
+            if !self.is_registered() {
                 // As above: clients hear what is wrong from a model that they can ask.
                 self.register(context);
             }
@@ -433,6 +394,7 @@ impl Agent {
             };
             match why {
                 Timer::Kill => context.out.orders.push(Order::Kill),
+                Timer::Register => self.register(context),
                 Timer::Request(id) => {
                     if let Some(ask) = self.take_pending(id) {
                         self.unanswered(context, ask);
