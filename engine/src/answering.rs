@@ -41,6 +41,8 @@ pub(super) struct Answering {
     link: Option<Arc<LinkCell>>,
     mailbox: Arc<Inbox>,
     batch: Batch,
+    /// The time at which a deadline was first found to have passed, until it is served.
+    late_since: Option<Instant>,
 }
 
 impl Answering {
@@ -70,6 +72,7 @@ impl Answering {
             exchange,
             owner,
             batch: Batch::new(),
+            late_since: None,
         };
         answering.open(frame);
         answering
@@ -129,14 +132,20 @@ impl Answering {
         Some(outcome)
     }
 
-    /// Serves the deadline that is due.
-    fn serve_timers(&mut self, now: Instant, reply: &mut Reply) -> Option<Outcome> {
+    /// The state of the deadlines at `now`.
+    fn lateness(&mut self, now: Instant, waker: &Waker) -> Lateness {
         let timeout = self.exchange.poll_timeout();
         if timeout.is_none_or(|timeout| timeout.at > now) {
-            return None;
+            self.late_since = None;
+            return Lateness::InTime;
         }
-        let flow = self.exchange.handle_timeout(now, reply);
-        self.follow(now, flow)
+        let since = *self.late_since.get_or_insert(now);
+        let mut link = self.link.iter();
+        if link.all(|link| link.was_read_until(since, waker)) {
+            Lateness::Late
+        } else {
+            Lateness::Unread
+        }
     }
 }
 
@@ -151,12 +160,22 @@ fn inbox(engine: &Engine, exchange: &Exchange) -> Arc<Inbox> {
     Arc::new(Inbox::new(mailbox.sharing(engine.budget().share())))
 }
 
+/// State of an exchange's deadlines.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lateness {
+    /// None has passed.
+    InTime,
+    /// One has, and what the agent had sent by then may be unread.
+    Unread,
+    /// One has, and what the agent had sent by then is in the inbox, or was taken.
+    Late,
+}
+
 impl Respond for Answering {
     fn poll(&mut self, mut now: Instant, waker: &Waker, reply: &mut Reply) -> Polled {
         loop {
-            if let Some(outcome) = self.serve_timers(now, reply) {
-                return Polled::Ended(outcome);
-            }
+            // Before the inbox is looked into: what is in it then had come in time.
+            let lateness = self.lateness(now, waker);
             let kept = self.exchange.held();
             let drained = self.mailbox.drain(&mut self.batch, kept, waker);
             if drained {
@@ -172,6 +191,16 @@ impl Respond for Answering {
                     return Polled::Ended(outcome);
                 }
             }
+            if lateness == Lateness::Late {
+                if drained {
+                    continue;
+                }
+                let flow = self.exchange.handle_timeout(now, reply);
+                self.late_since = None;
+                if let Some(outcome) = self.follow(now, flow) {
+                    return Polled::Ended(outcome);
+                }
+            }
             if reply.head.is_some() || !reply.body.is_empty() {
                 if reply.body.len() > STEP {
                     // Until the client has taken it, which it has when there is a next call.
@@ -182,6 +211,7 @@ impl Respond for Answering {
             }
             if !drained {
                 let timeout = self.exchange.poll_timeout();
+                let timeout = timeout.filter(|_| lateness != Lateness::Unread);
                 return Polled::Until(timeout.map(|timeout| timeout.at));
             }
             // A whole answer grows unseen. Only a mailbox that was found empty wakes.

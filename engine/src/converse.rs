@@ -21,6 +21,8 @@ pub struct Turn {
     pub(crate) now: Instant,
     pub(crate) wake: Vec<Waker>,
     read: usize,
+    /// Length of the frame that was read last.
+    pub(crate) last: usize,
 }
 
 impl Turn {
@@ -38,6 +40,7 @@ impl Turn {
 
     /// A frame of `bytes` was read.
     pub(crate) fn count(&mut self, bytes: usize) {
+        self.last = bytes;
         self.read = self.read.saturating_add(bytes.max(FRAME));
     }
 }
@@ -84,7 +87,8 @@ pub trait Converse: Send + Sync + fmt::Debug {
     fn finish(&self, turn: &mut Turn) -> bool;
 
     /// Serves the deadlines and gives the next one. `alive` when something was received since the last call, be it part of a
-    /// frame.
+    /// frame. A time that is not later than the turn means that what the peer has sent before may be unread: the next call comes
+    /// as soon as who reads has looked into the socket, and taken what is there or found nothing.
     fn serve_timers(&self, turn: &mut Turn, alive: bool) -> Option<Instant>;
 
     /// Moves what is to be written behind what `into` has.

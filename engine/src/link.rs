@@ -156,6 +156,50 @@ pub(super) struct State {
     writer: Option<Waker>,
     /// The deadline that the writer knows of.
     armed: Option<Instant>,
+    reading: Reading,
+}
+
+/// Most bytes that can have waited in a socket, so that who has read them has read all that had come.
+const WAITING: usize = 64 << 20;
+
+/// How far the peer was heard. A program that was stopped for a while finds deadlines behind it, and in its sockets what came
+/// before them: nobody is called silent before that is read.
+#[derive(Default)]
+struct Reading {
+    /// All that had come by then was received.
+    until: Instant,
+    /// The time since which who reads was to look, while nothing is received.
+    looks: Option<Instant>,
+    /// Bytes received since somebody is late.
+    received: usize,
+    /// The latest time up to which somebody wants it read.
+    wanted: Instant,
+    waiting: Vec<Waker>,
+}
+
+impl Reading {
+    /// Something was received.
+    const fn receive(&mut self, bytes: usize) {
+        self.looks = None;
+        self.received = self.received.saturating_add(bytes);
+    }
+
+    /// Who serves the deadlines comes by, and who reads has looked since the last time. True while the peer is not heard up to
+    /// `deadline` and to what others want: who reads is to look, and to come again.
+    fn is_behind(&mut self, now: Instant, deadline: Option<Instant>) -> bool {
+        if let Some(looked) = self.looks {
+            self.until = self.until.max(looked);
+        } else if self.received > WAITING {
+            self.until = self.until.max(now);
+        }
+        let deadline = deadline.filter(|deadline| *deadline <= now);
+        let behind = self.until < self.wanted.max(deadline.unwrap_or_default());
+        self.looks = behind.then_some(now);
+        if !behind {
+            self.received = 0;
+        }
+        behind
+    }
 }
 
 impl fmt::Debug for LinkCell {
@@ -228,6 +272,22 @@ impl LinkCell {
         }
     }
 
+    /// True when all that the peer had sent by `at` was received, or nothing will be any more. Else `waker` is woken when that
+    /// is so.
+    pub(super) fn was_read_until(&self, at: Instant, waker: &Waker) -> bool {
+        let writer = {
+            let mut state = self.state.lock();
+            if state.reading.until >= at || state.link.is_closed() {
+                return true;
+            }
+            state.reading.wanted = state.reading.wanted.max(at);
+            state.reading.waiting.push(waker.clone());
+            state.writer.take()
+        };
+        writer.into_iter().for_each(Waker::wake);
+        false
+    }
+
     /// Does what the hub asks.
     pub fn command(&self, now: Instant, command: Command) {
         self.call(|link, out, deliver| link.handle_command(now, command, out, deliver));
@@ -270,6 +330,10 @@ impl Connected {
                     out: LinkOut::sharing(engine.budget().share()),
                     writer: None,
                     armed: None,
+                    reading: Reading {
+                        until: now,
+                        ..Reading::default()
+                    },
                 }),
             });
             engine.add_link(cell.clone());
@@ -296,7 +360,10 @@ impl Connected {
         call: impl FnOnce(&mut Link<Arc<Inbox>>, Instant, &mut LinkOut, &mut Delivering<'_>) -> R,
     ) -> R {
         let mut state = self.cell.state.lock();
-        let State { link, out, .. } = &mut *state;
+        let State {
+            link, out, reading, ..
+        } = &mut *state;
+        reading.receive(turn.last);
         let wake = &mut turn.wake;
         call(link, turn.now, out, &mut Delivering { wake })
     }
@@ -356,17 +423,25 @@ impl Converse for Connected {
     fn serve_timers(&self, turn: &mut Turn, alive: bool) -> Option<Instant> {
         let mut state = self.cell.state.lock();
         let State {
-            link, out, armed, ..
+            link,
+            out,
+            armed,
+            reading,
+            ..
         } = &mut *state;
+        let (now, wake) = (turn.now, &mut turn.wake);
         if alive {
-            link.handle_alive(turn.now);
+            link.handle_alive(now);
+            reading.receive(0);
         }
-        if link
-            .poll_timeout()
-            .is_some_and(|timeout| timeout.at <= turn.now)
-        {
-            let wake = &mut turn.wake;
-            link.handle_timeout(turn.now, out, &mut Delivering { wake });
+        let deadline = link.poll_timeout().map(|timeout| timeout.at);
+        if reading.is_behind(now, deadline) {
+            *armed = Some(now);
+            return *armed;
+        }
+        wake.append(&mut reading.waiting);
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            link.handle_timeout(now, out, &mut Delivering { wake });
         }
         *armed = link.poll_timeout().map(|timeout| timeout.at);
         *armed
@@ -380,6 +455,11 @@ impl Converse for Connected {
         let mut state = self.cell.state.lock();
         if written {
             state.out.written();
+        }
+        let reading = &state.reading;
+        if reading.wanted > reading.until && reading.looks.is_none() && !state.link.is_closed() {
+            // Who serves the deadlines was not told yet.
+            waker.wake_by_ref();
         }
         remember(&mut state.writer, waker);
         ToWrite {
@@ -395,6 +475,8 @@ impl Converse for Connected {
         let now = self.engine.now();
         self.cell
             .call(|link, out, deliver| link.handle_disconnect(now, out, deliver));
+        let waiting = std::mem::take(&mut self.cell.state.lock().reading.waiting);
+        waiting.into_iter().for_each(Waker::wake);
         self.engine.remove_link(&self.cell);
         self.engine
             .hub(|hub, now, out| hub.disconnected(now, self.cell.id, out));
@@ -404,5 +486,39 @@ impl Converse for Connected {
 impl Drop for Connected {
     fn drop(&mut self) {
         self.disconnect();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(second: u64) -> Instant {
+        Instant::from_micros(second * 1_000_000)
+    }
+
+    #[test]
+    fn a_deadline_waits_until_all_that_came_before_it_is_read() {
+        let mut reading = Reading::default();
+        assert!(!reading.is_behind(at(5), Some(at(6))), "nobody is late");
+        assert!(reading.is_behind(at(9), Some(at(6))), "nobody has looked");
+        reading.receive(10);
+        assert!(reading.is_behind(at(9), Some(at(6))), "there was something");
+        assert!(!reading.is_behind(at(10), Some(at(6))), "there was nothing");
+        // Somebody else wants to know.
+        reading.wanted = at(12);
+        assert!(reading.is_behind(at(13), None));
+        assert!(!reading.is_behind(at(13), None));
+    }
+
+    #[test]
+    fn a_peer_that_never_pauses_holds_up_no_deadline_for_ever() {
+        let mut reading = Reading::default();
+        let frame = 1 << 20;
+        let frames = (1..=1000).find(|_| {
+            reading.receive(frame);
+            !reading.is_behind(at(9), Some(at(6)))
+        });
+        assert_eq!(frames, Some(WAITING / frame + 1));
     }
 }

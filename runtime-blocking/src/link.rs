@@ -10,7 +10,7 @@ use mcp_local_provider_engine::converse::{Converse, Turn};
 use mcp_local_provider_engine::websocket::{CLOSING, Ended};
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Waker;
 use std::time::Instant;
@@ -23,6 +23,10 @@ struct Both {
     link: Box<dyn Converse>,
     from_reader: Mutex<FromReader>,
     received: Arc<AtomicU64>,
+    /// The reader has taken all that was there, and waits for more.
+    reader_waits: AtomicBool,
+    /// The writer wants to hear of that.
+    asked: AtomicBool,
 }
 
 /// State that the reader leaves for the writer.
@@ -52,6 +56,8 @@ pub(crate) fn run(threads: &Threads, link: Box<dyn Converse>, peer: &Arc<Peer>, 
         link,
         from_reader: Mutex::default(),
         received: reader.received(),
+        reader_waits: AtomicBool::new(false),
+        asked: AtomicBool::new(false),
     });
     let parker = Parker::new();
     let waker = parker.waker();
@@ -107,8 +113,16 @@ fn read(both: &Both, mut reader: Reader, writer: &Waker) {
     // Something may have come behind the handshake.
     let mut waits = false;
     let ended = loop {
-        if waits && let Err(error) = reader.wait(None) {
-            break Ended::Lost(error.to_string());
+        if waits {
+            both.reader_waits.store(true, Ordering::SeqCst);
+            if both.asked.swap(false, Ordering::SeqCst) {
+                writer.wake_by_ref();
+            }
+            let waited = reader.wait(None);
+            both.reader_waits.store(false, Ordering::SeqCst);
+            if let Err(error) = waited {
+                break Ended::Lost(error.to_string());
+            }
         }
         both.link.begin(&mut turn);
         let read = read_turn(both, &mut reader, &mut turn);
@@ -174,12 +188,17 @@ impl Writing<'_> {
     fn run(&mut self) -> End {
         let mut turn = Turn::default();
         let mut received = 0;
+        let (mut next, mut late) = (None::<Instant>, false);
         loop {
-            self.both.link.begin(&mut turn);
-            let count = self.both.received.load(Ordering::Relaxed);
-            let next = self.both.link.serve_timers(&mut turn, count != received);
-            received = count;
-            self.both.link.finish(&mut turn);
+            if !late || self.reader_has_looked() {
+                self.both.link.begin(&mut turn);
+                let count = self.both.received.load(Ordering::Relaxed);
+                let until = self.both.link.serve_timers(&mut turn, count != received);
+                received = count;
+                self.both.link.finish(&mut turn);
+                next = until.map(|until| self.clock.system(until));
+                late = next.is_some_and(|next| next <= Instant::now());
+            }
             if let Some(ended) = self.both.reader(|reader| reader.ended.take()) {
                 return End::Ended(ended);
             }
@@ -194,7 +213,10 @@ impl Writing<'_> {
             if flushed && more.frames {
                 continue;
             }
-            let mut until = next.map(|next| self.clock.system(next));
+            if late && self.reader_has_looked() {
+                continue;
+            }
+            let mut until = next.filter(|_| !late);
             let mut watched = None;
             if !flushed {
                 let stalled = self.writer.stalled().unwrap_or_else(Instant::now);
@@ -208,6 +230,13 @@ impl Writing<'_> {
             }
             self.parker.wait(watched, until);
         }
+    }
+
+    /// True when the reader has taken all that there was. Else it wakes this thread once it has.
+    fn reader_has_looked(&self) -> bool {
+        self.both.asked.store(true, Ordering::SeqCst);
+        // In this order: what the reader takes after the first look, it takes while it does not wait.
+        !self.peer.is_readable() && self.both.reader_waits.load(Ordering::SeqCst)
     }
 
     /// Writes what there is, a batch with one flush. False when the socket is full.

@@ -98,6 +98,11 @@ impl Peer {
         }
     }
 
+    /// True when something can be read, the end included.
+    pub fn is_readable(&self) -> bool {
+        self.wait_readable(Some(Instant::now())).is_ok()
+    }
+
     /// Reads what is there.
     ///
     /// # Errors

@@ -1,5 +1,6 @@
 //! Request bodies, collected whole, and response bodies, whole or as they come.
 
+use crate::io::Patience;
 use crate::timer::{Sleep, Timers};
 use futures_lite::future::or;
 use hyper::body::{Body, Buf, Frame, Incoming, SizeHint};
@@ -38,7 +39,7 @@ pub(crate) enum Unread {
 pub(crate) async fn collect(
     body: &mut Incoming,
     config: &HubConfig,
-    timers: &Timers,
+    patience: Patience,
     mut hold: impl FnMut(usize) -> bool,
 ) -> Result<Vec<u8>, Unread> {
     let limit = config.limits.body_bytes;
@@ -67,7 +68,7 @@ pub(crate) async fn collect(
         Ok(bytes)
     };
     let deadline = async {
-        timers.after(config.timeouts.body).await;
+        patience.await;
         Err(Unread::TooSlow)
     };
     or(read, deadline).await

@@ -3,11 +3,11 @@
 //! A client that closes its sending side is taken for gone, whatever it may still read: that is how a client that went
 //! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
 
-use crate::io::{Io, Traffic};
+use crate::io::{Io, Patience, Traffic};
 use crate::request::{Answering, Response};
 use crate::screened::{Faults, Screened};
 use crate::tasks::Tasks;
-use crate::timer::{Sleep, Timers};
+use crate::timer::Timers;
 use futures_lite::future::or;
 use hyper::body::Incoming;
 use hyper::rt;
@@ -53,6 +53,7 @@ pub(crate) async fn serve(
         address: peer.ip(),
         on,
         faults: io.faults(),
+        traffic: traffic.clone(),
         count: AtomicU64::new(0),
     };
     let mut drain = engine.listen_for_drain();
@@ -111,6 +112,7 @@ struct Requests {
     address: IpAddr,
     on: Listener,
     faults: Faults,
+    traffic: Arc<Traffic>,
     /// Requests so far.
     count: AtomicU64,
 }
@@ -124,7 +126,7 @@ impl Service<hyper::Request<Incoming>> for Requests {
         let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         let tasks = self.tasks.clone();
         match self.faults.of(number) {
-            None => Answering::new(tasks, self.address, self.on, request),
+            None => Answering::new(tasks, self.address, self.on, self.traffic.clone(), request),
             Some(error) => Answering::misframed(tasks, self.address, error),
         }
     }
@@ -145,8 +147,7 @@ const fn waits(heads: u64) -> bool {
 }
 
 struct HeadSleep {
-    sleep: Sleep,
-    traffic: Arc<Traffic>,
+    sleep: Patience,
     heads: Arc<AtomicU64>,
     /// Bytes that had come before the head, and the time that the head may take; `None` once that time counts.
     waits: Option<(u64, Duration)>,
@@ -163,8 +164,10 @@ impl rt::Timer for HeadTimer {
         let is_first = received == 0;
         self.heads.fetch_add(1, Ordering::Relaxed);
         Box::pin(HeadSleep {
-            sleep: self.timers.after(if is_first { head } else { IDLE }),
-            traffic: self.traffic.clone(),
+            sleep: Patience::new(
+                self.traffic.clone(),
+                self.timers.after(if is_first { head } else { IDLE }),
+            ),
             heads: self.heads.clone(),
             waits: (!is_first).then_some((received, head)),
         })
@@ -176,7 +179,7 @@ impl Future for HeadSleep {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if let Some((before, head)) = self.waits
-            && self.traffic.received_bytes() != before
+            && self.sleep.received_bytes() != before
         {
             self.waits = None;
             self.sleep.reset_after(head);

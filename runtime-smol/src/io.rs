@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::mem;
 use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -40,6 +41,8 @@ pub struct Io {
     timers: Timers,
     /// Runs while a write makes no progress.
     stalled: Option<Sleep>,
+    /// The kernel was asked once more although that was over.
+    asked: bool,
 }
 
 /// Figures of a connection that others than its owner look at.
@@ -47,6 +50,65 @@ pub struct Io {
 pub(crate) struct Traffic {
     received: AtomicU64,
     full: AtomicBool,
+    /// The next read is to ask the kernel.
+    look: AtomicBool,
+}
+
+/// Turns of a connection's task in which what waits in its socket is read, once a deadline has passed.
+const LOOKS: u8 = 4;
+
+/// A deadline for a client to send something, which may pass while the program is stopped: then the socket is looked into
+/// before the client is called late.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    traffic: Arc<Traffic>,
+    sleep: Sleep,
+    /// Bytes received before the last look.
+    received: u64,
+    looks: u8,
+}
+
+impl Patience {
+    /// For what is to come over the connection of `traffic`.
+    pub const fn new(traffic: Arc<Traffic>, sleep: Sleep) -> Self {
+        Self {
+            traffic,
+            sleep,
+            received: 0,
+            looks: 0,
+        }
+    }
+
+    /// Bytes received so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.traffic.received_bytes()
+    }
+
+    /// Lasts that long from now on.
+    pub fn reset_after(&mut self, duration: Duration) {
+        self.sleep.reset_after(duration);
+        self.looks = 0;
+    }
+}
+
+impl Future for Patience {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        ready!(Pin::new(&mut self.sleep).poll(cx));
+        let received = self.received_bytes();
+        if received != self.received {
+            self.received = received;
+            self.looks = 0;
+        }
+        if self.looks == LOOKS {
+            return Poll::Ready(());
+        }
+        self.looks += 1;
+        self.traffic.look.store(true, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
 }
 
 impl Traffic {
@@ -81,6 +143,7 @@ impl Io {
             write_timeout,
             timers,
             stalled: None,
+            asked: false,
         }
     }
 
@@ -96,12 +159,21 @@ impl Io {
         self.traffic.clone()
     }
 
+    /// Has the next read ask the kernel: the reactor may not have heard of what came while the program was stopped.
+    pub const fn look(&mut self) {
+        self.drained = false;
+    }
+
     /// Ready when a read may succeed.
     ///
     /// # Errors
     ///
     /// Those of the reactor.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.traffic.look.load(Ordering::Relaxed) {
+            self.traffic.look.store(false, Ordering::Relaxed);
+            self.look();
+        }
         if self.drained {
             ready!(self.socket.poll_readable(cx))?;
             self.drained = false;
@@ -121,6 +193,11 @@ impl Io {
                     .stalled
                     .get_or_insert_with(|| self.timers.after(self.write_timeout));
                 ready!(Pin::new(stalled).poll(cx));
+                if !mem::replace(&mut self.asked, true) {
+                    // The reactor may not have heard of it that the peer has read while the program was stopped.
+                    self.set_full(false);
+                    return Poll::Ready(Ok(()));
+                }
                 // The kernel would keep for minutes what the peer does not read.
                 reset_on_close(self.socket.get_ref());
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
@@ -221,7 +298,10 @@ impl Io {
 
     fn written(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match &written {
-            Ok(_) => self.stalled = None,
+            Ok(_) => {
+                self.stalled = None;
+                self.asked = false;
+            }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.set_full(true),
             Err(_) => {}
         }

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Serves the connection to its end.
 pub(crate) async fn run(tasks: &Tasks, link: Box<dyn Converse>, socket: Socket) {
@@ -112,10 +112,14 @@ impl Task {
     fn serve_timers(&mut self) {
         let alive = self.socket.received_bytes() != self.received_bytes;
         self.received_bytes = self.socket.received_bytes();
-        match self.link.serve_timers(&mut self.turn, alive) {
-            Some(next) => self.sleep.reset(self.timers.clock().system(next)),
-            None => self.sleep.reset_after(Duration::MAX),
+        let Some(next) = self.link.serve_timers(&mut self.turn, alive) else {
+            return self.sleep.reset_after(Duration::MAX);
+        };
+        let next = self.timers.clock().system(next);
+        if next <= Instant::now() {
+            self.socket.look();
         }
+        self.sleep.reset(next);
     }
 
     /// Takes messages until the turn is full. `waits` is false when there may be more.

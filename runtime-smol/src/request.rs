@@ -1,6 +1,7 @@
 //! One request: hyper's parts go into the steps of the host, and what they come to goes back to hyper.
 
 use crate::body::{self, ResponseBody, Unread};
+use crate::io::{Patience, Traffic};
 use crate::link;
 use crate::tasks::Tasks;
 use crate::timer::Sleep;
@@ -19,6 +20,7 @@ use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::IpAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -46,8 +48,14 @@ enum Prepared {
 }
 
 impl Answering {
-    pub fn new(tasks: Tasks, address: IpAddr, on: Listener, request: Request<Incoming>) -> Self {
-        let preparing = prepare(tasks.clone(), address, on, request);
+    pub fn new(
+        tasks: Tasks,
+        address: IpAddr,
+        on: Listener,
+        traffic: Arc<Traffic>,
+        request: Request<Incoming>,
+    ) -> Self {
+        let preparing = prepare(tasks.clone(), address, on, traffic, request);
         Self {
             tasks,
             state: State::Preparing(Box::pin(preparing)),
@@ -116,6 +124,7 @@ async fn prepare(
     tasks: Tasks,
     address: IpAddr,
     on: Listener,
+    traffic: Arc<Traffic>,
     request: Request<Incoming>,
 ) -> Prepared {
     let awaits_continue = request.headers().contains_key(EXPECT);
@@ -126,6 +135,7 @@ async fn prepare(
         incoming,
         awaits_continue,
         rest: None,
+        traffic,
     };
     let mut step = match begun {
         Begun::Step(step) => step,
@@ -158,13 +168,16 @@ struct Received {
     awaits_continue: bool,
     /// Rest of the body that is unread, once somebody wanted the body.
     rest: Option<Rest>,
+    traffic: Arc<Traffic>,
 }
 
 impl Received {
     async fn collect(&mut self, tasks: &Tasks, mut expecting: Expecting) -> Step {
         let config = tasks.engine.config();
         let hold = |bytes| expecting.hold(bytes);
-        let unread = match body::collect(&mut self.incoming, &config, &tasks.timers, hold).await {
+        let deadline = tasks.timers.after(config.timeouts.body);
+        let patience = Patience::new(self.traffic.clone(), deadline);
+        let unread = match body::collect(&mut self.incoming, &config, patience, hold).await {
             Ok(body) => {
                 self.rest = Some(Rest::Nothing);
                 return expecting.complete(body);

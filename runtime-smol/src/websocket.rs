@@ -154,6 +154,11 @@ impl Socket {
         }
     }
 
+    /// Has the next read ask the kernel, whatever the reactor knows of.
+    pub fn look(&mut self) {
+        self.incoming.get_mut().io.look();
+    }
+
     /// The next message of the peer, see [`Socket::poll_receive`].
     ///
     /// # Errors

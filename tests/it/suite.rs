@@ -26,3 +26,4 @@ mod metrics;
 mod program;
 mod proxies;
 mod reload;
+mod stopped;

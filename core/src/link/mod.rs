@@ -136,6 +136,12 @@ impl<T> Link<T> {
         self.table.len()
     }
 
+    /// True once nothing is taken or said any more.
+    #[must_use]
+    pub const fn is_closed(&self) -> bool {
+        self.closed
+    }
+
     /// True while an exchange waits for this agent.
     #[must_use]
     pub fn is_open(&self, exchange: ExchangeId) -> bool {

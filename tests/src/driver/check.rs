@@ -198,6 +198,8 @@ impl Driver {
         };
         let most = budget + limits.agent_frame_bytes + 2 * ENTRY_CHARGE;
         assert!(unread <= most, "limits.mailbox_bytes");
+        let waits = !call.eager || call.alarm.until.is_some();
+        assert!(waits, "{} may wait for ever", call.id);
         if unread > 0 {
             assert!(call.alarm.is_woken(), "{} was not woken", call.id);
             assert!(!call.eager, "{} was not polled", call.id);

@@ -31,12 +31,17 @@ pub struct Wire {
     pub(super) alarm: Alarm,
 
     turn: Turn,
+    /// Frames that have come and were not read.
+    arrived: VecDeque<String>,
     socket: Option<OpenSocket>,
     /// Exchanges that the agent was asked for.
     asked: HashSet<ExchangeId>,
     /// Those of them that were cancelled.
     cancelled: HashSet<ExchangeId>,
 }
+
+/// Looks into the socket that a link may need before its deadlines are served.
+const MOST_LOOKS: usize = 3;
 
 /// Introduces a connection to the engine.
 pub(super) fn connect(
@@ -88,6 +93,7 @@ impl Wire {
             link,
             reads: true,
             turn: Turn::default(),
+            arrived: VecDeque::new(),
             socket: Some(engine.open_socket()),
             asked: HashSet::new(),
             cancelled: HashSet::new(),
@@ -107,16 +113,39 @@ impl Wire {
         }
     }
 
+    /// A frame comes while nobody reads.
+    pub(super) fn arrive(&mut self, frame: String) {
+        self.arrived.push_back(frame);
+    }
+
+    /// What came while nobody read is read.
+    pub(super) fn read_arrived(&mut self) {
+        let arrived = std::mem::take(&mut self.arrived);
+        self.read(|link, turn| {
+            for frame in &arrived {
+                link.receive(turn, frame);
+            }
+        });
+    }
+
     /// The writer's turn. True when the connection is to be closed after it.
     pub(super) fn write(&mut self, now: Instant) -> bool {
         let waker = self.alarm.reset().clone();
         if !self.alive {
             return false;
         }
-        self.link.begin(&mut self.turn);
-        self.alarm.until = self.link.serve_timers(&mut self.turn, false);
-        let until = self.alarm.until;
-        assert!(until.is_none_or(|until| until > now), "it is late already");
+        for looks in 0.. {
+            self.link.begin(&mut self.turn);
+            self.alarm.until = self.link.serve_timers(&mut self.turn, false);
+            if self.alarm.until.is_none_or(|until| until > now) {
+                break;
+            }
+            assert!(looks <= MOST_LOOKS, "it is late for ever");
+            while let Some(frame) = self.arrived.pop_front() {
+                self.link.receive(&mut self.turn, &frame);
+            }
+            self.link.finish(&mut self.turn);
+        }
         self.link.finish(&mut self.turn);
         loop {
             let waiting = self.link.wait_to_write(&waker, true);

@@ -401,6 +401,27 @@ impl Driver {
         self.elapse();
     }
 
+    /// The program was stopped until `at`, and goes on: those frames came meanwhile. Links are woken by what came before the
+    /// deadlines are noticed, or after.
+    pub fn resume(&mut self, at: Instant, came: Vec<(LinkId, String)>, links_first: bool) {
+        self.outside.set_now(at.max(self.now()));
+        let links: Vec<LinkId> = came.iter().map(|(link, _)| *link).collect();
+        for (link, frame) in came {
+            if let Some(wire) = self.wires.get_mut(&link) {
+                wire.arrive(frame);
+            }
+        }
+        if !links_first {
+            self.elapse();
+        }
+        for link in links {
+            if let Some(wire) = self.wires.get_mut(&link) {
+                wire.read_arrived();
+            }
+        }
+        self.elapse();
+    }
+
     /// Polls all whose time has come.
     pub fn elapse(&mut self) {
         let now = self.now();

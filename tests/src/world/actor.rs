@@ -42,6 +42,8 @@ pub(super) struct Job {
     plain: bool,
     /// Texts that are to become vectors.
     inputs: usize,
+    /// It has forgotten a chunk, so that the rest is worth nothing.
+    pub(super) gap: bool,
 }
 
 impl Actor {
@@ -86,6 +88,7 @@ impl Actor {
                         next: 0,
                         plain: id.serial() % 4 == 0,
                         inputs,
+                        gap: false,
                     });
                 }
                 Heard::Cancel { id, .. } => {
@@ -157,6 +160,7 @@ impl Actor {
                 // It forgets a chunk: the client is not to see what comes after.
                 let job = &mut self.jobs[at];
                 job.next += u64::from(!job.plain);
+                job.gap |= !job.plain;
             }
         }
         Ok(())

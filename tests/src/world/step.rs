@@ -4,11 +4,13 @@ use super::words::STOPS;
 use super::{Asked, CALLS, World, setup};
 use crate::agent;
 use crate::client::Client;
-use crate::driver::{Answered, Asking};
+use crate::driver::{Answered, Asking, Call};
 use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::id::LinkId;
+use mcp_local_provider_core::link::CloseCode;
 use mcp_local_provider_core::time::Instant;
+use std::time::Duration;
 
 /// Models that agents answer for and clients ask for.
 const MODELS: [&str; 6] = ["alpha", "alpha", "alpha:latest", "beta", "beta", "nothing"];
@@ -30,7 +32,8 @@ impl World {
             204..=211 => self.come_back(u)?,
             212 => self.die(u)?,
             213..=214 => self.operate(u)?,
-            215..=232 => self.pass_time(u)?,
+            215..=226 => self.pass_time(u)?,
+            227..=232 => self.suspend(u)?,
             233..=239 => self.jitter(u)?,
             240 => self.step_calendar(u)?,
             241..=243 => self.hold_commands(),
@@ -436,6 +439,52 @@ impl World {
             if let Some(link) = actor.link.filter(|link| self.driver.wires[link].reads) {
                 self.driver.alive(link);
             }
+        }
+        Ok(())
+    }
+
+    /// The program is stopped for a while, and finds in its sockets what came meanwhile: whoever spoke in time is neither late
+    /// nor silent.
+    fn suspend(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let busy = self.actors.iter().position(|actor| !actor.jobs.is_empty());
+        let which = match busy {
+            Some(busy) => busy,
+            None => u.choose_index(self.actors.len())?,
+        };
+        let by = Duration::from_secs(*u.choose(&[20, 100, 1000])?);
+        let links_first = u.arbitrary()?;
+        let speaks = u.ratio(7, 8)?;
+        let actor = &mut self.actors[which];
+        let Some(link) = actor.link.filter(|_| speaks) else {
+            self.tell(|| format!("the program is stopped for {by:?}"));
+            self.driver.resume(self.now() + by, Vec::new(), links_first);
+            return Ok(());
+        };
+        let wire = self.driver.wires.get_mut(&link).expect("links stay known");
+        actor.read(wire);
+        let mut ended = Vec::new();
+        while let Some(job) = actor.jobs.last() {
+            let told = self.driver.call(job.id).is_none_or(Call::is_over);
+            if !told && !job.gap {
+                ended.push(job.id);
+            }
+            let said = self.said.entry(job.id).or_default();
+            actor.end(actor.jobs.len() - 1, said, "");
+        }
+        let mut came: Vec<_> = actor
+            .flight
+            .drain(..)
+            .map(|sent| (link, sent.text))
+            .collect();
+        came.push((link, "{\"type\":\"ping\"}".to_owned()));
+        self.tell(|| format!("the program is stopped for {by:?}; meanwhile {came:?}"));
+        let before = self.now();
+        self.driver.resume(before + by, came, links_first);
+        let closed = self.driver.wires[&link].closed;
+        assert_ne!(closed, Some(CloseCode::NoSignOfLife), "{link:?} spoke");
+        for line in self.driver.audited() {
+            let in_time = ended.contains(&line.id) && line.outcome == "agent_timeout";
+            assert!(!in_time, "{} was answered in time", line.id);
         }
         Ok(())
     }
