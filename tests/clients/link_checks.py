@@ -194,7 +194,10 @@ def registration_by_http(s):
     registered = json.loads(body)
     expect((status, registered["registered"], registered["status"]), (200, registered["session_id"], "active"), f"answer {body}")
     require(not contract.fault("from_provider", {"type": "registered", **registered}), f"answer: {body}")
-    expect(s.request("POST", "/control/register", {"agent_id": "x", "session_id": registered["session_id"]}, BRIDGE_KEY)[0], 409, "again")
+    again = {"agent_id": "http-agent", "session_id": registered["session_id"], "session_token": registered["session_token"], "models": ["by-http"]}
+    expect(s.request("POST", "/control/register", again, BRIDGE_KEY)[0], 200, "again, as a bridge that was started anew")
+    other = {"agent_id": "x", "session_token": registered["session_token"]}
+    expect(s.request("POST", "/control/register", other, BRIDGE_KEY)[0], 409, "another session with that token")
     status, _, body = s.request("POST", "/control/register", {"models": []}, BRIDGE_KEY)
     require(status == 400 and b"agent_id" in body, f"without agent_id: {status} {body}")
     agents = [ScriptedAgent(s.program.websocket, registered["session_token"], "by-http", session=registered)]

@@ -156,13 +156,6 @@ impl LinkOut {
         Some(frame)
     }
 
-    /// Nobody reads what is left.
-    pub(super) fn clear(&mut self) {
-        self.frames.clear();
-        self.queued_bytes = 0;
-        self.hold();
-    }
-
     pub(super) fn push(&mut self, frame: Frame) {
         self.queued_bytes = self.queued_bytes.saturating_add(frame.charge());
         self.frames.push_back(frame);
