@@ -238,7 +238,21 @@ struct Parts {
     param: Option<Cow<'static, str>>,
     retry_after: Option<Duration>,
     standing: Option<Standing>,
+    exceeded: Option<Exceeded>,
     allow: Option<Box<str>>,
+    /// The check that it did not pass, where the code stands for several.
+    check: Option<&'static str>,
+}
+
+/// The limit that a request met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exceeded {
+    /// Its name: `requests_per_minute`, say.
+    pub limit: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// Units of it that are in use.
+    pub current: u64,
 }
 
 impl Refusal {
@@ -251,7 +265,9 @@ impl Refusal {
             param: None,
             retry_after: None,
             standing: None,
+            exceeded: None,
             allow: None,
+            check: None,
         }))
     }
 
@@ -292,6 +308,20 @@ impl Refusal {
         self
     }
 
+    /// Says which limit was met.
+    #[must_use]
+    pub fn exceeding(mut self, limit: Exceeded) -> Self {
+        self.0.exceeded = Some(limit);
+        self
+    }
+
+    /// Says which check refused, for the audit.
+    #[must_use]
+    pub fn by_check(mut self, check: &'static str) -> Self {
+        self.0.check = Some(check);
+        self
+    }
+
     /// Says which methods the path takes, as `Allow` lists them (RFC 9110, 10.2.1).
     #[must_use]
     pub fn allow(mut self, methods: impl Into<Box<str>>) -> Self {
@@ -309,6 +339,25 @@ impl Refusal {
     #[must_use]
     pub fn status(&self) -> u16 {
         self.0.code.status()
+    }
+
+    /// The limit that was met.
+    #[must_use]
+    pub fn exceeded(&self) -> Option<Exceeded> {
+        self.0.exceeded
+    }
+
+    /// The security check that refused; none for what is wrong otherwise.
+    #[must_use]
+    pub fn check(&self) -> Option<&'static str> {
+        let of_codes = [
+            (Code::OriginDenied, "origin"),
+            (Code::RoleDenied, "role"),
+            (Code::ScopeDenied, "scope"),
+            (Code::SessionDenied, "session"),
+        ];
+        let of_code = of_codes.iter().find(|(code, _)| *code == self.0.code);
+        self.0.check.or(of_code.map(|(_, check)| *check))
     }
 
     /// For the person.

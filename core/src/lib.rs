@@ -77,8 +77,9 @@
 //! let id = ids.next();
 //! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, form, now, body)?;
 //! let info = Box::new(RequestInfo {
-//!     exchange: id, started: now, key: Some(caller.name.clone()), address: caller.address, user_agent: None,
-//!     endpoint: accepted.route.name, bytes_in: 81, prompt: None,
+//!     key: Some(caller.name.clone()),
+//!     bytes_in: 81,
+//!     ..RequestInfo::new(id, now, caller.address, accepted.route.name)
 //! });
 //! let ask = Ask { model: &intent.invocation.model, session: None, prompts: intent.prompts(), tokens: intent.tokens, scope: Scope::Inference, embeddings: intent.embeddings };
 //! let Admission::Granted(ticket) = hub.admit(now, &caller, &ask)? else {

@@ -88,12 +88,14 @@ fn charge(event: &AuditEvent) -> usize {
     let of_request = |info: &RequestInfo| {
         let agent = info.user_agent.as_ref().map_or(0, |agent| agent.len() + 16);
         let prompt = info.prompt.map_or(0, |_| 82);
-        of(&info.key) + agent + prompt + info.endpoint.len()
+        let model = info.model.as_ref().map_or(0, |model| model.len() + 48);
+        let limit = info.exceeded.map_or(0, |_| 96);
+        of(&info.key) + agent + prompt + model + limit + info.endpoint.len()
     };
     match event {
-        AuditEvent::Request { info, .. } => 352 + of_request(info),
-        AuditEvent::Session { agent_id, key, .. } => 192 + agent_id.len() + of(key),
-        AuditEvent::Link { key, .. } => 128 + of(key),
+        AuditEvent::Request { info, agent_id, .. } => 376 + of_request(info) + of(agent_id),
+        AuditEvent::Session { agent_id, key, .. } => 216 + agent_id.len() + of(key),
+        AuditEvent::Link { key, bridge, .. } => 148 + of(key) + of(bridge),
     }
 }
 

@@ -86,8 +86,15 @@ fn log(event: &AuditEvent) {
             tracing::info!(session, agent_id = &**agent_id, status, key, "{what}");
         }
         AuditEvent::Link {
-            link, what, key, ..
-        } => tracing::info!(link, key = key.as_deref(), "{what}"),
+            link,
+            what,
+            key,
+            bridge,
+            ..
+        } => {
+            let (key, bridge) = (key.as_deref(), bridge.as_deref());
+            tracing::info!(link, key, bridge, "{what}");
+        }
     }
 }
 

@@ -90,14 +90,16 @@ impl Inbound {
     }
 
     /// Refuses in the client's dialect.
-    pub(super) fn refuse(self, refusal: &Refusal) -> Answer {
+    pub(super) fn refuse(mut self, refusal: &Refusal) -> Answer {
+        self.account.describe(|info| info.refused(refusal));
         let mut reply = Reply::default();
         reply.refuse(self.account.id(), self.dialect, refusal);
         self.complete(reply, Verdict::Failed(refusal.code()))
     }
 
     /// Refuses, after which nothing may follow on the connection: where the request ends is not clear.
-    pub(super) fn refuse_and_close(self, refusal: &Refusal) -> Answer {
+    pub(super) fn refuse_and_close(mut self, refusal: &Refusal) -> Answer {
+        self.account.describe(|info| info.refused(refusal));
         let mut reply = Reply::default();
         reply.refuse(self.account.id(), self.dialect, refusal);
         let status = reply.head.as_ref().map_or(0, |head| head.status);

@@ -374,6 +374,11 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         Ok(parsed) => parsed,
         Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
     };
+    inbound.account.describe(|info| {
+        info.model = Some(Box::from(&*intent.invocation.model));
+        info.stream = Some(intent.invocation.stream);
+        info.estimated_tokens = Some(intent.tokens);
+    });
     // The hash of a large prompt is a quarter of its request's cost, and only the audit file holds it.
     if engine.audit().file.is_some() {
         let prompt = digest(intent.prompt.as_bytes());
@@ -417,7 +422,8 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
 }
 
 /// Refuses what was read and is not admitted.
-fn refuse(inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> Answer {
+fn refuse(mut inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> Answer {
+    inbound.account.describe(|info| info.refused(refusal));
     let mut reply = Reply::default();
     exchange.refuse(refusal, &mut reply);
     inbound.complete(reply, Verdict::Failed(refusal.code()))

@@ -15,7 +15,7 @@ mod tail;
 
 pub use tail::tail;
 
-use crate::config::Audit;
+use crate::config::{Audit, Authentication};
 use file::RotatingFile;
 use mcp_local_provider_engine::audit::AuditFile;
 use mcp_local_provider_engine::feed::{Events, Feed, Numbered, Reader};
@@ -96,10 +96,11 @@ impl AuditWriter {
         let ending = Arc::new(AtomicBool::new(false));
         let (done, finished) = sync_channel(1);
         let (own, ends) = (file.clone(), ending.clone());
+        let all = config.authentication == Authentication::All;
         let thread = thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || {
-                write_all(readers, logs, &own, &ends);
+                write_all(readers, logs, all, &own, &ends);
                 drop(done);
             })?;
         Ok(AuditWriter(Some(Writing {
@@ -139,7 +140,14 @@ fn strangers_path(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-fn write_all(readers: [Reader; 2], logs: [RotatingFile; 2], file: &AuditFile, ending: &AtomicBool) {
+/// Writes records until the program ends; with `all`, a line more for each request with a known key.
+fn write_all(
+    readers: [Reader; 2],
+    logs: [RotatingFile; 2],
+    all: bool,
+    file: &AuditFile,
+    ending: &AtomicBool,
+) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let ([mut known, mut strange], [mut log, mut beside]) = (readers, logs);
     let (mut records, mut batch, mut count) = (Vec::new(), Vec::new(), 0);
@@ -182,6 +190,10 @@ fn write_all(readers: [Reader; 2], logs: [RotatingFile; 2], file: &AuditFile, en
         }
         for Numbered { record, .. } in records.drain(..) {
             let start = batch.len();
+            if all && record.write_authentication(&known.wall(), &mut batch) {
+                batch.push(b'\n');
+                count += 1;
+            }
             record.write(&known.wall(), &mut batch);
             batch.push(b'\n');
             if !log.has_room(batch.len()) && start > 0 {

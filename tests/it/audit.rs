@@ -50,7 +50,8 @@ fn read(mut stream: impl Read) -> Answer {
 fn every_event_is_a_record_that_says_who_did_what() {
     let program = Program::start(
         "sessions: { approval: manual }\n\
-         limits: { requests_per_minute: 2, burst: 2 }\n",
+         limits: { requests_per_minute: 2, burst: 2 }\n\
+         audit: { file: ../audit.jsonl, authentication: all }\n",
     );
     let file = program.folder.0.join("audit.jsonl");
     let mut agent = Agent::connect(&program);
@@ -88,6 +89,10 @@ fn every_event_is_a_record_that_says_who_did_what() {
         "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nOrigin: https://evil.example\r\nConnection: close\r\n\r\n",
     ));
     assert_eq!(foreign.status, 403);
+    let rebound = read(program.raw(
+        "HEAD /v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+    ));
+    assert_eq!(rebound.status, 403);
     let unclear = read(program.raw(
         "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     ));
@@ -112,7 +117,8 @@ fn every_event_is_a_record_that_says_who_did_what() {
         "request",
         json!({ "request_id": answer.header("x-request-id"), "key": "editor", "address": "127.0.0.1", "user_agent": "Editor/1.0",
             "method": "POST", "endpoint": "/v1/chat/completions", "status": 200, "outcome": "ok", "bytes_in": chat("m").len(),
-            "bytes_out": answer.body.len(), "prompt_tokens": 9, "completion_tokens": 3 }),
+            "bytes_out": answer.body.len(), "prompt_tokens": 9, "completion_tokens": 3, "source": "http", "agent_id": "it",
+            "model": "m", "stream": false, "estimated_tokens": 2, "flags": null, "limit": null }),
     );
     assert!(request["duration_ms"].is_u64() && request["session_id"].is_string());
     assert_eq!(request["prompt_sha256"].as_str().unwrap().len(), 64);
@@ -128,7 +134,8 @@ fn every_event_is_a_record_that_says_who_did_what() {
     );
     find(
         "rate_limit",
-        json!({ "status": 429, "key": "editor", "request_id": limited.header("x-request-id") }),
+        json!({ "status": 429, "key": "editor", "request_id": limited.header("x-request-id"), "model": "m", "stream": true,
+            "limit": "requests_per_minute", "limit_value": 2, "current": 2, "retry_after": 30 }),
     );
     find(
         "authentication_failed",
@@ -136,15 +143,23 @@ fn every_event_is_a_record_that_says_who_did_what() {
     );
     find(
         "violation",
-        json!({ "status": 403, "outcome": "role_denied", "key": "editor", "endpoint": "/control/sessions" }),
+        json!({ "status": 403, "outcome": "role_denied", "key": "editor", "endpoint": "/control/sessions", "flags": ["role"] }),
     );
     find(
         "violation",
-        json!({ "status": 403, "outcome": "origin_denied", "method": "GET", "address": "127.0.0.1" }),
+        json!({ "status": 403, "outcome": "origin_denied", "method": "GET", "address": "127.0.0.1", "flags": ["origin"] }),
     );
     find(
         "violation",
-        json!({ "status": 400, "outcome": "malformed_request", "request_id": unclear.header("x-request-id") }),
+        json!({ "status": 400, "outcome": "malformed_request", "request_id": unclear.header("x-request-id"), "flags": ["framing"] }),
+    );
+    find(
+        "violation",
+        json!({ "outcome": "origin_denied", "flags": ["host"] }),
+    );
+    find(
+        "authentication",
+        json!({ "source": "http", "request_id": answer.header("x-request-id"), "key": "editor", "outcome": "ok" }),
     );
     find(
         "session",

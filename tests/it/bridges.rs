@@ -64,7 +64,7 @@ fn until(program: &Program, wanted: impl Fn(&Value) -> bool) -> Value {
 #[test]
 fn a_bridge_needs_no_registration_and_is_asked_flat() {
     let bridge = TcpListener::bind("127.0.0.1:0").unwrap();
-    let program = start(
+    let mut program = start(
         &bridge,
         "invocations: flat, session: { agent_id: cursor-1, models: [cursor-agent], label: Old }",
     );
@@ -98,6 +98,11 @@ fn a_bridge_needs_no_registration_and_is_asked_flat() {
     assert_eq!(invocation["session_id"], session);
     agent.finish(&id, 0);
     drop(client);
+    let file = program.folder.0.join("audit.jsonl");
+    program.signal("TERM");
+    program.wait();
+    let audit = std::fs::read_to_string(file).unwrap();
+    assert!(audit.contains(r#""from":"here","bridge":"old"}"#), "{audit}");
 }
 
 #[test]

@@ -245,6 +245,11 @@ pub fn write_config(folder: &Path, listen: &str, extra: &str) -> PathBuf {
     } else {
         "limits: { requests_per_minute: 100000, burst: 100000, tokens_per_minute: 100000000 }\n"
     };
+    let audit = if extra.contains("audit:") {
+        ""
+    } else {
+        "audit: { file: ../audit.jsonl }\n"
+    };
     let second = if IS_TINY_HTTP {
         ", \"127.0.0.1:0\""
     } else {
@@ -253,7 +258,7 @@ pub fn write_config(folder: &Path, listen: &str, extra: &str) -> PathBuf {
     let text = format!(
         "listen: {{ http: [\"{listen}\"{second}] }}\n\
          auth:\n  keys:\n    - {{ name: editor, key: \"{CLIENT}\", role: client }}\n    - {{ name: bridge, key: \"{BRIDGE}\", role: bridge }}\n    - {{ name: me, key: \"{OPERATOR}\", role: operator }}\n\
-         audit: {{ file: ../audit.jsonl }}\ndata_dir: ./data\n{limits}{extra}"
+         {audit}data_dir: ./data\n{limits}{extra}"
     );
     std::fs::write(&path, text).unwrap();
     path

@@ -91,14 +91,10 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
         .authenticate(None, [127, 0, 0, 1].into())
         .unwrap();
     let info = Box::new(RequestInfo {
-        exchange: id,
-        started: now,
         key: Some(caller.name.clone()),
-        address: caller.address,
-        user_agent: None,
-        endpoint: "POST /v1/chat/completions",
         bytes_in: 1,
         prompt: Some(digest(intent.prompt.as_bytes())),
+        ..RequestInfo::new(id, now, caller.address, "POST /v1/chat/completions")
     });
     let ask = Ask {
         model: "echo",

@@ -66,14 +66,8 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         .authenticate(None, [127, 0, 0, 1].into())
         .unwrap();
     let info = Box::new(RequestInfo {
-        exchange: id,
-        started: now,
         key: Some(caller.name.clone()),
-        address: caller.address,
-        user_agent: None,
-        endpoint,
-        bytes_in: 0,
-        prompt: None,
+        ..RequestInfo::new(id, now, caller.address, endpoint)
     });
     let ask = Ask {
         model: "m",

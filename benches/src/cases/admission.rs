@@ -95,14 +95,9 @@ impl Admissions {
     fn once(&mut self) {
         let now = Instant::from_micros(2);
         let info = Box::new(RequestInfo {
-            exchange: self.ids.next(),
-            started: now,
             key: Some(self.caller.name.clone()),
-            address: ADDRESS,
-            user_agent: None,
-            endpoint: "POST /v1/chat/completions",
             bytes_in: 450,
-            prompt: None,
+            ..RequestInfo::new(self.ids.next(), now, ADDRESS, "POST /v1/chat/completions")
         });
         let ask = Ask {
             model: "model-5",

@@ -114,14 +114,10 @@ impl Provider {
         let (mut exchange, intent) =
             Exchange::parse(hub.config(), hub.wall(), id, form, NOW, body.as_bytes())?;
         let info = Box::new(RequestInfo {
-            exchange: id,
-            started: NOW,
             key: Some(self.caller.name.clone()),
-            address: self.caller.address,
-            user_agent: None,
-            endpoint: route.name,
             bytes_in: body.len() as u64,
             prompt: Some(digest(intent.prompt.as_bytes())),
+            ..RequestInfo::new(id, NOW, self.caller.address, route.name)
         });
         let ask = Ask {
             model: &intent.invocation.model,

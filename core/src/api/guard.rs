@@ -38,7 +38,8 @@ pub fn check_host(config: &HubConfig, host: Option<&str>) -> Result<(), Refusal>
     Err(Refusal::new(
         Code::OriginDenied,
         "this host name is not one of this program; add it to auth.allowed_hosts if it is yours",
-    ))
+    )
+    .by_check("host"))
 }
 
 /// Refuses a page from elsewhere. No `Origin` means that no browser is involved.

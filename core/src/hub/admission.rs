@@ -5,7 +5,7 @@ use super::limiter::{Limited, Payer};
 use super::queue::LineId;
 use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
-use crate::error::{Code, Refusal, Standing};
+use crate::error::{Code, Exceeded, Refusal, Standing};
 use crate::id::{LinkId, SessionId, WaitId};
 use crate::invocation::InvokeForm;
 use crate::link::Permit;
@@ -221,6 +221,24 @@ impl Hub {
             Payer::Key(_) => alloc::format!("the key `{}`", caller.name),
             Payer::Address(address) => alloc::format!("the address {address}, without a key,"),
         };
+        let standing = self.limiter.standing(now, payer);
+        let (limit, full, left) = match limited {
+            Limited::Requests(_) => (
+                "requests_per_minute",
+                standing.limit_requests,
+                standing.remaining_requests,
+            ),
+            Limited::Tokens(_) => (
+                "tokens_per_minute",
+                standing.limit_tokens,
+                standing.remaining_tokens,
+            ),
+        };
+        let exceeded = Exceeded {
+            limit,
+            value: own.unwrap_or(general).into(),
+            current: full.saturating_sub(left),
+        };
         let message = match own {
             Some(own) => {
                 alloc::format!(
@@ -233,7 +251,8 @@ impl Hub {
         };
         Refusal::new(Code::RateLimited, message)
             .retry_after(wait)
-            .standing(self.limiter.standing(now, payer))
+            .standing(standing)
+            .exceeding(exceeded)
     }
 
     fn grant(

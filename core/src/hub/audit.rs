@@ -1,7 +1,7 @@
 //! Audit records: what happened and who did it, never what was said.
 
 use super::keys::Digest;
-use crate::error::Code;
+use crate::error::{Code, Exceeded, Refusal};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::Usage;
 use crate::text::{escape_into, hex};
@@ -31,6 +31,16 @@ pub struct RequestInfo {
     pub bytes_in: u64,
     /// SHA-256 of the prompt.
     pub prompt: Option<Digest>,
+    /// The model as the client named it, once the request is read; the one that answered where that was left to the provider.
+    pub model: Option<Box<str>>,
+    /// True for an answer that is to be streamed, once the request is read.
+    pub stream: Option<bool>,
+    /// Tokens that were reserved: the prompt's estimate and `max_tokens`.
+    pub estimated_tokens: Option<u64>,
+    /// The limit that it met, and the seconds after which it may be repeated.
+    pub exceeded: Option<(Exceeded, Option<u64>)>,
+    /// The security check that it did not pass.
+    pub check: Option<&'static str>,
 }
 
 impl RequestInfo {
@@ -51,7 +61,35 @@ impl RequestInfo {
             endpoint,
             bytes_in: 0,
             prompt: None,
+            model: None,
+            stream: None,
+            estimated_tokens: None,
+            exceeded: None,
+            check: None,
         }
+    }
+
+    /// Adds why the request is refused.
+    pub fn refused(&mut self, refusal: &Refusal) {
+        let retry_after = refusal.retry_after_seconds();
+        self.exceeded = refusal.exceeded().map(|limit| (limit, retry_after));
+        self.check = refusal.check();
+    }
+
+    /// Appends who asked for what.
+    fn write_asker(&self, out: &mut Vec<u8>) {
+        if let Some(key) = &self.key {
+            string(out, "key", key);
+        }
+        string(out, "address", &alloc::format!("{}", self.address));
+        if let Some(agent) = &self.user_agent {
+            string(out, "user_agent", agent);
+        }
+        let (method, endpoint) = self.method_and_endpoint();
+        if let Some(method) = method {
+            string(out, "method", method);
+        }
+        string(out, "endpoint", endpoint);
     }
 
     /// Some routes answer to several methods, and what is no route has none.
@@ -83,6 +121,8 @@ pub enum AuditEvent {
         kind: RequestKind,
         /// The session that answered.
         session: Option<SessionId>,
+        /// Its agent.
+        agent_id: Option<Arc<str>>,
         /// HTTP status.
         status: u16,
         /// `ok`, or the code of the error that ended it.
@@ -117,6 +157,8 @@ pub enum AuditEvent {
         key: Option<Arc<str>>,
         /// True when we dialled.
         dialled: bool,
+        /// Name of the bridge, or of the program's own agent, that we dialled.
+        bridge: Option<Arc<str>>,
     },
 }
 
@@ -191,6 +233,28 @@ impl AuditRecord {
         }
     }
 
+    /// Appends a line that says that a request has shown a key that is known, without a line end. False when it has not, or the
+    /// record is of something else.
+    pub fn write_authentication(&self, wall: &WallClock, out: &mut Vec<u8>) -> bool {
+        let AuditEvent::Request { info, .. } = &self.event else {
+            return false;
+        };
+        if info.key.is_none() {
+            return false;
+        }
+        out.extend_from_slice(b"{\"timestamp\":\"");
+        wall.write_rfc3339(info.started, out);
+        out.extend_from_slice(
+            b"\",\"event\":\"authentication\",\"source\":\"http\",\"request_id\":\"",
+        );
+        info.exchange.write(out);
+        out.push(b'"');
+        info.write_asker(out);
+        string(out, "outcome", "ok");
+        out.push(b'}');
+        true
+    }
+
     /// Appends the record as one line of JSON, without a line end.
     pub fn write(&self, wall: &WallClock, out: &mut Vec<u8>) {
         out.extend_from_slice(b"{\"timestamp\":\"");
@@ -201,6 +265,7 @@ impl AuditRecord {
                 info,
                 kind,
                 session,
+                agent_id,
                 status,
                 outcome,
                 duration,
@@ -208,24 +273,22 @@ impl AuditRecord {
                 usage,
             } => {
                 out.extend_from_slice(kind.as_str().as_bytes());
-                out.extend_from_slice(b"\",\"request_id\":\"");
+                out.extend_from_slice(b"\",\"source\":\"http\",\"request_id\":\"");
                 info.exchange.write(out);
                 out.push(b'"');
                 if let Some(session) = session {
                     string(out, "session_id", session.as_str());
                 }
-                if let Some(key) = &info.key {
-                    string(out, "key", key);
+                if let Some(agent) = agent_id {
+                    string(out, "agent_id", agent);
                 }
-                string(out, "address", &alloc::format!("{}", info.address));
-                if let Some(agent) = &info.user_agent {
-                    string(out, "user_agent", agent);
+                info.write_asker(out);
+                if let Some(model) = &info.model {
+                    string(out, "model", model);
                 }
-                let (method, endpoint) = info.method_and_endpoint();
-                if let Some(method) = method {
-                    string(out, "method", method);
+                if let Some(stream) = info.stream {
+                    value(out, "stream", if stream { "true" } else { "false" });
                 }
-                string(out, "endpoint", endpoint);
                 number(out, "status", u64::from(*status));
                 string(out, "outcome", outcome);
                 number(
@@ -235,6 +298,9 @@ impl AuditRecord {
                 );
                 number(out, "bytes_in", info.bytes_in);
                 number(out, "bytes_out", *bytes_out);
+                if let Some(tokens) = info.estimated_tokens {
+                    number(out, "estimated_tokens", tokens);
+                }
                 if let Some(usage) = usage {
                     number(out, "prompt_tokens", usage.prompt_tokens);
                     number(out, "completion_tokens", usage.completion_tokens);
@@ -244,6 +310,17 @@ impl AuditRecord {
                     hex(out, prompt);
                     out.push(b'"');
                 }
+                if let Some((exceeded, retry_after)) = &info.exceeded {
+                    string(out, "limit", exceeded.limit);
+                    number(out, "limit_value", exceeded.value);
+                    number(out, "current", exceeded.current);
+                    if let Some(seconds) = retry_after {
+                        number(out, "retry_after", *seconds);
+                    }
+                }
+                if let Some(check) = info.check {
+                    value(out, "flags", &alloc::format!("[\"{check}\"]"));
+                }
             }
             AuditEvent::Session {
                 session,
@@ -252,7 +329,7 @@ impl AuditRecord {
                 status,
                 key,
             } => {
-                out.extend_from_slice(b"session\"");
+                out.extend_from_slice(b"session\",\"source\":\"sessions\"");
                 string(out, "session_id", session.as_str());
                 string(out, "agent_id", agent_id);
                 string(out, "what", what);
@@ -266,18 +343,30 @@ impl AuditRecord {
                 what,
                 key,
                 dialled,
+                bridge,
             } => {
-                out.extend_from_slice(b"link\"");
+                out.extend_from_slice(b"link\",\"source\":\"agents\"");
                 number(out, "link", *link);
                 string(out, "what", what);
                 if let Some(key) = key {
                     string(out, "key", key);
                 }
                 string(out, "from", if *dialled { "here" } else { "agent" });
+                if let Some(bridge) = bridge {
+                    string(out, "bridge", bridge);
+                }
             }
         }
         out.push(b'}');
     }
+}
+
+/// A value that is JSON already.
+fn value(out: &mut Vec<u8>, name: &str, json: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    out.extend_from_slice(json.as_bytes());
 }
 
 fn string(out: &mut Vec<u8>, name: &str, value: &str) {
@@ -312,6 +401,9 @@ mod tests {
                     user_agent: Some("Void \"1.4\"".into()),
                     bytes_in: 10,
                     prompt: Some([0xab; 32]),
+                    model: Some("m".into()),
+                    stream: Some(true),
+                    estimated_tokens: Some(30),
                     ..RequestInfo::new(
                         Ids::new(1).next(),
                         Instant::ZERO,
@@ -321,6 +413,7 @@ mod tests {
                 }),
                 kind: RequestKind::Answered,
                 session: SessionId::new("s-1"),
+                agent_id: Some("cursor".into()),
                 status: 200,
                 outcome: "ok",
                 duration: Duration::from_millis(12),
@@ -338,9 +431,9 @@ mod tests {
         assert_eq!(
             line,
             concat!(
-                r#"{"timestamp":"1970-01-01T00:00:01.500000Z","event":"request","request_id":"00000001000000000001","session_id":"s-1","#,
+                r#"{"timestamp":"1970-01-01T00:00:01.500000Z","event":"request","source":"http","request_id":"00000001000000000001","session_id":"s-1","agent_id":"cursor","#,
                 r#""key":"editor","address":"127.0.0.1","user_agent":"Void \"1.4\"","method":"POST","endpoint":"/v1/chat/completions","#,
-                r#""status":200,"outcome":"ok","duration_ms":12,"bytes_in":10,"bytes_out":99,"prompt_tokens":3,"completion_tokens":4,"#,
+                r#""model":"m","stream":true,"status":200,"outcome":"ok","duration_ms":12,"bytes_in":10,"bytes_out":99,"estimated_tokens":30,"prompt_tokens":3,"completion_tokens":4,"#,
                 r#""prompt_sha256":"abababababababababababababababababababababababababababababababab"}"#,
             )
         );

@@ -100,7 +100,7 @@ impl Hub {
     pub fn conclude(
         &mut self,
         now: Instant,
-        info: Box<RequestInfo>,
+        mut info: Box<RequestInfo>,
         ticket: Option<Ticket>,
         outcome: &Outcome,
         out: &mut HubOut,
@@ -112,8 +112,18 @@ impl Hub {
             .entry((info.endpoint, outcome.status))
             .or_default() += 1;
         let mut kind = RequestKind::Answered;
-        let session = match ticket {
-            Some(ticket) => Some(self.settle(now, ticket, outcome, duration, out)),
+        let (session, agent_id) = match ticket {
+            Some(ticket) => {
+                if matches!(info.model.as_deref(), Some("" | "default")) {
+                    info.model = Some((&*ticket.model).into());
+                }
+                let agent_id = self.sessions.get(ticket.slot);
+                let agent_id = agent_id.map(|session| session.agent_id.clone());
+                (
+                    Some(self.settle(now, ticket, outcome, duration, out)),
+                    agent_id,
+                )
+            }
             None => {
                 kind = outcome.verdict.kind();
                 match kind {
@@ -122,9 +132,12 @@ impl Hub {
                     // The limiter has counted it.
                     RequestKind::Answered | RequestKind::RateLimited => {}
                 }
-                None
+                (None, None)
             }
         };
+        if matches!(outcome.verdict, Verdict::Misframed(_)) {
+            info.check = Some("framing");
+        }
         let admitted = session.is_some();
         out.record(
             now,
@@ -132,6 +145,7 @@ impl Hub {
                 info,
                 kind,
                 session,
+                agent_id,
                 status: outcome.status,
                 outcome: outcome.verdict.as_str(),
                 duration,

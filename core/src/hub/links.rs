@@ -70,6 +70,8 @@ pub(super) struct LinkState {
     /// True from when an operator ended a session of an agent of the program until an operator approves one: the agent
     /// registers again by itself, and its session waits for approval.
     pub(super) barred: bool,
+    /// Name of what we dialled.
+    bridge: Option<Arc<str>>,
     /// The form in which its agents are asked, but for sessions that have one of their own.
     pub(super) form: InvokeForm,
 }
@@ -127,6 +129,8 @@ impl Hub {
         if self.draining {
             return Err(Refusal::draining());
         }
+        let bridge = hello.dialled.map(|bridge| bridge.name);
+        let bridge: Option<Arc<str>> = bridge.filter(|name| !name.is_empty()).map(Arc::from);
         self.last_link += 1;
         let id = LinkId(self.last_link);
         if let (Some(credential), None) = (credential, attached) {
@@ -143,6 +147,7 @@ impl Hub {
                 authority,
                 dialled: hello.dialled.is_some(),
                 barred: false,
+                bridge: bridge.clone(),
                 form: hello
                     .dialled
                     .map_or_else(InvokeForm::default, |bridge| bridge.form),
@@ -155,6 +160,7 @@ impl Hub {
                 what: "up",
                 key,
                 dialled: hello.dialled.is_some(),
+                bridge,
             },
         );
         if let Some(slot) = attached {
@@ -386,6 +392,7 @@ impl Hub {
                 what: "down",
                 key: state.key,
                 dialled: state.dialled,
+                bridge: state.bridge,
             },
         );
         self.pump(now, out);

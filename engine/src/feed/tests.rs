@@ -16,6 +16,7 @@ fn link(link: u64) -> AuditRecord {
             what: "up",
             key: None,
             dialled: false,
+            bridge: None,
         },
     }
 }

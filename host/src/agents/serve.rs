@@ -161,7 +161,10 @@ impl Runner {
         let directory = PrivateDirectory::new()?;
         let hello = Hello {
             token: None,
-            dialled: Some(Dialled::default()),
+            dialled: Some(Dialled {
+                name: &local.plan.name,
+                ..Dialled::default()
+            }),
         };
         let connected = Connected::new(engine, hello)
             .map_err(|refusal| io::Error::other(refusal.to_string()))?;

@@ -14,7 +14,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const LINES: usize = 4096;
 
 /// Requests with the same of all this become one line. Of a failed authentication only the address counts.
-type Alike = (IpAddr, Option<(&'static str, u16)>);
+type Alike = (IpAddr, Option<(&'static str, u16, Option<&'static str>)>);
 
 /// The records of the second that runs.
 #[derive(Debug, Default)]
@@ -36,7 +36,10 @@ impl Strangers {
             return false;
         };
         let failed = *kind == RequestKind::AuthenticationFailed;
-        let alike = (info.address, (!failed).then_some((info.endpoint, *status)));
+        let alike = (
+            info.address,
+            (!failed).then_some((info.endpoint, *status, info.check)),
+        );
         let place = self.places.get(&alike).copied();
         if let Some((_, count)) = place.and_then(|place| self.gathered.get_mut(place)) {
             *count += 1;

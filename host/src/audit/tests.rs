@@ -16,6 +16,7 @@ fn audit(file: PathBuf, max_bytes: usize, keep: u32) -> Audit {
         file: Some(file),
         max_bytes,
         keep,
+        authentication: Authentication::Failed,
     }
 }
 
@@ -28,6 +29,7 @@ fn record(link: u64) -> AuditRecord {
             what: "up",
             key: None,
             dialled: false,
+            bridge: None,
         },
     }
 }
@@ -211,7 +213,7 @@ fn a_file_that_cannot_be_written_costs_records_and_nothing_else() {
 fn all_that_was_pushed_before_the_end_is_written() {
     let directory = Directory::new();
     let path = directory.0.join("audit.jsonl");
-    let status = write(&audit(path.clone(), 1 << 20, 5), 0..10_000);
+    let status = write(&audit(path.clone(), 2 << 20, 5), 0..10_000);
     assert_eq!((status.written + status.lost, status.lost), (10_000, 0));
     assert_eq!((status.queued_records, status.queued_bytes), (0, 0));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), lines(0..10_000));

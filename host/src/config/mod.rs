@@ -27,9 +27,9 @@ pub(crate) use into_core::areas;
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
-    Agent, Alias, Approval, Area, Audit, Auth, Config, Key, Limits, Listen, Log, LogFormat,
-    LogLevel, McpServer, Models, PRESETS, Queue, Renew, Role, Runtime, Sessions, Timeouts,
-    Upstream, UpstreamKind,
+    Agent, Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
+    LogFormat, LogLevel, McpServer, Models, PRESETS, Queue, Renew, Role, Runtime, Sessions,
+    Timeouts, Upstream, UpstreamKind,
 };
 pub use tree::Origin;
 

@@ -528,6 +528,19 @@ pub struct Audit {
     pub max_bytes: usize,
     /// Older files that are kept. Default 5.
     pub keep: u32,
+    /// The authentications that are recorded. Default those that failed.
+    pub authentication: Authentication,
+}
+
+/// Authentications that the audit file records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Authentication {
+    /// Those that failed.
+    #[default]
+    Failed,
+    /// Each, in a line of its own.
+    All,
 }
 
 impl Default for Audit {
@@ -536,6 +549,7 @@ impl Default for Audit {
             file: Some(PathBuf::from("audit.jsonl")),
             max_bytes: 64 << 20,
             keep: 5,
+            authentication: Authentication::Failed,
         }
     }
 }
