@@ -103,6 +103,30 @@ pub fn pin(core: usize) -> io::Result<()> {
     Ok(())
 }
 
+/// CPU time of a process, as the kernel tells it in two ways.
+#[derive(Clone, Copy, Debug)]
+pub struct Cpu {
+    /// Of the threads that run now, to the nanosecond.
+    threads: Duration,
+    /// Of all threads, those that have ended too, in ticks of 10 ms.
+    all: Duration,
+}
+
+impl Cpu {
+    /// CPU time from `before` to this. Where threads have ended meanwhile, the exact figure misses them: when the coarse one
+    /// is larger by more than its rounding, it is taken.
+    #[must_use]
+    pub fn since(self, before: Self) -> Duration {
+        let threads = self.threads.saturating_sub(before.threads);
+        let all = self.all.saturating_sub(before.all);
+        if all > threads + Duration::from_millis(40) {
+            all
+        } else {
+            threads
+        }
+    }
+}
+
 /// A process under measurement. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -168,13 +192,9 @@ impl Process {
 
     /// CPU time of all its threads since its start.
     ///
-    /// The scheduler's sum per thread is exact to the nanosecond, but a thread that has ended is
-    /// missing in it; the total per process counts those, in ticks of 10 ms. Where the total is
-    /// larger by more than its rounding, it is taken.
-    ///
     /// # Errors
     /// Fails when the process is gone.
-    pub fn cpu(&self) -> Result<Duration, Error> {
+    pub fn cpu(&self) -> Result<Cpu, Error> {
         let proc = format!("/proc/{}", self.child.id());
         let mut threads = Duration::ZERO;
         for task in std::fs::read_dir(format!("{proc}/task"))? {
@@ -200,11 +220,9 @@ impl Process {
             .take(2)
             .filter_map(|n| n.parse::<u64>().ok())
             .sum();
-        let total = Duration::from_millis(ticks * 10);
-        Ok(if total > threads + Duration::from_millis(40) {
-            total
-        } else {
-            threads
+        Ok(Cpu {
+            threads,
+            all: Duration::from_millis(ticks * 10),
         })
     }
 

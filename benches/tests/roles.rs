@@ -50,7 +50,11 @@ fn the_splice_carries_every_kind_of_answer_whole() {
     assert_eq!(held.finish(Duration::from_secs(20)).unwrap().answers, 300);
 
     assert!(splice.resident_kib().unwrap() > 0);
-    assert!(splice.cpu().unwrap() > Duration::ZERO);
+    let before = splice.cpu().unwrap();
+    let mut more = Load::new(splice.addr, "key", &Script::stream(200, 1).request_body()).unwrap();
+    more.open(4).unwrap();
+    more.finish(Duration::from_secs(20)).unwrap();
+    assert!(splice.cpu().unwrap().since(before) > Duration::ZERO);
 }
 
 #[test]

@@ -9,14 +9,15 @@ use mcp_local_provider_benches::comparison::{Bench, Plan};
 use mcp_local_provider_benches::{Error, agent, backend, ideal, process, splice};
 
 const HELP: &str = "\
-Compares a release build of the provider with a raw TCP splice proxy: CPU time,
-writes, time to the first token, memory, start-up, and what monitoring and a full
-disk cost, in one run on two cores.
+Compares a release build of the provider with a raw TCP splice proxy and with the
+least code that parses every frame: CPU time, writes, time to the first token,
+memory, start-up, and what monitoring and a full disk cost, in one run on two
+cores. A program whose file name ends in -blocking has bars of its own.
 
 usage: compare [--program PATH] [--quick] [--gate] [--json FILE]
 
   --program PATH  the build to measure (target/release/mcp-local-provider)
-  --quick         twenty seconds instead of two minutes; holds only what does
+  --quick         one minute instead of six; holds only what does
                   not need a quiet machine, and tries again once
   --gate          ends with 1 when a bar is missed
   --json FILE     writes the figures there too

@@ -385,7 +385,7 @@ fn without_files(program: &Path) -> Result<[Row; 2], Error> {
     std::thread::sleep(Duration::from_millis(300));
     let before = target.cpu()?;
     std::thread::sleep(Duration::from_secs(1));
-    let spun = target.cpu()?.saturating_sub(before);
+    let spun = target.cpu()?.since(before);
     drop(kept);
     let again = served_again(&target, Instant::now())?;
     Ok([
