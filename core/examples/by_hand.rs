@@ -75,7 +75,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: Scope::Inference,
-        embeddings: intent.embeddings,
+        needs: intent.needs,
     };
     let Admission::Granted(ticket) = hub.admit(now, &caller, &ask)? else {
         return Err("there is room for one".into());

@@ -22,6 +22,66 @@ pub struct Invocation<'a> {
     pub parameters: Parameters<'a>,
 }
 
+/// Kinds of answers, by what an agent must be able to do for them.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Kind {
+    /// A chat or the completion of a prompt. Every agent gives it.
+    #[default]
+    Text,
+    /// The completion of a prompt that has a suffix.
+    Insertion,
+    /// Vectors.
+    Embedding,
+}
+
+/// Abilities that an invocation asks of the agent that is to answer it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub struct Needs {
+    /// The kind of the answer: an agent that does not give it is not asked.
+    pub kind: Kind,
+    /// It brings images: an agent that reads them goes first.
+    pub images: bool,
+    /// It brings tools: an agent that calls them goes first.
+    pub tools: bool,
+}
+
+impl Invocation<'_> {
+    /// Returns what it asks of an agent.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let (kind, images) = match &self.task {
+            Task::Chat { messages } => {
+                let images = messages.iter().any(|message| match &message.content {
+                    Content::Parts(parts) => parts.iter().any(Part::is_image),
+                    Content::None | Content::Text(_) => false,
+                });
+                (Kind::Text, images)
+            }
+            Task::Completion { suffix, .. } => match suffix {
+                Some(_) => (Kind::Insertion, false),
+                None => (Kind::Text, false),
+            },
+            Task::Embedding { .. } => (Kind::Embedding, false),
+        };
+        Needs {
+            kind,
+            images,
+            tools: !self.parameters.tools.is_empty(),
+        }
+    }
+}
+
+impl Part<'_> {
+    fn is_image(&self) -> bool {
+        match self {
+            Self::Text(_) => false,
+            Self::Image { .. } => true,
+            // As a client writes it; no base64 holds a quote.
+            Self::Other(raw) => raw.get().contains("\"image_url\""),
+        }
+    }
+}
+
 /// The kinds of invocation (`payload.kind` on the agent's wire).
 #[derive(Clone, Debug)]
 pub enum Task<'a> {

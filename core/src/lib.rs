@@ -81,7 +81,7 @@
 //!     bytes_in: 81,
 //!     ..RequestInfo::new(id, now, caller.address, accepted.route.name)
 //! });
-//! let ask = Ask { model: &intent.invocation.model, session: None, prompts: intent.prompts(), tokens: intent.tokens, scope: Scope::Inference, embeddings: intent.embeddings };
+//! let ask = Ask { model: &intent.invocation.model, session: None, prompts: intent.prompts(), tokens: intent.tokens, scope: Scope::Inference, needs: intent.needs };
 //! let Admission::Granted(ticket) = hub.admit(now, &caller, &ask)? else {
 //!     return Err("a real driver waits for `HubOut::woken` and calls `Hub::claim`".into());
 //! };

@@ -390,7 +390,7 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: asker.route.scope.unwrap_or(Scope::Inference),
-        embeddings: intent.embeddings,
+        needs: intent.needs,
     };
     if intent.load_only {
         return Step::Answer(

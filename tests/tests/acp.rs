@@ -15,7 +15,7 @@ use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
-use mcp_local_provider_core::invocation::{CancelReason, Delivery, Delta, End, Finish};
+use mcp_local_provider_core::invocation::{CancelReason, Delivery, Delta, End, Finish, Needs};
 use mcp_local_provider_core::link::{Capabilities, Notice, Registration};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::text::JsonStr;
@@ -102,7 +102,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
         prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: Scope::Inference,
-        embeddings: false,
+        needs: Needs::default(),
     };
     let Admission::Granted(ticket) = hub.admit(now, &caller, &ask).unwrap() else {
         panic!("queued");

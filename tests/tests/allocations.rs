@@ -7,7 +7,7 @@ use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::Keys;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
-use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::invocation::{Delivery, Needs};
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
@@ -75,7 +75,7 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         prompts: 1,
         tokens: 1,
         scope: Scope::Inference,
-        embeddings: false,
+        needs: Needs::default(),
     };
     let Admission::Granted(ticket) = hub.admit(now, &caller, &ask).unwrap() else {
         panic!("there is room");

@@ -14,7 +14,7 @@ use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::responses::Responses;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
-use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::invocation::{Delivery, Needs};
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{Command, Deliver, Envelope, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
@@ -164,7 +164,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         prompts: intent.prompts(),
         tokens: intent.tokens,
         scope: Scope::Inference,
-        embeddings: false,
+        needs: Needs::default(),
     };
     let Admission::Granted(ticket) = hub.admit(now, &caller, &ask).unwrap() else {
         panic!("there is room");

@@ -10,7 +10,7 @@ use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Outcome, Verdict};
 use mcp_local_provider_core::id::Ids;
-use mcp_local_provider_core::invocation::Usage;
+use mcp_local_provider_core::invocation::{Needs, Usage};
 use mcp_local_provider_core::link::{Notice, Registration};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
@@ -105,7 +105,7 @@ impl Admissions {
             prompts: 1,
             tokens: 100,
             scope: Scope::Inference,
-            embeddings: false,
+            needs: Needs::default(),
         };
         let admission = self.hub.admit(now, &self.caller, black_box(&ask));
         assert!(

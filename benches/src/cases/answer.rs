@@ -10,7 +10,7 @@ use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
-use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::invocation::{Delivery, Needs};
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
@@ -125,7 +125,7 @@ impl Provider {
             prompts: intent.prompts(),
             tokens: intent.tokens,
             scope: Scope::Inference,
-            embeddings: false,
+            needs: Needs::default(),
         };
         let Admission::Granted(ticket) = hub.admit(NOW, &self.caller, &ask)? else {
             return Err("the exchange has to wait".into());

@@ -11,6 +11,7 @@ use mcp_local_provider_core::hub::{
     Admission, Ask, Claim, Hello, Hub, HubOut, Outcome, Ticket, Verdict,
 };
 use mcp_local_provider_core::id::{Ids, LinkId, SessionId, WaitId};
+use mcp_local_provider_core::invocation::Needs;
 use mcp_local_provider_core::link::{Command, Notice, Registration};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
@@ -121,7 +122,7 @@ impl Crowd {
             prompts: 1,
             tokens: 100,
             scope: Scope::Inference,
-            embeddings: false,
+            needs: Needs::default(),
         };
         Ok(self.hub.admit(NOW, &self.caller, black_box(&ask))?)
     }

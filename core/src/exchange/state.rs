@@ -14,8 +14,8 @@ use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket, Verdict};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
-    CancelReason, Delivery, Delta, Finish, Invocation, ParameterSet, Task, ToolCallDelta, Usage,
-    estimate_tokens,
+    CancelReason, Delivery, Delta, Finish, Invocation, Needs, ParameterSet, Task, ToolCallDelta,
+    Usage, estimate_tokens,
 };
 use crate::machine::OUTSIDE;
 use crate::text::{Joiner, JsonStr, decode_into, escape_into};
@@ -57,8 +57,8 @@ pub struct Intent<'b> {
     pub tokens: u64,
     /// True when nothing is asked of the model: [`Exchange::load`] answers.
     pub load_only: bool,
-    /// True when vectors are wanted.
-    pub embeddings: bool,
+    /// Abilities that it asks of its agent.
+    pub needs: Needs,
 }
 
 impl fmt::Debug for Intent<'_> {
@@ -68,7 +68,7 @@ impl fmt::Debug for Intent<'_> {
             .field("invocation", &self.invocation)
             .field("tokens", &self.tokens)
             .field("load_only", &self.load_only)
-            .field("embeddings", &self.embeddings)
+            .field("needs", &self.needs)
             .finish_non_exhaustive()
     }
 }
@@ -243,7 +243,7 @@ impl Exchange {
             more: parsed.more,
             tokens,
             load_only: parsed.load_only,
-            embeddings: vectors.is_some(),
+            needs: invocation.needs(),
             invocation,
         };
         Ok((exchange, intent))

@@ -7,7 +7,7 @@ use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Exceeded, Refusal, Standing};
 use crate::id::{LinkId, SessionId, WaitId};
-use crate::invocation::InvokeForm;
+use crate::invocation::{InvokeForm, Needs};
 use crate::link::Permit;
 use crate::link::frames::Addressee;
 use crate::scope::Scope;
@@ -30,8 +30,8 @@ pub struct Ask<'a> {
     pub tokens: u64,
     /// The scope that the session must have.
     pub scope: Scope,
-    /// True when vectors are wanted, which few agents make.
-    pub embeddings: bool,
+    /// Abilities that are asked of the agent.
+    pub needs: Needs,
 }
 
 /// What an exchange takes from the limits of its payer and of its session.

@@ -46,7 +46,7 @@ use links::LinkState;
 use lists::Lists;
 use metrics::{Metrics, RequestCount, Snapshot};
 use queue::Queue;
-use routing::Pool;
+use routing::Pools;
 use sessions::Sessions;
 
 /// Time between two searches for idle limiter buckets.
@@ -117,9 +117,7 @@ pub struct Hub {
     minted: u64,
     sessions: Sessions,
     /// The sessions that can answer, by model.
-    pools: HashMap<Arc<str>, Pool>,
-    /// Those among them that make embeddings.
-    embedders: HashMap<Arc<str>, Pool>,
+    pools: HashMap<Arc<str>, Pools>,
     links: HashMap<LinkId, LinkState>,
     /// The links of bridges by the credential that they showed.
     bridges: HashMap<Digest, BTreeSet<LinkId>>,
@@ -151,7 +149,6 @@ impl Hub {
             minted: 0,
             sessions: Sessions::new(&config.sessions),
             pools: HashMap::new(),
-            embedders: HashMap::new(),
             links: HashMap::new(),
             bridges: HashMap::new(),
             last_link: 0,

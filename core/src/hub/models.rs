@@ -68,7 +68,7 @@ impl Hub {
             let models = models.iter().map(String::as_str);
             return Err(unknown_model(asked, models.collect()));
         }
-        let load = |name: &&String| self.load_of(self.resolve(name), ask.embeddings);
+        let load = |name: &&String| self.load_of(self.resolve(name), ask);
         let free = models.iter().filter(|name| load(name).is_some());
         Ok(free.min_by_key(load).or(models.first()).cloned())
     }

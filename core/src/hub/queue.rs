@@ -12,6 +12,7 @@ use super::models::ANY;
 use super::sessions::Session;
 use crate::error::Refusal;
 use crate::id::WaitId;
+use crate::invocation::Needs;
 use crate::scope::Scope;
 use crate::time::Instant;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -43,7 +44,7 @@ struct Want {
     model: String,
     session: Option<String>,
     scope: Scope,
-    embeddings: bool,
+    needs: Needs,
 }
 
 impl Want {
@@ -54,7 +55,7 @@ impl Want {
             prompts: 1,
             tokens: 0,
             scope: self.scope,
-            embeddings: self.embeddings,
+            needs: self.needs,
         }
     }
 
@@ -62,7 +63,7 @@ impl Want {
         self.model == ask.model
             && self.session.as_deref() == ask.session
             && self.scope == ask.scope
-            && self.embeddings == ask.embeddings
+            && self.needs == ask.needs
     }
 }
 
@@ -325,7 +326,7 @@ impl Hub {
                 model: ask.model.into(),
                 session: ask.session.map(Into::into),
                 scope: ask.scope,
-                embeddings: ask.embeddings,
+                needs: ask.needs,
             },
             waiting: BTreeSet::new(),
             open: None,

@@ -1,10 +1,12 @@
-//! Chooses the session that answers: of a model's sessions one with the fewest open exchanges, found without looking
-//! at the others.
+//! Chooses the session that answers: of a model's sessions those that may and can answer, of these those that suit best, and
+//! of these one with the fewest open exchanges, found without looking at the others.
 
 use super::models::ANY;
 use super::sessions::{Session, Status};
 use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
+use crate::invocation::Kind;
+use crate::scope::Scope;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,7 +17,7 @@ use hashbrown::HashMap;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Slot(pub usize);
 
-/// The sessions that can answer for one model, kept by their load.
+/// The sessions of one class that can answer for one model, kept by their load.
 #[derive(Debug, Default)]
 pub struct Pool {
     /// The sessions with each number of open exchanges; no level is empty.
@@ -49,12 +51,6 @@ impl Pool {
         }
     }
 
-    /// A session with the least load.
-    #[must_use]
-    pub fn least(&self) -> Option<Slot> {
-        self.least_load().map(|(_, slot)| slot)
-    }
-
     /// A session with the least load, behind that load.
     fn least_load(&self) -> Option<(usize, Slot)> {
         let (load, sessions) = self.levels.first_key_value()?;
@@ -68,18 +64,98 @@ impl Pool {
     }
 }
 
-/// Moves a session within the pool of a model to its load, or takes it out.
-fn place(pools: &mut HashMap<Arc<str>, Pool>, model: &Arc<str>, slot: Slot, load: Option<usize>) {
-    match load {
-        Some(load) => pools.entry_ref(model).or_default().set(slot, load),
-        None => {
-            if let Some(pool) = pools.get_mut(model) {
-                pool.remove(slot);
-                if pool.is_empty() {
-                    pools.remove(model);
-                }
-            }
+/// Qualities of a session by which it is chosen before its load is looked at.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct Class {
+    inference: bool,
+    embeddings: bool,
+    insert: bool,
+    words_only: bool,
+    vision: bool,
+    tools: bool,
+}
+
+/// Qualities that a session lacks, of those that are a preference only; the fewer the better.
+type Misses = (bool, bool, bool);
+
+impl Class {
+    fn of(session: &Session) -> Self {
+        let can = &session.capabilities;
+        Self {
+            inference: session.scopes.allow(Scope::Inference),
+            embeddings: can.embeddings,
+            insert: can.insert,
+            words_only: can.words_only,
+            vision: can.vision,
+            tools: can.tools,
         }
+    }
+
+    const fn allows(self, scope: Scope) -> bool {
+        match scope {
+            Scope::Inference => self.inference,
+        }
+    }
+
+    /// True for an agent that gives such answers. One that does not say whether it fills in the middle may, unless it is
+    /// asked in words only.
+    const fn gives(self, kind: Kind) -> bool {
+        match kind {
+            Kind::Text => true,
+            Kind::Insertion => self.insert || !self.words_only,
+            Kind::Embedding => self.embeddings,
+        }
+    }
+
+    /// Returns what it lacks of what is preferred; `None` where it may not or cannot answer.
+    fn suits(self, ask: &Ask<'_>) -> Option<Misses> {
+        let needs = ask.needs;
+        (self.allows(ask.scope) && self.gives(needs.kind)).then_some((
+            needs.kind == Kind::Insertion && !self.insert,
+            needs.images && !self.vision,
+            needs.tools && !self.tools,
+        ))
+    }
+}
+
+/// The sessions that can answer for one model, by their qualities; no pool is empty.
+#[derive(Debug, Default)]
+pub struct Pools(BTreeMap<Class, Pool>);
+
+impl Pools {
+    /// Among those that suit best, a session with the least load, behind that.
+    fn best(&self, ask: &Ask<'_>) -> Option<(Misses, usize, Slot)> {
+        let suitable = self.0.iter().filter_map(|(class, pool)| {
+            let (load, slot) = pool.least_load()?;
+            Some((class.suits(ask)?, load, slot))
+        });
+        suitable.min()
+    }
+}
+
+/// Moves a session within the pools of a model to its load, or takes it out.
+fn place(
+    pools: &mut HashMap<Arc<str>, Pools>,
+    model: &Arc<str>,
+    class: Class,
+    slot: Slot,
+    load: Option<usize>,
+) {
+    if let Some(load) = load {
+        let pools = pools.entry_ref(model).or_default();
+        return pools.0.entry(class).or_default().set(slot, load);
+    }
+    let Some(of_model) = pools.get_mut(model) else {
+        return;
+    };
+    if let Some(pool) = of_model.0.get_mut(&class) {
+        pool.remove(slot);
+        if pool.is_empty() {
+            of_model.0.remove(&class);
+        }
+    }
+    if of_model.0.is_empty() {
+        pools.remove(model);
     }
 }
 
@@ -111,31 +187,24 @@ impl Hub {
             true => usize::MAX,
             false => session.activity.in_flight(),
         });
+        let class = Class::of(session);
         for model in session.models.iter() {
-            place(&mut self.pools, model, slot, load);
-            if session.capabilities.embeddings {
-                place(&mut self.embedders, model, slot, load);
-            }
+            place(&mut self.pools, model, class, slot, load);
         }
         self.sessions.set_answers(slot, load.is_some());
     }
 
     /// Returns the load of the least busy session that answers for a model; `None` when there is none.
-    pub(super) fn load_of(&self, model: &str, embeddings: bool) -> Option<usize> {
-        let pools = if embeddings {
-            &self.embedders
-        } else {
-            &self.pools
-        };
-        pools.get(model)?.least_load().map(|(load, _)| load)
+    pub(super) fn load_of(&self, model: &str, ask: &Ask<'_>) -> Option<usize> {
+        self.pools.get(model)?.best(ask).map(|(_, load, _)| load)
     }
 
     /// Takes a session out of the pools of its models, before it gets others.
     pub(super) fn unroute(&mut self, slot: Slot) {
         if let Some(session) = self.sessions.get(slot) {
+            let class = Class::of(session);
             for model in session.models.iter() {
-                place(&mut self.pools, model, slot, None);
-                place(&mut self.embedders, model, slot, None);
+                place(&mut self.pools, model, class, slot, None);
             }
         }
     }
@@ -145,11 +214,6 @@ impl Hub {
         let asked = ask.model;
         let refuse = |code, message: String| Err(Unrouted::Refused(Refusal::new(code, message)));
         let model = self.resolve(asked);
-        let pools = if ask.embeddings {
-            &self.embedders
-        } else {
-            &self.pools
-        };
         let slot = if let Some(id) = ask.session {
             let Some(slot) = self.sessions.find(id) else {
                 return refuse(
@@ -168,10 +232,10 @@ impl Hub {
                 );
             }
             slot
-        } else if let Some(slot) = least(pools, model) {
+        } else if let Some(slot) = self.best(model, ask) {
             slot
-        } else if least(&self.pools, model).is_some() {
-            return Err(Unrouted::Refused(no_embeddings(asked)));
+        } else if !self.pools.is_empty() && (model == ANY || self.pools.contains_key(model)) {
+            return Err(Unrouted::Refused(self.unsuited(model, ask)));
         } else {
             if self.pools.is_empty() || self.expects(model) {
                 if let Some(why) = self.why_nobody(model) {
@@ -194,18 +258,9 @@ impl Hub {
         let Some(session) = self.sessions.get(slot) else {
             return Err(Unrouted::Busy(Busy::Session));
         };
-        if ask.embeddings && !session.capabilities.embeddings {
-            return Err(Unrouted::Refused(no_embeddings(asked)));
-        }
-        if !session.scopes.allow(ask.scope) {
-            return refuse(
-                Code::ScopeDenied,
-                alloc::format!(
-                    "session `{}` does not have the scope `{}`",
-                    session.id,
-                    ask.scope.as_str()
-                ),
-            );
+        if Class::of(session).suits(ask).is_none() {
+            let classes = core::iter::once(Class::of(session));
+            return Err(Unrouted::Refused(unsuited(asked, ask, classes)));
         }
         if session.is_full() {
             return Err(Unrouted::Busy(Busy::Session));
@@ -252,13 +307,46 @@ impl Hub {
     }
 }
 
-/// Finds the session with the least load of those that answer for a model, or of all.
-fn least(pools: &HashMap<Arc<str>, Pool>, model: &str) -> Option<Slot> {
-    if model != ANY {
-        return pools.get(model).and_then(Pool::least);
+impl Hub {
+    /// The pools of a model, or of all.
+    fn of_model(&self, model: &str) -> impl Iterator<Item = &Pools> {
+        let all = (model == ANY).then(|| self.pools.values());
+        let one = self.pools.get(model).filter(|_| model != ANY);
+        all.into_iter().flatten().chain(one)
     }
-    let loads = pools.values().filter_map(Pool::least_load);
-    loads.min().map(|(_, slot)| slot)
+
+    /// Finds the session that suits best, and of several one with the least load.
+    fn best(&self, model: &str, ask: &Ask<'_>) -> Option<Slot> {
+        let best = self.of_model(model).filter_map(|pools| pools.best(ask));
+        best.min().map(|(_, _, slot)| slot)
+    }
+
+    fn unsuited(&self, model: &str, ask: &Ask<'_>) -> Refusal {
+        let classes = self.of_model(model).flat_map(|pools| pools.0.keys());
+        unsuited(ask.model, ask, classes.copied())
+    }
+}
+
+/// The refusal where sessions of these classes could answer, and none suits.
+fn unsuited(asked: &str, ask: &Ask<'_>, mut classes: impl Iterator<Item = Class>) -> Refusal {
+    if !classes.any(|class| class.allows(ask.scope)) {
+        let message = alloc::format!(
+            "no session that answers{} has the scope `{}`",
+            for_model(asked),
+            ask.scope.as_str()
+        );
+        return Refusal::new(Code::ScopeDenied, message);
+    }
+    match ask.needs.kind {
+        Kind::Insertion => {
+            let message = alloc::format!(
+                "suffix: no agent that answers{} fills in the middle",
+                for_model(asked)
+            );
+            Refusal::invalid(message).at("suffix")
+        }
+        Kind::Text | Kind::Embedding => no_embeddings(asked),
+    }
 }
 
 /// Names the model in a message, where the client has named one.
@@ -300,7 +388,7 @@ mod tests {
                 }
                 prop_assert_eq!(pool.is_empty(), model.is_empty());
                 let least = model.values().min();
-                prop_assert_eq!(pool.least().map(|slot| &model[&slot.0]), least);
+                prop_assert_eq!(pool.least_load().map(|(_, slot)| &model[&slot.0]), least);
             }
         }
     }

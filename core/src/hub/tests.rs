@@ -1,13 +1,13 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod bridges;
-mod embeddings;
 mod lifecycle;
 mod limits;
 mod lists;
 mod models;
 mod orphans;
 mod reload;
+mod suitable;
 mod waiting;
 
 use super::audit::RequestInfo;
@@ -17,6 +17,7 @@ use super::*;
 use crate::config::{Alias, Key, Limits, Role, SessionPolicy};
 use crate::error::{Code, Refusal};
 use crate::id::{Ids, SessionId, WaitId};
+use crate::invocation::Needs;
 use crate::link::{CloseCode, Notice};
 use crate::scope::Scope;
 use alloc::boxed::Box;
@@ -123,14 +124,14 @@ impl Bench {
     }
 
     fn ask(&mut self, model: &str, session: Option<&str>) -> Result<Admission, Refusal> {
-        self.ask_for(model, session, false)
+        self.ask_for(model, session, Needs::default())
     }
 
     fn ask_for(
         &mut self,
         model: &str,
         session: Option<&str>,
-        embeddings: bool,
+        needs: Needs,
     ) -> Result<Admission, Refusal> {
         let caller = self.caller("editor");
         let ask = Ask {
@@ -139,7 +140,7 @@ impl Bench {
             prompts: 1,
             tokens: 1,
             scope: Scope::Inference,
-            embeddings,
+            needs,
         };
         self.hub.admit(self.now, &caller, &ask)
     }

@@ -15,7 +15,9 @@ use crate::driver::{Call, Driver};
 use actor::Actor;
 use arbitrary::Unstructured;
 use mcp_local_provider_core::hub::keys::Authority;
+use mcp_local_provider_core::hub::sessions::Session;
 use mcp_local_provider_core::id::ExchangeId;
+use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 use setup::Payer;
 use std::collections::{BTreeMap, HashMap};
@@ -101,10 +103,30 @@ struct Asked {
     model: &'static str,
     session: Option<String>,
     stops: Vec<String>,
+    /// It brings tools.
+    tools: bool,
     /// Vectors that are wanted; text when there are none.
     vectors: Option<usize>,
     /// True when nobody could take it at once.
     busy: bool,
+}
+
+/// Sessions that suit a request at the moment in which it is asked.
+#[derive(Clone, Copy, Debug)]
+struct Suitable {
+    any: bool,
+    with_tools: bool,
+}
+
+impl Asked {
+    /// True for a session that may answer it and can, now or when it has room.
+    fn may_be_answered_by(&self, session: &Session) -> bool {
+        let model = self.model.trim_end_matches(":latest");
+        session.can_answer()
+            && session.scopes.allow(Scope::Inference)
+            && session.models.iter().any(|name| **name == *model)
+            && (self.vectors.is_none() || session.capabilities.embeddings)
+    }
 }
 
 /// The whole world.
@@ -193,18 +215,31 @@ impl World {
 
     /// True unless a session could take what is asked for.
     fn is_busy(&self, asked: &Asked) -> bool {
-        let model = asked.model.trim_end_matches(":latest");
         let wanted = asked.session.as_deref();
         let limit = self.driver.config.limits.exchanges;
+        // One that calls tools is waited for, where there is one.
+        let waits = asked.tools && wanted.is_none() && self.suitable(asked).with_tools;
         self.driver.look(|hub| {
             hub.metrics().open >= limit
                 || !hub.sessions().iter().any(|session| {
-                    session.can_answer()
+                    asked.may_be_answered_by(session)
                         && !session.is_full()
-                        && session.models.iter().any(|name| **name == *model)
+                        && (!waits || session.capabilities.tools)
                         && wanted.is_none_or(|wanted| wanted == session.id.as_str())
-                        && (asked.vectors.is_none() || session.capabilities.embeddings)
                 })
+        })
+    }
+
+    /// What is asked for goes to a session that suits it, if there is one, however busy that is.
+    fn suitable(&self, asked: &Asked) -> Suitable {
+        self.driver.look(|hub| {
+            let sessions = hub.sessions().iter();
+            let suitable = sessions.filter(|session| asked.may_be_answered_by(session));
+            let tools: Vec<bool> = suitable.map(|session| session.capabilities.tools).collect();
+            Suitable {
+                any: !tools.is_empty(),
+                with_tools: tools.contains(&true),
+            }
         })
     }
 

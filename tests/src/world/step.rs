@@ -9,6 +9,7 @@ use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::link::CloseCode;
+use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 use std::time::Duration;
 
@@ -97,10 +98,15 @@ impl World {
             None
         };
         let stop = serde_json::to_string(&stops).unwrap();
+        let tools = u.ratio(1, 4)? && route == "POST /v1/chat/completions";
+        let brought = match tools {
+            true => r#","tools":[{"type":"function","function":{"name":"now"}}]"#,
+            false => "",
+        };
         let vectors = matches!(route, "POST /v1/embeddings" | "POST /api/embed").then_some(2);
         let body = match route {
             "POST /v1/chat/completions" => format!(
-                r#"{{"model":"{model}","stream":{stream},"stop":{stop},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":20}}"#
+                r#"{{"model":"{model}","stream":{stream},"stop":{stop},"messages":[{{"role":"user","content":"a question"}}],"max_tokens":20{brought}}}"#
             ),
             "POST /v1/embeddings" | "POST /api/embed" => {
                 format!(r#"{{"model":"{model}","input":["one","two"]}}"#)
@@ -126,10 +132,12 @@ impl World {
             model,
             session,
             stops,
+            tools,
             vectors,
             busy: false,
         };
         asked.busy = self.lacks_room(&asked);
+        let suitable = self.suitable(&asked);
         let (key, address) = (self.payers[payer].key, self.payers[payer].address);
         let bearer = key.map(|key| format!("Bearer {key}"));
         let headers: Vec<(&str, &str)> = [
@@ -150,9 +158,11 @@ impl World {
         self.tell(|| {
             format!("{id} asks {route}, stream {stream}, eager {eager}, {asked:?}: {answered:?}")
         });
+        let free = asked.session.is_none();
         self.asked.insert(id, asked);
         match answered {
-            Answered::Call(_) => {
+            Answered::Call(at) => {
+                self.check_chosen(at, free && tools && suitable.with_tools);
                 if !late {
                     assert!(!self.driver.is_draining(), "{id} begins while it drains");
                     self.payers[payer].took();
@@ -165,6 +175,8 @@ impl World {
                 client.finish();
                 assert!(client.error.is_some(), "{id} is answered by nobody");
                 let said = String::from_utf8_lossy(&answer.body);
+                let unsuited = said.contains("scope_denied") && free;
+                assert!(!unsuited || !suitable.any, "{id} is refused: {said}");
                 if answer.head.status() == 429 && said.contains("requests a minute") {
                     let keyed = matches!(self.authority(payer), Some(Authority::Key(_)));
                     self.payers[payer].check_refused(keyed);
@@ -172,6 +184,22 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// A call is answered by a session that may do so, and where it is to, by one that calls tools.
+    fn check_chosen(&self, at: usize, tools: bool) {
+        let Some((_, session)) = self.driver.calls[at].answers() else {
+            return;
+        };
+        self.driver.look(|hub| {
+            let slot = hub.sessions().find(session.as_str());
+            if let Some(session) = slot.and_then(|slot| hub.sessions().get(slot)) {
+                let may = session.scopes.allow(Scope::Inference);
+                assert!(may, "{} is asked without the scope", session.id);
+                let calls = session.capabilities.tools || !tools;
+                assert!(calls, "{} is asked, which calls no tools", session.id);
+            }
+        });
     }
 
     /// The body of a request comes, whose head came before.
@@ -395,7 +423,11 @@ impl World {
         let mut frame = agent::register(actor.name, models, actor.most);
         if which == 1 {
             frame.truncate(frame.len() - 1);
-            frame.push_str(",\"capabilities\":{\"embeddings\":true}}");
+            frame.push_str(",\"capabilities\":{\"embeddings\":true,\"tools\":true}}");
+        }
+        if which == 2 && self.driver.last_id().serial() % 2 == 1 {
+            frame.truncate(frame.len() - 1);
+            frame.push_str(",\"requested_scopes\":[\"other\"]}");
         }
         self.driver.receive(link, &frame);
     }

@@ -1,6 +1,7 @@
 //! Limits of keys and addresses, and what they get back.
 
 use super::*;
+use crate::invocation::Needs;
 use core::net::Ipv4Addr;
 
 const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
@@ -20,7 +21,7 @@ impl Bench {
             prompts: 1,
             tokens,
             scope: Scope::Inference,
-            embeddings: false,
+            needs: Needs::default(),
         };
         self.hub.admit(self.now, &caller, &ask)
     }

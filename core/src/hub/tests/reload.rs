@@ -1,6 +1,7 @@
 //! Effects of another configuration, and the things that it leaves alone.
 
 use super::*;
+use crate::invocation::Needs;
 
 impl Bench {
     fn reload(&mut self, change: impl FnOnce(&mut HubConfig)) {
@@ -107,7 +108,7 @@ fn a_request_that_began_with_a_key_that_is_gone_does_nothing() {
             prompts: 1,
             tokens: 1,
             scope: Scope::Inference,
-            embeddings: false,
+            needs: Needs::default(),
         };
         let refusal = bench.hub.admit(bench.now, &editor, &ask).unwrap_err();
         assert_eq!((refusal.status(), refusal.code()), (401, Code::InvalidKey));

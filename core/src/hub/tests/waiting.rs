@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::hub::routing::Unrouted;
+use crate::invocation::Needs;
 use proptest::prelude::*;
 
 const MODELS: [&str; 3] = ["a", "b", "c"];
@@ -118,7 +119,7 @@ impl Line {
                 prompts: 1,
                 tokens: 1,
                 scope: Scope::Inference,
-                embeddings: false,
+                needs: Needs::default(),
             };
             let routed = self.bench.hub.route(&ask);
             assert!(matches!(routed, Err(Unrouted::Busy(_))), "{ask:?} waits");
