@@ -31,8 +31,9 @@ use strangers::Strangers;
 
 /// Bytes that may wait for the disk; beyond them records are lost.
 const QUEUE_BYTES: usize = 8 << 20;
-/// Bytes of strangers' records that may wait to be gathered.
-const STRANGERS_QUEUE_BYTES: usize = 2 << 20;
+/// Bytes of strangers' records that may wait to be gathered: those of 100,000 requests a second for [`DELAY`], and fewer
+/// records than the feed holds, so that they drive out nobody else's.
+const STRANGERS_QUEUE_BYTES: usize = 4 << 20;
 /// Part of `audit.max_bytes` that the file of strangers may have; one older one is kept.
 const STRANGERS_PART: u64 = 8;
 /// Bytes after which a batch goes to the disk; the records that were read together may exceed it.

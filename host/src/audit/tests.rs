@@ -4,7 +4,8 @@
 use super::*;
 use crate::test_directory::Directory;
 use mcp_local_provider_core::api::status::AuditFigures;
-use mcp_local_provider_core::hub::audit::{AuditEvent, AuditRecord};
+use mcp_local_provider_core::hub::audit::{AuditEvent, AuditRecord, RequestInfo, RequestKind};
+use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::time::{Instant, WallClock};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -229,4 +230,50 @@ fn without_a_file_nothing_is_wanted() {
     let writer = AuditWriter::start(&none, &feed).unwrap();
     assert!(writer.file().is_none());
     writer.finish(PATIENCE);
+}
+
+#[test]
+fn a_flood_of_strangers_is_counted_to_the_last() {
+    let directory = Directory::new();
+    let path = directory.0.join("audit.jsonl");
+    let feed = Feed::new();
+    let writer = AuditWriter::start(&audit(path.clone(), 1 << 20, 5), &feed).unwrap();
+    let ids = Ids::new(1);
+    let stranger = || AuditRecord {
+        at: Instant::ZERO,
+        event: AuditEvent::Request {
+            info: Box::new(RequestInfo::new(
+                ids.next(),
+                Instant::ZERO,
+                [127, 0, 0, 1].into(),
+                "/v1/models",
+            )),
+            kind: RequestKind::AuthenticationFailed,
+            session: None,
+            status: 401,
+            outcome: "missing_api_key",
+            duration: Duration::ZERO,
+            bytes_out: 200,
+            usage: None,
+        },
+    };
+    // More than has ever been seen in the time for which the writer gathers.
+    let crowd = 10_000;
+    let records: Vec<_> = (0..crowd).map(|_| stranger()).collect();
+    records
+        .into_iter()
+        .for_each(|record| feed.push(vec![record]));
+    let file = writer.file().unwrap();
+    writer.finish(PATIENCE);
+    assert_eq!(file.figures().lost, 0);
+    let text = std::fs::read_to_string(path.with_file_name("audit-strangers.jsonl")).unwrap();
+    let counts = text.lines().map(|line| {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        line.get("count")
+            .and_then(serde_json::Value::as_u64)
+            .unwrap_or(1)
+    });
+    assert_eq!(counts.sum::<u64>(), crowd);
+    assert!(text.lines().count() < 10, "{text}");
+    assert!(!path.exists() || std::fs::read(&path).unwrap().is_empty());
 }
