@@ -250,6 +250,7 @@ fn a_flood_of_strangers_is_counted_to_the_last() {
             )),
             kind: RequestKind::AuthenticationFailed,
             session: None,
+            agent_id: None,
             status: 401,
             outcome: "missing_api_key",
             duration: Duration::ZERO,
