@@ -1,6 +1,5 @@
 //! Networks of addresses, as `listen.trusted_proxies` names them.
 
-use core::fmt;
 use core::net::IpAddr;
 use core::str::FromStr;
 
@@ -13,16 +12,9 @@ pub struct Network {
 }
 
 /// A text that is no [`Network`].
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("write an address or a network, such as `127.0.0.1` or `10.0.0.0/8`")]
 pub struct NoNetwork;
-
-impl fmt::Display for NoNetwork {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("write an address or a network, such as `127.0.0.1` or `10.0.0.0/8`")
-    }
-}
-
-impl core::error::Error for NoNetwork {}
 
 impl Network {
     /// True when the address is one of the network. An IPv4 address counts as such within IPv6 too (`::ffff:10.0.0.7`).
