@@ -321,6 +321,31 @@ fn nothing_is_left_of_an_agent_however_the_program_ends() {
 }
 
 #[test]
+fn an_agent_that_harms_its_supervisor_holds_up_no_shutdown_and_leaves_nothing() {
+    for (harm, signal) in [("STOP", "TERM"), ("STOP", "KILL"), ("KILL", "TERM")] {
+        let folder = Folder::new();
+        let alive = folder.0.join("alive");
+        let made = Command::new("mkfifo").arg(&alive).status().unwrap();
+        assert!(made.success());
+        let script = format!(
+            "exec 9>'{}'\ntrap '' TERM HUP INT\nsetsid sleep 600 &\nkill -{harm} $PPID\n{AGENT}",
+            alive.display()
+        );
+        let mut program = start_with(&["/bin/sh", "-c", &script], "");
+        // It is open once the agent runs, and for as long as the agent or a child of it lives.
+        let mut alive = File::open(&alive).unwrap();
+        if harm == "STOP" {
+            wait_for_model(&program);
+        }
+        let begun = Instant::now();
+        program.signal(signal);
+        program.wait();
+        assert!(begun.elapsed() < PATIENCE / 2, "it took {:?}", begun.elapsed());
+        assert_eq!(alive.read(&mut [0]).unwrap(), 0, "{harm}");
+    }
+}
+
+#[test]
 fn what_an_agent_complains_about_is_told_to_operators_and_to_no_log() {
     let program = start_with(&["/bin/sh", "-c", AGENT], "log: { level: trace }\n");
     wait_for_model(&program);

@@ -77,7 +77,11 @@ fn run(command: &[OsString]) -> io::Result<u8> {
     // process that leads a group already.
     let _ = setsid();
     #[cfg(target_os = "linux")]
-    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    {
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+        // The agent may have stopped this process when the program is killed.
+        rustix::process::set_parent_process_death_signal(Some(Signal::CONT))?;
+    }
     let (told, tell) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         signal_hook::low_level::pipe::register(signal, tell.try_clone()?)?;
