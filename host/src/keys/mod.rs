@@ -25,6 +25,10 @@ pub const OPERATOR_TOKEN_FILE: &str = "operator.token";
 const MAX_KEYS: usize = 10_000;
 /// Size in bytes above which a key file is refused.
 const MAX_FILE_BYTES: u64 = 8 << 20;
+/// Requests a minute of the client key of a first start.
+const FIRST_CLIENT_REQUESTS: u32 = 600;
+/// Tokens a minute of the client key of a first start.
+const FIRST_CLIENT_TOKENS: u32 = 10_000_000;
 /// Characters after `mlp-`: 40 of an alphabet of 62 are 238 bits.
 const KEY_CHARACTERS: usize = 40;
 
@@ -239,7 +243,7 @@ impl KeyFile {
                 private_file::replace(&path, format!("{}\n", operator.text).as_bytes())
                     .map_err(written(&path))?;
             }
-            records.extend(fresh.iter().map(record_of));
+            records.extend(fresh.iter().map(first_record));
             Ok(fresh)
         })
     }
@@ -414,6 +418,21 @@ fn record_of(fresh: &FreshKey) -> KeyRecord {
         tokens_per_minute: None,
         allow: None,
         models: Vec::new(),
+    }
+}
+
+/// Returns the record of a key of a first start. The client's is the person's own: coding agents need more than what is
+/// right for a key that is given away.
+fn first_record(fresh: &FreshKey) -> KeyRecord {
+    let record = record_of(fresh);
+    if fresh.role != Role::Client {
+        return record;
+    }
+    KeyRecord {
+        requests_per_minute: Some(FIRST_CLIENT_REQUESTS),
+        tokens_per_minute: Some(FIRST_CLIENT_TOKENS),
+        allow: Some(vec![Area::Models, Area::Mcp, Area::Registry]),
+        ..record
     }
 }
 

@@ -75,6 +75,21 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
         first.fresh_text(Role::Operator)
     );
     assert_eq!(mode(&file.operator_token_path()), 0o600);
+    let own = |role: core::Role| first.keys.iter().find(|key| key.role == role).unwrap();
+    let client = own(core::Role::Client);
+    assert_eq!(
+        (client.requests_per_minute, client.tokens_per_minute),
+        (Some(600), Some(10_000_000))
+    );
+    assert_eq!(
+        client.allow,
+        areas(Some(&[Area::Models, Area::Mcp, Area::Registry]))
+    );
+    let bridge = own(core::Role::Bridge);
+    assert_eq!(
+        (bridge.requests_per_minute, bridge.allow.clone()),
+        (None, areas(None))
+    );
 
     let second = start_keys(&config, false).unwrap();
     assert_eq!((&second.keys, second.fresh.len()), (&first.keys, 0));
