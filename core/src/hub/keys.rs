@@ -331,6 +331,27 @@ mod tests {
         assert!(refusal.message().contains("`client` or `operator`"));
     }
 
+    /// No test can measure it: a comparison that ends at the first difference tells with its time how much was right.
+    #[test]
+    fn a_digest_is_compared_whole_and_with_every_key() {
+        let source = include_str!("keys.rs");
+        let body = |of: &str| {
+            let (_, rest) = source.split_once(of).unwrap();
+            let (_, body) = rest.split_once("{\n").unwrap();
+            let end = body.find("\n    }\n").min(body.find("\n}\n")).unwrap();
+            body[..end].to_owned()
+        };
+        assert_eq!(body("pub fn same(").trim(), "left.ct_eq(right).into()");
+        let find = body("fn find(&self, wanted");
+        assert!(find.contains(".sha256.ct_eq(wanted)"), "{find}");
+        for early in ["==", "break", "return", "find(", "any(", "position("] {
+            assert!(!find.contains(early), "{find}");
+        }
+        let (_, loop_and_rest) = find.split_once("for ").unwrap();
+        let (body_of_loop, _) = loop_and_rest.split_once("\n        }").unwrap();
+        assert!(!body_of_loop.contains('?'), "{body_of_loop}");
+    }
+
     #[test]
     fn a_key_that_stays_keeps_its_id_and_no_id_comes_back() {
         let before = keys(true);
