@@ -20,7 +20,7 @@ use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 use setup::Payer;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use words::Said;
 
 /// Steps of one run at most, so that a long input ends.
@@ -138,6 +138,8 @@ struct World {
     said: HashMap<ExchangeId, Said>,
     /// Requests of calls, by exchange.
     asked: HashMap<ExchangeId, Asked>,
+    /// Sessions that were registered over HTTP.
+    over_http: BTreeSet<String>,
     /// Commands of the hub are held before the links.
     holds: bool,
     told: bool,
@@ -157,6 +159,7 @@ impl World {
             payer.check(now);
         }
         self.check_bridge_key();
+        self.check_carried();
         for at in 0..self.driver.calls.len() {
             let call = &self.driver.calls[at];
             if call.is_waiting() && !call.is_told() {

@@ -6,7 +6,8 @@ use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::config::{HubConfig, Role};
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::Authority;
-use mcp_local_provider_core::hub::sessions::Action;
+use mcp_local_provider_core::hub::sessions::{Action, Session, Status};
+use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_core::time::WallClock;
 use serde_json::Value;
 
@@ -150,6 +151,61 @@ impl World {
     }
 
     /// Nobody answers with a key that is gone.
+    /// A bridge registers a session over HTTP, for whichever of its links no agent has registered on.
+    pub(super) fn register_over_http(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        let agent = *u.choose(&["ada", "web"])?;
+        let bearer = format!("Bearer {}", setup::BRIDGE);
+        let body = format!(r#"{{"agent_id":"{agent}","models":["alpha"]}}"#);
+        let answered = self.driver.http(&Asking {
+            headers: &[
+                ("authorization", &bearer),
+                ("content-type", "application/json"),
+            ],
+            ..Asking::new("POST /control/register", &body)
+        });
+        self.tell(|| format!("a bridge registers {agent}: {answered:?}"));
+        if let Answered::Answer(answer) = answered
+            && answer.head.status() == 200
+        {
+            let told: Value = serde_json::from_slice(&answer.body).unwrap();
+            let session = told["session_id"].as_str().unwrap();
+            self.over_http.insert(session.to_owned());
+        }
+        Ok(())
+    }
+
+    /// No agent carries a session that was registered over HTTP beside its own: it would answer for another one.
+    pub(super) fn check_carried(&self) {
+        if self.over_http.is_empty() {
+            return;
+        }
+        self.driver.look(|hub| {
+            let over_http = |session: &&Session| self.over_http.contains(session.id.as_str());
+            let sessions = || {
+                hub.sessions()
+                    .iter()
+                    .filter(|session| session.link.is_some())
+            };
+            let (others, own): (Vec<_>, Vec<_>) = sessions().partition(over_http);
+            for session in others {
+                let beside = own.iter().find(|own| own.link == session.link);
+                assert!(beside.is_none(), "{} is with an agent", session.id);
+            }
+        });
+    }
+
+    /// A session that may not answer is not attached to.
+    pub(super) fn check_attached(&self, link: LinkId) {
+        self.driver.look(|hub| {
+            let mut sessions = hub.sessions().iter();
+            let session = sessions.find(|session| session.link == Some(link));
+            if let Some(session) = session {
+                let may = matches!(session.status, Status::Active | Status::Pending);
+                assert!(may, "{} is attached to", session.id);
+            }
+        });
+    }
+
     pub(super) fn check_bridge_key(&self) {
         let config = &self.driver.config;
         let mut keys = config.keys.iter();

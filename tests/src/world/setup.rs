@@ -7,7 +7,7 @@ use mcp_local_provider_core::config::{HubConfig, Key, Limits, Role, SessionPolic
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::link::LinkConfig;
 use mcp_local_provider_core::time::Instant;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -148,6 +148,7 @@ impl World {
             payers,
             said: HashMap::new(),
             asked: HashMap::new(),
+            over_http: BTreeSet::new(),
             holds: false,
             told: false,
         })

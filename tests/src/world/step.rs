@@ -41,7 +41,8 @@ impl World {
             244..=251 => {
                 self.driver.release_command();
             }
-            252..=253 => self.reconfigure(u)?,
+            252 => self.reconfigure(u)?,
+            253 => self.register_over_http(u)?,
             _ => self.stop_reading(u)?,
         }
         self.serve_and_notice();
@@ -191,11 +192,15 @@ impl World {
         let Some((_, session)) = self.driver.calls[at].answers() else {
             return;
         };
+        let model = self.asked[&self.driver.calls[at].id].model;
         self.driver.look(|hub| {
             let slot = hub.sessions().find(session.as_str());
             if let Some(session) = slot.and_then(|slot| hub.sessions().get(slot)) {
                 let may = session.scopes.allow(Scope::Inference);
                 assert!(may, "{} is asked without the scope", session.id);
+                let model = model.trim_end_matches(":latest");
+                let own = session.models.iter().any(|name| **name == *model);
+                assert!(own, "{} is asked for {model}", session.id);
                 let calls = session.capabilities.tools || !tools;
                 assert!(calls, "{} is asked, which calls no tools", session.id);
             }
@@ -390,7 +395,9 @@ impl World {
         };
         // What was its connection before stays up without it, unless it was replaced.
         self.actors[which].connected(link);
-        if !attached {
+        if attached {
+            self.check_attached(link);
+        } else {
             self.register(which, link);
         }
     }
