@@ -5,6 +5,7 @@
 
 mod admission;
 pub mod audit;
+mod bridges;
 pub mod control;
 mod ending;
 pub mod keys;
