@@ -140,6 +140,7 @@ struct RegisterRequest {
     label: Option<String>,
     models: Option<Vec<String>>,
     max_requests: Option<u64>,
+    requests_per_minute: Option<u32>,
     max_concurrency: Option<usize>,
     capabilities: Option<CapabilityFields>,
 }
@@ -183,6 +184,7 @@ impl RegisterRequest {
             ttl_seconds: self.ttl_seconds,
             models: self.models.unwrap_or_default(),
             max_requests: self.max_requests,
+            requests_per_minute: self.requests_per_minute,
             max_concurrency: self.max_concurrency,
             form: None,
             capabilities: Capabilities {

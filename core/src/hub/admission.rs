@@ -1,7 +1,7 @@
 //! Admission: a ticket for each exchange that may go ahead, a short queue for those that must wait.
 
 use super::keys::{self, Keys};
-use super::limiter::{Limited, Payer};
+use super::limiter::{Limited, Payer, Rate};
 use super::queue::LineId;
 use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
@@ -143,9 +143,15 @@ impl Hub {
             .as_deref()
             .map_or(*ask, |model| Ask { model, ..*ask });
         match self.try_admit(now, caller, ask)? {
-            Ok(slot) => self
-                .grant(now, slot, ask.model, payer, Costs::of(ask))
-                .map(Admission::Granted),
+            Ok(slot) => {
+                let granted = self.grant(now, slot, ask.model, payer, Costs::of(ask));
+                granted.map(Admission::Granted).map_err(|refusal| {
+                    // The payer has used nothing.
+                    self.limiter.correct(now, payer, ask.tokens, 0);
+                    let standing = self.limiter.standing(now, payer);
+                    refusal.standing(standing)
+                })
+            }
             Err(busy) => {
                 let deadline = now + self.config.limits.queue_wait;
                 let open = busy == Busy::Exchanges;
@@ -255,6 +261,34 @@ impl Hub {
             .exceeding(exceeded)
     }
 
+    /// Takes an exchange from the rate of the session that is to answer.
+    fn take_of_session(&self, now: Instant, slot: Slot, costs: Costs) -> Result<(), Refusal> {
+        let Some(session) = self.sessions.get(slot) else {
+            return Ok(());
+        };
+        let Some(value) = session.requests_per_minute else {
+            return Ok(());
+        };
+        let rate = Rate::new(value, value);
+        let mut bucket = session.activity.bucket();
+        let left = bucket.left(now, rate);
+        let Err(wait) = bucket.take(now, costs.prompts.into(), rate) else {
+            session.activity.set_bucket(bucket);
+            return Ok(());
+        };
+        let id = &session.id;
+        let message = alloc::format!(
+            "the session `{id}` has answered its {value} requests a minute (its own requests_per_minute)"
+        );
+        Err(Refusal::new(Code::RateLimited, message)
+            .retry_after(wait)
+            .exceeding(Exceeded {
+                limit: "requests_per_minute",
+                value: value.into(),
+                current: u64::from(value).saturating_sub(left),
+            }))
+    }
+
     fn grant(
         &mut self,
         now: Instant,
@@ -286,6 +320,10 @@ impl Hub {
                     costs.prompts
                 ),
             ));
+        }
+        if let Err(refusal) = self.take_of_session(now, slot, costs) {
+            self.metrics.limited_requests += 1;
+            return Err(refusal);
         }
         let of_link = self.links.get(&link).map(|state| state.form);
         let form = session.form.or(of_link).unwrap_or_default();

@@ -47,6 +47,18 @@ fn nanos(now: Instant) -> u64 {
 }
 
 impl Bucket {
+    /// The bucket that is full again at a nanosecond.
+    pub(super) const fn full_at(nanosecond: u64) -> Self {
+        Self {
+            full_at: nanosecond,
+        }
+    }
+
+    /// The nanosecond at which it is full again.
+    pub(super) const fn nanosecond(self) -> u64 {
+        self.full_at
+    }
+
     /// Takes `cost` units, at most a full bucket's. `Err` is how long to wait until they are there.
     ///
     /// # Errors

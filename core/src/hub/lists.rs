@@ -1,6 +1,7 @@
 //! Lists of the hub's sessions and models: plain data that is made anew after a change of them, and read without the
 //! hub's lock.
 
+use super::limiter::Bucket;
 use super::models::EVERY;
 use super::sessions::{Session, Sessions, Status};
 use crate::config::HubConfig;
@@ -82,6 +83,8 @@ pub struct Activity {
     requests: AtomicU64,
     tokens: AtomicU64,
     last: AtomicU64,
+    /// The nanosecond at which the bucket of its own rate is full again.
+    full_at: AtomicU64,
 }
 
 impl fmt::Debug for Activity {
@@ -123,6 +126,16 @@ impl Activity {
     /// The session changes.
     pub(super) fn touch(&self, now: Instant) {
         self.last.store(now.as_micros(), Ordering::Relaxed);
+    }
+
+    /// The bucket of the session's own rate.
+    pub(super) fn bucket(&self) -> Bucket {
+        Bucket::full_at(self.full_at.load(Ordering::Relaxed))
+    }
+
+    /// What is left in it now. Only the hub sets it, under its lock.
+    pub(super) fn set_bucket(&self, bucket: Bucket) {
+        self.full_at.store(bucket.nanosecond(), Ordering::Relaxed);
     }
 
     /// The session is given a request. Only the hub counts, under its lock, so nobody counts between a load and its store.

@@ -44,6 +44,8 @@ pub struct Registration {
     pub models: Vec<String>,
     /// Requests that it may answer in its life.
     pub max_requests: Option<u64>,
+    /// Requests that it may answer in a minute.
+    pub requests_per_minute: Option<u32>,
     /// Exchanges at once.
     pub max_concurrency: Option<usize>,
     /// The form in which its agent is asked; its link's where absent.
@@ -102,6 +104,9 @@ impl Registration {
         {
             return wrong("ttl_seconds", "expected 1 to 86400");
         }
+        if self.requests_per_minute == Some(0) {
+            return wrong("requests_per_minute", "expected at least 1");
+        }
         if self.max_concurrency == Some(0) {
             return wrong("max_concurrency", "expected at least 1");
         }
@@ -123,6 +128,7 @@ impl From<crate::link::Registration> for Registration {
                 .map(|ttl| u32::try_from(ttl).unwrap_or(u32::MAX)),
             models: told.models,
             max_requests: told.max_requests,
+            requests_per_minute: None,
             max_concurrency: told
                 .max_concurrency
                 .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
@@ -161,6 +167,8 @@ pub struct Session {
     pub activity: Arc<Activity>,
     /// Requests that it may be given; 0 is no limit.
     pub max_requests: u64,
+    /// Requests that it may be given in a minute.
+    pub requests_per_minute: Option<u32>,
     /// Exchanges that may be open.
     pub max_concurrency: usize,
     /// The form in which its agent is asked; its link's where absent.
@@ -355,6 +363,7 @@ impl Sessions {
         session.models = terms.models;
         session.ttl = terms.ttl;
         session.max_requests = terms.max_requests;
+        session.requests_per_minute = terms.requests_per_minute;
         session.max_concurrency = terms.max_concurrency;
         session.capabilities = terms.capabilities;
         session.form = terms.form;
@@ -580,6 +589,7 @@ pub(super) fn admit(
         activity: Arc::new(activity),
         max_requests: registration.max_requests.unwrap_or(policy.max_requests),
         form: registration.form,
+        requests_per_minute: registration.requests_per_minute,
         max_concurrency: registration.max_concurrency.unwrap_or(UNBOUNDED).max(1),
         capabilities: registration.capabilities,
         link: None,

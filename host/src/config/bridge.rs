@@ -109,6 +109,9 @@ pub struct BridgeSession {
     /// Requests that it answers in all; `sessions.max_requests` when absent.
     #[serde(default)]
     pub max_requests: Option<u64>,
+    /// Requests that it answers in a minute; without a limit when absent.
+    #[serde(default)]
+    pub requests_per_minute: Option<u32>,
     /// Requests that it answers at once; without a limit when absent.
     #[serde(default)]
     pub max_concurrency: Option<usize>,
@@ -173,6 +176,7 @@ impl From<&BridgeSession> for Registration {
             ttl_seconds: session.ttl_seconds,
             models: session.models.clone(),
             max_requests: session.max_requests,
+            requests_per_minute: session.requests_per_minute,
             max_concurrency: session.max_concurrency,
             form: None,
             capabilities: Abilities {

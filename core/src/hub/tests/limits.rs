@@ -1,10 +1,54 @@
 //! Limits of keys and addresses, and what they get back.
 
 use super::*;
+use crate::hub::limiter::Payer;
 use crate::invocation::Needs;
 use core::net::Ipv4Addr;
 
 const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+
+#[test]
+fn a_session_has_a_rate_of_its_own() {
+    let mut bench = plain();
+    let link = bench.connect("bridge").unwrap();
+    let caller = bench.caller("bridge");
+    let registration = Registration {
+        agent_id: "slow".into(),
+        requests_per_minute: Some(2),
+        ..Registration::default()
+    };
+    let (now, out) = (bench.now, &mut bench.out);
+    bench
+        .hub
+        .register_by_control(now, &caller, registration, out)
+        .unwrap();
+    for _ in 0..2 {
+        let ticket = bench.granted("slow");
+        assert_eq!(ticket.link, link);
+        bench.settle(ticket);
+    }
+    let left = |bench: &mut Bench| {
+        let payer = Payer::new(bench.caller("editor").key, HOME);
+        bench
+            .hub
+            .limiter
+            .standing(bench.now, payer)
+            .remaining_tokens
+    };
+    let before = left(&mut bench);
+    let refused = bench.ask("slow", None).unwrap_err();
+    assert_eq!(refused.code(), Code::RateLimited);
+    assert_eq!(refused.retry_after_seconds(), Some(30));
+    assert!(
+        refused.message().contains("2 requests a minute"),
+        "{refused}"
+    );
+    assert_eq!(refused.exceeded().map(|one| one.current), Some(2));
+    assert_eq!(left(&mut bench), before, "what was reserved is given back");
+    bench.now = bench.now + Duration::from_secs(30);
+    let ticket = bench.granted("slow");
+    bench.settle(ticket);
+}
 
 impl Bench {
     /// Asks from anywhere, with a key or without.
