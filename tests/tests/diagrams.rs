@@ -167,6 +167,10 @@ fn a_suspended_session_that_is_carried() {
         .unwrap();
     hub.disconnected(now, link, &mut out);
     hub.connect(now, bridge, &mut out).unwrap();
+    for action in [Action::Renew, Action::Revoke] {
+        hub.control(now, requester, id.as_str(), action, &mut out)
+            .unwrap();
+    }
 }
 
 /// Time stands still, and nothing is dialled.
