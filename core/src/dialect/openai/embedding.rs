@@ -7,6 +7,7 @@ use crate::dialect::{Parsed, fields};
 use crate::error::Refusal;
 use crate::invocation::{Invocation, Parameters, Task};
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
 raw_fields! {
