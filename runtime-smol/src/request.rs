@@ -73,10 +73,13 @@ impl Answering {
         }
     }
 
-    /// Tells the time. hyper would keep its own while the calendar is set back.
+    /// Tells the time where the calendar has been set back, because hyper would go on with what it remembers until that has
+    /// come again. Else hyper tells it for less.
     fn dated(&self, mut response: Response) -> Response {
-        let date = self.tasks.engine.date().map(HeaderValue::try_from);
-        if let Some(Ok(date)) = date {
+        let engine = &self.tasks.engine;
+        if engine.wall().went_back()
+            && let Some(Ok(date)) = engine.date().map(HeaderValue::try_from)
+        {
             response.headers_mut().insert(DATE, date);
         }
         response

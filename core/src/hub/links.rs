@@ -260,8 +260,9 @@ impl Hub {
         let Some(state) = self.links.get_mut(&link) else {
             return;
         };
-        state.registered = true;
-        if state.dialled {
+        // Later it has none of those: they are placed where no agent has registered.
+        let again = core::mem::replace(&mut state.registered, true);
+        if again || state.dialled {
             return;
         }
         let by_agent = |slot: &Slot| self.sessions.get(*slot).is_some_and(|one| one.by_agent);

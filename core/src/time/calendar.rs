@@ -13,6 +13,8 @@ const SPANS: usize = 64;
 /// Smallest step. Two clocks that are read one after the other differ by less.
 const STEP: u64 = 1000;
 
+const SECOND: u64 = 1_000_000;
+
 /// Maps the driver's monotonic time to the calendar (UTC): what has been, to what the calendar said then; what is to come,
 /// by the calendar of now. All clones are one calendar.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub struct WallClock(Arc<Spans>);
 /// Times between two steps. One thread at a time adds to them, and all others read without a wait.
 struct Spans {
     adding: AtomicBool,
+    /// The calendar went back by a second or more, once.
+    went_back: AtomicBool,
     /// Spans that have begun so far.
     begun: AtomicUsize,
     ring: [Span; SPANS],
@@ -76,6 +80,7 @@ impl WallClock {
     pub fn new(now: Instant, unix: Duration) -> Self {
         let spans = Spans {
             adding: AtomicBool::new(false),
+            went_back: AtomicBool::new(false),
             begun: AtomicUsize::new(0),
             ring: [const {
                 Span {
@@ -96,11 +101,23 @@ impl WallClock {
         now.as_micros() >= from && known.abs_diff(unix_at_epoch(now, unix)) >= STEP
     }
 
+    /// True when the calendar has gone back by a second or more since the start: who remembers a time of it may remember one
+    /// that is still to come.
+    #[must_use]
+    pub fn went_back(&self) -> bool {
+        self.0.went_back.load(Ordering::Relaxed)
+    }
+
     /// Takes over what the calendar says from `now` on, if it has stepped.
     pub fn step(&self, now: Instant, unix: Duration) {
         if !self.0.adding.swap(true, Ordering::Acquire) {
             if self.has_stepped(now, unix) {
-                self.0.add(now.as_micros(), unix_at_epoch(now, unix));
+                let (_, before) = self.0.find(|_| true);
+                let after = unix_at_epoch(now, unix);
+                if before.saturating_sub(after) >= SECOND {
+                    self.0.went_back.store(true, Ordering::Relaxed);
+                }
+                self.0.add(now.as_micros(), after);
             }
             self.0.adding.store(false, Ordering::Release);
         }
@@ -193,6 +210,20 @@ mod tests {
         clock.step(second(20), NEW_YEAR);
         assert_eq!(at(15), "2026-01-01T08:05:15.000000Z");
         assert_eq!(at(21), "2026-01-01T00:05:01.000000Z");
+    }
+
+    #[test]
+    fn a_calendar_that_goes_back_by_a_second_is_known_for_that() {
+        let at = Duration::from_secs;
+        let wall = WallClock::new(Instant::from_micros(0), at(100));
+        wall.step(Instant::from_micros(1_000_000), at(200));
+        wall.step(
+            Instant::from_micros(2_000_000),
+            at(201) - Duration::from_millis(900),
+        );
+        assert!(!wall.went_back());
+        wall.step(Instant::from_micros(3_000_000), at(150));
+        assert!(wall.went_back());
     }
 
     #[test]
