@@ -68,6 +68,9 @@ impl Crowd {
         };
         crowd.link = crowd.connect()?;
         let lost = crowd.connect()?;
+        // More than the name of an unknown one is compared with.
+        let models = (0..100).map(|number| format!("more-{number}")).collect();
+        crowd.register_all(crowd.link, "more", models);
         for number in 0..size {
             crowd.connect()?;
             crowd.register(lost, &format!("away-{number}"));
@@ -99,9 +102,18 @@ impl Crowd {
 
     /// Registers a session for one exchange at once, and gives its name.
     fn register(&mut self, link: LinkId, model: &str) -> Option<SessionId> {
+        self.register_all(link, model, vec![model.to_owned()])
+    }
+
+    fn register_all(
+        &mut self,
+        link: LinkId,
+        agent: &str,
+        models: Vec<String>,
+    ) -> Option<SessionId> {
         let registration = Registration {
-            agent_id: model.to_owned(),
-            models: vec![model.to_owned()],
+            agent_id: agent.to_owned(),
+            models,
             max_concurrency: Some(1),
             ..Registration::default()
         };

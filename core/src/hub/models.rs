@@ -9,6 +9,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+/// Where more models and aliases than this are known, the nearest is not looked for.
+const COMPARED: usize = 64;
+
 /// The name of a client that leaves the choice to the provider. No model has it.
 pub(super) const ANY: &str = "";
 /// The name by which clients leave the choice to the provider that cannot leave the name out.
@@ -101,6 +104,10 @@ impl Hub {
 
     /// Returns the refusal of a model that nobody knows.
     pub(super) fn unknown_model(&self, asked: &str) -> Refusal {
+        if self.pools.len() + self.config.aliases.len() > COMPARED {
+            // Who may ask could have all of them compared with each request.
+            return unknown_model(asked, Vec::new());
+        }
         let mut known: Vec<&str> = self.pools.keys().map(|name| &**name).collect();
         known.extend(self.config.aliases.iter().map(|alias| &*alias.name));
         known.retain(|name| *name != EVERY);

@@ -112,3 +112,18 @@ fn a_name_that_nobody_knows_is_the_alias_of_every_name_or_refused_with_the_neare
     assert_eq!(bench.refusal("my-gpt-4o").code(), Code::NoAgent);
     assert!(bench.hub.lists().model("*").is_none());
 }
+
+#[test]
+fn the_nearest_is_looked_for_among_few_models_alone() {
+    let mut bench = plain();
+    let many: Vec<String> = (0..65).map(|number| format!("model-{number}")).collect();
+    let names: Vec<&str> = many.iter().map(String::as_str).collect();
+    bench.models("a", &names);
+    let refusal = bench.refusal("modell-1");
+    assert_eq!(refusal.code(), Code::ModelNotFound);
+    assert!(
+        !refusal.message().contains("nearest"),
+        "{}",
+        refusal.message()
+    );
+}
