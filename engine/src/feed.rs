@@ -89,7 +89,7 @@ fn charge(event: &AuditEvent) -> usize {
         let agent = info.user_agent.as_ref().map_or(0, |agent| agent.len() + 16);
         let prompt = info.prompt.map_or(0, |_| 82);
         let model = info.model.as_ref().map_or(0, |model| model.len() + 48);
-        let limit = info.exceeded.map_or(0, |_| 96);
+        let limit = info.exceeded.as_ref().map_or(0, |_| 96);
         of(&info.key) + agent + prompt + model + limit + info.endpoint.len()
     };
     match event {

@@ -27,6 +27,7 @@ use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+use core::time::Duration;
 
 /// Tool calls of one answer.
 const MAX_TOOL_CALLS: usize = 128;
@@ -81,6 +82,28 @@ impl Intent<'_> {
     }
 }
 
+/// The timeouts of an answer. Each open one has them, so that a reload changes none that has begun.
+#[derive(Debug)]
+struct Patience {
+    first_event: Duration,
+    first_chunk: Duration,
+    idle: Duration,
+    total: Duration,
+    keep_alive: Duration,
+}
+
+impl Patience {
+    const fn of(timeouts: &Timeouts) -> Self {
+        Self {
+            first_event: timeouts.first_event,
+            first_chunk: timeouts.first_chunk,
+            idle: timeouts.idle,
+            total: timeouts.total,
+            keep_alive: timeouts.keep_alive,
+        }
+    }
+}
+
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Exchange {
@@ -89,7 +112,7 @@ pub struct Exchange {
     encoder: Box<dyn Encoder + Send>,
     model: Box<str>,
     wall: WallClock,
-    timeouts: Timeouts,
+    timeouts: Patience,
     answer_bytes: usize,
     /// The fold of a whole answer; `None` when the answer is streamed.
     fold: Option<Box<Answer>>,
@@ -211,7 +234,7 @@ impl Exchange {
             encoder: parsed.encoder,
             model: Box::from(&*invocation.model),
             wall,
-            timeouts: config.timeouts.clone(),
+            timeouts: Patience::of(&config.timeouts),
             answer_bytes: config.limits.answer_bytes,
             fold: (!parsed.stream).then(Box::default),
             stop,

@@ -38,7 +38,7 @@ pub struct RequestInfo {
     /// Tokens that were reserved: the prompt's estimate and `max_tokens`.
     pub estimated_tokens: Option<u64>,
     /// The limit that it met, and the seconds after which it may be repeated.
-    pub exceeded: Option<(Exceeded, Option<u64>)>,
+    pub exceeded: Option<Box<(Exceeded, Option<u64>)>>,
     /// The security check that it did not pass.
     pub check: Option<&'static str>,
 }
@@ -72,7 +72,9 @@ impl RequestInfo {
     /// Adds why the request is refused.
     pub fn refused(&mut self, refusal: &Refusal) {
         let retry_after = refusal.retry_after_seconds();
-        self.exceeded = refusal.exceeded().map(|limit| (limit, retry_after));
+        self.exceeded = refusal
+            .exceeded()
+            .map(|limit| Box::new((limit, retry_after)));
         self.check = refusal.check();
     }
 
@@ -310,7 +312,7 @@ impl AuditRecord {
                     hex(out, prompt);
                     out.push(b'"');
                 }
-                if let Some((exceeded, retry_after)) = &info.exceeded {
+                if let Some((exceeded, retry_after)) = info.exceeded.as_deref() {
                     string(out, "limit", exceeded.limit);
                     number(out, "limit_value", exceeded.value);
                     number(out, "current", exceeded.current);
