@@ -1,11 +1,11 @@
 //! The HTTP server behind the splice: plays scripts as the provider's client would see them.
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::time::Instant;
 
 use crate::Error;
-use crate::poll::{Interest, Poll, Ready, would_block};
+use crate::poll::{Interest, Poll, Ready, would_block, write_owed};
 use crate::process::{Control, STDIN, announce};
 use crate::script::{CONTENT, Player, Script, Step, WHOLE};
 
@@ -95,14 +95,7 @@ impl Connection {
 
     /// Writes what is owed.
     fn flush(&mut self) -> std::io::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.write(&self.output) {
-                Ok(n) => drop(self.output.drain(..n)),
-                Err(e) if would_block(&e) => break,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        write_owed(&self.stream, &mut self.output)
     }
 
     /// Waits for room to write exactly while something is owed.

@@ -13,7 +13,7 @@ use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Message, Role, WebSocket};
 
 use crate::Error;
-use crate::poll::{Interest, Poll, Ready, would_block};
+use crate::poll::{Interest, Poll, Ready, would_block, write_owed};
 use crate::process::{Control, STDIN, announce};
 
 const LISTENER: usize = usize::MAX - 1;
@@ -369,13 +369,6 @@ impl Frame<'_> {
 
 impl Client {
     fn write(&mut self) -> io::Result<()> {
-        while !self.output.is_empty() {
-            match self.stream.write(&self.output) {
-                Ok(n) => drop(self.output.drain(..n)),
-                Err(e) if would_block(&e) => break,
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        write_owed(&self.stream, &mut self.output)
     }
 }

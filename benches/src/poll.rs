@@ -123,6 +123,21 @@ impl Poll {
     }
 }
 
+/// Writes what `owed` holds, as far as the socket has room for it.
+///
+/// # Errors
+/// Those of the socket.
+pub fn write_owed(mut socket: impl io::Write, owed: &mut Vec<u8>) -> io::Result<()> {
+    while !owed.is_empty() {
+        match socket.write(owed) {
+            Ok(written) => drop(owed.drain(..written)),
+            Err(e) if would_block(&e) => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
 /// Returns true when an I/O error only means that the socket is not ready.
 #[must_use]
 pub fn would_block(error: &io::Error) -> bool {

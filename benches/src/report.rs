@@ -16,7 +16,7 @@ pub enum Kind {
     Value,
 }
 
-/// What a program's value is compared with.
+/// Yardstick that a program's value is compared with.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Yardstick {
     /// `splice` or `ideal`.

@@ -10,7 +10,7 @@ use crate::report::{Kind, Row};
 use crate::script::Script;
 use crate::setup::Setup;
 
-/// Which program a figure is held against: they have bars of their own.
+/// Kind of program, each with bars of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Driver {
     Smol,

@@ -6,7 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 
 use crate::Error;
-use crate::poll::{Interest, Poll, Ready, would_block};
+use crate::poll::{Interest, Poll, Ready, would_block, write_owed};
 use crate::process::{Control, STDIN, announce};
 
 const LISTENER: usize = usize::MAX - 1;
@@ -49,14 +49,7 @@ impl Side {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        while !self.pending.is_empty() {
-            match self.stream.write(&self.pending) {
-                Ok(n) => drop(self.pending.drain(..n)),
-                Err(e) if would_block(&e) => return Ok(()),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(())
+        write_owed(&self.stream, &mut self.pending)
     }
 }
 

@@ -14,7 +14,7 @@ use core::fmt;
 /// Every entry costs at least this much of the budget, because bytes alone do not bound tiny entries.
 pub const ENTRY_CHARGE: usize = 64;
 
-/// What waits is kept, and drained, in segments of about so many bytes of the budget, so that a long answer that is read slowly
+/// Size of a segment: content is kept, and drained, in segments of about so many bytes of the budget, so that a long answer that is read slowly
 /// is given to its exchange, and freed, piece by piece.
 const SEGMENT: usize = 32 << 10;
 

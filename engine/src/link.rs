@@ -162,7 +162,7 @@ pub(super) struct State {
 /// Most bytes that can have waited in a socket, so that who has read them has read all that had come.
 const WAITING: usize = 64 << 20;
 
-/// How far the peer was heard. A program that was stopped for a while finds deadlines behind it, and in its sockets what came
+/// Time up to which the peer was heard. A program that was stopped for a while finds deadlines behind it, and in its sockets what came
 /// before them: nobody is called silent before that is read.
 #[derive(Default)]
 struct Reading {

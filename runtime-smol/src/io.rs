@@ -153,7 +153,7 @@ impl Io {
         self.traffic.received.load(Ordering::Relaxed)
     }
 
-    /// What goes over the connection, for who does not own it.
+    /// Figures of the connection, for tasks that do not own it.
     #[must_use]
     pub(crate) fn traffic(&self) -> Arc<Traffic> {
         self.traffic.clone()

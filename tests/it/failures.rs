@@ -6,7 +6,7 @@ use serde_json::json;
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 
-fn ask(program: &Program, stream: bool) -> TcpStream {
+pub fn ask(program: &Program, stream: bool) -> TcpStream {
     let body =
         json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": "x" }] });
     program.open(

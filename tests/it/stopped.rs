@@ -2,8 +2,8 @@
 //! counts as come in time.
 
 use crate::agent::Agent;
+use crate::failures::ask;
 use crate::program::{Answer, CLIENT, PATIENCE, Program};
-use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
@@ -35,17 +35,6 @@ fn rest(stream: &mut TcpStream) -> Answer {
     let mut bytes = Vec::new();
     stream.read_to_end(&mut bytes).unwrap();
     Answer::parse(&bytes)
-}
-
-fn ask(program: &Program, stream: bool) -> TcpStream {
-    let body =
-        json!({ "model": "m", "stream": stream, "messages": [{ "role": "user", "content": "x" }] });
-    program.open(
-        "POST",
-        "/v1/chat/completions",
-        Some(CLIENT),
-        &body.to_string(),
-    )
 }
 
 #[test]

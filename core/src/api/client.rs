@@ -37,13 +37,9 @@ impl Client {
         forwarding: &Forwarding<'_>,
     ) -> Self {
         let proxies = &config.trusted_proxies;
-        if !forwarding.is_there {
-            return Self {
-                address: peer,
-                is_local: peer.to_canonical().is_loopback() && host.is_some_and(is_loopback_host),
-            };
-        }
-        let told = if is_one_of(proxies, peer) {
+        let told = if !forwarding.is_there {
+            Some(peer)
+        } else if is_one_of(proxies, peer) {
             told(proxies, forwarding)
         } else {
             None

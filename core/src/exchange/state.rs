@@ -84,7 +84,7 @@ impl Intent<'_> {
 
 /// The timeouts of an answer. Each open one has them, so that a reload changes none that has begun.
 #[derive(Debug)]
-struct Patience {
+struct AnswerTimeouts {
     first_event: Duration,
     first_chunk: Duration,
     idle: Duration,
@@ -92,7 +92,7 @@ struct Patience {
     keep_alive: Duration,
 }
 
-impl Patience {
+impl AnswerTimeouts {
     const fn of(timeouts: &Timeouts) -> Self {
         Self {
             first_event: timeouts.first_event,
@@ -112,7 +112,7 @@ pub struct Exchange {
     encoder: Box<dyn Encoder + Send>,
     model: Box<str>,
     wall: WallClock,
-    timeouts: Patience,
+    timeouts: AnswerTimeouts,
     answer_bytes: usize,
     /// The fold of a whole answer; `None` when the answer is streamed.
     fold: Option<Box<Answer>>,
@@ -234,7 +234,7 @@ impl Exchange {
             encoder: parsed.encoder,
             model: Box::from(&*invocation.model),
             wall,
-            timeouts: Patience::of(&config.timeouts),
+            timeouts: AnswerTimeouts::of(&config.timeouts),
             answer_bytes: config.limits.answer_bytes,
             fold: (!parsed.stream).then(Box::default),
             stop,

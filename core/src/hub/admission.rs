@@ -34,7 +34,7 @@ pub struct Ask<'a> {
     pub needs: Needs,
 }
 
-/// What an exchange takes from the limits of its payer and of its session.
+/// Costs of an exchange to the limits of its payer and of its session.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Costs {
     pub(super) prompts: u32,
@@ -209,51 +209,51 @@ impl Hub {
         payer: Payer,
         limited: Limited,
     ) -> Refusal {
+        let standing = self.limiter.standing(now, payer);
         let limits = &self.config.limits;
         let key = caller.key.and_then(|key| self.keys.get(key));
-        let (what, own, general, wait) = match limited {
+        let (what, limit, own, general, current, wait) = match limited {
             Limited::Requests(wait) => {
                 self.metrics.limited_requests += 1;
-                let own = key.and_then(|key| key.requests_per_minute);
-                ("requests", own, limits.requests_per_minute, wait)
+                (
+                    "requests",
+                    "requests_per_minute",
+                    key.and_then(|key| key.requests_per_minute),
+                    limits.requests_per_minute,
+                    standing
+                        .limit_requests
+                        .saturating_sub(standing.remaining_requests),
+                    wait,
+                )
             }
             Limited::Tokens(wait) => {
                 self.metrics.limited_tokens += 1;
-                let own = key.and_then(|key| key.tokens_per_minute);
-                ("tokens", own, limits.tokens_per_minute, wait)
+                (
+                    "tokens",
+                    "tokens_per_minute",
+                    key.and_then(|key| key.tokens_per_minute),
+                    limits.tokens_per_minute,
+                    standing
+                        .limit_tokens
+                        .saturating_sub(standing.remaining_tokens),
+                    wait,
+                )
             }
         };
         let who = match payer {
             Payer::Key(_) => alloc::format!("the key `{}`", caller.name),
             Payer::Address(address) => alloc::format!("the address {address}, without a key,"),
         };
-        let standing = self.limiter.standing(now, payer);
-        let (limit, full, left) = match limited {
-            Limited::Requests(_) => (
-                "requests_per_minute",
-                standing.limit_requests,
-                standing.remaining_requests,
-            ),
-            Limited::Tokens(_) => (
-                "tokens_per_minute",
-                standing.limit_tokens,
-                standing.remaining_tokens,
-            ),
-        };
         let exceeded = Exceeded {
             limit,
             value: own.unwrap_or(general).into(),
-            current: full.saturating_sub(left),
+            current,
         };
         let message = match own {
             Some(own) => {
-                alloc::format!(
-                    "{who} has used its {own} {what} a minute (its own {what}_per_minute)"
-                )
+                alloc::format!("{who} has used its {own} {what} a minute (its own {limit})")
             }
-            None => alloc::format!(
-                "{who} has used its {general} {what} a minute (limits.{what}_per_minute)"
-            ),
+            None => alloc::format!("{who} has used its {general} {what} a minute (limits.{limit})"),
         };
         Refusal::new(Code::RateLimited, message)
             .retry_after(wait)

@@ -133,7 +133,7 @@ impl Activity {
         Bucket::full_at(self.full_at.load(Ordering::Relaxed))
     }
 
-    /// What is left in it now. Only the hub sets it, under its lock.
+    /// Keeps the bucket as it is now. Only the hub sets it, under its lock.
     pub(super) fn set_bucket(&self, bucket: Bucket) {
         self.full_at.store(bucket.nanosecond(), Ordering::Relaxed);
     }

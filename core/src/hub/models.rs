@@ -9,7 +9,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Where more models and aliases than this are known, the nearest is not looked for.
+/// Most models and aliases among which the nearest is looked for.
 const COMPARED: usize = 64;
 
 /// The name of a client that leaves the choice to the provider. No model has it.

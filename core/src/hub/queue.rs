@@ -24,7 +24,7 @@ use hashbrown::HashMap;
 #[derive(Debug)]
 pub(super) struct Waiter {
     line: LineId,
-    /// What the limiter has taken for it.
+    /// Costs that the limiter has taken for it.
     pub(super) costs: Costs,
     /// The payer that the limiter has taken it from.
     pub(super) payer: Payer,

@@ -106,7 +106,7 @@ pub(super) struct ToolResult<'f> {
     pub(super) text: Cow<'f, str>,
 }
 
-/// What a request brings for the calls of the answer before.
+/// Content of a request for the calls of the answer before.
 pub(super) struct Brought<'f> {
     pub(super) results: Vec<ToolResult<'f>>,
     /// Messages beside the results, each in tags: clients add a reminder, or the person's next question.

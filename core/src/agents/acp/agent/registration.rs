@@ -15,7 +15,7 @@ use core::time::Duration;
 /// First wait after a registration was refused; doubled each time.
 const SOONEST: Duration = Duration::from_secs(1);
 
-/// What the hub has given the agent.
+/// Answer of the hub to the agent.
 #[derive(Debug, Default)]
 pub(super) enum Standing {
     /// Nothing, and it has not asked.
