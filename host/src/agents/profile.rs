@@ -41,6 +41,8 @@ impl Plan {
                 system: SystemPrompt::Override,
                 default_system: Some(MODEL_PROMPT.into()),
                 session_meta: Some(claude_meta()),
+                // The mode that it begins in may let a model of its own decide about the tools of the caller.
+                mode: Some("default".into()),
                 usage: UsageRule::Turn,
                 ..known
             },
