@@ -54,6 +54,7 @@ pub struct Engine {
     ids: Ids,
     chance: AtomicU64,
     drain: Event,
+    keys: Event,
     draining: AtomicBool,
     stop: Event,
     stopped: AtomicBool,
@@ -138,6 +139,7 @@ impl Engine {
             }),
             outside,
             drain: Event::new(),
+            keys: Event::new(),
             draining: AtomicBool::new(false),
             stop: Event::new(),
             stopped: AtomicBool::new(false),
@@ -212,6 +214,7 @@ impl Engine {
         self.budget.set_limit(config.limits.memory);
         let config = Arc::new(config);
         *self.policy.lock() = Policy { config, keys };
+        self.keys.notify(usize::MAX);
     }
 
     /// Limits and times of links.
@@ -439,6 +442,11 @@ impl Engine {
     /// Hears when draining begins. Ask [`Engine::is_draining`] after this, or it may be missed.
     pub fn listen_for_drain(&self) -> EventListener {
         self.drain.listen()
+    }
+
+    /// Hears when the keys may have changed. Look at [`Engine::policy`] after this, or a change may be missed.
+    pub fn listen_for_keys(&self) -> EventListener {
+        self.keys.listen()
     }
 
     /// True once nothing is to run any more.

@@ -17,11 +17,12 @@ while read -r line; do
     id=${line#*'"id":'}; id=${id%%,*}
     case $line in
     *'"method":"initialize"'*)
-        printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"agentCapabilities":{"sessionCapabilities":{"close":{}}}}}\n' "$id" ;;
+        printf '{"jsonrpc":"2.0","id":%s,"result":{"protocolVersion":1,"agentCapabilities":{"mcpCapabilities":{"http":true},"sessionCapabilities":{"close":{}}}}}\n' "$id" ;;
     *'"method":"session/new"'*)
         number=$((number + 1))
         place=${line#*'"cwd":"'}; place=${place%%'"'*}; [ -d "$place" ] || place=missing
         eval "place$number=\$place"
+        server=${line#*'"url":"'}; server=${server%%'"'*}; bearer=${line#*'Bearer '}; bearer=${bearer%%'"'*}
         printf '{"jsonrpc":"2.0","id":%s,"result":{"sessionId":"s%s"}}\n' "$id" "$number" ;;
     *'"method":"session/prompt"'*)
         session=${line#*'"sessionId":"'}; session=${session%%'"'*}
@@ -41,12 +42,14 @@ while read -r line; do
         *GARBAGE*) printf '\377\376 hello\n[1,2]\n{"method":"x/y","id":"z","jsonrpc":"2.0"}\n{"jsonrpc":"2.0","id":99,"result":{}}\n'; say done ;;
         *LONG*) say "$(head -c 1048576 /dev/zero | tr '\0' x)" ;;
         *PLACE*) eval "say \"$session \$place${session#s}\"" ;;
+        *SERVER*) say "$server $bearer"; asked=$id; continue ;;
         *WHERE*) say "$PWD" ;;
         *PROXIES*) say "$NO_PROXY $no_proxy" ;;
         *ENVIRONMENT*) say "$MCP_LOCAL_PROVIDER_AGENT,$LOCAL_PROVIDER_KEY,$GIVEN" ;;
         *) say hello ;;
         esac
         printf '{"jsonrpc":"2.0","id":%s,"result":{"stopReason":"end_turn"}}\n' "$id" ;;
+    *'"method":"session/cancel"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{"stopReason":"cancelled"}}\n' "$asked" ;;
     *'"method":"session/close"'*) printf '{"jsonrpc":"2.0","id":%s,"result":{}}\n' "$id" ;;
     esac
 done
@@ -118,6 +121,46 @@ fn a_conversation_goes_on_in_its_session_for_the_key_that_began_it_alone() {
     assert!(std::path::Path::new(other_place).is_dir(), "{other}");
     assert!(session != other_session && place != other_place, "{told}, {other}");
     assert_eq!(ask(CLIENT, more), told);
+}
+
+#[test]
+fn a_call_that_waits_for_a_key_that_is_removed_ends_at_once() {
+    let program = start();
+    let mut question = question("SERVER", true);
+    question["tools"] = json!([{ "type": "function", "function": { "name": "now" } }]);
+    let body = question.to_string();
+    let mut client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let mut seen = Vec::new();
+    let text = loop {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+        if let Some(text) = String::from_utf8_lossy(&seen).split_once("\"content\":\"http://")
+            && let Some((text, _)) = text.1.split_once('"')
+        {
+            break text.to_owned();
+        }
+    };
+    let (place, bearer) = text.split_once(' ').unwrap();
+    let path = &place[place.find('/').unwrap()..];
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "now" } });
+    let mut tool = program.open("POST", path, Some(bearer), &call.to_string());
+    client.read_to_end(&mut seen).unwrap();
+    let answer = Answer::parse(&seen);
+    assert!(answer.body.contains("tool_calls"), "{}", answer.body);
+
+    let config = std::fs::read_to_string(&program.config).unwrap();
+    std::fs::write(&program.config, config.replace(CLIENT, "another-client-key")).unwrap();
+    program.signal("HUP");
+    // Signs of life come meanwhile, so the end of patience is not the socket's.
+    let until = Instant::now() + PATIENCE;
+    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
+    while let Ok(read @ 1..) = tool.read(&mut piece) {
+        bytes.extend_from_slice(&piece[..read]);
+        assert!(Instant::now() < until, "{}", String::from_utf8_lossy(&bytes));
+    }
+    let answer = Answer::parse(&bytes);
+    assert!(answer.body.contains("the caller is gone"), "{}", answer.body);
 }
 
 #[test]

@@ -56,6 +56,13 @@ pub enum Authority {
     Configuration,
 }
 
+impl Authority {
+    /// The permission of a caller with this key, or without one.
+    fn of(key: Option<KeyId>) -> Self {
+        key.map_or(Self::Anyone, Self::Key)
+    }
+}
+
 /// The sender of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
@@ -77,7 +84,7 @@ impl Caller {
     /// The permission that the request rests on.
     #[must_use]
     pub fn authority(&self) -> Authority {
-        self.key.map_or(Authority::Anyone, Authority::Key)
+        Authority::of(self.key)
     }
 
     /// Refuses a role that is not among `allowed`.
@@ -215,6 +222,12 @@ impl Keys {
             Authority::Anyone => !self.required,
             Authority::Configuration => true,
         }
+    }
+
+    /// True while these keys permit what a caller has begun with this key, or without one.
+    #[must_use]
+    pub fn uphold_caller(&self, key: Option<KeyId>) -> bool {
+        self.uphold(Authority::of(key))
     }
 
     /// Refuses a request that was authenticated with a key that is gone since, or that has another role.

@@ -132,6 +132,7 @@ struct Runner {
     waker: Waker,
     stop: Pin<Box<EventListener>>,
     drain: Pin<Box<EventListener>>,
+    keys: Pin<Box<EventListener>>,
     draining: bool,
     /// Address of the tools of clients.
     tools: Option<SocketAddr>,
@@ -193,6 +194,7 @@ impl Runner {
             status,
             calls: Vec::new(),
             drain: Box::pin(engine.listen_for_drain()),
+            keys: Box::pin(engine.listen_for_keys()),
             draining: false,
             tools: address,
             listening: listening.to_vec(),
@@ -223,6 +225,7 @@ impl Runner {
         while !self.is_over() {
             self.connected.begin(&mut self.turn);
             self.obey_link();
+            self.obey_keys();
             self.serve_tools();
             self.serve_timers();
             self.obey_agent();
@@ -268,6 +271,27 @@ impl Runner {
         self.connected.take_frames(&mut self.frames);
         while let Some(frame) = self.frames.pop_front() {
             self.call(|agent, now, out, link| agent.handle_frame(now, frame, out, link));
+        }
+    }
+
+    /// Ends what is parked for callers whose key has gone.
+    fn obey_keys(&mut self) {
+        let mut changed = false;
+        // The new listener is polled too, so that it wakes this thread.
+        while self
+            .keys
+            .as_mut()
+            .poll(&mut Context::from_waker(&self.waker))
+            .is_ready()
+        {
+            self.keys = Box::pin(self.engine.listen_for_keys());
+            changed = true;
+        }
+        if changed {
+            let keys = self.engine.policy().keys;
+            self.call(|agent, now, out, link| {
+                agent.handle_keys(now, &|key| keys.uphold_caller(key), out, link);
+            });
         }
     }
 

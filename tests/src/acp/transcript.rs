@@ -22,8 +22,8 @@ use mcp_local_provider_core::id::KeyId;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-const INPUTS: [&str; 9] = [
-    "#", "profile>", "process>", "agent>", "hub>", "key>", "client>", "http>", "time>",
+const INPUTS: [&str; 10] = [
+    "#", "profile>", "process>", "agent>", "hub>", "key>", "keys>", "client>", "http>", "time>",
 ];
 
 /// Plays the inputs of a transcript and returns all of it as it should be.
@@ -139,6 +139,16 @@ impl Stage {
                 bench.writes_line(&line);
             }
             ("key", (number, _)) => bench.caller = Some(KeyId(number.parse().unwrap())),
+            ("keys", _) => {
+                let kept: Vec<KeyId> = what
+                    .split(' ')
+                    .map(|key| KeyId(key.parse().unwrap()))
+                    .collect();
+                bench.call(|agent, now, out, link| {
+                    let upheld = |key: Option<KeyId>| key.is_some_and(|key| kept.contains(&key));
+                    agent.handle_keys(now, &upheld, out, link);
+                });
+            }
             ("hub", ("refuses", times)) => bench.refusals = times.parse().unwrap(),
             ("hub", (status, reason)) => bench.session_is(status, reason),
             ("client", ("gone", which)) => bench.cancel(which.parse::<usize>().unwrap() - 1),

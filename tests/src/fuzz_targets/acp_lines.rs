@@ -93,6 +93,9 @@ fn happen(bench: &mut Bench, event: &str) {
             let (name, bearer) = server.unwrap_or_default();
             let _ = bench.http(&name, &bearer, "POST", with);
         }
+        "keys" => bench.call(|agent, now, out, link| {
+            agent.handle_keys(now, &|_| number() > 0, out, link);
+        }),
         "stop" => bench.call(|agent, now, out, link| agent.stop(now, out, link)),
         _ => {}
     }

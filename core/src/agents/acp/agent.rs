@@ -288,6 +288,20 @@ impl Agent {
         });
     }
 
+    /// The keys of callers have changed: turns that are parked for a caller whose key is not upheld any more are cancelled, as
+    /// nobody may bring their results. `None` is a caller without a key.
+    pub fn handle_keys<'c>(
+        &mut self,
+        now: Instant,
+        upheld: &dyn Fn(Option<KeyId>) -> bool,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) {
+        self.enter(now, out, link, |agent, context| {
+            agent.leave_withdrawn(context, upheld);
+        });
+    }
+
     /// Asks the agent to log the person in with one of its methods. Only a person may order this: an agent may open a
     /// browser. False when the agent is not there to be asked.
     pub fn authenticate<'c>(

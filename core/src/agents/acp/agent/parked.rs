@@ -1,6 +1,7 @@
 //! Calls of the caller's tools: parked until the client's next request brings their results.
 
 use super::answer::Answer;
+use super::session::Session;
 use super::states::State;
 use super::turn::Turn;
 use super::{Agent, Context};
@@ -359,6 +360,23 @@ impl Agent {
             if self.is_parked_for(key, caller) {
                 self.stop_turn(context, key);
             }
+        }
+    }
+
+    /// Cancels the turns that are parked for callers whose key is gone.
+    pub(super) fn leave_withdrawn(
+        &mut self,
+        context: &mut Context<'_>,
+        upheld: &dyn Fn(Option<KeyId>) -> bool,
+    ) {
+        let lost = |session: &Session| {
+            let parked = session.parked.as_ref();
+            session.state == State::Parked && parked.is_some_and(|parked| !upheld(parked.caller))
+        };
+        let lost = self.sessions.iter().filter(|(_, session)| lost(session));
+        let lost: Vec<SessionKey> = lost.map(|(key, _)| *key).collect();
+        for key in lost {
+            self.stop_turn(context, key);
         }
     }
 
