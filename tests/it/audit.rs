@@ -47,6 +47,30 @@ fn read(mut stream: impl Read) -> Answer {
 }
 
 #[test]
+fn a_status_that_one_dialect_has_alone_is_the_same_everywhere() {
+    let program = Program::start("log: { level: debug }\nlimits: { exchanges: 1, queue: { length: 0 } }\n");
+    let file = program.folder.0.join("audit.jsonl");
+    let mut agent = Agent::connect(&program);
+    let _open = program.open("POST", "/v1/chat/completions", Some(CLIENT), &chat("m"));
+    agent.invocation();
+    let mut body: Value = serde_json::from_str(&chat("m")).unwrap();
+    body["max_tokens"] = json!(9);
+    let refused = program.post("/v1/messages", &body);
+    assert_eq!(refused.status, 529, "{}", refused.body);
+    assert_eq!(refused.json()["error"]["type"], "overloaded_error", "{}", refused.body);
+    let id = refused.header("x-request-id").unwrap().to_owned();
+    let records = records(&file, |record| record["request_id"] == *id);
+    let record = records.iter().find(|record| record["request_id"] == *id).unwrap();
+    assert_eq!(record["status"], 529, "{record}");
+    let counted = "endpoint=\"POST /v1/messages\",dialect=\"anthropic\",status=\"529\"} 1";
+    let metrics = program.get("/metrics").body;
+    assert!(metrics.contains(counted), "no {counted} in {metrics}");
+    let log = program.log();
+    let line = log.lines().find(|line| line.contains(&id)).unwrap_or_default();
+    assert!(line.contains("\"status\":529"), "no 529 of {id} in {log}");
+}
+
+#[test]
 fn every_event_is_a_record_that_says_who_did_what() {
     let program = Program::start(
         "sessions: { approval: manual }\n\

@@ -17,7 +17,7 @@ use std::time::Duration;
 pub struct Bridge {
     /// Its name, for people.
     pub name: String,
-    /// `ws://` or `wss://` address.
+    /// `ws://` address.
     pub url: String,
     /// Bearer token for its handshake.
     #[serde(default)]
@@ -197,7 +197,7 @@ pub(super) fn check(bridges: &[Bridge], report: &mut Report<'_>) {
     for (index, bridge) in bridges.iter().enumerate() {
         let path = format!("bridges[{index}]");
         report.name(&format!("{path}.name"), &bridge.name);
-        url(report, &format!("{path}.url"), &bridge.url, ["ws", "wss"]);
+        url(report, &format!("{path}.url"), &bridge.url, &["ws"]);
         times(&path, bridge, report);
         if let Some(session) = &bridge.session {
             self::session(&format!("{path}.session"), session, report);

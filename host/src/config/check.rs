@@ -409,7 +409,7 @@ fn models(config: &Config, report: &mut Report<'_>) {
     }
 }
 
-pub(super) fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str; 2]) {
+pub(super) fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: &[&str]) {
     let host = schemes
         .iter()
         .find_map(|scheme| url.strip_prefix(scheme)?.strip_prefix("://"));
@@ -418,14 +418,16 @@ pub(super) fn url(report: &mut Report<'_>, path: &str, url: &str, schemes: [&str
             || host.starts_with(['/', ':', '?', '#'])
             || host.contains(char::is_whitespace)
     }) {
-        let [first, second] = schemes;
+        let schemes: Vec<String> = schemes
+            .iter()
+            .map(|scheme| format!("`{scheme}://`"))
+            .collect();
+        let schemes = schemes.join(" or ");
         // The query may hold a token.
         let shown = url.split(['?', '#']).next().unwrap_or_default();
         report.problem(
             path,
-            format!(
-                "expected an address that begins with `{first}://` or `{second}://`, found `{shown}`"
-            ),
+            format!("expected an address that begins with {schemes}, found `{shown}`"),
         );
     }
 }
@@ -477,7 +479,7 @@ fn upstreams(upstreams: &[Upstream], report: &mut Report<'_>) {
                 report,
                 &format!("upstreams[{index}].url"),
                 address,
-                ["https", "http"],
+                &["https", "http"],
             );
         }
     }

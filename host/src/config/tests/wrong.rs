@@ -169,11 +169,17 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
-            "bridges:\n- {name: a, url: 'http://x', default: true}\n- {name: b, url: 'wss://x', default: true, token: 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'}\n",
+            "bridges:\n- {name: a, url: 'http://x', default: true}\n- {name: b, url: 'ws://x', default: true, token: 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'}\n",
             &[],
-            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://` or `wss://`, found `http://x`\n\
+            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://`, found `http://x`\n\
              c.yaml:3: bridges[1].default: `a` is the default already; only one bridge can be\n\
              c.yaml:3: bridges[1].token: a digest cannot be sent; give the secret as `env:NAME` or `file:PATH`",
+        ),
+        (
+            "c.yaml",
+            "bridges:\n- {name: a, url: 'wss://x?token=secret'}\n",
+            &[],
+            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://`, found `wss://x`",
         ),
         (
             "c.yaml",
