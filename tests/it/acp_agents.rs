@@ -106,7 +106,8 @@ fn a_conversation_goes_on_in_its_session_for_the_key_that_began_it_alone() {
     let config = std::fs::read_to_string(&program.config).unwrap();
     std::fs::write(&program.config, config.replace("role: operator", "role: admin")).unwrap();
     program.signal("HUP");
-    while program.request("GET", "/v1/models", Some(OPERATOR), "").status != 200 {}
+    let asks = || program.request("POST", "/v1/chat/completions", Some(OPERATOR), "{}");
+    while asks().status == 403 {}
     let user = |text: &str| json!({ "role": "user", "content": text });
     let ask = |key, messages: Value| {
         let body = json!({ "model": "mine", "messages": messages }).to_string();
