@@ -41,8 +41,8 @@ struct Options {
     #[arg(long, global = true)]
     ollama: bool,
     /// Start this agent: cursor, claude, codex, gemini, opencode, copilot, goose, one of the configuration, or a command
-    /// that speaks ACP in quotes (may be repeated; replaces `agents` of the configuration)
-    #[arg(long, global = true, value_name = "AGENT|COMMAND")]
+    /// that speaks ACP in quotes, `NAME=` before it if you like (may be repeated; replaces `agents` of the configuration)
+    #[arg(long, global = true, value_name = "AGENT|[NAME=]COMMAND")]
     agent: Vec<String>,
     /// Lowest level that is logged: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL")]

@@ -47,7 +47,7 @@ impl Plan {
     pub fn new(agent: &config::Agent) -> Self {
         Self {
             name: agent.known_as().into_owned(),
-            preset: agent.preset.as_deref().and_then(Preset::named),
+            preset: agent.known_preset().and_then(Preset::named),
             agent: agent.clone(),
         }
     }
@@ -99,15 +99,24 @@ impl Plan {
             }
             let files = directory.path().display().to_string();
             let fill = |text: &&str| text.replace(FILES, &files);
-            arguments.extend(preset.arguments.iter().map(|text| fill(text).into()));
+            // A command may give them itself: `opencode acp`.
+            let own = self.agent.command.get(1..).unwrap_or_default();
+            arguments.extend(own.iter().map(OsString::from));
+            let missing = preset.arguments.iter().map(fill);
+            arguments.extend(
+                missing
+                    .filter(|text| !own.contains(text))
+                    .map(OsString::from),
+            );
             environment.extend(
                 preset
                     .environment
                     .iter()
                     .map(|(name, value)| ((*name).to_owned(), fill(value))),
             );
+        } else {
+            arguments.extend(self.agent.command.iter().skip(1).map(OsString::from));
         }
-        arguments.extend(self.agent.command.iter().skip(1).map(OsString::from));
         // The person's own values win over the preset's.
         for (name, value) in &self.agent.env {
             environment.retain(|(other, _)| other != name);
@@ -191,6 +200,37 @@ mod tests {
                 .unwrap()
                 .contains("language model")
         );
+    }
+
+    #[test]
+    fn an_agent_that_is_started_by_a_command_keeps_what_its_preset_knows() {
+        let bin = Directory::new();
+        let program = bin.file("npx", "");
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let command = ["npx", "-y", "@google/gemini-cli", "--acp"];
+        let plan = Plan::new(&config::Agent {
+            command: command.map(str::to_owned).into(),
+            ..config::Agent::default()
+        });
+        let preset = plan.preset.map(|preset| preset.name);
+        assert_eq!((&*plan.name, preset), ("gemini", Some("gemini")));
+        let variables = [
+            ("PATH".into(), bin.0.clone().into()),
+            ("GEMINI_API_KEY".into(), "theirs".into()),
+        ];
+        let directory = PrivateDirectory::new().unwrap();
+        let launch = plan.launch(&variables, &directory, None, 1).unwrap();
+        assert_eq!(launch.program, program);
+        assert_eq!(
+            launch.arguments,
+            ["-y", "@google/gemini-cli", "--acp", "--skip-trust"]
+        );
+        for name in ["GEMINI_API_KEY", "GEMINI_SYSTEM_MD"] {
+            assert!(
+                launch.environment.iter().any(|(other, _)| other == name),
+                "{name}"
+            );
+        }
     }
 
     #[test]

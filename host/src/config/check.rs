@@ -436,18 +436,14 @@ fn agents(agents: &[Agent], report: &mut Report<'_>) {
     for (index, agent) in agents.iter().enumerate() {
         let path = format!("agents[{index}]");
         match (&agent.preset, agent.command.first()) {
-            (Some(_), Some(_)) => report.problem(&path, "give `preset` or `command`, not both"),
             (None, None) => report.problem(
                 &path,
                 format!("give `preset` ({}) or `command`", one_of(&PRESETS)),
             ),
-            (None, Some(program)) if program.trim().is_empty() => {
+            (_, Some(program)) if program.trim().is_empty() => {
                 report.problem(&format!("{path}.command"), "the command is empty");
             }
-            (None, Some(_)) if agent.name.is_none() => {
-                report.problem(&path, "an agent with a `command` needs a `name`")
-            }
-            (Some(preset), None) if !PRESETS.contains(&preset.as_str()) => {
+            (Some(preset), _) if !PRESETS.contains(&preset.as_str()) => {
                 let hint = nearest(preset, &PRESETS)
                     .map(|name| format!("; did you mean `{name}`?"))
                     .unwrap_or_default();
@@ -462,12 +458,9 @@ fn agents(agents: &[Agent], report: &mut Report<'_>) {
             report.name(&format!("{path}.name"), name);
         }
     }
-    let names = agents.iter().enumerate().filter_map(|(index, agent)| {
-        Some((
-            format!("agents[{index}]"),
-            agent.name.as_ref().or(agent.preset.as_ref())?.as_str(),
-        ))
-    });
+    let names: Vec<_> = agents.iter().map(Agent::known_as).collect();
+    let names = names.iter().enumerate();
+    let names = names.map(|(index, name)| (format!("agents[{index}]"), &**name));
     report.unique("agent", names);
 }
 

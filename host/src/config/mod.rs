@@ -4,6 +4,7 @@
 //! decoded into [`Config`] and then checked, so that every error names the line, variable or flag.
 
 mod address;
+mod agent_command;
 mod bridge;
 mod check;
 mod decode;
@@ -59,7 +60,7 @@ pub struct Overrides {
     pub ollama: bool,
     /// `--log LEVEL`.
     pub log: Option<String>,
-    /// `--agent NAME|COMMAND`, as often as it was given; replaces `agents`. A name is that of an agent of the
+    /// `--agent NAME|[NAME=]COMMAND`, as often as it was given; replaces `agents`. A name is that of an agent of the
     /// configuration or of a preset; anything else is a command.
     pub agents: Vec<String>,
 }
@@ -287,26 +288,60 @@ fn chosen_agents(root: &Node, words: &[String], origin: &Origin) -> Result<Vec<N
             return Ok(entry(vec![("preset", text(word))]));
         }
         let refuse = |message: &str| ConfigError::one(Some(origin.clone()), "", message);
-        let command = shlex::split(word)
+        let given = agent_command::named(word);
+        let command = shlex::split(given.map_or(word, |(_, command)| command))
             .ok_or_else(|| refuse("a quotation mark of the command is not closed"))?;
         let program = command
             .first()
             .ok_or_else(|| refuse("the command is empty"))?;
-        let one_word = command.len() == 1 && !program.contains('/');
+        let one_word = given.is_none() && command.len() == 1 && !program.contains('/');
         if let Some(name) = error::nearest(program, &PRESETS).filter(|_| one_word) {
             return Err(refuse(&format!(
                 "no agent is called `{program}`; did you mean `{name}`?"
             )));
         }
-        let name = sections::name_of_program(program);
         let words = command.iter().map(|word| text(word)).collect();
-        let command = Node {
+        let words = Node {
             value: Value::List(words),
             origin: origin.clone(),
         };
-        Ok(entry(vec![("name", text(&name)), ("command", command)]))
+        let key = match given {
+            Some((name, _)) if PRESETS.contains(&name) => "preset",
+            _ => "name",
+        };
+        let name = match given {
+            Some((name, _)) => name.to_owned(),
+            None => agent_command::name_of(&command).unwrap_or_default(),
+        };
+        Ok(entry(vec![(key, text(&name)), ("command", words)]))
     };
-    words.iter().map(choose).collect()
+    let mut agents = words.iter().map(choose).collect::<Result<Vec<_>, _>>()?;
+    number(&mut agents, origin);
+    Ok(agents)
+}
+
+/// Names the second agent `x` of a command line `x-2`, and so on.
+fn number(agents: &mut [Node], origin: &Origin) {
+    let mut taken: Vec<String> = Vec::new();
+    for agent in agents {
+        let name = agent.get("name").or_else(|| agent.get("preset"));
+        let Some(name) = name.and_then(Node::text).map(str::to_owned) else {
+            continue;
+        };
+        let mut free = name.clone();
+        let mut number = 1_u32;
+        while taken.contains(&free) {
+            number += 1;
+            free = format!("{name}-{number}");
+        }
+        if free != name {
+            agent.set(
+                &["name".to_owned()],
+                Node::scalar(&free, Form::Quoted, origin.clone()),
+            );
+        }
+        taken.push(free);
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::address::{Extra, Listener};
 use super::bridge::Bridge;
 use super::secret::Secret;
-use super::{shorthand, units};
+use super::{agent_command, shorthand, units};
 use serde::Deserialize;
 use serde::de;
 use std::borrow::Cow;
@@ -401,11 +401,11 @@ pub struct Alias {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
-    /// A known agent by name; see [`PRESETS`].
+    /// A known agent by name; see [`PRESETS`]. When absent, the one that `command` starts.
     pub preset: Option<String>,
-    /// Its name; the preset's when absent.
+    /// Its name; the preset's or the program's when absent.
     pub name: Option<String>,
-    /// Program and arguments, instead of a preset.
+    /// Program and arguments; the preset's when absent.
     pub command: Vec<String>,
     /// Further names that its default model answers to, beside its own name.
     pub models: Vec<String>,
@@ -439,11 +439,19 @@ impl Agent {
     /// Returns the name that it is known by: its own, its preset's or its program's.
     #[must_use]
     pub fn known_as(&self) -> Cow<'_, str> {
-        match (&self.name, &self.preset, self.command.first()) {
-            (Some(name), ..) | (None, Some(name), _) => Cow::Borrowed(name),
-            (None, None, Some(program)) => Cow::Owned(name_of_program(program)),
-            (None, None, None) => Cow::Borrowed("agent"),
+        match (&self.name, &self.preset) {
+            (Some(name), _) | (None, Some(name)) => Cow::Borrowed(name),
+            (None, None) => {
+                agent_command::name_of(&self.command).map_or("agent".into(), Cow::Owned)
+            }
         }
+    }
+
+    /// Returns the name of the preset that it is: the one that it names, or the one that its command starts.
+    #[must_use]
+    pub fn known_preset(&self) -> Option<&str> {
+        let named = self.preset.as_deref();
+        named.or_else(|| agent_command::preset_of(&self.command))
     }
 }
 

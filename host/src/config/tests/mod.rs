@@ -267,6 +267,28 @@ fn agents_of_the_command_line_stand_for_those_of_the_file() {
     assert_eq!(chosen[2].command, ["my-agent"]);
     assert_eq!(chosen[3].command, ["/opt/my agent", "--acp", "a b"]);
     assert_eq!(chosen[3].known_as(), "my-agent");
+    let words = [
+        "codex",
+        "npx -y @agentclientprotocol/codex-acp",
+        "second=mine --x",
+        "claude=npx -y y",
+        "codex",
+    ];
+    let chosen = agents(&words).unwrap();
+    let known = chosen
+        .iter()
+        .map(|agent| (agent.known_as().into_owned(), agent.known_preset()));
+    assert_eq!(
+        known.collect::<Vec<_>>(),
+        [
+            ("codex".to_owned(), Some("codex")),
+            ("codex-2".to_owned(), Some("codex")),
+            ("second".to_owned(), None),
+            ("claude".to_owned(), Some("claude")),
+            ("codex-3".to_owned(), Some("codex")),
+        ]
+    );
+    assert_eq!(chosen[3].command, ["npx", "-y", "y"]);
     for (words, said) in [
         (
             &["claud"][..],
@@ -277,10 +299,6 @@ fn agents_of_the_command_line_stand_for_those_of_the_file() {
             "--agent: a quotation mark of the command is not closed",
         ),
         (&[""], "--agent: the command is empty"),
-        (
-            &["codex", "codex"],
-            "--agent: agents[1]: `codex` is the name of another agent; names must differ",
-        ),
     ] {
         assert_eq!(agents(words).unwrap_err().to_string(), said);
     }

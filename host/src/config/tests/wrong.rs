@@ -199,12 +199,12 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
-            "agents:\n- {preset: cluade}\n- {command: [x]}\n- {}\n",
+            "agents:\n- {preset: cluade}\n- {command: [x]}\n- {}\n- {command: [/opt/x]}\n",
             &[],
             "c.yaml:2: agents[0].preset: expected `cursor`, `claude`, `codex`, `gemini`, `opencode`, `copilot` or `goose`, \
              found `cluade`; did you mean `claude`?\n\
-             c.yaml:3: agents[1]: an agent with a `command` needs a `name`\n\
-             c.yaml:4: agents[2]: give `preset` (`cursor`, `claude`, `codex`, `gemini`, `opencode`, `copilot` or `goose`) or `command`",
+             c.yaml:4: agents[2]: give `preset` (`cursor`, `claude`, `codex`, `gemini`, `opencode`, `copilot` or `goose`) or `command`\n\
+             c.yaml:5: agents[3]: `x` is the name of another agent; names must differ",
         ),
         (
             "c.yaml",
