@@ -300,8 +300,8 @@ fn clients_hear_why_an_agent_cannot_start() {
     for (command, why) in [
         (&["/not/there"][..], "`/not/there` is not on the PATH"),
         (
-            &["/bin/sh", "-c", "echo not logged in >&2; exit 7"],
-            "exit code 7; its last words: not logged in",
+            &["/bin/sh", "-c", "echo begun >&2; echo 'Error: not logged in' >&2; echo '}' >&2; exit 7"],
+            "exit code 7; its last words: Error: not logged in | begun | }",
         ),
     ] {
         let program = start_with(command, "");

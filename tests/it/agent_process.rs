@@ -110,7 +110,7 @@ fn what_it_wrote_before_its_end_is_heard() {
     both("echo why >&2; echo last; kill -9 $$", |run| {
         assert_eq!(run.end(), Ending::Signal(9));
         assert_eq!(run.lines, ["last"]);
-        assert_eq!(run.process.complaint(), "why");
+        assert_eq!(run.process.last_words().told(), "why");
     });
 }
 

@@ -6,6 +6,7 @@
 
 mod directory;
 mod environment;
+mod last_words;
 pub mod loops;
 pub mod notices;
 pub mod orphans;
@@ -18,6 +19,7 @@ pub mod supervisor;
 
 pub use directory::PrivateDirectory;
 pub use environment::{AGENT_VARIABLE, clean_environment};
+pub use last_words::LastWords;
 pub use plan::{NotInstalled, Plan};
 pub use process::{Ending, Event, Launch, Process, ProcessWaker};
 pub use serve::{Agents, Local};

@@ -3,6 +3,7 @@
 //! Nothing here waits for the agent alone. [`Process::turn`] waits for the first event on any of the pipes, on the
 //! process itself or on the [`ProcessWaker`], so that one thread serves an agent that hangs, floods or does not read.
 
+use super::last_words::LastWords;
 use super::orphans;
 use super::supervisor::{EXIT_SIGNAL, GRACE};
 use bytes::{Buf, BytesMut};
@@ -178,7 +179,7 @@ pub struct Process {
     lines: Lines,
     errors: Option<ChildStderr>,
     error_lines: Lines,
-    complaint: String,
+    last_words: LastWords,
     /// The lines of standard error that nobody has taken, of one turn at most.
     complaints: Vec<String>,
     scratch: Box<[u8]>,
@@ -255,7 +256,7 @@ impl Process {
             lines: Lines::new(launch.line_bytes),
             errors,
             error_lines: Lines::new(COMPLAINT_BYTES),
-            complaint: String::new(),
+            last_words: LastWords::default(),
             complaints: Vec::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
             kill_at: None,
@@ -279,13 +280,10 @@ impl Process {
         self.waiting.len()
     }
 
-    /// Returns the last line that the agent wrote to standard error, shortened and without control characters; empty
-    /// when there was none.
-    ///
-    /// The line may quote a prompt that the agent has seen: show it only if the agent ended before its first prompt.
+    /// The last lines that the agent wrote to standard error, shortened and without control characters.
     #[must_use]
-    pub fn complaint(&self) -> &str {
-        &self.complaint
+    pub fn last_words(&self) -> &LastWords {
+        &self.last_words
     }
 
     /// The lines of standard error of the turns since the last call. They may quote prompts, so they belong in no log.
@@ -467,12 +465,12 @@ impl Process {
             Err(_) => return,
         };
         let bytes = self.scratch.get(..read).unwrap_or_default();
-        let (complaint, complaints) = (&mut self.complaint, &mut self.complaints);
+        let (last_words, complaints) = (&mut self.last_words, &mut self.complaints);
         self.error_lines.push(bytes, |line| {
             let Line::Whole(line) = line else { return };
             let text = printable(line);
             if !text.is_empty() {
-                complaint.clone_from(&text);
+                last_words.push(text.clone());
                 complaints.push(text);
             }
         });

@@ -514,9 +514,9 @@ impl Runner {
         };
         // Before its first prompt the agent's standard error can quote none.
         let unprompted = self.agent.counters().prompts == self.prompts_before;
-        let status = match process.complaint() {
-            complaint if unprompted && !complaint.is_empty() => {
-                format!("{status}; its last words: {complaint}")
+        let status = match process.last_words().told() {
+            words if unprompted && !words.is_empty() => {
+                format!("{status}; its last words: {words}")
             }
             _ => status,
         };
