@@ -474,7 +474,9 @@ fn process<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Ve
 /// HTTP statuses that are given here.
 const fn status_text(status: u16) -> &'static str {
     match status {
+        101 => "101",
         200 => "200",
+        202 => "202",
         204 => "204",
         400 => "400",
         401 => "401",
