@@ -2,6 +2,7 @@
 
 use super::config::{Config, StartError};
 use mcp_local_provider_core::api::Listener;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -134,6 +135,16 @@ pub fn prepare(socket: &TcpStream, write_timeout: Duration) {
 pub fn reset_on_close(socket: &TcpStream) {
     // Else the kernel forgets it later.
     let _ = SockRef::from(socket).set_linger(Some(Duration::ZERO));
+}
+
+/// True when the kernel asks for more to be written to a socket, as its peer has read a good part of what waited. A write tells
+/// less: it also takes room that was left when the last one stopped.
+#[must_use]
+pub fn wants_more(socket: &TcpStream) -> bool {
+    let mut watched = [PollFd::new(socket, PollFlags::OUT)];
+    let now = Timespec::default();
+    // An error of the connection counts too: the write that follows finds it.
+    poll(&mut watched, Some(&now)).is_ok_and(|ready| ready > 0)
 }
 
 /// The address that reaches a listener from this machine.

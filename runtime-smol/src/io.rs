@@ -6,13 +6,12 @@
 //! - Reads for hyper go through one buffer per thread, because hyper's own may not be written to without `unsafe`.
 
 use crate::timer::{Sleep, Timers};
-use mcp_local_provider_engine::listen::{prepare, reset_on_close};
+use mcp_local_provider_engine::listen::{prepare, reset_on_close, wants_more};
 use smol::Async;
 use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
-use std::mem;
 use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -41,8 +40,6 @@ pub struct Io {
     timers: Timers,
     /// Runs while a write makes no progress.
     stalled: Option<Sleep>,
-    /// The kernel was asked once more although that was over.
-    asked: bool,
 }
 
 /// Figures of a connection that others than its owner look at.
@@ -143,7 +140,6 @@ impl Io {
             write_timeout,
             timers,
             stalled: None,
-            asked: false,
         }
     }
 
@@ -193,8 +189,8 @@ impl Io {
                     .stalled
                     .get_or_insert_with(|| self.timers.after(self.write_timeout));
                 ready!(Pin::new(stalled).poll(cx));
-                if !mem::replace(&mut self.asked, true) {
-                    // The reactor may not have heard of it that the peer has read while the program was stopped.
+                // The reactor may not have heard of it that the peer has read while the program was stopped.
+                if wants_more(self.socket.get_ref()) {
                     self.set_full(false);
                     return Poll::Ready(Ok(()));
                 }
@@ -298,10 +294,7 @@ impl Io {
 
     fn written(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match &written {
-            Ok(_) => {
-                self.stalled = None;
-                self.asked = false;
-            }
+            Ok(_) => self.stalled = None,
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.set_full(true),
             Err(_) => {}
         }
