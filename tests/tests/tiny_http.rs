@@ -64,7 +64,7 @@ const SHORTFALLS: &[(&str, &str)] = &[
     ),
 ];
 
-/// How often a test that fails and is not known is run again by itself. The fault of the pool that [`SHORTFALLS`] tells of
+/// Further runs, by itself, of a test that fails and is not known. The fault of the pool that [`SHORTFALLS`] tells of
 /// meets any test whose connections come at once, now and then; a fault of ours fails every time.
 const AGAIN: usize = 2;
 
@@ -77,7 +77,7 @@ fn names<'t>(text: &'t str, verdict: &str) -> BTreeSet<&'t str> {
     names.collect()
 }
 
-/// What the suite prints, run with `filter`.
+/// Runs the suite with `filter` and returns its output.
 fn suite(filter: &[&str]) -> String {
     let suite = Command::new(env!("CARGO"))
         .args([
@@ -96,7 +96,7 @@ fn suite(filter: &[&str]) -> String {
     String::from_utf8_lossy(&suite.stdout).into_owned()
 }
 
-/// Whether a test passes when it is run by itself.
+/// True when a test passes when it is run by itself.
 fn passes_alone(name: &str) -> bool {
     (0..AGAIN).any(|_| names(&suite(&["--exact", name]), "ok").contains(name))
 }

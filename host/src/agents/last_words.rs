@@ -1,4 +1,4 @@
-//! What an agent's standard error held last, in an order in which a person finds the reason.
+//! The last lines of an agent's standard error, in an order in which a person finds the reason.
 
 use std::collections::VecDeque;
 
@@ -136,13 +136,13 @@ mod tests {
         let text: String = (0..30)
             .map(|number| format!("line {number} {}\n", "é".repeat(60)))
             .collect();
-        let told = told(&text);
-        assert!(told.starts_with("line 29"), "{told}");
+        let words = told(&text);
+        assert!(words.starts_with("line 29"), "{words}");
         assert!(
-            told.contains("line 10 ") && !told.contains("line 9 "),
-            "{told}"
+            words.contains("line 10 ") && !words.contains("line 9 "),
+            "{words}"
         );
         let long: String = (0..20).map(|_| "é".repeat(300) + "\n").collect();
-        assert_eq!(super::tests::told(&long).chars().count(), 2000);
+        assert_eq!(told(&long).chars().count(), 2000);
     }
 }

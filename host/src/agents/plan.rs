@@ -92,7 +92,8 @@ impl Plan {
             .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
         directory.make()?;
         let mut environment = Vec::new();
-        let mut arguments: Vec<OsString> = Vec::new();
+        let own = self.agent.command.get(1..).unwrap_or_default();
+        let mut arguments: Vec<OsString> = own.iter().map(OsString::from).collect();
         if let Some(preset) = self.preset {
             for (name, content) in preset.files {
                 directory.write(name, content)?;
@@ -100,8 +101,6 @@ impl Plan {
             let files = directory.path().display().to_string();
             let fill = |text: &&str| text.replace(FILES, &files);
             // A command may give them itself: `opencode acp`.
-            let own = self.agent.command.get(1..).unwrap_or_default();
-            arguments.extend(own.iter().map(OsString::from));
             let missing = preset.arguments.iter().map(fill);
             arguments.extend(
                 missing
@@ -114,8 +113,6 @@ impl Plan {
                     .iter()
                     .map(|(name, value)| ((*name).to_owned(), fill(value))),
             );
-        } else {
-            arguments.extend(self.agent.command.iter().skip(1).map(OsString::from));
         }
         // The person's own values win over the preset's.
         for (name, value) in &self.agent.env {

@@ -1,6 +1,6 @@
 //! Finds in the command of an agent what it starts, so that an agent with a preset is known however it is started.
 
-use super::sections::name_of_program;
+use super::sections::{is_of_a_name, name_of_program};
 
 /// Programs and packages that are an agent with a preset, without the scope of a package. Cursor's program has another
 /// name too, `agent`, which may be anybody's.
@@ -97,8 +97,7 @@ pub(crate) fn name_of(command: &[String]) -> Option<String> {
 /// Takes `NAME=COMMAND` apart. `None` where the text before the first `=` is no name.
 pub(crate) fn named(word: &str) -> Option<(&str, &str)> {
     let (name, command) = word.split_once('=')?;
-    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (!name.is_empty() && name.chars().all(proper)).then_some((name, command))
+    (!name.is_empty() && name.chars().all(is_of_a_name)).then_some((name, command))
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
 use super::paths::Folders;
-use super::sections::{Agent, Config, Limits, PRESETS, Role, Timeouts, Upstream};
+use super::sections::{Agent, Config, Limits, PRESETS, Role, Timeouts, Upstream, is_of_a_name};
 use super::tree::{Node, Origin};
 use super::{Extra, Secret, bridge};
 use mcp_local_provider_core::config::Network;
@@ -71,8 +71,7 @@ impl<'n> Report<'n> {
     }
 
     pub(super) fn name(&mut self, path: &str, name: &str) {
-        let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(proper) {
+        if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(is_of_a_name) {
             let rule = "a name is 1 to 64 letters, digits, `-`, `_` and `.`";
             self.problem(
                 path,

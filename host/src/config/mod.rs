@@ -305,10 +305,8 @@ fn chosen_agents(root: &Node, words: &[String], origin: &Origin) -> Result<Vec<N
             value: Value::List(words),
             origin: origin.clone(),
         };
-        let key = match given {
-            Some((name, _)) if PRESETS.contains(&name) => "preset",
-            _ => "name",
-        };
+        let names_preset = given.is_some_and(|(name, _)| PRESETS.contains(&name));
+        let key = if names_preset { "preset" } else { "name" };
         let name = match given {
             Some((name, _)) => name.to_owned(),
             None => agent_command::name_of(&command).unwrap_or_default(),

@@ -455,13 +455,17 @@ impl Agent {
     }
 }
 
+/// True for a character that the name of an agent, a bridge or a key may have.
+pub(crate) fn is_of_a_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.')
+}
+
 /// Makes a name of an agent's program: `/opt/my agent.sh` becomes `my-agent.sh`.
 pub(crate) fn name_of_program(program: &str) -> String {
     let name = program.rsplit('/').next().unwrap_or_default();
-    let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let name: String = name
         .chars()
-        .map(|c| if proper(c) { c } else { '-' })
+        .map(|c| if is_of_a_name(c) { c } else { '-' })
         .take(64)
         .collect();
     if name.is_empty() {
