@@ -171,6 +171,8 @@ impl Agent {
         for mut invocation in std::mem::take(&mut self.playing) {
             loop {
                 if self.blocked {
+                    // The flush below may find room again.
+                    wake = Some(now);
                     left.push(invocation);
                     break;
                 }

@@ -1,9 +1,9 @@
 //! The feed: what happened, in the order of the hub, for as many readers as there are.
 //!
-//! The engine pushes the audit records of a call of the hub after it has released the hub's lock. The audit file, the log
-//! and the console each have a [`Reader`] with its own place, its own choice of events and its own budget. A push never
-//! waits for a reader: one that is slow loses its oldest records and is told how many. Records that no reader wants are
-//! dropped before the feed is locked.
+//! The engine pushes the audit records of a call of the hub after it has released the hub's lock. The audit file has two
+//! [`Reader`]s (one for strangers alone), the log has one; each has its own place, its own choice of events and its own
+//! budget. A push never waits for a reader: one that is slow loses its oldest records and is told how many. Records that
+//! no reader wants are dropped before the feed is locked.
 
 use crate::ranked::{FEED, Guard, Ranked};
 use mcp_local_provider_core::hub::audit::{AuditEvent, AuditRecord, RequestInfo, RequestKind};

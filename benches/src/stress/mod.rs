@@ -121,8 +121,7 @@ pub fn run(program: &Path, plan: &Plan) -> Result<Report, Error> {
             Attack::SlowReader,
             "slow readers: the last is cut after",
             "slow readers: p99 of honest clients",
-            // Three waits: in some runs that of most readers begins anew when the first are cut. Why is not known yet.
-            16.0,
+            10.0,
         ),
     ] {
         let fought = withstand(program, plan, attack)?;
