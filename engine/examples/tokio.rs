@@ -86,7 +86,6 @@ async fn answer(engine: Arc<Engine>, from: IpAddr, mut request: Request<Incoming
                     Err(_) => expecting.too_slow().into(),
                 }
             }
-            Step::Queued(mut queued) => future::poll_fn(|cx| queued.poll(cx.waker())).await,
             Step::Report(report) => report.answer(engine.usage()).into(),
             Step::Answer(it) => return Ok(it.head.response(Full::from(it.body).boxed_unsync())),
             Step::Running(it) => return Ok(run(it).await.unwrap_or_default()),

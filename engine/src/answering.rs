@@ -1,5 +1,6 @@
 //! Exchanges on their way: the machine of each, and the inbox that its link fills.
 
+use super::account::Account;
 use super::engine::Engine;
 use super::link::{Inbox, LinkCell};
 use super::running::{Polled, Respond};
@@ -172,7 +173,13 @@ enum Lateness {
 }
 
 impl Respond for Answering {
-    fn poll(&mut self, mut now: Instant, waker: &Waker, reply: &mut Reply) -> Polled {
+    fn poll(
+        &mut self,
+        mut now: Instant,
+        waker: &Waker,
+        _account: &mut Account,
+        reply: &mut Reply,
+    ) -> Polled {
         loop {
             // Before the inbox is looked into: what is in it then had come in time.
             let lateness = self.lateness(now, waker);
@@ -219,10 +226,11 @@ impl Respond for Answering {
         }
     }
 
-    fn client_gone(&mut self, now: Instant) -> Outcome {
+    fn client_gone(&mut self, now: Instant, _account: &mut Account) -> Outcome {
         let flow = self.exchange.handle_client_gone(now);
         self.follow(now, flow).unwrap_or(Outcome::left())
     }
+
     fn unread(&self) -> usize {
         self.mailbox.charged()
     }

@@ -5,6 +5,7 @@
 //! response comes in pieces: a call is parked until the client brings the result.
 
 use super::Engine;
+use super::account::Account;
 use super::inbound::Inbound;
 use super::running::{Polled, Respond, Running};
 use crate::ranked::{INBOX, Ranked};
@@ -229,7 +230,13 @@ struct ToolResponding {
 }
 
 impl Respond for ToolResponding {
-    fn poll(&mut self, _now: Instant, waker: &Waker, reply: &mut Reply) -> Polled {
+    fn poll(
+        &mut self,
+        _now: Instant,
+        waker: &Waker,
+        _account: &mut Account,
+        reply: &mut Reply,
+    ) -> Polled {
         let mut response = self.transaction.response.lock();
         if let (None, Some(head)) = (self.status, response.head) {
             self.status = Some(head.status);
@@ -250,7 +257,7 @@ impl Respond for ToolResponding {
         Polled::Until(None)
     }
 
-    fn client_gone(&mut self, _now: Instant) -> Outcome {
+    fn client_gone(&mut self, _now: Instant, _account: &mut Account) -> Outcome {
         self.queue
             .push(ToolEvent::Disconnected(self.transaction.clone()));
         let status = self.status.unwrap_or(CLIENT_GONE);

@@ -43,6 +43,7 @@ pub mod request;
 mod running;
 #[doc(hidden)]
 pub mod status;
+mod waiting;
 pub mod websocket;
 
 // The provider, and what it needs from outside.
@@ -54,7 +55,7 @@ pub use outside::{Clock, Outside, Usage, later, random_seed};
 
 // A client's request, from its head to the end of its answer.
 pub use answer::Answer;
-pub use request::{Begun, Expecting, Queued, Report, Request, Step, Upgrade};
+pub use request::{Begun, Expecting, Report, Request, Step, Upgrade};
 pub use running::{Progress, Running};
 
 // Behind a WebSocket.

@@ -4,13 +4,13 @@
 //! begin(head) ─┬─▶ Upgrade ── handshake ─▶ 101 and a Converse, or Answer
 //!              └─▶ Step ─┬─▶ Answer                     all is said
 //!                        ├─▶ Body(Expecting) ── body ─┬─▶ Answer
-//!                        │                            ├─▶ Queued ── woken ─▶ Running or Answer
 //!                        │                            └─▶ Running    poll it: head and bytes come
 //!                        └─▶ Report ── usage of the process ─▶ Answer
 //! ```
 //!
 //! A driver reads and writes, keeps the time for the body, and parks; all that is decided is decided here.
 
+use super::account::Account;
 use super::answer::Answer;
 use super::answering::Answering;
 use super::caller_tools::ToolHead;
@@ -19,6 +19,7 @@ use super::engine::{Engine, Policy};
 use super::inbound::Inbound;
 use super::link::Connected;
 use super::running::Running;
+use super::waiting::Waiting;
 use super::{status, websocket};
 use crate::outside::Usage;
 use bytes::Bytes;
@@ -26,12 +27,13 @@ use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
 };
 use mcp_local_provider_core::budget::Share;
+use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
 use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
-use mcp_local_provider_core::hub::{Admission, Ask, Claim, Hello, Outcome, Ticket, Verdict};
-use mcp_local_provider_core::id::{ExchangeId, WaitId};
+use mcp_local_provider_core::hub::{Admission, Ask, Hello, Outcome, Ticket, Verdict};
+use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::invocation::Invocation;
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::scope::Scope;
@@ -40,7 +42,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
 use tungstenite::http;
 
 /// The status that accepts a WebSocket.
@@ -116,9 +117,7 @@ pub enum Step {
     Body(Box<Expecting>),
     /// Tell about the program, with what the process uses.
     Report(Report),
-    /// Wait for capacity.
-    Queued(Box<Queued>),
-    /// The answer is on its way.
+    /// The answer is on its way, or waits for its agent.
     Running(Box<Running>),
 }
 
@@ -370,7 +369,7 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         history,
         owner: asker.caller.credential,
     };
-    let (mut exchange, intent) = match asked.parse(&inbound) {
+    let (mut exchange, intent) = match asked.parse(&inbound.config, &inbound.account) {
         Ok(parsed) => parsed,
         Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
     };
@@ -406,16 +405,13 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
     }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {
-            Step::Running(start(inbound, exchange, intent, ticket, asked.owner))
+            let answering = start(&mut inbound.account, exchange, intent, ticket, asked.owner);
+            Step::Running(Running::new(Box::new(answering), inbound))
         }
         Ok(Admission::Queued(wait)) => {
             drop(intent);
             tracing::debug!(request_id = %inbound.account.id(), "waits for capacity");
-            Step::Queued(Box::new(Queued {
-                engine,
-                wait,
-                waiting: Some((inbound, exchange, asked)),
-            }))
+            Step::Running(Waiting::begin(inbound, exchange, wait, asked))
         }
         Err(refusal) => Step::Answer(refuse(inbound, exchange, &refusal)),
     }
@@ -425,18 +421,19 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
 fn refuse(mut inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> Answer {
     inbound.account.describe(|info| info.refused(refusal));
     let mut reply = Reply::default();
-    exchange.refuse(refusal, &mut reply);
-    inbound.complete(reply, Verdict::Failed(refusal.code()))
+    let now = inbound.account.engine().now();
+    let outcome = exchange.refuse(now, refusal, &mut reply);
+    inbound.complete(reply, outcome.verdict)
 }
 
 /// The parts that an exchange is made from.
-struct Asked {
+pub(super) struct Asked {
     form: Form,
     body: Vec<u8>,
     /// Of the memory, for the body.
     _share: Share,
     history: Option<Bytes>,
-    owner: Option<Digest>,
+    pub(super) owner: Option<Digest>,
 }
 
 impl fmt::Debug for Asked {
@@ -447,28 +444,34 @@ impl fmt::Debug for Asked {
 }
 
 impl Asked {
-    fn parse(&self, inbound: &Inbound) -> Result<(Exchange, Intent<'_>), Refusal> {
+    /// Reads the request. The invocation borrows the body, so one that has waited is read again.
+    pub(super) fn parse(
+        &self,
+        config: &HubConfig,
+        account: &Account,
+    ) -> Result<(Exchange, Intent<'_>), Refusal> {
         Exchange::parse_continued(
-            &inbound.config,
-            inbound.account.engine().wall(),
-            inbound.account.id(),
+            config,
+            account.engine().wall(),
+            account.id(),
             &self.form,
-            inbound.account.started(),
+            account.started(),
             &self.body,
             self.history.as_deref(),
         )
     }
 }
 
-fn start(
-    mut inbound: Inbound,
+/// Begins the answer that `ticket` admits.
+pub(super) fn start(
+    account: &mut Account,
     exchange: Exchange,
     intent: Intent<'_>,
     ticket: Ticket,
     owner: Option<Digest>,
-) -> Box<Running> {
-    let engine = inbound.account.engine().clone();
-    let id = inbound.account.id();
+) -> Answering {
+    let engine = account.engine().clone();
+    let id = account.id();
     tracing::debug!(
         request_id = %id,
         session = ticket.session.as_str(),
@@ -492,55 +495,8 @@ fn start(
     });
     let later: VecDeque<_> = later.collect();
     let answering = Answering::start(engine.clone(), id, exchange, &ticket, first, later, owner);
-    inbound.account.admit(ticket);
-    Running::new(Box::new(answering), inbound)
-}
-
-/// A request that waits for capacity. Dropping it gives its place up, and means that the client has gone.
-#[derive(Debug)]
-pub struct Queued {
-    engine: Arc<Engine>,
-    wait: WaitId,
-    /// Until it is admitted or refused. The invocation borrows the body, so it is read again then.
-    waiting: Option<(Inbound, Exchange, Asked)>,
-}
-
-impl Queued {
-    /// Asks for a ticket. While there is none, `waker` is woken when it is worth to ask again; the hub ends the wait in time.
-    pub fn poll(&mut self, waker: &Waker) -> Poll<Step> {
-        let claimed = match self.engine.claim(self.wait, waker) {
-            Claim::Granted(ticket) => Ok(ticket),
-            Claim::Refused(refusal) => Err(refusal),
-            Claim::Waiting => return Poll::Pending,
-        };
-        let Some((mut inbound, exchange, asked)) = self.waiting.take() else {
-            // It was ready before; the hub knows nothing of it any more.
-            return Poll::Pending;
-        };
-        Poll::Ready(match claimed {
-            Ok(ticket) => match asked.parse(&inbound) {
-                Ok((_, intent)) => {
-                    Step::Running(start(inbound, exchange, intent, ticket, asked.owner))
-                }
-                Err(refusal) => {
-                    inbound.account.admit(ticket);
-                    Step::Answer(inbound.refuse(&refusal))
-                }
-            },
-            Err(refusal) => Step::Answer(refuse(inbound, exchange, &refusal)),
-        })
-    }
-}
-
-impl Drop for Queued {
-    fn drop(&mut self) {
-        if let Some((mut inbound, ..)) = self.waiting.take()
-            && let Some(ticket) = self.engine.leave(self.wait)
-        {
-            // It was granted and not claimed; the account, which is dropped here, gives it back.
-            inbound.account.admit(ticket);
-        }
-    }
+    account.admit(ticket);
+    answering
 }
 
 /// A question about the program itself.

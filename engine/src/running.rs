@@ -13,11 +13,18 @@ use std::task::Waker;
 /// Produces an answer over time. It belongs to the task or thread of its request and has no lock.
 pub(crate) trait Respond: Send {
     /// Goes on, and adds to `reply` what is there for the client: the head first, and once. A head that is not streamed
-    /// comes with the whole body. It is not called again after [`Polled::Ended`].
-    fn poll(&mut self, now: Instant, waker: &Waker, reply: &mut Reply) -> Polled;
+    /// comes with the whole body. `account` is the request's, for what becomes known of it. It is not called again after
+    /// [`Polled::Ended`].
+    fn poll(
+        &mut self,
+        now: Instant,
+        waker: &Waker,
+        account: &mut Account,
+        reply: &mut Reply,
+    ) -> Polled;
 
     /// The client left before the end: stops what works for the answer, and gives its account. Nothing is called after it.
-    fn client_gone(&mut self, now: Instant) -> Outcome;
+    fn client_gone(&mut self, now: Instant, account: &mut Account) -> Outcome;
 
     /// Charge of what waits for it and was not taken yet, in bytes. See [`Running::unread`].
     fn unread(&self) -> usize {
@@ -98,11 +105,11 @@ impl Running {
 
     /// Goes on with the answer and with its deadlines. `waker` is woken when there is more.
     pub fn poll(&mut self, waker: &Waker) -> Progress {
-        let Some(account) = &self.account else {
+        let Some(account) = &mut self.account else {
             return Progress::Ready;
         };
         let now = account.engine().now();
-        match self.respond.poll(now, waker, &mut self.reply) {
+        match self.respond.poll(now, waker, account, &mut self.reply) {
             Polled::Ready => Progress::Ready,
             Polled::Until(at) => Progress::Until(at),
             Polled::Ended(outcome) => {
@@ -121,8 +128,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        if let Some(account) = &self.account {
-            let outcome = self.respond.client_gone(account.engine().now());
+        if let Some(account) = &mut self.account {
+            let now = account.engine().now();
+            let outcome = self.respond.client_gone(now, account);
             self.end(&outcome);
         }
     }

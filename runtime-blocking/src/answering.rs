@@ -7,12 +7,10 @@ use mcp_local_provider_core::wire::http1::{
     write_last_chunk,
 };
 use mcp_local_provider_engine::answer::{Answer, Head};
-use mcp_local_provider_engine::request::{Queued, Step};
 use mcp_local_provider_engine::{Engine, Progress, Running};
 use rustix::event::PollFlags;
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
-use std::task::Poll;
 
 /// Properties of an answer that its request and its connection decide.
 #[derive(Clone, Copy, Debug)]
@@ -36,24 +34,6 @@ pub(crate) trait Client {
 /// Returns what a wait for others watches: the end of the client's sending side.
 fn watched(client: &impl Client) -> Option<(&TcpStream, PollFlags)> {
     client.socket().map(|socket| (socket, PollFlags::RDHUP))
-}
-
-/// Waits for capacity, as long as the client does.
-pub(crate) fn wait_for_capacity(
-    threads: &Threads,
-    client: &impl Client,
-    mut queued: Queued,
-) -> io::Result<Step> {
-    let parker = threads.parker();
-    let waker = parker.waker();
-    loop {
-        if let Poll::Ready(step) = queued.poll(&waker) {
-            return Ok(step);
-        }
-        if parker.wait(watched(client), None) == Woken::Socket {
-            return Err(ErrorKind::ConnectionReset.into());
-        }
-    }
 }
 
 /// Writes a whole answer.

@@ -4,7 +4,7 @@
 //! how a client that went away in the middle of a silent answer is noticed at once. It must not half-close before it has
 //! its answer.
 
-use crate::answering::{Client as _, Manner, wait_for_capacity, write_answer, write_running};
+use crate::answering::{Client as _, Manner, write_answer, write_running};
 use crate::link;
 use crate::threads::{Open, Threads};
 use crate::websocket::Reader;
@@ -198,7 +198,7 @@ impl Connection<'_> {
                 // Known to be too large before any of it came.
                 let step = match step {
                     Step::Body(expecting) => Step::Answer(expecting.too_large()),
-                    Step::Answer(_) | Step::Report(_) | Step::Queued(_) | Step::Running(_) => step,
+                    Step::Answer(_) | Step::Report(_) | Step::Running(_) => step,
                 };
                 Received::Request(step, Framed::new(head, None))
             }
@@ -217,9 +217,6 @@ impl Connection<'_> {
             step = match step {
                 Step::Body(expecting) => self.read_body(*expecting, framed)?,
                 Step::Report(report) => Step::Answer(report.answer(self.engine.usage())),
-                Step::Queued(queued) => {
-                    wait_for_capacity(self.threads, &self.open.peer(), *queued)?
-                }
                 Step::Answer(answer) => {
                     self.settle(framed, answer.head.closes());
                     let client = &mut self.open.peer();

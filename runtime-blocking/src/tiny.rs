@@ -15,7 +15,7 @@
 //! The integration suite runs against it too; `tests/tests/tiny_http.rs` lists what it fails.
 
 use crate::accept::accept;
-use crate::answering::{Client, Manner, wait_for_capacity, write_answer, write_running};
+use crate::answering::{Client, Manner, write_answer, write_running};
 use crate::provider::Provider;
 use crate::threads::Threads;
 use mcp_local_provider_core::api::{Listener, over_connection_limit};
@@ -125,7 +125,6 @@ fn answer(threads: &Threads, mut request: tiny_http::Request) -> io::Result<()> 
             // It was read above, and follows nothing else.
             Step::Body(expecting) => Step::Answer(expecting.broken()),
             Step::Report(report) => Step::Answer(report.answer(threads.engine().usage())),
-            Step::Queued(queued) => wait_for_capacity(threads, &client, *queued)?,
             Step::Answer(answer) => return write_answer(engine, &mut client, &answer, &mut manner),
             Step::Running(running) => {
                 return write_running(threads, &mut client, *running, &mut manner);

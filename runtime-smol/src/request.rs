@@ -17,7 +17,7 @@ use mcp_local_provider_engine::Running;
 use mcp_local_provider_engine::answer::{Answer, Head};
 use mcp_local_provider_engine::request::{self, Begun, Expecting, Step, Upgrade};
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -149,7 +149,6 @@ async fn prepare(
     loop {
         step = match step {
             Step::Body(expecting) => received.collect(&tasks, *expecting).await,
-            Step::Queued(mut queued) => poll_fn(|cx| queued.poll(cx.waker())).await,
             Step::Report(report) => {
                 // The listing of open files is as long as there are connections, so nobody else waits for it.
                 let engine = tasks.engine.clone();

@@ -110,6 +110,7 @@ fn set(config: &mut HubConfig, setting: &str) -> bool {
         "requests_per_minute" => (limits.requests_per_minute, limits.burst) = (small(), small()),
         "exchanges" => limits.exchanges = number(),
         "queue_length" => limits.queue_length = number(),
+        "queue_wait" => limits.queue_wait = Duration::from_secs(number() as u64),
         "mailbox_bytes" => limits.mailbox_bytes = number(),
         "answer_bytes" => limits.answer_bytes = number(),
         "messages" => limits.messages = number(),

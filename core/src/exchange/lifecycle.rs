@@ -38,7 +38,7 @@ pub static STATES: Table = Table::new(&[
     Move::new(
         "Waiting",
         "Streaming",
-        "first text, or 4 s without any, the head goes out",
+        "first text, or 4 s without any, in the queue too: the head goes out",
     ),
     Move::new(
         "Waiting",

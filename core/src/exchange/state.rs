@@ -11,7 +11,7 @@ use crate::dialect::{Answer, Dialect, Encoder, Form, Opening, ReadForm};
 use crate::error::{Code, Refusal, Standing};
 use crate::hub::metrics::Gaps;
 use crate::hub::responses::Conversation;
-use crate::hub::{Outcome, Ticket, Verdict};
+use crate::hub::{Outcome, Ticket};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
     CancelReason, Delivery, Delta, Finish, Invocation, Needs, ParameterSet, Task, ToolCallDelta,
@@ -272,6 +272,15 @@ impl Exchange {
         Ok((exchange, intent))
     }
 
+    /// The exchange waits for its admission: a stream is opened in time, and kept alive, so that its client waits too.
+    pub fn wait(&mut self, now: Instant) {
+        let now = self.latest.clamp(now);
+        if self.state == State::Waiting && self.fold.is_none() {
+            self.timers
+                .set(Timer::Head, Some(now + self.timeouts.first_event));
+        }
+    }
+
     /// The exchange is admitted: its clocks run from here. Once it has started or ended, this changes nothing.
     pub fn start(&mut self, now: Instant, ticket: &Ticket) {
         let now = self.latest.clamp(now);
@@ -282,9 +291,8 @@ impl Exchange {
         self.standing = Some(ticket.standing);
         self.name(&ticket.model);
         self.suit(ticket);
-        if self.fold.is_none() {
-            self.timers
-                .set(Timer::Head, Some(now + self.timeouts.first_event));
+        if self.timers.get(Timer::Head).is_none() {
+            self.wait(now);
         }
         self.timers
             .set(Timer::FirstChunk, Some(now + self.timeouts.first_chunk));
@@ -307,13 +315,6 @@ impl Exchange {
         self.fold = Some(Box::default());
         // The account is of no interest: nothing was admitted.
         let _ = self.finish(now, Finish::Stop, Some(Usage::default()), reply);
-    }
-
-    /// Refuses the request in its dialect, before or instead of [`Exchange::start`].
-    pub fn refuse(&mut self, refusal: &Refusal, reply: &mut Reply) {
-        self.go(State::Ended);
-        self.timers.clear();
-        reply.refuse(self.id, self.dialect, refusal);
     }
 
     /// Moves by the table. To where it is already is no move.
@@ -532,22 +533,6 @@ impl Exchange {
             response: self.id,
             items: items.into(),
         })
-    }
-
-    /// The client has closed its connection. Idempotent: after the end it changes nothing.
-    pub fn handle_client_gone(&mut self, now: Instant) -> Flow {
-        self.latest.clamp(now);
-        if self.state == State::Ended {
-            return Flow::Continue;
-        }
-        let status = if self.state == State::Streaming {
-            200
-        } else {
-            499
-        };
-        let usage = self.in_all(self.estimate());
-        let flow = self.ended(Verdict::ClientGone, status, usage);
-        flow.with_cancel(CancelReason::ClientDisconnected)
     }
 
     /// Time at which the exchange wants to be called next. It moves later with every delivery, so a driver may keep an

@@ -6,11 +6,10 @@ use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::answer::{Answer, Head};
-use mcp_local_provider_engine::request::{self, Begun, Expecting, Queued, Request, Step, Upgrade};
+use mcp_local_provider_engine::request::{self, Begun, Expecting, Request, Step, Upgrade};
 use mcp_local_provider_engine::{self as engine, Engine, Progress, Running};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::Poll;
 
 /// A request as a client writes it.
 #[derive(Clone, Copy, Debug)]
@@ -76,9 +75,7 @@ pub(super) fn begin(engine: &Arc<Engine>, asking: &Asking<'_>) -> Begin {
 pub enum Phase {
     /// Its body has not come yet.
     Sending(Box<Expecting>, Vec<u8>),
-    /// In the queue.
-    Waiting(Box<Queued>),
-    /// An agent has it.
+    /// In the queue, or an agent has it.
     Answering(Box<Running>),
     /// Answered, refused or left.
     Over,
@@ -165,9 +162,8 @@ impl Call {
 
     fn follow(&mut self, step: Step) {
         match step {
-            Step::Queued(queued) => self.phase = Phase::Waiting(queued),
             Step::Running(running) => {
-                self.admitted = true;
+                self.admitted = running.ticket().is_some();
                 self.phase = Phase::Answering(running);
             }
             Step::Answer(Answer { head, body }) => {
@@ -180,14 +176,14 @@ impl Call {
 
     /// True when it waits in the queue.
     #[must_use]
-    pub const fn is_waiting(&self) -> bool {
-        matches!(self.phase, Phase::Waiting(_))
+    pub fn is_waiting(&self) -> bool {
+        matches!(&self.phase, Phase::Answering(running) if running.ticket().is_none())
     }
 
     /// True when an agent has it.
     #[must_use]
-    pub const fn is_answering(&self) -> bool {
-        matches!(self.phase, Phase::Answering(_))
+    pub fn is_answering(&self) -> bool {
+        matches!(&self.phase, Phase::Answering(running) if running.ticket().is_some())
     }
 
     /// True when it waits in the queue and has not heard yet that it may ask again.
@@ -231,15 +227,9 @@ impl Call {
         loop {
             match &mut self.phase {
                 Phase::Over | Phase::Sending(..) => return,
-                Phase::Waiting(queued) => match queued.poll(&waker) {
-                    Poll::Pending => return,
-                    Poll::Ready(step) => {
-                        self.changed = true;
-                        self.follow(step);
-                    }
-                },
                 Phase::Answering(running) => {
                     let progress = running.poll(&waker);
+                    self.admitted |= running.ticket().is_some();
                     let (head, has_body) = (running.take_head(), running.has_body());
                     let ended = running.has_ended();
                     let body = std::mem::take(running.body());
@@ -275,10 +265,6 @@ impl Call {
         let waker = self.alarm.waker();
         match &mut self.phase {
             Phase::Over | Phase::Sending(..) => {}
-            Phase::Waiting(queued) => {
-                let polled = queued.poll(waker);
-                assert!(polled.is_pending(), "{} was not woken", self.id);
-            }
             Phase::Answering(running) => {
                 let until = Progress::Until(self.alarm.until);
                 assert_eq!(running.poll(waker), until, "{} was not woken", self.id);

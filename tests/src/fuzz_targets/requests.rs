@@ -125,7 +125,7 @@ fn read(endpoint: &'static str, data: &[u8]) -> Option<Accepted> {
     let (refusal, accepted) = match parse(endpoint, data) {
         Ok((mut exchange, intent)) => {
             let refusal = Refusal::new(Code::NoAgent, "no agent is connected");
-            exchange.refuse(&refusal, &mut reply);
+            let _ = exchange.refuse(Instant::ZERO, &refusal, &mut reply);
             let accepted = Accepted {
                 model: intent.invocation.model.into_owned(),
                 stops: intent.invocation.parameters.stop,

@@ -117,7 +117,7 @@ impl Exchange {
                 &mut Records::new(&mut reply.body, framing),
             ),
         }
-        self.ended(Verdict::Completed, 200, usage)
+        Flow::Done(self.ended(Verdict::Completed, 200, usage))
     }
 
     /// One of several prompts is answered, and the next one begins.
@@ -202,7 +202,6 @@ impl Exchange {
         self.refuse_or_fail(now, &Refusal::new(code, message), cancel, reply)
     }
 
-    /// A status while nothing has been sent, an event in the stream after that.
     fn refuse_or_fail(
         &mut self,
         now: Instant,
@@ -211,6 +210,21 @@ impl Exchange {
         reply: &mut Reply,
     ) -> Flow {
         let usage = self.in_all(self.estimate());
+        let outcome = self.tell(now, refusal, usage, reply);
+        match cancel {
+            Some(why) => Flow::Cancel(why, outcome),
+            None => Flow::Done(outcome),
+        }
+    }
+
+    /// Ends with an error: a status while nothing has been sent, an event in the stream after that.
+    pub(super) fn tell(
+        &mut self,
+        now: Instant,
+        refusal: &Refusal,
+        usage: Usage,
+        reply: &mut Reply,
+    ) -> Outcome {
         let status = if self.state == State::Streaming {
             let framing = self.framing();
             self.encoder.failed(
@@ -221,19 +235,49 @@ impl Exchange {
             );
             200
         } else {
-            let (session, standing) = (self.session.clone(), self.standing);
-            self.refuse(refusal, reply);
+            reply.refuse(self.id, self.dialect, refusal);
             if let Some(head) = &mut reply.head {
-                head.session = session;
-                head.standing = standing;
+                head.session.clone_from(&self.session);
+                // The refusal of an admission tells it itself.
+                head.standing = self.standing.or(head.standing);
             }
             self.dialect.status(refusal.code())
         };
-        let flow = self.ended(Verdict::Failed(refusal.code()), status, usage);
-        match cancel {
-            Some(why) => flow.with_cancel(why),
-            None => flow,
+        self.ended(Verdict::Failed(refusal.code()), status, usage)
+    }
+
+    /// Refuses the request in its dialect, instead of [`Exchange::start`]: with a status, or as an event in a stream that is
+    /// open already.
+    pub fn refuse(&mut self, now: Instant, refusal: &Refusal, reply: &mut Reply) -> Outcome {
+        let now = self.latest.clamp(now);
+        let before = reply.body.len();
+        let outcome = self.tell(now, refusal, Usage::default(), reply);
+        let sent = reply.body.len().saturating_sub(before);
+        self.bytes_out += u64::try_from(sent).unwrap_or(0);
+        Outcome {
+            bytes_out: self.bytes_out,
+            ..outcome
         }
+    }
+
+    /// The client has closed its connection. Idempotent: after the end it changes nothing.
+    pub fn handle_client_gone(&mut self, now: Instant) -> Flow {
+        self.latest.clamp(now);
+        if self.state == State::Ended {
+            return Flow::Continue;
+        }
+        let status = if self.state == State::Streaming {
+            200
+        } else {
+            499
+        };
+        // Nothing was asked for one that was not admitted.
+        let usage = match self.session {
+            Some(_) => self.in_all(self.estimate()),
+            None => Usage::default(),
+        };
+        let outcome = self.ended(Verdict::ClientGone, status, usage);
+        Flow::Cancel(CancelReason::ClientDisconnected, outcome)
     }
 
     pub(super) fn estimate(&self) -> Usage {
@@ -244,17 +288,17 @@ impl Exchange {
         }
     }
 
-    pub(super) fn ended(&mut self, verdict: Verdict, status: u16, usage: Usage) -> Flow {
+    pub(super) fn ended(&mut self, verdict: Verdict, status: u16, usage: Usage) -> Outcome {
         let gaps = (self.state == State::Streaming).then_some(self.gaps);
         self.go(State::Ended);
         self.timers.clear();
-        Flow::Done(Outcome {
+        Outcome {
             verdict,
             status,
             usage,
             bytes_out: self.bytes_out,
             first_chunk: self.first_chunk,
             gaps,
-        })
+        }
     }
 }
