@@ -95,6 +95,8 @@ pub struct Config {
     pub threads: usize,
     /// Bridges to dial.
     pub bridges: Vec<Bridge>,
+    /// Agents that will be started on links of their own, each with the time that requests wait for it to register.
+    pub agents: Vec<(String, Duration)>,
     /// Destination of audit records.
     pub audit: Audit,
 }
@@ -121,6 +123,7 @@ impl Config {
             hub,
             threads: 0,
             bridges: Vec::new(),
+            agents: Vec::new(),
             audit: Audit::off(),
         }
     }

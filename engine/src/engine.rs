@@ -116,6 +116,13 @@ impl Engine {
         Self::assemble(config, link_config, ids, seed, outside, audit)
     }
 
+    /// Agents of these names are started: requests for their models wait until each has registered, or for so long.
+    pub fn expect_agents(&self, agents: &[(String, Duration)]) {
+        for (name, patience) in agents {
+            self.hub(|hub, now, out| hub.expect_agent(now, name, *patience, out));
+        }
+    }
+
     pub(super) fn assemble(
         config: HubConfig,
         link_config: LinkConfig,

@@ -81,6 +81,9 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
         config.listen_metrics = Some(address);
     }
     config.threads = usize::try_from(prepared.config.runtime.threads)?;
+    let agents = prepared.config.agents.iter();
+    let expected = agents.map(|agent| (agent.known_as().into_owned(), agent.start_timeout));
+    config.agents = expected.collect();
     for bridge in &prepared.config.bridges {
         config.bridges.push(Bridge {
             name: bridge.name.clone(),

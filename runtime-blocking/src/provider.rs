@@ -64,6 +64,7 @@ impl Provider {
         let clock = Clock::start();
         let outside = Arc::new(System::new(clock));
         let engine = Engine::new(config.hub, random_seed()?, outside.clone(), config.audit);
+        engine.expect_agents(&config.agents);
         let threads = Threads::new(engine.clone(), clock);
         outside.set_threads(&threads);
         let provider = Self {

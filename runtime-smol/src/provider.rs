@@ -63,6 +63,7 @@ impl Provider {
             executor: Arc::downgrade(&executor),
         };
         let engine = Engine::new(config.hub, random_seed()?, Arc::new(outside), config.audit);
+        engine.expect_agents(&config.agents);
         let tasks = Tasks::new(engine.clone(), timers, Arc::downgrade(&executor));
         let timers = tasks.timers.clone();
         tasks.spawn(async move { timers.run().await });

@@ -36,6 +36,8 @@ fn everything_that_can_happen_does() {
         "refused: overloaded",
         "refused: no_agent",
         "left",
+        "awaited a start: ok",
+        "awaited a start: no_agent",
         "closed: Replaced",
         "closed: TooLarge",
         "closed: Policy",

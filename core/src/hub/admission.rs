@@ -153,10 +153,26 @@ impl Hub {
                 })
             }
             Err(busy) => {
-                let deadline = now + self.config.limits.queue_wait;
+                let deadline = self.patience(now, busy, ask);
                 let open = busy == Busy::Exchanges;
                 let wait = self.enqueue(deadline, payer, ask, open);
                 Ok(Admission::Queued(wait))
+            }
+        }
+    }
+
+    /// Returns the time until which a request waits for what is busy.
+    fn patience(&self, now: Instant, busy: Busy, ask: &Ask<'_>) -> Instant {
+        let model = self.resolve(ask.model);
+        match busy {
+            Busy::Exchanges | Busy::Session { started: false } => {
+                now + self.config.limits.queue_wait
+            }
+            Busy::Session { started: true } => now + self.config.timeouts.first_chunk,
+            // The wait for a start ends by itself; then it may be busy.
+            Busy::Starting => {
+                let until = self.expected.awaited(model).unwrap_or(now);
+                until + self.config.timeouts.first_chunk
             }
         }
     }
@@ -181,9 +197,10 @@ impl Hub {
             return Err(Refusal::new(
                 Code::Overloaded,
                 alloc::format!(
-                    "{} exchanges are open and {} wait; try again in a moment",
+                    "{} exchanges are open and {} wait, as many as limits.queue.length allows; try again in a moment{}",
                     self.metrics.open,
-                    self.queue.len()
+                    self.queue.len(),
+                    asked_by(&caller.name)
                 ),
             )
             .retry_after(self.config.limits.queue_wait));
@@ -445,7 +462,7 @@ impl Hub {
                 self.queue.set_open(line, true);
                 None
             }
-            Err(Unrouted::Busy(Busy::Session)) => {
+            Err(Unrouted::Busy(Busy::Session { .. } | Busy::Starting)) => {
                 self.queue.set_open(line, false);
                 None
             }
@@ -501,12 +518,48 @@ impl Hub {
     pub(super) fn expire_queue(&mut self, now: Instant, out: &mut HubOut) {
         while let Some(wait) = self.queue.first_due(now) {
             self.metrics.overloaded += 1;
-            let refusal = Refusal::new(
-                Code::Overloaded,
-                "no capacity came free in time; try again in a moment",
-            )
-            .retry_after(self.config.limits.queue_wait);
+            let refusal = self.too_busy(wait);
             self.answer(wait, Err(refusal), out);
         }
+    }
+
+    /// The refusal of a wait that was in vain: what is busy, and which limit says so.
+    fn too_busy(&self, wait: WaitId) -> Refusal {
+        let limits = &self.config.limits;
+        let waiter = self.queue.waiter(wait);
+        let busy = waiter.and_then(|(_, ask)| self.route(&ask).err()).map_or(
+            Busy::Exchanges,
+            |unrouted| match unrouted {
+                Unrouted::Busy(busy) => busy,
+                Unrouted::Refused(_) => Busy::Exchanges,
+            },
+        );
+        let who = waiter.map(|(waiter, _)| self.keys.name_of(waiter.payer.authority()));
+        let who = who.map_or_else(String::new, asked_by);
+        let what = match busy {
+            Busy::Exchanges => alloc::format!(
+                "limits.exchanges allows {} at once, and none ended within limits.queue.wait",
+                limits.exchanges
+            ),
+            Busy::Session { started: false } => {
+                "every agent that could answer has as many requests as its max_concurrency allows, and none ended within limits.queue.wait".into()
+            }
+            Busy::Session { started: true } | Busy::Starting => {
+                "the agent has as many requests as its agents[].concurrency allows, and none ended within timeouts.first_chunk".into()
+            }
+        };
+        Refusal::new(
+            Code::Overloaded,
+            alloc::format!("no capacity came free in time: {what}; try again in a moment{who}"),
+        )
+        .retry_after(limits.queue_wait)
+    }
+}
+
+/// Names the key that has asked, in a message; nothing for a caller without one.
+fn asked_by(name: &str) -> String {
+    match name {
+        keys::ANONYMOUS => String::new(),
+        name => alloc::format!(" (asked with the key `{name}`)"),
     }
 }

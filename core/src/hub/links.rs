@@ -438,6 +438,9 @@ impl Hub {
                         },
                     ));
                 }
+                if let Some(name) = self.links.get(&from).and_then(|state| state.bridge.clone()) {
+                    self.agent_registered(now, &name, out);
+                }
                 self.pump(now, out);
             }
             Err(refusal) => out.commands.push((

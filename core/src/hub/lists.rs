@@ -1,6 +1,7 @@
 //! Lists of the hub's sessions and models: plain data that is made anew after a change of them, and read without the
 //! hub's lock.
 
+use super::expected::Expected;
 use super::limiter::Bucket;
 use super::models::EVERY;
 use super::sessions::{Session, Sessions, Status};
@@ -28,7 +29,8 @@ pub struct Lists {
     pub active: usize,
     /// All sessions, those included that have ended and are still remembered, in no particular order.
     pub sessions: Vec<ListedSession>,
-    /// The models that clients may ask for, by name: those of every session that can answer, and the aliases.
+    /// The models that clients may ask for, by name: those of every session that can answer, the
+    /// names of agents that are being started, and the aliases.
     pub models: Vec<Model>,
 }
 
@@ -160,6 +162,7 @@ impl Activity {
 impl Lists {
     pub(super) fn new(
         sessions: &Sessions,
+        expected: &Expected,
         config: &HubConfig,
         wall: WallClock,
         draining: bool,
@@ -168,7 +171,7 @@ impl Lists {
             wall,
             draining,
             active: sessions.count(Status::Active),
-            models: models(sessions, config),
+            models: models(sessions, expected, config),
             sessions: sessions.iter().map(ListedSession::new).collect(),
         }
     }
@@ -210,7 +213,7 @@ impl ListedSession {
     }
 }
 
-fn models(sessions: &Sessions, config: &HubConfig) -> Vec<Model> {
+fn models(sessions: &Sessions, expected: &Expected, config: &HubConfig) -> Vec<Model> {
     let mut models: BTreeMap<Arc<str>, Model> = BTreeMap::new();
     for session in sessions.iter().filter(|session| session.can_answer()) {
         for name in session.models.iter() {
@@ -225,6 +228,15 @@ fn models(sessions: &Sessions, config: &HubConfig) -> Vec<Model> {
                     agent: Some(session.agent_id.clone()),
                 });
         }
+    }
+    for (name, since) in expected.starting() {
+        models.entry(name.clone()).or_insert_with(|| Model {
+            name: name.clone(),
+            root: name.clone(),
+            capabilities: Capabilities::default(),
+            created_at: since,
+            agent: Some(name.clone()),
+        });
     }
     // `*` is a rule, and no name.
     for alias in config.aliases.iter().filter(|alias| alias.name != EVERY) {

@@ -8,6 +8,7 @@ pub mod audit;
 mod bridges;
 pub mod control;
 mod ending;
+mod expected;
 pub mod keys;
 mod lifecycle;
 pub mod limiter;
@@ -40,6 +41,7 @@ use audit::{AuditEvent, AuditRecord};
 use core::fmt;
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use expected::Expected;
 use hashbrown::HashMap;
 use keys::{Digest, Keys};
 use limiter::Limiter;
@@ -75,6 +77,8 @@ impl HubOut {
 pub enum Timer {
     /// A session's time to live ends.
     Session,
+    /// An agent that the program starts is late.
+    Expected,
     /// A waiting admission gives up.
     Queue,
     /// Idle limiter buckets may go.
@@ -82,7 +86,7 @@ pub enum Timer {
 }
 
 impl Timer {
-    const ALL: [Self; 3] = [Self::Session, Self::Queue, Self::Limiter];
+    const ALL: [Self; 4] = [Self::Session, Self::Expected, Self::Queue, Self::Limiter];
 }
 
 /// Secret bytes that tokens are made from.
@@ -126,6 +130,7 @@ pub struct Hub {
     limiter: Limiter,
     sweep_at: Option<Instant>,
     queue: Queue,
+    expected: Expected,
     draining: bool,
     metrics: Metrics,
     /// Answers by route and status, of which there are few.
@@ -156,6 +161,7 @@ impl Hub {
             limiter,
             sweep_at: None,
             queue: Queue::default(),
+            expected: Expected::default(),
             draining: false,
             metrics: Metrics::default(),
             answers: BTreeMap::new(),
@@ -198,7 +204,8 @@ impl Hub {
         let lists = self.lists.get_or_insert_with(|| {
             let (sessions, config) = (&self.sessions, &self.config);
             let wall = self.wall.clone();
-            Arc::new(Lists::new(sessions, config, wall, self.draining))
+            let expected = &self.expected;
+            Arc::new(Lists::new(sessions, expected, config, wall, self.draining))
         });
         lists.clone()
     }
@@ -227,6 +234,7 @@ impl Hub {
     fn deadline(&self, why: Timer) -> Option<Instant> {
         match why {
             Timer::Session => self.sessions.next_expiry(),
+            Timer::Expected => self.expected.next_deadline(),
             Timer::Queue => self.queue.next_deadline(),
             Timer::Limiter => self.sweep_at,
         }
@@ -241,6 +249,7 @@ impl Hub {
             }
             match why {
                 Timer::Session => self.expire_sessions(now, out),
+                Timer::Expected => self.expire_expected(now, out),
                 Timer::Queue => self.expire_queue(now, out),
                 Timer::Limiter => {
                     self.limiter.sweep(now);

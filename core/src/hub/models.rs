@@ -87,6 +87,7 @@ impl Hub {
         self.config.aliases.iter().any(|alias| alias.model == model)
             || self.config.default_model.as_deref() == Some(model)
             || self.sessions.owners().know(model)
+            || self.expected.knows(model)
     }
 
     /// Returns the model that a session is asked for.

@@ -130,6 +130,12 @@ impl Queue {
         }
     }
 
+    /// One that waits, and what it wants.
+    pub(super) fn waiter(&self, wait: WaitId) -> Option<(&Waiter, Ask<'_>)> {
+        let waiter = self.waiters.get(&wait)?;
+        Some((waiter, self.ask(waiter.line)?))
+    }
+
     /// Takes a waiter out that has an answer.
     pub(super) fn take_answered(&mut self, wait: WaitId) -> Option<Waiter> {
         self.waiters
@@ -215,6 +221,16 @@ impl Queue {
         let by_model = models.filter_map(|model| self.by_model.get(model));
         for lines in named.into_iter().chain(by_model) {
             self.changed.extend_from_slice(lines);
+        }
+    }
+
+    /// What any of them wants may have changed.
+    pub(super) fn all_changed(&mut self) {
+        let first = self.changed.len();
+        self.changed.extend(self.lines.keys().copied());
+        if let Some(all) = self.changed.get_mut(first..) {
+            // The order of a table is made by chance.
+            all.sort_unstable();
         }
     }
 

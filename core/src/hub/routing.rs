@@ -162,8 +162,10 @@ fn place(
 /// Resources that can be busy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Busy {
-    /// Every session that could answer.
-    Session,
+    /// Every session that could answer. `started` when they are of an agent that the program starts.
+    Session { started: bool },
+    /// An agent is being started.
+    Starting,
     /// The program: as many exchanges are open as `limits.exchanges` allows.
     Exchanges,
 }
@@ -236,8 +238,13 @@ impl Hub {
             slot
         } else if !self.pools.is_empty() && (model == ANY || self.pools.contains_key(model)) {
             return Err(Unrouted::Refused(self.unsuited(model, ask)));
+        } else if self.expected.awaited(model).is_some() {
+            return Err(Unrouted::Busy(Busy::Starting));
         } else {
             if self.pools.is_empty() || self.expects(model) {
+                if let Some(why) = self.expected.why_late(model) {
+                    return refuse(Code::NoAgent, why);
+                }
                 if let Some(why) = self.why_nobody(model) {
                     let who = for_model(asked);
                     return refuse(
@@ -256,14 +263,15 @@ impl Hub {
             return Err(Unrouted::Refused(self.unknown_model(asked)));
         };
         let Some(session) = self.sessions.get(slot) else {
-            return Err(Unrouted::Busy(Busy::Session));
+            return Err(Unrouted::Busy(Busy::Session { started: false }));
         };
         if Class::of(session).suits(ask).is_none() {
             let classes = core::iter::once(Class::of(session));
             return Err(Unrouted::Refused(unsuited(asked, ask, classes)));
         }
         if session.is_full() {
-            return Err(Unrouted::Busy(Busy::Session));
+            let started = self.expected.contains(&session.agent_id);
+            return Err(Unrouted::Busy(Busy::Session { started }));
         }
         if self.metrics.open >= self.config.limits.exchanges {
             return Err(Unrouted::Busy(Busy::Exchanges));

@@ -20,6 +20,7 @@ impl Plan {
     pub fn profile(&self) -> Profile {
         let unknown = Profile {
             model: self.agent.model.clone(),
+            concurrency: self.agent.concurrency,
             ..Profile::new(&self.name)
         };
         let Some(preset) = self.preset else {

@@ -364,16 +364,19 @@ fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) {
         ("total", timeouts.total),
         ("keep_alive", timeouts.keep_alive),
     ] {
-        let path = format!("timeouts.{name}");
-        if value < Duration::from_millis(1) {
-            report.problem(&path, "must be at least 1ms; leave it out for the default");
-        }
-        if value > Duration::from_secs(7 * 86_400) {
-            report.problem(&path, "must be at most 7d");
-        }
+        duration(report, &format!("timeouts.{name}"), value);
     }
     if timeouts.drain > Duration::from_secs(86_400) {
         report.problem("timeouts.drain", "must be at most 1d");
+    }
+}
+
+fn duration(report: &mut Report<'_>, path: &str, value: Duration) {
+    if value < Duration::from_millis(1) {
+        report.problem(path, "must be at least 1ms; leave it out for the default");
+    }
+    if value > Duration::from_secs(7 * 86_400) {
+        report.problem(path, "must be at most 7d");
     }
 }
 
@@ -456,6 +459,17 @@ fn agents(agents: &[Agent], report: &mut Report<'_>) {
         if let Some(name) = &agent.name {
             report.name(&format!("{path}.name"), name);
         }
+        if agent.concurrency == 0 {
+            report.problem(
+                &format!("{path}.concurrency"),
+                "must be at least 1; leave it out for the default",
+            );
+        }
+        duration(
+            report,
+            &format!("{path}.start_timeout"),
+            agent.start_timeout,
+        );
     }
     let names: Vec<_> = agents.iter().map(Agent::known_as).collect();
     let names = names.iter().enumerate();

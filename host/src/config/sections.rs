@@ -418,6 +418,11 @@ pub struct Agent {
     /// True to continue a conversation in the agent's session when everything before its last turn is exactly the same.
     /// Default true; `false` begins a session for each request.
     pub reuse: bool,
+    /// Time that requests wait for it while it is being started. Default 60 s.
+    #[serde(deserialize_with = "units::duration")]
+    pub start_timeout: Duration,
+    /// Prompts that it is given at once; others wait for `timeouts.first_chunk`. Default 8.
+    pub concurrency: u32,
 }
 
 impl Default for Agent {
@@ -431,6 +436,8 @@ impl Default for Agent {
             env: BTreeMap::new(),
             cwd: None,
             reuse: true,
+            start_timeout: Duration::from_secs(60),
+            concurrency: 8,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::client::{Asking, Begin, begin};
 use super::ready::{Alarm, Ready, Who};
 use crate::agent;
 use mcp_local_provider_core::error::Refusal;
-use mcp_local_provider_core::hub::Hello;
+use mcp_local_provider_core::hub::{Dialled, Hello};
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
 use mcp_local_provider_core::link::{CloseCode, Frame, Link, LinkCounters, LinkOut};
 use mcp_local_provider_core::time::Instant;
@@ -51,6 +51,18 @@ pub(super) fn connect(
     let hello = Hello {
         token,
         dialled: None,
+    };
+    Ok(Box::new(Connected::new(engine, hello)?))
+}
+
+/// Introduces an agent that the program starts.
+pub(super) fn start(engine: &Arc<Engine>, name: &str) -> Result<Box<dyn Converse>, Refusal> {
+    let hello = Hello {
+        token: None,
+        dialled: Some(Dialled {
+            name,
+            ..Dialled::default()
+        }),
     };
     Ok(Box::new(Connected::new(engine, hello)?))
 }

@@ -32,6 +32,7 @@ use mcp_local_provider_engine::{self as engine, Client, Engine, Handle, Housekee
 use ready::{Alarm, Ready, Who};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Polls between two moments that are more than anybody needs.
 const RESTLESS: usize = 100_000;
@@ -144,6 +145,19 @@ impl Driver {
     pub fn upgrade(&mut self, token: &str) -> Result<LinkId, u16> {
         self.begun += 1;
         Ok(self.connected(link::upgrade(&self.engine, token)?))
+    }
+
+    /// The link of an agent that the program starts.
+    ///
+    /// # Errors
+    /// When the program is stopping.
+    pub fn start_agent(&mut self, name: &str) -> Result<LinkId, Refusal> {
+        Ok(self.connected(link::start(&self.engine, name)?))
+    }
+
+    /// Agents of these names are to be started.
+    pub fn expect_agents(&self, agents: &[(String, Duration)]) {
+        self.engine.expect_agents(agents);
     }
 
     fn connected(&mut self, link: Box<dyn Converse>) -> LinkId {

@@ -11,6 +11,8 @@ use std::collections::{HashMap, VecDeque};
 #[derive(Debug)]
 pub(super) struct Actor {
     pub(super) name: &'static str,
+    /// The program starts it.
+    pub(super) of_program: bool,
     /// Exchanges that it takes at once.
     pub(super) most: Option<u64>,
     /// Its connection.
@@ -50,6 +52,7 @@ impl Actor {
     pub(super) fn new(name: &'static str, most: Option<u64>) -> Self {
         Self {
             name,
+            of_program: false,
             most,
             link: None,
             sessions: Vec::new(),

@@ -26,6 +26,9 @@ use words::Said;
 /// Steps of one run at most, so that a long input ends.
 const STEPS: u64 = 4096;
 
+/// The agent that the program starts, if it does, and its model.
+const STARTED: &str = "alpha";
+
 /// Calls of one run at most.
 const CALLS: usize = 64;
 
@@ -61,6 +64,10 @@ fn live(data: &[u8], told: bool) -> Account {
     };
     world.told = told;
     for which in 0..world.actors.len() {
+        // One that is slow to start comes later, or never.
+        if world.actors[which].of_program {
+            continue;
+        }
         world.dial(which, None);
     }
     world.driver.flow();
@@ -140,6 +147,12 @@ struct World {
     asked: HashMap<ExchangeId, Asked>,
     /// Sessions that were registered over HTTP.
     over_http: BTreeSet<String>,
+    /// The time until which requests wait for the agent that the program starts; `None` once it has registered.
+    starting: Option<Instant>,
+    /// Requests that waited for that agent.
+    awaited: BTreeSet<ExchangeId>,
+    /// The time at which the step began.
+    began: Instant,
     /// Commands of the hub are held before the links.
     holds: bool,
     told: bool,
@@ -164,7 +177,11 @@ impl World {
             let call = &self.driver.calls[at];
             if call.is_waiting() && !call.is_told() {
                 let asked = &self.asked[&call.id];
+                if self.is_starting(asked.model) {
+                    self.awaited.insert(call.id);
+                }
                 assert!(self.is_busy(asked), "{} waits for nothing", call.id);
+                assert!(self.may_come(asked), "{} waits for nobody", call.id);
                 assert!(self.is_upheld(asked), "{} waits without its key", call.id);
             }
             if std::mem::take(&mut self.driver.calls[at].changed) {
@@ -224,6 +241,7 @@ impl World {
         let waits = asked.tools && wanted.is_none() && self.suitable(asked).with_tools;
         self.driver.look(|hub| {
             hub.metrics().open >= limit
+                || self.is_starting(asked.model)
                 || !hub.sessions().iter().any(|session| {
                     asked.may_be_answered_by(session)
                         && !session.is_full()
@@ -231,6 +249,25 @@ impl World {
                         && wanted.is_none_or(|wanted| wanted == session.id.as_str())
                 })
         })
+    }
+
+    /// True while somebody is there who could answer, or is being started.
+    fn may_come(&self, asked: &Asked) -> bool {
+        let wanted = asked.session.as_deref();
+        let is_there = self.driver.look(|hub| {
+            hub.sessions().iter().any(|session| {
+                asked.may_be_answered_by(session)
+                    && wanted.is_none_or(|wanted| wanted == session.id.as_str())
+            })
+        });
+        is_there || self.is_starting(asked.model)
+    }
+
+    /// True for a model of the agent that the program starts, while it does.
+    fn is_starting(&self, model: &str) -> bool {
+        model.trim_end_matches(":latest") == STARTED
+            // Some threads read an old clock.
+            && self.starting.is_some_and(|until| self.now().max(self.began) < until)
     }
 
     /// What is asked for goes to a session that suits it, if there is one, however busy that is.
@@ -255,6 +292,9 @@ impl World {
         };
         for line in self.driver.audited() {
             let outcome = line.outcome;
+            if self.awaited.contains(&line.id) {
+                count(format!("awaited a start: {outcome}"), 1);
+            }
             if line.admitted {
                 count(format!("ended: {outcome}"), 1);
             } else if outcome == "client_disconnected" {

@@ -1,6 +1,6 @@
 //! The world as it starts: limits that are met, clients that pay, agents that will connect.
 
-use super::{Actor, World};
+use super::{Actor, STARTED, World};
 use crate::driver::Driver;
 use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::config::{HubConfig, Key, Limits, Role, SessionPolicy, Timeouts};
@@ -142,6 +142,16 @@ impl World {
         }
         let mut driver = Driver::with_link_config(config, link);
         driver.eager = false;
+        let mut starting = None;
+        // Where others have its model, nobody waits for it.
+        let alone = actors.len() == 1;
+        if u.ratio(if alone { 3 } else { 1 }, 4)? {
+            let patience = Duration::from_secs(*u.choose(&[1, 60, 600])?);
+            actors[0].name = STARTED;
+            actors[0].of_program = true;
+            driver.expect_agents(&[(STARTED.to_owned(), patience)]);
+            starting = Some(driver.now() + patience);
+        }
         Ok(Self {
             driver,
             actors,
@@ -149,6 +159,9 @@ impl World {
             said: HashMap::new(),
             asked: HashMap::new(),
             over_http: BTreeSet::new(),
+            starting,
+            awaited: BTreeSet::new(),
+            began: Instant::ZERO,
             holds: false,
             told: false,
         })

@@ -1,7 +1,7 @@
 //! One step: something that a client, an agent, the network, an operator or the clock does.
 
 use super::words::STOPS;
-use super::{Asked, CALLS, World, setup};
+use super::{Asked, CALLS, STARTED, World, setup};
 use crate::agent;
 use crate::client::Client;
 use crate::driver::{Answered, Asking, Call};
@@ -18,6 +18,7 @@ const MODELS: [&str; 6] = ["alpha", "alpha", "alpha:latest", "beta", "beta", "no
 
 impl World {
     pub(super) fn step(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
+        self.began = self.now();
         match u.arbitrary::<u8>()? {
             // Nothing, so that an input of zeros is the smallest.
             0 => return Ok(()),
@@ -176,6 +177,8 @@ impl World {
                 client.finish();
                 assert!(client.error.is_some(), "{id} is answered by nobody");
                 let said = String::from_utf8_lossy(&answer.body);
+                let lost = said.contains("no_agent") && free && self.is_starting(model);
+                assert!(!lost || self.driver.is_draining(), "{id} is not waited for");
                 let unsuited = said.contains("scope_denied") && free;
                 assert!(!unsuited || !suitable.any, "{id} is refused: {said}");
                 if answer.head.status() == 429 && said.contains("requests a minute") {
@@ -386,9 +389,16 @@ impl World {
         if self.driver.is_draining() {
             return;
         }
+        let of_program = self.actors[which].of_program;
+        let token = token.filter(|_| !of_program);
         let attached = token.is_some();
-        let token = token.as_deref().unwrap_or(setup::BRIDGE);
-        let connected = self.driver.upgrade(token);
+        let connected = if of_program {
+            let started = self.driver.start_agent(STARTED);
+            started.map_err(|refusal| refusal.status())
+        } else {
+            let token = token.as_deref().unwrap_or(setup::BRIDGE);
+            self.driver.upgrade(token)
+        };
         self.tell(|| format!("agent {which} connects, attached {attached}: {connected:?}"));
         let Ok(link) = connected else {
             return;
@@ -427,6 +437,7 @@ impl World {
             &["alpha", "beta"][..]
         };
         let actor = &self.actors[which];
+        let actor_of_program = actor.of_program;
         let mut frame = agent::register(actor.name, models, actor.most);
         if which == 1 {
             frame.truncate(frame.len() - 1);
@@ -437,6 +448,13 @@ impl World {
             frame.push_str(",\"requested_scopes\":[\"other\"]}");
         }
         self.driver.receive(link, &frame);
+        if actor_of_program {
+            let registered = self.driver.look(|hub| {
+                let mut sessions = hub.sessions().iter();
+                sessions.any(|session| session.link == Some(link))
+            });
+            self.starting = self.starting.filter(|_| !registered);
+        }
     }
 
     /// The way from the hub to the links is blocked, or free again.

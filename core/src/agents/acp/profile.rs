@@ -49,7 +49,7 @@ impl Profile {
             usage: UsageRule::Turn,
             hidden_error: HiddenError::None,
             tools: true,
-            concurrency: 4,
+            concurrency: 8,
             login: "log in with the agent's own program, then try again".into(),
         }
     }

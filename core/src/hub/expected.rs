@@ -1,0 +1,143 @@
+//! Agents that the program starts. Until one has registered, requests for its models wait for it, and its name is among the
+//! models.
+
+use super::models::ANY;
+use super::{Hub, HubOut};
+use crate::time::Instant;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::time::Duration;
+
+/// The progress of an agent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Progress {
+    /// It is being started, since then; what waits for it waits until then.
+    Starting { since: Instant, until: Instant },
+    /// It had so much time, and has not registered.
+    Late { after: Duration },
+    /// It has registered.
+    Registered,
+}
+
+/// The agents that the program starts, by name.
+#[derive(Debug, Default)]
+pub(super) struct Expected {
+    agents: BTreeMap<Arc<str>, Progress>,
+    /// The first time at which one is late.
+    next: Option<Instant>,
+}
+
+/// True for a model of an agent: its name, or `NAME/MODEL`.
+fn is_of(agent: &str, model: &str) -> bool {
+    let rest = model.strip_prefix(agent);
+    model == ANY || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+impl Expected {
+    fn set(&mut self, name: &str, progress: Progress) {
+        self.agents.insert(name.into(), progress);
+        let starting = |progress: &Progress| match progress {
+            Progress::Starting { until, .. } => Some(*until),
+            Progress::Late { .. } | Progress::Registered => None,
+        };
+        self.next = self.agents.values().filter_map(starting).min();
+    }
+
+    /// Returns the time at which one is late that has not registered.
+    pub(super) const fn next_deadline(&self) -> Option<Instant> {
+        self.next
+    }
+
+    /// True for an agent that the program starts.
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.agents.contains_key(name)
+    }
+
+    /// Agents that are being started, each with the time since when.
+    pub(super) fn starting(&self) -> impl Iterator<Item = (&Arc<str>, Instant)> {
+        self.agents
+            .iter()
+            .filter_map(|(name, progress)| match progress {
+                Progress::Starting { since, .. } => Some((name, *since)),
+                Progress::Late { .. } | Progress::Registered => None,
+            })
+    }
+
+    /// Returns the time until which a request for `model` waits for an agent that is being started; `None` when there is none.
+    pub(super) fn awaited(&self, model: &str) -> Option<Instant> {
+        self.next?;
+        let of_model = self.agents.iter().filter(|(name, _)| is_of(name, model));
+        of_model
+            .filter_map(|(_, progress)| match progress {
+                Progress::Starting { until, .. } => Some(*until),
+                Progress::Late { .. } | Progress::Registered => None,
+            })
+            .max()
+    }
+
+    /// Tells of an agent for `model` that was not ready in time; `None` when there is none.
+    pub(super) fn why_late(&self, model: &str) -> Option<String> {
+        let mut of_model = self.agents.iter().filter(|(name, _)| is_of(name, model));
+        of_model.find_map(|(name, progress)| match progress {
+            Progress::Late { after } => Some(alloc::format!(
+                "the agent `{name}` was started and is not ready after {} s (agents[].start_timeout); `mcp-local-provider doctor` tells what is wrong with it",
+                after.as_secs()
+            )),
+            Progress::Starting { .. } | Progress::Registered => None,
+        })
+    }
+
+    /// True when `model` is one of an agent that has not registered.
+    pub(super) fn knows(&self, model: &str) -> bool {
+        self.agents
+            .iter()
+            .any(|(name, progress)| *progress != Progress::Registered && is_of(name, model))
+    }
+}
+
+impl Hub {
+    /// The program starts an agent of that name: requests for its models wait until it registers, or for `patience`.
+    pub fn expect_agent(&mut self, now: Instant, name: &str, patience: Duration, out: &mut HubOut) {
+        let now = self.latest.clamp(now);
+        let (since, until) = (now, now + patience);
+        self.expected.set(name, Progress::Starting { since, until });
+        self.expected_changed(now, out);
+    }
+
+    /// An agent has registered, or a session was registered for it.
+    pub(super) fn agent_registered(&mut self, now: Instant, name: &str, out: &mut HubOut) {
+        let before = self.expected.agents.get(name);
+        if before.is_some_and(|before| *before != Progress::Registered) {
+            self.expected.set(name, Progress::Registered);
+            self.expected_changed(now, out);
+        }
+    }
+
+    /// Those that wait for an agent that is late hear so.
+    pub(super) fn expire_expected(&mut self, now: Instant, out: &mut HubOut) {
+        while let Some((name, since)) =
+            self.expected
+                .agents
+                .iter()
+                .find_map(|(name, progress)| match progress {
+                    Progress::Starting { since, until } if *until <= now => {
+                        Some((name.clone(), *since))
+                    }
+                    Progress::Starting { .. } | Progress::Late { .. } | Progress::Registered => {
+                        None
+                    }
+                })
+        {
+            let after = now.since(since);
+            self.expected.set(&name, Progress::Late { after });
+        }
+        self.expected_changed(now, out);
+    }
+
+    fn expected_changed(&mut self, now: Instant, out: &mut HubOut) {
+        self.lists = None;
+        self.queue.all_changed();
+        self.pump(now, out);
+    }
+}
