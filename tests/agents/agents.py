@@ -147,12 +147,14 @@ class Setting:
         self.client = openai.OpenAI(base_url=f"{self.program.base}/v1", api_key=KEY, max_retries=0, timeout=120)
 
     def wait_for_model(self):
-        """The names that are offered, once the agent has registered."""
-        until = time.monotonic() + 60
-        while not (names := [model.id for model in self.client.models.list()]):
-            require(time.monotonic() < until, "the agent did not register within 60 s")
-            time.sleep(0.05)
-        return names
+        """Asks at once, which waits for the start of the agent; then the names that are offered."""
+        require(self.agent.name in self.names_offered(), f"{self.agent.name} is not offered while it starts")
+        said = self.create("%%say awake%%").choices[0].message.content.strip()
+        require(said == "awake", f"the first answer is {said!r}")
+        return self.names_offered()
+
+    def names_offered(self):
+        return [model.id for model in self.client.models.list()]
 
     def create(self, text, **more):
         messages = text if isinstance(text, list) else [{"role": "user", "content": text}]

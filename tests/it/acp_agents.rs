@@ -68,8 +68,11 @@ fn start() -> Program {
 
 /// Until the agent has registered.
 fn wait_for_model(program: &Program) {
-    // Another name for its model is there before it is.
-    while program.get("/v1/models/mine").status != 200 {
+    // Its name is offered from the start on, another name for its model too.
+    let active = "mcp_local_provider_sessions{status=\"active\"} 1";
+    while !program.get("/metrics").body.contains(active)
+        || program.get("/v1/models/mine").status != 200
+    {
         std::thread::yield_now();
     }
 }

@@ -12,10 +12,10 @@ use core::time::Duration;
 /// The progress of an agent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Progress {
-    /// It is being started, since then; what waits for it waits until then.
-    Starting { since: Instant, until: Instant },
-    /// It had so much time, and has not registered.
-    Late { after: Duration },
+    /// It is being started, since then, and may take so long.
+    Starting { since: Instant, patience: Duration },
+    /// It took longer, and has not registered.
+    Late { patience: Duration },
     /// It has registered.
     Registered,
 }
@@ -38,7 +38,7 @@ impl Expected {
     fn set(&mut self, name: &str, progress: Progress) {
         self.agents.insert(name.into(), progress);
         let starting = |progress: &Progress| match progress {
-            Progress::Starting { until, .. } => Some(*until),
+            Progress::Starting { since, patience } => Some(*since + *patience),
             Progress::Late { .. } | Progress::Registered => None,
         };
         self.next = self.agents.values().filter_map(starting).min();
@@ -70,7 +70,7 @@ impl Expected {
         let of_model = self.agents.iter().filter(|(name, _)| is_of(name, model));
         of_model
             .filter_map(|(_, progress)| match progress {
-                Progress::Starting { until, .. } => Some(*until),
+                Progress::Starting { since, patience } => Some(*since + *patience),
                 Progress::Late { .. } | Progress::Registered => None,
             })
             .max()
@@ -80,9 +80,8 @@ impl Expected {
     pub(super) fn why_late(&self, model: &str) -> Option<String> {
         let mut of_model = self.agents.iter().filter(|(name, _)| is_of(name, model));
         of_model.find_map(|(name, progress)| match progress {
-            Progress::Late { after } => Some(alloc::format!(
-                "the agent `{name}` was started and is not ready after {} s (agents[].start_timeout); `mcp-local-provider doctor` tells what is wrong with it",
-                after.as_secs()
+            Progress::Late { patience } => Some(alloc::format!(
+                "the agent `{name}` was started and is not ready after {patience:?} (agents[].start_timeout); `mcp-local-provider doctor` tells what is wrong with it"
             )),
             Progress::Starting { .. } | Progress::Registered => None,
         })
@@ -99,10 +98,10 @@ impl Expected {
 impl Hub {
     /// The program starts an agent of that name: requests for its models wait until it registers, or for `patience`.
     pub fn expect_agent(&mut self, now: Instant, name: &str, patience: Duration, out: &mut HubOut) {
-        let now = self.latest.clamp(now);
-        let (since, until) = (now, now + patience);
-        self.expected.set(name, Progress::Starting { since, until });
-        self.expected_changed(now, out);
+        let since = self.latest.clamp(now);
+        self.expected
+            .set(name, Progress::Starting { since, patience });
+        self.expected_changed(since, out);
     }
 
     /// An agent has registered, or a session was registered for it.
@@ -116,21 +115,19 @@ impl Hub {
 
     /// Those that wait for an agent that is late hear so.
     pub(super) fn expire_expected(&mut self, now: Instant, out: &mut HubOut) {
-        while let Some((name, since)) =
-            self.expected
-                .agents
-                .iter()
-                .find_map(|(name, progress)| match progress {
-                    Progress::Starting { since, until } if *until <= now => {
-                        Some((name.clone(), *since))
-                    }
-                    Progress::Starting { .. } | Progress::Late { .. } | Progress::Registered => {
-                        None
-                    }
-                })
+        let late = |progress: &Progress| match progress {
+            Progress::Starting { since, patience } => {
+                (*since + *patience <= now).then_some(*patience)
+            }
+            Progress::Late { .. } | Progress::Registered => None,
+        };
+        while let Some((name, patience)) = self
+            .expected
+            .agents
+            .iter()
+            .find_map(|(name, progress)| Some((name.clone(), late(progress)?)))
         {
-            let after = now.since(since);
-            self.expected.set(&name, Progress::Late { after });
+            self.expected.set(&name, Progress::Late { patience });
         }
         self.expected_changed(now, out);
     }

@@ -1,0 +1,214 @@
+"""What a person sees before everything is warm. See run.sh."""
+
+import http.client
+import json
+import os
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE.parent / "clients"), str(HERE.parent / "agents")]
+from agents import KEY, Model  # noqa: E402
+from program import Failed, Program  # noqa: E402
+
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+def require(truth, what):
+    if not truth:
+        raise Failed(what)
+
+
+def shell(script):
+    """An agent that is a command of the shell."""
+    return ["sh", "-c", script]
+
+
+class Gate:
+    """A named pipe on which an agent waits before it starts, until the test opens it."""
+
+    def __init__(self, home):
+        self.path = Path(home) / "gate"
+        os.mkfifo(self.path)
+
+    def before(self, command):
+        words = " ".join(f"'{word}'" for word in command)
+        return shell(f"read _ <'{self.path}'; exec {words}")
+
+    def open(self):
+        self.path.write_text("go\n")
+
+
+class Bench:
+    """The program with agents, a model for them, and plain HTTP."""
+
+    def __init__(self, path, home, model):
+        self.path, self.home, self.model = path, Path(home), model
+        self.sdk = [sys.executable, "-B", str(HERE.parent / "agents" / "sdk_agent.py")]
+        self.program = None
+
+    def start(self, *agents, **settings):
+        environment = {"MODEL_URL": f"{self.model.url}/v1"}
+        config = {
+            "listen": {"http": ["127.0.0.1:0"]},
+            "auth": {"keys": [{"name": "client", "key": KEY, "role": "client"}]},
+            "limits": {"requests_per_minute": 100000, "tokens_per_minute": 10**9, "burst": 100000},
+            "agents": [{"env": environment} | agent for agent in agents],
+            "data_dir": str(self.home / "data"),
+        }
+        file = self.home / "provider.json"
+        file.write_text(json.dumps(config | settings))
+        self.program = Program(self.path, self.home, "--config", str(file))
+
+    def request(self, method, target, body=None):
+        host = self.program.base.removeprefix("http://")
+        connection = http.client.HTTPConnection(host, timeout=100)
+        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        connection.request(method, target, body and json.dumps(body), headers)
+        return connection.getresponse()
+
+    def chat(self, text, model="sdk", **more):
+        messages = [{"role": "user", "content": text}]
+        return self.request("POST", "/v1/chat/completions", {"model": model, "messages": messages} | more)
+
+    def models(self):
+        return [model["id"] for model in json.load(self.request("GET", "/v1/models"))["data"]]
+
+
+def content(answer):
+    body = json.loads(answer.read())
+    require(answer.status == 200, f"status {answer.status}: {body}")
+    return body["choices"][0]["message"]["content"].strip()
+
+
+def error(answer):
+    body = json.loads(answer.read())
+    require("error" in body, f"status {answer.status}: {body}")
+    return body["error"]["message"]
+
+
+@check
+def requests_wait_for_an_agent_that_starts(bench):
+    """In every dialect, whole and streamed; a stream is opened and kept alive meanwhile."""
+    gate = Gate(bench.home)
+    bench.start({"name": "sdk", "command": gate.before(bench.sdk)}, timeouts={"first_event": "100ms", "keep_alive": "200ms"})
+    require(bench.models() == ["sdk"], f"the models are {bench.models()} while the agent starts")
+    messages = [{"role": "user", "content": "%%say awake%%"}]
+    asked = [
+        ("/v1/chat/completions", {}),
+        ("/v1/messages", {"max_tokens": 100}),
+        ("/api/chat", {"stream": False}),
+        ("/v1/responses", {"input": "%%say awake%%"}),
+    ]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        def ask(question):
+            target, more = question
+            body = {"model": "sdk", "messages": messages} | more
+            if "input" in more:
+                del body["messages"]
+            answer = bench.request("POST", target, body)
+            return target, answer.status, answer.read().decode()
+
+        waiting = [pool.submit(ask, question) for question in asked]
+        stream = bench.chat("%%say awake%%", stream=True)
+        require(stream.status == 200, f"the stream has status {stream.status}")
+        lines = []
+        while not lines or not lines[-1].startswith(b":"):
+            lines.append(stream.readline())
+            require(lines[-1], f"the stream ended with {lines}")
+        require(not any(done.done() for done in waiting), "an answer came before the agent")
+        gate.open()
+        rest = stream.read().decode()
+        require("awake" in rest and "[DONE]" in rest, f"the stream goes on with {rest}")
+        for done in waiting:
+            target, status, body = done.result()
+            require(status == 200 and "awake" in body, f"{target}: {status} {body}")
+    require(bench.models() == ["sdk", "sdk/m1", "sdk/m2"], f"the models are {bench.models()}")
+    return f"{len(lines)} lines before the agent was there"
+
+
+@check
+def an_agent_that_does_not_start_in_time_is_named(bench):
+    gate = Gate(bench.home)
+    bench.start({"name": "sdk", "command": gate.before(bench.sdk), "start_timeout": "300ms"})
+    answer = bench.chat("%%say awake%%")
+    said = error(answer)
+    require(answer.status == 503, f"status {answer.status}")
+    require("`sdk`" in said and "start_timeout" in said and "doctor" in said, f"it says {said!r}")
+    require(answer.headers["Retry-After"], "there is no Retry-After")
+    gate.open()
+    until = time.monotonic() + 60
+    while (answer := bench.chat("%%say awake%%")).status != 200:
+        answer.read()
+        require(time.monotonic() < until, "it does not answer once it has started")
+    require(content(answer) == "awake", "it answers something else")
+    return said
+
+
+@check
+def the_last_words_of_an_agent_that_cannot_start_are_told(bench):
+    script = "echo 'Error: cannot find module acp' >&2; echo '    at node:internal' >&2; echo 'Node.js v24' >&2; exit 7"
+    bench.start({"name": "sdk", "command": shell(script)})
+    answer = bench.chat("%%say awake%%")
+    said = error(answer)
+    require(answer.status == 502, f"status {answer.status}: {said}")
+    require("cannot find module acp" in said and "exit code 7" in said, f"it says {said!r}")
+    return said
+
+
+@check
+def twenty_clients_at_once_are_all_answered(bench):
+    """More than the agent is given at once, from the moment of its start."""
+    bench.start({"name": "sdk", "command": bench.sdk})
+    with ThreadPoolExecutor(20) as pool:
+        said = list(pool.map(lambda number: content(bench.chat(f"%%say number {number}%%")), range(20)))
+    require(said == [f"number {number}" for number in range(20)], f"the answers are {said}")
+
+
+@check
+def a_refusal_names_what_is_busy(bench):
+    bench.start({"name": "sdk", "command": bench.sdk, "concurrency": 1}, timeouts={"first_chunk": "1s"})
+    holding = bench.chat("%%hang%%", stream=True)
+    while b"content" not in (line := holding.readline()):
+        require(line, "the first request has ended")
+    answer = bench.chat("%%say too late%%")
+    said = error(answer)
+    require(answer.status == 503, f"status {answer.status}")
+    require("agents[].concurrency" in said and "`client`" in said, f"it says {said!r}")
+    require(answer.headers["Retry-After"], "there is no Retry-After")
+    holding.close()
+    return said
+
+
+def main():
+    path, model, failed = sys.argv[1], Model(), 0
+    try:
+        for function in CHECKS:
+            with tempfile.TemporaryDirectory(prefix="first-hour-") as home:
+                bench, began = Bench(path, home, model), time.monotonic()
+                try:
+                    note = function(bench)
+                    print(f"ok {function.__name__} ({time.monotonic() - began:.1f} s){'; ' + note if note else ''}", flush=True)
+                except (Failed, OSError, http.client.HTTPException, KeyError, ValueError) as problem:
+                    failed += 1
+                    tail = bench.program.tail() if bench.program else ""
+                    print(f"FAILED {function.__name__}: {problem!r}\n{tail}", flush=True)
+                finally:
+                    if bench.program:
+                        bench.program.stop()
+    finally:
+        model.process.kill()
+    print(f"{len(CHECKS) - failed} of {len(CHECKS)} checks passed")
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
