@@ -92,7 +92,7 @@ impl Account {
             return;
         };
         let ticket = self.ticket.take();
-        log(&info, ticket.as_ref(), outcome);
+        log(&info, self.engine.now(), ticket.as_ref(), outcome);
         self.engine
             .hub(|hub, now, out| hub.conclude(now, info, ticket, outcome, out));
     }
@@ -106,35 +106,72 @@ impl Drop for Account {
     }
 }
 
-/// The last line of a request. The message of a refusal may quote the request, so that the log names its code alone.
-fn log(info: &RequestInfo, ticket: Option<&Ticket>, outcome: &Outcome) {
-    let session = ticket.map(|ticket| ticket.session.as_str());
-    let (request_id, endpoint) = (info.exchange, info.endpoint);
-    let (status, bytes) = (outcome.status, outcome.bytes_out);
+/// The line of a request: at `info` for what an agent is asked, so that an owner sees each. The message of a refusal may
+/// quote the request, so that the log names its code alone.
+fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outcome) {
+    let (request_id, endpoint, status) = (info.exchange, info.endpoint, outcome.status);
     let code = outcome.verdict.as_str();
-    match (outcome.verdict, outcome.verdict.kind()) {
-        (Verdict::Completed, _) => {
-            tracing::debug!(%request_id, session, endpoint, status, bytes, "answered");
-        }
-        (Verdict::ClientGone, _) => {
-            tracing::debug!(%request_id, session, endpoint, status, bytes, "the client went away");
-        }
+    let kind = outcome.verdict.kind();
+    match (outcome.verdict, kind) {
         (Verdict::Misframed(why), _) => {
             let address = info.address;
             tracing::warn!(%request_id, endpoint, status, %address, "refused for its framing: {why}");
+            return;
         }
-        (Verdict::Failed(_), _) if ticket.is_some() => {
-            tracing::warn!(%request_id, session, endpoint, status, bytes, code, "failed");
-        }
-        (
-            Verdict::Failed(_),
-            kind @ (RequestKind::AuthenticationFailed | RequestKind::Violation),
-        ) => {
-            let (address, what) = (info.address, kind.as_str());
+        (Verdict::Failed(_), RequestKind::AuthenticationFailed | RequestKind::Violation) => {
+            let (address, what) = (info.address, kind.title());
             tracing::warn!(%request_id, endpoint, status, %address, code, "{what}");
+            return;
         }
-        (Verdict::Failed(_), RequestKind::Answered | RequestKind::RateLimited) => {
-            tracing::debug!(%request_id, endpoint, status, code, "refused");
-        }
+        (Verdict::Completed | Verdict::ClientGone | Verdict::Failed(_), _) => {}
+    }
+    let Some(model) = info.model.as_deref() else {
+        let bytes = outcome.bytes_out;
+        let what = match outcome.verdict {
+            Verdict::Completed => "answered",
+            Verdict::ClientGone => "the client went away",
+            Verdict::Failed(_) | Verdict::Misframed(_) => "refused",
+        };
+        tracing::debug!(%request_id, endpoint, status, bytes, code, "{what}");
+        return;
+    };
+    let code = (outcome.verdict != Verdict::Completed).then_some(code);
+    let millis = |from: Instant, to: Instant| u64::try_from(to.since(from).as_millis()).ok();
+    let duration_ms = millis(info.started, now);
+    let first_token_ms = outcome
+        .first_chunk
+        .and_then(|first| millis(info.started, first));
+    let agent = ticket.map(|ticket| &*ticket.label);
+    let session = ticket.map(|ticket| ticket.session.as_str());
+    let prompt_tokens = ticket.map(|_| outcome.usage.prompt_tokens);
+    let completion_tokens = ticket.map(|_| outcome.usage.completion_tokens);
+    let client = info.user_agent.as_deref();
+    let key = info.key.as_deref();
+    // One set of fields for all, in the order in which a person reads them.
+    macro_rules! line {
+        ($level:ident, $message:literal) => {
+            tracing::$level!(
+                status,
+                endpoint,
+                model,
+                agent,
+                duration_ms,
+                first_token_ms,
+                prompt_tokens,
+                completion_tokens,
+                client,
+                key,
+                code,
+                session,
+                %request_id,
+                $message
+            )
+        };
+    }
+    match outcome.verdict {
+        Verdict::Completed => line!(info, "answered"),
+        Verdict::ClientGone => line!(info, "the client went away"),
+        Verdict::Failed(_) if ticket.is_some() => line!(warn, "failed"),
+        Verdict::Failed(_) | Verdict::Misframed(_) => line!(info, "refused"),
     }
 }

@@ -83,7 +83,13 @@ fn log(event: &AuditEvent) {
         } => {
             let session = session.as_str();
             let key = key.as_deref();
-            tracing::info!(session, agent_id = &**agent_id, status, key, "{what}");
+            tracing::info!(
+                session,
+                agent_id = &**agent_id,
+                status,
+                key,
+                "session {what}"
+            );
         }
         AuditEvent::Link {
             link,
@@ -93,7 +99,7 @@ fn log(event: &AuditEvent) {
             ..
         } => {
             let (key, bridge) = (key.as_deref(), bridge.as_deref());
-            tracing::info!(link, key, bridge, "{what}");
+            tracing::info!(link, key, agent = bridge, "link {what}");
         }
     }
 }

@@ -52,7 +52,7 @@ fn the_id_that_a_client_reads_is_in_every_line_about_its_request() {
     let unknown = program.request("POST", "/api/chat", Some("wrong"), "{}");
     let unknown = unknown.header("x-request-id").unwrap();
     let lines = lines(&program, |line| {
-        line["message"] == "authentication_failed" && line["request_id"] == *unknown
+        line["message"] == "refused for its key" && line["request_id"] == *unknown
     });
     let about = |id: &str| -> Vec<(&str, &str)> {
         let own = lines.iter().filter(|line| line["request_id"] == *id);
@@ -69,7 +69,7 @@ fn the_id_that_a_client_reads_is_in_every_line_about_its_request() {
         [
             ("TRACE", "begun"),
             ("DEBUG", "admitted"),
-            ("DEBUG", "answered")
+            ("INFO", "answered")
         ]
     );
     assert_eq!(
@@ -81,7 +81,19 @@ fn the_id_that_a_client_reads_is_in_every_line_about_its_request() {
         ]
     );
     assert_eq!(about(refused), [("TRACE", "begun"), ("DEBUG", "refused")]);
-    assert_eq!(about(unknown), [("WARN", "authentication_failed")]);
+    assert_eq!(about(unknown), [("WARN", "refused for its key")]);
+    let told = lines.iter().find(|line| {
+        line["request_id"] == *answered && line["level"] == "INFO"
+    });
+    let told = told.unwrap();
+    let known = json!({
+        "status": 200, "endpoint": "POST /v1/chat/completions", "model": "m", "agent": "it",
+        "key": "editor", "prompt_tokens": 9, "completion_tokens": 3,
+    });
+    for (name, value) in known.as_object().unwrap() {
+        assert_eq!(&told[name], value, "{name} of {told}");
+    }
+    assert!(told["duration_ms"].is_u64() && told["first_token_ms"].is_u64(), "{told}");
     for line in &lines {
         for name in ["timestamp", "level", "target"] {
             assert!(line[name].is_string(), "{line}");

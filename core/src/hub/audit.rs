@@ -223,6 +223,17 @@ impl RequestKind {
             Self::Violation => "violation",
         }
     }
+
+    /// The same for a person who reads the log.
+    #[must_use]
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Answered => "answered",
+            Self::AuthenticationFailed => "refused for its key",
+            Self::RateLimited => "refused by a limit",
+            Self::Violation => "refused by a security check",
+        }
+    }
 }
 
 impl AuditRecord {
