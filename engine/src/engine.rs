@@ -520,6 +520,19 @@ impl Handle {
         });
     }
 
+    /// Exchanges that are open or wait.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        let metrics = self.0.hub(|hub, _, _| hub.metrics());
+        metrics.open + metrics.queued
+    }
+
+    /// Longest time that [`Handle::shutdown`] gives them.
+    #[must_use]
+    pub fn drain_time(&self) -> Duration {
+        self.0.config().timeouts.drain
+    }
+
     /// Stops without waiting for anything.
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::Release);

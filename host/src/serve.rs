@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::error::Error;
-use std::io::{self, Write, stderr, stdout};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -29,6 +29,8 @@ const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 /// # Errors
 /// Fails when serving cannot start; the text is one sentence.
 pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
+    // Signals are handled from the next line on, whatever was ignored before.
+    let hang_up = HangUp::at_start();
     // The default action of SIGXFSZ ends the process. Caught, a write beyond the file limit is an error like a full
     // disk.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])?;
@@ -52,7 +54,7 @@ pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     let handle = provider.handle();
     let ear = signals.handle();
     std::thread::scope(|scope| {
-        scope.spawn(|| obey(signals, &handle, prepared));
+        scope.spawn(|| obey(signals, &handle, prepared, hang_up));
         announce(prepared, provider.addresses());
         provider.join();
         ear.close();
@@ -138,14 +140,42 @@ fn handed_over() -> io::Result<Vec<TcpListener>> {
         .collect()
 }
 
-/// Handles signals: the first SIGTERM or SIGINT drains, the second one stops at once, SIGHUP reads the configuration
-/// again.
-fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
+/// Meaning of SIGHUP.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HangUp {
+    /// Somebody wants the configuration to be read again.
+    Reload,
+    /// The terminal is gone: nobody would end the program and its agents any more.
+    End,
+}
+
+impl HangUp {
+    /// Decides by whether the program was started on a terminal, and not behind `nohup`.
+    fn at_start() -> Self {
+        let on_terminal =
+            io::stdin().is_terminal() || stdout().is_terminal() || stderr().is_terminal();
+        // `SigIgn` is a mask in hexadecimal digits, in which SIGHUP has the lowest bit (proc_pid_status(5)).
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        let ignored = ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let ignored = ignored.is_some_and(|mask| mask & 1 == 1);
+        if on_terminal && !ignored {
+            Self::End
+        } else {
+            Self::Reload
+        }
+    }
+}
+
+/// Handles signals: the first SIGTERM or SIGINT drains, the second one stops at once; for SIGHUP see [`HangUp`].
+fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared, hang_up: HangUp) {
     let mut draining = false;
     for signal in signals.forever() {
         match signal {
             SIGXFSZ => {}
-            SIGHUP => reload(handle, prepared),
+            SIGHUP if hang_up == HangUp::Reload => reload(handle, prepared),
+            // The shell sends a second one.
+            SIGHUP if draining => {}
             _ if draining => {
                 handle.stop();
                 return;
@@ -154,7 +184,15 @@ fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared) {
                 draining = true;
                 // A manager that cannot be told was named in the log at the start.
                 let _ = sd_notify::notify(&[NotifyState::Stopping]);
-                tracing::info!("shutting down; a second signal stops at once");
+                let (open, drain) = (handle.open_requests(), handle.drain_time());
+                if open == 0 {
+                    tracing::info!("shutting down");
+                } else {
+                    tracing::info!(
+                        "shutting down: {open} open requests have {} s to end (timeouts.drain); a second Ctrl-C or SIGTERM ends them at once",
+                        drain.as_secs()
+                    );
+                }
                 handle.shutdown();
             }
         }

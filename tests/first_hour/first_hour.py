@@ -1,11 +1,17 @@
 """What a person sees before everything is warm. See run.sh."""
 
+import fcntl
 import http.client
 import json
 import os
+import pty
+import signal
+import subprocess
 import sys
 import tempfile
+import termios
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -55,7 +61,7 @@ class Bench:
         self.sdk = [sys.executable, "-B", str(HERE.parent / "agents" / "sdk_agent.py")]
         self.program = None
 
-    def start(self, *agents, **settings):
+    def write(self, *agents, **settings):
         environment = {"MODEL_URL": f"{self.model.url}/v1"}
         config = {
             "listen": {"http": ["127.0.0.1:0"]},
@@ -66,6 +72,10 @@ class Bench:
         }
         file = self.home / "provider.json"
         file.write_text(json.dumps(config | settings))
+        return file
+
+    def start(self, *agents, **settings):
+        file = self.write(*agents, **settings)
         self.program = Program(self.path, self.home, "--config", str(file))
 
     def request(self, method, target, body=None):
@@ -186,6 +196,64 @@ def a_refusal_names_what_is_busy(bench):
     require(answer.headers["Retry-After"], "there is no Retry-After")
     holding.close()
     return said
+
+
+@check
+def a_closed_terminal_ends_the_program_and_its_agents(bench):
+    """The terminal takes the program and the agent with it; behind nohup they stay."""
+    alive = bench.home / "alive"
+    os.mkfifo(alive)
+    agent = {"name": "sdk", "command": shell(f"exec 9>'{alive}'; exec '{bench.sdk[0]}' -B '{bench.sdk[2]}'")}
+    file = bench.write(agent)
+    command = [Path(bench.path).resolve(), "--config", str(file)]
+    for before in ([], ["nohup"]):
+        master, slave = pty.openpty()
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLP_", "LOCAL_PROVIDER", "XDG_"))}
+
+        def own_the_terminal():
+            os.setsid()
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+        program = subprocess.Popen(
+            before + command, stdin=slave, stdout=subprocess.PIPE, stderr=slave, cwd=bench.home,
+            env=kept | {"HOME": str(bench.home)}, preexec_fn=own_the_terminal,
+        )
+        os.close(slave)
+        with open(alive, "rb") as agent_lives:
+            # nohup sends the log there too.
+            while not (ready := program.stdout.readline().decode()).startswith("ready "):
+                require(ready, "it ended before it was ready")
+            os.close(master)
+            if before:
+                url = ready.split()[1].rstrip(",")
+                with urllib.request.urlopen(url + "/health", timeout=10) as answer:
+                    require(answer.status == 200, f"/health has status {answer.status} behind nohup")
+                program.terminate()
+            try:
+                status = program.wait(20)
+            except subprocess.TimeoutExpired:
+                program.kill()
+                raise Failed("it lives on 20 s after its terminal was closed") from None
+            require(status == 0, f"it ends with {status}")
+            require(agent_lives.read() == b"", "the agent has written to the pipe")
+    return "the agent has ended too"
+
+
+@check
+def ctrl_c_says_what_it_waits_for(bench):
+    bench.start({"name": "sdk", "command": bench.sdk})
+    open_stream = bench.chat("%%hang%%", stream=True)
+    while b"content" not in (line := open_stream.readline()):
+        require(line, "the stream has ended")
+    bench.program.process.send_signal(signal.SIGINT)
+    wanted = "1 open requests have 30 s to end"
+    until = time.monotonic() + 20
+    while not any(wanted in line for line in bench.program.lines):
+        require(time.monotonic() < until, f"no line says {wanted!r}")
+        time.sleep(0.01)
+    bench.program.process.send_signal(signal.SIGINT)
+    require(bench.program.process.wait(20) == 0, "a second Ctrl-C does not end it")
+    bench.program = None
 
 
 def main():
