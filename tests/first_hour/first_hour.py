@@ -175,6 +175,29 @@ def the_last_words_of_an_agent_that_cannot_start_are_told(bench):
 
 
 @check
+def an_agent_that_wants_a_login_is_not_started_again_for_each_request(bench):
+    """The client hears what to do; once the person has logged in, an answer comes without a restart of the program."""
+    login, starts = bench.home / "login", bench.home / "starts"
+    agent = [sys.executable, "-B", str(HERE / "login_agent.py"), str(login), str(starts)]
+    bench.start({"name": "sdk", "command": agent})
+    for _ in range(5):
+        answer = bench.chat("%%say awake%%")
+        said = error(answer)
+        require(answer.status == 502, f"status {answer.status}: {said}")
+        require("wants a login" in said and "token expired" in said, f"it says {said!r}")
+    count = len(starts.read_text().splitlines())
+    require(count == 1, f"it was started {count} times for 5 requests")
+    login.touch()
+    until = time.monotonic() + 60
+    while (answer := bench.chat("%%say awake%%")).status != 200:
+        answer.read()
+        require(time.monotonic() < until, "it does not answer after the login")
+        time.sleep(0.1)
+    require(content(answer) == "logged in", "it answers something else")
+    return said
+
+
+@check
 def twenty_clients_at_once_are_all_answered(bench):
     """More than the agent is given at once, from the moment of its start."""
     bench.start({"name": "sdk", "command": bench.sdk})

@@ -86,6 +86,8 @@ pub struct Agent {
     stuck: u32,
     /// Starts that went wrong in a row.
     failures: u32,
+    /// Processes in a row that wanted a login.
+    logins: u32,
     ready_since: Option<Instant>,
     counters: AgentCounters,
     scratch: Vec<u8>,
@@ -142,6 +144,7 @@ impl Agent {
             left_open: 0,
             stuck: 0,
             failures: 0,
+            logins: 0,
             ready_since: None,
             counters: AgentCounters::default(),
             scratch: Vec::new(),

@@ -25,6 +25,8 @@ pub enum Timer {
     Start,
     /// It registers again, as its registration was refused.
     Register,
+    /// A process that wants a login is replaced, as most agents read their login when they start.
+    LogIn,
 }
 
 /// At most one deadline for each [`Timer`].

@@ -32,11 +32,15 @@ pub(super) fn failure(code: Code, message: impl Into<Cow<'static, str>>) -> Fail
     }
 }
 
-/// The agent wants a login.
-pub(super) fn login(profile: &Profile) -> Failure<'static> {
+/// The agent wants a login, and may say why.
+pub(super) fn login(profile: &Profile, words: &str) -> Failure<'static> {
+    let Profile { label, login, .. } = profile;
     failure(
         Code::AgentError,
-        format!("{} wants a login: {}", profile.label, profile.login),
+        match words {
+            "" => format!("{label} wants a login: {login}"),
+            words => format!("{label} wants a login: {login}; its own words: {words}"),
+        },
     )
 }
 
@@ -44,7 +48,7 @@ pub(super) fn login(profile: &Profile) -> Failure<'static> {
 pub(super) fn of_rpc(error: &RpcError<'_>, profile: &Profile) -> Failure<'static> {
     let kind = text(path(error.data, &["errorKind"])).unwrap_or_default();
     if error.code == AUTH_REQUIRED || kind.contains("auth") {
-        return login(profile);
+        return login(profile, &worded(&error.message.decode(), error));
     }
     let code = match error.code {
         429 => Code::RateLimited,

@@ -26,6 +26,9 @@ const PROVEN: Duration = Duration::from_secs(30);
 /// Soonest start on demand after an end.
 const SOONEST: Duration = Duration::from_secs(1);
 
+/// Soonest replacement of a process that wants a login.
+const SOONEST_LOGIN: Duration = Duration::from_secs(10);
+
 /// So many sessions whose cancelled turn never ends make a process useless.
 const MAX_STUCK: u32 = 4;
 
@@ -138,6 +141,8 @@ impl Agent {
     pub(super) fn ready(&mut self, context: &mut Context<'_>) {
         self.enter_phase(Phase::Ready);
         self.ready_since = Some(context.now);
+        self.logins = 0;
+        self.deadlines.clear(Timer::LogIn);
         context.out.events.push(Event::Ready {
             models: self.models.len() + 1,
         });
@@ -154,6 +159,12 @@ impl Agent {
         self.enter_phase(Phase::Unable { login });
         let why = failure::of_rpc(error, &self.profile);
         if login {
+            if self.deadlines.get(Timer::LogIn).is_none() {
+                self.logins = self.logins.saturating_add(1);
+                let wait = SOONEST_LOGIN * (1 << (self.logins - 1).min(16));
+                let wait = wait.min(self.config.longest_restart);
+                self.deadlines.set(Timer::LogIn, context.now + wait);
+            }
             context.out.events.push(Event::LoginNeeded {
                 advice: self.profile.login.clone(),
                 methods: self.abilities.logins.clone(),
@@ -404,9 +415,17 @@ impl Agent {
                 Timer::Gather(key) => self.gathered(context, key),
                 Timer::ToolCall(id) => self.keep_alive(context, id),
                 Timer::Start => self.demand(context),
+                Timer::LogIn => self.look_for_login(context),
             }
         }
         self.tidy(context);
+    }
+
+    /// The person may have logged in meanwhile.
+    fn look_for_login(&mut self, context: &mut Context<'_>) {
+        if self.phase == (Phase::Unable { login: true }) {
+            self.leave(context, Then::Start);
+        }
     }
 
     fn unanswered(&mut self, context: &mut Context<'_>, ask: Ask) {

@@ -77,7 +77,7 @@ pub static PROCESS: Table = Table::new(&[
     Move::new(
         "Unable",
         "Leaving",
-        "invocation, where a login was needed<br/>stop, misbehaved",
+        "a login is needed, for the next process to find it<br/>stop, misbehaved",
     ),
     Move::new("Unable", "Down", "exited"),
     Move::new(

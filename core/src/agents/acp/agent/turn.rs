@@ -55,9 +55,7 @@ impl Agent {
                     context.fail(exchange, failure);
                 }
             }
-            // Most agents read their login when they start.
-            Phase::Unable { login: true } => self.leave(context, Then::Start),
-            Phase::Unable { login: false } => self.try_session(context),
+            Phase::Unable { .. } => self.try_session(context),
             Phase::Down { .. } => self.demand(context),
             Phase::Starting | Phase::Initializing | Phase::Trying => {}
             Phase::Leaving { then, .. } if then != Then::End => {}
