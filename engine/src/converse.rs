@@ -63,7 +63,7 @@ pub struct ToWrite {
 ///   [`Converse::finish`];
 /// - who writes calls [`Converse::serve_timers`] when the next time has come, and [`Converse::take_frames`] and
 ///   [`Converse::wait_to_write`] when it was woken or has written all that it had.
-pub trait Converse: Send + Sync + fmt::Debug {
+pub trait Converse: Send + Sync {
     /// Number of the connection, for the log.
     fn number(&self) -> u64;
 
@@ -100,4 +100,10 @@ pub trait Converse: Send + Sync + fmt::Debug {
 
     /// The connection is gone: what is open on it fails. What is still to be written stays. Idempotent.
     fn disconnect(&self);
+}
+
+impl fmt::Debug for dyn Converse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Converse({})", self.number())
+    }
 }

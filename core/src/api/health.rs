@@ -72,10 +72,10 @@ fn deep(snapshot: &Snapshot, status: &ProgramStatus) -> (u16, Value) {
         .max()
         .unwrap_or(Health::Healthy);
     let serves = worst < Health::Unhealthy && !snapshot.draining;
-    let parts: Map<String, Value> = components
-        .into_iter()
-        .map(|component| (component.name.clone(), part(snapshot, &component)))
-        .collect();
+    let mut parts = Map::new();
+    for component in &components {
+        parts.insert(component.name.clone(), part(snapshot, component));
+    }
     let metrics = &snapshot.metrics;
     let value = json!({
         "status": if snapshot.draining { "draining" } else { worst.as_str() },

@@ -162,7 +162,7 @@ impl Timing {
 /// A streamed answer is `open`, then any of `content`, `reasoning`, `refusal`, `tool_call` and `keep_alive`, then `end` or
 /// `failed` once. A whole answer is one call of `whole`. All texts given as bytes are the insides of JSON strings, escaped
 /// and mended (see [`text::Joiner`]).
-pub trait Encoder: fmt::Debug {
+pub trait Encoder {
     /// Begins the answer, before its first text. Called once, when the response head of a stream is sent.
     fn open(&mut self, opening: &Opening<'_>, out: &mut Records<'_>);
 
@@ -228,6 +228,12 @@ pub trait Encoder: fmt::Debug {
     /// requests that continue from it. Given once; `None` in the other dialects, and where the client wants none kept.
     fn conversation(&mut self) -> Option<Vec<u8>> {
         None
+    }
+}
+
+impl fmt::Debug for dyn Encoder + Send {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Encoder")
     }
 }
 

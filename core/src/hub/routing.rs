@@ -7,65 +7,43 @@ use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
 use crate::invocation::Kind;
 use crate::scope::Scope;
-use alloc::collections::BTreeMap;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use hashbrown::HashMap;
 
 /// Position of a session in the hub's table.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Slot(pub usize);
 
-/// The sessions of one class that can answer for one model, kept by their load.
+/// The sessions of one class that can answer for one model, each behind its load.
 #[derive(Debug, Default)]
-pub struct Pool {
-    /// The sessions with each number of open exchanges; no level is empty.
-    levels: BTreeMap<usize, Vec<Slot>>,
-    /// The level of each session, and its index there.
-    places: HashMap<Slot, (usize, usize)>,
-}
+pub struct Pool(BTreeSet<(usize, Slot)>);
 
 impl Pool {
-    /// Puts a session in, or moves it to its new load.
-    pub fn set(&mut self, session: Slot, load: usize) {
-        self.remove(session);
-        let level = self.levels.entry(load).or_default();
-        self.places.insert(session, (load, level.len()));
-        level.push(session);
-    }
-
-    /// Takes a session out.
-    pub fn remove(&mut self, session: Slot) {
-        let Some((load, place)) = self.places.remove(&session) else {
-            return;
-        };
-        let Some(level) = self.levels.get_mut(&load) else {
-            return;
-        };
-        level.swap_remove(place);
-        if let Some(moved) = level.get(place) {
-            self.places.insert(*moved, (load, place));
-        } else if level.is_empty() {
-            self.levels.remove(&load);
+    /// Moves a session from one load to another; `None` is outside.
+    pub fn shift(&mut self, session: Slot, from: Option<usize>, to: Option<usize>) {
+        if let Some(load) = from {
+            self.0.remove(&(load, session));
+        }
+        if let Some(load) = to {
+            self.0.insert((load, session));
         }
     }
 
     /// A session with the least load, behind that load.
     fn least_load(&self) -> Option<(usize, Slot)> {
-        let (load, sessions) = self.levels.first_key_value()?;
-        Some((*load, *sessions.last()?))
+        self.0.first().copied()
     }
 
     /// True when no session can answer.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.0.is_empty()
     }
 }
 
 /// Qualities of a session by which it is chosen before its load is looked at.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Class {
     inference: bool,
     embeddings: bool,
@@ -120,7 +98,7 @@ impl Class {
 
 /// The sessions that can answer for one model, by their qualities; no pool is empty.
 #[derive(Debug, Default)]
-pub struct Pools(BTreeMap<Class, Pool>);
+pub struct Pools(Vec<(Class, Pool)>);
 
 impl Pools {
     /// Among those that suit best, a session with the least load, behind that.
@@ -131,31 +109,25 @@ impl Pools {
         });
         suitable.min()
     }
-}
 
-/// Moves a session within the pools of a model to its load, or takes it out.
-fn place(
-    pools: &mut HashMap<Arc<str>, Pools>,
-    model: &Arc<str>,
-    class: Class,
-    slot: Slot,
-    load: Option<usize>,
-) {
-    if let Some(load) = load {
-        let pools = pools.entry_ref(model).or_default();
-        return pools.0.entry(class).or_default().set(slot, load);
+    /// The classes of the sessions.
+    fn classes(&self) -> impl Iterator<Item = Class> {
+        self.0.iter().map(|(class, _)| *class)
     }
-    let Some(of_model) = pools.get_mut(model) else {
-        return;
-    };
-    if let Some(pool) = of_model.0.get_mut(&class) {
-        pool.remove(slot);
-        if pool.is_empty() {
-            of_model.0.remove(&class);
+
+    /// Moves a session of a class from one load to another; `None` is outside.
+    fn shift(&mut self, class: Class, slot: Slot, from: Option<usize>, to: Option<usize>) {
+        let at = self.classes().position(|known| known == class);
+        let at = at.unwrap_or_else(|| {
+            self.0.push((class, Pool::default()));
+            self.0.len() - 1
+        });
+        if let Some((_, pool)) = self.0.get_mut(at) {
+            pool.shift(slot, from, to);
+            if pool.is_empty() {
+                self.0.swap_remove(at);
+            }
         }
-    }
-    if of_model.0.is_empty() {
-        pools.remove(model);
     }
 }
 
@@ -189,26 +161,37 @@ impl Hub {
             true => usize::MAX,
             false => session.activity.in_flight(),
         });
+        self.shift(slot, load);
+    }
+
+    /// Takes a session out of the pools of its models, before it gets others.
+    pub(super) fn unroute(&mut self, slot: Slot) {
+        self.shift(slot, None);
+    }
+
+    /// Moves a session to its load in the pools of its models; `None` is outside.
+    fn shift(&mut self, slot: Slot, to: Option<usize>) {
+        let Some(session) = self.sessions.get(slot) else {
+            return;
+        };
+        let from = session.load();
+        if from == to {
+            return;
+        }
         let class = Class::of(session);
         for model in session.models.iter() {
-            place(&mut self.pools, model, class, slot, load);
+            let pools = self.pools.entry_ref(model).or_default();
+            pools.shift(class, slot, from, to);
+            if pools.0.is_empty() {
+                self.pools.remove(model);
+            }
         }
-        self.sessions.set_answers(slot, load.is_some());
+        self.sessions.set_load(slot, to);
     }
 
     /// Returns the load of the least busy session that answers for a model; `None` when there is none.
     pub(super) fn load_of(&self, model: &str, ask: &Ask<'_>) -> Option<usize> {
         self.pools.get(model)?.best(ask).map(|(_, load, _)| load)
-    }
-
-    /// Takes a session out of the pools of its models, before it gets others.
-    pub(super) fn unroute(&mut self, slot: Slot) {
-        if let Some(session) = self.sessions.get(slot) {
-            let class = Class::of(session);
-            for model in session.models.iter() {
-                place(&mut self.pools, model, class, slot, None);
-            }
-        }
     }
 
     /// Finds the session that is to answer.
@@ -330,8 +313,8 @@ impl Hub {
     }
 
     fn unsuited(&self, model: &str, ask: &Ask<'_>) -> Refusal {
-        let classes = self.of_model(model).flat_map(|pools| pools.0.keys());
-        unsuited(ask.model, ask, classes.copied())
+        let classes = self.of_model(model).flat_map(Pools::classes);
+        unsuited(ask.model, ask, classes)
     }
 }
 
@@ -380,6 +363,7 @@ fn no_embeddings(asked: &str) -> Refusal {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use alloc::collections::BTreeMap;
     use proptest::prelude::*;
 
     proptest! {
@@ -387,13 +371,13 @@ mod tests {
         fn the_least_loaded_is_found_whatever_came_before(
             steps in proptest::collection::vec((0usize..8, proptest::option::of(0usize..6)), 1..100)
         ) {
-            let mut pool = Pool::default();
-            let mut model = BTreeMap::new();
+            let (mut pool, mut model) = (Pool::default(), BTreeMap::new());
             for (session, load) in steps {
-                match load {
-                    Some(load) => { pool.set(Slot(session), load); model.insert(session, load); }
-                    None => { pool.remove(Slot(session)); model.remove(&session); }
-                }
+                let before = match load {
+                    Some(load) => model.insert(session, load),
+                    None => model.remove(&session),
+                };
+                pool.shift(Slot(session), before, load);
                 prop_assert_eq!(pool.is_empty(), model.is_empty());
                 let least = model.values().min();
                 prop_assert_eq!(pool.least_load().map(|(_, slot)| &model[&slot.0]), least);

@@ -189,8 +189,8 @@ pub struct Session {
     pub(super) barred: bool,
     /// True when its agent registered it on a link; false when a bridge did so over HTTP.
     pub(super) by_agent: bool,
-    /// True when it is counted among those that can answer.
-    answers: bool,
+    /// Its load in the pools of its models; `None` when it is in none.
+    load: Option<usize>,
 }
 
 impl Session {
@@ -215,6 +215,11 @@ impl Session {
     /// True for the session that the owner's configuration gives to a bridge.
     pub(super) fn is_configured(&self) -> bool {
         self.authority == Authority::Configuration && !self.by_agent
+    }
+
+    /// Its load in the pools of its models; `None` when it is in none.
+    pub(super) const fn load(&self) -> Option<usize> {
+        self.load
     }
 
     /// True when it takes no more exchanges at once.
@@ -280,22 +285,18 @@ impl Sessions {
         core::mem::replace(&mut self.changed, false)
     }
 
-    /// Counts a session among those that can answer, or not.
-    pub(super) fn set_answers(&mut self, slot: Slot, answers: bool) {
-        if self
-            .get(slot)
-            .is_none_or(|session| session.answers == answers)
-        {
+    /// Notes the load of a session in the pools of its models, and counts it among those that can answer, or not.
+    pub(super) fn set_load(&mut self, slot: Slot, load: Option<usize>) {
+        let Some(session) = self.slots.get_mut(slot.0).and_then(Option::as_mut) else {
             return;
+        };
+        match (session.load, load) {
+            (None, Some(_)) => self.answering += 1,
+            (Some(_), None) => self.answering = self.answering.saturating_sub(1),
+            (None, None) | (Some(_), Some(_)) => {}
         }
-        if let Some(session) = self.get_mut(slot) {
-            session.answers = answers;
-        }
-        if answers {
-            self.answering += 1;
-        } else {
-            self.answering = self.answering.saturating_sub(1);
-        }
+        self.changed |= session.load.is_some() != load.is_some();
+        session.load = load;
     }
 
     /// Counts a session in its new state, and no longer in the one before.
@@ -599,6 +600,6 @@ pub(super) fn admit(
         authority,
         barred: false,
         by_agent,
-        answers: false,
+        load: None,
     }
 }

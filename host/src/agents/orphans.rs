@@ -4,7 +4,7 @@
 //! it. A program that adopts orphans ([`adopt`]) becomes the parent of those that have left it once their supervisor is gone.
 
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -38,24 +38,22 @@ pub(super) fn kill_session(supervisor: Pid) {
     for _ in 0..ROUNDS {
         let processes = processes();
         let known = children();
-        let is_root = |pid: i32, process: &Stat| {
-            pid == supervisor
+        let is_root = |process: &Stat| {
+            process.id == supervisor
                 || process.session == supervisor
                 || (ADOPTS.load(Ordering::Acquire)
                     && process.parent == own
-                    && !known.contains(&pid))
+                    && !known.contains(&process.id))
         };
-        let mut doomed: BTreeSet<i32> = processes
-            .iter()
-            .filter(|(pid, process)| is_root(**pid, process))
-            .map(|(pid, _)| *pid)
-            .collect();
+        let roots = processes.iter().filter(|process| is_root(process));
+        let mut doomed = BTreeSet::new();
+        doomed.extend(roots.map(|process| process.id));
         drop(known);
         loop {
             let more: Vec<i32> = processes
                 .iter()
-                .filter(|(pid, process)| doomed.contains(&process.parent) && !doomed.contains(pid))
-                .map(|(pid, _)| *pid)
+                .filter(|process| doomed.contains(&process.parent) && !doomed.contains(&process.id))
+                .map(|process| process.id)
                 .collect();
             if more.is_empty() {
                 break;
@@ -63,11 +61,11 @@ pub(super) fn kill_session(supervisor: Pid) {
             doomed.extend(more);
         }
         let mut alive = 0;
-        for pid in doomed {
-            let Some(process) = processes.get(&pid) else {
+        for process in processes {
+            if !doomed.contains(&process.id) {
                 continue;
-            };
-            let Some(id) = Pid::from_raw(pid) else {
+            }
+            let Some(id) = Pid::from_raw(process.id) else {
                 continue;
             };
             if !process.zombie {
@@ -75,7 +73,7 @@ pub(super) fn kill_session(supervisor: Pid) {
                 // It may have ended by now.
                 let _ = kill_process(id, Signal::KILL);
             }
-            if process.parent == own && pid != supervisor {
+            if process.parent == own && process.id != supervisor {
                 // The supervisor is reaped by its owner. Any other child ends at once, and nobody else waits for it.
                 let _ = waitpid(Some(id), WaitOptions::empty());
             }
@@ -88,31 +86,30 @@ pub(super) fn kill_session(supervisor: Pid) {
 
 /// Fields of `/proc/PID/stat` (proc_pid_stat(5)).
 struct Stat {
+    id: i32,
     zombie: bool,
     parent: i32,
     session: i32,
 }
 
-/// Reads all processes in `/proc`, by id; none on a system without it.
-fn processes() -> BTreeMap<i32, Stat> {
+/// Reads all processes in `/proc`; none on a system without it.
+fn processes() -> Vec<Stat> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten();
     entries
         .filter_map(|entry| {
-            let pid: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            let id: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
             // The name, in parentheses, may hold any characters; after it come state, parent, group and session.
             let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
             let zombie = matches!(fields.next()?, "Z" | "X");
             let parent = fields.next()?.parse().ok()?;
             let session = fields.nth(1)?.parse().ok()?;
-            Some((
-                pid,
-                Stat {
-                    zombie,
-                    parent,
-                    session,
-                },
-            ))
+            Some(Stat {
+                id,
+                zombie,
+                parent,
+                session,
+            })
         })
         .collect()
 }

@@ -59,6 +59,15 @@ impl DecodeError {
         self
     }
 
+    /// The error of an entry's key or value, which stands there.
+    fn of(self, entry: &Entry, origin: &Origin) -> Self {
+        self.at(origin).within(Segment::Key(entry.key.clone()))
+    }
+
+    fn invalid_variant(found: &str, expected: &'static [&'static str]) -> Self {
+        DecodeError::new(format!("expected {}, found {found}", one_of(expected)))
+    }
+
     fn within(mut self, segment: Segment) -> Self {
         self.path.push(segment);
         self
@@ -221,43 +230,43 @@ impl<'n> Decoder<'n> {
         }
     }
 
-    /// Visits a list. A value of the environment may also be `a,b`; a section with the keys 0, 1, 2 … counts as a list
-    /// too.
+    /// Visits a list, or what counts as one.
     fn visit_list<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
+        match self.items() {
+            Some(items) => visitor.visit_seq(Items {
+                items: items.iter().enumerate(),
+            }),
+            None => self.visit(visitor),
+        }
+    }
+
+    /// The items of what counts as a list without being one: a value of the environment may be `a,b`, and a section may have
+    /// the keys 0, 1, 2 …
+    fn items(self) -> Option<Vec<Node>> {
         match &self.node.value {
             Value::Scalar {
                 text,
                 form: Form::Loose,
             } => {
+                let items = text.split(',').map(str::trim);
+                let items = items.filter(|item| !item.is_empty());
                 let origin = &self.node.origin;
-                let items: Vec<Node> = text
-                    .split(',')
-                    .map(str::trim)
-                    .filter(|item| !item.is_empty())
-                    .map(|item| Node::scalar(item, Form::Loose, origin.clone()))
-                    .collect();
-                visitor.visit_seq(Items {
-                    items: items.iter().enumerate(),
-                })
+                Some(
+                    items
+                        .map(|item| Node::scalar(item, Form::Loose, origin.clone()))
+                        .collect(),
+                )
             }
-            Value::Scalar { .. } if self.node.is_null() => visitor.visit_seq(Items {
-                items: [].iter().enumerate(),
-            }),
+            Value::Scalar { .. } if self.node.is_null() => Some(Vec::new()),
             Value::Map(entries) if !entries.is_empty() => {
                 let mut items = Vec::new();
                 for entry in entries {
-                    match entry.key.parse::<usize>() {
-                        Ok(number) => items.push((number, entry.node.clone())),
-                        Err(_) => return self.visit(visitor),
-                    }
+                    items.push((entry.key.parse::<usize>().ok()?, &entry.node));
                 }
                 items.sort_by_key(|(number, _)| *number);
-                let items: Vec<Node> = items.into_iter().map(|(_, node)| node).collect();
-                visitor.visit_seq(Items {
-                    items: items.iter().enumerate(),
-                })
+                Some(items.into_iter().map(|(_, node)| node.clone()).collect())
             }
-            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => self.visit(visitor),
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => None,
         }
     }
 
@@ -379,16 +388,8 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
                 let text: StrDeserializer<'_, DecodeError> = text.as_str().into_deserializer();
                 visitor.visit_enum(text).map_err(|error| error.at(origin))
             }
-            Value::List(_) => Err(DecodeError::new(format!(
-                "expected {}, found a list",
-                one_of(variants)
-            ))
-            .at(origin)),
-            Value::Map(_) => Err(DecodeError::new(format!(
-                "expected {}, found a section",
-                one_of(variants)
-            ))
-            .at(origin)),
+            Value::List(_) => Err(DecodeError::invalid_variant("a list", variants).at(origin)),
+            Value::Map(_) => Err(DecodeError::invalid_variant("a section", variants).at(origin)),
         }
     }
 }
@@ -427,11 +428,9 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         };
         self.value = Some(entry);
         let key: StrDeserializer<'_, DecodeError> = entry.key.as_str().into_deserializer();
-        seed.deserialize(key).map(Some).map_err(|error| {
-            error
-                .at(&entry.origin)
-                .within(Segment::Key(entry.key.clone()))
-        })
+        seed.deserialize(key)
+            .map(Some)
+            .map_err(|error| error.of(entry, &entry.origin))
     }
 
     fn next_value_seed<V: de::DeserializeSeed<'de>>(&mut self, seed: V) -> Decoded<V::Value> {
@@ -439,10 +438,6 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
             return Err(DecodeError::new("a value was asked for before its key"));
         };
         seed.deserialize(Decoder { node: &entry.node })
-            .map_err(|error| {
-                error
-                    .at(&entry.node.origin)
-                    .within(Segment::Key(entry.key.clone()))
-            })
+            .map_err(|error| error.of(entry, &entry.node.origin))
     }
 }

@@ -45,14 +45,15 @@ impl Environment {
 
     /// Makes an environment of the given names and values.
     pub fn new(variables: impl IntoIterator<Item = (String, String)>) -> Environment {
-        let variables = variables.into_iter().map(|(name, value)| {
-            let origin = Origin::Variable(name.as_str().into());
-            (name, (value, origin))
-        });
-        Environment {
-            variables: variables.collect(),
+        let mut environment = Environment {
+            variables: BTreeMap::new(),
             warnings: Vec::new(),
+        };
+        for (name, value) in variables {
+            let origin = Origin::Variable(name.as_str().into());
+            environment.variables.insert(name, (value, origin));
         }
+        environment
     }
 
     /// Adds the variables of a `.env` file that are not set already. An unreadable line becomes a warning.

@@ -112,8 +112,7 @@ pub(crate) fn aliases<'de, D: Deserializer<'de>>(
         }
     }
     let short = BTreeMap::<String, Short>::deserialize(deserializer)?;
-    Ok(short
-        .into_iter()
-        .map(|(name, Short(alias))| (name, alias))
-        .collect())
+    let mut aliases = BTreeMap::new();
+    aliases.extend(short.into_iter().map(|(name, Short(alias))| (name, alias)));
+    Ok(aliases)
 }

@@ -324,10 +324,11 @@ fn arguments(schema: &Value) -> Value {
         (Value::Null, _) => json!("demo"),
         (first, _) => first.clone(),
     };
-    properties
-        .iter()
-        .map(|(name, schema)| (name.clone(), value(schema)))
-        .collect()
+    let mut arguments = serde_json::Map::new();
+    for (name, schema) in properties {
+        arguments.insert(name.clone(), value(schema));
+    }
+    Value::Object(arguments)
 }
 
 #[cfg(test)]

@@ -101,18 +101,21 @@ fn read_as<'f, T: Deserialize<'f>>(frame: &'f str) -> Result<T, String> {
     let mut deserializer = serde_json::Deserializer::from_str(frame);
     match serde_path_to_error::deserialize::<_, Object<T>>(&mut deserializer) {
         Ok(Object(fields)) => Ok(fields),
-        Err(error) => {
-            let path = error.path().to_string();
-            let what = error.into_inner().to_string();
-            let what = what
-                .rsplit_once(" at line ")
-                .map_or(&*what, |(what, _)| what);
-            Err(if path == "." {
-                what.to_string()
-            } else {
-                format!("{path}: {what}")
-            })
-        }
+        Err(error) => Err(told(error)),
+    }
+}
+
+/// Tells the field and what is wrong with it.
+fn told(error: serde_path_to_error::Error<serde_json::Error>) -> String {
+    let path = error.path().to_string();
+    let what = error.into_inner().to_string();
+    let what = what
+        .rsplit_once(" at line ")
+        .map_or(&*what, |(what, _)| what);
+    if path == "." {
+        what.to_string()
+    } else {
+        format!("{path}: {what}")
     }
 }
 

@@ -14,7 +14,6 @@ use crate::invocation::{Delta, End, Finish, ToolCallDelta};
 use crate::text::{JsonStr, escape_into, hex};
 use alloc::borrow::{Cow, ToOwned};
 use alloc::boxed::Box;
-use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
@@ -355,7 +354,7 @@ impl Agent {
             told.is_some_and(|told| conversation.has_call(told))
         };
         let left = self.calls.values().filter(left).map(|call| call.session);
-        let left: BTreeSet<SessionKey> = left.collect();
+        let left: Vec<SessionKey> = left.collect();
         for key in left {
             if self.is_parked_for(key, caller) {
                 self.stop_turn(context, key);
