@@ -108,7 +108,7 @@ impl Drop for Account {
 
 /// The last line of a request. The message of a refusal may quote the request, so that the log names its code alone.
 fn log(info: &RequestInfo, ticket: Option<&Ticket>, outcome: &Outcome) {
-    let session = ticket.map(|ticket| ticket.session.as_str());
+    let session = ticket.map(|ticket| ticket.session().as_str());
     let (request_id, endpoint) = (info.exchange, info.endpoint);
     let (status, bytes) = (outcome.status, outcome.bytes_out);
     let code = outcome.verdict.as_str();

@@ -471,7 +471,7 @@ fn start(
     let id = inbound.account.id();
     tracing::debug!(
         request_id = %id,
-        session = ticket.session.as_str(),
+        session = ticket.session().as_str(),
         link = ticket.link.0,
         "admitted"
     );

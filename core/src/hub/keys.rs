@@ -2,6 +2,7 @@
 
 use crate::config::{Area, Key, Role};
 use crate::error::{Code, Refusal};
+pub use crate::id::Authority;
 use crate::id::KeyId;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -45,29 +46,11 @@ struct Entry {
     key: Arc<Key>,
 }
 
-/// The permission that a request, a link or a session rests on. What it has permitted ends with it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Authority {
-    /// A key, for as long as it is configured and has the role that it had.
-    Key(KeyId),
-    /// No key is required.
-    Anyone,
-    /// The program dialled the bridge that its owner has configured.
-    Configuration,
-}
-
-impl Authority {
-    /// The permission of a caller with this key, or without one.
-    fn of(key: Option<KeyId>) -> Self {
-        key.map_or(Self::Anyone, Self::Key)
-    }
-}
-
 /// The sender of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The key that was presented; none where none is required.
-    pub key: Option<KeyId>,
+    /// The permission that the request rests on.
+    pub authority: Authority,
     /// The key's name, or `anonymous`.
     pub name: Arc<str>,
     /// Its role.
@@ -81,12 +64,6 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The permission that the request rests on.
-    #[must_use]
-    pub fn authority(&self) -> Authority {
-        Authority::of(self.key)
-    }
-
     /// Refuses a role that is not among `allowed`.
     ///
     /// # Errors
@@ -224,18 +201,12 @@ impl Keys {
         }
     }
 
-    /// True while these keys permit what a caller has begun with this key, or without one.
-    #[must_use]
-    pub fn uphold_caller(&self, key: Option<KeyId>) -> bool {
-        self.uphold(Authority::of(key))
-    }
-
     /// Refuses a request that was authenticated with a key that is gone since, or that has another role.
     ///
     /// # Errors
     /// 401 that names the key.
     pub fn confirm(&self, caller: &Caller) -> Result<(), Refusal> {
-        if self.uphold(caller.authority()) {
+        if self.uphold(caller.authority) {
             return Ok(());
         }
         Err(withdrawn(&caller.name))
@@ -262,7 +233,7 @@ impl Keys {
         let credential = token.map(|token| digest(token.as_bytes()));
         if let Some(entry) = credential.as_ref().and_then(|wanted| self.find(wanted)) {
             return Ok(Caller {
-                key: Some(entry.id),
+                authority: Authority::Key(entry.id),
                 name: entry.name.clone(),
                 role: entry.key.role,
                 rights: Some(entry.key.clone()),
@@ -272,7 +243,7 @@ impl Keys {
         }
         if !self.required {
             return Ok(Caller {
-                key: None,
+                authority: Authority::Anyone,
                 name: Arc::from(ANONYMOUS),
                 role: Role::Admin,
                 rights: None,
@@ -321,11 +292,11 @@ mod tests {
     fn a_known_key_is_found_and_an_unknown_one_refused() {
         let caller = keys(true).authenticate(Some("bridge"), HOME).unwrap();
         assert_eq!(
-            (&*caller.name, caller.role, caller.key),
+            (&*caller.name, caller.role, caller.authority),
             (
                 "bridge",
                 Role::Bridge,
-                Some(KeyId(NonZeroU32::new(2).unwrap()))
+                Authority::Key(KeyId(NonZeroU32::new(2).unwrap()))
             )
         );
         assert_eq!(
@@ -369,20 +340,20 @@ mod tests {
     fn a_key_that_stays_keeps_its_id_and_no_id_comes_back() {
         let before = keys(true);
         let [editor, bridge] = ["editor", "bridge"]
-            .map(|name| before.authenticate(Some(name), HOME).unwrap().key.unwrap());
+            .map(|name| before.authenticate(Some(name), HOME).unwrap().authority);
         let list = |keys: &Keys| keys.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>();
         let mut kept = list(&before);
         kept.remove(0);
         let after = before.replaced(kept, true);
         assert_eq!(
-            after.authenticate(Some("bridge"), HOME).unwrap().key,
-            Some(bridge)
+            after.authenticate(Some("bridge"), HOME).unwrap().authority,
+            bridge
         );
         assert!(after.authenticate(Some("editor"), HOME).is_err());
         let again = after.replaced(list(&before), true);
-        let editor_again = again.authenticate(Some("editor"), HOME).unwrap().key;
-        assert_ne!(editor_again, Some(editor));
-        assert_ne!(editor_again, Some(bridge));
+        let editor_again = again.authenticate(Some("editor"), HOME).unwrap().authority;
+        assert_ne!(editor_again, editor);
+        assert_ne!(editor_again, bridge);
     }
 
     #[test]

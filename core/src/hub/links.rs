@@ -121,7 +121,7 @@ impl Hub {
                             )
                         })?;
                     caller.require(&[Role::Bridge])?;
-                    let authority = caller.authority();
+                    let authority = caller.authority;
                     (None, Some(caller.name), Some(authority))
                 }
             }

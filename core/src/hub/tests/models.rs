@@ -44,7 +44,7 @@ fn a_request_that_names_no_model_gets_the_default_or_else_the_least_busy_session
         .map(|asked| bench.granted(asked))
         .into();
     for (session, model) in [(&first, "a"), (&second, "b")] {
-        let own = tickets.iter().filter(|ticket| ticket.session == *session);
+        let own = tickets.iter().filter(|ticket| ticket.session() == session);
         let models: Vec<&str> = own.map(|ticket| &*ticket.model).collect();
         assert_eq!(models, [model; 2]);
     }
