@@ -151,6 +151,8 @@ pub enum Authority {
     Key(KeyId),
     /// No key is required.
     Anyone,
+    /// No key is required of a program on this machine that looks for an Ollama.
+    Local,
     /// The program dialled the bridge that its owner has configured.
     Configuration,
 }
@@ -161,7 +163,7 @@ impl Authority {
     pub const fn key(self) -> Option<KeyId> {
         match self {
             Self::Key(id) => Some(id),
-            Self::Anyone | Self::Configuration => None,
+            Self::Anyone | Self::Local | Self::Configuration => None,
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::control_client::{ControlClient, ControlError, printable};
 use crate::keys::KeyFile;
 use crate::private_file;
 use crate::process::raise_file_limit;
+use mcp_local_provider_engine::PortHolder;
 use rustix::fs::{Access, access, statvfs};
 use serde_json::Value;
 use std::ffi::OsString;
@@ -159,12 +160,10 @@ fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
             findings.add(Health::Ok, "port", text);
             running(program, loaded, address, findings);
         } else {
-            let owner = owner_of(address).map_or_else(
-                || "another program".to_owned(),
-                |(pid, name)| format!("{name} (process {pid})"),
-            );
+            let holder = PortHolder::find(address)
+                .map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
             let text = format!(
-                "{address} is taken by {owner}; stop that, or choose another address with --listen"
+                "{address} is taken by {holder}; stop that, or choose another address with --listen"
             );
             findings.add(health, "port", text);
         }
@@ -199,33 +198,6 @@ fn serves_already(program: &'static str, address: SocketAddr) -> bool {
         Err(ControlError::Refused { status, .. }) => status == 503,
         Err(_) => false,
     }
-}
-
-/// Returns id and name of the process that listens at `address`; on Linux only, and only for processes of the same
-/// user.
-fn owner_of(address: SocketAddr) -> Option<(u32, String)> {
-    let table = if address.is_ipv4() {
-        "/proc/net/tcp"
-    } else {
-        "/proc/net/tcp6"
-    };
-    let table = std::fs::read_to_string(table).ok()?;
-    let port = format!(":{:04X}", address.port());
-    let inode = table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-        (local.ends_with(&port) && *state == "0A").then(|| format!("socket:[{inode}]"))
-    })?;
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|process| {
-        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-        let mut files = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        files.find(|file| {
-            std::fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&inode))
-        })?;
-        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-        Some((pid, printable(name.trim())))
-    })
 }
 
 fn keys(config: &Config, findings: &mut Findings) {

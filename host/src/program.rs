@@ -103,8 +103,9 @@ pub struct Reloaded {
 }
 
 fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
-    // The Hub's configuration has the proxies, which holds at once.
+    // The Hub's configuration has these, and holds at once.
     let listen = Listen {
+        ollama_auth: now.listen.ollama_auth,
         trusted_proxies: now.listen.trusted_proxies.clone(),
         ..new.listen.clone()
     };

@@ -8,7 +8,7 @@ use crate::demo;
 use crate::program::{Prepared, Reloaded};
 
 use mcp_local_provider_engine::listen::reachable;
-use mcp_local_provider_engine::{Bridge, Config, Driver, Handle};
+use mcp_local_provider_engine::{Bridge, Config, Driver, Handle, ListenOllama};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -72,11 +72,11 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     } else {
         Vec::new()
     };
-    match listen.ollama {
-        Extra::Off => {}
-        Extra::Auto => config.listen_if_free.push(OLLAMA),
-        Extra::Address(address) => config.listen.push(address),
-    }
+    config.listen_ollama = match listen.ollama {
+        Extra::Off => ListenOllama::Off,
+        Extra::Auto => ListenOllama::IfFree(OLLAMA),
+        Extra::Address(address) => ListenOllama::At(address),
+    };
     if let Extra::Address(address) = listen.metrics {
         config.listen_metrics = Some(address);
     }
@@ -171,7 +171,7 @@ fn reload(handle: &Handle, prepared: &Prepared) {
             prepared.log.set(level);
             tracing::info!(
                 keys,
-                "took the configuration over: auth, listen.trusted_proxies, limits, timeouts, sessions, models and the log's level"
+                "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models and the log's level"
             );
             if !restart.is_empty() {
                 tracing::warn!(

@@ -136,7 +136,7 @@ pub struct Accepted<'h> {
     pub parameters: Parameters<'h>,
     /// Its token, as [`crate::hub::Hello`] wants it.
     pub token: Option<&'h str>,
-    /// The key that asks. `None` where no key is needed.
+    /// The sender. `None` where the route asks for no key.
     pub caller: Option<Caller>,
     /// True for a program on this machine.
     pub local: bool,
@@ -225,8 +225,13 @@ pub fn accept<'h>(
     let caller = match roles {
         None => None,
         Some(roles) => {
+            let keyless = listener == Listener::Ollama && local && !guard::is_web(head.origin);
             let caller = keys
                 .authenticate(token, address)
+                .or_else(|refusal| {
+                    let local = keyless.then(|| keys.local(address)).flatten();
+                    local.ok_or(refusal)
+                })
                 .map_err(|refusal| denied(None, refusal))?;
             caller
                 .require(roles)

@@ -246,7 +246,9 @@ impl Hub {
         };
         let who = match payer {
             Payer::Key(_) => alloc::format!("the key `{}`", caller.name),
-            Payer::Address(address) => alloc::format!("the address {address}, without a key,"),
+            Payer::Address(address) | Payer::Local(address) => {
+                alloc::format!("the address {address}, without a key,")
+            }
         };
         let exceeded = Exceeded {
             limit,
@@ -488,7 +490,7 @@ impl Hub {
             .map(|(wait, waiter)| (wait, waiter.payer.authority()))
             .collect();
         for (wait, authority) in gone {
-            let refusal = keys::withdrawn(before.name_of(authority));
+            let refusal = keys::withdrawn(authority, before.name_of(authority));
             self.answer(wait, Err(refusal), out);
         }
     }

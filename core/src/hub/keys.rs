@@ -1,6 +1,6 @@
 //! API keys: only SHA-256 digests are kept, and every one is compared, in constant time.
 
-use crate::config::{Area, Key, Role};
+use crate::config::{Area, HubConfig, Key, Role};
 use crate::error::{Code, Refusal};
 pub use crate::id::Authority;
 use crate::id::KeyId;
@@ -33,7 +33,10 @@ pub fn same(left: &Digest, right: &Digest) -> bool {
 /// The configured keys. Immutable, so that requests are authenticated without a lock.
 #[derive(Debug, Clone)]
 pub struct Keys {
+    /// Of everyone.
     required: bool,
+    /// Of programs on this machine that look for an Ollama.
+    required_of_local: bool,
     entries: Vec<Entry>,
     /// The id that the next new key gets: none is ever used again for another.
     next: NonZeroU32,
@@ -77,14 +80,17 @@ impl Caller {
             .map(|role| role.as_str())
             .collect::<Vec<_>>()
             .join("` or `");
-        Err(Refusal::new(
-            Code::RoleDenied,
-            alloc::format!(
-                "the key `{}` has the role `{}`; this needs `{wanted}`",
-                self.name,
-                self.role.as_str()
+        let role = self.role.as_str();
+        let message = match self.authority {
+            Authority::Key(_) => alloc::format!(
+                "the key `{}` has the role `{role}`; this needs `{wanted}`",
+                self.name
             ),
-        ))
+            Authority::Anyone | Authority::Local | Authority::Configuration => alloc::format!(
+                "a request without a key has the role `{role}` here; this needs a key of the role `{wanted}`"
+            ),
+        };
+        Err(Refusal::new(Code::RoleDenied, message))
     }
 }
 
@@ -94,21 +100,28 @@ impl Caller {
     /// # Errors
     /// 403 that names the area.
     pub fn require_area(&self, area: Area) -> Result<(), Refusal> {
-        let refused = self
-            .rights
-            .as_deref()
-            .is_some_and(|key| key.role == Role::Client && !key.allow.contains(&area));
-        if !refused {
+        let rights = self.rights.as_deref();
+        let may = match self.authority {
+            Authority::Key(_) => {
+                rights.is_none_or(|key| key.role != Role::Client || key.allow.contains(&area))
+            }
+            Authority::Local => area == Area::Models,
+            Authority::Anyone | Authority::Configuration => true,
+        };
+        if may {
             return Ok(());
         }
         let area = area.as_str();
-        Err(Refusal::new(
-            Code::ScopeDenied,
-            alloc::format!(
+        let message = match self.authority {
+            Authority::Key(_) => alloc::format!(
                 "the key `{}` may not use {area}: its `allow` does not name `{area}`",
                 self.name
             ),
-        ))
+            Authority::Anyone | Authority::Local | Authority::Configuration => alloc::format!(
+                "a request without a key may use models alone here; send a key whose `allow` names `{area}`"
+            ),
+        };
+        Err(Refusal::new(Code::ScopeDenied, message))
     }
 
     /// Models that the key may ask; none when it may ask every one.
@@ -128,29 +141,31 @@ impl Caller {
 }
 
 impl Keys {
-    /// With `required` false a request without a key passes as `anonymous` with every role; a key that is presented and
-    /// known still counts as itself.
+    /// Where a configuration requires no key, a request without one passes as `anonymous` with every role; a key that is
+    /// presented and known still counts as itself.
     #[must_use]
-    pub fn new(keys: Vec<Key>, required: bool) -> Self {
+    pub fn new(config: &HubConfig) -> Self {
         let none = Self {
-            required,
+            required: true,
+            required_of_local: true,
             entries: Vec::new(),
             next: NonZeroU32::MIN,
         };
-        none.replaced(keys, required)
+        none.replaced(config)
     }
 
     /// The keys that come after these. One with the same digest and the same role is the same key and keeps its id.
     #[must_use]
-    pub fn replaced(&self, keys: Vec<Key>, required: bool) -> Self {
+    pub fn replaced(&self, config: &HubConfig) -> Self {
         let mut next = self.next;
         let mut fresh = || {
             let id = KeyId(next);
             next = next.saturating_add(1);
             id
         };
-        let entries = keys
-            .into_iter()
+        let entries = config
+            .keys
+            .iter()
             .map(|key| Entry {
                 id: self
                     .entries
@@ -160,11 +175,12 @@ impl Keys {
                     })
                     .map_or_else(&mut fresh, |entry| entry.id),
                 name: Arc::from(key.name.as_str()),
-                key: Arc::new(key),
+                key: Arc::new(key.clone()),
             })
             .collect();
         Self {
-            required,
+            required: config.needs_key(),
+            required_of_local: config.ollama_auth_required,
             entries,
             next,
         }
@@ -187,7 +203,7 @@ impl Keys {
     pub fn name_of(&self, authority: Authority) -> &str {
         match authority {
             Authority::Key(id) => self.get(id).map_or("", |key| &key.name),
-            Authority::Anyone | Authority::Configuration => ANONYMOUS,
+            Authority::Anyone | Authority::Local | Authority::Configuration => ANONYMOUS,
         }
     }
 
@@ -197,6 +213,7 @@ impl Keys {
         match authority {
             Authority::Key(id) => self.get(id).is_some(),
             Authority::Anyone => !self.required,
+            Authority::Local => !self.required_of_local,
             Authority::Configuration => true,
         }
     }
@@ -209,7 +226,7 @@ impl Keys {
         if self.uphold(caller.authority) {
             return Ok(());
         }
-        Err(withdrawn(&caller.name))
+        Err(withdrawn(caller.authority, &caller.name))
     }
 
     /// Looks a digest up among all keys, in time that does not depend on which one it is.
@@ -260,16 +277,35 @@ impl Keys {
             },
         ))
     }
+
+    /// The caller that a program on this machine is without a key, where programs look for an Ollama: it has the role `client`,
+    /// for models alone. `None` where a key is required of it too.
+    #[must_use]
+    pub fn local(&self, address: IpAddr) -> Option<Caller> {
+        (!self.required_of_local).then(|| Caller {
+            authority: Authority::Local,
+            name: Arc::from(ANONYMOUS),
+            role: Role::Client,
+            rights: None,
+            // Whatever it sent as a key counts as none.
+            credential: None,
+            address,
+        })
+    }
 }
 
-/// The refusal of a request whose key has gone while it was under way.
-pub(super) fn withdrawn(name: &str) -> Refusal {
-    Refusal::new(
-        Code::InvalidKey,
-        alloc::format!(
+/// The refusal of a request whose permission has gone while it was under way.
+pub(super) fn withdrawn(authority: Authority, name: &str) -> Refusal {
+    let message = match authority {
+        Authority::Key(_) => alloc::format!(
             "the key `{name}` was removed or was given another role while this request was under way"
         ),
-    )
+        Authority::Anyone | Authority::Local | Authority::Configuration => {
+            "a key is required since this request came; send one, as `Authorization: Bearer KEY`"
+                .into()
+        }
+    };
+    Refusal::new(Code::InvalidKey, message)
 }
 
 #[cfg(test)]
@@ -280,10 +316,16 @@ mod tests {
 
     fn keys(required: bool) -> Keys {
         let key = |name: &str, role| Key::new(name, digest(name.as_bytes()), role);
-        Keys::new(
-            alloc::vec![key("editor", Role::Client), key("bridge", Role::Bridge)],
-            required,
-        )
+        let keys = alloc::vec![key("editor", Role::Client), key("bridge", Role::Bridge)];
+        Keys::new(&config(keys, required))
+    }
+
+    fn config(keys: Vec<Key>, auth_required: bool) -> HubConfig {
+        HubConfig {
+            keys,
+            auth_required,
+            ..HubConfig::default()
+        }
     }
 
     const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -344,13 +386,13 @@ mod tests {
         let list = |keys: &Keys| keys.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>();
         let mut kept = list(&before);
         kept.remove(0);
-        let after = before.replaced(kept, true);
+        let after = before.replaced(&config(kept, true));
         assert_eq!(
             after.authenticate(Some("bridge"), HOME).unwrap().authority,
             bridge
         );
         assert!(after.authenticate(Some("editor"), HOME).is_err());
-        let again = after.replaced(list(&before), true);
+        let again = after.replaced(&config(list(&before), true));
         let editor_again = again.authenticate(Some("editor"), HOME).unwrap().authority;
         assert_ne!(editor_again, editor);
         assert_ne!(editor_again, bridge);
@@ -369,7 +411,7 @@ mod tests {
                 })
                 .collect()
         };
-        let after = |role| before.replaced(list(role), true);
+        let after = |role| before.replaced(&config(list(role), true));
         assert!(after(Some(Role::Client)).confirm(&editor).is_ok());
         for role in [None, Some(Role::Bridge), Some(Role::Admin)] {
             let refusal = after(role).confirm(&editor).unwrap_err();
@@ -377,7 +419,7 @@ mod tests {
             assert!(refusal.message().contains("`editor`"), "{refusal}");
         }
         // The key that comes back is another one.
-        let back = after(None).replaced(list(Some(Role::Client)), true);
+        let back = after(None).replaced(&config(list(Some(Role::Client)), true));
         assert!(back.confirm(&editor).is_err());
 
         let open = keys(false);

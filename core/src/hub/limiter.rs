@@ -138,6 +138,8 @@ pub enum Payer {
     Key(KeyId),
     /// A client address, of requests without a key.
     Address(IpAddr),
+    /// The same, of a program on this machine that may ask without a key where programs look for an Ollama.
+    Local(IpAddr),
 }
 
 impl Payer {
@@ -146,6 +148,7 @@ impl Payer {
     pub const fn new(authority: Authority, address: IpAddr) -> Self {
         match authority {
             Authority::Key(id) => Self::Key(id),
+            Authority::Local => Self::Local(address),
             Authority::Anyone | Authority::Configuration => Self::Address(address),
         }
     }
@@ -155,6 +158,7 @@ impl Payer {
         match self {
             Self::Key(id) => Authority::Key(id),
             Self::Address(_) => Authority::Anyone,
+            Self::Local(_) => Authority::Local,
         }
     }
 }
@@ -281,7 +285,7 @@ impl Limiter {
                     tokens,
                 })
             }
-            Payer::Address(address) => {
+            Payer::Address(address) | Payer::Local(address) => {
                 let (requests, tokens) = (self.requests, self.tokens);
                 Some(Account {
                     pair: self.address(now, address),

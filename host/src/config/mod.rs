@@ -29,8 +29,8 @@ pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
     Agent, Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
-    LogFormat, LogLevel, McpServer, Models, PRESETS, Queue, Renew, Role, Runtime, Sessions,
-    Timeouts, Upstream, UpstreamKind,
+    LogFormat, LogLevel, McpServer, Models, OllamaAuth, PRESETS, Queue, Renew, Role, Runtime,
+    Sessions, Timeouts, Upstream, UpstreamKind,
 };
 pub use tree::Origin;
 

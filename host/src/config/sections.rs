@@ -78,6 +78,8 @@ pub struct Listen {
     pub http: Vec<Listener>,
     /// Address of a second Ollama API. Default off; `auto` is `127.0.0.1:11434` when that is free.
     pub ollama: Extra,
+    /// Callers at the address of `ollama` that need a key. Default `local`: programs on this machine need none.
+    pub ollama_auth: OllamaAuth,
     /// Address of a listener for metrics alone. Default off.
     pub metrics: Extra,
     /// Addresses and networks of reverse proxies, such as `127.0.0.1` or `10.0.0.0/8`, which are believed for whom they ask
@@ -98,10 +100,21 @@ impl Default for Listen {
         Listen {
             http: vec![Listener(default)],
             ollama: Extra::Off,
+            ollama_auth: OllamaAuth::Local,
             metrics: Extra::Off,
             trusted_proxies: Vec::new(),
         }
     }
+}
+
+/// Callers that need a key at the address of `listen.ollama`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OllamaAuth {
+    /// All but programs on this machine.
+    Local,
+    /// All.
+    Required,
 }
 
 /// Keys, and the hosts and origins that may call.

@@ -513,6 +513,7 @@ fn feed_caller(hash: &mut Sha256, caller: Authority) {
         Authority::Anyone => (0u8, 0),
         Authority::Key(key) => (1, key.0.get()),
         Authority::Configuration => (2, 0),
+        Authority::Local => (3, 0),
     };
     hash.update([kind]);
     hash.update(key.to_le_bytes());
