@@ -3,7 +3,7 @@
 use crate::agents::Plan;
 use crate::agents::presets::{self, Preset};
 use crate::commands::operator_token;
-use crate::config::{Config, Extra, Loaded, Role};
+use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
 use crate::control_client::{ControlClient, ControlError, printable};
 use crate::keys::KeyFile;
 use crate::private_file;
@@ -13,7 +13,7 @@ use rustix::fs::{Access, access, statvfs};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -23,8 +23,6 @@ const OTHER_FILES: u64 = 64;
 const AUDIT_ROOM: u64 = 100 << 20;
 /// Time that a bridge may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Address at which editors look for an Ollama.
-const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
 /// Seconds from 1970 to the beginning of 2026 and of 2100. A clock outside of them is wrong.
 const CLOCK: std::ops::Range<u64> = 1_767_225_600..4_102_444_800;
 
@@ -206,7 +204,7 @@ fn keys(config: &Config, findings: &mut Findings) {
         Ok(records) => records,
         Err(error) => return findings.add(Health::Fail, "keys", error.to_string()),
     };
-    for path in [file.path(), file.operator_token_path()] {
+    for path in file.private_files() {
         if private_file::is_exposed(&path) {
             let text = format!("{} can be read by others; chmod 600 {0}", path.display());
             findings.add(Health::Warn, "keys", text);

@@ -274,6 +274,13 @@ fn first_start(keys: &StartKeys, config: &Config) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:<10}{}", key.name, key.text);
     }
+    if let Some(path) = &keys.client_key_file {
+        let _ = writeln!(
+            text,
+            "\n`client` is also kept in {}, for your own commands (auth.keep_client_key).",
+            path.display()
+        );
+    }
     let _ = write!(
         text,
         "\nGive `client` to your editor as its API key, and `bridge` to an agent that registers itself.\n\

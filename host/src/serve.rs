@@ -2,8 +2,8 @@
 
 use crate::agents::{Agents, Local, Plan, orphans};
 use crate::audit::AuditWriter;
-use crate::banner::{Demo, demo_banner, ready_line};
-use crate::config::{Extra, Role};
+use crate::banner::{Demo, ShownKey, demo_banner, ready_line, start_banner};
+use crate::config::{Extra, OLLAMA, Role};
 use crate::demo;
 use crate::program::{Prepared, Reloaded};
 
@@ -13,13 +13,10 @@ use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::error::Error;
-use std::io::{self, Write, stderr, stdout};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Address at which editors look for an Ollama by default.
-const OLLAMA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
 
 /// Time that the last audit records have to reach the disk.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
@@ -201,6 +198,17 @@ fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
             model: demo::MODEL,
         });
         let _ = stderr().write_all(banner.as_bytes());
+    }
+    if !prepared.demo
+        && stderr().is_terminal()
+        && let Some(address) = addresses.first()
+    {
+        let key = match &prepared.keys.client_key_file {
+            _ if !prepared.config.auth.required => ShownKey::NotNeeded,
+            Some(path) => ShownKey::File(path),
+            None => ShownKey::Own,
+        };
+        let _ = stderr().write_all(start_banner(*address, key).as_bytes());
     }
 }
 

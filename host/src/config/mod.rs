@@ -20,7 +20,7 @@ mod shorthand;
 mod tree;
 mod units;
 
-pub use address::{Extra, Listener, parse_address};
+pub use address::{Extra, Listener, OLLAMA, parse_address};
 pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};

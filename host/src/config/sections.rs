@@ -125,6 +125,8 @@ pub struct Auth {
     pub required: bool,
     /// Keys in addition to those of the key file.
     pub keys: Vec<Key>,
+    /// True when the client key of a first start is kept in `data_dir/client.key`. Default true.
+    pub keep_client_key: bool,
     /// Values of `Host` that are accepted beyond loopback names.
     pub allowed_hosts: Vec<String>,
     /// Values of `Origin` that are accepted beyond loopback and the schemes of desktop programs.
@@ -136,6 +138,7 @@ impl Default for Auth {
         Auth {
             required: true,
             keys: Vec::new(),
+            keep_client_key: true,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
         }
