@@ -290,6 +290,13 @@ impl Refusal {
         .retry_after(Duration::from_secs(5))
     }
 
+    /// Adds a sentence to the message.
+    #[must_use]
+    pub fn noting(mut self, note: &str) -> Self {
+        self.0.message = alloc::format!("{}; {note}", self.0.message).into();
+        self
+    }
+
     /// Names the field, for instance `messages[2].content`.
     #[must_use]
     pub fn at(mut self, param: impl Into<Cow<'static, str>>) -> Self {

@@ -63,7 +63,7 @@ pub fn start_banner(address: SocketAddr, key: ShownKey<'_>) -> String {
         ShownKey::NotNeeded => ("none is needed".to_owned(), String::new()),
     };
     format!(
-        "\
+        "
   base URL  {url}/v1
   API key   {told}
 
@@ -169,6 +169,9 @@ mod tests {
         }
         assert_eq!(line(ShownKey::NotNeeded), format!("{url} {body}"));
         assert!(line(ShownKey::Own).contains("Bearer KEY\""));
+        let banner = start_banner(address, ShownKey::NotNeeded);
+        let mut lines = banner.lines().filter(|line| !line.is_empty());
+        assert!(lines.all(|line| line.starts_with("  ")), "{banner}");
     }
 
     #[test]

@@ -176,6 +176,10 @@ fn who_is_not_local_needs_a_key_there_too() {
     };
     let refused = behind("203.0.113.7").ask(&trusted).unwrap_err();
     assert_eq!(refused.code(), Code::InvalidKey);
+    assert!(
+        refused.message().contains("not through a proxy"),
+        "{refused}"
+    );
 }
 
 #[test]
