@@ -251,6 +251,9 @@ pub struct HubConfig {
     pub keys: Vec<Key>,
     /// False: requests need no key. It holds only while nothing is [`exposed`](Self::exposed).
     pub auth_required: bool,
+    /// False: programs on this machine need no key where programs look for an Ollama, for what the role `client` may do with
+    /// models.
+    pub ollama_auth_required: bool,
     /// Proxies that are believed for whom they ask.
     pub trusted_proxies: Vec<Network>,
     /// A socket of the program that other machines may reach, if there is one. It belongs to the sockets that are bound, so

@@ -242,6 +242,8 @@ struct Parts {
     allow: Option<Box<str>>,
     /// The check that it did not pass, where the code stands for several.
     check: Option<&'static str>,
+    /// The list of models helps.
+    lists_models: bool,
 }
 
 /// The limit that a request met.
@@ -268,6 +270,7 @@ impl Refusal {
             exceeded: None,
             allow: None,
             check: None,
+            lists_models: false,
         }))
     }
 
@@ -285,6 +288,13 @@ impl Refusal {
             "the provider is shutting down; try again when it is back",
         )
         .retry_after(Duration::from_secs(5))
+    }
+
+    /// Adds a sentence to the message.
+    #[must_use]
+    pub fn noting(mut self, note: &str) -> Self {
+        self.0.message = alloc::format!("{}; {note}", self.0.message).into();
+        self
     }
 
     /// Names the field, for instance `messages[2].content`.
@@ -327,6 +337,19 @@ impl Refusal {
     pub fn allow(mut self, methods: impl Into<Box<str>>) -> Self {
         self.0.allow = Some(methods.into());
         self
+    }
+
+    /// Sends the person to the list of models, of which each dialect has its own.
+    #[must_use]
+    pub fn listing_models(mut self) -> Self {
+        self.0.lists_models = true;
+        self
+    }
+
+    /// True when the list of models helps.
+    #[must_use]
+    pub fn lists_models(&self) -> bool {
+        self.0.lists_models
     }
 
     /// Returns the kind of the error.

@@ -144,6 +144,30 @@ pub struct WaitId(pub u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct KeyId(pub NonZeroU32);
 
+/// The permission that a request, a link or a session rests on. What it has permitted ends with it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Authority {
+    /// A key, for as long as it is configured and has the role that it had.
+    Key(KeyId),
+    /// No key is required.
+    Anyone,
+    /// No key is required of a program on this machine that looks for an Ollama.
+    Local,
+    /// The program dialled the bridge that its owner has configured.
+    Configuration,
+}
+
+impl Authority {
+    /// The key, where one was shown.
+    #[must_use]
+    pub const fn key(self) -> Option<KeyId> {
+        match self {
+            Self::Key(id) => Some(id),
+            Self::Anyone | Self::Local | Self::Configuration => None,
+        }
+    }
+}
+
 /// The name of a session: given at registration or made here; 1 to 128 characters of `[A-Za-z0-9._:-]`.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId(Arc<str>);

@@ -161,7 +161,7 @@ pub mod time;
 pub mod wire;
 
 // What comes from outside: time and ids.
-pub use id::{ExchangeId, Ids, KeyId, LinkId, SessionId, WaitId};
+pub use id::{Authority, ExchangeId, Ids, KeyId, LinkId, SessionId, WaitId};
 pub use time::{Instant, Timeout, WallClock};
 
 // A client's request, from its head to the end of its answer.

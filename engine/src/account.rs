@@ -142,7 +142,7 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
         .first_chunk
         .and_then(|first| millis(info.started, first));
     let agent = ticket.map(|ticket| &*ticket.label);
-    let session = ticket.map(|ticket| ticket.session.as_str());
+    let session = ticket.map(|ticket| ticket.session().as_str());
     let prompt_tokens = ticket.map(|_| outcome.usage.prompt_tokens);
     let completion_tokens = ticket.map(|_| outcome.usage.completion_tokens);
     let client = info.user_agent.as_deref();

@@ -79,12 +79,25 @@ impl fmt::Debug for Bridge {
     }
 }
 
+/// Listening for programs that look for an Ollama: those on this machine need no key there, unless
+/// [`HubConfig::ollama_auth_required`] says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ListenOllama {
+    /// At no address of their own.
+    #[default]
+    Off,
+    /// At this address if it is free; else the provider starts without it.
+    IfFree(SocketAddr),
+    /// At this address.
+    At(SocketAddr),
+}
+
 /// Configuration of a provider.
 pub struct Config {
     /// Addresses to listen on; port 0 picks a free one.
     pub listen: Vec<SocketAddr>,
-    /// Addresses to listen on as well if they are free.
-    pub listen_if_free: Vec<SocketAddr>,
+    /// Where to listen for programs that look for an Ollama.
+    pub listen_ollama: ListenOllama,
     /// An address where nothing but health and metrics is answered.
     pub listen_metrics: Option<SocketAddr>,
     /// Sockets that listen already, handed over by a service manager say.
@@ -117,7 +130,7 @@ impl Config {
     pub fn new(hub: HubConfig) -> Self {
         Self {
             listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))],
-            listen_if_free: Vec::new(),
+            listen_ollama: ListenOllama::Off,
             listen_metrics: None,
             listening: Vec::new(),
             hub,

@@ -38,6 +38,7 @@ mod inspect;
 pub mod link;
 pub mod listen;
 mod outside;
+mod port_holder;
 mod ranked;
 pub mod request;
 mod running;
@@ -48,10 +49,11 @@ pub mod websocket;
 
 // The provider, and what it needs from outside.
 pub use audit::{Audit, AuditFile};
-pub use config::{Bridge, BridgeTimes, Config, StartError};
+pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError};
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};
 pub use outside::{Clock, Outside, Usage, later, random_seed};
+pub use port_holder::PortHolder;
 
 // A client's request, from its head to the end of its answer.
 pub use answer::Answer;

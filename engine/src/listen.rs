@@ -1,6 +1,7 @@
 //! Listening sockets: binding them, and what to do when accepting fails.
 
-use super::config::{Config, StartError};
+use super::config::{Config, ListenOllama, StartError};
+use super::port_holder::PortHolder;
 use mcp_local_provider_core::api::Listener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
@@ -21,22 +22,25 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 
 /// An address that cannot be listened on. Its text is one sentence that says why and what to do.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {}", advice(*.address, .source))]
+#[error("cannot listen on {address}: {}", advice(*.address, .source, .holder.as_ref()))]
 pub struct ListenError {
     address: SocketAddr,
     source: io::Error,
+    /// Who has taken it.
+    holder: Option<PortHolder>,
 }
 
 /// Returns the reason and what to do about it.
-fn advice(address: SocketAddr, error: &io::Error) -> String {
+fn advice(address: SocketAddr, error: &io::Error, holder: Option<&PortHolder>) -> String {
     #[expect(
         clippy::wildcard_enum_match_arm,
         reason = "the standard library adds kinds of errors"
     )]
     match error.kind() {
         ErrorKind::AddrInUse => format!(
-            "port {} is taken by another program; stop that one or choose another address with --listen (port 0 picks a free one)",
-            address.port()
+            "port {} is taken by {}; stop that one or choose another address with --listen (port 0 picks a free one)",
+            address.port(),
+            name(holder)
         ),
         ErrorKind::PermissionDenied => {
             "this user may not use that port; choose one from 1024 up with --listen".to_owned()
@@ -47,6 +51,10 @@ fn advice(address: SocketAddr, error: &io::Error) -> String {
         }
         _ => format!("{error}; choose another address with --listen"),
     }
+}
+
+fn name(holder: Option<&PortHolder>) -> String {
+    holder.map_or_else(|| "another program".to_owned(), PortHolder::to_string)
 }
 
 /// Listens on `address`; port 0 picks a free one.
@@ -68,7 +76,34 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
         socket.listen(BACKLOG)?;
         Ok(TcpListener::from(socket))
     };
-    listen().map_err(|source| ListenError { address, source })
+    listen().map_err(|source| {
+        let taken = source.kind() == ErrorKind::AddrInUse;
+        ListenError {
+            address,
+            source,
+            holder: taken.then(|| PortHolder::find(address)).flatten(),
+        }
+    })
+}
+
+/// Listens for programs that look for an Ollama, if `address` is free; else the log says who has it.
+fn bind_if_free(address: SocketAddr) -> Option<TcpListener> {
+    match bind(address) {
+        Ok(listener) => Some(listener),
+        Err(error) if error.source.kind() == ErrorKind::AddrInUse => {
+            tracing::warn!(
+                "{address} is not served: port {} is taken by {}, which programs that look for an Ollama find instead; stop that one \
+                 and start again, or give them the address of this program",
+                address.port(),
+                name(error.holder.as_ref())
+            );
+            None
+        }
+        Err(error) => {
+            tracing::warn!("going on without it: {error}");
+            None
+        }
+    }
 }
 
 /// All sockets of a configuration, with what is answered on each. Those of the configuration come first, the one for
@@ -85,12 +120,12 @@ pub fn bind_all(config: &mut Config) -> Result<Vec<(TcpListener, Listener)>, Sta
     for address in &config.listen {
         listeners.push((bind(*address)?, Listener::All));
     }
-    for address in &config.listen_if_free {
-        match bind(*address) {
-            Ok(listener) => listeners.push((listener, Listener::All)),
-            Err(error) => tracing::info!("going on without it: {error}"),
-        }
-    }
+    let ollama = match config.listen_ollama {
+        ListenOllama::Off => None,
+        ListenOllama::IfFree(address) => bind_if_free(address),
+        ListenOllama::At(address) => Some(bind(address)?),
+    };
+    listeners.extend(ollama.map(|listener| (listener, Listener::Ollama)));
     if let Some(address) = config.listen_metrics {
         listeners.push((bind(address)?, Listener::Reports));
     }
@@ -179,8 +214,30 @@ mod tests {
         assert_ne!(address.port(), 0);
         let error = bind(address).unwrap_err().to_string();
         assert!(error.contains(&address.to_string()), "{error}");
-        assert!(error.contains("taken"), "{error}");
+        assert!(error.contains("taken by this program"), "{error}");
         assert!(!error.contains('\n'));
+    }
+
+    #[test]
+    fn an_address_for_ollama_that_is_taken_ends_the_start_only_if_it_was_asked_for_by_itself() {
+        let taken = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = taken.local_addr().unwrap();
+        let with = |listen_ollama| {
+            let mut config = Config::new(mcp_local_provider_core::config::HubConfig::default());
+            config.listen_ollama = listen_ollama;
+            bind_all(&mut config).map(|listeners| {
+                let kinds = listeners.iter().map(|(_, kind)| *kind);
+                kinds.collect::<Vec<_>>()
+            })
+        };
+        let free = "127.0.0.1:0".parse().unwrap();
+        let both = [Listener::All, Listener::Ollama];
+        assert_eq!(with(ListenOllama::IfFree(free)).unwrap(), both);
+        assert_eq!(with(ListenOllama::At(free)).unwrap(), both);
+        assert_eq!(with(ListenOllama::Off).unwrap(), both[..1]);
+        assert_eq!(with(ListenOllama::IfFree(address)).unwrap(), both[..1]);
+        let error = with(ListenOllama::At(address)).unwrap_err().to_string();
+        assert!(error.contains("taken by this program"), "{error}");
     }
 
     #[test]

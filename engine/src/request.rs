@@ -474,7 +474,7 @@ pub(super) fn start(
     let id = account.id();
     tracing::debug!(
         request_id = %id,
-        session = ticket.session.as_str(),
+        session = ticket.session().as_str(),
         link = ticket.link.0,
         "admitted"
     );

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 
 /// Returns the line on standard output that scripts wait for, without its line end: `ready http://127.0.0.1:8788`, with
 /// every address.
@@ -32,6 +33,56 @@ impl fmt::Debug for Demo<'_> {
     }
 }
 
+/// The key that the lines of a start show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShownKey<'a> {
+    /// The file that keeps a client key.
+    File(&'a Path),
+    /// A key of the person's, which is not known here.
+    Own,
+    /// None is needed.
+    NotNeeded,
+}
+
+/// Returns the text of a start for a terminal: the address, where the key is, and a command to paste, which works at every
+/// start as it reads the key from its file.
+pub fn start_banner(address: SocketAddr, key: ShownKey<'_>) -> String {
+    let url = base_url(address);
+    let (told, header) = match key {
+        ShownKey::File(path) => {
+            let quoted = quoted(path);
+            (
+                format!("in {}", path.display()),
+                format!(" -H \"Authorization: Bearer $(cat {quoted})\""),
+            )
+        }
+        ShownKey::Own => (
+            "one of yours, in place of KEY (`keys add NAME` makes one)".to_owned(),
+            " -H \"Authorization: Bearer KEY\"".to_owned(),
+        ),
+        ShownKey::NotNeeded => ("none is needed".to_owned(), String::new()),
+    };
+    format!(
+        "
+  base URL  {url}/v1
+  API key   {told}
+
+  curl -N {url}/v1/chat/completions{header} -d '{{\"stream\":true,{MESSAGE}}}'
+
+"
+    )
+}
+
+/// Returns a path as a word of a shell.
+fn quoted(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    // The one error is a path with a NUL, which no file has.
+    shlex::try_quote(&text).map_or_else(|_| text.to_string(), Into::into)
+}
+
+/// The message that the lines of a banner send.
+const MESSAGE: &str = r#""messages":[{"role":"user","content":"Hello, who are you?"}]"#;
+
 /// Returns the demo's text for standard error: address and model, and three commands to paste into another terminal.
 pub fn demo_banner(demo: &Demo<'_>) -> String {
     let url = base_url(demo.address);
@@ -41,7 +92,6 @@ pub fn demo_banner(demo: &Demo<'_>) -> String {
         .key
         .map(|key| format!(" -H 'Authorization: Bearer {key}'"))
         .unwrap_or_default();
-    let message = r#""messages":[{"role":"user","content":"Hello, who are you?"}]"#;
     format!(
         "\
 MCP Local Provider demo: a built-in agent answers as the model `{model}`. Keys live until it stops; nothing is written.
@@ -52,10 +102,10 @@ MCP Local Provider demo: a built-in agent answers as the model `{model}`. Keys l
 Paste one of these into another terminal.
 
 OpenAI API:
-  curl -N {url}/v1/chat/completions{header} -H 'Content-Type: application/json' -d '{{\"model\":\"{model}\",\"stream\":true,{message}}}'
+  curl -N {url}/v1/chat/completions{header} -H 'Content-Type: application/json' -d '{{\"model\":\"{model}\",\"stream\":true,{MESSAGE}}}'
 
 Ollama API:
-  curl -N {url}/api/chat{header} -d '{{\"model\":\"{model}\",{message}}}'
+  curl -N {url}/api/chat{header} -d '{{\"model\":\"{model}\",{MESSAGE}}}'
 
 Python (pip install openai):
   python3 -c 'from openai import OpenAI; [print(c.choices[0].delta.content or \"\", end=\"\", flush=True) for c in OpenAI(base_url=\"{url}/v1\", api_key=\"{key}\").chat.completions.create(model=\"{model}\", stream=True, messages=[{{\"role\":\"user\",\"content\":\"Hello, who are you?\"}}])]; print()'
@@ -95,6 +145,33 @@ mod tests {
             ready_line(&addresses),
             "ready http://127.0.0.1:8788 http://[::1]:9"
         );
+    }
+
+    #[test]
+    fn the_line_of_a_start_reads_the_key_from_its_file() {
+        let address = "0.0.0.0:8788".parse().unwrap();
+        let line = |key| {
+            let banner = start_banner(address, key);
+            let line = banner.lines().find(|line| line.contains("curl")).unwrap();
+            line.trim().to_owned()
+        };
+        let body =
+            r#"-d '{"stream":true,"messages":[{"role":"user","content":"Hello, who are you?"}]}'"#;
+        let url = "curl -N http://127.0.0.1:8788/v1/chat/completions";
+        for (path, word) in [
+            ("/data/client.key", "/data/client.key"),
+            ("/my data/client.key", "'/my data/client.key'"),
+        ] {
+            assert_eq!(
+                line(ShownKey::File(Path::new(path))),
+                format!("{url} -H \"Authorization: Bearer $(cat {word})\" {body}")
+            );
+        }
+        assert_eq!(line(ShownKey::NotNeeded), format!("{url} {body}"));
+        assert!(line(ShownKey::Own).contains("Bearer KEY\""));
+        let banner = start_banner(address, ShownKey::NotNeeded);
+        let mut lines = banner.lines().filter(|line| !line.is_empty());
+        assert!(lines.all(|line| line.starts_with("  ")), "{banner}");
     }
 
     #[test]

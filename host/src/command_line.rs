@@ -37,7 +37,7 @@ struct Options {
     /// Address to listen on, such as 127.0.0.1:8788 (may be repeated; port 0 picks a free one)
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Vec<String>,
-    /// Answer as an Ollama at 127.0.0.1:11434 too, when that port is free
+    /// Answer as an Ollama at 127.0.0.1:11434 too, when that port is free, without a key for programs on this machine
     #[arg(long, global = true)]
     ollama: bool,
     /// Start this agent: cursor, claude, codex, gemini, opencode, copilot, goose, one of the configuration, or a command

@@ -2,7 +2,7 @@
 
 use crate::audit::tail;
 use crate::command_line::{AuditCommand, Command, KeysCommand};
-use crate::config::{Loaded, Role};
+use crate::config::{Extra, Loaded, OLLAMA, OllamaAuth, Role};
 use crate::control_client::{ControlClient, printable};
 use crate::doctor;
 use crate::keys::KeyFile;
@@ -91,7 +91,31 @@ fn check_config(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Failure> {
     for address in config.listen.http_addresses() {
         writeln!(out, "listen    http://{address}")?;
     }
+    let without = match config.listen.ollama_auth {
+        OllamaAuth::Local => "programs on this machine need no key there",
+        OllamaAuth::Required => "a key is needed there too",
+    };
+    match config.listen.ollama {
+        Extra::Off => {}
+        Extra::Auto => writeln!(out, "ollama    http://{OLLAMA}, if it is free; {without}")?,
+        Extra::Address(address) => writeln!(out, "ollama    http://{address}; {without}")?,
+    }
+    for (name, alias) in &config.models.aliases {
+        let name = match &**name {
+            "*" => "every other name".to_owned(),
+            name => printable(name),
+        };
+        let model = printable(&alias.model);
+        match alias.context_length {
+            Some(length) => writeln!(out, "alias     {name}: {model}, with {length} tokens")?,
+            None => writeln!(out, "alias     {name}: {model}")?,
+        }
+    }
     writeln!(out, "data_dir  {}", config.data_dir.display())?;
+    let path = KeyFile::new(&config.data_dir).client_key_path();
+    if path.exists() {
+        writeln!(out, "client key in {}", path.display())?;
+    }
     Ok(())
 }
 

@@ -3,16 +3,17 @@
 use crate::agents::Plan;
 use crate::agents::presets::{self, Preset};
 use crate::commands::operator_token;
-use crate::config::{Config, Extra, Loaded, Role};
+use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
 use crate::control_client::{ControlClient, ControlError, printable};
 use crate::keys::KeyFile;
 use crate::private_file;
 use crate::process::raise_file_limit;
+use mcp_local_provider_engine::PortHolder;
 use rustix::fs::{Access, access, statvfs};
 use serde_json::Value;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -22,8 +23,6 @@ const OTHER_FILES: u64 = 64;
 const AUDIT_ROOM: u64 = 100 << 20;
 /// Time that a bridge may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
-/// Address at which editors look for an Ollama.
-const OLLAMA: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
 /// Seconds from 1970 to the beginning of 2026 and of 2100. A clock outside of them is wrong.
 const CLOCK: std::ops::Range<u64> = 1_767_225_600..4_102_444_800;
 
@@ -159,12 +158,10 @@ fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
             findings.add(Health::Ok, "port", text);
             running(program, loaded, address, findings);
         } else {
-            let owner = owner_of(address).map_or_else(
-                || "another program".to_owned(),
-                |(pid, name)| format!("{name} (process {pid})"),
-            );
+            let holder = PortHolder::find(address)
+                .map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
             let text = format!(
-                "{address} is taken by {owner}; stop that, or choose another address with --listen"
+                "{address} is taken by {holder}; stop that, or choose another address with --listen"
             );
             findings.add(health, "port", text);
         }
@@ -201,40 +198,13 @@ fn serves_already(program: &'static str, address: SocketAddr) -> bool {
     }
 }
 
-/// Returns id and name of the process that listens at `address`; on Linux only, and only for processes of the same
-/// user.
-fn owner_of(address: SocketAddr) -> Option<(u32, String)> {
-    let table = if address.is_ipv4() {
-        "/proc/net/tcp"
-    } else {
-        "/proc/net/tcp6"
-    };
-    let table = std::fs::read_to_string(table).ok()?;
-    let port = format!(":{:04X}", address.port());
-    let inode = table.lines().skip(1).find_map(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
-        (local.ends_with(&port) && *state == "0A").then(|| format!("socket:[{inode}]"))
-    })?;
-    let processes = std::fs::read_dir("/proc").ok()?;
-    processes.flatten().find_map(|process| {
-        let pid: u32 = process.file_name().to_str()?.parse().ok()?;
-        let mut files = std::fs::read_dir(process.path().join("fd")).ok()?.flatten();
-        files.find(|file| {
-            std::fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&inode))
-        })?;
-        let name = std::fs::read_to_string(process.path().join("comm")).ok()?;
-        Some((pid, printable(name.trim())))
-    })
-}
-
 fn keys(config: &Config, findings: &mut Findings) {
     let file = KeyFile::new(&config.data_dir);
     let records = match file.read() {
         Ok(records) => records,
         Err(error) => return findings.add(Health::Fail, "keys", error.to_string()),
     };
-    for path in [file.path(), file.operator_token_path()] {
+    for path in file.private_files() {
         if private_file::is_exposed(&path) {
             let text = format!("{} can be read by others; chmod 600 {0}", path.display());
             findings.add(Health::Warn, "keys", text);

@@ -103,8 +103,9 @@ pub struct Reloaded {
 }
 
 fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
-    // The Hub's configuration has the proxies, which holds at once.
+    // The Hub's configuration has these, and holds at once.
     let listen = Listen {
+        ollama_auth: now.listen.ollama_auth,
         trusted_proxies: now.listen.trusted_proxies.clone(),
         ..new.listen.clone()
     };
@@ -272,6 +273,13 @@ fn first_start(keys: &StartKeys, config: &Config) -> String {
     for key in &keys.fresh {
         // Writing to a String cannot fail.
         let _ = writeln!(text, "  {:<10}{}", key.name, key.text);
+    }
+    if let Some(path) = &keys.client_key_file {
+        let _ = writeln!(
+            text,
+            "\n`client` is also kept in {}, for your own commands (auth.keep_client_key).",
+            path.display()
+        );
     }
     let _ = write!(
         text,

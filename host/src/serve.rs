@@ -2,24 +2,21 @@
 
 use crate::agents::{Agents, Local, Plan, orphans};
 use crate::audit::AuditWriter;
-use crate::banner::{Demo, demo_banner, ready_line};
-use crate::config::{Extra, Role};
+use crate::banner::{Demo, ShownKey, demo_banner, ready_line, start_banner};
+use crate::config::{Extra, OLLAMA, Role};
 use crate::demo;
 use crate::program::{Prepared, Reloaded};
 
 use mcp_local_provider_engine::listen::reachable;
-use mcp_local_provider_engine::{Bridge, Config, Driver, Handle};
+use mcp_local_provider_engine::{Bridge, Config, Driver, Handle, ListenOllama};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Address at which editors look for an Ollama by default.
-const OLLAMA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
 
 /// Time that the last audit records have to reach the disk.
 const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
@@ -74,11 +71,11 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     } else {
         Vec::new()
     };
-    match listen.ollama {
-        Extra::Off => {}
-        Extra::Auto => config.listen_if_free.push(OLLAMA),
-        Extra::Address(address) => config.listen.push(address),
-    }
+    config.listen_ollama = match listen.ollama {
+        Extra::Off => ListenOllama::Off,
+        Extra::Auto => ListenOllama::IfFree(OLLAMA),
+        Extra::Address(address) => ListenOllama::At(address),
+    };
     if let Extra::Address(address) = listen.metrics {
         config.listen_metrics = Some(address);
     }
@@ -212,7 +209,7 @@ fn reload(handle: &Handle, prepared: &Prepared) {
             prepared.log.set(level);
             tracing::info!(
                 keys,
-                "took the configuration over: auth, listen.trusted_proxies, limits, timeouts, sessions, models and the log's level"
+                "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models and the log's level"
             );
             if !restart.is_empty() {
                 tracing::warn!(
@@ -242,6 +239,17 @@ fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
             model: demo::MODEL,
         });
         let _ = stderr().write_all(banner.as_bytes());
+    }
+    if !prepared.demo
+        && stderr().is_terminal()
+        && let Some(address) = addresses.first()
+    {
+        let key = match &prepared.keys.client_key_file {
+            _ if !prepared.config.auth.required => ShownKey::NotNeeded,
+            Some(path) => ShownKey::File(path),
+            None => ShownKey::Own,
+        };
+        let _ = stderr().write_all(start_banner(*address, key).as_bytes());
     }
 }
 

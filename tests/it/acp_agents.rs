@@ -4,7 +4,7 @@
 use crate::program::{Answer, CLIENT, Folder, OPERATOR, PATIENCE, Program};
 use serde_json::{Value, json};
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Instant;
@@ -91,6 +91,20 @@ fn content(answer: &Answer) -> String {
     text.as_str().unwrap().to_string()
 }
 
+/// Reads an answer to `SERVER` on into `seen` until its text is there, without the scheme.
+fn said_of_server(client: &mut impl Read, seen: &mut Vec<u8>) -> String {
+    loop {
+        let mut byte = [0];
+        client.read_exact(&mut byte).unwrap();
+        seen.push(byte[0]);
+        if let Some(text) = String::from_utf8_lossy(seen).split_once("\"content\":\"http://")
+            && let Some((text, _)) = text.1.split_once('"')
+        {
+            return text.to_owned();
+        }
+    }
+}
+
 #[test]
 fn an_agent_answers_under_its_names_and_sees_no_key() {
     let program = start();
@@ -135,16 +149,7 @@ fn a_call_that_waits_for_a_key_that_is_removed_ends_at_once() {
     let body = question.to_string();
     let mut client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
     let mut seen = Vec::new();
-    let text = loop {
-        let mut byte = [0];
-        client.read_exact(&mut byte).unwrap();
-        seen.push(byte[0]);
-        if let Some(text) = String::from_utf8_lossy(&seen).split_once("\"content\":\"http://")
-            && let Some((text, _)) = text.1.split_once('"')
-        {
-            break text.to_owned();
-        }
-    };
+    let text = said_of_server(&mut client, &mut seen);
     let (place, bearer) = text.split_once(' ').unwrap();
     let path = &place[place.find('/').unwrap()..];
     let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "now" } });
@@ -165,6 +170,64 @@ fn a_call_that_waits_for_a_key_that_is_removed_ends_at_once() {
     }
     let answer = Answer::parse(&bytes);
     assert!(answer.body.contains("the caller is gone"), "{}", answer.body);
+}
+
+/// A program that asks without a key is one caller, before and after the keys of others have changed.
+#[test]
+fn a_call_of_a_program_without_a_key_gets_its_result_from_such_a_program() {
+    let mut program = start_with(&["/bin/sh", "-c", AGENT], "");
+    let text = std::fs::read_to_string(&program.config).unwrap();
+    let listen = "listen: { ollama: \"127.0.0.1:0\", ";
+    std::fs::write(&program.config, text.replacen("listen: { ", listen, 1)).unwrap();
+    let folder = std::mem::replace(&mut program.folder, Folder::new());
+    let config = program.config.clone();
+    drop(program);
+    let mut command = Command::new(crate::program::program());
+    command.arg("--config").arg(&config);
+    let program = Program::spawn(command, folder, config);
+    wait_for_model(&program);
+    let open = |question: &Value| {
+        let body = question.to_string();
+        let mut stream = Program::connect_to(program.last);
+        write!(
+            stream,
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer noop\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        stream
+    };
+    let mut question = question("SERVER", true);
+    question["tools"] = json!([{ "type": "function", "function": { "name": "now" } }]);
+    let mut client = open(&question);
+    let mut seen = Vec::new();
+    let text = said_of_server(&mut client, &mut seen);
+    let (place, bearer) = text.split_once(' ').unwrap();
+    let path = &place[place.find('/').unwrap()..];
+    let call = json!({ "jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": { "name": "now" } });
+    let mut tool = program.open("POST", path, Some(bearer), &call.to_string());
+    client.read_to_end(&mut seen).unwrap();
+    let answer = Answer::parse(&seen);
+    let events = answer.events();
+    let mut calls = events
+        .iter()
+        .map(|event| &event["choices"][0]["delta"]["tool_calls"][0]["id"]);
+    let id = calls.find_map(Value::as_str).unwrap();
+
+    let config = std::fs::read_to_string(&program.config).unwrap();
+    std::fs::write(&program.config, config.replace(CLIENT, "another-client-key")).unwrap();
+    program.signal("HUP");
+    while program.get("/v1/models").status != 401 {
+        std::thread::yield_now();
+    }
+    let messages = question["messages"].as_array_mut().unwrap();
+    messages.push(json!({ "role": "assistant", "content": format!("http://{text}"), "tool_calls": [{ "id": id, "type": "function", "function": { "name": "now", "arguments": "{}" } }] }));
+    messages.push(json!({ "role": "tool", "tool_call_id": id, "content": "twelve o'clock" }));
+    let _client = open(&question);
+    let mut bytes = Vec::new();
+    tool.read_to_end(&mut bytes).unwrap();
+    let answer = Answer::parse(&bytes);
+    assert!(answer.body.contains("twelve o'clock"), "{}", answer.body);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Answers to clients when nothing fails.
 
 use crate::agent::Agent;
-use crate::program::{CLIENT, Program};
+use crate::program::{Answer, CLIENT, Program};
 use serde_json::{Value, json};
 use std::io::Read;
 
@@ -315,4 +315,56 @@ fn the_routes_are_told_to_programs_and_to_people() {
         Some("text/html; charset=utf-8")
     );
     assert!(page.body.contains("/api/chat"));
+}
+
+#[test]
+fn a_name_that_nobody_knows_is_told_where_the_list_is_and_how_to_take_every_name() {
+    let program = Program::start("");
+    let _agent = Agent::connect(&program);
+    let body = json!({ "model": "mm", "max_tokens": 9, "messages": [{ "role": "user", "content": "x" }] });
+    for (method, path, list) in [
+        ("POST", "/v1/chat/completions", "/v1/models"),
+        ("POST", "/v1/messages", "/v1/models"),
+        ("GET", "/v1/models/mm", "/v1/models"),
+        ("POST", "/api/chat", "/api/tags"),
+        ("POST", "/api/show", "/api/tags"),
+    ] {
+        let answer = program.request(method, path, Some(CLIENT), &body.to_string());
+        assert_eq!(answer.status, 404, "{path}: {}", answer.body);
+        let error = &answer.json()["error"];
+        let message = error.as_str().or(error["message"].as_str()).unwrap();
+        for part in [
+            "`mm`",
+            "the nearest is `m`",
+            r#"`models.aliases: { "*": MODEL }`"#,
+            &format!("GET {list} lists"),
+        ] {
+            assert!(message.contains(part), "{path}: {message}");
+        }
+        assert_eq!(message.matches(" lists ").count(), 1, "{message}");
+    }
+}
+
+#[test]
+fn the_alias_of_every_other_name_answers_to_any_in_every_dialect() {
+    let program =
+        Program::start("models: { aliases: { \"*\": { model: m, context_length: 7000 } } }\n");
+    let mut agent = Agent::connect(&program);
+    let body = json!({ "model": "llama3.2", "stream": false, "max_tokens": 9, "messages": [{ "role": "user", "content": "x" }] });
+    for path in ["/v1/chat/completions", "/v1/messages", "/api/chat"] {
+        let mut client = program.open("POST", path, Some(CLIENT), &body.to_string());
+        let (id, invocation) = agent.invocation();
+        assert_eq!(invocation["payload"]["model"], "m", "{path}");
+        agent.finish(&id, 0);
+        let mut bytes = Vec::new();
+        client.read_to_end(&mut bytes).unwrap();
+        assert_eq!(Answer::parse(&bytes).status, 200, "{path}");
+    }
+    // Clients look a model up before they ask it.
+    let shown = program.post("/api/show", &body);
+    assert_eq!(shown.status, 200, "{}", shown.body);
+    assert_eq!(shown.json()["model_info"]["agent.context_length"], 7000);
+    assert_eq!(program.get("/v1/models/llama3.2").json()["id"], "m");
+    let listed = program.get("/v1/models").json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 1, "{listed}");
 }

@@ -145,7 +145,10 @@ fn keys_of_a_first_start_without_a_terminal_are_in_a_private_file_and_in_no_log(
         .to_string();
     let file = first.folder.0.join("data/keys.json");
     use std::os::unix::fs::PermissionsExt;
-    for private in [&file, &shown_in] {
+    let client_key = first.folder.0.join("data/client.key");
+    let kept = std::fs::read_to_string(&client_key).unwrap();
+    assert_eq!(kept.trim(), key, "the client key comes first");
+    for private in [&file, &shown_in, &client_key] {
         let mode = std::fs::metadata(private).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{}", private.display());
     }
@@ -171,8 +174,70 @@ fn keys_of_a_first_start_without_a_terminal_are_in_a_private_file_and_in_no_log(
         second.request("GET", "/v1/models", Some(&key), "").status,
         200
     );
+    let client_key = second.folder.0.join("data/client.key");
+    assert_eq!(std::fs::read_to_string(&client_key).unwrap().trim(), key);
+    let checked = second.command(&["check-config"]);
+    let checked = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(
+        checked.contains("client.key") && !checked.contains(&key),
+        "{checked}"
+    );
     let listed = second.command(&["keys", "list"]);
     assert!(listed.status.success() && !String::from_utf8_lossy(&listed.stdout).contains(&key));
+}
+
+#[test]
+fn no_client_key_is_kept_where_none_is_wanted_and_a_removed_one_goes() {
+    let folder = Folder::new();
+    let config = folder.0.join("config.yaml");
+    let auth = |keep: bool| {
+        let text = format!(
+            "listen: {{ http: [\"127.0.0.1:0\"] }}\ndata_dir: ./data-{keep}\naudit: off\nauth: {{ keep_client_key: {keep} }}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        folder.0.join(format!("data-{keep}/client.key"))
+    };
+    let start = || {
+        let mut command = Command::new(program());
+        command.arg("--config").arg(&config);
+        Program::spawn(command, Folder::new(), config.clone())
+    };
+    let none = auth(false);
+    let program = start();
+    assert!(program.log().contains("first-keys.txt") && !none.exists());
+    drop(program);
+    let kept = auth(true);
+    let program = start();
+    let key = std::fs::read_to_string(&kept).unwrap();
+    let list = |key: &str| program.request("GET", "/v1/models", Some(key.trim()), "");
+    assert_eq!(list(&key).status, 200);
+    assert!(program.command(&["keys", "remove", "client"]).status.success());
+    assert!(!kept.exists());
+}
+
+#[test]
+fn the_configuration_is_told_with_its_address_for_ollama_and_its_aliases() {
+    let folder = Folder::new();
+    let config = folder.0.join("config.yaml");
+    let text = "listen: { ollama: auto }\nmodels:\n  aliases:\n    my-gpt-4o: { model: claude, context_length: 128000 }\n    \"*\": claude\n";
+    std::fs::write(&config, text).unwrap();
+    let check = ["check-config", "--config", config.to_str().unwrap()];
+    let (code, told) = run(&folder, &check);
+    assert_eq!(code, Some(0), "{told}");
+    for line in [
+        "ollama    http://127.0.0.1:11434, if it is free; programs on this machine need no key there",
+        "alias     every other name: claude",
+        "alias     my-gpt-4o: claude, with 128000 tokens",
+    ] {
+        assert!(told.lines().any(|said| said == line), "{line} is not in {told}");
+    }
+    std::fs::write(&config, text.replace("auto", "auto, ollama_auth: required")).unwrap();
+    let (_, told) = run(&folder, &check);
+    assert!(told.contains("a key is needed there too"), "{told}");
+    std::fs::write(&config, text.replace("auto", "auto, ollama_auth: never")).unwrap();
+    let (code, told) = run(&folder, &check);
+    assert_eq!(code, Some(2), "{told}");
+    assert!(told.contains("listen.ollama_auth") && told.contains("required"), "{told}");
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub struct Program {
     pub address: SocketAddr,
     /// Address that agents dial.
     pub agents: SocketAddr,
+    /// The address that it named last.
+    pub last: SocketAddr,
     pub folder: Folder,
     pub config: PathBuf,
     stdout: BufReader<ChildStdout>,
@@ -123,19 +125,24 @@ impl Program {
             .unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut banner = String::new();
-        let (address, agents) = loop {
+        let (address, agents, last) = loop {
             let mut line = String::new();
             if stdout.read_line(&mut line).unwrap() == 0 {
                 let log = std::fs::read_to_string(folder.0.join("stderr.log")).unwrap_or_default();
                 panic!("the program ended before it was ready: {banner}{log}");
             }
             if let Some(addresses) = line.strip_prefix("ready http://") {
-                let mut addresses = addresses
+                let addresses: Vec<SocketAddr> = addresses
                     .split_whitespace()
-                    .map(|address| address.trim_start_matches("http://").parse().unwrap());
-                let first = addresses.next().unwrap();
-                let second = addresses.next().filter(|_| IS_TINY_HTTP);
-                break (first, second.unwrap_or(first));
+                    .map(|address| address.trim_start_matches("http://").parse().unwrap())
+                    .collect();
+                let first = addresses[0];
+                let second = addresses.get(1).filter(|_| IS_TINY_HTTP);
+                break (
+                    first,
+                    second.copied().unwrap_or(first),
+                    addresses.last().copied().unwrap(),
+                );
             }
             banner.push_str(&line);
         };
@@ -143,6 +150,7 @@ impl Program {
             child,
             address,
             agents,
+            last,
             folder,
             config,
             stdout,

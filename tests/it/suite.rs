@@ -23,6 +23,7 @@ mod links;
 mod keys;
 mod logs;
 mod metrics;
+mod ollama_address;
 mod program;
 mod proxies;
 mod reload;

@@ -10,7 +10,7 @@ use mcp_local_provider_core::agents::acp::{
 };
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::Exchange;
-use mcp_local_provider_core::id::{ExchangeId, Ids, KeyId, LinkId, SessionId};
+use mcp_local_provider_core::id::{Authority, ExchangeId, Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, End, Failure};
 use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::link::{
@@ -72,7 +72,7 @@ pub struct Bench {
     /// Registrations of the agent.
     pub registrations: Vec<Registration>,
     /// The key of whoever asks next.
-    pub caller: Option<KeyId>,
+    pub caller: Authority,
     /// Registrations that the hub refuses from now on.
     pub refusals: usize,
     /// The session that the hub made of the last registration.
@@ -103,7 +103,7 @@ impl Bench {
             events: Vec::new(),
             replies: BTreeMap::new(),
             registrations: Vec::new(),
-            caller: None,
+            caller: Authority::Anyone,
             refusals: 0,
             session: None,
         };

@@ -62,7 +62,7 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         body.as_bytes(),
     )
     .unwrap();
-    let caller = Keys::new(Vec::new(), false)
+    let caller = Keys::new(&HubConfig::default())
         .authenticate(None, [127, 0, 0, 1].into())
         .unwrap();
     let info = Box::new(RequestInfo {

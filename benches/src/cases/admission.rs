@@ -9,7 +9,7 @@ use mcp_local_provider_core::config::{HubConfig, Key, Role};
 use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Outcome, Verdict};
-use mcp_local_provider_core::id::Ids;
+use mcp_local_provider_core::id::{Authority, Ids};
 use mcp_local_provider_core::invocation::{Needs, Usage};
 use mcp_local_provider_core::link::{Notice, Registration};
 use mcp_local_provider_core::scope::Scope;
@@ -66,7 +66,7 @@ impl Admissions {
         let caller = hub.keys().authenticate(Some("client"), ADDRESS);
         let mut admissions = Self {
             caller: caller.unwrap_or(Caller {
-                key: None,
+                authority: Authority::Anyone,
                 name: Arc::from("nobody"),
                 role: Role::Client,
                 rights: None,

@@ -2,7 +2,7 @@
 
 use std::hint::black_box;
 
-use mcp_local_provider_core::id::{Ids, LinkId, SessionId};
+use mcp_local_provider_core::id::{Authority, Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Delta};
 use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut, Permits};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
@@ -137,7 +137,7 @@ impl Routing {
         for number in 0..open {
             let id = ids.next();
             let session = SessionId::new("session");
-            let permit = session.map(|session| permits.issue(session, None));
+            let permit = session.map(|session| permits.issue(session, Authority::Anyone));
             let opened =
                 permit.map(|permit| link.open(now, id, &permit, String::new(), number, &mut out));
             assert!(

@@ -7,16 +7,17 @@ use crate::error::{Code, Refusal};
 use core::net::{IpAddr, Ipv6Addr};
 
 /// Schemes of pages that desktop programs bring along; no web site can have them.
-const DESKTOP_SCHEMES: [&str; 8] = [
+const DESKTOP_SCHEMES: [&str; 6] = [
     "vscode-file",
     "vscode-webview",
     "app",
     "tauri",
     "file",
     "capacitor",
-    "chrome-extension",
-    "moz-extension",
 ];
+
+/// Schemes of pages that extensions of browsers bring along.
+const EXTENSION_SCHEMES: [&str; 2] = ["chrome-extension", "moz-extension"];
 
 /// Refuses a host name that is not ours: a page elsewhere can point its own name at this machine (DNS rebinding).
 ///
@@ -60,6 +61,7 @@ pub fn check_origin(config: &HubConfig, origin: Option<&str>) -> Result<(), Refu
     let allowed = origin.split_once("://").is_some_and(|(scheme, rest)| {
         let host = rest.split('/').next().unwrap_or_default();
         DESKTOP_SCHEMES.contains(&scheme)
+            || EXTENSION_SCHEMES.contains(&scheme)
             || (matches!(scheme, "http" | "https") && is_loopback(host_name(host)))
     });
     if allowed {
@@ -69,6 +71,14 @@ pub fn check_origin(config: &HubConfig, origin: Option<&str>) -> Result<(), Refu
         Code::OriginDenied,
         "pages of this origin may not call this program; add it to auth.allowed_origins if it is yours",
     ))
+}
+
+/// True for what a page in a browser sends, of whichever site: no `Origin`, or that of a desktop program, is none.
+pub(super) fn is_web(origin: Option<&str>) -> bool {
+    origin.is_some_and(|origin| {
+        let scheme = origin.split_once("://").map(|(scheme, _)| scheme);
+        !scheme.is_some_and(|scheme| DESKTOP_SCHEMES.contains(&scheme))
+    })
 }
 
 /// The name in `name:port` or `[v6]:port`.

@@ -136,7 +136,7 @@ pub struct Accepted<'h> {
     pub parameters: Parameters<'h>,
     /// Its token, as [`crate::hub::Hello`] wants it.
     pub token: Option<&'h str>,
-    /// The key that asks. `None` where no key is needed.
+    /// The sender. `None` where the route asks for no key.
     pub caller: Option<Caller>,
     /// True for a program on this machine.
     pub local: bool,
@@ -183,6 +183,10 @@ pub struct Denied {
     pub refusal: Refusal,
 }
 
+/// Tells who may ask without a key where programs look for an Ollama, to those who may not.
+const NOT_LOCAL: &str = "at this address a program on this machine needs none if it asks for 127.0.0.1 or localhost itself, \
+    not through a proxy and not as a page in a browser";
+
 /// Routes a request that came in on `listener` and checks host, origin, key and role.
 ///
 /// # Errors
@@ -225,8 +229,14 @@ pub fn accept<'h>(
     let caller = match roles {
         None => None,
         Some(roles) => {
+            let keyless = listener == Listener::Ollama && local && !guard::is_web(head.origin);
             let caller = keys
                 .authenticate(token, address)
+                .or_else(|refusal| match keys.local(address) {
+                    Some(caller) if keyless => Ok(caller),
+                    Some(_) if listener == Listener::Ollama => Err(refusal.noting(NOT_LOCAL)),
+                    Some(_) | None => Err(refusal),
+                })
                 .map_err(|refusal| denied(None, refusal))?;
             caller
                 .require(roles)

@@ -79,13 +79,15 @@ pub(super) fn find<'l>(
     lists
         .model(name)
         .or_else(|| lists.model(bare))
+        .or(lists.every.as_ref())
         .filter(|model| exists(model, input.caller))
         .ok_or_else(|| {
             let names = lists
                 .models
                 .iter()
                 .filter(|model| exists(model, input.caller));
-            unknown_model(name, names.map(|model| &*model.name).collect())
+            let asks_all = input.caller.is_none_or(|caller| caller.models().is_empty());
+            unknown_model(name, names.map(|model| &*model.name).collect(), asks_all)
         })
 }
 

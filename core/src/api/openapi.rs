@@ -46,7 +46,7 @@ fn description(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
             "title": "MCP Local Provider",
             "version": env!("CARGO_PKG_VERSION"),
             "summary": "Agents as local models, for programs that speak the OpenAI, Ollama or Anthropic API.",
-            "description": "Each path answers with and without `/v1` before it, and under `/k/KEY/…` for clients without a field for a key.",
+            "description": "Each path answers with and without `/v1` before it, and under `/k/KEY/…` for clients without a field for a key. At the address of `listen.ollama` programs on this machine need no key for what the role `client` may do with models, unless `listen.ollama_auth` is `required`.",
         },
         "servers": [{ "url": "/" }],
         "paths": paths,
@@ -176,7 +176,7 @@ fn page(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
          <style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui;margin:2em auto;max-width:60em;padding:0 1em}\
          table{border-collapse:collapse;width:100%}td,th{text-align:left;padding:.3em .6em;border-bottom:1px solid #8884}\
          code{white-space:nowrap}</style><h1>Routes</h1><p>Each path answers with and without <code>/v1</code> before it, and under \
-         <code>/k/KEY/…</code> for clients without a field for a key. <a href=\"openapi.json\">OpenAPI 3.1</a></p>\
+         <code>/k/KEY/…</code> for clients without a field for a key. At the address of <code>listen.ollama</code> programs on this machine need no key for what the role client may do. <a href=\"openapi.json\">OpenAPI 3.1</a></p>\
          <table><tr><th>Route<th>Does<th>API<th>For",
     );
     for route in ALL.iter() {

@@ -68,6 +68,9 @@ pub enum Access {
 pub enum Listener {
     /// Every route.
     All,
+    /// Every route, where programs look for an Ollama (`listen.ollama`): those on this machine may ask without a key, unless
+    /// `listen.ollama_auth` is `required`.
+    Ollama,
     /// Health and metrics (`listen.metrics`).
     Reports,
 }
@@ -77,7 +80,7 @@ impl Listener {
     #[must_use]
     pub const fn serves(self, route: &Route) -> bool {
         match self {
-            Self::All => true,
+            Self::All | Self::Ollama => true,
             Self::Reports => route.monitors,
         }
     }

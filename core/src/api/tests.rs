@@ -1,6 +1,8 @@
 //! Routes are found by method and path, and refused where there is none.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+mod keyless;
+
 use super::*;
 use crate::exchange::Reply;
 use crate::hub::{Hub, HubOut};

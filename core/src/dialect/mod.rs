@@ -240,11 +240,18 @@ impl fmt::Debug for dyn Encoder + Send {
 /// Appends the body of a response that refuses a request: OpenAI's `{"error":{"message","type","param","code"}}`, Ollama's
 /// `{"error":"…"}`, Anthropic's `{"type":"error","error":{"type","message"},"request_id"}`.
 pub fn error_body(dialect: Dialect, request: ExchangeId, refusal: &Refusal, out: &mut Vec<u8>) {
+    let listed = refusal.lists_models().then(|| {
+        let list = match dialect {
+            Dialect::OpenAi | Dialect::Anthropic => "/v1/models",
+            Dialect::Ollama => "/api/tags",
+        };
+        alloc::format!("{}; GET {list} lists those that exist", refusal.message())
+    });
     write_error(
         dialect,
         Some(request),
         refusal.code(),
-        refusal.message(),
+        listed.as_deref().unwrap_or(refusal.message()),
         refusal.param(),
         out,
     );

@@ -287,7 +287,7 @@ impl Exchange {
         if self.session.is_some() || self.state == State::Ended {
             return;
         }
-        self.session = Some(ticket.session.clone());
+        self.session = Some(ticket.session().clone());
         self.standing = Some(ticket.standing);
         self.name(&ticket.model);
         self.suit(ticket);

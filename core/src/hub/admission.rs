@@ -57,8 +57,6 @@ impl Costs {
 pub struct Ticket {
     /// The link that answers.
     pub link: LinkId,
-    /// The session that answers.
-    pub session: SessionId,
     /// The permission to ask its agent, for the link.
     pub permit: Permit,
     /// The session's label.
@@ -83,11 +81,17 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// The session that answers.
+    #[must_use]
+    pub const fn session(&self) -> &SessionId {
+        self.permit.session()
+    }
+
     /// Names the agent that answers, for [`frames::invoke`](crate::link::frames::invoke).
     #[must_use]
     pub fn addressee(&self) -> Addressee<'_> {
         Addressee {
-            session: &self.session,
+            session: self.session(),
             label: &self.label,
             model: &self.model,
             form: self.form,
@@ -137,7 +141,7 @@ impl Hub {
     ) -> Result<Admission, Refusal> {
         let now = self.latest.clamp(now);
         self.keys.confirm(caller)?;
-        let payer = Payer::new(caller.key, caller.address);
+        let payer = Payer::new(caller.authority, caller.address);
         let permitted = self.permitted(caller, ask)?;
         let ask = &permitted
             .as_deref()
@@ -205,7 +209,7 @@ impl Hub {
             )
             .retry_after(self.config.limits.queue_wait));
         }
-        let payer = Payer::new(caller.key, caller.address);
+        let payer = Payer::new(caller.authority, caller.address);
         if let Err(limited) = self
             .limiter
             .take(now, payer, ask.prompts.into(), ask.tokens)
@@ -228,7 +232,7 @@ impl Hub {
     ) -> Refusal {
         let standing = self.limiter.standing(now, payer);
         let limits = &self.config.limits;
-        let key = caller.key.and_then(|key| self.keys.get(key));
+        let key = caller.authority.key().and_then(|key| self.keys.get(key));
         let (what, limit, own, general, current, wait) = match limited {
             Limited::Requests(wait) => {
                 self.metrics.limited_requests += 1;
@@ -259,7 +263,9 @@ impl Hub {
         };
         let who = match payer {
             Payer::Key(_) => alloc::format!("the key `{}`", caller.name),
-            Payer::Address(address) => alloc::format!("the address {address}, without a key,"),
+            Payer::Address(address) | Payer::Local(address) => {
+                alloc::format!("the address {address}, without a key,")
+            }
         };
         let exceeded = Exceeded {
             limit,
@@ -348,8 +354,7 @@ impl Hub {
         let spent = session.is_spent();
         let ticket = Ticket {
             link,
-            session: session.id.clone(),
-            permit: session.permits.issue(session.id.clone(), payer.key()),
+            permit: session.permits.issue(session.id.clone(), payer.authority()),
             label: session.label.clone(),
             model,
             form,
@@ -502,7 +507,7 @@ impl Hub {
             .map(|(wait, waiter)| (wait, waiter.payer.authority()))
             .collect();
         for (wait, authority) in gone {
-            let refusal = keys::withdrawn(before.name_of(authority));
+            let refusal = keys::withdrawn(authority, before.name_of(authority));
             self.answer(wait, Err(refusal), out);
         }
     }

@@ -46,7 +46,7 @@ impl Hub {
         let registrar = Registrar {
             credential: caller.credential,
             key: Some(caller.name.clone()),
-            authority: caller.authority(),
+            authority: caller.authority,
             is_agent: false,
         };
         let (slot, token) = self.register(now, registration, registrar, Status::Active, out)?;

@@ -198,7 +198,7 @@ impl Hub {
             outcome.usage.total_tokens(),
         );
         if let Some(session) = self.sessions.get(ticket.slot)
-            && session.id == ticket.session
+            && session.id == *ticket.session()
         {
             session.activity.end(now, outcome.usage.total_tokens());
             if session.status == Status::Active
@@ -216,6 +216,6 @@ impl Hub {
         }
         self.reroute(ticket.slot);
         self.session_changed(ticket.slot);
-        ticket.session.clone()
+        ticket.session().clone()
     }
 }

@@ -1,7 +1,8 @@
 //! API keys: only SHA-256 digests are kept, and every one is compared, in constant time.
 
-use crate::config::{Area, Key, Role};
+use crate::config::{Area, HubConfig, Key, Role};
 use crate::error::{Code, Refusal};
+pub use crate::id::Authority;
 use crate::id::KeyId;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -32,7 +33,10 @@ pub fn same(left: &Digest, right: &Digest) -> bool {
 /// The configured keys. Immutable, so that requests are authenticated without a lock.
 #[derive(Debug, Clone)]
 pub struct Keys {
+    /// Of everyone.
     required: bool,
+    /// Of programs on this machine that look for an Ollama.
+    required_of_local: bool,
     entries: Vec<Entry>,
     /// The id that the next new key gets: none is ever used again for another.
     next: NonZeroU32,
@@ -45,29 +49,11 @@ struct Entry {
     key: Arc<Key>,
 }
 
-/// The permission that a request, a link or a session rests on. What it has permitted ends with it.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Authority {
-    /// A key, for as long as it is configured and has the role that it had.
-    Key(KeyId),
-    /// No key is required.
-    Anyone,
-    /// The program dialled the bridge that its owner has configured.
-    Configuration,
-}
-
-impl Authority {
-    /// The permission of a caller with this key, or without one.
-    fn of(key: Option<KeyId>) -> Self {
-        key.map_or(Self::Anyone, Self::Key)
-    }
-}
-
 /// The sender of a request.
 #[derive(Clone, Debug)]
 pub struct Caller {
-    /// The key that was presented; none where none is required.
-    pub key: Option<KeyId>,
+    /// The permission that the request rests on.
+    pub authority: Authority,
     /// The key's name, or `anonymous`.
     pub name: Arc<str>,
     /// Its role.
@@ -81,12 +67,6 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The permission that the request rests on.
-    #[must_use]
-    pub fn authority(&self) -> Authority {
-        Authority::of(self.key)
-    }
-
     /// Refuses a role that is not among `allowed`.
     ///
     /// # Errors
@@ -100,14 +80,17 @@ impl Caller {
             .map(|role| role.as_str())
             .collect::<Vec<_>>()
             .join("` or `");
-        Err(Refusal::new(
-            Code::RoleDenied,
-            alloc::format!(
-                "the key `{}` has the role `{}`; this needs `{wanted}`",
-                self.name,
-                self.role.as_str()
+        let role = self.role.as_str();
+        let message = match self.authority {
+            Authority::Key(_) => alloc::format!(
+                "the key `{}` has the role `{role}`; this needs `{wanted}`",
+                self.name
             ),
-        ))
+            Authority::Anyone | Authority::Local | Authority::Configuration => alloc::format!(
+                "a request without a key has the role `{role}` here; this needs a key of the role `{wanted}`"
+            ),
+        };
+        Err(Refusal::new(Code::RoleDenied, message))
     }
 }
 
@@ -117,21 +100,28 @@ impl Caller {
     /// # Errors
     /// 403 that names the area.
     pub fn require_area(&self, area: Area) -> Result<(), Refusal> {
-        let refused = self
-            .rights
-            .as_deref()
-            .is_some_and(|key| key.role == Role::Client && !key.allow.contains(&area));
-        if !refused {
+        let rights = self.rights.as_deref();
+        let may = match self.authority {
+            Authority::Key(_) => {
+                rights.is_none_or(|key| key.role != Role::Client || key.allow.contains(&area))
+            }
+            Authority::Local => area == Area::Models,
+            Authority::Anyone | Authority::Configuration => true,
+        };
+        if may {
             return Ok(());
         }
         let area = area.as_str();
-        Err(Refusal::new(
-            Code::ScopeDenied,
-            alloc::format!(
+        let message = match self.authority {
+            Authority::Key(_) => alloc::format!(
                 "the key `{}` may not use {area}: its `allow` does not name `{area}`",
                 self.name
             ),
-        ))
+            Authority::Anyone | Authority::Local | Authority::Configuration => alloc::format!(
+                "a request without a key may use models alone here; send a key whose `allow` names `{area}`"
+            ),
+        };
+        Err(Refusal::new(Code::ScopeDenied, message))
     }
 
     /// Models that the key may ask; none when it may ask every one.
@@ -151,29 +141,31 @@ impl Caller {
 }
 
 impl Keys {
-    /// With `required` false a request without a key passes as `anonymous` with every role; a key that is presented and
-    /// known still counts as itself.
+    /// Where a configuration requires no key, a request without one passes as `anonymous` with every role; a key that is
+    /// presented and known still counts as itself.
     #[must_use]
-    pub fn new(keys: Vec<Key>, required: bool) -> Self {
+    pub fn new(config: &HubConfig) -> Self {
         let none = Self {
-            required,
+            required: true,
+            required_of_local: true,
             entries: Vec::new(),
             next: NonZeroU32::MIN,
         };
-        none.replaced(keys, required)
+        none.replaced(config)
     }
 
     /// The keys that come after these. One with the same digest and the same role is the same key and keeps its id.
     #[must_use]
-    pub fn replaced(&self, keys: Vec<Key>, required: bool) -> Self {
+    pub fn replaced(&self, config: &HubConfig) -> Self {
         let mut next = self.next;
         let mut fresh = || {
             let id = KeyId(next);
             next = next.saturating_add(1);
             id
         };
-        let entries = keys
-            .into_iter()
+        let entries = config
+            .keys
+            .iter()
             .map(|key| Entry {
                 id: self
                     .entries
@@ -183,11 +175,12 @@ impl Keys {
                     })
                     .map_or_else(&mut fresh, |entry| entry.id),
                 name: Arc::from(key.name.as_str()),
-                key: Arc::new(key),
+                key: Arc::new(key.clone()),
             })
             .collect();
         Self {
-            required,
+            required: config.needs_key(),
+            required_of_local: config.ollama_auth_required,
             entries,
             next,
         }
@@ -210,7 +203,7 @@ impl Keys {
     pub fn name_of(&self, authority: Authority) -> &str {
         match authority {
             Authority::Key(id) => self.get(id).map_or("", |key| &key.name),
-            Authority::Anyone | Authority::Configuration => ANONYMOUS,
+            Authority::Anyone | Authority::Local | Authority::Configuration => ANONYMOUS,
         }
     }
 
@@ -220,14 +213,9 @@ impl Keys {
         match authority {
             Authority::Key(id) => self.get(id).is_some(),
             Authority::Anyone => !self.required,
+            Authority::Local => !self.required_of_local,
             Authority::Configuration => true,
         }
-    }
-
-    /// True while these keys permit what a caller has begun with this key, or without one.
-    #[must_use]
-    pub fn uphold_caller(&self, key: Option<KeyId>) -> bool {
-        self.uphold(Authority::of(key))
     }
 
     /// Refuses a request that was authenticated with a key that is gone since, or that has another role.
@@ -235,10 +223,10 @@ impl Keys {
     /// # Errors
     /// 401 that names the key.
     pub fn confirm(&self, caller: &Caller) -> Result<(), Refusal> {
-        if self.uphold(caller.authority()) {
+        if self.uphold(caller.authority) {
             return Ok(());
         }
-        Err(withdrawn(&caller.name))
+        Err(withdrawn(caller.authority, &caller.name))
     }
 
     /// Looks a digest up among all keys, in time that does not depend on which one it is.
@@ -262,7 +250,7 @@ impl Keys {
         let credential = token.map(|token| digest(token.as_bytes()));
         if let Some(entry) = credential.as_ref().and_then(|wanted| self.find(wanted)) {
             return Ok(Caller {
-                key: Some(entry.id),
+                authority: Authority::Key(entry.id),
                 name: entry.name.clone(),
                 role: entry.key.role,
                 rights: Some(entry.key.clone()),
@@ -272,7 +260,7 @@ impl Keys {
         }
         if !self.required {
             return Ok(Caller {
-                key: None,
+                authority: Authority::Anyone,
                 name: Arc::from(ANONYMOUS),
                 role: Role::Admin,
                 rights: None,
@@ -289,16 +277,35 @@ impl Keys {
             },
         ))
     }
+
+    /// The caller that a program on this machine is without a key, where programs look for an Ollama: it has the role `client`,
+    /// for models alone. `None` where a key is required of it too.
+    #[must_use]
+    pub fn local(&self, address: IpAddr) -> Option<Caller> {
+        (!self.required_of_local).then(|| Caller {
+            authority: Authority::Local,
+            name: Arc::from(ANONYMOUS),
+            role: Role::Client,
+            rights: None,
+            // Whatever it sent as a key counts as none.
+            credential: None,
+            address,
+        })
+    }
 }
 
-/// The refusal of a request whose key has gone while it was under way.
-pub(super) fn withdrawn(name: &str) -> Refusal {
-    Refusal::new(
-        Code::InvalidKey,
-        alloc::format!(
+/// The refusal of a request whose permission has gone while it was under way.
+pub(super) fn withdrawn(authority: Authority, name: &str) -> Refusal {
+    let message = match authority {
+        Authority::Key(_) => alloc::format!(
             "the key `{name}` was removed or was given another role while this request was under way"
         ),
-    )
+        Authority::Anyone | Authority::Local | Authority::Configuration => {
+            "a key is required since this request came; send one, as `Authorization: Bearer KEY`"
+                .into()
+        }
+    };
+    Refusal::new(Code::InvalidKey, message)
 }
 
 #[cfg(test)]
@@ -309,10 +316,16 @@ mod tests {
 
     fn keys(required: bool) -> Keys {
         let key = |name: &str, role| Key::new(name, digest(name.as_bytes()), role);
-        Keys::new(
-            alloc::vec![key("editor", Role::Client), key("bridge", Role::Bridge)],
-            required,
-        )
+        let keys = alloc::vec![key("editor", Role::Client), key("bridge", Role::Bridge)];
+        Keys::new(&config(keys, required))
+    }
+
+    fn config(keys: Vec<Key>, auth_required: bool) -> HubConfig {
+        HubConfig {
+            keys,
+            auth_required,
+            ..HubConfig::default()
+        }
     }
 
     const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -321,11 +334,11 @@ mod tests {
     fn a_known_key_is_found_and_an_unknown_one_refused() {
         let caller = keys(true).authenticate(Some("bridge"), HOME).unwrap();
         assert_eq!(
-            (&*caller.name, caller.role, caller.key),
+            (&*caller.name, caller.role, caller.authority),
             (
                 "bridge",
                 Role::Bridge,
-                Some(KeyId(NonZeroU32::new(2).unwrap()))
+                Authority::Key(KeyId(NonZeroU32::new(2).unwrap()))
             )
         );
         assert_eq!(
@@ -369,20 +382,20 @@ mod tests {
     fn a_key_that_stays_keeps_its_id_and_no_id_comes_back() {
         let before = keys(true);
         let [editor, bridge] = ["editor", "bridge"]
-            .map(|name| before.authenticate(Some(name), HOME).unwrap().key.unwrap());
+            .map(|name| before.authenticate(Some(name), HOME).unwrap().authority);
         let list = |keys: &Keys| keys.iter().map(|(_, key)| key.clone()).collect::<Vec<_>>();
         let mut kept = list(&before);
         kept.remove(0);
-        let after = before.replaced(kept, true);
+        let after = before.replaced(&config(kept, true));
         assert_eq!(
-            after.authenticate(Some("bridge"), HOME).unwrap().key,
-            Some(bridge)
+            after.authenticate(Some("bridge"), HOME).unwrap().authority,
+            bridge
         );
         assert!(after.authenticate(Some("editor"), HOME).is_err());
-        let again = after.replaced(list(&before), true);
-        let editor_again = again.authenticate(Some("editor"), HOME).unwrap().key;
-        assert_ne!(editor_again, Some(editor));
-        assert_ne!(editor_again, Some(bridge));
+        let again = after.replaced(&config(list(&before), true));
+        let editor_again = again.authenticate(Some("editor"), HOME).unwrap().authority;
+        assert_ne!(editor_again, editor);
+        assert_ne!(editor_again, bridge);
     }
 
     #[test]
@@ -398,7 +411,7 @@ mod tests {
                 })
                 .collect()
         };
-        let after = |role| before.replaced(list(role), true);
+        let after = |role| before.replaced(&config(list(role), true));
         assert!(after(Some(Role::Client)).confirm(&editor).is_ok());
         for role in [None, Some(Role::Bridge), Some(Role::Admin)] {
             let refusal = after(role).confirm(&editor).unwrap_err();
@@ -406,7 +419,7 @@ mod tests {
             assert!(refusal.message().contains("`editor`"), "{refusal}");
         }
         // The key that comes back is another one.
-        let back = after(None).replaced(list(Some(Role::Client)), true);
+        let back = after(None).replaced(&config(list(Some(Role::Client)), true));
         assert!(back.confirm(&editor).is_err());
 
         let open = keys(false);

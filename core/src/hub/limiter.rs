@@ -138,20 +138,18 @@ pub enum Payer {
     Key(KeyId),
     /// A client address, of requests without a key.
     Address(IpAddr),
+    /// The same, of a program on this machine that may ask without a key where programs look for an Ollama.
+    Local(IpAddr),
 }
 
 impl Payer {
     /// The payer of a request.
     #[must_use]
-    pub fn new(key: Option<KeyId>, address: IpAddr) -> Self {
-        key.map_or(Self::Address(address), Self::Key)
-    }
-
-    /// The key, where one was shown.
-    pub(super) const fn key(self) -> Option<KeyId> {
-        match self {
-            Self::Key(id) => Some(id),
-            Self::Address(_) => None,
+    pub const fn new(authority: Authority, address: IpAddr) -> Self {
+        match authority {
+            Authority::Key(id) => Self::Key(id),
+            Authority::Local => Self::Local(address),
+            Authority::Anyone | Authority::Configuration => Self::Address(address),
         }
     }
 
@@ -160,6 +158,7 @@ impl Payer {
         match self {
             Self::Key(id) => Authority::Key(id),
             Self::Address(_) => Authority::Anyone,
+            Self::Local(_) => Authority::Local,
         }
     }
 }
@@ -286,7 +285,7 @@ impl Limiter {
                     tokens,
                 })
             }
-            Payer::Address(address) => {
+            Payer::Address(address) | Payer::Local(address) => {
                 let (requests, tokens) = (self.requests, self.tokens);
                 Some(Account {
                     pair: self.address(now, address),
@@ -392,7 +391,10 @@ mod tests {
             limits,
             [(KeyId(NonZeroU32::MIN), &key)].into_iter(),
         );
-        (limiter, Payer::new(Some(KeyId(NonZeroU32::MIN)), FAR))
+        (
+            limiter,
+            Payer::new(Authority::Key(KeyId(NonZeroU32::MIN)), FAR),
+        )
     }
 
     #[test]
@@ -446,7 +448,7 @@ mod tests {
     fn an_address_is_forgotten_when_its_buckets_are_full_and_not_before() {
         let mut limiter = Limiter::new(&limits(60, 100_000));
         let address = |last| IpAddr::V4(Ipv4Addr::new(192, 0, 2, last));
-        let payer = |last| Payer::new(None, address(last));
+        let payer = |last| Payer::new(Authority::Anyone, address(last));
         let second = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
         limiter.take(second(0), payer(1), 1, 1).unwrap();
         for _ in 0..10 {
@@ -472,7 +474,10 @@ mod tests {
         let mut limiter = Limiter::new(&limits(60, 100_000));
         let at = |seconds: u64| Instant::from_micros(seconds * 1_000_000);
         for number in 0..u32::try_from(ADDRESSES).unwrap() {
-            let payer = Payer::new(None, IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)));
+            let payer = Payer::new(
+                Authority::Anyone,
+                IpAddr::V4(Ipv4Addr::from(0x0a00_0000 + number)),
+            );
             for _ in 0..30 {
                 limiter.take(at(0), payer, 1, 1).unwrap();
             }
@@ -481,7 +486,9 @@ mod tests {
         assert_eq!(limiter.due.len(), ADDRESSES);
         let due = limiter.due.clone();
         // The table is full and none may go: further addresses share a bucket, and nothing is looked at for them.
-        limiter.take(at(2), Payer::new(None, FAR), 1, 1).unwrap();
+        limiter
+            .take(at(2), Payer::new(Authority::Anyone, FAR), 1, 1)
+            .unwrap();
         assert_eq!(limiter.due, due);
         limiter.sweep(at(30));
         assert!(limiter.is_idle() && limiter.due.is_empty());

@@ -121,7 +121,7 @@ impl Hub {
                             )
                         })?;
                     caller.require(&[Role::Bridge])?;
-                    let authority = caller.authority();
+                    let authority = caller.authority;
                     (None, Some(caller.name), Some(authority))
                 }
             }
@@ -466,7 +466,7 @@ impl Hub {
         if !self.keys.uphold(registrar.authority) {
             // Its link is about to be closed for that.
             let name = registrar.key.as_deref().unwrap_or(keys::ANONYMOUS);
-            return Err(keys::withdrawn(name));
+            return Err(keys::withdrawn(registrar.authority, name));
         }
         let owner = registrar.credential;
         // An agent that comes back without its session token takes its own orphan over instead of leaving it behind.

@@ -32,6 +32,8 @@ pub struct Lists {
     /// The models that clients may ask for, by name: those of every session that can answer, the
     /// names of agents that are being started, and the aliases.
     pub models: Vec<Model>,
+    /// The model that stands for every other name, by its own name; none without the alias `*`.
+    pub every: Option<Model>,
 }
 
 /// One session.
@@ -167,11 +169,13 @@ impl Lists {
         wall: WallClock,
         draining: bool,
     ) -> Self {
+        let (models, every) = models(sessions, expected, config);
         Self {
             wall,
             draining,
             active: sessions.count(Status::Active),
-            models: models(sessions, expected, config),
+            models,
+            every,
             sessions: sessions.iter().map(ListedSession::new).collect(),
         }
     }
@@ -213,7 +217,12 @@ impl ListedSession {
     }
 }
 
-fn models(sessions: &Sessions, expected: &Expected, config: &HubConfig) -> Vec<Model> {
+/// Returns the models of all names, and the one of every other name.
+fn models(
+    sessions: &Sessions,
+    expected: &Expected,
+    config: &HubConfig,
+) -> (Vec<Model>, Option<Model>) {
     let mut models: BTreeMap<Arc<str>, Model> = BTreeMap::new();
     for session in sessions.iter().filter(|session| session.can_answer()) {
         for name in session.models.iter() {
@@ -238,8 +247,8 @@ fn models(sessions: &Sessions, expected: &Expected, config: &HubConfig) -> Vec<M
             agent: Some(name.clone()),
         });
     }
-    // `*` is a rule, and no name.
-    for alias in config.aliases.iter().filter(|alias| alias.name != EVERY) {
+    let mut every = None;
+    for alias in &config.aliases {
         let target = models.get(alias.model.as_str());
         let mut capabilities =
             target.map_or_else(Capabilities::default, |model| model.capabilities);
@@ -251,9 +260,17 @@ fn models(sessions: &Sessions, expected: &Expected, config: &HubConfig) -> Vec<M
             created_at: target.map_or(Instant::ZERO, |model| model.created_at),
             agent: target.and_then(|model| model.agent.clone()),
         };
-        models.insert(model.name.clone(), model);
+        // `*` is a rule, and no name.
+        if alias.name == EVERY {
+            every = Some(Model {
+                name: model.root.clone(),
+                ..model
+            });
+        } else {
+            models.insert(model.name.clone(), model);
+        }
     }
-    models.into_values().collect()
+    (models.into_values().collect(), every)
 }
 
 impl Model {

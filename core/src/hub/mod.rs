@@ -144,7 +144,7 @@ impl Hub {
     /// `seed` is 32 random bytes, `unix` the time since 1970 at `now`.
     #[must_use]
     pub fn new(config: HubConfig, seed: [u8; 32], now: Instant, unix: Duration) -> Self {
-        let keys = Keys::new(config.keys.clone(), config.needs_key());
+        let keys = Keys::new(&config);
         let mut limiter = Limiter::new(&config.limits);
         limiter.configure(now, &config.limits, keys.iter());
         Self {

@@ -69,7 +69,7 @@ impl Hub {
         }
         if !matches!(name, ANY | DEFAULT) {
             let models = models.iter().map(String::as_str);
-            return Err(unknown_model(asked, models.collect()));
+            return Err(unknown_model(asked, models.collect(), false));
         }
         let load = |name: &&String| self.load_of(self.resolve(name), ask);
         let free = models.iter().filter(|name| load(name).is_some());
@@ -107,17 +107,18 @@ impl Hub {
     pub(super) fn unknown_model(&self, asked: &str) -> Refusal {
         if self.pools.len() + self.config.aliases.len() > COMPARED {
             // Who may ask could have all of them compared with each request.
-            return unknown_model(asked, Vec::new());
+            return unknown_model(asked, Vec::new(), true);
         }
         let mut known: Vec<&str> = self.pools.keys().map(|name| &**name).collect();
         known.extend(self.config.aliases.iter().map(|alias| &*alias.name));
         known.retain(|name| *name != EVERY);
-        unknown_model(asked, known)
+        unknown_model(asked, known, true)
     }
 }
 
-/// Returns the refusal of a model that is not among those that are `known`, with the one that may have been meant.
-pub(crate) fn unknown_model(asked: &str, mut known: Vec<&str>) -> Refusal {
+/// Returns the refusal of a model that is not among those that are `known`, with the one that may have been meant. For a
+/// caller who may ask every model it also says how any name can be taken.
+pub(crate) fn unknown_model(asked: &str, mut known: Vec<&str>, asks_all: bool) -> Refusal {
     known.sort_unstable();
     known.dedup();
     let asked: String = asked.chars().take(256).collect();
@@ -128,13 +129,17 @@ pub(crate) fn unknown_model(asked: &str, mut known: Vec<&str>) -> Refusal {
     let meant = meant.map_or_else(String::new, |meant| {
         alloc::format!("; the nearest is `{meant}`")
     });
+    let every = if asks_all {
+        r#"; with `models.aliases: { "*": MODEL }` in the configuration MODEL answers for every other name"#
+    } else {
+        ""
+    };
     Refusal::new(
         Code::ModelNotFound,
-        alloc::format!(
-            "the model `{asked}` does not exist here{meant}; GET /v1/models lists those that do"
-        ),
+        alloc::format!("the model `{asked}` does not exist here{meant}{every}"),
     )
     .at("model")
+    .listing_models()
 }
 
 /// Returns the name with the fewest wrong letters, else the first one of which the other is a part.

@@ -23,7 +23,7 @@ impl Hub {
     /// the driver makes them so.
     pub fn reload(&mut self, now: Instant, config: HubConfig, out: &mut HubOut) {
         let now = self.latest.clamp(now);
-        let keys = self.keys.replaced(config.keys.clone(), config.needs_key());
+        let keys = self.keys.replaced(&config);
         self.limiter.configure(now, &config.limits, keys.iter());
         let before = core::mem::replace(&mut self.keys, Arc::new(keys));
         self.config = config;

@@ -329,7 +329,7 @@ fn a_lost_link_leaves_its_session_for_its_time_to_live() {
     bench.pass(Duration::from_secs(299));
     let again = bench.connect(&token).unwrap();
     let ticket = bench.granted("m");
-    assert_eq!((ticket.link, &ticket.session), (again, &session));
+    assert_eq!((ticket.link, ticket.session()), (again, &session));
     bench.settle(ticket);
     bench.hub.disconnected(bench.now, again, &mut bench.out);
     bench.pass(Duration::from_secs(300));
@@ -506,10 +506,10 @@ fn nobody_waits_for_a_full_session_while_another_is_free() {
         },
     );
     let narrow = bench.granted("m");
-    assert_ne!(narrow.session, free, "the idle one comes first");
+    assert_ne!(*narrow.session(), free, "the idle one comes first");
     // It has fewer exchanges open than the other, but takes no more.
     let next = bench.granted("m");
-    assert_eq!(next.session, free);
+    assert_eq!(*next.session(), free);
     for ticket in held.into_iter().chain([narrow, next]) {
         bench.settle(ticket);
     }
@@ -601,7 +601,7 @@ fn sessions_registered_over_http_are_carried_by_the_link_of_the_same_bridge() {
     assert_eq!(bench.ask("m", None).unwrap_err().code(), Code::NoAgent);
     let link = bench.connect("bridge").unwrap();
     let ticket = bench.granted("m");
-    assert_eq!((ticket.link, ticket.session.as_str()), (link, "s-1"));
+    assert_eq!((ticket.link, ticket.session().as_str()), (link, "s-1"));
     bench.settle(ticket);
 }
 

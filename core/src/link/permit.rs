@@ -4,7 +4,7 @@
 //! link then, and the link looks under its lock. So an exchange is either refused when it is opened or ended by
 //! [`Command::EndSession`](super::Command::EndSession).
 
-use crate::id::{KeyId, SessionId};
+use crate::id::{Authority, SessionId};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -15,9 +15,9 @@ pub struct Permits {
 }
 
 impl Permits {
-    /// Permits one exchange of the session to the caller with this key, or to one without a key.
+    /// Permits one exchange of the session to a caller.
     #[must_use]
-    pub fn issue(&self, session: SessionId, caller: Option<KeyId>) -> Permit {
+    pub fn issue(&self, session: SessionId, caller: Authority) -> Permit {
         Permit {
             session,
             caller,
@@ -36,7 +36,7 @@ impl Permits {
 #[derive(Clone, Debug)]
 pub struct Permit {
     session: SessionId,
-    caller: Option<KeyId>,
+    caller: Authority,
     issued: u32,
     permits: Permits,
 }
@@ -48,9 +48,9 @@ impl Permit {
         &self.session
     }
 
-    /// The key of the caller; `None` for one without a key.
+    /// The permission of the caller.
     #[must_use]
-    pub const fn caller(&self) -> Option<KeyId> {
+    pub const fn caller(&self) -> Authority {
         self.caller
     }
 

@@ -4,7 +4,7 @@ use super::envelope::Registration;
 use crate::budget::Share;
 use crate::config::Limits;
 use crate::error::Code;
-use crate::id::{KeyId, SessionId};
+use crate::id::{Authority, SessionId};
 use crate::invocation::{CancelReason, Delivery};
 use crate::mailbox::Push;
 use alloc::collections::VecDeque;
@@ -37,9 +37,9 @@ pub enum Frame {
     Invoke {
         /// One JSON object.
         text: String,
-        /// The key of the caller; `None` for one without a key. It is not part of what is written: an agent of this program
-        /// keeps the conversations of callers apart by it.
-        caller: Option<KeyId>,
+        /// The permission of the caller. It is not part of what is written: an agent of this program keeps the conversations
+        /// of callers apart by it.
+        caller: Authority,
     },
     /// A WebSocket ping (RFC 6455, section 5.5.2) with an empty payload.
     Ping,

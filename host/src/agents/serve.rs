@@ -290,7 +290,7 @@ impl Runner {
         if changed {
             let keys = self.engine.policy().keys;
             self.call(|agent, now, out, link| {
-                agent.handle_keys(now, &|key| keys.uphold_caller(key), out, link);
+                agent.handle_keys(now, &|authority| keys.uphold(authority), out, link);
             });
         }
     }

@@ -19,6 +19,9 @@ pub enum Extra {
     Address(SocketAddr),
 }
 
+/// Address at which programs look for an Ollama: the one of [`Extra::Auto`].
+pub const OLLAMA: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 11434);
+
 /// Parses an address in one of the forms of [`Listener`].
 ///
 /// # Errors

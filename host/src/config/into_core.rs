@@ -1,6 +1,8 @@
 //! Conversion of the sections of the configuration file into the core's configuration.
 
-use super::sections::{Approval, Area, Config, Limits, Renew, Role, Sessions, Timeouts};
+use super::sections::{
+    Approval, Area, Config, Limits, OllamaAuth, Renew, Role, Sessions, Timeouts,
+};
 use mcp_local_provider_core::config as core;
 
 /// Converts a count. On a system with smaller addresses the largest value stands for more.
@@ -148,6 +150,10 @@ impl Config {
             sessions: (&self.sessions).into(),
             keys,
             auth_required: self.auth.required,
+            ollama_auth_required: match self.listen.ollama_auth {
+                OllamaAuth::Local => false,
+                OllamaAuth::Required => true,
+            },
             // The check has refused what is none.
             trusted_proxies: self
                 .listen

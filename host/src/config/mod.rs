@@ -20,7 +20,7 @@ mod shorthand;
 mod tree;
 mod units;
 
-pub use address::{Extra, Listener, parse_address};
+pub use address::{Extra, Listener, OLLAMA, parse_address};
 pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
@@ -29,8 +29,8 @@ pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
     Agent, Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
-    LogFormat, LogLevel, McpServer, Models, PRESETS, Queue, Renew, Role, Runtime, Sessions,
-    Timeouts, Upstream, UpstreamKind,
+    LogFormat, LogLevel, McpServer, Models, OllamaAuth, PRESETS, Queue, Renew, Role, Runtime,
+    Sessions, Timeouts, Upstream, UpstreamKind,
 };
 pub use tree::Origin;
 

@@ -78,6 +78,8 @@ pub struct Listen {
     pub http: Vec<Listener>,
     /// Address of a second Ollama API. Default off; `auto` is `127.0.0.1:11434` when that is free.
     pub ollama: Extra,
+    /// Callers at the address of `ollama` that need a key. Default `local`: programs on this machine need none.
+    pub ollama_auth: OllamaAuth,
     /// Address of a listener for metrics alone. Default off.
     pub metrics: Extra,
     /// Addresses and networks of reverse proxies, such as `127.0.0.1` or `10.0.0.0/8`, which are believed for whom they ask
@@ -98,10 +100,21 @@ impl Default for Listen {
         Listen {
             http: vec![Listener(default)],
             ollama: Extra::Off,
+            ollama_auth: OllamaAuth::Local,
             metrics: Extra::Off,
             trusted_proxies: Vec::new(),
         }
     }
+}
+
+/// Callers that need a key at the address of `listen.ollama`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OllamaAuth {
+    /// All but programs on this machine.
+    Local,
+    /// All.
+    Required,
 }
 
 /// Keys, and the hosts and origins that may call.
@@ -112,6 +125,8 @@ pub struct Auth {
     pub required: bool,
     /// Keys in addition to those of the key file.
     pub keys: Vec<Key>,
+    /// True when the client key of a first start is kept in `data_dir/client.key`. Default true.
+    pub keep_client_key: bool,
     /// Values of `Host` that are accepted beyond loopback names.
     pub allowed_hosts: Vec<String>,
     /// Values of `Origin` that are accepted beyond loopback and the schemes of desktop programs.
@@ -123,6 +138,7 @@ impl Default for Auth {
         Auth {
             required: true,
             keys: Vec::new(),
+            keep_client_key: true,
             allowed_hosts: Vec::new(),
             allowed_origins: Vec::new(),
         }

@@ -1,10 +1,11 @@
 //! The key file: API keys that the program made, stored as digests.
 //!
 //! `data_dir/keys.json` (mode 0600) is a list of `{name, role, sha256, created_at, requests_per_minute?,
-//! tokens_per_minute?, allow?, models?}`. A key's text is shown once, when it is made, and not stored, with one exception:
-//! `data_dir/operator.token` (mode 0600) keeps the text of the operator key of a first start, because the command line
-//! of the same person (`sessions`, `approve`, `revoke`) presents it to the running program. A process that can read
-//! that file can also replace `keys.json`, so the token gives it no further right.
+//! tokens_per_minute?, allow?, models?}`. A key's text is shown once, when it is made, and not stored, with two exceptions
+//! of a first start, for the same person's own commands. `data_dir/operator.token` (mode 0600) keeps the operator key,
+//! which the command line (`sessions`, `approve`, `revoke`) presents to the running program; `data_dir/client.key` (mode
+//! 0600) keeps the client key, for requests (`auth.keep_client_key: false` keeps none). A process that can read these
+//! files can also replace `keys.json`, so they give it no further right.
 
 use crate::config::{Area, Config, Role, areas};
 use crate::private_file;
@@ -21,6 +22,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub const KEY_FILE: &str = "keys.json";
 /// Name of the operator token's file in the data directory.
 pub const OPERATOR_TOKEN_FILE: &str = "operator.token";
+/// Name of the client key's file in the data directory.
+pub const CLIENT_KEY_FILE: &str = "client.key";
 /// Keys that a key file holds, at most.
 const MAX_KEYS: usize = 10_000;
 /// Size in bytes above which a key file is refused.
@@ -154,6 +157,20 @@ impl KeyFile {
         self.directory.join(OPERATOR_TOKEN_FILE)
     }
 
+    /// Returns the path of the client key of a first start, kept in plain text.
+    pub fn client_key_path(&self) -> PathBuf {
+        self.directory.join(CLIENT_KEY_FILE)
+    }
+
+    /// Returns the paths of all files that nobody else may read.
+    pub fn private_files(&self) -> [PathBuf; 3] {
+        [
+            self.path(),
+            self.operator_token_path(),
+            self.client_key_path(),
+        ]
+    }
+
     /// Reads all keys; none when there is no file.
     ///
     /// # Errors
@@ -204,20 +221,22 @@ impl KeyFile {
         })
     }
 
-    /// Removes a key.
+    /// Removes a key, and `client.key` where that keeps it.
     ///
     /// # Errors
     /// Returns [`KeyError::Unknown`] when no key has that name, or an error of the file.
     pub fn remove(&self, name: &str) -> Result<(), KeyError> {
-        self.change(|records| {
-            let before = records.len();
-            records.retain(|record| record.name != name);
-            if records.len() == before {
-                Err(KeyError::Unknown(name.to_owned()))
-            } else {
-                Ok(())
-            }
-        })
+        let removed = self.change(|records| {
+            let place = records.iter().position(|record| record.name == name);
+            let place = place.ok_or_else(|| KeyError::Unknown(name.to_owned()))?;
+            Ok(records.remove(place))
+        })?;
+        let kept = self.client_key()?;
+        if kept.is_some_and(|kept| digest_of(&kept) == removed.sha256) {
+            let path = self.client_key_path();
+            std::fs::remove_file(&path).map_err(written(&path))?;
+        }
+        Ok(())
     }
 
     /// Reads the token that the command line presents to the running program; `None` when there is none.
@@ -225,22 +244,32 @@ impl KeyFile {
     /// # Errors
     /// Returns [`KeyError::File`].
     pub fn operator_token(&self) -> Result<Option<String>, KeyError> {
-        let text = read_bounded(&self.operator_token_path())?
-            .map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
-        Ok(text.filter(|text| !text.is_empty()))
+        read_text(&self.operator_token_path())
+    }
+
+    /// Reads the client key that a first start has kept; `None` when there is none.
+    ///
+    /// # Errors
+    /// Returns [`KeyError::File`].
+    pub fn client_key(&self) -> Result<Option<String>, KeyError> {
+        read_text(&self.client_key_path())
     }
 
     /// Makes a client's, a bridge's and an operator's key for a first start, unless there are keys.
-    fn make_first(&self) -> Result<Vec<FreshKey>, KeyError> {
+    fn make_first(&self, keep_client_key: bool) -> Result<Vec<FreshKey>, KeyError> {
         self.change(|records| {
             if !records.is_empty() {
                 return Ok(Vec::new());
             }
             let fresh = first_keys()?;
-            if let Some(operator) = fresh.iter().find(|key| key.role == Role::Operator) {
-                // Before the key file: if the program ends between the two, the next start makes both again.
-                let path = self.operator_token_path();
-                private_file::replace(&path, format!("{}\n", operator.text).as_bytes())
+            for key in &fresh {
+                let path = match key.role {
+                    Role::Operator => self.operator_token_path(),
+                    Role::Client if keep_client_key => self.client_key_path(),
+                    Role::Client | Role::Bridge | Role::Admin => continue,
+                };
+                // Before the key file: if the program ends in between, the next start makes all again.
+                private_file::replace(&path, format!("{}\n", key.text).as_bytes())
                     .map_err(written(&path))?;
             }
             records.extend(fresh.iter().map(first_record));
@@ -281,6 +310,16 @@ fn written(path: &Path) -> impl FnOnce(io::Error) -> KeyError {
     }
 }
 
+/// Reads a file that holds one key; `None` when it is empty or there is none.
+fn read_text(path: &Path) -> Result<Option<String>, KeyError> {
+    let text = read_bounded(path)?.map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    Ok(text.filter(|text| !text.is_empty()))
+}
+
+fn digest_of(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
 fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
     use std::io::Read;
     let refuse = |error: io::Error| KeyError::File {
@@ -314,6 +353,8 @@ pub struct StartKeys {
     pub keys: Vec<core::Key>,
     /// Keys that were made just now, whose texts must be shown because they are not stored.
     pub fresh: Vec<FreshKey>,
+    /// The file that keeps a client key which is among `keys`.
+    pub client_key_file: Option<PathBuf>,
 }
 
 impl StartKeys {
@@ -376,10 +417,14 @@ pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
         let mut fresh = first_keys()?;
         fresh.retain(|fresh| configured.iter().all(|key| key.name != fresh.name));
         let keys = with_fresh(config, &fresh);
-        return Ok(StartKeys { keys, fresh });
+        return Ok(StartKeys {
+            keys,
+            fresh,
+            client_key_file: None,
+        });
     }
     let file = KeyFile::new(&config.data_dir);
-    for path in [file.path(), file.operator_token_path()] {
+    for path in file.private_files() {
         if private_file::is_exposed(&path) {
             tracing::warn!(
                 "{} can be read by others; chmod 600 makes it private",
@@ -390,10 +435,27 @@ pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
     let mut start = StartKeys {
         keys: gather(config)?,
         fresh: Vec::new(),
+        client_key_file: None,
     };
     if config.auth.required && start.keys.is_empty() {
-        start.fresh = file.make_first()?;
+        start.fresh = file.make_first(config.auth.keep_client_key)?;
         start.keys = gather(config)?;
+    }
+    if let Some(text) = file.client_key()? {
+        let path = file.client_key_path();
+        if !config.auth.keep_client_key {
+            tracing::warn!(
+                "{} is there from an earlier start, and `auth.keep_client_key` is false; remove it if it is not wanted",
+                path.display()
+            );
+        }
+        let kept = digest_of(&text);
+        let known = start.keys.iter();
+        let known = known.filter(|key| key.role == core::Role::Client);
+        start.client_key_file = known
+            .map(|key| key.sha256)
+            .any(|known| known == kept)
+            .then_some(path);
     }
     Ok(start)
 }
@@ -412,7 +474,7 @@ fn record_of(fresh: &FreshKey) -> KeyRecord {
     KeyRecord {
         name: fresh.name.clone(),
         role: fresh.role,
-        sha256: Sha256::digest(fresh.text.as_bytes()).into(),
+        sha256: digest_of(&fresh.text),
         created_at: WallClock::new(Instant::ZERO, unix).rfc3339(Instant::ZERO),
         requests_per_minute: None,
         tokens_per_minute: None,

@@ -74,7 +74,15 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
         file.operator_token().unwrap().as_deref(),
         first.fresh_text(Role::Operator)
     );
-    assert_eq!(mode(&file.operator_token_path()), 0o600);
+    assert_eq!(
+        file.client_key().unwrap().as_deref(),
+        first.fresh_text(Role::Client)
+    );
+    let client_key_file = Some(file.client_key_path());
+    assert_eq!(first.client_key_file, client_key_file);
+    for path in file.private_files() {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
     let own = |role: core::Role| first.keys.iter().find(|key| key.role == role).unwrap();
     let client = own(core::Role::Client);
     assert_eq!(
@@ -93,6 +101,7 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
 
     let second = start_keys(&config, false).unwrap();
     assert_eq!((&second.keys, second.fresh.len()), (&first.keys, 0));
+    assert_eq!(second.client_key_file, client_key_file);
 
     let open = Config {
         data_dir: directory.0.join("none"),
@@ -107,6 +116,32 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
     };
     assert_eq!(start_keys(&open, false).unwrap().keys, []);
     assert!(!open.data_dir.exists());
+}
+
+#[test]
+fn the_client_key_is_kept_as_long_as_it_is_a_key_and_wanted() {
+    let directory = Directory::new();
+    let mut config = config(&directory.0);
+    let file = KeyFile::new(&config.data_dir);
+    start_keys(&config, false).unwrap();
+    file.add("other", Role::Client).unwrap();
+    file.remove("other").unwrap();
+    assert!(file.client_key().unwrap().is_some());
+    // A file that holds no key of now is not offered.
+    let kept = std::fs::read(file.client_key_path()).unwrap();
+    std::fs::write(file.client_key_path(), "mlp-another\n").unwrap();
+    assert_eq!(start_keys(&config, false).unwrap().client_key_file, None);
+    std::fs::write(file.client_key_path(), kept).unwrap();
+    file.remove("client").unwrap();
+    assert!(!file.client_key_path().exists());
+    assert_eq!(start_keys(&config, false).unwrap().client_key_file, None);
+
+    config.data_dir = directory.0.join("none-kept");
+    config.auth.keep_client_key = false;
+    let first = start_keys(&config, false).unwrap();
+    assert!(first.fresh_text(Role::Client).is_some());
+    assert_eq!(first.client_key_file, None);
+    assert!(!KeyFile::new(&config.data_dir).client_key_path().exists());
 }
 
 #[test]

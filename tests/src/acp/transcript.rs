@@ -18,7 +18,7 @@
 use super::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::tools::ToolAnswer;
 use mcp_local_provider_core::agents::acp::{Config, HiddenError, Profile, SystemPrompt, UsageRule};
-use mcp_local_provider_core::id::KeyId;
+use mcp_local_provider_core::id::{Authority, KeyId};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -138,14 +138,15 @@ impl Stage {
                 }
                 bench.writes_line(&line);
             }
-            ("key", (number, _)) => bench.caller = Some(KeyId(number.parse().unwrap())),
+            ("key", (number, _)) => bench.caller = Authority::Key(KeyId(number.parse().unwrap())),
             ("keys", _) => {
                 let kept: Vec<KeyId> = what
                     .split(' ')
                     .map(|key| KeyId(key.parse().unwrap()))
                     .collect();
                 bench.call(|agent, now, out, link| {
-                    let upheld = |key: Option<KeyId>| key.is_some_and(|key| kept.contains(&key));
+                    let upheld =
+                        |caller: Authority| caller.key().is_some_and(|key| kept.contains(&key));
                     agent.handle_keys(now, &upheld, out, link);
                 });
             }

@@ -212,7 +212,7 @@ impl Call {
         };
         running
             .ticket()
-            .map(|ticket| (ticket.link, &ticket.session))
+            .map(|ticket| (ticket.link, ticket.session()))
     }
 
     /// True when its task is to be polled: it is woken, or it is late enough, and the client reads.

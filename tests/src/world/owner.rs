@@ -141,7 +141,7 @@ impl World {
         let payer = &self.payers[payer];
         let keys = self.driver.look(Hub::keys);
         let caller = keys.authenticate(payer.key, payer.address).ok()?;
-        Some(caller.authority())
+        Some(caller.authority)
     }
 
     /// True while the permission with which a call was asked holds.

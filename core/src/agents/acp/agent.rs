@@ -20,7 +20,7 @@ use super::rpc::{self, Message, NotAMessage};
 use super::tools::{CallId, ToolAnswer, ToolRequest};
 use super::update::Abilities;
 use crate::error::Code;
-use crate::id::{ExchangeId, KeyId};
+use crate::id::{Authority, ExchangeId};
 use crate::link::{Envelope, Frame};
 use crate::machine::OUTSIDE;
 use crate::time::{Instant, Latest, Timeout};
@@ -243,7 +243,7 @@ impl Agent {
         self.enter(now, out, link, |agent, context| match frame {
             // The link asks whether anybody is there; whether the process is, its supervisor knows.
             Frame::Ping => (context.link)(Envelope::Pong),
-            Frame::Text(text) => agent.frame(context, text, None),
+            Frame::Text(text) => agent.frame(context, text, Authority::Anyone),
             Frame::Invoke { text, caller } => agent.frame(context, text, caller),
         });
     }
@@ -291,12 +291,12 @@ impl Agent {
         });
     }
 
-    /// The keys of callers have changed: turns that are parked for a caller whose key is not upheld any more are cancelled, as
-    /// nobody may bring their results. `None` is a caller without a key.
+    /// The keys of callers have changed: turns that are parked for a caller whose permission is not upheld any more are
+    /// cancelled, as nobody may bring their results.
     pub fn handle_keys<'c>(
         &mut self,
         now: Instant,
-        upheld: &dyn Fn(Option<KeyId>) -> bool,
+        upheld: &dyn Fn(Authority) -> bool,
         out: &'c mut Out,
         link: &'c mut ToLink<'c>,
     ) {
@@ -386,7 +386,7 @@ impl Agent {
         }
     }
 
-    fn frame(&mut self, context: &mut Context<'_>, frame: String, caller: Option<KeyId>) {
+    fn frame(&mut self, context: &mut Context<'_>, frame: String, caller: Authority) {
         match invoke::read(&frame) {
             LinkFrame::Invoke(invoke) => {
                 let exchange = invoke.exchange;

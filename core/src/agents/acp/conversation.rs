@@ -28,7 +28,7 @@ use super::rpc::Json;
 use super::tools::Tool;
 use super::update::Abilities;
 use crate::error::Code;
-use crate::id::KeyId;
+use crate::id::Authority;
 use crate::invocation::Failure;
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -73,8 +73,8 @@ impl Setup {
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) setup: Arc<Setup>,
-    /// The key of the caller, whose conversation it is and nobody else's.
-    pub(super) caller: Option<KeyId>,
+    /// The permission of the caller, whose conversation it is and nobody else's.
+    pub(super) caller: Authority,
     /// The agent's own name of the model; `None` for its own choice.
     pub(super) model: Option<String>,
     pub(super) effort: Option<String>,
@@ -208,7 +208,7 @@ impl<'f> Conversation<'f> {
         profile: &Profile,
         abilities: &Abilities,
         tools: bool,
-        caller: Option<KeyId>,
+        caller: Authority,
     ) -> Plan {
         let native = abilities.system_prompt && profile.system != SystemPrompt::Text;
         let system = if self.system.is_empty() && profile.system == SystemPrompt::Override {
@@ -508,9 +508,15 @@ fn escape_tags(text: &str, out: &mut String) {
 }
 
 /// Adds whose conversation it is.
-fn feed_caller(hash: &mut Sha256, caller: Option<KeyId>) {
-    hash.update([u8::from(caller.is_some())]);
-    hash.update(caller.map_or(0, |key| key.0.get()).to_le_bytes());
+fn feed_caller(hash: &mut Sha256, caller: Authority) {
+    let (kind, key) = match caller {
+        Authority::Anyone => (0u8, 0),
+        Authority::Key(key) => (1, key.0.get()),
+        Authority::Configuration => (2, 0),
+        Authority::Local => (3, 0),
+    };
+    hash.update([kind]);
+    hash.update(key.to_le_bytes());
 }
 
 /// Adds a text and where it ends.

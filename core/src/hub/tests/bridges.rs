@@ -52,7 +52,7 @@ fn a_configured_bridge_has_its_session_whenever_it_is_connected() {
             bench.wait(1_000);
             let ticket = bench.granted("b");
             assert_eq!(ticket.link, link);
-            let session = ticket.session.clone();
+            let session = ticket.session().clone();
             bench.settle(ticket);
 
             // It is back before its time to live is over, and goes on.
@@ -67,7 +67,7 @@ fn a_configured_bridge_has_its_session_whenever_it_is_connected() {
             bench.wait(99);
             let link = bench.dial_configured(token, &registration()).unwrap();
             let ticket = bench.granted("b");
-            assert_eq!((ticket.link, &ticket.session), (link, &session));
+            assert_eq!((ticket.link, ticket.session()), (link, &session));
             bench.settle(ticket);
 
             // It comes back later than that.
@@ -78,7 +78,7 @@ fn a_configured_bridge_has_its_session_whenever_it_is_connected() {
             let link = bench.dial_configured(token, &registration()).unwrap();
             let ticket = bench.granted("b");
             assert_eq!(ticket.link, link);
-            assert_ne!(ticket.session, session);
+            assert_ne!(*ticket.session(), session);
             bench.settle(ticket);
         }
     }
@@ -94,7 +94,7 @@ fn a_configured_session_keeps_its_name() {
     for wait in [1, 101, 1] {
         let link = bench.dial_configured(None, &named).unwrap();
         let ticket = bench.granted("b");
-        assert_eq!(ticket.session.as_str(), "mine");
+        assert_eq!(ticket.session().as_str(), "mine");
         bench.settle(ticket);
         bench.hub.disconnected(bench.now, link, &mut bench.out);
         bench.wait(wait);

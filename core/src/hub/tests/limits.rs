@@ -28,7 +28,7 @@ fn a_session_has_a_rate_of_its_own() {
         bench.settle(ticket);
     }
     let left = |bench: &mut Bench| {
-        let payer = Payer::new(bench.caller("editor").key, HOME);
+        let payer = Payer::new(bench.caller("editor").authority, HOME);
         bench
             .hub
             .limiter
@@ -82,7 +82,7 @@ impl Bench {
 
     fn tokens_left(&mut self, key: &str) -> u64 {
         let caller = self.caller(key);
-        let payer = super::super::limiter::Payer::new(caller.key, HOME);
+        let payer = super::super::limiter::Payer::new(caller.authority, HOME);
         self.hub.limiter.standing(self.now, payer).remaining_tokens
     }
 }

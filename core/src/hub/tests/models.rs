@@ -44,7 +44,7 @@ fn a_request_that_names_no_model_gets_the_default_or_else_the_least_busy_session
         .map(|asked| bench.granted(asked))
         .into();
     for (session, model) in [(&first, "a"), (&second, "b")] {
-        let own = tickets.iter().filter(|ticket| ticket.session == *session);
+        let own = tickets.iter().filter(|ticket| ticket.session() == session);
         let models: Vec<&str> = own.map(|ticket| &*ticket.model).collect();
         assert_eq!(models, [model; 2]);
     }
@@ -98,14 +98,23 @@ fn a_name_that_nobody_knows_is_the_alias_of_every_name_or_refused_with_the_neare
         let told = message.split("the nearest is ").nth(1);
         let told = told.map(|rest| rest.split(';').next().unwrap());
         assert_eq!(told, nearest, "{message}");
+        let form = r#"`models.aliases: { "*": MODEL }`"#;
+        assert!(message.contains(form), "{message}");
+        assert!(refusal.lists_models());
     }
+    assert!(bench.hub.lists().every.is_none());
     bench.configure(|config| {
         config.aliases.push(Alias {
             name: "*".into(),
             model: "claude-opus".into(),
-            context_length: None,
+            context_length: Some(7),
         });
     });
+    let every = bench.hub.lists().every.clone().unwrap();
+    assert_eq!(
+        (&*every.name, every.capabilities.context_length),
+        ("claude-opus", Some(7))
+    );
     assert_eq!(bench.answers("llama3.2"), "claude-opus");
     assert_eq!(bench.answers("cursor-agent:latest"), "cursor-agent");
     // One that is known and gone for now is waited for, not replaced.

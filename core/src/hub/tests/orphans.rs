@@ -40,7 +40,7 @@ fn an_agent_that_comes_back_without_its_token_replaces_its_own_session() {
     let (second, new, _) = bench.agent("m");
     assert_ne!(old, new);
     let ticket = bench.granted("m");
-    assert_eq!((ticket.link, &ticket.session), (second, &new));
+    assert_eq!((ticket.link, ticket.session()), (second, &new));
     bench.settle(ticket);
     let slot = bench.hub.sessions().find(old.as_str()).unwrap();
     let status = bench.hub.sessions().get(slot).unwrap().status;
@@ -108,7 +108,7 @@ fn a_session_over_http_is_its_own_agents_or_nobodys() {
     bench.settle(ticket);
     let own = bench.connect(&token.unwrap()).unwrap();
     let ticket = bench.granted("m");
-    assert_eq!((ticket.link, &ticket.session), (own, &session));
+    assert_eq!((ticket.link, ticket.session()), (own, &session));
     bench.settle(ticket);
     // Another key's link is none either.
     bench.hub.disconnected(bench.now, own, &mut bench.out);

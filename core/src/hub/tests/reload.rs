@@ -226,3 +226,39 @@ fn keys_stay_required_while_others_can_reach_a_socket() {
     bench.reload(|config| config.exposed = None);
     assert!(bench.hub.keys().authenticate(None, HOME).is_ok());
 }
+
+#[test]
+fn a_program_that_waits_without_a_key_is_refused_once_one_is_required_of_it() {
+    let limits = Limits {
+        exchanges: 1,
+        ..Limits::default()
+    };
+    let mut bench = bench(limits, SessionPolicy::default());
+    bench.agent("m");
+    let first = bench.granted("m");
+    let caller = bench.hub.keys().local(HOME).unwrap();
+    let ask = Ask {
+        model: "m",
+        session: None,
+        prompts: 1,
+        tokens: 1,
+        scope: Scope::Inference,
+        needs: Needs::default(),
+    };
+    let wait = match bench.hub.admit(bench.now, &caller, &ask) {
+        Ok(Admission::Queued(wait)) => wait,
+        other => panic!("{other:?}"),
+    };
+    bench.reload(|config| config.limits.queue_length = 7);
+    assert_eq!(bench.out.woken, [], "it has changed, but not for it");
+    bench.reload(|config| config.ollama_auth_required = true);
+    assert_eq!(bench.out.woken, [wait]);
+    let Claim::Refused(refusal) = bench.claim(wait) else {
+        panic!("it waits on");
+    };
+    assert_eq!(refusal.status(), 401, "{refusal}");
+    assert!(refusal.message().contains("a key is required"), "{refusal}");
+    let refusal = bench.hub.admit(bench.now, &caller, &ask).unwrap_err();
+    assert_eq!(refusal.status(), 401, "{refusal}");
+    bench.settle(first);
+}

@@ -35,7 +35,7 @@ fn embedder(bench: &mut Bench, model: &str) -> SessionId {
 /// The session that answers what needs this.
 fn answers(bench: &mut Bench, needs: Needs) -> (SessionId, Ticket) {
     match bench.ask_for("m", None, needs) {
-        Ok(Admission::Granted(ticket)) => (ticket.session.clone(), ticket),
+        Ok(Admission::Granted(ticket)) => (ticket.session().clone(), ticket),
         other => panic!("{other:?}"),
     }
 }
@@ -141,7 +141,7 @@ fn vectors_are_asked_of_those_who_make_them_however_busy() {
     for _ in 0..3 {
         match bench.ask_for("m", None, VECTORS) {
             Ok(Admission::Granted(ticket)) => {
-                assert_eq!(ticket.session, embedder, "the other one is idle");
+                assert_eq!(*ticket.session(), embedder, "the other one is idle");
                 tickets.push(ticket);
             }
             other => panic!("{other:?}"),
@@ -152,7 +152,7 @@ fn vectors_are_asked_of_those_who_make_them_however_busy() {
         .unwrap_err();
     assert_eq!(refusal.status(), 400);
     let text = bench.granted("m");
-    assert_eq!(text.session, writer);
+    assert_eq!(*text.session(), writer);
     bench.settle(text);
     for ticket in tickets {
         bench.settle(ticket);

@@ -299,9 +299,9 @@ fn nothing_is_asked_with_a_permit_that_was_withdrawn() {
     let mut rig = Rig::new();
     let permits = Permits::default();
     let session = SessionId::new("s-1").unwrap();
-    let early = permits.issue(session.clone(), None);
+    let early = permits.issue(session.clone(), Authority::Anyone);
     permits.withdraw();
-    let late = permits.issue(session, None);
+    let late = permits.issue(session, Authority::Anyone);
     let mut open = |permit: &Permit| {
         let id = rig.ids.next();
         rig.link

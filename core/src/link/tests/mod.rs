@@ -11,7 +11,7 @@ mod messages;
 mod order;
 
 use super::*;
-use crate::id::Ids;
+use crate::id::{Authority, Ids};
 use crate::invocation::Delta;
 use crate::mailbox::{Batch, Mailbox, Push};
 use alloc::string::ToString;
@@ -41,7 +41,7 @@ struct Rig {
 
 /// A permit that nobody withdraws.
 fn permit(session: &str) -> Permit {
-    Permits::default().issue(SessionId::new(session).unwrap(), None)
+    Permits::default().issue(SessionId::new(session).unwrap(), Authority::Anyone)
 }
 
 impl Rig {

@@ -9,7 +9,7 @@ use crate::agents::acp::conversation::{Brought, Conversation, Digest, Plan};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolRequest};
 use crate::error::Code;
-use crate::id::{ExchangeId, KeyId};
+use crate::id::{Authority, ExchangeId};
 use crate::invocation::{Delta, End, Finish, ToolCallDelta};
 use crate::text::{JsonStr, escape_into, hex};
 use alloc::borrow::{Cow, ToOwned};
@@ -39,8 +39,8 @@ pub(super) struct Call {
 
 /// A turn whose answer ended with tool calls, as far as it is remembered.
 pub(super) struct Parked {
-    /// The key of the caller who began it. Nobody else resumes or ends it.
-    caller: Option<KeyId>,
+    /// The permission of the caller who began it. Nobody else resumes or ends it.
+    caller: Authority,
     /// The conversation that it answers.
     told: Digest,
     /// Text that came while nobody listened, escaped.
@@ -332,9 +332,9 @@ impl Agent {
         true
     }
 
-    /// True for a session whose turn is parked for a caller with this key. The ids of its calls can be guessed, so they prove
+    /// True for a session whose turn is parked for a caller with this permission. The ids of its calls can be guessed, so they prove
     /// nothing.
-    fn is_parked_for(&self, key: SessionKey, caller: Option<KeyId>) -> bool {
+    fn is_parked_for(&self, key: SessionKey, caller: Authority) -> bool {
         self.sessions.get(&key).is_some_and(|session| {
             let parked = session.parked.as_ref();
             session.state == State::Parked && parked.is_some_and(|parked| parked.caller == caller)
@@ -346,7 +346,7 @@ impl Agent {
     pub(super) fn leave_parked(
         &mut self,
         context: &mut Context<'_>,
-        caller: Option<KeyId>,
+        caller: Authority,
         conversation: &Conversation<'_>,
     ) {
         let left = |call: &&Call| {
@@ -362,11 +362,11 @@ impl Agent {
         }
     }
 
-    /// Cancels the turns that are parked for callers whose key is gone.
+    /// Cancels the turns that are parked for callers whose permission is gone.
     pub(super) fn leave_withdrawn(
         &mut self,
         context: &mut Context<'_>,
-        upheld: &dyn Fn(Option<KeyId>) -> bool,
+        upheld: &dyn Fn(Authority) -> bool,
     ) {
         let lost = |session: &Session| {
             let parked = session.parked.as_ref();

@@ -11,7 +11,7 @@ use crate::agents::acp::profile::{HiddenError, UsageRule};
 use crate::agents::acp::rpc::{Json, RpcError, text};
 use crate::agents::acp::update::{SessionUpdate, Update, path, tokens};
 use crate::error::Code;
-use crate::id::{ExchangeId, KeyId};
+use crate::id::{Authority, ExchangeId};
 use crate::invocation::{Delta, End, Failure, Finish};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -22,8 +22,8 @@ use serde_json::value::RawValue;
 pub(super) struct Turn {
     /// `model_invoke`, until the agent has been told.
     frame: String,
-    /// The key of its caller.
-    caller: Option<KeyId>,
+    /// The permission of its caller.
+    caller: Authority,
     pub(super) plan: Option<Plan>,
     /// `None` while it waits for the process.
     pub(super) session: Option<SessionKey>,
@@ -33,7 +33,7 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(frame: String, caller: Option<KeyId>) -> Self {
+    pub(super) fn new(frame: String, caller: Authority) -> Self {
         Self {
             frame,
             caller,
