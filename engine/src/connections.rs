@@ -147,3 +147,59 @@ impl Drop for Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+    use crate::audit::Audit;
+    use crate::dial::BridgeDialler;
+    use crate::outside::Outside;
+    use mcp_local_provider_core::config::HubConfig;
+    use mcp_local_provider_core::time::Instant;
+    use std::time::Duration;
+
+    struct Still;
+
+    impl Outside for Still {
+        fn now(&self) -> Instant {
+            Instant::ZERO
+        }
+
+        fn unix(&self) -> Duration {
+            Duration::ZERO
+        }
+
+        fn dial(&self, _bridge: BridgeDialler) {}
+    }
+
+    #[test]
+    fn the_connection_that_has_waited_for_longest_makes_room_and_one_that_is_served_does_not() {
+        let mut config = HubConfig::default();
+        config.limits.connections = 3;
+        let engine = Engine::new(config, [7; 32], Arc::new(Still), Audit::off());
+        let [mut first, mut second, mut served] = [(); 3].map(|()| engine.connect().unwrap());
+        for client in [&mut second, &mut first, &mut served] {
+            client.waits(Waker::noop());
+        }
+        assert!(served.begins());
+        // Whoever came first waits for longest, whenever its driver said so.
+        let mut third = engine.connect().unwrap();
+        assert!(!first.stays() && second.stays());
+        second.waits(Waker::noop());
+        // A request begins a new wait, which is the youngest.
+        third.waits(Waker::noop());
+        assert!(second.begins());
+        second.waits(Waker::noop());
+        let fourth = engine.connect().unwrap();
+        assert!(!third.stays() && second.stays());
+        assert_eq!(engine.connections(), 3);
+        // Nobody waits.
+        assert!(engine.connect().is_none());
+        drop((first, third));
+        assert_eq!(engine.connections(), 3);
+        drop((second, served, fourth));
+        assert_eq!(engine.connections(), 0);
+    }
+}

@@ -36,6 +36,21 @@ fn is_closed(mut stream: TcpStream) -> bool {
     }
 }
 
+/// The connection where the provider has not closed it: there it answers, be it to what is no request.
+fn still_open(mut stream: TcpStream) -> Option<TcpStream> {
+    let asked = stream.write_all(MODELS.as_bytes());
+    let told = asked.and_then(|()| stream.read(&mut [0; 64]));
+    match told {
+        Ok(0) => None,
+        Ok(_) => Some(stream),
+        Err(error) => {
+            let closed = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+            assert!(closed.contains(&error.kind()), "{error}");
+            None
+        }
+    }
+}
+
 #[test]
 fn a_connection_that_waits_for_a_request_makes_room_for_a_new_one() {
     let program = Program::start("limits: { connections: 4 }\n");
@@ -54,21 +69,19 @@ fn a_connection_that_waits_for_a_request_makes_room_for_a_new_one() {
     let slow = program.raw("GET /v1/models HTTP/1.1\r\nHost:");
     let mut kept = program.raw(MODELS);
     assert_eq!(answer(&mut kept).status, 200);
-    // In any order: what has begun to wait last may have come first.
-    let mut new: Vec<TcpStream> = Vec::new();
-    for _ in 0..3 {
+    let mut all = vec![silent, slow, kept];
+    while all.len() < 6 {
         let mut stream = program.raw(MODELS);
-        assert_eq!(answer(&mut stream).status, 200);
-        new.push(stream);
+        let answer = answer(&mut stream);
+        match answer.status {
+            200 => all.push(stream),
+            // For a moment none of them waits: the last has been answered, and does not wait again yet.
+            503 => assert!(answer.body.contains("limits.connections"), "{}", answer.body),
+            other => panic!("{other}: {}", answer.body),
+        }
     }
-    assert!([silent, slow, kept].into_iter().all(is_closed));
-    // They wait too, and a stranger that comes now closes only the one that has waited for longest.
-    let _stranger = program.connect();
-    let mut new = new.into_iter();
-    assert!(is_closed(new.next().unwrap()));
-    let mut second = new.next().unwrap();
-    second.write_all(MODELS.as_bytes()).unwrap();
-    assert_eq!(answer(&mut second).status, 200);
+    // Each new one has the place of one that was there, whichever waited first.
+    assert_eq!(all.into_iter().filter_map(still_open).count(), 3);
     agent.chunk(&id, 0, "still here");
     agent.finish(&id, 1);
     let mut bytes = Vec::new();
