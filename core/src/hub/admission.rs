@@ -165,16 +165,20 @@ impl Hub {
         }
     }
 
+    /// True for a session of an agent that the program starts.
+    fn is_started(&self, slot: Slot) -> bool {
+        let session = self.sessions.get(slot);
+        session.is_some_and(|session| self.expected.contains(&session.agent_id))
+    }
+
     /// Returns the time until which a request waits for what is busy.
     fn patience(&self, now: Instant, busy: Busy, ask: &Ask<'_>) -> Instant {
-        let model = self.resolve(ask.model);
         match busy {
-            Busy::Exchanges | Busy::Session { started: false } => {
-                now + self.config.limits.queue_wait
-            }
-            Busy::Session { started: true } => now + self.config.timeouts.first_chunk,
+            Busy::Session(slot) if self.is_started(slot) => now + self.config.timeouts.first_chunk,
+            Busy::Exchanges | Busy::Session(_) => now + self.config.limits.queue_wait,
             // The wait for a start ends by itself; then it may be busy.
             Busy::Starting => {
+                let model = self.resolve(ask.model);
                 let until = self.expected.awaited(model).unwrap_or(now);
                 until + self.config.timeouts.first_chunk
             }
@@ -467,7 +471,7 @@ impl Hub {
                 self.queue.set_open(line, true);
                 None
             }
-            Err(Unrouted::Busy(Busy::Session { .. } | Busy::Starting)) => {
+            Err(Unrouted::Busy(Busy::Session(_) | Busy::Starting)) => {
                 self.queue.set_open(line, false);
                 None
             }
@@ -546,10 +550,10 @@ impl Hub {
                 "limits.exchanges allows {} at once, and none ended within limits.queue.wait",
                 limits.exchanges
             ),
-            Busy::Session { started: false } => {
+            Busy::Session(slot) if !self.is_started(slot) => {
                 "every agent that could answer has as many requests as its max_concurrency allows, and none ended within limits.queue.wait".into()
             }
-            Busy::Session { started: true } | Busy::Starting => {
+            Busy::Session(_) | Busy::Starting => {
                 "the agent has as many requests as its agents[].concurrency allows, and none ended within timeouts.first_chunk".into()
             }
         };

@@ -134,8 +134,8 @@ impl Pools {
 /// Resources that can be busy.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Busy {
-    /// Every session that could answer. `started` when they are of an agent that the program starts.
-    Session { started: bool },
+    /// Every session that could answer; this is one of the least busy.
+    Session(Slot),
     /// An agent is being started.
     Starting,
     /// The program: as many exchanges are open as `limits.exchanges` allows.
@@ -246,15 +246,14 @@ impl Hub {
             return Err(Unrouted::Refused(self.unknown_model(asked)));
         };
         let Some(session) = self.sessions.get(slot) else {
-            return Err(Unrouted::Busy(Busy::Session { started: false }));
+            return Err(Unrouted::Busy(Busy::Session(slot)));
         };
         if Class::of(session).suits(ask).is_none() {
             let classes = core::iter::once(Class::of(session));
             return Err(Unrouted::Refused(unsuited(asked, ask, classes)));
         }
         if session.is_full() {
-            let started = self.expected.contains(&session.agent_id);
-            return Err(Unrouted::Busy(Busy::Session { started }));
+            return Err(Unrouted::Busy(Busy::Session(slot)));
         }
         if self.metrics.open >= self.config.limits.exchanges {
             return Err(Unrouted::Busy(Busy::Exchanges));

@@ -48,7 +48,7 @@ impl LastWords {
 }
 
 /// `Error: …`, `TypeError: …`, `error[E1]: …`, `fatal: …`, `… panicked at …`.
-fn names_error(line: &str) -> bool {
+pub(super) fn names_error(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     let mut words = line.split_inclusive(':').filter(|part| part.ends_with(':'));
     let names = words.any(|part| {
@@ -60,7 +60,7 @@ fn names_error(line: &str) -> bool {
         let word = word.split_once('[').map_or(word, |(word, _)| word);
         word.ends_with("error") || word.ends_with("exception") || word == "fatal"
     });
-    names || line.contains("panicked at")
+    names || line.contains("panicked at") || line.contains("level=error")
 }
 
 fn speaks_of_error(line: &str) -> bool {

@@ -118,7 +118,8 @@ pub static ALL: [Preset; 7] = [
         title: "Claude Code (claude-agent-acp)",
         programs: &["claude-agent-acp"],
         arguments: &[],
-        environment: &[],
+        // It would ask a model that refuses ten times more, and say nothing meanwhile; clients ask again by themselves.
+        environment: &[("CLAUDE_CODE_MAX_RETRIES", "1")],
         headers: Some(("ANTHROPIC_CUSTOM_HEADERS", "\n")),
         passes: &[
             "ANTHROPIC_*",
@@ -178,7 +179,8 @@ pub static ALL: [Preset; 7] = [
         name: "opencode",
         title: "OpenCode",
         programs: &["opencode"],
-        arguments: &["acp"],
+        // It says nothing to its client while it asks a model again that refuses; its log does.
+        arguments: &["acp", "--print-logs", "--log-level=ERROR"],
         environment: &[("OPENCODE_CONFIG", "{files}/opencode.json")],
         headers: None,
         passes: &[

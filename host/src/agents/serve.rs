@@ -7,6 +7,7 @@
 
 use super::directory::PrivateDirectory;
 use super::environment::exempt_from_proxies;
+use super::last_words::names_error;
 use super::loops;
 use super::plan::Plan;
 use super::process::{Event, Process, ProcessWaker};
@@ -180,6 +181,7 @@ impl Runner {
             answer_bytes: engine.config().limits.content_bytes,
             queue_bytes: engine.config().limits.link_queue_bytes,
             reuse: local.plan.agent.reuse,
+            start_timeout: local.plan.agent.start_timeout,
             // The owner's own choice of a directory is for all.
             session_directories: local.plan.agent.cwd.is_none(),
             ..acp::Config::new(&cwd.to_string_lossy())
@@ -502,6 +504,9 @@ impl Runner {
             }
         });
         for line in process.take_complaints() {
+            if names_error(&line) {
+                self.call(|agent, now, out, link| agent.handle_complaint(now, &line, out, link));
+            }
             self.status.wrote(line);
         }
         let status = match (ending, turn) {

@@ -125,6 +125,9 @@ impl Stage {
             ("profile", _) => {}
             ("process", ("started", _)) => bench.started(),
             ("process", ("exited", status)) => bench.exited(status),
+            ("process", ("complains", line)) => bench.call(|agent, now, out, link| {
+                agent.handle_complaint(now, line, out, link);
+            }),
             ("process", ("stop", _)) => {
                 bench.call(|agent, now, out, link| agent.stop(now, out, link));
             }

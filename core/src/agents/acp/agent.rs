@@ -2,6 +2,7 @@
 //! [`PROCESS`] and [`SESSION`].
 
 mod answer;
+mod complaint;
 mod life;
 mod parked;
 mod registration;
@@ -245,6 +246,20 @@ impl Agent {
             Frame::Ping => (context.link)(Envelope::Pong),
             Frame::Text(text) => agent.frame(context, text, Authority::Anyone),
             Frame::Invoke { text, caller } => agent.frame(context, text, caller),
+        });
+    }
+
+    /// The process has written a line about an error to its standard error. A client whose turn is silent for some seconds after
+    /// it hears of it.
+    pub fn handle_complaint<'c>(
+        &mut self,
+        now: Instant,
+        line: &str,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) {
+        self.enter(now, out, link, |agent, context| {
+            agent.complained(context, line);
         });
     }
 

@@ -17,6 +17,8 @@ pub enum Timer {
     Request(u64),
     /// The state of a session ends: kept or parked for too long, or its cancelled turn does not end.
     Session(SessionKey),
+    /// The turn of a session is silent, and the agent has complained.
+    Complaint(SessionKey),
     /// The calls that a session makes together are told to the client.
     Gather(SessionKey),
     /// A parked call is owed a sign of life.

@@ -24,7 +24,9 @@ pub struct Config {
     pub queue_bytes: usize,
     /// Bytes of an answer that are kept to recognise its conversation; a longer one is delivered and not resumed.
     pub answer_bytes: usize,
-    /// For `initialize`, `session/new`, and the settings of a session.
+    /// For `initialize` and the first `session/new` of a process.
+    pub start_timeout: Duration,
+    /// For later `session/new`, and the settings of a session.
     pub request_timeout: Duration,
     /// For the answer to a `session/cancel`.
     pub cancel_timeout: Duration,
@@ -60,6 +62,7 @@ impl Config {
             session_directories: false,
             queue_bytes: 64 << 20,
             answer_bytes: 1 << 20,
+            start_timeout: Duration::from_secs(60),
             request_timeout: Duration::from_secs(60),
             cancel_timeout: Duration::from_secs(10),
             exit_grace: Duration::from_secs(2),

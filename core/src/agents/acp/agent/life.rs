@@ -94,7 +94,7 @@ impl Agent {
         }
         self.counters.starts += 1;
         self.enter_phase(Phase::Initializing);
-        let deadline = context.now + self.config.request_timeout;
+        let deadline = context.now + self.config.start_timeout;
         let mut json = Json::request(self.expect(Ask::Initialize, Some(deadline)), "initialize");
         json.raw(concat!(
             "\"protocolVersion\":1,\"clientCapabilities\":{",
@@ -412,6 +412,7 @@ impl Agent {
                     }
                 }
                 Timer::Session(key) => self.session_over(context, key),
+                Timer::Complaint(key) => self.gave_up(context, key),
                 Timer::Gather(key) => self.gathered(context, key),
                 Timer::ToolCall(id) => self.keep_alive(context, id),
                 Timer::Start => self.demand(context),

@@ -137,7 +137,12 @@ impl Agent {
     ) -> SessionKey {
         self.last_session += 1;
         let key = SessionKey(self.last_session);
-        let deadline = context.now + self.config.request_timeout;
+        let patience = if self.phase == Phase::Trying {
+            self.config.start_timeout
+        } else {
+            self.config.request_timeout
+        };
+        let deadline = context.now + patience;
         let mut json = Json::request(
             self.expect(Ask::NewSession(key), Some(deadline)),
             "session/new",

@@ -1,6 +1,7 @@
 //! One turn: an invocation, from the frame of the link to the end of the answer.
 
 use super::answer::Answer;
+use super::complaint::Complaint;
 use super::states::{Phase, State, Then};
 use super::{Agent, Ask, Context};
 use crate::agents::acp::conversation::{Conversation, Plan};
@@ -16,6 +17,7 @@ use crate::invocation::{Delta, End, Failure, Finish};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::string::String;
+use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
 /// See the module's documentation.
@@ -29,6 +31,10 @@ pub(super) struct Turn {
     pub(super) session: Option<SessionKey>,
     /// The session knows nothing of the conversation.
     fresh: bool,
+    /// The agent has said something in it.
+    pub(super) heard: bool,
+    /// Complaints of the agent while it said nothing.
+    pub(super) complaints: Vec<Complaint>,
     pub(super) answer: Answer,
 }
 
@@ -40,6 +46,8 @@ impl Turn {
             plan: None,
             session: None,
             fresh: true,
+            heard: false,
+            complaints: Vec::new(),
             answer: Answer::default(),
         }
     }
@@ -255,6 +263,9 @@ impl Agent {
             }
             return;
         };
+        if !matches!(update, Update::Info(_)) {
+            self.heard(key, exchange);
+        }
         let Some(turn) = self.turns.get_mut(&exchange) else {
             return;
         };
@@ -407,6 +418,7 @@ impl Agent {
         let mut json = Json::notification("session/cancel");
         json.member("sessionId").string(&session.name);
         self.deadlines.clear(Timer::Gather(key));
+        self.deadlines.clear(Timer::Complaint(key));
         self.go(context, key, State::Stopping);
         self.send(context, json.end_params());
         self.drop_calls(context, key);
