@@ -176,15 +176,17 @@ impl Runner {
             None => directory.sessions(),
         };
         let name = &local.plan.name;
+        let usual = acp::Config::new(&cwd.to_string_lossy());
         let config = acp::Config {
             tools_url: address.map(|address| format!("http://{address}/agents/{name}/mcp/")),
             answer_bytes: engine.config().limits.content_bytes,
             queue_bytes: engine.config().limits.link_queue_bytes,
             reuse: local.plan.agent.reuse,
-            start_timeout: local.plan.agent.start_timeout,
+            // Requests wait for less where they are to; the agent is given its time all the same.
+            start_timeout: usual.start_timeout.max(local.plan.agent.start_timeout),
             // The owner's own choice of a directory is for all.
             session_directories: local.plan.agent.cwd.is_none(),
-            ..acp::Config::new(&cwd.to_string_lossy())
+            ..usual
         };
         let waker = Waker::from(process_waker.clone());
         let tool_queue = ToolQueue::new(waker.clone());
