@@ -164,12 +164,12 @@ pub static SESSION: Table = Table::new(&[
     Move::new(
         "Prompting",
         "Stopping",
-        "cancel, stop sequence, max_tokens, lost lines, session/cancel",
+        "cancel, stop sequence, max_tokens, lost lines, silent but for complaints, session/cancel",
     ),
     Move::new(
         "Parked",
         "Stopping",
-        "nobody comes back, or another transcript, session/cancel",
+        "nobody comes back, another transcript, or the permission is withdrawn, session/cancel",
     ),
     Move::new("Creating", OUTSIDE, "refused or not answered"),
     Move::new("Configuring", OUTSIDE, "a setting is refused, cancel"),
