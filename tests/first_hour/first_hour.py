@@ -208,7 +208,7 @@ def twenty_clients_at_once_are_all_answered(bench):
 
 @check
 def a_refusal_names_what_is_busy(bench):
-    bench.start({"name": "sdk", "command": bench.sdk, "concurrency": 1}, timeouts={"first_chunk": "1s"})
+    bench.start({"name": "sdk", "command": bench.sdk, "concurrency": 1}, timeouts={"first_chunk": "5s"})
     holding = bench.chat("%%hang%%", stream=True)
     while b"content" not in (line := holding.readline()):
         require(line, "the first request has ended")
