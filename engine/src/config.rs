@@ -96,7 +96,7 @@ pub enum ListenOllama {
 pub struct Config {
     /// Addresses to listen on; port 0 picks a free one.
     pub listen: Vec<SocketAddr>,
-    /// Where to listen for programs that look for an Ollama.
+    /// Address for programs that look for an Ollama.
     pub listen_ollama: ListenOllama,
     /// An address where nothing but health and metrics is answered.
     pub listen_metrics: Option<SocketAddr>,

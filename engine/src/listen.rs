@@ -26,7 +26,7 @@ pub const PAUSE: Duration = Duration::from_millis(50);
 pub struct ListenError {
     address: SocketAddr,
     source: io::Error,
-    /// Who has taken it.
+    /// The program that has taken it.
     holder: Option<PortHolder>,
 }
 

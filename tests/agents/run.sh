@@ -19,12 +19,5 @@ if [ ! -x "$program" ]; then
     exit 2
 fi
 
-venv=$target/agents-venv
-if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
-    rm -rf "$venv"
-    mkdir -p "$target"
-    ${PYTHON:-python3} -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$venv/installed.txt"
-fi
+. "$root/tests/agents/venv.sh"
 exec "$venv/bin/python" -B "$here/agents.py" "$program" "$@"

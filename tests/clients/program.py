@@ -12,13 +12,19 @@ class Failed(Exception):
     """A check that did not hold; the message says what was seen."""
 
 
+def own_environment(home):
+    """The environment of this process for a program whose person lives in `home`, without settings of the program."""
+    ours = ("MLP_", "LOCAL_PROVIDER", "XDG_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
+    return kept | {"HOME": str(home)}
+
+
 class Program:
     """One running program. `base` is its address, `after` what it printed beside the ready line."""
 
     def __init__(self, program, home, *arguments, environment=None):
         self.home = Path(home)
         self.lines = []
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLP_", "LOCAL_PROVIDER", "XDG_"))}
         began = time.monotonic()
         self.process = subprocess.Popen(
             [Path(program).resolve(), *arguments],
@@ -26,7 +32,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             cwd=home,
-            env=kept | {"HOME": str(home)} | (environment or {}),
+            env=own_environment(home) | (environment or {}),
             text=True,
             errors="replace",
         )

@@ -1,4 +1,4 @@
-"""What a person sees before everything is warm. See run.sh."""
+"""The first hour of a new user, before everything is warm. See run.sh."""
 
 import fcntl
 import http.client
@@ -17,8 +17,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "clients"), str(HERE.parent / "agents")]
-from agents import KEY, Model  # noqa: E402
-from program import Failed, Program  # noqa: E402
+from agents import KEY, Model, require  # noqa: E402
+from program import Failed, Program, own_environment  # noqa: E402
 
 CHECKS = []
 
@@ -26,11 +26,6 @@ CHECKS = []
 def check(function):
     CHECKS.append(function)
     return function
-
-
-def require(truth, what):
-    if not truth:
-        raise Failed(what)
 
 
 def shell(script):
@@ -231,7 +226,6 @@ def a_closed_terminal_ends_the_program_and_its_agents(bench):
     command = [Path(bench.path).resolve(), "--config", str(file)]
     for before in ([], ["nohup"]):
         master, slave = pty.openpty()
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("MLP_", "LOCAL_PROVIDER", "XDG_"))}
 
         def own_the_terminal():
             os.setsid()
@@ -239,7 +233,7 @@ def a_closed_terminal_ends_the_program_and_its_agents(bench):
 
         program = subprocess.Popen(
             before + command, stdin=slave, stdout=subprocess.PIPE, stderr=slave, cwd=bench.home,
-            env=kept | {"HOME": str(bench.home)}, preexec_fn=own_the_terminal,
+            env=own_environment(bench.home), preexec_fn=own_the_terminal,
         )
         os.close(slave)
         with open(alive, "rb") as agent_lives:

@@ -15,13 +15,5 @@ if [ ! -x "$program" ]; then
     echo "$program is not there: run cargo build --release first, or name the program" >&2
     exit 2
 fi
-requirements=$here/../agents/requirements.txt
-venv=$target/agents-venv
-if ! cmp -s "$requirements" "$venv/installed.txt"; then
-    rm -rf "$venv"
-    mkdir -p "$target"
-    ${PYTHON:-python3} -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$requirements"
-    cp "$requirements" "$venv/installed.txt"
-fi
+. "$root/tests/agents/venv.sh"
 exec "$venv/bin/python" -B "$here/first_hour.py" "$program"

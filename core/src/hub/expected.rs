@@ -20,6 +20,16 @@ enum Progress {
     Registered,
 }
 
+impl Progress {
+    /// Returns the time until which requests wait for it; `None` when they do not.
+    fn until(self) -> Option<Instant> {
+        match self {
+            Self::Starting { since, patience } => Some(since + patience),
+            Self::Late { .. } | Self::Registered => None,
+        }
+    }
+}
+
 /// The agents that the program starts, by name.
 #[derive(Debug, Default)]
 pub(super) struct Expected {
@@ -37,11 +47,12 @@ fn is_of(agent: &str, model: &str) -> bool {
 impl Expected {
     fn set(&mut self, name: &str, progress: Progress) {
         self.agents.insert(name.into(), progress);
-        let starting = |progress: &Progress| match progress {
-            Progress::Starting { since, patience } => Some(*since + *patience),
-            Progress::Late { .. } | Progress::Registered => None,
-        };
-        self.next = self.agents.values().filter_map(starting).min();
+        self.find_next();
+    }
+
+    fn find_next(&mut self) {
+        let starting = self.agents.values().copied();
+        self.next = starting.filter_map(Progress::until).min();
     }
 
     /// Returns the time at which one is late that has not registered.
@@ -68,12 +79,7 @@ impl Expected {
     pub(super) fn awaited(&self, model: &str) -> Option<Instant> {
         self.next?;
         let of_model = self.agents.iter().filter(|(name, _)| is_of(name, model));
-        of_model
-            .filter_map(|(_, progress)| match progress {
-                Progress::Starting { since, patience } => Some(*since + *patience),
-                Progress::Late { .. } | Progress::Registered => None,
-            })
-            .max()
+        of_model.filter_map(|(_, progress)| progress.until()).max()
     }
 
     /// Tells of an agent for `model` that was not ready in time; `None` when there is none.
@@ -115,20 +121,14 @@ impl Hub {
 
     /// Those that wait for an agent that is late hear so.
     pub(super) fn expire_expected(&mut self, now: Instant, out: &mut HubOut) {
-        let late = |progress: &Progress| match progress {
-            Progress::Starting { since, patience } => {
-                (*since + *patience <= now).then_some(*patience)
+        for progress in self.expected.agents.values_mut() {
+            if let Progress::Starting { since, patience } = *progress
+                && since + patience <= now
+            {
+                *progress = Progress::Late { patience };
             }
-            Progress::Late { .. } | Progress::Registered => None,
-        };
-        while let Some((name, patience)) = self
-            .expected
-            .agents
-            .iter()
-            .find_map(|(name, progress)| Some((name.clone(), late(progress)?)))
-        {
-            self.expected.set(&name, Progress::Late { patience });
         }
+        self.expected.find_next();
         self.expected_changed(now, out);
     }
 

@@ -141,7 +141,7 @@ impl Caller {
 }
 
 impl Keys {
-    /// Where a configuration requires no key, a request without one passes as `anonymous` with every role; a key that is
+    /// Under a configuration that requires no key, a request without one passes as `anonymous` with every role; a key that is
     /// presented and known still counts as itself.
     #[must_use]
     pub fn new(config: &HubConfig) -> Self {

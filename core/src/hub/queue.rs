@@ -224,7 +224,7 @@ impl Queue {
         }
     }
 
-    /// What any of them wants may have changed.
+    /// The sessions that any of them wants may have changed.
     pub(super) fn all_changed(&mut self) {
         let first = self.changed.len();
         self.changed.extend(self.lines.keys().copied());

@@ -19,7 +19,7 @@ const KEEP: usize = 4096;
 pub struct Batch {
     text: String,
     entries: Vec<Entry>,
-    /// What its mailbox has charged for them.
+    /// Charge of its mailbox for them.
     pub(super) charged: usize,
 }
 

@@ -161,8 +161,7 @@ impl Agent {
         if login {
             if self.deadlines.get(Timer::LogIn).is_none() {
                 self.logins = self.logins.saturating_add(1);
-                let wait = SOONEST_LOGIN * (1 << (self.logins - 1).min(16));
-                let wait = wait.min(self.config.longest_restart);
+                let wait = self.doubled(SOONEST_LOGIN, self.logins - 1);
                 self.deadlines.set(Timer::LogIn, context.now + wait);
             }
             context.out.events.push(Event::LoginNeeded {
@@ -348,8 +347,13 @@ impl Agent {
     fn wait(&self) -> Duration {
         match self.failures {
             0 | 1 => Duration::ZERO,
-            more => Duration::from_secs(1 << (more - 2).min(16)).min(self.config.longest_restart),
+            more => self.doubled(SOONEST, more - 2),
         }
+    }
+
+    /// A wait that was doubled so many times, up to the longest before a start.
+    pub(super) fn doubled(&self, first: Duration, times: u32) -> Duration {
+        (first * (1 << times.min(16))).min(self.config.longest_restart)
     }
 
     /// Starts the process when its time has come; when somebody waits for it, that is soon.

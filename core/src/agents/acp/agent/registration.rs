@@ -142,9 +142,8 @@ impl Agent {
             return;
         };
         self.registered.standing = Standing::None;
-        let wait = SOONEST * (1 << self.registered.refusals.min(16));
+        let wait = self.doubled(SOONEST, self.registered.refusals);
         self.registered.refusals = self.registered.refusals.saturating_add(1);
-        let wait = wait.min(self.config.longest_restart);
         self.deadlines.set(Timer::Register, context.now + wait);
         self.note_lack(context, Some(format!("its registration is refused: {why}")));
     }
