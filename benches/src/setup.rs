@@ -123,8 +123,6 @@ impl Setup {
         command
             .arg("--config")
             .arg(self.dir.join("config.yaml"))
-            // The line of each request is not compared: the splice and the least code write none.
-            .env("MLP_LOG__LEVEL", "warn")
             .current_dir(&self.dir);
         Process::spawn(&mut command, TARGET_CORE, &self.dir.join("program.log"))
     }

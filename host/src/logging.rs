@@ -1,29 +1,64 @@
-//! The log on standard error: text on a terminal, one JSON object for each line otherwise.
+//! The log on standard error or in a file: text on a terminal, one JSON object for each line otherwise.
+//!
+//! Serving never waits for the log's output: see [`lines`].
+
+mod file;
+mod lines;
 
 use crate::config::{Log, LogFormat, LogLevel};
+use file::LogFile;
+use lines::{Output, Writer};
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::panic;
+use thiserror::Error;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{Layer, Registry, reload};
 
-/// Changes the level of the running log. Cheap to clone.
-#[derive(Clone)]
-pub struct LevelHandle(reload::Handle<LevelFilter, Registry>);
+/// The running log. Dropped, it writes the lines that wait.
+pub struct RunningLog {
+    level: reload::Handle<LevelFilter, Registry>,
+    writer: Writer,
+}
 
-impl fmt::Debug for LevelHandle {
+impl fmt::Debug for RunningLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("LevelHandle")
+        f.write_str("RunningLog")
     }
 }
 
-impl LevelHandle {
+impl RunningLog {
     /// Changes the level from now on.
     pub fn set(&self, level: LogLevel) {
         // The only error is that the log is gone.
-        let _ = self.0.reload(filter(level));
+        let _ = self.level.reload(filter(level));
     }
+
+    /// Writes the lines that wait, so that whoever acts on what follows finds them.
+    pub fn flush(&self) {
+        self.writer.lines().write_out_at_once();
+    }
+}
+
+/// Reason why there is no log.
+#[derive(Debug, Error)]
+pub enum LogError {
+    /// The process has one already.
+    #[error(transparent)]
+    Twice(#[from] TryInitError),
+    /// The file cannot be written.
+    #[error("log.file: {path} cannot be written: {error}")]
+    File {
+        /// The file.
+        path: String,
+        /// Reason that the system gave.
+        error: io::Error,
+    },
+    /// No thread can be started.
+    #[error("the log's thread cannot be started: {0}")]
+    Thread(io::Error),
 }
 
 fn filter(level: LogLevel) -> LevelFilter {
@@ -37,22 +72,30 @@ fn filter(level: LogLevel) -> LevelFilter {
     }
 }
 
-/// Makes standard error the log of this process. `NO_COLOR` is honoured.
+/// Makes standard error, or the file of `config`, the log of this process. `NO_COLOR` is honoured.
 ///
 /// # Errors
-/// Fails when the process has a log already.
-pub fn start(config: &Log) -> Result<LevelHandle, TryInitError> {
-    let terminal = io::stderr().is_terminal();
+/// Fails when the process has a log already, or the file cannot be written.
+pub fn start(config: &Log) -> Result<RunningLog, LogError> {
+    let terminal = config.file.is_none() && io::stderr().is_terminal();
     let json = match config.format {
         LogFormat::Auto => !terminal,
         LogFormat::Text => false,
         LogFormat::Json => true,
     };
     let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let output: Output = match &config.file {
+        None => Box::new(io::stderr()),
+        Some(path) => Box::new(LogFile::open(path).map_err(|error| LogError::File {
+            path: path.display().to_string(),
+            error,
+        })?),
+    };
+    let writer = Writer::start(output).map_err(LogError::Thread)?;
     // Without `log_internal_errors(false)` a closed standard error would end the program: the layer prints its own
     // error there.
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(io::stderr)
+        .with_writer(writer.lines())
         .with_ansi(color)
         .log_internal_errors(false);
     let lines = if json {
@@ -70,5 +113,14 @@ pub fn start(config: &Log) -> Result<LevelHandle, TryInitError> {
         .with(level)
         .with(lines)
         .try_init()?;
-    Ok(LevelHandle(handle))
+    // A panic ends the program, and its last lines are the ones that tell why.
+    let (last, tell) = (writer.lines(), panic::take_hook());
+    panic::set_hook(Box::new(move |panic| {
+        last.write_out_at_once();
+        tell(panic);
+    }));
+    Ok(RunningLog {
+        level: handle,
+        writer,
+    })
 }

@@ -8,7 +8,7 @@ use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run, c
 use crate::commands;
 use crate::config::{Config, Environment, Listen, Loaded, LogLevel, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
-use crate::logging::{self, LevelHandle};
+use crate::logging::{self, RunningLog};
 use crate::private_file;
 use crate::process;
 use crate::serve::serve;
@@ -25,14 +25,19 @@ const FIRST_KEYS: &str = "first-keys.txt";
 pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode {
     match start(program, version) {
         Start::Done(code) => code,
-        Start::Serve(prepared) => match serve::<D>(&prepared) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                // When standard error is closed nobody can be told.
-                let _ = writeln!(io::stderr(), "{program}: {error}");
-                ExitCode::FAILURE
+        Start::Serve(prepared) => {
+            let ended = serve::<D>(&prepared);
+            // Writes the last lines of the log.
+            drop(prepared);
+            match ended {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    // When standard error is closed nobody can be told.
+                    let _ = writeln!(io::stderr(), "{program}: {error}");
+                    ExitCode::FAILURE
+                }
             }
-        },
+        }
     }
 }
 
@@ -54,8 +59,8 @@ pub struct Prepared {
     pub demo: bool,
     /// All keys, and the texts of those that were made just now.
     pub keys: StartKeys,
-    /// Handle that changes the log's level.
-    pub log: LevelHandle,
+    /// The log.
+    pub log: RunningLog,
     overrides: Overrides,
 }
 
@@ -117,6 +122,7 @@ fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
         ("mcpServers", now.mcp_servers != new.mcp_servers),
         ("audit", !demo && now.audit != new.audit),
         ("log.format", now.log.format != new.log.format),
+        ("log.file", now.log.file != new.log.file),
         ("data_dir", now.data_dir != new.data_dir),
         ("runtime", now.runtime != new.runtime),
     ]

@@ -224,6 +224,7 @@ fn reload(handle: &Handle, prepared: &Prepared) {
 
 /// Reports readiness to scripts, to the service manager, and in a demo to the person.
 fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
+    prepared.log.flush();
     // When standard output is closed nobody waits for the line.
     let _ = writeln!(stdout(), "{}", ready_line(addresses));
     let _ = stdout().flush();

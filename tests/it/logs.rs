@@ -143,3 +143,25 @@ fn people_may_have_text() {
     // Colour is for terminals.
     assert!(!line.contains('\u{1b}'), "{line:?}");
 }
+
+#[test]
+fn the_log_may_go_to_a_file_that_others_put_aside() {
+    let program = Program::start("log: { file: own.jsonl }\n");
+    let path = program.folder.0.join("data/own.jsonl");
+    let log = |path: &std::path::Path| std::fs::read_to_string(path).unwrap_or_default();
+    // It is complete when the program says that it is ready.
+    assert!(log(&path).contains("the configuration is "), "{}", log(&path));
+    assert!(program.log().is_empty(), "{}", program.log());
+    let aside = path.with_extension("1");
+    std::fs::rename(&path, &aside).unwrap();
+    let wrong = program.request("GET", "/v1/models", Some("wrong"), "");
+    let id = wrong.header("x-request-id").unwrap();
+    let begun = Instant::now();
+    while !log(&path).contains(id) {
+        assert!(begun.elapsed() < PATIENCE, "{} and {}", log(&path), log(&aside));
+        std::thread::yield_now();
+    }
+    for line in log(&path).lines().chain(log(&aside).lines()) {
+        serde_json::from_str::<Value>(line).unwrap();
+    }
+}

@@ -6,11 +6,12 @@ use super::route::{Access, Handler, Route};
 use crate::config::Role;
 use crate::dialect::Dialect;
 use crate::error::Refusal;
+use crate::exchange::JSON;
 use crate::hub::lists::Lists;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde_json::{Map, Value, json};
 
 const HTML: &str = "text/html; charset=utf-8";
 
@@ -20,66 +21,51 @@ pub(super) const ROUTES: &[Route] = &[
     Route::read("GET /docs", &["/docs"], page).for_roles_from_afar(&[Role::Operator]),
 ];
 
-/// OpenAPI 3.1.
+/// The description up to its paths.
+const HEAD: &str = concat!(
+    r#"{"openapi":"3.1.0","info":{"title":"MCP Local Provider","version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#"","summary":"Agents as local models, for programs that speak the OpenAI, Ollama or Anthropic API.","#,
+    r#""description":"Each path answers with and without `/v1` before it, and under `/k/KEY/…` for clients without a field for a key. "#,
+    r#"At the address of `listen.ollama` programs on this machine need no key for what the role `client` may do with models, unless "#,
+    r#"`listen.ollama_auth` is `required`."},"servers":[{"url":"/"}],"paths":{"#,
+);
+
+/// The description after its paths: what every operation refers to. Responses have the names of [`tag`].
+const TAIL: &str = concat!(
+    r#"},"components":{"securitySchemes":{"bearer":{"type":"http","scheme":"bearer"},"#,
+    r#""header":{"type":"apiKey","in":"header","name":"x-api-key"}},"requestBodies":{"#,
+    r#""Any":{"required":true,"content":{"application/json":{"schema":{"type":"object"}}}},"#,
+    r#""Asked":{"required":true,"content":{"application/json":{"schema":{"type":"object","properties":{"#,
+    r#""model":{"type":["string","null"]},"stream":{"type":["boolean","null"]}}}}}}},"responses":{"#,
+    r#""Answer":{"description":"The answer."},"#,
+    r##""OpenAI":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/OpenAI"}}}},"##,
+    r##""Ollama":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Ollama"}}}},"##,
+    r##""Anthropic":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Anthropic"}}}}},"##,
+    r#""schemas":{"OpenAI":{"type":"object","required":["error"],"properties":{"error":{"type":"object","properties":{"#,
+    r#""message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]}}}}},"#,
+    r#""Ollama":{"type":"object","required":["error"],"properties":{"error":{"type":"string"}}},"#,
+    r#""Anthropic":{"type":"object","required":["error"],"properties":{"type":{"const":"error"},"error":{"type":"object","properties":{"#,
+    r#""type":{"type":"string"},"message":{"type":"string"}}},"request_id":{"type":"string"}}}}}}"#,
+);
+
+/// OpenAPI 3.1. It is put together as text: the names of routes and roles need no escape.
 fn description(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
-    let mut paths: Map<String, Value> = Map::new();
+    let mut paths: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for route in ALL.iter() {
         for path in route.paths {
-            let item = paths
-                .entry(String::from(*path))
-                .or_insert_with(|| json!({}));
-            let Some(item) = item.as_object_mut() else {
-                continue;
-            };
-            let parameters = parameters(path);
-            if !parameters.is_empty() {
-                item.insert("parameters".into(), Value::Array(parameters));
-            }
-            for method in route.methods {
-                item.insert(method.to_ascii_lowercase(), operation(route, method, path));
-            }
+            let members = paths.entry(path).or_insert_with(|| parameters(path));
+            let operations = route.methods.iter();
+            members.extend(operations.map(|method| operation(route, method, path)));
         }
     }
-    Ok(Answered::ok(json!({
-        "openapi": "3.1.0",
-        "info": {
-            "title": "MCP Local Provider",
-            "version": env!("CARGO_PKG_VERSION"),
-            "summary": "Agents as local models, for programs that speak the OpenAI, Ollama or Anthropic API.",
-            "description": "Each path answers with and without `/v1` before it, and under `/k/KEY/…` for clients without a field for a key. At the address of `listen.ollama` programs on this machine need no key for what the role `client` may do with models, unless `listen.ollama_auth` is `required`.",
-        },
-        "servers": [{ "url": "/" }],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {
-                "bearer": { "type": "http", "scheme": "bearer" },
-                "header": { "type": "apiKey", "in": "header", "name": "x-api-key" },
-            },
-            "schemas": {
-                tag(Dialect::OpenAi): error(json!({
-                    "error": { "type": "object", "properties": {
-                        "message": { "type": "string" },
-                        "type": { "type": "string" },
-                        "param": { "type": ["string", "null"] },
-                        "code": { "type": ["string", "null"] },
-                    } },
-                })),
-                tag(Dialect::Ollama): error(json!({ "error": { "type": "string" } })),
-                tag(Dialect::Anthropic): error(json!({
-                    "type": { "const": "error" },
-                    "error": { "type": "object", "properties": {
-                        "type": { "type": "string" },
-                        "message": { "type": "string" },
-                    } },
-                    "request_id": { "type": "string" },
-                })),
-            },
-        },
-    })))
-}
-
-fn error(properties: Value) -> Value {
-    json!({ "type": "object", "required": ["error"], "properties": properties })
+    let item = |(path, members): (&&str, &Vec<String>)| {
+        let members = members.join(",");
+        format!(r#""{path}":{{{members}}}"#)
+    };
+    let items: Vec<String> = paths.iter().map(item).collect();
+    let text = [HEAD, &items.join(","), TAIL].concat();
+    Ok(Answered::Bytes(JSON, text.into_bytes()))
 }
 
 /// Names the API family of a route.
@@ -91,16 +77,16 @@ const fn tag(dialect: Dialect) -> &'static str {
     }
 }
 
-/// The parameters of a path; the last one may hold slashes.
-fn parameters(path: &str) -> Vec<Value> {
-    let mut names = path.split('{').skip(1);
-    let mut parameters = Vec::new();
-    while let Some((name, _)) = names.next().and_then(|rest| rest.split_once('}')) {
-        parameters.push(json!({
-            "name": name, "in": "path", "required": true, "schema": { "type": "string" },
-        }));
-    }
-    parameters
+/// The parameters of a path, as a member of it; none where it has none.
+fn parameters(path: &str) -> Vec<String> {
+    let names = path.split('{').skip(1);
+    let names = names.filter_map(|rest| rest.split_once('}'));
+    let each = names.map(|(name, _)| {
+        format!(r#"{{"name":"{name}","in":"path","required":true,"schema":{{"type":"string"}}}}"#)
+    });
+    let each: Vec<String> = each.collect();
+    let all = (!each.is_empty()).then(|| format!(r#""parameters":[{}]"#, each.join(",")));
+    all.into_iter().collect()
 }
 
 /// The roles that may use a route, and whether programs on this machine may without a key.
@@ -112,48 +98,27 @@ const fn roles(route: &Route) -> (&'static [Role], bool) {
     }
 }
 
-fn operation(route: &Route, method: &str, path: &str) -> Value {
+/// One method of a path, as a member of it.
+fn operation(route: &Route, method: &str, path: &str) -> String {
     let (roles, keyless) = roles(route);
-    let mut security = Vec::new();
-    if keyless {
-        security.push(json!({}));
-    }
-    if !roles.is_empty() {
-        security.extend([json!({ "bearer": [] }), json!({ "header": [] })]);
-    }
-    let mut operation = json!({
-        "operationId": format!("{method} {path}"),
-        "summary": summary(route),
-        "tags": [tag(route.dialect)],
-        "security": security,
-        "x-roles": roles.iter().map(|role| role.as_str()).collect::<Vec<_>>(),
-        "responses": {
-            "200": { "description": "The answer." },
-            "default": {
-                "description": "Refused or failed.",
-                "content": { "application/json": {
-                    "schema": { "$ref": format!("#/components/schemas/{}", tag(route.dialect)) },
-                } },
-            },
-        },
-    });
-    if route.body
-        && method != "GET"
-        && let Some(fields) = operation.as_object_mut()
-    {
-        let schema = match route.form() {
-            Some(_) => json!({ "type": "object", "properties": {
-                "model": { "type": ["string", "null"] },
-                "stream": { "type": ["boolean", "null"] },
-            } }),
-            None => json!({ "type": "object" }),
-        };
-        fields.insert(
-            "requestBody".into(),
-            json!({ "required": true, "content": { "application/json": { "schema": schema } } }),
-        );
-    }
-    operation
+    let security = match (keyless, roles.is_empty()) {
+        (true, true) => "{}",
+        (true, false) => r#"{},{"bearer":[]},{"header":[]}"#,
+        (false, true) => "",
+        (false, false) => r#"{"bearer":[]},{"header":[]}"#,
+    };
+    let roles = roles.iter().map(|role| format!(r#""{}""#, role.as_str()));
+    let roles = roles.collect::<Vec<_>>().join(",");
+    let body = match route.form() {
+        _ if !route.body || method == "GET" => "",
+        Some(_) => r##""requestBody":{"$ref":"#/components/requestBodies/Asked"},"##,
+        None => r##""requestBody":{"$ref":"#/components/requestBodies/Any"},"##,
+    };
+    let member = method.to_ascii_lowercase();
+    let (summary, tag) = (summary(route), tag(route.dialect));
+    format!(
+        r##""{member}":{{"operationId":"{method} {path}","summary":"{summary}","tags":["{tag}"],"security":[{security}],"x-roles":[{roles}],{body}"responses":{{"200":{{"$ref":"#/components/responses/Answer"}},"default":{{"$ref":"#/components/responses/{tag}"}}}}}}"##
+    )
 }
 
 /// Says what a route does.

@@ -9,6 +9,7 @@ use super::{Extra, Secret, bridge};
 use mcp_local_provider_core::config::Network;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Longest name of a key, agent or server, in bytes.
@@ -180,15 +181,20 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
             );
         }
     }
-    if config
-        .audit
-        .file
-        .as_ref()
-        .is_some_and(|file| file.as_os_str().is_empty())
-    {
+    let empty = |file: &Option<PathBuf>| {
+        let file = file.as_ref();
+        file.is_some_and(|file| file.as_os_str().is_empty())
+    };
+    if empty(&config.audit.file) {
         report.problem(
             "audit.file",
             "the path is empty; write `off` to have no audit file",
+        );
+    }
+    if empty(&config.log.file) {
+        report.problem(
+            "log.file",
+            "the path is empty; leave it out to log to standard error",
         );
     }
     report.at_least(

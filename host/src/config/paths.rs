@@ -101,14 +101,20 @@ pub(crate) fn resolve(
         }
     };
     in_place("data_dir".to_owned(), &mut config.data_dir);
-    // Without a data directory one error is enough.
-    if let Some(file) = &mut config.audit.file
-        && config.data_dir.is_absolute()
-    {
-        if !file.starts_with("~") {
-            *file = config.data_dir.join(&file);
+    let records = [
+        ("audit.file", &mut config.audit.file),
+        ("log.file", &mut config.log.file),
+    ];
+    for (name, file) in records {
+        // Without a data directory one error is enough.
+        if let Some(file) = file
+            && config.data_dir.is_absolute()
+        {
+            if !file.starts_with("~") {
+                *file = config.data_dir.join(&file);
+            }
+            in_place(name.to_owned(), file);
         }
-        in_place("audit.file".to_owned(), file);
     }
     let mut program = |name: String, command: &mut String| {
         // A name without `/` is searched in PATH, wherever it was written.

@@ -40,7 +40,7 @@ pub struct Config {
     /// The audit file.
     #[serde(deserialize_with = "shorthand::audit")]
     pub audit: Audit,
-    /// The log on standard error.
+    /// The log.
     #[serde(deserialize_with = "shorthand::log")]
     pub log: Log,
     /// Directory of the keys and the audit file. `~` is the home directory.
@@ -589,7 +589,7 @@ impl Default for Audit {
     }
 }
 
-/// The log on standard error. `log: debug` is short for `log: { level: debug }`.
+/// The log. `log: debug` is short for `log: { level: debug }`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
@@ -597,6 +597,8 @@ pub struct Log {
     pub level: LogLevel,
     /// Form of a line. Default auto.
     pub format: LogFormat,
+    /// Path of the file that it is appended to; standard error where none is given. A relative path begins at `data_dir`.
+    pub file: Option<PathBuf>,
 }
 
 /// The lowest level that is logged.
@@ -622,7 +624,7 @@ pub enum LogLevel {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Text on a terminal, JSON otherwise.
+    /// Text on a terminal, JSON in a file and otherwise.
     #[default]
     Auto,
     /// Text.
