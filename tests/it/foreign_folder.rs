@@ -111,9 +111,7 @@ fn a_program_takes_nothing_from_the_folder_that_it_is_started_in() {
     assert_eq!(models(OWN_TOKEN), 200, "the token beside the configuration");
     assert_eq!(models(FOREIGN_TOKEN), 401);
     program.signal("HUP");
-    while !program.log().contains("took the configuration over") {
-        std::thread::yield_now();
-    }
+    program.wait_for_log("took the configuration over");
     assert_eq!(
         program
             .request("GET", "/v1/models", Some(FOREIGN_KEY), "")

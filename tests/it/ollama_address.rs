@@ -193,9 +193,7 @@ fn a_key_can_be_required_there_too_and_a_reload_changes_it() {
     assert_eq!(list(&[LOCAL, &format!("Authorization: Bearer {CLIENT}")]), 200);
     write(&program.folder.0, "ollama: \"127.0.0.1:0\", ollama_auth: local", "");
     program.signal("HUP");
-    while !program.log().contains("took the configuration over") {
-        std::thread::yield_now();
-    }
+    program.wait_for_log("took the configuration over");
     assert_eq!(list(&[LOCAL]), 200);
     let log = program.log();
     assert!(!log.contains("from the next start on"), "{log}");

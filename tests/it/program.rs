@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Longer than anything takes that works.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -167,6 +167,15 @@ impl Program {
 
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.0.join("stderr.log")).unwrap_or_default()
+    }
+
+    /// Waits until the log says so.
+    pub fn wait_for_log(&self, text: &str) {
+        let begun = Instant::now();
+        while !self.log().contains(text) {
+            assert!(begun.elapsed() < PATIENCE, "no `{text}` in\n{}", self.log());
+            std::thread::yield_now();
+        }
     }
 
     pub fn signal(&self, name: &str) {

@@ -54,9 +54,7 @@ fn a_client_behind_a_trusted_proxy_has_its_own_address() {
     assert_eq!(address("/v1/models"), "127.0.0.1");
     write(&program.config, "[127.0.0.0/8]");
     program.signal("HUP");
-    while !program.log().contains("listen.trusted_proxies") {
-        std::thread::yield_now();
-    }
+    program.wait_for_log("listen.trusted_proxies");
     assert_eq!(address("/control/sessions"), "203.0.113.7");
     assert!(!program.log().contains("from the next start on"));
 }

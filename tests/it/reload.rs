@@ -42,13 +42,7 @@ fn sighup_takes_keys_limits_and_aliases_over_and_ends_what_lost_its_key() {
         200,
         "it still listens where it did"
     );
-    assert!(
-        program
-            .log()
-            .contains("what has changed of listen holds from the next start on"),
-        "{}",
-        program.log()
-    );
+    program.wait_for_log("what has changed of listen holds from the next start on");
 }
 
 #[test]
@@ -73,8 +67,7 @@ fn keys_stay_required_on_a_socket_that_other_machines_can_reach() {
     assert_eq!(agent.closed(), 1008);
     assert_eq!((asks(None), asks(Some(CLIENT))), (401, 200));
     assert_eq!(dial(&program, Some("nobody's key")).unwrap_err().0, 401);
-    let log = program.log();
-    assert!(log.contains("`auth.required: false` is not taken over"), "{log}");
+    program.wait_for_log("`auth.required: false` is not taken over");
 }
 
 #[test]
