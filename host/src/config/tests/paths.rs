@@ -17,7 +17,7 @@ auth: { keys: [{ name: a, key: 'file:./secrets/a.key' }] }
 agents:
 - { name: own, command: [./bin/agent, ./argument], cwd: work }
 - { name: other, command: [agent] }
-mcpServers: { files: { command: ../server, cwd: ~/files } }
+- { name: third, command: ../bin/third --a b\\ c, cwd: ~/files }
 data_dir: data
 ";
     let path = directory.file("place/c.yaml", text);
@@ -32,12 +32,10 @@ data_dir: data
     assert_eq!(config.agents[0].command, [program.as_str(), "./argument"]);
     assert_eq!(config.agents[0].cwd, Some(place.join("work")));
     assert_eq!(config.agents[1].command, ["agent"]);
-    let server = &config.mcp_servers["files"];
-    assert_eq!(
-        server.command,
-        place.join("../server").display().to_string()
-    );
-    assert_eq!(server.cwd.as_deref(), Some(Path::new("/home/ada/files")));
+    let third = &config.agents[2];
+    let program = place.join("../bin/third").display().to_string();
+    assert_eq!(third.command, [program.as_str(), "--a", "b c"]);
+    assert_eq!(third.cwd.as_deref(), Some(Path::new("/home/ada/files")));
     assert_eq!(config.data_dir, place.join("data"));
     assert_eq!(config.audit.file, Some(place.join("data/audit.jsonl")));
 
