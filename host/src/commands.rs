@@ -6,6 +6,7 @@ use crate::config::{Loaded, Role};
 use crate::control_client::{ControlClient, printable};
 use crate::doctor;
 use crate::keys::KeyFile;
+use crate::serve::own_program;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -39,9 +40,11 @@ pub fn run(
         | Command::AgentProcess { .. }
         | Command::Completions { .. }
         | Command::Config(_) => Ok(()),
-        Command::Doctor { start_agents: _ } => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            if doctor::report(&doctor::examine(program, loaded, &path), out)? {
+        Command::Doctor { start_agents } => {
+            let variables: Vec<_> = std::env::vars_os().collect();
+            let own = start_agents.then(own_program).transpose()?;
+            let findings = doctor::examine(program, loaded, &variables, own.as_deref());
+            if doctor::report(&findings, out)? {
                 Ok(())
             } else {
                 Err(Failure("the lines marked FAIL say what to do".to_owned()))

@@ -421,7 +421,22 @@ impl Runner {
                         .lost(now, format!("it wants a login: {advice}"), false);
                     true
                 }
-                acp::Event::Misbehaved { .. } => true,
+                acp::Event::Misbehaved { .. } | acp::Event::Unable { .. } => true,
+                acp::Event::Silent { .. } => {
+                    // It was given no prompt yet that its standard error could quote.
+                    let words = self
+                        .process
+                        .as_ref()
+                        .map(|process| process.last_words().told());
+                    let words = words.filter(|words| !words.is_empty());
+                    let words = words.map(|words| format!("; on its standard error: {words}"));
+                    tracing::warn!(
+                        agent,
+                        "{event}{}; requests wait for it for start_timeout",
+                        words.unwrap_or_default()
+                    );
+                    continue;
+                }
                 acp::Event::Initialized { .. }
                 | acp::Event::Recycled
                 | acp::Event::PermissionRefused { .. }
