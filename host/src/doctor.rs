@@ -455,6 +455,31 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_counts_as_writable_when_a_file_was_written() {
+        let directory = Directory::new();
+        let mut loaded = loaded(&directory);
+        let mut findings = Findings::default();
+        directories(&loaded.config, &mut findings);
+        let [(health, _)] = of(&findings.0, "data_dir").try_into().unwrap();
+        assert_eq!(health, Health::Ok);
+        assert_eq!(
+            std::fs::read_dir(&directory.0).unwrap().count(),
+            0,
+            "nothing is left"
+        );
+        // The rights of this directory let root write; the file system does not.
+        loaded.config.data_dir = "/proc/there/data".into();
+        let mut findings = Findings::default();
+        directories(&loaded.config, &mut findings);
+        let [(health, text)] = of(&findings.0, "data_dir").try_into().unwrap();
+        assert_eq!(health, Health::Fail);
+        assert!(
+            text.starts_with("/proc/there/data cannot be written ("),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_clock_that_was_never_set_is_noticed() {
         let mut findings = Findings::default();
         clock(UNIX_EPOCH + Duration::from_secs(60), &mut findings);

@@ -6,7 +6,7 @@ use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::random_seed;
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant as Clock};
 
@@ -167,8 +167,16 @@ impl<'p> Trial<'p> {
             acp::Event::Misbehaved { what } => fail(
                 self.with_last_words(format!("{name} was started, and cannot be asked: {what}")),
             ),
-            acp::Event::Silent { printed: None }
-            | acp::Event::Registered
+            acp::Event::Silent { printed: None } => {
+                let seconds = self.plan.agent.start_timeout.as_secs();
+                // Findings are printed at the end, so this is not one. A closed standard error keeps nobody from them.
+                let _ = writeln!(
+                    io::stderr(),
+                    "{name} has printed no line for 5 s; it is given {seconds} s (start_timeout)"
+                );
+                None
+            }
+            acp::Event::Registered
             | acp::Event::NoSession { .. }
             | acp::Event::Recycled
             | acp::Event::PermissionRefused { .. }
