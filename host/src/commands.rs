@@ -4,7 +4,7 @@ use crate::audit::tail;
 use crate::command_line::{AuditCommand, Command, KeysCommand};
 use crate::config::{Loaded, Role};
 use crate::control_client::{ControlClient, printable};
-use crate::doctor;
+use crate::doctor::{self, Surroundings};
 use crate::keys::KeyFile;
 use crate::serve::own_program;
 use serde_json::{Value, json};
@@ -41,9 +41,13 @@ pub fn run(
         | Command::Completions { .. }
         | Command::Config(_) => Ok(()),
         Command::Doctor { start_agents } => {
-            let variables: Vec<_> = std::env::vars_os().collect();
-            let own = start_agents.then(own_program).transpose()?;
-            let findings = doctor::examine(program, loaded, &variables, own.as_deref());
+            let surroundings = Surroundings {
+                variables: std::env::vars_os().collect(),
+                start: start_agents.then(own_program).transpose()?,
+                // Without it a running program does not tell about its agents, which is a finding.
+                operator_token: operator_token(loaded).ok().flatten(),
+            };
+            let findings = doctor::examine(program, loaded, &surroundings);
             if doctor::report(&findings, out)? {
                 Ok(())
             } else {
@@ -160,7 +164,7 @@ fn client(program: &'static str, loaded: &Loaded) -> Result<ControlClient, Failu
 }
 
 /// Finds the operator's key, see [`client`].
-pub(crate) fn operator_token(loaded: &Loaded) -> Result<Option<String>, Failure> {
+fn operator_token(loaded: &Loaded) -> Result<Option<String>, Failure> {
     let config = &loaded.config;
     let given = loaded.environment.get_nonempty(KEY_VARIABLE);
     let token = match given {

@@ -3,7 +3,6 @@
 mod agents;
 mod trial;
 
-use crate::commands::operator_token;
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
 use crate::control_client::{ControlClient, ControlError, printable};
 use crate::keys::KeyFile;
@@ -64,25 +63,34 @@ impl Findings {
     }
 }
 
-/// Runs all checks on `loaded`. `program` is the name of the executable, `variables` its environment. With `start`, the
-/// path of this program, each agent is started too, with it as the supervisor.
+/// Inputs of the checks beside the configuration.
+#[derive(Default)]
+pub struct Surroundings {
+    /// The environment of this program.
+    pub variables: Vec<(OsString, OsString)>,
+    /// The path of this program, when each agent is to be started; it supervises them.
+    pub start: Option<PathBuf>,
+    /// The operator's key of a running program.
+    pub operator_token: Option<String>,
+}
+
+/// Runs all checks on `loaded`. `program` is the name of the executable.
 #[must_use]
 pub fn examine(
     program: &'static str,
     loaded: &Loaded,
-    variables: &[(OsString, OsString)],
-    start: Option<&Path>,
+    surroundings: &Surroundings,
 ) -> Vec<Finding> {
     let config = &loaded.config;
     let mut findings = Findings::default();
     configuration(loaded, &mut findings);
-    ports(program, loaded, &mut findings);
+    ports(program, loaded, surroundings, &mut findings);
     keys(config, &mut findings);
     directories(config, &mut findings);
     limits(config, &mut findings);
     clock(SystemTime::now(), &mut findings);
     bridges(config, &mut findings);
-    agents::examine(config, variables, start, &mut findings);
+    agents::examine(config, surroundings, &mut findings);
     findings.0
 }
 
@@ -134,7 +142,12 @@ fn configuration(loaded: &Loaded, findings: &mut Findings) {
     }
 }
 
-fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
+fn ports(
+    program: &'static str,
+    loaded: &Loaded,
+    surroundings: &Surroundings,
+    findings: &mut Findings,
+) {
     let listen = &loaded.config.listen;
     let mut wanted: Vec<(SocketAddr, Health)> = listen
         .http_addresses()
@@ -164,7 +177,8 @@ fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
         } else if serves_already(program, address) {
             let text = format!("{address} is served by a {program} that runs already");
             findings.add(Health::Ok, "port", text);
-            running(program, loaded, address, findings);
+            let token = surroundings.operator_token.clone();
+            running(program, token, address, findings);
         } else {
             let holder = PortHolder::find(address)
                 .map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
@@ -177,8 +191,12 @@ fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
 }
 
 /// Tells what the agents of the running program wrote to their standard error.
-fn running(program: &'static str, loaded: &Loaded, address: SocketAddr, findings: &mut Findings) {
-    let token = operator_token(loaded).ok().flatten();
+fn running(
+    program: &'static str,
+    token: Option<String>,
+    address: SocketAddr,
+    findings: &mut Findings,
+) {
     let health = match ControlClient::new(program, address, token).get("/health/deep") {
         Ok(health) => health,
         Err(error) => {
@@ -411,7 +429,7 @@ mod tests {
         });
         let mut loaded = loaded(&directory);
         loaded.config.listen.http = vec![Listener(address)];
-        let findings = examine("mlp", &loaded, &[], None);
+        let findings = examine("mlp", &loaded, &Surroundings::default());
         drop(speaker.join());
         let [(health, text)] = of(&findings, "port").try_into().unwrap();
         assert_eq!(health, Health::Fail);
@@ -441,7 +459,7 @@ mod tests {
             preset: Some("gemini".to_owned()),
             ..Default::default()
         }];
-        let findings = examine("mlp", &loaded, &[], None);
+        let findings = examine("mlp", &loaded, &Surroundings::default());
         let [(exposed, first), (_, count), (unable, third)] =
             of(&findings, "keys").try_into().unwrap();
         assert_eq!((exposed, unable), (Health::Warn, Health::Warn));

@@ -1,7 +1,7 @@
 //! Checks of the agents that the program starts: their programs, the addresses of their models, and a start.
 
 use super::trial::try_agent;
-use super::{CONNECT, Findings, Health};
+use super::{CONNECT, Findings, Health, Surroundings};
 use crate::agents::presets::{self, Preset};
 use crate::agents::{AGENT_VARIABLE, Plan, PrivateDirectory, loops};
 use crate::config::{self, Config};
@@ -13,14 +13,11 @@ use std::path::Path;
 /// Endings of the names of variables that hold the address of a model, or of the proxy before it.
 const ADDRESSES: [&str; 4] = ["_URL", "_HOST", "_ENDPOINT", "_PROXY"];
 
-/// Checks the agents of the configuration, and names the presets that are installed. With `supervisor` it starts each:
-/// the agents of the configuration, or where there are none the presets.
-pub(super) fn examine(
-    config: &Config,
-    variables: &[(OsString, OsString)],
-    start: Option<&Path>,
-    findings: &mut Findings,
-) {
+/// Checks the agents of the configuration, and names the presets that are installed. With [`Surroundings::start`] it
+/// starts each: the agents of the configuration, or where there are none the presets.
+pub(super) fn examine(config: &Config, surroundings: &Surroundings, findings: &mut Findings) {
+    let variables = &surroundings.variables;
+    let start = surroundings.start.as_deref();
     let path = variables.iter().find(|(name, _)| name == "PATH");
     let path = path.map(|(_, path)| path.as_os_str()).unwrap_or_default();
     let nested = loops::nested(std::env::var_os(AGENT_VARIABLE).as_deref());
