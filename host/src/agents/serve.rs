@@ -423,17 +423,11 @@ impl Runner {
                 }
                 acp::Event::Misbehaved { .. } | acp::Event::Unable { .. } => true,
                 acp::Event::Silent { .. } => {
-                    // It was given no prompt yet that its standard error could quote.
-                    let words = self
-                        .process
-                        .as_ref()
-                        .map(|process| process.last_words().told());
-                    let words = words.filter(|words| !words.is_empty());
-                    let words = words.map(|words| format!("; on its standard error: {words}"));
+                    let more = self.process.as_ref().map(Process::first_words);
+                    let more = more.unwrap_or_default();
                     tracing::warn!(
                         agent,
-                        "{event}{}; requests wait for it for start_timeout",
-                        words.unwrap_or_default()
+                        "{event}{more}; requests wait for it for start_timeout"
                     );
                     continue;
                 }

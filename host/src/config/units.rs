@@ -71,7 +71,7 @@ fn bytes(text: &str) -> Option<f64> {
 pub(crate) fn show_duration(duration: Duration) -> String {
     let nanoseconds = duration.as_nanos();
     for (unit, length) in [("s", 1_000_000_000), ("ms", 1_000_000)] {
-        if nanoseconds % length == 0 {
+        if nanoseconds.is_multiple_of(length) {
             return format!("{}{unit}", nanoseconds / length);
         }
     }

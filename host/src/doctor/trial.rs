@@ -167,6 +167,11 @@ impl<'p> Trial<'p> {
             acp::Event::Misbehaved { what } => fail(
                 self.with_last_words(format!("{name} was started, and cannot be asked: {what}")),
             ),
+            acp::Event::Silent { printed: None } if !self.process.begun_line().is_empty() => {
+                self.judge(acp::Event::Silent {
+                    printed: Some(self.process.begun_line()),
+                })
+            }
             acp::Event::Silent { printed: None } => {
                 let seconds = self.plan.agent.start_timeout.as_secs();
                 // Findings are printed at the end, so this is not one. A closed standard error keeps nobody from them.
