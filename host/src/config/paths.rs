@@ -1,6 +1,7 @@
 //! Paths of a configuration. All become absolute, and none depends on the folder in which the program is started.
 
 use super::DIRECTORY;
+use super::agent_command;
 use super::check::Report;
 use super::environment::Environment;
 use super::sections::Config;
@@ -127,6 +128,18 @@ pub(crate) fn resolve(config: &mut Config, folders: &Folders, report: &mut Repor
     for (index, agent) in config.agents.iter_mut().enumerate() {
         if let Some(cwd) = &mut agent.cwd {
             in_place(format!("agents[{index}].cwd"), cwd);
+        }
+    }
+    for (index, agent) in config.agents.iter_mut().enumerate() {
+        let origin = report.origin(&format!("agents[{index}].command"));
+        if let Some(script) = agent_command::script(&agent.command)
+            && let Some(word) = agent.command.get_mut(script)
+            // A package may be named as a script is; only a file that is there is one.
+            && let Ok(path) = folders.absolute(Path::new(word.as_str()), origin)
+            && path.is_file()
+            && let Ok(path) = path.into_os_string().into_string()
+        {
+            *word = path;
         }
     }
 }

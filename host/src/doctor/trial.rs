@@ -177,7 +177,8 @@ impl<'p> Trial<'p> {
                 // Findings are printed at the end, so this is not one. A closed standard error keeps nobody from them.
                 let _ = writeln!(
                     io::stderr(),
-                    "{name} has printed no line for 5 s; it is given {seconds} s (start_timeout)"
+                    "{name} has printed no line for 5 s{}; it is given {seconds} s (start_timeout)",
+                    self.process.first_words()
                 );
                 None
             }
