@@ -16,6 +16,21 @@ const MAX_NAME_BYTES: usize = 64;
 /// Length in bytes below which a key draws a warning.
 const SHORT_SECRET_BYTES: usize = 16;
 
+/// Ends of the paths of numbers that may not be as large as their type allows, with the largest. serde_json stops at a
+/// depth of 128, with an error that does not name this limit.
+const LARGEST: [(&str, u64); 4] = [
+    ("ttl_seconds", 86_400),
+    ("limits.json_depth", 127),
+    ("audit.keep", 1000),
+    ("runtime.threads", 256),
+];
+
+/// Returns the largest number at `path`, where it is smaller than its type's.
+pub(crate) fn largest(path: &str) -> Option<u64> {
+    let found = LARGEST.iter().find(|(end, _)| path.ends_with(end));
+    found.map(|(_, largest)| *largest)
+}
+
 /// Problems and warnings that were found, each with its place.
 pub(crate) struct Report<'n> {
     root: &'n Node,
@@ -71,9 +86,9 @@ impl<'n> Report<'n> {
         }
     }
 
-    fn at_most(&mut self, path: &str, value: usize, most: usize) {
-        if value > most {
-            self.problem(path, format!("must be at most {most}, not {value}"));
+    fn at_most_largest(&mut self, path: &str, value: u32) {
+        if let Some(largest) = largest(path).filter(|largest| u64::from(value) > *largest) {
+            self.problem(path, format!("must be at most {largest}, not {value}"));
         }
     }
 
@@ -104,12 +119,11 @@ impl<'n> Report<'n> {
     }
 }
 
-/// Sections that other programs of this kind have, and what they would do. Nothing in this build reads them.
-const IDLE: [(&str, &str); 4] = [
+/// Sections that a person may bring from an earlier version or from a client of MCP, and what this build does not do.
+const IDLE: [(&str, &str); 3] = [
     ("mcpServers", "offers no MCP servers"),
     ("mcp_servers", "offers no MCP servers"),
     ("upstreams", "asks no model API beside its agents"),
-    ("registry", "keeps no registry"),
 ];
 
 /// Refuses sections that do nothing in this build.
@@ -215,8 +229,8 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
         4096,
         "a single record may be that long",
     );
-    report.at_most("audit.keep", config.audit.keep as usize, 1000);
-    report.at_most("runtime.threads", config.runtime.threads as usize, 256);
+    report.at_most_largest("audit.keep", config.audit.keep);
+    report.at_most_largest("runtime.threads", config.runtime.threads);
     if config.data_dir.as_os_str().is_empty() {
         report.problem("data_dir", "the path is empty");
     }
@@ -341,8 +355,7 @@ fn limits(limits: &Limits, report: &mut Report<'_>) {
     ] {
         report.at_least(&format!("limits.{name}"), value as usize, 1, why);
     }
-    // serde_json stops at a depth of 128, with an error that does not name this limit.
-    report.at_most("limits.json_depth", limits.json_depth as usize, 127);
+    report.at_most_largest("limits.json_depth", limits.json_depth);
     for (name, value) in [
         ("body_bytes", limits.body_bytes),
         ("content_bytes", limits.content_bytes),

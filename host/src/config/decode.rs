@@ -1,5 +1,6 @@
 //! Decoding of the tree into typed values, through serde. Each error carries the path and the place of its value.
 
+use super::check;
 use super::environment::nearest_variable;
 use super::error::{Problem, nearest, one_of};
 use super::example;
@@ -51,6 +52,8 @@ fn follows(error: &DecodeError, section: Option<&Node>) -> bool {
 enum About {
     /// A value.
     Value,
+    /// A number that its type cannot hold. The message ends with the largest.
+    TooLarge(u64),
     /// A section or list that is something else. Its right form is shown.
     Form,
     /// A key that is not known, which is the last segment of the path.
@@ -107,6 +110,10 @@ impl DecodeError {
                     message.push_str("; write ");
                     message.push_str(&form);
                 }
+            }
+            About::TooLarge(largest) => {
+                let largest = check::largest(&text).unwrap_or(largest);
+                message.push_str(&format!("; the largest is {largest}"));
             }
             About::Value | About::Missing(_) => {}
         }
@@ -168,8 +175,8 @@ impl de::Error for DecodeError {
             other => other.to_string(),
         };
         let expected = expected.to_string();
-        if let Some(message) = out_of_range(&number, &expected) {
-            return DecodeError::new(message);
+        if let Some(error) = too_large(&number, &expected) {
+            return error;
         }
         let expected = plain_words(&expected);
         let mut error = DecodeError::new(format!("expected {expected}, found {found}"));
@@ -234,8 +241,8 @@ enum Number {
     Float(f64),
 }
 
-/// Names the largest number where serde expects a type of whole numbers that `number` is too large for.
-fn out_of_range(number: &Option<Number>, expected: &str) -> Option<String> {
+/// Returns the error of a number that is too large for the type of whole numbers which serde expects.
+fn too_large(number: &Option<Number>, expected: &str) -> Option<DecodeError> {
     let largest = match expected {
         "u8" => u64::from(u8::MAX),
         "u16" => u64::from(u16::MAX),
@@ -250,9 +257,9 @@ fn out_of_range(number: &Option<Number>, expected: &str) -> Option<String> {
         }
         Number::Whole(_) | Number::Float(_) => return None,
     };
-    Some(format!(
-        "the number {found} is too large; the largest is {largest}"
-    ))
+    let mut error = DecodeError::new(format!("the number {found} is too large"));
+    error.about = About::TooLarge(largest);
+    Some(error)
 }
 
 /// Translates serde's names of types into words for the person who wrote the file.

@@ -2,6 +2,7 @@
 
 use super::parse::{Format, parse};
 use super::tree::{Entry, Form, Node, Origin, Segment, Value};
+use std::path::Path;
 
 /// A configuration with every key, its default and a comment. It has no effect as it stands.
 pub const EXAMPLE: &str = include_str!("example.yaml");
@@ -32,25 +33,36 @@ pub(crate) fn form(path: &[Segment], origin: Option<&Origin>) -> Option<String> 
         Segment::Index(_) => Segment::Index(0),
     };
     let path: Vec<Segment> = path.iter().map(first).collect();
-    let toml = matches!(origin, Some(Origin::File { name, .. }) if name.ends_with(".toml"));
-    let is = if toml { " = " } else { ": " };
+    let style = match origin {
+        Some(Origin::File { name, .. }) => Format::of(Path::new(&**name)),
+        Some(Origin::Variable(_) | Origin::DotEnv { .. } | Origin::Flag(_)) | None => None,
+    };
+    let style = style.unwrap_or(Format::Yaml);
     let mut text = String::new();
     if let Some(Segment::Key(key)) = path.last() {
-        text = format!("{key}{is}");
+        write_key(key, style, &mut text);
     }
-    write(root.at(&path)?, is, &mut text);
+    write(root.at(&path)?, style, &mut text);
     Some(format!("`{text}`"))
 }
 
+fn write_key(key: &str, style: Format, text: &mut String) {
+    text.push_str(&match style {
+        Format::Yaml => format!("{key}: "),
+        Format::Toml => format!("{key} = "),
+        Format::Json => format!("\"{key}\": "),
+    });
+}
+
 /// Writes a value on one line: of a section the entries that have no default or else the first, of a list the first item.
-fn write(node: &Node, is: &str, text: &mut String) {
+fn write(node: &Node, style: Format, text: &mut String) {
     match &node.value {
         Value::Scalar { text: word, form } => {
             let bare = word
                 .chars()
                 .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-'));
             let number = word.bytes().all(|byte| byte.is_ascii_digit());
-            if *form == Form::Plain && (number || bare && is == ": ") {
+            if *form == Form::Plain && (number || bare && style == Format::Yaml) {
                 text.push_str(word);
             } else {
                 text.push_str(&format!("\"{word}\""));
@@ -59,7 +71,7 @@ fn write(node: &Node, is: &str, text: &mut String) {
         Value::List(items) => {
             text.push('[');
             if let Some(item) = items.first() {
-                write(item, is, text);
+                write(item, style, text);
             }
             text.push(']');
         }
@@ -69,9 +81,8 @@ fn write(node: &Node, is: &str, text: &mut String) {
             for Entry { key, node, .. } in entries.iter().take(shown(entries)) {
                 text.push_str(separator);
                 separator = ", ";
-                text.push_str(key);
-                text.push_str(is);
-                write(node, is, text);
+                write_key(key, style, text);
+                write(node, style, text);
             }
             text.push_str(" }");
         }

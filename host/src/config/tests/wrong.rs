@@ -302,6 +302,14 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
              c.yaml:6: timeouts: expected a section, found a list; write `timeouts: { head: 5s }`",
         ),
         (
+            "c.json",
+            "{\"auth\": {\"keys\": {\"a\": 1}}, \n\"limits\": [], \"sessions\": {\"ttl_seconds\": 99999999999}}",
+            &[],
+            "c.json:1: auth.keys: expected a list, found a section; write `\"keys\": [{ \"name\": \"editor\", \"key\": \"env:EDITOR_KEY\" }]`\n\
+             c.json:2: limits: expected a section, found a list; write `\"limits\": { \"requests_per_minute\": 60 }`\n\
+             c.json:2: sessions.ttl_seconds: the number 99999999999 is too large; the largest is 86400",
+        ),
+        (
             "c.toml",
             "listen = 'here'\n",
             &[],
