@@ -10,13 +10,7 @@ use super::tree::{Entry, Form, Node, Origin, Segment, Value};
 pub(crate) fn expand(agents: &mut Node, problems: &mut Vec<Problem>) {
     shorthand::expand_list(agents);
     let mut wrong = Vec::new();
-    let items: Vec<&mut Node> = match &mut agents.value {
-        Value::List(items) => items.iter_mut().collect(),
-        // A section whose keys are numbers counts as a list.
-        Value::Map(entries) => entries.iter_mut().map(|entry| &mut entry.node).collect(),
-        Value::Scalar { .. } | Value::Refused => Vec::new(),
-    };
-    for (at, item) in items.into_iter().enumerate() {
+    for (at, item) in each(agents).into_iter().enumerate() {
         let expanded = match item.text().map(str::to_owned) {
             Some(word) if !item.is_null() => agent(&word, &item.origin).map(|agent| *item = agent),
             Some(_) | None => expand_command(item),
@@ -32,6 +26,15 @@ pub(crate) fn expand(agents: &mut Node, problems: &mut Vec<Problem>) {
     }
     for at in wrong {
         agents.refuse(&[Segment::Index(at)]);
+    }
+}
+
+/// Returns the entries of `agents`, which may be a section whose keys are numbers.
+fn each(agents: &mut Node) -> Vec<&mut Node> {
+    match &mut agents.value {
+        Value::List(items) => items.iter_mut().collect(),
+        Value::Map(entries) => entries.iter_mut().map(|entry| &mut entry.node).collect(),
+        Value::Scalar { .. } | Value::Refused => Vec::new(),
     }
 }
 
@@ -146,11 +149,9 @@ fn name(agent: &Node) -> Option<String> {
 /// Names agents that have no name of their own, where another one has the name already: the second `codex` is
 /// `codex-2`.
 pub(crate) fn number(root: &mut Node) {
-    let Some(Value::List(agents)) = root.get_mut("agents").map(|agents| &mut agents.value) else {
-        return;
-    };
+    let mut agents = root.get_mut("agents").map(each).unwrap_or_default();
     let own = |agent: &Node| agent.get("name").and_then(Node::text).map(str::to_owned);
-    let mut taken: Vec<String> = agents.iter().filter_map(own).collect();
+    let mut taken: Vec<String> = agents.iter().filter_map(|agent| own(agent)).collect();
     for agent in agents
         .iter_mut()
         .filter(|agent| agent.get("name").is_none())

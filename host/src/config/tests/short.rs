@@ -71,6 +71,9 @@ fn agents_of_one_kind_are_numbered_and_names_of_their_own_stay() {
         names(&overrides),
         ["claude", "claude-3", "claude-2", "b.py", "b", "claude-4"]
     );
+    let variables = [("MLP_AGENTS__0", "codex"), ("MLP_AGENTS__1", "codex")];
+    let config = load_text("c.yaml", "", &variables).unwrap().config;
+    assert_eq!(config.agents[1].known_as(), "codex-2");
     let chosen = Overrides {
         agents: vec!["claude-2".to_owned(), "claude".to_owned()],
         ..overrides
