@@ -214,13 +214,14 @@ impl Engine {
 
     /// Takes another configuration over, see [`Hub::reload`].
     fn reload(&self, config: HubConfig) {
-        let keys = self.hub(|hub, now, out| {
-            hub.reload(now, config.clone(), out);
-            hub.keys()
-        });
         self.budget.set_limit(config.limits.memory);
-        let config = Arc::new(config);
-        *self.policy.lock() = Policy { config, keys };
+        self.hub(|hub, now, out| {
+            hub.reload(now, config.clone(), out);
+            let keys = hub.keys();
+            let config = Arc::new(config);
+            // Before any link hears of it: an agent that is told that its key is gone finds the new keys.
+            *self.policy.lock() = Policy { config, keys };
+        });
         self.keys.notify(usize::MAX);
     }
 

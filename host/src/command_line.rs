@@ -83,10 +83,17 @@ pub enum Command {
     /// Make, show and remove API keys
     #[command(subcommand)]
     Keys(KeysCommand),
-    /// Read the configuration and say whether it is right
+    /// Read the configuration, and show every value that holds and where it was written
     CheckConfig,
+    /// Show how a configuration is written
+    #[command(subcommand)]
+    Config(ConfigCommand),
     /// Look for what stands in the way of serving on this machine, and say what to do
-    Doctor,
+    Doctor {
+        /// Start each agent too, without a prompt, and say whether it can be asked
+        #[arg(long = "try")]
+        start_agents: bool,
+    },
     /// Read the audit file
     #[command(subcommand)]
     Audit(AuditCommand),
@@ -106,6 +113,13 @@ pub enum Command {
         #[arg(last = true, required = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
+}
+
+/// Commands on how a configuration is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Subcommand)]
+pub enum ConfigCommand {
+    /// Print a configuration file with every key, its default and a comment
+    Example,
 }
 
 /// Commands on the audit file.
@@ -242,7 +256,9 @@ Examples:
   {program} keys add agent --role bridge
   {program} sessions
   {program} approve SESSION-ID
-  {program} doctor                      what stands in the way, and what to do
+  {program} config example              a configuration file with every key and its default
+  {program} check-config                every value that holds, and where it was written
+  {program} doctor --try                what stands in the way, and what to do; starts each agent
   {program} audit tail --follow
   {program} completions bash            a script to source
 

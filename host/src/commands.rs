@@ -2,10 +2,11 @@
 
 use crate::audit::tail;
 use crate::command_line::{AuditCommand, Command, KeysCommand};
-use crate::config::{Extra, Loaded, OLLAMA, OllamaAuth, Role};
+use crate::config::{Loaded, Role};
 use crate::control_client::{ControlClient, printable};
-use crate::doctor;
+use crate::doctor::{self, Surroundings};
 use crate::keys::KeyFile;
+use crate::serve::own_program;
 use serde_json::{Value, json};
 use std::io::{self, Write};
 
@@ -35,10 +36,19 @@ pub fn run(
 ) -> Result<(), Failure> {
     let config = &loaded.config;
     match command {
-        Command::Run(_) | Command::AgentProcess { .. } | Command::Completions { .. } => Ok(()),
-        Command::Doctor => {
-            let path = std::env::var_os("PATH").unwrap_or_default();
-            if doctor::report(&doctor::examine(program, loaded, &path), out)? {
+        Command::Run(_)
+        | Command::AgentProcess { .. }
+        | Command::Completions { .. }
+        | Command::Config(_) => Ok(()),
+        Command::Doctor { start_agents } => {
+            let surroundings = Surroundings {
+                variables: std::env::vars_os().collect(),
+                start: start_agents.then(own_program).transpose()?,
+                // Without it a running program does not tell about its agents, which is a finding.
+                operator_token: operator_token(loaded).ok().flatten(),
+            };
+            let findings = doctor::examine(program, loaded, &surroundings);
+            if doctor::report(&findings, out)? {
                 Ok(())
             } else {
                 Err(Failure("the lines marked FAIL say what to do".to_owned()))
@@ -87,32 +97,15 @@ fn check_config(loaded: &Loaded, out: &mut dyn Write) -> Result<(), Failure> {
         Some(file) => writeln!(out, "{} is right", file.display())?,
         None => writeln!(out, "there is no configuration file; the defaults hold")?,
     }
-    let config = &loaded.config;
-    for address in config.listen.http_addresses() {
-        writeln!(out, "listen    http://{address}")?;
-    }
-    let without = match config.listen.ollama_auth {
-        OllamaAuth::Local => "programs on this machine need no key there",
-        OllamaAuth::Required => "a key is needed there too",
-    };
-    match config.listen.ollama {
-        Extra::Off => {}
-        Extra::Auto => writeln!(out, "ollama    http://{OLLAMA}, if it is free; {without}")?,
-        Extra::Address(address) => writeln!(out, "ollama    http://{address}; {without}")?,
-    }
-    for (name, alias) in &config.models.aliases {
-        let name = match &**name {
-            "*" => "every other name".to_owned(),
-            name => printable(name),
-        };
-        let model = printable(&alias.model);
-        match alias.context_length {
-            Some(length) => writeln!(out, "alias     {name}: {model}, with {length} tokens")?,
-            None => writeln!(out, "alias     {name}: {model}")?,
-        }
-    }
-    writeln!(out, "data_dir  {}", config.data_dir.display())?;
-    let path = KeyFile::new(&config.data_dir).client_key_path();
+    let settings = loaded.sources.settings(&loaded.config);
+    let rows = settings.into_iter().map(|setting| {
+        let origin = setting.origin.map(|origin| origin.to_string());
+        let origin = origin.unwrap_or_else(|| "default".to_owned());
+        [printable(&setting.path), printable(&setting.value), origin]
+    });
+    let rows: Vec<[String; 3]> = rows.collect();
+    table(["KEY", "VALUE", "FROM"], &rows, out)?;
+    let path = KeyFile::new(&loaded.config.data_dir).client_key_path();
     if path.exists() {
         writeln!(out, "client key in {}", path.display())?;
     }
@@ -171,7 +164,7 @@ fn client(program: &'static str, loaded: &Loaded) -> Result<ControlClient, Failu
 }
 
 /// Finds the operator's key, see [`client`].
-pub(crate) fn operator_token(loaded: &Loaded) -> Result<Option<String>, Failure> {
+fn operator_token(loaded: &Loaded) -> Result<Option<String>, Failure> {
     let config = &loaded.config;
     let given = loaded.environment.get_nonempty(KEY_VARIABLE);
     let token = match given {

@@ -1,19 +1,20 @@
 //! The command `doctor`: finds obstacles to serving on this machine, and says what to do about them.
 
-use crate::agents::Plan;
-use crate::agents::presets::{self, Preset};
-use crate::commands::operator_token;
+mod agents;
+mod trial;
+
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
 use crate::control_client::{ControlClient, ControlError, printable};
 use crate::keys::KeyFile;
 use crate::private_file;
 use crate::process::raise_file_limit;
 use mcp_local_provider_engine::PortHolder;
-use rustix::fs::{Access, access, statvfs};
+use rustix::fs::statvfs;
 use serde_json::Value;
 use std::ffi::OsString;
+use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -62,19 +63,34 @@ impl Findings {
     }
 }
 
-/// Runs all checks on `loaded`. `program` is the name of the executable, `path` the value of `PATH`.
+/// Inputs of the checks beside the configuration.
+#[derive(Default)]
+pub struct Surroundings {
+    /// The environment of this program.
+    pub variables: Vec<(OsString, OsString)>,
+    /// The path of this program, when each agent is to be started; it supervises them.
+    pub start: Option<PathBuf>,
+    /// The operator's key of a running program.
+    pub operator_token: Option<String>,
+}
+
+/// Runs all checks on `loaded`. `program` is the name of the executable.
 #[must_use]
-pub fn examine(program: &'static str, loaded: &Loaded, path: &OsString) -> Vec<Finding> {
+pub fn examine(
+    program: &'static str,
+    loaded: &Loaded,
+    surroundings: &Surroundings,
+) -> Vec<Finding> {
     let config = &loaded.config;
     let mut findings = Findings::default();
     configuration(loaded, &mut findings);
-    ports(program, loaded, &mut findings);
+    ports(program, loaded, surroundings, &mut findings);
     keys(config, &mut findings);
     directories(config, &mut findings);
     limits(config, &mut findings);
     clock(SystemTime::now(), &mut findings);
     bridges(config, &mut findings);
-    agents(config, path, &mut findings);
+    agents::examine(config, surroundings, &mut findings);
     findings.0
 }
 
@@ -126,7 +142,12 @@ fn configuration(loaded: &Loaded, findings: &mut Findings) {
     }
 }
 
-fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
+fn ports(
+    program: &'static str,
+    loaded: &Loaded,
+    surroundings: &Surroundings,
+    findings: &mut Findings,
+) {
     let listen = &loaded.config.listen;
     let mut wanted: Vec<(SocketAddr, Health)> = listen
         .http_addresses()
@@ -156,7 +177,8 @@ fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
         } else if serves_already(program, address) {
             let text = format!("{address} is served by a {program} that runs already");
             findings.add(Health::Ok, "port", text);
-            running(program, loaded, address, findings);
+            let token = surroundings.operator_token.clone();
+            running(program, token, address, findings);
         } else {
             let holder = PortHolder::find(address)
                 .map_or_else(|| "another program".to_owned(), |holder| holder.to_string());
@@ -169,8 +191,12 @@ fn ports(program: &'static str, loaded: &Loaded, findings: &mut Findings) {
 }
 
 /// Tells what the agents of the running program wrote to their standard error.
-fn running(program: &'static str, loaded: &Loaded, address: SocketAddr, findings: &mut Findings) {
-    let token = operator_token(loaded).ok().flatten();
+fn running(
+    program: &'static str,
+    token: Option<String>,
+    address: SocketAddr,
+    findings: &mut Findings,
+) {
     let health = match ControlClient::new(program, address, token).get("/health/deep") {
         Ok(health) => health,
         Err(error) => {
@@ -245,8 +271,17 @@ fn nearest(path: &Path) -> PathBuf {
         .map_or(absolute.clone(), Path::to_owned)
 }
 
+/// Writes a file into a directory, or into the nearest one above it where it is not there yet, and removes the file.
+fn writable(path: &Path) -> io::Result<()> {
+    let file = nearest(path).join(format!(".mcp-local-provider-doctor-{}", std::process::id()));
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&file)?;
+    std::fs::remove_file(&file)
+}
+
 fn directories(config: &Config, findings: &mut Findings) {
-    let writable = |path: &Path| access(nearest(path), Access::WRITE_OK | Access::EXEC_OK);
     let data = &config.data_dir;
     match writable(data) {
         Ok(()) => findings.add(
@@ -271,7 +306,7 @@ fn directories(config: &Config, findings: &mut Findings) {
         _ => Path::new("."),
     };
     let existing = if file.exists() {
-        access(file, Access::WRITE_OK)
+        OpenOptions::new().append(true).open(file).map(drop)
     } else {
         writable(directory)
     };
@@ -347,63 +382,14 @@ fn bridges(config: &Config, findings: &mut Findings) {
         } else {
             format!("{authority}:80")
         };
-        let connected = with_port.to_socket_addrs().and_then(|mut addresses| {
-            let address = addresses
-                .next()
-                .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "no such host"))?;
-            TcpStream::connect_timeout(&address, CONNECT)
-        });
-        match connected {
-            Ok(_) => findings.add(Health::Ok, "bridge", format!("{name} accepts connections")),
+        match agents::connect(&with_port) {
+            Ok(()) => findings.add(Health::Ok, "bridge", format!("{name} accepts connections")),
             Err(error) => findings.add(
                 Health::Warn,
                 "bridge",
                 format!("{name} does not accept connections at {with_port} ({error}); start it: it is dialled again and again"),
             ),
         }
-    }
-}
-
-fn agents(config: &Config, path: &OsString, findings: &mut Findings) {
-    for agent in &config.agents {
-        let plan = Plan::new(agent);
-        match plan.find(path) {
-            Ok(program) => {
-                let mut text = format!("{} is {}", plan.name, program.display());
-                if let Some(preset) = plan.preset {
-                    text.push_str("; to log in, ");
-                    text.push_str(preset.login);
-                }
-                findings.add(Health::Ok, "agent", text);
-            }
-            Err(missing) => {
-                findings.add(Health::Fail, "agent", format!("{}: {missing}", plan.name));
-            }
-        }
-    }
-    let others = presets::ALL.iter().filter(|preset| {
-        config
-            .agents
-            .iter()
-            .all(|agent| agent.preset.as_deref() != Some(preset.name))
-    });
-    let (there, missing): (Vec<&Preset>, Vec<&Preset>) =
-        others.partition(|preset| preset.find(path).is_some());
-    for preset in &there {
-        let text = format!(
-            "{} is installed: `--agent {}` answers with it",
-            preset.title, preset.name
-        );
-        findings.add(Health::Ok, "agent", text);
-    }
-    if config.agents.is_empty() && there.is_empty() {
-        let known: Vec<&str> = missing.iter().map(|preset| preset.name).collect();
-        let text = format!(
-            "none of {} is installed, and none is configured: an agent has to connect by itself, or install one, such as `{}`",
-            known.join(", "),
-            Preset::named("claude").map_or("", |preset| preset.install)
-        );
-        findings.add(Health::Warn, "agent", text);
     }
 }
 
@@ -443,7 +429,7 @@ mod tests {
         });
         let mut loaded = loaded(&directory);
         loaded.config.listen.http = vec![Listener(address)];
-        let findings = examine("mlp", &loaded, &OsString::new());
+        let findings = examine("mlp", &loaded, &Surroundings::default());
         drop(speaker.join());
         let [(health, text)] = of(&findings, "port").try_into().unwrap();
         assert_eq!(health, Health::Fail);
@@ -473,7 +459,7 @@ mod tests {
             preset: Some("gemini".to_owned()),
             ..Default::default()
         }];
-        let findings = examine("mlp", &loaded, &OsString::new());
+        let findings = examine("mlp", &loaded, &Surroundings::default());
         let [(exposed, first), (_, count), (unable, third)] =
             of(&findings, "keys").try_into().unwrap();
         assert_eq!((exposed, unable), (Health::Warn, Health::Warn));
@@ -484,6 +470,31 @@ mod tests {
         let (health, text) = agents.first().unwrap();
         assert_eq!(*health, Health::Fail);
         assert!(text.contains("npm install -g @google/gemini-cli"), "{text}");
+    }
+
+    #[test]
+    fn a_directory_counts_as_writable_when_a_file_was_written() {
+        let directory = Directory::new();
+        let mut loaded = loaded(&directory);
+        let mut findings = Findings::default();
+        directories(&loaded.config, &mut findings);
+        let [(health, _)] = of(&findings.0, "data_dir").try_into().unwrap();
+        assert_eq!(health, Health::Ok);
+        assert_eq!(
+            std::fs::read_dir(&directory.0).unwrap().count(),
+            0,
+            "nothing is left"
+        );
+        // The rights of this directory let root write; the file system does not.
+        loaded.config.data_dir = "/proc/there/data".into();
+        let mut findings = Findings::default();
+        directories(&loaded.config, &mut findings);
+        let [(health, text)] = of(&findings.0, "data_dir").try_into().unwrap();
+        assert_eq!(health, Health::Fail);
+        assert!(
+            text.starts_with("/proc/there/data cannot be written ("),
+            "{text}"
+        );
     }
 
     #[test]

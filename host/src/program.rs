@@ -4,9 +4,11 @@
 
 use crate::agents::supervisor::supervise;
 use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
-use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run, completions};
+use crate::command_line::{
+    Command, CommandLine, ConfigCommand, EXIT_FAILURE, EXIT_USAGE, Run, completions,
+};
 use crate::commands;
-use crate::config::{Config, Environment, Listen, Loaded, LogLevel, Overrides, load};
+use crate::config::{Config, EXAMPLE, Environment, Listen, Loaded, LogLevel, Overrides, load};
 use crate::keys::{KeyFile, StartKeys, start_keys};
 use crate::logging::{self, RunningLog};
 use crate::private_file;
@@ -118,8 +120,6 @@ fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
         ("listen", now.listen != listen),
         ("bridges", now.bridges != new.bridges),
         ("agents", now.agents != new.agents),
-        ("upstreams", now.upstreams != new.upstreams),
-        ("mcpServers", now.mcp_servers != new.mcp_servers),
         ("audit", !demo && now.audit != new.audit),
         ("log.format", now.log.format != new.log.format),
         ("log.file", now.log.file != new.log.file),
@@ -151,6 +151,10 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
     if let Command::Completions { shell } = line.command {
         // The reader may have closed the pipe.
         let _ = io::stdout().write_all(&completions(program, shell));
+        return Start::Done(ExitCode::SUCCESS);
+    }
+    if let Command::Config(ConfigCommand::Example) = line.command {
+        let _ = io::stdout().write_all(EXAMPLE.as_bytes());
         return Start::Done(ExitCode::SUCCESS);
     }
     let loaded = match load(&line.overrides(), &Environment::of_process()) {

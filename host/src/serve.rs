@@ -119,7 +119,7 @@ fn local_agents(prepared: &Prepared) -> io::Result<Vec<Local>> {
 }
 
 /// Returns the path of this program, to be run again as a supervisor.
-fn own_program() -> io::Result<PathBuf> {
+pub(crate) fn own_program() -> io::Result<PathBuf> {
     // This link leads to the running program even after an update has replaced its file.
     let running = PathBuf::from("/proc/self/exe");
     if running.exists() {

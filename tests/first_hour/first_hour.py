@@ -170,6 +170,41 @@ def the_last_words_of_an_agent_that_cannot_start_are_told(bench):
 
 
 @check
+def a_program_that_is_no_agent_is_named_with_what_it_printed(bench):
+    """In the log within 5 s, while requests go on waiting; and by doctor."""
+    garbage = shell("echo 'Welcome to the shell'; echo 'no key' >&2; while read _; do :; done")
+    silent = shell("while read _; do :; done")
+    began = time.monotonic()
+    bench.start({"name": "garbage", "command": garbage}, {"name": "silent", "command": silent})
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(bench.chat, "%%say awake%%", "silent")
+        for agent, wanted in [
+            ("garbage", "the agent printed `Welcome to the shell`, which is not ACP"),
+            ("garbage", "on its standard error: no key"),
+            ("silent", "the agent has printed no line"),
+        ]:
+            def told(line):
+                return wanted in line and f'"{agent}"' in line and "WARN" in line
+
+            while not any(told(line) for line in bench.program.lines):
+                require(time.monotonic() < began + 20, f"no line says {wanted!r} of {agent}")
+                time.sleep(0.01)
+        seconds = time.monotonic() - began
+        require(not waiting.done(), "the request does not wait")
+        file = bench.home / "provider.json"
+        found = subprocess.run(
+            [Path(bench.path).resolve(), "doctor", "--try", "--config", file, "--agent", "garbage"], cwd=bench.home,
+            env=own_environment(bench.home), capture_output=True, text=True,
+        )
+        said = "FAIL  agent         `garbage` printed `Welcome to the shell`, which is not ACP"
+        require(found.returncode == 1 and said in found.stdout, f"doctor says {found.stdout}")
+        bench.program.stop()
+        bench.program = None
+        require(waiting.result().status == 503, "the request that waited has another end")
+    return f"{seconds:.1f} s until all was told"
+
+
+@check
 def an_agent_that_wants_a_login_is_not_started_again_for_each_request(bench):
     """The client hears what to do; once the person has logged in, an answer comes without a restart of the program."""
     login, starts = bench.home / "login", bench.home / "starts"

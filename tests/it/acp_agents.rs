@@ -364,7 +364,7 @@ fn a_process_that_hangs_is_started_anew() {
 #[test]
 fn clients_hear_why_an_agent_cannot_start() {
     for (command, why) in [
-        (&["/not/there"][..], "`/not/there` is not on the PATH"),
+        (&["/not/there"][..], "`/not/there` is not there"),
         (
             &["/bin/sh", "-c", "echo begun >&2; echo 'Error: not logged in' >&2; echo '}' >&2; exit 7"],
             "exit code 7; its last words: Error: not logged in | begun | }",

@@ -216,28 +216,56 @@ fn no_client_key_is_kept_where_none_is_wanted_and_a_removed_one_goes() {
 }
 
 #[test]
-fn the_configuration_is_told_with_its_address_for_ollama_and_its_aliases() {
+fn check_config_tells_every_value_with_its_source() {
     let folder = Folder::new();
     let config = folder.0.join("config.yaml");
     let text = "listen: { ollama: auto }\nmodels:\n  aliases:\n    my-gpt-4o: { model: claude, context_length: 128000 }\n    \"*\": claude\n";
     std::fs::write(&config, text).unwrap();
-    let check = ["check-config", "--config", config.to_str().unwrap()];
+    let file = config.to_str().unwrap();
+    let check = ["check-config", "--config", file, "--log", "debug"];
     let (code, told) = run(&folder, &check);
     assert_eq!(code, Some(0), "{told}");
-    for line in [
-        "ollama    http://127.0.0.1:11434, if it is free; programs on this machine need no key there",
-        "alias     every other name: claude",
-        "alias     my-gpt-4o: claude, with 128000 tokens",
+    let rows: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+    for row in [
+        vec!["listen.ollama", "auto", &format!("{file}:1")],
+        vec!["listen.http[0]", "127.0.0.1:8788", "default"],
+        vec!["models.aliases.my-gpt-4o.context_length", "128000", &format!("{file}:4")],
+        vec!["models.aliases.*.model", "claude", &format!("{file}:5")],
+        vec!["timeouts.idle", "60s", "default"],
+        vec!["log.level", "debug", "--log"],
     ] {
-        assert!(told.lines().any(|said| said == line), "{line} is not in {told}");
+        assert!(rows.contains(&row), "{row:?} is not in {told}");
     }
-    std::fs::write(&config, text.replace("auto", "auto, ollama_auth: required")).unwrap();
-    let (_, told) = run(&folder, &check);
-    assert!(told.contains("a key is needed there too"), "{told}");
-    std::fs::write(&config, text.replace("auto", "auto, ollama_auth: never")).unwrap();
-    let (code, told) = run(&folder, &check);
+}
+
+#[test]
+fn the_example_is_a_configuration_that_check_config_accepts() {
+    let folder = Folder::new();
+    let (code, example) = run(&folder, &["config", "example"]);
+    assert_eq!(code, Some(0), "{example}");
+    let config = folder.0.join("example.yaml");
+    std::fs::write(&config, example).unwrap();
+    let (code, told) = run(&folder, &["check-config", "--config", config.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(!told.contains("warning"), "{told}");
+}
+
+#[test]
+fn every_error_of_a_configuration_is_told_at_once() {
+    let folder = Folder::new();
+    let config = folder.0.join("wrong.yaml");
+    std::fs::write(&config, "limits: { burst: many, messages: 5000000000 }\nmcpServers: {}\nlisten: here\n").unwrap();
+    let (code, told) = run(&folder, &["--config", config.to_str().unwrap()]);
     assert_eq!(code, Some(2), "{told}");
-    assert!(told.contains("listen.ollama_auth") && told.contains("required"), "{told}");
+    for said in [
+        "wrong.yaml:1: limits.burst: expected a whole number",
+        "wrong.yaml:1: limits.messages: the number 5000000000 is too large; the largest is 4294967295",
+        "wrong.yaml:2: mcpServers: this build offers no MCP servers",
+        "wrong.yaml:3: listen: expected a section, found the text `here`; write `listen: { http: [\"127.0.0.1:8788\"] }`",
+    ] {
+        assert!(told.contains(said), "{said} is not in {told}");
+    }
+    assert_eq!(told.lines().count(), 5, "{told}");
 }
 
 #[test]

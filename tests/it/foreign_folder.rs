@@ -231,3 +231,44 @@ fn a_path_that_would_depend_on_the_folder_is_refused_with_what_to_do() {
     std::fs::write(config.parent().unwrap().join(".env"), "").unwrap();
     refused(&[], &[], "the environment variable `EDITOR_KEY` is not set");
 }
+
+#[test]
+fn the_image_has_a_place_for_all_that_the_program_writes() {
+    use std::io::{BufRead, BufReader};
+    use std::os::unix::fs::{MetadataExt, chown};
+    use std::os::unix::process::CommandExt;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Dockerfile");
+    let image = std::fs::read_to_string(file).unwrap();
+    let told = |word: &str| {
+        let line = image.lines().rfind(|line| line.split(' ').next() == Some(word));
+        line.unwrap().split_once(' ').unwrap().1.to_owned()
+    };
+    let (user, volume) = (told("USER"), told("VOLUME"));
+    assert!(image.contains(&format!("COPY --from=build --chown={user} {volume} {volume}\n")));
+    let user: u32 = user.split(':').next().unwrap().parse().unwrap();
+    let folder = Folder::new();
+    let place = folder.0.join("data");
+    std::fs::create_dir(&place).unwrap();
+    let mut command = Command::new(program());
+    command.args(["--listen", "127.0.0.1:0"]).current_dir("/").env_clear();
+    for variable in told("ENV").split(' ') {
+        let (name, value) = variable.split_once('=').unwrap();
+        command.env(name, value.replace(&volume, place.to_str().unwrap()));
+    }
+    if std::fs::metadata("/proc/self").unwrap().uid() == 0 {
+        chown(&place, Some(user), Some(user)).unwrap();
+        command.uid(user).gid(user);
+    }
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null());
+    let mut running = command.spawn().unwrap();
+    let mut ready = String::new();
+    BufReader::new(running.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(ready.starts_with("ready http://"), "{ready}");
+    let written = contents(&place);
+    let keys = image.lines().find_map(|line| line.split("else in ").nth(1)).unwrap();
+    let keys = keys.split(',').next().unwrap().replace(&volume, place.to_str().unwrap());
+    assert!(written.contains_key(Path::new(&keys)), "{keys}: {:?}", written.keys());
+    assert!(written.keys().any(|path| path.ends_with("audit.jsonl")), "{:?}", written.keys());
+}

@@ -2,7 +2,7 @@
 
 use super::directory::PrivateDirectory;
 use super::environment::clean_environment;
-use super::presets::{FILES, Preset, find_program};
+use super::presets::{FILES, Preset, find_program, named_files};
 use super::process::Launch;
 use crate::config;
 use mcp_local_provider_core::api::AGENT_HEADER;
@@ -22,22 +22,44 @@ pub struct Plan {
     pub agent: config::Agent,
 }
 
-/// An agent's program is not there.
+/// An agent's program cannot be run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{program}` is not on the PATH; {}", self.advice())]
-pub struct NotInstalled {
-    /// The program that was looked for.
-    pub program: String,
-    /// The command that installs it, when a preset knows one.
-    pub install: Option<&'static str>,
+pub enum NotInstalled {
+    /// Nothing has its name.
+    #[error("`{program}` is not {}; {}", place(.program), advice(*.install))]
+    Missing {
+        /// The program that was looked for.
+        program: String,
+        /// The command that installs it, when a preset knows one.
+        install: Option<&'static str>,
+    },
+    /// A file has its name, and nobody may run it.
+    #[error("`{0}` is not executable; run `chmod +x {0}`", .file.display())]
+    NotExecutable {
+        /// The file.
+        file: PathBuf,
+    },
+    /// A directory has its name.
+    #[error("`{}` is a directory; name the program in it", .path.display())]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+    },
 }
 
-impl NotInstalled {
-    fn advice(&self) -> Cow<'static, str> {
-        match self.install {
-            Some(install) => format!("install it with: {install}").into(),
-            None => "give its path, or install it".into(),
-        }
+/// The place where a program was looked for.
+fn place(program: &str) -> &'static str {
+    if program.contains('/') {
+        "there"
+    } else {
+        "on the PATH"
+    }
+}
+
+fn advice(install: Option<&'static str>) -> Cow<'static, str> {
+    match install {
+        Some(install) => format!("install it with: {install}").into(),
+        None => "give its path, or install it".into(),
     }
 }
 
@@ -62,14 +84,22 @@ impl Plan {
             (None, Some(preset)) => preset.find(path),
             (None, None) => None,
         };
-        found.ok_or_else(|| NotInstalled {
-            program: match (self.agent.command.first(), self.preset) {
+        found.ok_or_else(|| {
+            let program = match (self.agent.command.first(), self.preset) {
                 (Some(program), _) => program.clone(),
                 (None, preset) => preset
                     .and_then(|preset| preset.programs.first())
                     .map_or_else(|| self.name.clone(), |program| (*program).to_owned()),
-            },
-            install: self.preset.map(|preset| preset.install),
+            };
+            let mut named = named_files(&program, path).into_iter();
+            match named.find(|file| file.exists()) {
+                Some(path) if path.is_dir() => NotInstalled::Directory { path },
+                Some(file) => NotInstalled::NotExecutable { file },
+                None => NotInstalled::Missing {
+                    program,
+                    install: self.preset.map(|preset| preset.install),
+                },
+            }
         })
     }
 
@@ -274,7 +304,7 @@ mod tests {
         );
         assert_eq!(
             said(plan(None, &["./mine", "--acp"])),
-            "`./mine` is not on the PATH; give its path, or install it"
+            "`./mine` is not there; give its path, or install it"
         );
     }
 }

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Placeholder for the directory of the agent's own files, in values of [`Preset::environment`] and
 /// [`Preset::arguments`].
@@ -106,7 +106,7 @@ pub static ALL: [Preset; 7] = [
         passes: &["CURSOR_API_KEY"],
         files: &[("cli-config.json", CURSOR)],
         install: "curl https://cursor.com/install -fsS | bash",
-        login: "run `cursor-agent login`, or set CURSOR_API_KEY",
+        login: "run `cursor-agent login` (of Cursor's own download), or set CURSOR_API_KEY",
         notice: "Cursor keeps its own instructions and tools: nothing in its protocol switches them off. It runs with \
                  permissions that deny its shell, reading and writing; fetching from the web is not fenced, and whether \
                  the denials hold is Cursor's doing. It counts no tokens, so usage is an estimate. Requests are charged \
@@ -130,7 +130,7 @@ pub static ALL: [Preset; 7] = [
         ],
         files: &[],
         install: "npm install -g @agentclientprotocol/claude-agent-acp",
-        login: "run `claude` and type /login, or set ANTHROPIC_API_KEY",
+        login: "run `claude` (of the npm package @anthropic-ai/claude-code) and type /login, or set ANTHROPIC_API_KEY",
         notice: "Claude Code runs with its own instructions replaced and its tools switched off. It makes requests of its \
                  own beside yours (titles, say). Anthropic's terms let a subscription login serve Claude Code itself, not \
                  other programs; with an API key there is no such question. Which of the two it uses is yours to decide.",
@@ -146,7 +146,7 @@ pub static ALL: [Preset; 7] = [
         passes: &["OPENAI_*", "CODEX_*", "AZURE_OPENAI_*"],
         files: &[],
         install: "npm install -g @agentclientprotocol/codex-acp",
-        login: "run `codex login`, or set OPENAI_API_KEY",
+        login: "run `codex login` (of the npm package @openai/codex), or set OPENAI_API_KEY",
         notice: "Codex keeps its own instructions and tools; yours are appended to them. It runs in its read-only mode, in \
                  which it asks before it changes anything or uses the network, and every such question is refused. \
                  Commands that only read may still run, and can read what you can read.",
@@ -198,7 +198,7 @@ pub static ALL: [Preset; 7] = [
         ],
         files: &[("model.md", MODEL_PROMPT), ("opencode.json", OPENCODE)],
         install: "npm install -g opencode-ai",
-        login: "run `opencode auth login`",
+        login: "run `opencode auth login` (of the npm package opencode-ai)",
         notice: "OpenCode runs as an agent without tools of its own and with its instructions replaced. It asks nobody before \
                  it calls a tool that your client offers; that is harmless, because your client is who carries it out. After \
                  an error of its model it tries again in silence for up to a minute.",
@@ -219,7 +219,7 @@ pub static ALL: [Preset; 7] = [
         passes: &["COPILOT_*", "GH_TOKEN", "GITHUB_TOKEN", "GH_HOST"],
         files: &[],
         install: "npm install -g @github/copilot",
-        login: "run `copilot` and type /login, or set GH_TOKEN",
+        login: "run `copilot` (of the npm package @github/copilot) and type /login, or set GH_TOKEN",
         notice: "Copilot keeps its own instructions; its tools are switched off. GitHub has suspended accounts for use that \
                  looks automated: keep to what you would have typed yourself.",
         source: "https://github.com/github/copilot-cli",
@@ -244,7 +244,7 @@ pub static ALL: [Preset; 7] = [
         ],
         files: &[],
         install: "see https://block.github.io/goose (a download for each system)",
-        login: "run `goose configure`",
+        login: "run `goose configure` (of goose's own download)",
         notice: "goose keeps its own instructions. It runs in its chat mode, in which it carries out no tool, but it still tells \
                  its model of them.",
         source: "https://block.github.io/goose",
@@ -271,18 +271,21 @@ impl Preset {
 /// of `path`.
 #[must_use]
 pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
-    let can_run = |file: &Path| {
+    named_files(program, path).into_iter().find(|file| {
         std::fs::metadata(file)
             .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    };
+    })
+}
+
+/// Returns the paths at which a shell looks for a program, whether anything is there or not.
+pub(super) fn named_files(program: &str, path: &OsStr) -> Vec<PathBuf> {
     if program.contains('/') {
-        let file = std::path::absolute(program).ok()?;
-        return can_run(&file).then_some(file);
+        return std::path::absolute(program).into_iter().collect();
     }
-    std::env::split_paths(path)
-        .filter(|directory| directory.is_absolute())
+    let directories = std::env::split_paths(path).filter(|directory| directory.is_absolute());
+    directories
         .map(|directory| directory.join(program))
-        .find(|file| can_run(file))
+        .collect()
 }
 
 #[cfg(test)]
@@ -291,6 +294,7 @@ mod tests {
     use super::*;
     use crate::config::PRESETS;
     use crate::test_directory::Directory;
+    use std::path::Path;
 
     #[test]
     fn every_name_of_the_configuration_is_a_preset_and_every_preset_is_whole() {

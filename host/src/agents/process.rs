@@ -280,6 +280,29 @@ impl Process {
         self.waiting.len()
     }
 
+    /// Returns the line that the agent has begun to print and not ended, shortened and without control characters; empty
+    /// when there is none.
+    #[must_use]
+    pub fn begun_line(&self) -> String {
+        printable(self.lines.begun())
+    }
+
+    /// Tells what an agent has written beside whole lines of its output, as a sequel to a sentence. Nothing of it may be in
+    /// a log once the agent has seen a prompt.
+    #[must_use]
+    pub fn first_words(&self) -> String {
+        let mut told = String::new();
+        for (place, words) in [
+            ("; it has begun the line", self.begun_line()),
+            ("; on its standard error:", self.last_words.told()),
+        ] {
+            if !words.is_empty() {
+                told.push_str(&format!("{place} {words}"));
+            }
+        }
+        told
+    }
+
     /// The last lines that the agent wrote to standard error, shortened and without control characters.
     #[must_use]
     pub fn last_words(&self) -> &LastWords {

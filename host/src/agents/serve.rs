@@ -421,7 +421,16 @@ impl Runner {
                         .lost(now, format!("it wants a login: {advice}"), false);
                     true
                 }
-                acp::Event::Misbehaved { .. } => true,
+                acp::Event::Misbehaved { .. } | acp::Event::Unable { .. } => true,
+                acp::Event::Silent { .. } => {
+                    let more = self.process.as_ref().map(Process::first_words);
+                    let more = more.unwrap_or_default();
+                    tracing::warn!(
+                        agent,
+                        "{event}{more}; requests wait for it for start_timeout"
+                    );
+                    continue;
+                }
                 acp::Event::Initialized { .. }
                 | acp::Event::Recycled
                 | acp::Event::PermissionRefused { .. }

@@ -1,6 +1,7 @@
 //! The addresses that a program listens on, as people write them.
 
 use serde::de::{self, Deserialize, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
@@ -60,6 +61,22 @@ pub fn parse_address(text: &str) -> Result<SocketAddr, String> {
     Err(format!(
         "expected an address such as `127.0.0.1:8788`, found `{text}`{hint}"
     ))
+}
+
+impl Serialize for Listener {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&self.0)
+    }
+}
+
+impl Serialize for Extra {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Extra::Off => serializer.serialize_str("off"),
+            Extra::Auto => serializer.serialize_str("auto"),
+            Extra::Address(address) => serializer.collect_str(address),
+        }
+    }
 }
 
 impl<'de> Deserialize<'de> for Listener {

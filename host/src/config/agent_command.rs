@@ -34,11 +34,11 @@ const RUNNERS: [(&str, &[&str]); 13] = [
 /// Words between a runner and what it starts: `npm exec`, `pnpm dlx`, `uv tool run`.
 const VERBS: [&str; 5] = ["exec", "x", "dlx", "tool", "run"];
 
-/// Returns the word of `command` that names what it starts: `x.py` of `env A=1 python3 -u x.py --acp`.
-fn started(command: &[String]) -> Option<&str> {
+/// Returns the word of `command` that names what it starts, and its place: `x.py` of `env A=1 python3 -u x.py --acp`.
+fn started(command: &[String]) -> Option<(usize, &str)> {
     let mut runner: Option<&[&str]> = None;
-    let mut words = command.iter().map(String::as_str);
-    while let Some(word) = words.next() {
+    let mut words = command.iter().map(String::as_str).enumerate();
+    while let Some((at, word)) = words.next() {
         if let Some(values) = runner {
             if word.starts_with('-') {
                 if values.contains(&word) {
@@ -58,18 +58,28 @@ fn started(command: &[String]) -> Option<&str> {
         let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
         match RUNNERS.iter().find(|(known, _)| *known == name) {
             Some((_, values)) => runner = Some(values),
-            None => return Some(word),
+            None => return Some((at, word)),
         }
     }
     None
 }
+
+/// Returns the place of the word of `command` that may be the path of a script which another program runs.
+pub(crate) fn script(command: &[String]) -> Option<usize> {
+    let (at, word) = started(command)?;
+    let is_path = word.contains('/') || SCRIPTS.iter().any(|suffix| word.ends_with(suffix));
+    (at > 0 && is_path).then_some(at)
+}
+
+/// Endings of the names of scripts.
+const SCRIPTS: [&str; 5] = [".js", ".mjs", ".cjs", ".ts", ".py"];
 
 /// Returns the name of a program, script or package without directories, scope, version and the suffix of a script:
 /// `@scope/name@1.2` and `/opt/name.py` are `name`.
 fn bare(word: &str) -> &str {
     let name = word.rsplit('/').next().unwrap_or_default();
     let name = name.split_once('@').map_or(name, |(name, _)| name);
-    [".js", ".mjs", ".cjs", ".ts", ".py"]
+    SCRIPTS
         .iter()
         .find_map(|suffix| name.strip_suffix(suffix))
         .unwrap_or(name)
@@ -77,7 +87,8 @@ fn bare(word: &str) -> &str {
 
 /// Returns the preset of the agent that `command` starts.
 pub(crate) fn preset_of(command: &[String]) -> Option<&'static str> {
-    let name = bare(started(command)?);
+    let (_, word) = started(command)?;
+    let name = bare(word);
     let (preset, _) = KNOWN.iter().find(|(_, names)| names.contains(&name))?;
     Some(preset)
 }
@@ -89,7 +100,7 @@ pub(crate) fn name_of(command: &[String]) -> Option<String> {
         return Some(preset.to_owned());
     }
     Some(match started(command) {
-        Some(word) if word != first => name_of_program(bare(word)),
+        Some((at, word)) if at > 0 => name_of_program(bare(word)),
         _ => name_of_program(first),
     })
 }

@@ -1,23 +1,24 @@
 //! The section `bridges`: WebSocket servers that the program dials, with their times and sessions.
 
-use super::check::{Report, url};
+use super::check::{Report, at_most_a_week, duration, url};
 use super::secret::{Secret, SecretValue};
-use super::{sections, units};
+use super::{secret, sections, units};
 use mcp_local_provider_core::hub::sessions::Registration;
 use mcp_local_provider_core::id::SessionId;
 use mcp_local_provider_core::invocation::InvokeForm;
 use mcp_local_provider_core::link::Capabilities as Abilities;
 use mcp_local_provider_engine::BridgeTimes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 /// An external bridge, which the program dials over WebSocket.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bridge {
     /// Its name, for people.
     pub name: String,
     /// `ws://` address.
+    #[serde(serialize_with = "secret::hide_query")]
     pub url: String,
     /// Bearer token for its handshake.
     #[serde(default)]
@@ -32,19 +33,19 @@ pub struct Bridge {
     #[serde(default)]
     pub session: Option<BridgeSession>,
     /// Longest time of a dial. Default 30 s.
-    #[serde(default = "connect", deserialize_with = "units::duration")]
+    #[serde(default = "connect", with = "units::duration")]
     pub connect_timeout: Duration,
     /// Between pings. Default 30 s.
-    #[serde(default = "heartbeat", deserialize_with = "units::duration")]
+    #[serde(default = "heartbeat", with = "units::duration")]
     pub heartbeat: Duration,
     /// For a sign of life after a ping. Default 10 s.
-    #[serde(default = "sign_of_life", deserialize_with = "units::duration")]
+    #[serde(default = "sign_of_life", with = "units::duration")]
     pub heartbeat_timeout: Duration,
     /// Longest first pause before it is dialled again; it doubles. Default 1 s.
-    #[serde(default = "first_pause", deserialize_with = "units::duration")]
+    #[serde(default = "first_pause", with = "units::duration")]
     pub reconnect_delay: Duration,
     /// Longest pause of all. Default 60 s.
-    #[serde(default = "longest_pause", deserialize_with = "units::duration")]
+    #[serde(default = "longest_pause", with = "units::duration")]
     pub reconnect_max_delay: Duration,
     /// Attempts to dial again in a row; without end when absent.
     #[serde(default)]
@@ -72,7 +73,7 @@ fn longest_pause() -> Duration {
 }
 
 /// Forms of `model_invoke`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Invocations {
     /// The request in `payload`.
@@ -83,7 +84,7 @@ pub enum Invocations {
 }
 
 /// A session of a bridge, with the fields of `POST /control/register`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct BridgeSession {
     /// Its id; made here when absent.
@@ -121,7 +122,7 @@ pub struct BridgeSession {
 }
 
 /// Abilities of a bridge's models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Capabilities {
     /// They call the caller's tools.
@@ -233,11 +234,13 @@ fn times(path: &str, bridge: &Bridge, report: &mut Report<'_>) {
         ("heartbeat_timeout", bridge.heartbeat_timeout),
         ("reconnect_delay", bridge.reconnect_delay),
     ] {
-        if time.is_zero() {
-            let message = "must be at least 1ms; leave it out for the default";
-            report.problem(&format!("{path}.{name}"), message);
-        }
+        duration(report, &format!("{path}.{name}"), time);
     }
+    at_most_a_week(
+        report,
+        &format!("{path}.reconnect_max_delay"),
+        bridge.reconnect_max_delay,
+    );
     if bridge.reconnect_max_delay < bridge.reconnect_delay {
         let message = format!(
             "must be at least `reconnect_delay`, which is {:?}",

@@ -3,8 +3,8 @@
 use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
 use super::paths::Folders;
-use super::sections::{Agent, Config, Limits, PRESETS, Role, Timeouts, Upstream, is_of_a_name};
-use super::tree::{Node, Origin};
+use super::sections::{Agent, Config, Limits, PRESETS, Role, Timeouts, is_of_a_name};
+use super::tree::{Node, Origin, Value};
 use super::{Extra, Secret, bridge};
 use mcp_local_provider_core::config::Network;
 use std::collections::BTreeSet;
@@ -16,6 +16,21 @@ use std::time::Duration;
 const MAX_NAME_BYTES: usize = 64;
 /// Length in bytes below which a key draws a warning.
 const SHORT_SECRET_BYTES: usize = 16;
+
+/// Ends of the paths of numbers that may not be as large as their type allows, with the largest. serde_json stops at a
+/// depth of 128, with an error that does not name this limit.
+const LARGEST: [(&str, u64); 4] = [
+    ("ttl_seconds", 86_400),
+    ("limits.json_depth", 127),
+    ("audit.keep", 1000),
+    ("runtime.threads", 256),
+];
+
+/// Returns the largest number at `path`, where it is smaller than its type's.
+pub(crate) fn largest(path: &str) -> Option<u64> {
+    let found = LARGEST.iter().find(|(end, _)| path.ends_with(end));
+    found.map(|(_, largest)| *largest)
+}
 
 /// Problems and warnings that were found, each with its place.
 pub(crate) struct Report<'n> {
@@ -35,18 +50,25 @@ impl<'n> Report<'n> {
 
     /// Returns the place at which the value at `path` was written; `None` for a default.
     pub(crate) fn origin(&self, path: &str) -> Option<&'n Origin> {
-        self.root.origin_of(path)
+        let found = self.root.find(path);
+        (!std::ptr::eq(found.node, self.root)).then_some(&found.node.origin)
     }
 
     fn make(&self, path: &str, message: impl Into<String>) -> Problem {
         Problem {
             origin: self.origin(path).cloned(),
-            path: path.to_owned(),
+            path: self.root.find(path).path,
             message: message.into(),
         }
     }
 
+    /// Adds a problem of the value at `path`, unless the value or a part of it was refused before: then its default is what
+    /// is wrong.
     pub(crate) fn problem(&mut self, path: &str, message: impl Into<String>) {
+        let found = self.root.find(path);
+        if found.is_there && found.node.lacks_refused() {
+            return;
+        }
         let problem = self.make(path, message);
         self.problems.push(problem);
     }
@@ -65,9 +87,9 @@ impl<'n> Report<'n> {
         }
     }
 
-    fn at_most(&mut self, path: &str, value: usize, most: usize) {
-        if value > most {
-            self.problem(path, format!("must be at most {most}, not {value}"));
+    fn at_most_largest(&mut self, path: &str, value: u32) {
+        if let Some(largest) = largest(path).filter(|largest| u64::from(value) > *largest) {
+            self.problem(path, format!("must be at most {largest}, not {value}"));
         }
     }
 
@@ -98,7 +120,32 @@ impl<'n> Report<'n> {
     }
 }
 
-/// Looks up the keys of `auth`, the tokens of bridges and the keys of upstreams.
+/// Sections that a person may bring from an earlier version or from a client of MCP, and what this build does not do.
+const IDLE: [(&str, &str); 3] = [
+    ("mcpServers", "offers no MCP servers"),
+    ("mcp_servers", "offers no MCP servers"),
+    ("upstreams", "asks no model API beside its agents"),
+];
+
+/// Refuses sections that do nothing in this build.
+pub(crate) fn refuse_idle(root: &mut Node, problems: &mut Vec<Problem>) {
+    for (section, what) in IDLE {
+        let Value::Map(entries) = &mut root.value else {
+            return;
+        };
+        let mut named = entries.iter_mut();
+        if let Some(entry) = named.find(|entry| entry.key.eq_ignore_ascii_case(section)) {
+            problems.push(Problem {
+                origin: Some(entry.origin.clone()),
+                path: entry.key.clone(),
+                message: format!("this build {what}, so the section does nothing; remove it"),
+            });
+            entry.node.value = Value::Refused;
+        }
+    }
+}
+
+/// Looks up the keys of `auth` and the tokens of bridges.
 pub(crate) fn secrets(
     config: &mut Config,
     environment: &Environment,
@@ -142,11 +189,6 @@ pub(crate) fn secrets(
     for (path, secret, sent) in config.secrets_of_bridges() {
         resolve(path, secret, sent);
     }
-    for (index, upstream) in config.upstreams.iter_mut().enumerate() {
-        if let Some(key) = &mut upstream.key {
-            resolve(format!("upstreams[{index}].key"), key, true);
-        }
-    }
 }
 
 /// Checks every other section.
@@ -171,16 +213,6 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
     models(config, report);
     bridge::check(&config.bridges, report);
     agents(&config.agents, report);
-    upstreams(&config.upstreams, report);
-    for (name, server) in &config.mcp_servers {
-        report.name(&format!("mcpServers.{name}"), name);
-        if server.command.trim().is_empty() {
-            report.problem(
-                &format!("mcpServers.{name}.command"),
-                "the command is empty",
-            );
-        }
-    }
     let empty = |file: &Option<PathBuf>| {
         let file = file.as_ref();
         file.is_some_and(|file| file.as_os_str().is_empty())
@@ -203,8 +235,8 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
         4096,
         "a single record may be that long",
     );
-    report.at_most("audit.keep", config.audit.keep as usize, 1000);
-    report.at_most("runtime.threads", config.runtime.threads as usize, 1024);
+    report.at_most_largest("audit.keep", config.audit.keep);
+    report.at_most_largest("runtime.threads", config.runtime.threads);
     if config.data_dir.as_os_str().is_empty() {
         report.problem("data_dir", "the path is empty");
     }
@@ -329,8 +361,7 @@ fn limits(limits: &Limits, report: &mut Report<'_>) {
     ] {
         report.at_least(&format!("limits.{name}"), value as usize, 1, why);
     }
-    // serde_json stops at a depth of 128, with an error that does not name this limit.
-    report.at_most("limits.json_depth", limits.json_depth as usize, 127);
+    report.at_most_largest("limits.json_depth", limits.json_depth);
     for (name, value) in [
         ("body_bytes", limits.body_bytes),
         ("content_bytes", limits.content_bytes),
@@ -350,6 +381,7 @@ fn limits(limits: &Limits, report: &mut Report<'_>) {
             "no answer would fit",
         );
     }
+    at_most_a_week(report, "limits.queue.wait", limits.queue.wait);
     let largest = limits.body_bytes.max(limits.answer_bytes);
     report.at_least(
         "limits.memory",
@@ -377,10 +409,15 @@ fn timeouts(timeouts: &Timeouts, report: &mut Report<'_>) {
     }
 }
 
-fn duration(report: &mut Report<'_>, path: &str, value: Duration) {
+pub(super) fn duration(report: &mut Report<'_>, path: &str, value: Duration) {
     if value < Duration::from_millis(1) {
         report.problem(path, "must be at least 1ms; leave it out for the default");
     }
+    at_most_a_week(report, path, value);
+}
+
+/// Refuses durations that no clock may be able to add.
+pub(super) fn at_most_a_week(report: &mut Report<'_>, path: &str, value: Duration) {
     if value > Duration::from_secs(7 * 86_400) {
         report.problem(path, "must be at most 7d");
     }
@@ -481,23 +518,4 @@ fn agents(agents: &[Agent], report: &mut Report<'_>) {
     let names = names.iter().enumerate();
     let names = names.map(|(index, name)| (format!("agents[{index}]"), &**name));
     report.unique("agent", names);
-}
-
-fn upstreams(upstreams: &[Upstream], report: &mut Report<'_>) {
-    for (index, upstream) in upstreams.iter().enumerate() {
-        report.name(&format!("upstreams[{index}].name"), &upstream.name);
-        if let Some(address) = &upstream.url {
-            url(
-                report,
-                &format!("upstreams[{index}].url"),
-                address,
-                &["https", "http"],
-            );
-        }
-    }
-    let names = upstreams
-        .iter()
-        .enumerate()
-        .map(|(index, upstream)| (format!("upstreams[{index}].name"), upstream.name.as_str()));
-    report.unique("upstream", names);
 }

@@ -1,35 +1,65 @@
 //! Decoding of the tree into typed values, through serde. Each error carries the path and the place of its value.
 
-use super::error::{ConfigError, nearest, one_of};
-use super::tree::{Entry, Form, Node, Origin, Value};
+use super::check;
+use super::environment::nearest_variable;
+use super::error::{Problem, nearest, one_of};
+use super::example;
+use super::shorthand;
+use super::tree::{Entry, Form, Node, Origin, Segment, Value};
 use serde::de::{self, Expected, IntoDeserializer, Unexpected, Visitor, value::StrDeserializer};
 use std::borrow::Cow;
 use std::fmt;
 
-/// Decodes a whole document into `T`.
-pub(crate) fn decode<T: de::DeserializeOwned>(root: &Node) -> Result<T, ConfigError> {
-    T::deserialize(Decoder { node: root }).map_err(|error| {
-        let mut path = String::new();
-        for (depth, segment) in error.path.iter().enumerate().rev() {
-            match segment {
-                Segment::Key(key) => {
-                    if !path.is_empty() {
-                        path.push('.');
-                    }
-                    let unknown = depth == 0 && error.is_unknown_key;
-                    path.push_str(&if unknown { shown(key) } else { key.into() });
-                }
-                Segment::Index(index) => path.push_str(&format!("[{index}]")),
-            }
+/// Wrong values of one document that are reported, at most.
+const MAX_PROBLEMS: usize = 100;
+
+/// Decodes a whole document into `T`, and adds a problem for each value that is wrong. Such a value is refused in the tree
+/// and left out of `T`, in which its default stands.
+pub(crate) fn decode<T: de::DeserializeOwned + Default>(
+    root: &mut Node,
+    problems: &mut Vec<Problem>,
+) -> T {
+    for _ in 0..MAX_PROBLEMS {
+        let error = match T::deserialize(Decoder { node: root }) {
+            Ok(value) => return value,
+            Err(error) => error,
+        };
+        let path: Vec<Segment> = error.path.iter().rev().cloned().collect();
+        if !follows(&error, root.at(&path)) {
+            problems.push(error.problem(&path));
         }
-        ConfigError::one(error.origin, path, error.message)
-    })
+        root.refuse(&path);
+    }
+    problems.push(Problem {
+        origin: None,
+        path: String::new(),
+        message: format!("there are more than {MAX_PROBLEMS} wrong values"),
+    });
+    T::default()
 }
 
-#[derive(Debug)]
-enum Segment {
-    Key(String),
-    Index(usize),
+/// True for an error that another one has caused: a key is missing because its value was refused.
+fn follows(error: &DecodeError, section: Option<&Node>) -> bool {
+    let About::Missing(field) = error.about else {
+        return false;
+    };
+    let value = section.and_then(|section| section.get(field));
+    value.is_some_and(Node::is_refused)
+}
+
+/// What an error is about, as far as more is to be said of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum About {
+    /// A value.
+    Value,
+    /// A number that its type cannot hold. The message ends with the largest.
+    TooLarge(u64),
+    /// A section or list that is something else. Its right form is shown.
+    Form,
+    /// A key that is not known, which is the last segment of the path.
+    UnknownKey,
+    /// A key that is missing in the section.
+    Missing(&'static str),
 }
 
 /// An error of serde that collects the path of its value while it passes through the tree.
@@ -40,8 +70,7 @@ struct DecodeError {
     origin: Option<Origin>,
     /// Segments from the innermost to the outermost.
     path: Vec<Segment>,
-    /// True when the innermost segment is an unknown key.
-    is_unknown_key: bool,
+    about: About,
 }
 
 impl DecodeError {
@@ -50,7 +79,48 @@ impl DecodeError {
             message: message.into(),
             origin: None,
             path: Vec::new(),
-            is_unknown_key: false,
+            about: About::Value,
+        }
+    }
+
+    /// Makes the problem that a person reads, of a value at `path`.
+    fn problem(&self, path: &[Segment]) -> Problem {
+        let mut text = String::new();
+        for (at, segment) in path.iter().enumerate() {
+            match segment {
+                Segment::Key(key) => {
+                    if !text.is_empty() {
+                        text.push('.');
+                    }
+                    let unknown = self.about == About::UnknownKey && at + 1 == path.len();
+                    text.push_str(&if unknown { shown(key) } else { key.into() });
+                }
+                Segment::Index(index) => text.push_str(&format!("[{index}]")),
+            }
+        }
+        let mut message = self.message.clone();
+        match self.about {
+            About::UnknownKey => {
+                if let Some(name) = self.origin.as_ref().and_then(nearest_variable) {
+                    message = format!("unknown key; did you mean `{name}`?");
+                }
+            }
+            About::Form => {
+                if let Some(form) = example::form(path, self.origin.as_ref()) {
+                    message.push_str("; write ");
+                    message.push_str(&form);
+                }
+            }
+            About::TooLarge(largest) => {
+                let largest = check::largest(&text).unwrap_or(largest);
+                message.push_str(&format!("; the largest is {largest}"));
+            }
+            About::Value | About::Missing(_) => {}
+        }
+        Problem {
+            origin: self.origin.clone(),
+            path: text,
+            message,
         }
     }
 
@@ -84,6 +154,15 @@ impl de::Error for DecodeError {
             clippy::wildcard_enum_match_arm,
             reason = "what serde can find and a configuration cannot hold"
         )]
+        let number = match found {
+            Unexpected::Unsigned(value) => Some(Number::Whole(value)),
+            Unexpected::Float(value) => Some(Number::Float(value)),
+            _ => None,
+        };
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "what serde can find and a configuration cannot hold"
+        )]
         let found = match found {
             Unexpected::Bool(value) => format!("`{value}`"),
             Unexpected::Unsigned(value) => format!("the number {value}"),
@@ -95,10 +174,16 @@ impl de::Error for DecodeError {
             Unexpected::Map => "a section".to_owned(),
             other => other.to_string(),
         };
-        DecodeError::new(format!(
-            "expected {}, found {found}",
-            plain_words(&expected.to_string())
-        ))
+        let expected = expected.to_string();
+        if let Some(error) = too_large(&number, &expected) {
+            return error;
+        }
+        let expected = plain_words(&expected);
+        let mut error = DecodeError::new(format!("expected {expected}, found {found}"));
+        if matches!(expected, "a list" | "a section") {
+            error.about = About::Form;
+        }
+        error
     }
 
     fn invalid_value(found: Unexpected<'_>, expected: &dyn Expected) -> Self {
@@ -124,12 +209,14 @@ impl de::Error for DecodeError {
                 one_of(expected).replace(" or ", " and ")
             ),
         });
-        error.is_unknown_key = true;
+        error.about = About::UnknownKey;
         error
     }
 
     fn missing_field(field: &'static str) -> Self {
-        DecodeError::new(format!("`{field}` is missing"))
+        let mut error = DecodeError::new(format!("`{field}` is missing"));
+        error.about = About::Missing(field);
+        error
     }
 
     fn duplicate_field(field: &'static str) -> Self {
@@ -145,6 +232,34 @@ fn shown(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     Cow::Owned(text.chars().take(3).chain(['…']).collect())
+}
+
+/// A number that serde has found.
+enum Number {
+    Whole(u64),
+    /// With a fraction, or beyond the largest whole number.
+    Float(f64),
+}
+
+/// Returns the error of a number that is too large for the type of whole numbers which serde expects.
+fn too_large(number: &Option<Number>, expected: &str) -> Option<DecodeError> {
+    let largest = match expected {
+        "u8" => u64::from(u8::MAX),
+        "u16" => u64::from(u16::MAX),
+        "u32" => u64::from(u32::MAX),
+        "u64" | "usize" => u64::MAX,
+        _ => return None,
+    };
+    let found = match number.as_ref()? {
+        Number::Whole(value) if *value > largest => value.to_string(),
+        Number::Float(value) if value.fract() == 0.0 && *value >= largest as f64 => {
+            value.to_string()
+        }
+        Number::Whole(_) | Number::Float(_) => return None,
+    };
+    let mut error = DecodeError::new(format!("the number {found} is too large"));
+    error.about = About::TooLarge(largest);
+    Some(error)
 }
 
 /// Translates serde's names of types into words for the person who wrote the file.
@@ -215,6 +330,7 @@ impl<'n> Decoder<'n> {
                 entries: entries.iter(),
                 value: None,
             }),
+            Value::Refused => visitor.visit_unit(),
             Value::Scalar {
                 text,
                 form: Form::Quoted,
@@ -240,24 +356,16 @@ impl<'n> Decoder<'n> {
         }
     }
 
-    /// The items of what counts as a list without being one: a value of the environment may be `a,b`, and a section may have
-    /// the keys 0, 1, 2 …
+    /// Returns the items of what counts as a list without being one: a value of the environment may be `a,b`, a single text
+    /// of a file is a list of one, and a section may have the keys 0, 1, 2 …
     fn items(self) -> Option<Vec<Node>> {
         match &self.node.value {
             Value::Scalar {
                 text,
                 form: Form::Loose,
-            } => {
-                let items = text.split(',').map(str::trim);
-                let items = items.filter(|item| !item.is_empty());
-                let origin = &self.node.origin;
-                Some(
-                    items
-                        .map(|item| Node::scalar(item, Form::Loose, origin.clone()))
-                        .collect(),
-                )
-            }
+            } => Some(shorthand::split(self.node, text)),
             Value::Scalar { .. } if self.node.is_null() => Some(Vec::new()),
+            Value::Scalar { .. } => Some(vec![self.node.clone()]),
             Value::Map(entries) if !entries.is_empty() => {
                 let mut items = Vec::new();
                 for entry in entries {
@@ -266,7 +374,7 @@ impl<'n> Decoder<'n> {
                 items.sort_by_key(|(number, _)| *number);
                 Some(items.into_iter().map(|(_, node)| node.clone()).collect())
             }
-            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => None,
+            Value::List(_) | Value::Map(_) | Value::Refused => None,
         }
     }
 
@@ -288,7 +396,7 @@ impl<'n> Decoder<'n> {
                 (Form::Plain, Resolved::Null | Resolved::Bool(_)) => self.visit(visitor),
                 _ => visitor.visit_str(text),
             },
-            Value::List(_) | Value::Map(_) => self.visit(visitor),
+            Value::List(_) | Value::Map(_) | Value::Refused => self.visit(visitor),
         }
     }
 
@@ -301,7 +409,9 @@ impl<'n> Decoder<'n> {
                     _ => self.visit(visitor),
                 }
             }
-            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => self.visit(visitor),
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) | Value::Refused => {
+                self.visit(visitor)
+            }
         }
     }
 }
@@ -373,6 +483,11 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
         _: &'static [&'static str],
         visitor: V,
     ) -> Decoded<V::Value> {
+        if matches!(self.node.value, Value::List(_)) {
+            // Types that serde derives take a list as their fields in order.
+            let error = de::Error::invalid_type(Unexpected::Seq, &"a section");
+            return Err(DecodeError::at(error, &self.node.origin));
+        }
         self.deserialize_map(visitor)
     }
 
@@ -390,6 +505,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             }
             Value::List(_) => Err(DecodeError::invalid_variant("a list", variants).at(origin)),
             Value::Map(_) => Err(DecodeError::invalid_variant("a section", variants).at(origin)),
+            Value::Refused => Err(DecodeError::invalid_variant("nothing", variants).at(origin)),
         }
     }
 }
@@ -405,7 +521,8 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         &mut self,
         seed: T,
     ) -> Decoded<Option<T::Value>> {
-        let Some((index, node)) = self.items.next() else {
+        let mut items = self.items.by_ref().filter(|(_, node)| !node.is_refused());
+        let Some((index, node)) = items.next() else {
             return Ok(None);
         };
         seed.deserialize(Decoder { node })
@@ -423,7 +540,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
     type Error = DecodeError;
 
     fn next_key_seed<K: de::DeserializeSeed<'de>>(&mut self, seed: K) -> Decoded<Option<K::Value>> {
-        let Some(entry) = self.entries.next() else {
+        let Some(entry) = self.entries.find(|entry| !entry.node.is_refused()) else {
             return Ok(None);
         };
         self.value = Some(entry);

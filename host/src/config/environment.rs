@@ -1,8 +1,10 @@
 //! Variables of the process and, with lower precedence, of a `.env` file.
 
 use super::dot_env;
-use super::error::{ConfigError, Problem};
+use super::error::{ConfigError, Problem, nearest};
 use super::parse::parse_inline;
+use super::settings;
+use super::shorthand;
 use super::tree::{Form, Node, Origin};
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -119,26 +121,53 @@ impl Environment {
         &self.warnings
     }
 
-    /// Writes the value of every `MLP_…` variable into the tree, over the value of the file.
-    pub(crate) fn override_tree(&self, root: &mut Node) -> Result<(), ConfigError> {
+    /// Writes the value of every `MLP_…` variable into the tree, over the value of the file, and adds a problem for each one
+    /// that cannot be written.
+    pub(crate) fn override_tree(&self, root: &mut Node, problems: &mut Vec<Problem>) {
         for (name, (value, origin)) in &self.variables {
             let Some(path) = name.strip_prefix(PREFIX) else {
                 continue;
             };
             let path: Vec<String> = path.split("__").map(segment).collect();
-            if path.len() > MAX_PATH {
-                let message = "the name has too many parts; no value is that deep";
-                return Err(ConfigError::one(Some(origin.clone()), "", message));
-            }
-            if path.iter().any(String::is_empty) {
-                let message =
-                    "a part of the name is empty; write MLP_SECTION__KEY, as in MLP_LIMITS__BURST";
-                return Err(ConfigError::one(Some(origin.clone()), "", message));
-            }
-            root.set(&path, loose(value, origin)?);
+            let refused = if path.len() > MAX_PATH {
+                "the name has too many parts; no value is that deep"
+            } else if path.iter().any(String::is_empty) {
+                "a part of the name is empty; write MLP_SECTION__KEY, as in MLP_LIMITS__BURST"
+            } else {
+                match loose(value, origin) {
+                    Ok(node) => {
+                        root.set(&path, node);
+                        // Another variable may set a value of the section.
+                        shorthand::expand(root, problems);
+                    }
+                    Err(error) => problems.extend(error.problems),
+                }
+                continue;
+            };
+            problems.push(Problem {
+                origin: Some(origin.clone()),
+                path: String::new(),
+                message: refused.to_owned(),
+            });
         }
-        Ok(())
     }
+}
+
+/// Returns the name of the variable that sets the value at `path`.
+pub(crate) fn variable_of(path: &str) -> String {
+    format!("{PREFIX}{}", path.replace('.', "__").to_ascii_uppercase())
+}
+
+/// Returns the name of a variable that sets something and is nearest to the one at `origin`.
+pub(crate) fn nearest_variable(origin: &Origin) -> Option<String> {
+    let given = match origin {
+        Origin::Variable(name) => name,
+        Origin::DotEnv { variable, .. } => variable,
+        Origin::File { .. } | Origin::Flag(_) => return None,
+    };
+    let names = settings::variables();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    nearest(given, &names).map(str::to_owned)
 }
 
 /// Makes a node of a value without quotes. A value in brackets or braces is parsed as a list or section.

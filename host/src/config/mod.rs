@@ -5,17 +5,20 @@
 
 mod address;
 mod agent_command;
+mod agents;
 mod bridge;
 mod check;
 mod decode;
 mod dot_env;
 mod environment;
 mod error;
+mod example;
 mod into_core;
 mod parse;
 mod paths;
 mod secret;
 mod sections;
+mod settings;
 mod shorthand;
 mod tree;
 mod units;
@@ -24,14 +27,16 @@ pub use address::{Extra, Listener, OLLAMA, parse_address};
 pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
+pub use example::EXAMPLE;
 pub(crate) use into_core::areas;
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
     Agent, Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
-    LogFormat, LogLevel, McpServer, Models, OllamaAuth, PRESETS, Queue, Renew, Role, Runtime,
-    Sessions, Timeouts, Upstream, UpstreamKind,
+    LogFormat, LogLevel, Models, OllamaAuth, PRESETS, Queue, Renew, Role, Runtime, Sessions,
+    Timeouts,
 };
+pub use settings::{Setting, Sources};
 pub use tree::Origin;
 
 use parse::Format;
@@ -76,6 +81,8 @@ pub struct Loaded {
     pub environment: Environment,
     /// Problems that do not keep the program from starting.
     pub warnings: Vec<Problem>,
+    /// The places of the values.
+    pub sources: Sources,
 }
 
 /// Finds, reads and checks the configuration and the `.env` file: the one that `--env-file` names, or the one beside
@@ -84,13 +91,14 @@ pub struct Loaded {
 /// # Errors
 /// Returns every problem that was found, each with its place; see [`ConfigError`].
 pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Loaded, ConfigError> {
-    let file = find_file(overrides, environment)?;
+    let (file, origin) = find_file(overrides, environment)?;
     let environment = with_env_file(overrides, file.as_deref(), environment.clone())?;
+    let mut problems = Vec::new();
     let root = match &file {
-        Some(path) => read_file(path)?,
+        Some(path) => read_file(path, origin, &mut problems)?,
         None => Node::map(Origin::Flag("the defaults")),
     };
-    complete(root, file, overrides, environment)
+    complete(root, problems, file, overrides, environment)
 }
 
 /// Reads and checks a configuration from `text`. The extension of `name` gives its format. No `.env` file is read, and
@@ -99,58 +107,73 @@ pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Loaded, 
 /// # Errors
 /// Returns the same errors as [`load`].
 pub fn load_text(name: &str, text: &str, environment: &Environment) -> Result<Loaded, ConfigError> {
-    let root = parse::parse(name, text, format_of(name)?)?;
-    complete(root, None, &Overrides::default(), environment.clone())
+    let mut problems = Vec::new();
+    let root = parse::parse(name, text, format_of(name)?, &mut problems)?;
+    let environment = environment.clone();
+    complete(root, problems, None, &Overrides::default(), environment)
 }
 
-/// Applies environment and command line to the tree of the file, decodes it, and checks the values.
+/// Applies environment and command line to the tree of the file, decodes it, and checks the values. `problems` are those
+/// of the file so far.
 fn complete(
     mut root: Node,
+    mut problems: Vec<Problem>,
     file: Option<PathBuf>,
     overrides: &Overrides,
     environment: Environment,
 ) -> Result<Loaded, ConfigError> {
-    environment.override_tree(&mut root)?;
-    override_by_flags(&mut root, overrides)?;
-    let mut config: Config = decode::decode(&root)?;
+    shorthand::expand(&mut root, &mut problems);
+    environment.override_tree(&mut root, &mut problems);
+    override_by_flags(&mut root, overrides, &mut problems);
+    agents::number(&mut root);
+    paths::set_data_dir(&mut root, &environment);
+    check::refuse_idle(&mut root, &mut problems);
+    let mut config: Config = decode::decode(&mut root, &mut problems);
     let mut report = check::Report::new(&root);
     report.warnings.extend_from_slice(environment.warnings());
     let folders = Folders::new(file.as_deref(), &environment);
     check::secrets(&mut config, &environment, &folders, &mut report);
     check::check(&config, &mut report);
-    paths::resolve(&mut config, &environment, &folders, &mut report);
-    if report.problems.is_empty() {
-        let warnings = report.warnings;
+    paths::resolve(&mut config, &folders, &mut report);
+    problems.append(&mut report.problems);
+    let warnings = report.warnings;
+    if problems.is_empty() {
         Ok(Loaded {
             config,
             file,
             environment,
             warnings,
+            sources: Sources(root),
         })
     } else {
-        Err(ConfigError {
-            problems: report.problems,
-        })
+        // A person goes through the file from above.
+        problems.sort_by_key(|problem| match problem.origin {
+            Some(Origin::File { line, .. }) => line,
+            Some(Origin::Variable(_) | Origin::DotEnv { .. } | Origin::Flag(_)) | None => {
+                usize::MAX
+            }
+        });
+        Err(ConfigError { problems })
     }
 }
 
-/// Returns the file that `--config`, the variable or the XDG Base Directory specification names; `None` when there is
-/// none.
+/// Returns the file that `--config`, the variable or the XDG Base Directory specification names, and what names it; `None`
+/// when there is none.
 fn find_file(
     overrides: &Overrides,
     environment: &Environment,
-) -> Result<Option<PathBuf>, ConfigError> {
+) -> Result<(Option<PathBuf>, Option<Origin>), ConfigError> {
     if let Some(path) = &overrides.config {
-        return Ok(Some(path.clone()));
+        return Ok((Some(path.clone()), Some(Origin::Flag("--config"))));
     }
     if let Some(path) = environment.get_nonempty(CONFIG_VARIABLE) {
         let path = PathBuf::from(path);
+        let origin = Origin::Variable(CONFIG_VARIABLE.into());
         if path.is_relative() {
-            let origin = Origin::Variable(CONFIG_VARIABLE.into());
             let message = paths::depends_on_the_folder(&path);
             return Err(ConfigError::one(Some(origin), "", message));
         }
-        return Ok(Some(path));
+        return Ok((Some(path), Some(origin)));
     }
     let base = match (
         environment.get_nonempty("XDG_CONFIG_HOME"),
@@ -158,7 +181,7 @@ fn find_file(
     ) {
         (Some(base), _) if Path::new(base).is_absolute() => PathBuf::from(base),
         (_, Some(home)) => home.join(".config"),
-        _ => return Ok(None),
+        _ => return Ok((None, None)),
     };
     let candidates = EXTENSIONS.map(|extension| {
         base.join(DIRECTORY)
@@ -175,7 +198,7 @@ fn find_file(
         );
         return Err(ConfigError::one(None, "", message));
     }
-    Ok(first)
+    Ok((first, None))
 }
 
 /// Adds the variables of the `.env` file that `--env-file` names, or else of the one beside the configuration file,
@@ -199,15 +222,25 @@ fn with_env_file(
     Ok(environment)
 }
 
-fn read_file(path: &Path) -> Result<Node, ConfigError> {
+/// Reads the file at `path`, which `origin` names.
+fn read_file(
+    path: &Path,
+    origin: Option<Origin>,
+    problems: &mut Vec<Problem>,
+) -> Result<Node, ConfigError> {
     let name = path.display().to_string();
-    let refuse = |message: String| ConfigError::one(None, "", format!("{name}: {message}"));
+    let refuse = |message: String| ConfigError::one(origin.clone(), "", format!("{name}{message}"));
+    let bytes = std::fs::read(path).map_err(|error| {
+        refuse(if error.kind() == std::io::ErrorKind::NotFound {
+            " is not there".to_owned()
+        } else {
+            format!(": the configuration cannot be read: {error}")
+        })
+    })?;
     let format = format_of(&name)?;
-    let bytes = std::fs::read(path)
-        .map_err(|error| refuse(format!("the configuration cannot be read: {error}")))?;
     let text = String::from_utf8(bytes)
-        .map_err(|_| refuse("the configuration is not UTF-8 text".to_owned()))?;
-    parse::parse(&name, &text, format)
+        .map_err(|_| refuse(": the configuration is not UTF-8 text".to_owned()))?;
+    parse::parse(&name, &text, format, problems)
 }
 
 fn format_of(name: &str) -> Result<Format, ConfigError> {
@@ -217,7 +250,7 @@ fn format_of(name: &str) -> Result<Format, ConfigError> {
     })
 }
 
-fn override_by_flags(root: &mut Node, overrides: &Overrides) -> Result<(), ConfigError> {
+fn override_by_flags(root: &mut Node, overrides: &Overrides, problems: &mut Vec<Problem>) {
     let mut set = |path: [&str; 2], node: Node| root.set(&path.map(str::to_owned), node);
     if !overrides.listen.is_empty() {
         let origin = Origin::Flag("--listen");
@@ -239,106 +272,17 @@ fn override_by_flags(root: &mut Node, overrides: &Overrides) -> Result<(), Confi
             Node::scalar("auto", Form::Loose, Origin::Flag("--ollama")),
         );
     }
-    if !overrides.agents.is_empty() {
-        let origin = Origin::Flag("--agent");
-        let agents = chosen_agents(root, &overrides.agents, &origin)?;
-        root.set(
-            &["agents".to_owned()],
-            Node {
-                value: Value::List(agents),
-                origin,
-            },
-        );
-    }
-    let mut set = |path: [&str; 2], node: Node| root.set(&path.map(str::to_owned), node);
     if let Some(level) = &overrides.log {
-        // In a file `log: debug` is short for a section with a level; the flag sets the level alone.
         set(
             ["log", "level"],
             Node::scalar(level, Form::Loose, Origin::Flag("--log")),
         );
     }
-    Ok(())
-}
-
-/// Makes the entries of `agents` for the values of `--agent`.
-fn chosen_agents(root: &Node, words: &[String], origin: &Origin) -> Result<Vec<Node>, ConfigError> {
-    let text = |text: &str| Node::scalar(text, Form::Quoted, origin.clone());
-    let entry = |fields: Vec<(&str, Node)>| {
-        let fields = fields.into_iter().map(|(key, node)| tree::Entry {
-            key: key.to_owned(),
-            origin: origin.clone(),
-            node,
-        });
-        Node {
-            value: Value::Map(fields.collect()),
-            origin: origin.clone(),
+    if !overrides.agents.is_empty() {
+        match agents::chosen(root, &overrides.agents, &Origin::Flag("--agent")) {
+            Ok(agents) => root.set(&["agents".to_owned()], agents),
+            Err(error) => problems.extend(error.problems),
         }
-    };
-    let choose = |word: &String| {
-        let configured = root.get("agents").map(Node::items).unwrap_or_default();
-        let mut named = configured.iter().filter(|agent| {
-            let name = agent.get("name").or_else(|| agent.get("preset"));
-            name.and_then(Node::text) == Some(word)
-        });
-        if let Some(agent) = named.next() {
-            return Ok(agent.clone());
-        }
-        if PRESETS.contains(&word.as_str()) {
-            return Ok(entry(vec![("preset", text(word))]));
-        }
-        let refuse = |message: &str| ConfigError::one(Some(origin.clone()), "", message);
-        let given = agent_command::named(word);
-        let command = shlex::split(given.map_or(word, |(_, command)| command))
-            .ok_or_else(|| refuse("a quotation mark of the command is not closed"))?;
-        let program = command
-            .first()
-            .ok_or_else(|| refuse("the command is empty"))?;
-        let one_word = given.is_none() && command.len() == 1 && !program.contains('/');
-        if let Some(name) = error::nearest(program, &PRESETS).filter(|_| one_word) {
-            return Err(refuse(&format!(
-                "no agent is called `{program}`; did you mean `{name}`?"
-            )));
-        }
-        let words = command.iter().map(|word| text(word)).collect();
-        let words = Node {
-            value: Value::List(words),
-            origin: origin.clone(),
-        };
-        let names_preset = given.is_some_and(|(name, _)| PRESETS.contains(&name));
-        let key = if names_preset { "preset" } else { "name" };
-        let name = match given {
-            Some((name, _)) => name.to_owned(),
-            None => agent_command::name_of(&command).unwrap_or_default(),
-        };
-        Ok(entry(vec![(key, text(&name)), ("command", words)]))
-    };
-    let mut agents = words.iter().map(choose).collect::<Result<Vec<_>, _>>()?;
-    number(&mut agents, origin);
-    Ok(agents)
-}
-
-/// Names the second agent `x` of a command line `x-2`, and so on.
-fn number(agents: &mut [Node], origin: &Origin) {
-    let mut taken: Vec<String> = Vec::new();
-    for agent in agents {
-        let name = agent.get("name").or_else(|| agent.get("preset"));
-        let Some(name) = name.and_then(Node::text).map(str::to_owned) else {
-            continue;
-        };
-        let mut free = name.clone();
-        let mut number = 1_u32;
-        while taken.contains(&free) {
-            number += 1;
-            free = format!("{name}-{number}");
-        }
-        if free != name {
-            agent.set(
-                &["name".to_owned()],
-                Node::scalar(&free, Form::Quoted, origin.clone()),
-            );
-        }
-        taken.push(free);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parsing of a configuration file into a tree with positions. The YAML reader also reads JSON, which YAML 1.2
 //! contains, so that both report lines in the same way.
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Problem};
 use super::tree::{Entry, Form, Node, Origin, Value};
 use granit_parser::{Event, Parser, ScalarStyle};
 use std::path::Path;
@@ -34,8 +34,14 @@ impl Format {
     }
 }
 
-/// Parses a document. An empty one is an empty map.
-pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, ConfigError> {
+/// Parses a document. An empty one is an empty map. Keys that are given twice are added to `problems`; any other error
+/// leaves nothing to read.
+pub(crate) fn parse(
+    name: &str,
+    text: &str,
+    format: Format,
+    problems: &mut Vec<Problem>,
+) -> Result<Node, ConfigError> {
     let name: Arc<str> = name.into();
     if text.len() > MAX_BYTES {
         return Err(at(
@@ -49,11 +55,8 @@ pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, Conf
     }
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let root = match format {
-        Format::Toml => toml_tree(&name, text)?,
-        Format::Yaml => YamlReader::read(text, |line| Origin::File {
-            name: name.clone(),
-            line,
-        })?,
+        Format::Toml => toml_tree(&name, text, problems)?,
+        Format::Yaml => yaml_tree(&name, text, problems)?,
         Format::Json => {
             // The YAML reader accepts more than JSON, so a JSON parser finds errors first.
             serde_json::from_str::<serde::de::IgnoredAny>(text).map_err(|error| {
@@ -65,16 +68,15 @@ pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, Conf
                     format!("this is not JSON: {message}"),
                 )
             })?;
-            YamlReader::read(text, |line| Origin::File {
-                name: name.clone(),
-                line,
-            })?
+            yaml_tree(&name, text, problems)?
         }
     };
     match root.value {
         Value::Map(_) => Ok(root),
-        Value::Scalar { .. } | Value::List(_) if root.is_null() => Ok(Node::map(root.origin)),
-        Value::Scalar { .. } | Value::List(_) => Err(ConfigError::one(
+        Value::Scalar { .. } | Value::List(_) | Value::Refused if root.is_null() => {
+            Ok(Node::map(root.origin))
+        }
+        Value::Scalar { .. } | Value::List(_) | Value::Refused => Err(ConfigError::one(
             Some(root.origin),
             "",
             "a configuration is a set of sections such as `listen:`, not a single value or a list",
@@ -84,9 +86,26 @@ pub(crate) fn parse(name: &str, text: &str, format: Format) -> Result<Node, Conf
 
 /// Parses a list or section written on one line (`[a, b]`, `{name: x}`) in a variable or flag.
 pub(crate) fn parse_inline(text: &str, origin: &Origin) -> Result<Node, ConfigError> {
-    let mut node = YamlReader::read(text, |_| origin.clone())?;
+    let mut problems = Vec::new();
+    let mut node = YamlReader::read(text, |_| origin.clone(), &mut problems)?;
     loosen(&mut node);
-    Ok(node)
+    if problems.is_empty() {
+        Ok(node)
+    } else {
+        Err(ConfigError { problems })
+    }
+}
+
+fn yaml_tree(
+    name: &Arc<str>,
+    text: &str,
+    problems: &mut Vec<Problem>,
+) -> Result<Node, ConfigError> {
+    let origin = |line| Origin::File {
+        name: name.clone(),
+        line,
+    };
+    YamlReader::read(text, origin, problems)
 }
 
 fn loosen(node: &mut Node) {
@@ -98,6 +117,7 @@ fn loosen(node: &mut Node) {
         }
         Value::List(items) => items.iter_mut().for_each(loosen),
         Value::Map(entries) => entries.iter_mut().for_each(|entry| loosen(&mut entry.node)),
+        Value::Refused => {}
     }
 }
 
@@ -120,18 +140,24 @@ struct Open {
     key: Option<(String, Origin)>,
 }
 
-struct YamlReader<F> {
+struct YamlReader<'p, F> {
     origin: F,
+    /// Keys that are given twice, and merge keys. What they hold is left out.
+    problems: &'p mut Vec<Problem>,
     stack: Vec<Open>,
     anchors: Vec<(usize, Node)>,
     nodes: usize,
     root: Option<Node>,
 }
 
-impl<F: Fn(usize) -> Origin> YamlReader<F> {
-    fn read(text: &str, origin: F) -> Result<Node, ConfigError> {
+/// Key with which YAML 1.1 merged sections.
+const MERGE: &str = "<<";
+
+impl<'p, F: Fn(usize) -> Origin> YamlReader<'p, F> {
+    fn read(text: &str, origin: F, problems: &'p mut Vec<Problem>) -> Result<Node, ConfigError> {
         let mut reader = YamlReader {
             origin,
+            problems,
             stack: Vec::new(),
             anchors: Vec::new(),
             nodes: 0,
@@ -243,24 +269,26 @@ impl<F: Fn(usize) -> Origin> YamlReader<F> {
             Value::List(items) => items.push(node),
             Value::Map(entries) => match open.key.take() {
                 Some((key, origin)) => {
-                    if let Some(before) = entries.iter().find(|entry| entry.key == key) {
-                        let message = format!(
+                    let message = if key == MERGE {
+                        "merge keys (`<<`) are not part of YAML 1.2; write the values out or use an alias".to_owned()
+                    } else if let Some(before) = entries.iter().find(|entry| entry.key == key) {
+                        format!(
                             "`{key}` is given twice; it was given before at {}",
                             before.origin
-                        );
-                        return Err(ConfigError::one(Some(origin), "", message));
-                    }
-                    entries.push(Entry { key, origin, node });
+                        )
+                    } else {
+                        entries.push(Entry { key, origin, node });
+                        return Ok(());
+                    };
+                    self.problems.push(Problem {
+                        origin: Some(origin),
+                        path: String::new(),
+                        message,
+                    });
                 }
                 None => match node.value {
-                    Value::Scalar { text, .. } if text != "<<" => {
-                        open.key = Some((text, node.origin))
-                    }
-                    Value::Scalar { .. } => {
-                        let message = "merge keys (`<<`) are not part of YAML 1.2; write the values out or use an alias";
-                        return Err(ConfigError::one(Some(node.origin), "", message));
-                    }
-                    Value::List(_) | Value::Map(_) => {
+                    Value::Scalar { text, .. } => open.key = Some((text, node.origin)),
+                    Value::List(_) | Value::Map(_) | Value::Refused => {
                         return Err(ConfigError::one(
                             Some(node.origin),
                             "",
@@ -269,7 +297,7 @@ impl<F: Fn(usize) -> Origin> YamlReader<F> {
                     }
                 },
             },
-            Value::Scalar { .. } => {}
+            Value::Scalar { .. } | Value::Refused => {}
         }
         Ok(())
     }
@@ -277,7 +305,7 @@ impl<F: Fn(usize) -> Origin> YamlReader<F> {
 
 fn count(node: &Node) -> usize {
     match &node.value {
-        Value::Scalar { .. } => 1,
+        Value::Scalar { .. } | Value::Refused => 1,
         Value::List(items) => 1 + items.iter().map(count).sum::<usize>(),
         Value::Map(entries) => {
             1 + entries
@@ -288,13 +316,37 @@ fn count(node: &Node) -> usize {
     }
 }
 
-fn toml_tree(name: &Arc<str>, text: &str) -> Result<Node, ConfigError> {
+fn toml_tree(
+    name: &Arc<str>,
+    text: &str,
+    problems: &mut Vec<Problem>,
+) -> Result<Node, ConfigError> {
     let line_ends: Vec<usize> = text.match_indices('\n').map(|(offset, _)| offset).collect();
     let line_of = |offset: usize| line_ends.partition_point(|end| *end < offset) + 1;
-    let table = DeTable::parse(text).map_err(|error| {
-        let line = error.span().map_or(1, |span| line_of(span.start));
-        at(name, line, format!("this is not TOML: {}", error.message()))
-    })?;
+    let (table, errors) = DeTable::parse_recoverable(text);
+    let mut is_toml = true;
+    for error in errors {
+        let span = error.span().unwrap_or_default();
+        let twice = error.message().starts_with("duplicate key");
+        is_toml &= twice;
+        let message = match text.get(span.clone()) {
+            Some(key) if twice => format!("`{}` is given twice", key.trim_matches(['"', '\''])),
+            _ => format!("this is not TOML: {}", error.message()),
+        };
+        problems.push(Problem {
+            origin: Some(Origin::File {
+                name: name.clone(),
+                line: line_of(span.start),
+            }),
+            path: String::new(),
+            message,
+        });
+    }
+    if !is_toml {
+        return Err(ConfigError {
+            problems: std::mem::take(problems),
+        });
+    }
     let origin = |offset: usize| Origin::File {
         name: name.clone(),
         line: line_of(offset),

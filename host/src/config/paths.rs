@@ -1,10 +1,11 @@
 //! Paths of a configuration. All become absolute, and none depends on the folder in which the program is started.
 
 use super::DIRECTORY;
+use super::agent_command;
 use super::check::Report;
 use super::environment::Environment;
 use super::sections::Config;
-use super::tree::Origin;
+use super::tree::{Form, Node, Origin};
 use std::path::{Path, PathBuf};
 
 /// Base folders of relative paths.
@@ -74,22 +75,21 @@ pub(crate) fn home(environment: &Environment) -> Option<&Path> {
         .filter(|home| home.is_absolute())
 }
 
-/// Makes every path of a configuration absolute.
-pub(crate) fn resolve(
-    config: &mut Config,
-    environment: &Environment,
-    folders: &Folders,
-    report: &mut Report<'_>,
-) {
-    if config.data_dir == Config::default().data_dir {
-        // The default follows the XDG Base Directory specification.
-        if let Some(base) = environment
-            .get_nonempty("XDG_DATA_HOME")
-            .filter(|base| Path::new(base).is_absolute())
-        {
-            config.data_dir = Path::new(base).join(DIRECTORY);
-        }
+/// Writes the data directory of the XDG Base Directory specification into the tree, where the configuration names none.
+pub(crate) fn set_data_dir(root: &mut Node, environment: &Environment) {
+    const VARIABLE: &str = "XDG_DATA_HOME";
+    let base = environment.get_nonempty(VARIABLE).map(Path::new);
+    if let Some(base) = base.filter(|base| base.is_absolute())
+        && root.get("data_dir").is_none_or(Node::is_null)
+    {
+        let path = base.join(DIRECTORY).display().to_string();
+        let node = Node::scalar(path, Form::Quoted, Origin::Variable(VARIABLE.into()));
+        root.set(&["data_dir".to_owned()], node);
     }
+}
+
+/// Makes every path of a configuration absolute.
+pub(crate) fn resolve(config: &mut Config, folders: &Folders, report: &mut Report<'_>) {
     let mut in_place = |name: String, path: &mut PathBuf| {
         // Empty paths were reported before.
         if path.as_os_str().is_empty() {
@@ -131,17 +131,67 @@ pub(crate) fn resolve(
             program(format!("agents[{index}].command"), first);
         }
     }
-    for (name, server) in &mut config.mcp_servers {
-        program(format!("mcpServers.{name}.command"), &mut server.command);
-    }
     for (index, agent) in config.agents.iter_mut().enumerate() {
         if let Some(cwd) = &mut agent.cwd {
             in_place(format!("agents[{index}].cwd"), cwd);
         }
     }
-    for (name, server) in &mut config.mcp_servers {
-        if let Some(cwd) = &mut server.cwd {
-            in_place(format!("mcpServers.{name}.cwd"), cwd);
+    for (index, agent) in config.agents.iter_mut().enumerate() {
+        let origin = report.origin(&format!("agents[{index}].command"));
+        if let Some(script) = agent_command::script(&agent.command)
+            && let Some(word) = agent.command.get_mut(script)
+            // A package may be named as a script is; only a file that is there is one.
+            && let Ok(path) = folders.absolute(Path::new(word.as_str()), origin)
+            && path.is_file()
+            && let Ok(path) = path.into_os_string().into_string()
+        {
+            *word = path;
+        }
+    }
+}
+
+/// A field that is a path or `off`, for the attribute `with` of serde.
+pub(crate) mod off_or_path {
+    use serde::de::{self, Deserializer, Visitor};
+    use serde::{Serialize, Serializer};
+    use std::fmt;
+    use std::path::PathBuf;
+
+    struct PathVisitor;
+
+    impl Visitor<'_> for PathVisitor {
+        type Value = Option<PathBuf>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a path, or `off` to write none")
+        }
+
+        fn visit_bool<E: de::Error>(self, value: bool) -> Result<Option<PathBuf>, E> {
+            if value {
+                Err(E::invalid_type(de::Unexpected::Bool(value), &self))
+            } else {
+                Ok(None)
+            }
+        }
+
+        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<PathBuf>, E> {
+            Ok((text != "off").then(|| PathBuf::from(text)))
+        }
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        deserializer.deserialize_str(PathVisitor)
+    }
+
+    pub(crate) fn serialize<S: Serializer>(
+        path: &Option<PathBuf>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        match path {
+            Some(path) => path.serialize(serializer),
+            None => serializer.serialize_str("off"),
         }
     }
 }

@@ -4,7 +4,9 @@ use super::environment::Environment;
 use super::paths::Folders;
 use super::tree::Origin;
 use serde::de::{self, Deserializer, Visitor};
+use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -192,6 +194,37 @@ impl fmt::Debug for Secret {
             Source::Digest => f.write_str("Secret(sha256)"),
             Source::Literal => f.write_str("Secret(literal)"),
         }
+    }
+}
+
+impl Serialize for Secret {
+    /// Writes where the secret is found, and never the secret or its digest.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.source {
+            Source::Environment(name) => serializer.collect_str(&format_args!("env:{name}")),
+            Source::File(path) => serializer.collect_str(&format_args!("file:{}", path.display())),
+            Source::Digest => serializer.serialize_str("sha256:(hidden)"),
+            Source::Literal => serializer.serialize_str(HIDDEN),
+        }
+    }
+}
+
+/// Text in the place of a secret.
+const HIDDEN: &str = "(hidden)";
+
+/// Serializes the names of variables alone: their values may be secrets.
+pub(crate) fn hide_values<S: Serializer>(
+    variables: &BTreeMap<String, String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(variables.keys().map(|name| (name, HIDDEN)))
+}
+
+/// Serializes an address without its query, which may hold a token.
+pub(crate) fn hide_query<S: Serializer>(url: &str, serializer: S) -> Result<S::Ok, S::Error> {
+    match url.split_once(['?', '#']) {
+        Some((address, _)) => serializer.collect_str(&format_args!("{address}?{HIDDEN}")),
+        None => serializer.serialize_str(url),
     }
 }
 

@@ -3,9 +3,9 @@
 use super::address::{Extra, Listener};
 use super::bridge::Bridge;
 use super::secret::Secret;
-use super::{agent_command, shorthand, units};
-use serde::Deserialize;
+use super::{agent_command, paths, secret, units};
 use serde::de;
+use serde::{Deserialize, Serialize};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// The whole configuration. `Config::default()` is used when nothing is given.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Addresses of the program.
@@ -32,16 +32,9 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// Agents that the program starts itself.
     pub agents: Vec<Agent>,
-    /// Model APIs that answer instead of an agent.
-    pub upstreams: Vec<Upstream>,
-    /// stdio MCP servers to offer over HTTP, by name.
-    #[serde(rename = "mcpServers", alias = "mcp_servers", alias = "mcpservers")]
-    pub mcp_servers: BTreeMap<String, McpServer>,
     /// The audit file.
-    #[serde(deserialize_with = "shorthand::audit")]
     pub audit: Audit,
     /// The log.
-    #[serde(deserialize_with = "shorthand::log")]
     pub log: Log,
     /// Directory of the keys and the audit file. `~` is the home directory.
     pub data_dir: PathBuf,
@@ -60,8 +53,6 @@ impl Default for Config {
             models: Models::default(),
             bridges: Vec::new(),
             agents: Vec::new(),
-            upstreams: Vec::new(),
-            mcp_servers: BTreeMap::new(),
             audit: Audit::default(),
             log: Log::default(),
             data_dir: PathBuf::from("~/.local/share/mcp-local-provider"),
@@ -71,7 +62,7 @@ impl Default for Config {
 }
 
 /// Addresses of the program.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Listen {
     /// Addresses of the API; at least one. Port 0 picks a free one. Default `127.0.0.1:8788`.
@@ -108,7 +99,7 @@ impl Default for Listen {
 }
 
 /// Callers that need a key at the address of `listen.ollama`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OllamaAuth {
     /// All but programs on this machine.
@@ -118,7 +109,7 @@ pub enum OllamaAuth {
 }
 
 /// Keys, and the hosts and origins that may call.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Auth {
     /// True when requests need a key. `false` is allowed only when every listener is on a loopback address.
@@ -146,7 +137,7 @@ impl Default for Auth {
 }
 
 /// An API key of the configuration.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Key {
     /// Its name, for people and for the audit file.
@@ -171,7 +162,7 @@ pub struct Key {
 }
 
 /// Areas of the program that a key of the role `client` may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Area {
     /// Asking models.
@@ -183,7 +174,7 @@ pub enum Area {
 }
 
 /// The rights of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// May ask models.
@@ -210,7 +201,7 @@ impl Role {
 }
 
 /// Limits of sizes and rates. Sizes are in bytes.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// Requests a minute of one key or address. Default 60.
@@ -226,29 +217,29 @@ pub struct Limits {
     /// Queue of exchanges in front of a busy session.
     pub queue: Queue,
     /// Largest request body. Default 32 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub body_bytes: usize,
     /// Largest content of one message. Default 16 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub content_bytes: usize,
     /// Messages in one request. Default 1000.
     pub messages: u32,
     /// Nesting of a JSON body. Default 64, at most 127.
     pub json_depth: u32,
     /// Largest frame of an agent. Default 32 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub agent_frame_bytes: usize,
     /// Bytes of all that is buffered, for clients and agents together. Default 256 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub memory: usize,
     /// Bytes of a streamed answer that may wait for its client. Default 16 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub mailbox_bytes: usize,
     /// Largest answer that is collected for a client that does not stream. Default 16 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub answer_bytes: usize,
     /// Bytes that may wait for one slow agent. Default 64 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub link_queue_bytes: usize,
 }
 
@@ -275,13 +266,13 @@ impl Default for Limits {
 }
 
 /// The queue in front of a busy session.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Queue {
     /// Exchanges that may wait; 0 refuses at once. Default 64.
     pub length: u32,
     /// Time that an exchange waits before it is refused. Default 5 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub wait: Duration,
 }
 
@@ -295,35 +286,35 @@ impl Default for Queue {
 }
 
 /// Limits of time.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
     /// Time for the head of a request to arrive. Default 5 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub head: Duration,
     /// Time for the body of a request to arrive. Default 30 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub body: Duration,
     /// Time for a client to take written bytes. Default 30 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub write: Duration,
     /// Time for an agent's first event, after which the head of a stream is sent without it. Default 4 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub first_event: Duration,
     /// Time for an agent's first chunk. Default 60 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub first_chunk: Duration,
     /// Longest silence within a stream. Default 60 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub idle: Duration,
     /// Time for a whole exchange. Default 600 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub total: Duration,
     /// Time for open streams to end when the program stops. Default 30 s; 0 ends them at once.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub drain: Duration,
     /// Interval between the comment lines of a silent stream. Default 15 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub keep_alive: Duration,
 }
 
@@ -344,7 +335,7 @@ impl Default for Timeouts {
 }
 
 /// Registration of agents.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sessions {
     /// Approval of registrations on a link. Default automatic.
@@ -372,7 +363,7 @@ impl Default for Sessions {
 }
 
 /// The approval of sessions.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Approval {
     /// A session is active at once.
@@ -382,7 +373,7 @@ pub enum Approval {
 }
 
 /// The start of a session's lifetime.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Renew {
     /// Loss of its link: an agent that stays connected stays registered.
@@ -392,18 +383,17 @@ pub enum Renew {
 }
 
 /// Names of models for clients.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Models {
     /// Model that answers to the name `default`, which clients send when they know none. Default none.
     pub default: Option<String>,
     /// Further names of models.
-    #[serde(deserialize_with = "shorthand::aliases")]
     pub aliases: BTreeMap<String, Alias>,
 }
 
 /// A further name of a model; `name: model` alone is short for `name: { model: model }`.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Alias {
     /// The model that answers.
@@ -414,7 +404,7 @@ pub struct Alias {
 }
 
 /// An agent that the program starts itself: a preset or a command that speaks ACP.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Agent {
     /// A known agent by name; see [`PRESETS`]. When absent, the one that `command` starts.
@@ -428,6 +418,7 @@ pub struct Agent {
     /// The agent's own name for the model that answers to its name; the agent's choice when absent.
     pub model: Option<String>,
     /// Variables for its environment.
+    #[serde(serialize_with = "secret::hide_values")]
     pub env: BTreeMap<String, String>,
     /// Its working directory; a private empty one when absent.
     pub cwd: Option<PathBuf>,
@@ -435,7 +426,7 @@ pub struct Agent {
     /// Default true; `false` begins a session for each request.
     pub reuse: bool,
     /// Time that requests wait for it while it is being started. Default 60 s.
-    #[serde(deserialize_with = "units::duration")]
+    #[serde(with = "units::duration")]
     pub start_timeout: Duration,
     /// Prompts that it is given at once; others wait for `timeouts.first_chunk`. Default 8.
     pub concurrency: u32,
@@ -503,63 +494,15 @@ pub const PRESETS: [&str; 7] = [
     "cursor", "claude", "codex", "gemini", "opencode", "copilot", "goose",
 ];
 
-/// A model API that answers instead of an agent.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Upstream {
-    /// Its name, for people.
-    pub name: String,
-    /// The API that it speaks.
-    pub kind: UpstreamKind,
-    /// Its base address, `https://` or `http://`; the service's own when absent.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// Its key.
-    #[serde(default)]
-    pub key: Option<Secret>,
-    /// The model names that it answers to.
-    #[serde(default)]
-    pub models: Vec<String>,
-}
-
-/// The API that an upstream speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UpstreamKind {
-    /// OpenAI's API, as many services speak it.
-    Openai,
-    /// Anthropic's Messages API.
-    Anthropic,
-    /// Ollama's API.
-    Ollama,
-}
-
-/// A stdio MCP server, in the form that MCP clients use.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct McpServer {
-    /// The program.
-    pub command: String,
-    /// Its arguments.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// Variables for its environment.
-    #[serde(default)]
-    pub env: BTreeMap<String, String>,
-    /// Its working directory.
-    #[serde(default)]
-    pub cwd: Option<PathBuf>,
-}
-
 /// The audit file. `audit: off` writes none.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Audit {
     /// Path of the file, or `None` to write none. A relative path is in `data_dir`. Default `audit.jsonl`.
-    #[serde(deserialize_with = "shorthand::audit_file")]
+    #[serde(with = "paths::off_or_path")]
     pub file: Option<PathBuf>,
     /// Size in bytes at which a new file is begun. Default 64 MiB.
-    #[serde(deserialize_with = "units::size")]
+    #[serde(with = "units::size")]
     pub max_bytes: usize,
     /// Older files that are kept. Default 5.
     pub keep: u32,
@@ -568,7 +511,7 @@ pub struct Audit {
 }
 
 /// Authentications that the audit file records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Authentication {
     /// Those that failed.
@@ -590,7 +533,7 @@ impl Default for Audit {
 }
 
 /// The log. `log: debug` is short for `log: { level: debug }`.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
     /// Lowest level that is logged. Default info.
@@ -602,7 +545,7 @@ pub struct Log {
 }
 
 /// The lowest level that is logged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogLevel {
     /// No lines.
@@ -621,7 +564,7 @@ pub enum LogLevel {
 }
 
 /// The form of a line of the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// Text on a terminal, JSON in a file and otherwise.
@@ -634,10 +577,10 @@ pub enum LogFormat {
 }
 
 /// Execution of the program itself.
-#[derive(Debug, Clone, PartialEq, Default, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
-    /// Threads of the executor; 0 chooses by the processor. Default 0.
+    /// Threads that answer requests, where the driver has a choice; 0 is one. Default 0.
     pub threads: u32,
 }
 

@@ -1,118 +1,64 @@
-//! Sections that may also be written as one word: `audit: off`, `log: debug`, `alias: model`.
+//! Short forms of sections and lists: `log: debug`, `audit: off`, `agents: [claude]`, `command: "a --b"`.
+//!
+//! They are written out in the tree before anything else reads it, so that variables and flags change the same values
+//! whichever form a file has.
 
-use super::sections::{Alias, Audit, Log, LogLevel};
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor, value::MapAccessDeserializer};
-use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
-use std::path::PathBuf;
+use super::agents;
+use super::error::Problem;
+use super::tree::{Entry, Form, Node, Value};
 
-/// Reads a section, or the one word that is short for it.
-struct ShortOrSection<T, F> {
-    expected: &'static str,
-    short: F,
-    section: PhantomData<T>,
-}
-
-impl<'de, T, F> Visitor<'de> for ShortOrSection<T, F>
-where
-    T: Deserialize<'de>,
-    F: FnOnce(&str) -> Option<T>,
-{
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.expected)
+/// Writes the short forms of a whole document out.
+pub(crate) fn expand(root: &mut Node, problems: &mut Vec<Problem>) {
+    if let Some(log) = root.get_mut("log") {
+        expand_section(log, "level", |_| true);
     }
-
-    fn visit_bool<E: de::Error>(self, value: bool) -> Result<T, E> {
-        let expected = self.expected;
-        let refuse = || E::invalid_type(de::Unexpected::Bool(value), &expected);
-        if value {
-            Err(refuse())
-        } else {
-            (self.short)("off").ok_or_else(refuse)
+    if let Some(audit) = root.get_mut("audit") {
+        expand_section(audit, "file", |text| {
+            matches!(text, "off" | "false" | "no") || text.contains(['/', '.'])
+        });
+    }
+    let aliases = root
+        .get_mut("models")
+        .and_then(|models| models.get_mut("aliases"));
+    if let Some(Value::Map(aliases)) = aliases.map(|aliases| &mut aliases.value) {
+        for alias in aliases {
+            expand_section(&mut alias.node, "model", |_| true);
         }
     }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        let expected = self.expected;
-        (self.short)(text).ok_or_else(|| E::invalid_type(de::Unexpected::Str(text), &expected))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-        T::deserialize(MapAccessDeserializer::new(map))
+    if let Some(agents) = root.get_mut("agents") {
+        agents::expand(agents, problems);
     }
 }
 
-pub(crate) fn audit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Audit, D::Error> {
-    deserializer.deserialize_map(ShortOrSection {
-        expected: "`off` or a section such as `{ file: audit.jsonl }`",
-        short: |text: &str| {
-            (text == "off").then(|| Audit {
-                file: None,
-                ..Audit::default()
-            })
-        },
-        section: PhantomData,
-    })
-}
-
-pub(crate) fn log<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Log, D::Error> {
-    deserializer.deserialize_map(ShortOrSection {
-        expected: "a level (`error`, `warn`, `info`, `debug`, `trace`, `off`) or a section such as `{ level: info }`",
-        short: |text: &str| LogLevel::from_name(text).map(|level| Log { level, ..Log::default() }),
-        section: PhantomData,
-    })
-}
-
-pub(crate) fn audit_file<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<PathBuf>, D::Error> {
-    struct PathVisitor;
-    impl Visitor<'_> for PathVisitor {
-        type Value = Option<PathBuf>;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a path, or `off` to write none")
-        }
-
-        fn visit_bool<E: de::Error>(self, value: bool) -> Result<Option<PathBuf>, E> {
-            if value {
-                Err(E::invalid_type(de::Unexpected::Bool(value), &self))
-            } else {
-                Ok(None)
-            }
-        }
-
-        fn visit_str<E: de::Error>(self, text: &str) -> Result<Option<PathBuf>, E> {
-            Ok(if text == "off" {
-                None
-            } else {
-                Some(PathBuf::from(text))
-            })
-        }
+/// Makes a text that `fits` the value of `key` in a section of its own.
+fn expand_section(node: &mut Node, key: &str, fits: impl Fn(&str) -> bool) {
+    if !node.is_null() && node.text().is_some_and(fits) {
+        let entry = Entry {
+            key: key.to_owned(),
+            origin: node.origin.clone(),
+            node: node.clone(),
+        };
+        node.value = Value::Map(vec![entry]);
     }
-    deserializer.deserialize_str(PathVisitor)
 }
 
-pub(crate) fn aliases<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<BTreeMap<String, Alias>, D::Error> {
-    struct Short(Alias);
-    impl<'de> Deserialize<'de> for Short {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            let alias = deserializer.deserialize_map(ShortOrSection {
-                expected: "the name of a model or a section such as `{ model: NAME, context_length: 128000 }`",
-                short: |text: &str| Some(Alias { model: text.to_owned(), context_length: None }),
-                section: PhantomData,
-            })?;
-            Ok(Short(alias))
-        }
-    }
-    let short = BTreeMap::<String, Short>::deserialize(deserializer)?;
-    let mut aliases = BTreeMap::new();
-    aliases.extend(short.into_iter().map(|(name, Short(alias))| (name, alias)));
-    Ok(aliases)
+/// Splits a text where a list is expected: that of a variable or flag at commas, that of a file not at all.
+pub(crate) fn expand_list(node: &mut Node) {
+    let Value::Scalar { text, form } = &node.value else {
+        return;
+    };
+    let items = match form {
+        _ if node.is_null() => return,
+        Form::Loose => split(node, text),
+        Form::Plain | Form::Quoted => vec![node.clone()],
+    };
+    node.value = Value::List(items);
+}
+
+/// Splits the text of a variable or flag at commas.
+pub(crate) fn split(node: &Node, text: &str) -> Vec<Node> {
+    let items = text.split(',').map(str::trim);
+    let items = items.filter(|item| !item.is_empty());
+    let node = |item| Node::scalar(item, Form::Loose, node.origin.clone());
+    items.map(node).collect()
 }

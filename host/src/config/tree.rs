@@ -57,9 +57,14 @@ pub(crate) enum Form {
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    Scalar { text: String, form: Form },
+    Scalar {
+        text: String,
+        form: Form,
+    },
     List(Vec<Node>),
     Map(Vec<Entry>),
+    /// A value whose problem has been reported. Readers pass over it, so that the rest is read too.
+    Refused,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -97,16 +102,25 @@ impl Node {
     pub(crate) fn get(&self, key: &str) -> Option<&Node> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),
-            Value::Scalar { .. } | Value::List(_) => None,
+            Value::Scalar { .. } | Value::List(_) | Value::Refused => None,
         }
         .map(|entry| &entry.node)
+    }
+
+    /// Returns the value of a key of a section, to be changed.
+    pub(crate) fn get_mut(&mut self, key: &str) -> Option<&mut Node> {
+        match &mut self.value {
+            Value::Map(entries) => entries.iter_mut().find(|entry| entry.key == key),
+            Value::Scalar { .. } | Value::List(_) | Value::Refused => None,
+        }
+        .map(|entry| &mut entry.node)
     }
 
     /// Returns the items of a list, and none for any other value.
     pub(crate) fn items(&self) -> &[Node] {
         match &self.value {
             Value::List(items) => items,
-            Value::Scalar { .. } | Value::Map(_) => &[],
+            Value::Scalar { .. } | Value::Map(_) | Value::Refused => &[],
         }
     }
 
@@ -114,7 +128,7 @@ impl Node {
     pub(crate) fn text(&self) -> Option<&str> {
         match &self.value {
             Value::Scalar { text, .. } => Some(text),
-            Value::List(_) | Value::Map(_) => None,
+            Value::List(_) | Value::Map(_) | Value::Refused => None,
         }
     }
 
@@ -127,7 +141,64 @@ impl Node {
             } => {
                 matches!(text.as_str(), "" | "~" | "null" | "Null" | "NULL")
             }
-            Value::Scalar { .. } | Value::List(_) | Value::Map(_) => false,
+            Value::Scalar { .. } | Value::List(_) | Value::Map(_) | Value::Refused => false,
+        }
+    }
+
+    /// Returns true for a value whose problem has been reported.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.value, Value::Refused)
+    }
+
+    /// Returns true for a section or list of which a value was refused.
+    pub(crate) fn lacks_refused(&self) -> bool {
+        match &self.value {
+            Value::List(items) => items.iter().any(Node::is_refused),
+            Value::Map(entries) => entries.iter().any(|entry| entry.node.is_refused()),
+            Value::Scalar { .. } => false,
+            Value::Refused => true,
+        }
+    }
+
+    /// Returns the value at `path`; `None` where a step leads to nothing.
+    pub(crate) fn at(&self, path: &[Segment]) -> Option<&Node> {
+        let Some((first, rest)) = path.split_first() else {
+            return Some(self);
+        };
+        match (first, &self.value) {
+            (Segment::Key(key), Value::Map(_)) => self.get(key)?.at(rest),
+            (Segment::Index(index), Value::List(items)) => items.get(*index)?.at(rest),
+            // A section whose keys are numbers counts as a list.
+            (Segment::Index(index), Value::Map(entries)) => {
+                let entry = numbered(entries.iter()).into_iter().nth(*index)?;
+                entry.node.at(rest)
+            }
+            (
+                Segment::Key(_) | Segment::Index(_),
+                Value::Scalar { .. } | Value::List(_) | Value::Refused,
+            ) => None,
+        }
+    }
+
+    /// Refuses the value at `path`, or the nearest value above it where the path goes through a scalar.
+    pub(crate) fn refuse(&mut self, path: &[Segment]) {
+        let child = match (path.split_first(), &mut self.value) {
+            (Some((Segment::Key(key), rest)), Value::Map(entries)) => entries
+                .iter_mut()
+                .find(|entry| entry.key == *key)
+                .map(|entry| (&mut entry.node, rest)),
+            (Some((Segment::Index(index), rest)), Value::List(items)) => {
+                items.get_mut(*index).map(|item| (item, rest))
+            }
+            (Some((Segment::Index(index), rest)), Value::Map(entries)) => {
+                let entry = numbered(entries.iter_mut()).into_iter().nth(*index);
+                entry.map(|entry| (&mut entry.node, rest))
+            }
+            (Some(_), Value::Scalar { .. } | Value::List(_) | Value::Refused) | (None, _) => None,
+        };
+        match child {
+            Some((child, rest)) => child.refuse(rest),
+            None => self.value = Value::Refused,
         }
     }
 
@@ -177,23 +248,72 @@ impl Node {
         }
     }
 
-    /// Returns the origin of the value at a path like `auth.keys[1].name`, or of the nearest section above it when
-    /// nothing is there.
-    pub(crate) fn origin_of(&self, path: &str) -> Option<&Origin> {
-        let path = path.strip_prefix('.').unwrap_or(path);
-        let (child, rest) = match &self.value {
-            // Names of models contain dots, so the path alone does not show where a name ends.
-            Value::Map(entries) => entries.iter().find_map(|entry| {
-                let rest = path.strip_prefix(entry.key.as_str())?;
-                let ends = rest.is_empty() || rest.starts_with(['.', '[']);
-                ends.then_some((&entry.node, rest))
-            })?,
-            Value::List(items) => {
-                let (index, rest) = path.strip_prefix('[')?.split_once(']')?;
-                (items.get(index.parse::<usize>().ok()?)?, rest)
-            }
-            Value::Scalar { .. } => return None,
+    /// Finds the value at a path such as `auth.keys[1].name`, in which the numbers of items do not count those that were
+    /// refused.
+    pub(crate) fn find(&self, path: &str) -> Found<'_> {
+        let mut found = Found {
+            node: self,
+            path: String::new(),
+            is_there: true,
         };
-        child.origin_of(rest).or(Some(&child.origin))
+        let mut rest = path;
+        while !rest.is_empty() {
+            let name = rest.strip_prefix('.').unwrap_or(rest);
+            let child = match &found.node.value {
+                // Names of models contain dots, so the path alone does not show where a name ends.
+                Value::Map(entries) => entries.iter().find_map(|entry| {
+                    let rest = name.strip_prefix(entry.key.as_str())?;
+                    let ends = rest.is_empty() || rest.starts_with(['.', '[']);
+                    let dot = if found.path.is_empty() { "" } else { "." };
+                    ends.then(|| (&entry.node, format!("{dot}{}", entry.key), rest))
+                }),
+                Value::List(items) => rest.strip_prefix('[').and_then(|rest| {
+                    let (index, rest) = rest.split_once(']')?;
+                    let mut items = items.iter().enumerate();
+                    let mut items = items.by_ref().filter(|(_, item)| !item.is_refused());
+                    let (at, item) = items.nth(index.parse().ok()?)?;
+                    Some((item, format!("[{at}]"), rest))
+                }),
+                // A text may stand for a list or a section.
+                Value::Scalar { .. } | Value::Refused => break,
+            };
+            let Some((node, step, after)) = child else {
+                found.is_there = false;
+                break;
+            };
+            found.node = node;
+            found.path.push_str(&step);
+            rest = after;
+        }
+        found.path.push_str(if found.path.is_empty() {
+            rest.strip_prefix('.').unwrap_or(rest)
+        } else {
+            rest
+        });
+        found
     }
+}
+
+/// Sorts entries whose keys are numbers by them.
+fn numbered<E: std::borrow::Borrow<Entry>>(entries: impl Iterator<Item = E>) -> Vec<E> {
+    let mut entries: Vec<E> = entries.collect();
+    entries.sort_by_key(|entry| entry.borrow().key.parse::<usize>().unwrap_or_default());
+    entries
+}
+
+/// One step from a section to a value, or from a list to an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Segment {
+    Key(String),
+    Index(usize),
+}
+
+/// The result of [`Node::find`].
+pub(crate) struct Found<'n> {
+    /// The value, or the nearest section or list above it when nothing is there.
+    pub(crate) node: &'n Node,
+    /// The path with the numbers of items as they stand in the file.
+    pub(crate) path: String,
+    /// False when the nearest section or list does not have the value.
+    pub(crate) is_there: bool,
 }

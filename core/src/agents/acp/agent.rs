@@ -89,6 +89,8 @@ pub struct Agent {
     failures: u32,
     /// Processes in a row that wanted a login.
     logins: u32,
+    /// The first line of the process that is no message, shortened, until it answers `initialize`.
+    stray: Option<String>,
     ready_since: Option<Instant>,
     counters: AgentCounters,
     scratch: Vec<u8>,
@@ -146,6 +148,7 @@ impl Agent {
             stuck: 0,
             failures: 0,
             logins: 0,
+            stray: None,
             ready_since: None,
             counters: AgentCounters::default(),
             scratch: Vec::new(),
@@ -392,7 +395,12 @@ impl Agent {
                     None => self.counters.late += 1,
                 }
             }
-            Err(NotAMessage::Noise) => self.counters.noise += 1,
+            Err(NotAMessage::Noise) => {
+                self.counters.noise += 1;
+                if let Line::Whole(line) = line {
+                    self.note_stray(line);
+                }
+            }
             Err(NotAMessage::Damaged) => {
                 // Nobody can tell whose piece was lost, so no answer that is under way is whole.
                 self.counters.damaged += 1;

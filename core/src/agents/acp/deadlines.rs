@@ -29,6 +29,8 @@ pub enum Timer {
     Register,
     /// A process that wants a login is replaced, as most agents read their login when they start.
     LogIn,
+    /// The process has not answered `initialize` for some seconds, which a person hears of.
+    Silence,
 }
 
 /// At most one deadline for each [`Timer`].

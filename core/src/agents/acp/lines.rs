@@ -37,6 +37,12 @@ impl Lines {
         }
     }
 
+    /// Returns the line that has begun and has no end yet.
+    #[must_use]
+    pub fn begun(&self) -> &[u8] {
+        &self.partial
+    }
+
     /// Takes the next bytes and hands over each line that ends in them. Empty lines are left out.
     pub fn push(&mut self, mut bytes: &[u8], mut line: impl FnMut(Line<'_>)) {
         while let Some(end) = memchr::memchr(b'\n', bytes) {

@@ -142,6 +142,16 @@ pub enum Event {
         /// Its own name and version, `OpenCode 1.18.33`.
         agent: String,
     },
+    /// It has not answered `initialize` for 5 s. It is waited for all the same.
+    Silent {
+        /// The first line that it printed, shortened; `None` when it printed none.
+        printed: Option<String>,
+    },
+    /// It makes no session, for another reason than a login.
+    Unable {
+        /// Reason, as the agent told it.
+        why: String,
+    },
     /// It can answer, for so many models.
     Ready {
         /// The default one counts too.
@@ -191,6 +201,19 @@ impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Initialized { agent } => write!(f, "the agent says that it is {agent}"),
+            Self::Silent { printed: None } => {
+                f.write_str("the agent has printed no line and not answered `initialize` for 5 s")
+            }
+            Self::Silent {
+                printed: Some(line),
+            } => write!(
+                f,
+                "the agent printed `{line}`, which is not ACP, and has not answered `initialize` for 5 s"
+            ),
+            // The reason may quote instructions, which belong in no log.
+            Self::Unable { .. } => {
+                f.write_str("the agent makes no session; `doctor --try` shows why")
+            }
             Self::Ready { models } => write!(f, "the agent is ready, with {models} models"),
             Self::LoginNeeded { advice, .. } => write!(f, "the agent wants a login: {advice}"),
             Self::Registered => f.write_str("the agent has a session again"),

@@ -7,7 +7,9 @@
     clippy::panic
 )]
 
+mod example;
 mod paths;
+mod short;
 mod wrong;
 
 use super::*;
@@ -68,9 +70,6 @@ bridges:
 agents:
   - { preset: claude }
   - { name: mine, command: ["my-agent", "--acp"], models: [mine] }
-upstreams: []
-mcpServers:
-  files: { command: npx, args: ["-y", "@modelcontextprotocol/server-filesystem", "."], env: {} }
 audit: { file: audit.jsonl, max_bytes: 64MiB, keep: 5 }      # in data_dir; off to write none
 log: { level: info, format: auto }
 data_dir: ~/.local/share/mcp-local-provider
@@ -104,7 +103,6 @@ fn the_documented_example_gives_the_documented_defaults() {
         config.models.aliases["my-gpt-4o"].context_length,
         Some(128_000)
     );
-    assert_eq!(config.mcp_servers["files"].args.len(), 3);
     assert_eq!(
         config.data_dir,
         Path::new("/home/ada/.local/share/mcp-local-provider")
@@ -200,10 +198,10 @@ fn the_command_line_beats_the_environment_beats_the_file() {
         ("MLP_AUTH__KEYS__0__KEY", "0123456789012345678901234"),
         ("MLP_MODELS__ALIASES__gpt-4O", "mine"),
         (
-            "MLP_MCPSERVERS",
-            "{\"files\": {\"command\": \"npx\", \"args\": [\"-y\", \"7\"]}}",
+            "MLP_AGENTS",
+            "[{\"name\": \"a\", \"command\": [\"x\", \"7\"]}]",
         ),
-        ("MLP_MCPSERVERS__FILES__CWD", "/tmp"),
+        ("MLP_AGENTS__0__CWD", "/tmp"),
         ("UNRELATED", "1"),
     ]);
     let mut overrides = Overrides {
@@ -229,11 +227,8 @@ fn the_command_line_beats_the_environment_beats_the_file() {
         ("12", Role::Client)
     );
     assert_eq!(config.models.aliases["gpt-4O"].model, "mine");
-    assert_eq!(config.mcp_servers["files"].args, ["-y", "7"]);
-    assert_eq!(
-        config.mcp_servers["files"].cwd.as_deref(),
-        Some(Path::new("/tmp"))
-    );
+    assert_eq!(config.agents[0].command, ["x", "7"]);
+    assert_eq!(config.agents[0].cwd.as_deref(), Some(Path::new("/tmp")));
 
     overrides.listen = vec!["127.0.0.1:4".to_owned()];
     overrides.ollama = true;

@@ -17,10 +17,13 @@ auth: { keys: [{ name: a, key: 'file:./secrets/a.key' }] }
 agents:
 - { name: own, command: [./bin/agent, ./argument], cwd: work }
 - { name: other, command: [agent] }
-mcpServers: { files: { command: ../server, cwd: ~/files } }
+- python3 -u x.py ./x.py
+- npx -y ../place/x.py/none
+- { name: third, command: ../bin/third --a b\\ c, cwd: ~/files }
 data_dir: data
 ";
     let path = directory.file("place/c.yaml", text);
+    directory.file("place/x.py", "");
     directory.file("place/secrets/a.key", "key-of-the-file-01234\n");
     let place = directory.0.join("place");
     let config = load(&with_config(&path), &environment(&[])).unwrap().config;
@@ -32,12 +35,17 @@ data_dir: data
     assert_eq!(config.agents[0].command, [program.as_str(), "./argument"]);
     assert_eq!(config.agents[0].cwd, Some(place.join("work")));
     assert_eq!(config.agents[1].command, ["agent"]);
-    let server = &config.mcp_servers["files"];
+    let script = place.join("x.py").display().to_string();
     assert_eq!(
-        server.command,
-        place.join("../server").display().to_string()
+        config.agents[2].command,
+        ["python3", "-u", script.as_str(), "./x.py"]
     );
-    assert_eq!(server.cwd.as_deref(), Some(Path::new("/home/ada/files")));
+    assert_eq!(config.agents[2].known_as(), "x");
+    assert_eq!(config.agents[3].command[2], "../place/x.py/none");
+    let third = &config.agents[4];
+    let program = place.join("../bin/third").display().to_string();
+    assert_eq!(third.command, [program.as_str(), "--a", "b c"]);
+    assert_eq!(third.cwd.as_deref(), Some(Path::new("/home/ada/files")));
     assert_eq!(config.data_dir, place.join("data"));
     assert_eq!(config.audit.file, Some(place.join("data/audit.jsonl")));
 

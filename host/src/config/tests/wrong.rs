@@ -53,7 +53,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "c.yaml",
             "limits: 7",
             &[],
-            "c.yaml:1: limits: expected a section, found the number 7",
+            "c.yaml:1: limits: expected a section, found the number 7; write `limits: { requests_per_minute: 60 }`",
         ),
         (
             "c.json",
@@ -76,7 +76,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         (
             "c.yaml",
             "auth:\n  keys:\n  - name: a\n    key: env:A\n    role: cleint\n",
-            &[],
+            &[("A", "0123456789012345")],
             "c.yaml:5: auth.keys[0].role: expected `client`, `bridge`, `operator` or `admin`, found `cleint`; did you mean `client`?",
         ),
         (
@@ -89,7 +89,8 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "c.yaml",
             "auth:\n  keys:\n  - { name: a, key: 'env:NOT_THERE' }\n  - { name: b, key: 'sha256:12' }\n",
             &[],
-            "c.yaml:4: auth.keys[1].key: `sha256:` needs 64 hexadecimal digits (printf %s KEY | sha256sum)",
+            "c.yaml:3: auth.keys[0].key: the environment variable `NOT_THERE` is not set\n\
+             c.yaml:4: auth.keys[1].key: `sha256:` needs 64 hexadecimal digits (printf %s KEY | sha256sum)",
         ),
         (
             "c.yaml",
@@ -137,7 +138,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "c.yaml",
             "limits: {burst: 1}",
             &[("MLP_LIMITS__BURSTS", "5")],
-            "MLP_LIMITS__BURSTS: limits.bursts: unknown key; did you mean `burst`?",
+            "MLP_LIMITS__BURSTS: limits.bursts: unknown key; did you mean `MLP_LIMITS__BURST`?",
         ),
         (
             "c.yaml",
@@ -199,7 +200,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
-            "agents:\n- {preset: cluade}\n- {command: [x]}\n- {}\n- {command: [/opt/x]}\n",
+            "agents:\n- {preset: cluade}\n- {name: x, command: [x]}\n- {}\n- {name: x, command: [/opt/x]}\n",
             &[],
             "c.yaml:2: agents[0].preset: expected `cursor`, `claude`, `codex`, `gemini`, `opencode`, `copilot` or `goose`, \
              found `cluade`; did you mean `claude`?\n\
@@ -208,9 +209,10 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
-            "mcpServers:\n  x: {args: []}\n",
+            "mcpServers:\n  x: {command: y}\nupstreams: []\n",
             &[],
-            "c.yaml:2: mcpServers.x: `command` is missing",
+            "c.yaml:1: mcpServers: this build offers no MCP servers, so the section does nothing; remove it\n\
+             c.yaml:3: upstreams: this build asks no model API beside its agents, so the section does nothing; remove it",
         ),
         (
             "c.yaml",
@@ -230,7 +232,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "c.yaml",
             "audit: maybe\n",
             &[],
-            "c.yaml:1: audit: expected `off` or a section such as `{ file: audit.jsonl }`, found the text `maybe`",
+            "c.yaml:1: audit: expected a section, found the text `maybe`; write `audit: { file: \"audit.jsonl\" }`",
         ),
         (
             "c.yaml",
@@ -269,6 +271,92 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "c.toml:2: this is not TOML: string values must be quoted, expected literal string",
         ),
         (
+            "c.toml",
+            "[limits]\nburst = 1\nburst = 2\nmessages = 'many'\n[limits]\n",
+            &[],
+            "c.toml:3: `burst` is given twice\n\
+             c.toml:4: limits.messages: expected a whole number that is not negative, found the text `many`\n\
+             c.toml:5: `limits` is given twice",
+        ),
+        (
+            "c.yaml",
+            "limits:\n  burst: 5000000000\n  messages: 99999999999999999999999\n  memory: 99999999999GiB\n  body_bytes: 1e40\n  queue: {wait: 99999999999999999h}\n\
+             sessions: {max_requests: 18446744073709551616}\n",
+            &[],
+            "c.yaml:2: limits.burst: the number 5000000000 is too large; the largest is 4294967295\n\
+             c.yaml:3: limits.messages: the number 100000000000000000000000 is too large; the largest is 4294967295\n\
+             c.yaml:4: limits.memory: `99999999999GiB` is too large; the largest is 1024TiB\n\
+             c.yaml:5: limits.body_bytes: `10000000000000000000000000000000000000000` is too large; the largest is 1024TiB\n\
+             c.yaml:6: limits.queue.wait: must be at most 7d\n\
+             c.yaml:7: sessions.max_requests: the number 18446744073709552000 is too large; the largest is 18446744073709551615",
+        ),
+        (
+            "c.yaml",
+            "bridges: 7\nlisten: here\nmodels: {aliases: [x]}\nagents: {claude: {}}\nauth: {keys: {name: a}}\ntimeouts: [5s]\n",
+            &[],
+            "c.yaml:1: bridges[0]: expected a section, found the number 7; write `{ name: cursor, url: \"ws://127.0.0.1:8787\" }`\n\
+             c.yaml:2: listen: expected a section, found the text `here`; write `listen: { http: [\"127.0.0.1:8788\"] }`\n\
+             c.yaml:3: models.aliases: expected a section, found a list; write `aliases: { my-gpt-4o: { model: claude } }`\n\
+             c.yaml:4: agents: expected a list, found a section; write `agents: [{ preset: claude }]`\n\
+             c.yaml:5: auth.keys: expected a list, found a section; write `keys: [{ name: editor, key: \"env:EDITOR_KEY\" }]`\n\
+             c.yaml:6: timeouts: expected a section, found a list; write `timeouts: { head: 5s }`",
+        ),
+        (
+            "c.json",
+            "{\"auth\": {\"keys\": {\"a\": 1}}, \n\"limits\": [], \"sessions\": {\"ttl_seconds\": 99999999999}}",
+            &[],
+            "c.json:1: auth.keys: expected a list, found a section; write `\"keys\": [{ \"name\": \"editor\", \"key\": \"env:EDITOR_KEY\" }]`\n\
+             c.json:2: limits: expected a section, found a list; write `\"limits\": { \"requests_per_minute\": 60 }`\n\
+             c.json:2: sessions.ttl_seconds: the number 99999999999 is too large; the largest is 86400",
+        ),
+        (
+            "c.toml",
+            "listen = 'here'\n",
+            &[],
+            "c.toml:1: listen: expected a section, found the text `here`; write `listen = { http = [\"127.0.0.1:8788\"] }`",
+        ),
+        (
+            "c.yaml",
+            "agents:\n- claud\n- \"x 'y\"\n- claude\n- {command: \"a 'b\"}\n- {name: a b, command: c, reuse: maybe}\n",
+            &[],
+            "c.yaml:2: agents[0]: no agent is called `claud`; did you mean `claude`?\n\
+             c.yaml:3: agents[1]: a quotation mark of the command is not closed\n\
+             c.yaml:5: agents[3]: a quotation mark of the command is not closed\n\
+             c.yaml:6: agents[4].name: `a b` is no name here; a name is 1 to 64 letters, digits, `-`, `_` and `.`\n\
+             c.yaml:6: agents[4].reuse: expected `true` or `false`, found the text `maybe`",
+        ),
+        (
+            "c.yaml",
+            "auth:\n  keys:\n  - {name: [a], key: 'env:NOT_THERE'}\n  - {name: b, key: 'env:NOT_THERE', role: king, zzz: 1}\n  - 7\n  - {key: 'env:K'}\nlog: loud\nlimits: {burst: 0}\n",
+            &[
+                ("MLP_LIMIT_BURST", "1"),
+                ("MLP_TIMEOUTS__IDEL", "1"),
+                ("MLP_TIMEOUTS__TOTAL", "long"),
+                ("MLP_", "1"),
+            ],
+            "MLP_: a part of the name is empty; write MLP_SECTION__KEY, as in MLP_LIMITS__BURST\n\
+             c.yaml:3: auth.keys[0].name: expected text, found a list\n\
+             c.yaml:4: auth.keys[1].role: expected `client`, `bridge`, `operator` or `admin`, found `king`\n\
+             c.yaml:4: auth.keys[1].zzz: unknown key; the keys here are `name`, `key`, `role`, `requests_per_minute`, `tokens_per_minute`, `allow` and `models`\n\
+             c.yaml:4: auth.keys[1].key: the environment variable `NOT_THERE` is not set\n\
+             c.yaml:5: auth.keys[2]: expected a section, found the number 7; write `{ name: editor, key: \"env:EDITOR_KEY\" }`\n\
+             c.yaml:6: auth.keys[3]: `name` is missing\n\
+             c.yaml:7: log.level: expected `off`, `error`, `warn`, `info`, `debug` or `trace`, found `loud`\n\
+             c.yaml:8: limits.burst: must be at least 1, not 0: everything would be refused; leave it out for the default\n\
+             MLP_LIMIT_BURST: limit_burst: unknown key; did you mean `MLP_LIMITS__BURST`?\n\
+             MLP_TIMEOUTS__IDEL: timeouts.idel: unknown key; did you mean `MLP_TIMEOUTS__IDLE`?\n\
+             MLP_TIMEOUTS__TOTAL: timeouts.total: expected a duration such as `30s`, `5m` or `250ms` (a bare number means seconds), found the text `long`",
+        ),
+        (
+            "c.yaml",
+            "limits: {}\nlimits: {burst: 2}\nlog: [x]\n<<: {}\nlog: info\n",
+            &[],
+            "c.yaml:2: `limits` is given twice; it was given before at c.yaml:1\n\
+             c.yaml:3: log: expected a section, found a list; write `log: { level: info }`\n\
+             c.yaml:4: merge keys (`<<`) are not part of YAML 1.2; write the values out or use an alias\n\
+             c.yaml:5: `log` is given twice; it was given before at c.yaml:3",
+        ),
+        (
             "c.ini",
             "",
             &[],
@@ -296,9 +384,20 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         config: Some(PathBuf::from("/not/there.yaml")),
         ..Overrides::default()
     };
+    let said = |overrides: &Overrides, variables: &[(&str, &str)]| {
+        let loaded = load(overrides, &environment(variables));
+        loaded.unwrap_err().to_string()
+    };
     assert_eq!(
-        load(&missing, &environment(&[])).unwrap_err().to_string(),
-        "/not/there.yaml: the configuration cannot be read: No such file or directory (os error 2)"
+        said(&missing, &[]),
+        "--config: /not/there.yaml is not there"
+    );
+    assert_eq!(
+        said(
+            &Overrides::default(),
+            &[(CONFIG_VARIABLE, "/not/there.yaml")]
+        ),
+        "LOCAL_PROVIDER_CONFIG: /not/there.yaml is not there"
     );
 }
 

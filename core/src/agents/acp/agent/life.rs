@@ -29,6 +29,12 @@ const SOONEST: Duration = Duration::from_secs(1);
 /// Soonest replacement of a process that wants a login.
 const SOONEST_LOGIN: Duration = Duration::from_secs(10);
 
+/// Characters that are kept of a line that is no message.
+const STRAY: usize = 200;
+
+/// Time after which a process that has not answered `initialize` is named.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// So many sessions whose cancelled turn never ends make a process useless.
 const MAX_STUCK: u32 = 4;
 
@@ -94,6 +100,8 @@ impl Agent {
         }
         self.counters.starts += 1;
         self.enter_phase(Phase::Initializing);
+        self.stray = None;
+        self.deadlines.set(Timer::Silence, context.now + SILENCE);
         let deadline = context.now + self.config.start_timeout;
         let mut json = Json::request(self.expect(Ask::Initialize, Some(deadline)), "initialize");
         json.raw(concat!(
@@ -112,6 +120,8 @@ impl Agent {
         context: &mut Context<'_>,
         outcome: Result<Option<&RawValue>, RpcError<'_>>,
     ) {
+        self.stray = None;
+        self.deadlines.clear(Timer::Silence);
         match outcome {
             Ok(result) => {
                 self.abilities = Abilities::read(result);
@@ -127,6 +137,16 @@ impl Agent {
                 self.try_session(context);
             }
             Err(_) => self.misbehaved(context, "it refused `initialize`"),
+        }
+    }
+
+    /// Keeps the first line that is no message, for as long as the process has shown nothing else.
+    pub(super) fn note_stray(&mut self, line: &[u8]) {
+        if self.phase == Phase::Initializing && self.stray.is_none() {
+            let line = String::from_utf8_lossy(line);
+            let line = line.trim().chars().take(STRAY);
+            let line: String = line.map(|c| if c.is_control() { ' ' } else { c }).collect();
+            self.stray = (!line.is_empty()).then_some(line);
         }
     }
 
@@ -167,6 +187,10 @@ impl Agent {
             context.out.events.push(Event::LoginNeeded {
                 advice: self.profile.login.clone(),
                 methods: self.abilities.logins.clone(),
+            });
+        } else {
+            context.out.events.push(Event::Unable {
+                why: why.message.to_string(),
             });
         }
         // Clients are to hear what is wrong, so there must be a model that they can ask.
@@ -287,6 +311,10 @@ impl Agent {
     }
 
     pub(super) fn exited(&mut self, context: &mut Context<'_>, status: &str) {
+        let status = match self.stray.take() {
+            Some(line) => format!("{status}; it printed `{line}`, which is not ACP"),
+            None => status.to_owned(),
+        };
         let then = match self.phase {
             Phase::Ended | Phase::Down { .. } => return,
             Phase::Leaving { then } => then,
@@ -303,7 +331,7 @@ impl Agent {
         let message = format!(
             "the agent {} ended ({})",
             self.profile.label,
-            failure::cut(status)
+            failure::cut(&status)
         );
         self.fail_turns(context, Code::AgentLost, &message, |turn| {
             never_worked || then == Then::End || turn.session.is_some()
@@ -329,7 +357,7 @@ impl Agent {
             }
         };
         context.out.events.push(Event::Exited {
-            status: failure::cut(status).into(),
+            status: failure::cut(&status).into(),
             restart: start_at,
         });
         if let Some(start_at) = start_at {
@@ -421,6 +449,9 @@ impl Agent {
                 Timer::ToolCall(id) => self.keep_alive(context, id),
                 Timer::Start => self.demand(context),
                 Timer::LogIn => self.look_for_login(context),
+                Timer::Silence => context.out.events.push(Event::Silent {
+                    printed: self.stray.clone(),
+                }),
             }
         }
         self.tidy(context);
