@@ -3,10 +3,12 @@
 //! Serving never waits for the log's output: see [`lines`].
 
 mod file;
+mod json;
 mod lines;
 
 use crate::config::{Log, LogFormat, LogLevel};
 use file::LogFile;
+use json::JsonLine;
 use lines::{Output, Writer};
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -99,12 +101,7 @@ pub fn start(config: &Log) -> Result<RunningLog, LogError> {
         .with_ansi(color)
         .log_internal_errors(false);
     let lines = if json {
-        lines
-            .with_ansi(false)
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .boxed()
+        lines.event_format(JsonLine).boxed()
     } else {
         lines.with_target(false).boxed()
     };
