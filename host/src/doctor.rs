@@ -2,10 +2,10 @@
 
 use crate::agents::Plan;
 use crate::agents::presets::{self, Preset};
-use crate::commands::operator_token;
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
 use crate::control_client::{ControlClient, ControlError, printable};
-use crate::keys::KeyFile;
+use crate::credentials::operator_token;
+use crate::keys::{KeyFile, strange_files};
 use crate::private_file;
 use crate::process::raise_file_limit;
 use mcp_local_provider_engine::PortHolder;
@@ -188,7 +188,8 @@ fn running(program: &'static str, loaded: &Loaded, address: SocketAddr, findings
     }
 }
 
-fn serves_already(program: &'static str, address: SocketAddr) -> bool {
+/// Returns true when this program, or its sibling, answers at `address`.
+pub(crate) fn serves_already(program: &'static str, address: SocketAddr) -> bool {
     let answer = ControlClient::new(program, address, None).get("/health");
     match answer {
         Ok(health) => health.get("active_sessions").is_some(),
@@ -209,6 +210,18 @@ fn keys(config: &Config, findings: &mut Findings) {
             let text = format!("{} can be read by others; chmod 600 {0}", path.display());
             findings.add(Health::Warn, "keys", text);
         }
+    }
+    for path in strange_files(config).unwrap_or_default() {
+        let name = if path == file.operator_token_path() {
+            "operator"
+        } else {
+            "client"
+        };
+        let text = format!(
+            "{} holds a key that is not known here; `keys remove {name}`, if there is one, and `keys add {name} --role {name}` renew it",
+            path.display()
+        );
+        findings.add(Health::Warn, "keys", text);
     }
     let roles: Vec<Role> = records
         .iter()

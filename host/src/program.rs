@@ -4,10 +4,12 @@
 
 use crate::agents::supervisor::supervise;
 use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
-use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE, Run, completions};
+use crate::browser;
+use crate::command_line::{Command, CommandLine, EXIT_FAILURE, EXIT_USAGE};
 use crate::commands;
-use crate::config::{Config, Environment, Listen, Loaded, LogLevel, Overrides, load};
-use crate::keys::{KeyFile, StartKeys, start_keys};
+use crate::completion::complete;
+use crate::config::{Config, Environment, Loaded, Overrides, load};
+use crate::keys::{KeyFile, Stamp, StartKeys, start_keys};
 use crate::logging::{self, LevelHandle};
 use crate::private_file;
 use crate::process;
@@ -17,6 +19,7 @@ use mcp_local_provider_engine::Driver;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Name of the file, in `data_dir`, with the keys of a first start that no terminal showed.
 const FIRST_KEYS: &str = "first-keys.txt";
@@ -25,7 +28,7 @@ const FIRST_KEYS: &str = "first-keys.txt";
 pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode {
     match start(program, version) {
         Start::Done(code) => code,
-        Start::Serve(prepared) => match serve::<D>(&prepared) {
+        Start::Serve(prepared) => match serve::<D>(program, &Arc::from(prepared)) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
                 // When standard error is closed nobody can be told.
@@ -54,9 +57,13 @@ pub struct Prepared {
     pub demo: bool,
     /// All keys, and the texts of those that were made just now.
     pub keys: StartKeys,
+    /// State of the key file before it was read.
+    pub key_stamp: Stamp,
     /// Handle that changes the log's level.
     pub log: LevelHandle,
-    overrides: Overrides,
+    /// True when the page is to be opened in a browser.
+    pub opens_page: bool,
+    pub(crate) overrides: Overrides,
 }
 
 impl Prepared {
@@ -64,65 +71,6 @@ impl Prepared {
     pub fn hub_config(&self) -> HubConfig {
         self.config.hub_config(self.keys.keys.clone())
     }
-
-    /// Reads the configuration and the key file again, on SIGHUP. The caller applies the result.
-    ///
-    /// # Errors
-    /// Returns the reason as a sentence; the caller logs it and keeps its configuration.
-    pub fn reload(&self) -> Result<Reloaded, String> {
-        let loaded = load(&self.overrides, &Environment::of_process());
-        let Loaded {
-            mut config,
-            warnings,
-            ..
-        } = loaded.map_err(|error| error.to_string())?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        let restart = needs_restart(&self.config, &config, self.demo);
-        config.data_dir.clone_from(&self.config.data_dir);
-        let keys = self.keys.again(&config, self.demo);
-        let keys = keys.map_err(|error| error.to_string())?;
-        Ok(Reloaded {
-            level: config.log.level,
-            restart,
-            hub_config: config.hub_config(keys),
-        })
-    }
-}
-
-/// A configuration that was read again, as far as it can change while the program serves.
-#[derive(Debug)]
-pub struct Reloaded {
-    /// New configuration of the core.
-    pub hub_config: HubConfig,
-    /// New level of the log.
-    pub level: LogLevel,
-    /// Sections whose changes need a restart.
-    pub restart: Vec<&'static str>,
-}
-
-fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
-    // The Hub's configuration has these, and holds at once.
-    let listen = Listen {
-        ollama_auth: now.listen.ollama_auth,
-        trusted_proxies: now.listen.trusted_proxies.clone(),
-        ..new.listen.clone()
-    };
-    [
-        ("listen", now.listen != listen),
-        ("bridges", now.bridges != new.bridges),
-        ("agents", now.agents != new.agents),
-        ("upstreams", now.upstreams != new.upstreams),
-        ("mcpServers", now.mcp_servers != new.mcp_servers),
-        ("audit", !demo && now.audit != new.audit),
-        ("log.format", now.log.format != new.log.format),
-        ("data_dir", now.data_dir != new.data_dir),
-        ("runtime", now.runtime != new.runtime),
-    ]
-    .into_iter()
-    .filter_map(|(section, changed)| changed.then_some(section))
-    .collect()
 }
 
 /// Starts a program: reads the command line, environment and configuration, runs the commands that do not serve, and
@@ -138,14 +86,32 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             ));
         }
     };
-    if let Command::AgentProcess { remove, command } = line.command {
+    match &line.command {
         // The supervisor needs no configuration, and must run at once.
-        return Start::Done(supervise(&command, remove));
-    }
-    if let Command::Completions { shell } = line.command {
-        // The reader may have closed the pipe.
-        let _ = io::stdout().write_all(&completions(program, shell));
-        return Start::Done(ExitCode::SUCCESS);
+        Command::AgentProcess { remove, command } => {
+            return Start::Done(supervise(command, remove.clone()));
+        }
+        Command::OpenPage { url } => return Start::Done(browser::show(url)),
+        Command::Completions { shell } => return print(&shell.script(program)),
+        Command::Complete { word, words } => {
+            let found = complete(program, words, word).into_iter();
+            let lines: String = found.map(|word| word + "\n").collect();
+            return print(&lines);
+        }
+        Command::Serve
+        | Command::Run { .. }
+        | Command::List { .. }
+        | Command::Ps { .. }
+        | Command::Status { .. }
+        | Command::Reload
+        | Command::Stop
+        | Command::Sessions { .. }
+        | Command::Approve { .. }
+        | Command::Revoke { .. }
+        | Command::Keys(_)
+        | Command::CheckConfig
+        | Command::Doctor
+        | Command::Audit(_) => {}
     }
     let loaded = match load(&line.overrides(), &Environment::of_process()) {
         Ok(loaded) => loaded,
@@ -157,8 +123,8 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             );
         }
     };
-    if let Command::Run(run) = line.command {
-        return match prepare(run, line.overrides(), loaded) {
+    if line.command == Command::Serve {
+        return match prepare(&line, loaded) {
             Ok(prepared) => Start::Serve(Box::new(prepared)),
             Err(message) => fail(program, EXIT_FAILURE, &message),
         };
@@ -172,20 +138,28 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
     }
 }
 
+/// Writes text to standard output and ends.
+fn print(text: &str) -> Start {
+    // The reader may have closed the pipe.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Start::Done(ExitCode::SUCCESS)
+}
+
 /// Writes one sentence to standard error and ends.
 fn fail(program: &str, code: u8, message: &str) -> Start {
     let _ = writeln!(io::stderr(), "{program}: {message}");
     Start::Done(ExitCode::from(code))
 }
 
-fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, String> {
+fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
     let Loaded {
         mut config,
         file,
         warnings,
         ..
     } = loaded;
-    let demo = run.demo;
+    let demo = line.is_demo();
+    let overrides = line.overrides();
     if demo {
         config.audit.file = None;
     }
@@ -205,6 +179,7 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
             tracing::warn!("notices about agents will be shown again: {error}");
         }
     }
+    let key_stamp = KeyFile::new(&config.data_dir).stamp();
     let keys = start_keys(&config, demo).map_err(|error| error.to_string())?;
     let files = process::raise_file_limit();
     if files.is_some_and(|files| files < u64::from(config.limits.connections)) {
@@ -221,7 +196,9 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
         config,
         demo,
         keys,
+        key_stamp,
         log,
+        opens_page: line.opens_page(),
         overrides,
     })
 }
