@@ -84,8 +84,7 @@ impl Chat<'_> {
             for _ in signals.forever() {
                 if !cancel.cancel() {
                     // When the terminal is gone there is nobody to tell.
-                    let _ = write!(io::stdout(), "\nCtrl-D or /bye ends the chat.\n{PROMPT}");
-                    let _ = io::stdout().flush();
+                    let _ = write!(io::stderr(), "\nCtrl-D or /bye ends the chat.\n{PROMPT}");
                 }
             }
         });
@@ -102,12 +101,12 @@ impl Chat<'_> {
     }
 
     fn turns(&mut self, out: &mut dyn Write) -> Result<(), Failure> {
-        while let Some(message) = typed(out)? {
+        while let Some(message) = typed()? {
             match message.trim() {
                 "" => {}
                 "/bye" | "/exit" => return Ok(()),
                 "/clear" => self.transcript.clear(),
-                "/?" | "/help" => write!(out, "{HELP}")?,
+                "/?" | "/help" => write!(io::stderr(), "{HELP}")?,
                 message => {
                     if let Err(Failure(why)) = self.ask(message, out) {
                         writeln!(io::stderr(), "{why}")?;
@@ -115,8 +114,7 @@ impl Chat<'_> {
                 }
             }
         }
-        writeln!(out)?;
-        Ok(())
+        Ok(writeln!(io::stderr())?)
     }
 
     /// Returns a code for the terminal where codes are wanted.
@@ -137,6 +135,9 @@ impl Chat<'_> {
         }
         if answer.is_empty() {
             self.transcript.pop();
+            if cancelled {
+                writeln!(io::stderr())?;
+            }
         } else {
             let ended = answer.ends_with('\n');
             self.transcript
@@ -212,11 +213,10 @@ fn harmless(text: &str) -> String {
     text.chars().filter(kept).collect()
 }
 
-/// Reads the next message from the terminal; `None` at its end. One between triple quotes has several lines.
-fn typed(out: &mut dyn Write) -> io::Result<Option<String>> {
-    let mut line = |prompt: &str| {
-        write!(out, "{prompt}")?;
-        out.flush()?;
+/// Reads the next message from the terminal, for which standard error asks: standard output has answers alone. `None` at its end. One between triple quotes has several lines.
+fn typed() -> io::Result<Option<String>> {
+    let line = |prompt: &str| {
+        write!(io::stderr(), "{prompt}")?;
         let mut line = String::new();
         let count = io::stdin().lock().read_line(&mut line)?;
         Ok::<_, io::Error>((count > 0).then_some(line))
