@@ -50,11 +50,18 @@ pub enum ShownKey<'a> {
 
 /// Returns the text of a start for a terminal: base URLs, models, where the key is, commands to paste, which work at every
 /// start as they read the key from its file, and a line for each known editor.
-pub fn start_banner(program: &str, setup: &Setup<'_>, key: ShownKey<'_>) -> String {
+///
+/// With `options` the commands of `program` find it.
+pub fn start_banner(
+    program: &str,
+    options: &[&str],
+    setup: &Setup<'_>,
+    key: ShownKey<'_>,
+) -> String {
     let url = &setup.url;
     let (told, header) = match key {
         ShownKey::File(path) => {
-            let quoted = quoted(path);
+            let quoted = quoted(&path.to_string_lossy());
             (
                 format!("in {} (KEY below)", path.display()),
                 format!(" -H \"Authorization: Bearer $(cat {quoted})\""),
@@ -86,10 +93,15 @@ pub fn start_banner(program: &str, setup: &Setup<'_>, key: ShownKey<'_>) -> Stri
         },
     );
     line("page", &format!("{url}/"));
-    line("", "");
+    text.push('\n');
     for (name, settings) in setup.editors() {
-        line(name, &printable(&settings));
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name:<15}{}", printable(&settings));
     }
+    let options: String = options
+        .iter()
+        .map(|word| format!(" {}", quoted(word)))
+        .collect();
     let (model, body) = match setup.models.first() {
         Some(model) => (
             printable(model),
@@ -107,16 +119,15 @@ pub fn start_banner(program: &str, setup: &Setup<'_>, key: ShownKey<'_>) -> Stri
     let _ = writeln!(
         text,
         "\n  curl -N {url}/v1/chat/completions{header} -d '{{{body}\"stream\":true,{MESSAGE}}}'\n  \
-         {program} run {model} \"Hello, who are you?\"\n"
+         {program} run {model} \"Hello, who are you?\"{options}\n"
     );
     text
 }
 
-/// Returns a path as a word of a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    // The one error is a path with a NUL, which no file has.
-    shlex::try_quote(&text).map_or_else(|_| text.to_string(), Into::into)
+/// Returns text as a word of a shell.
+fn quoted(text: &str) -> String {
+    // The one error is a text with a NUL, which no path and no argument has.
+    shlex::try_quote(text).map_or_else(|_| text.to_owned(), Into::into)
 }
 
 /// The message that the lines of a banner send.
@@ -201,7 +212,7 @@ mod tests {
     #[test]
     fn the_line_of_a_start_reads_the_key_from_its_file() {
         let line = |key| {
-            let banner = start_banner("mlp", &setup(&[]), key);
+            let banner = start_banner("mlp", &[], &setup(&[]), key);
             let line = banner.lines().find(|line| line.contains("curl")).unwrap();
             line.trim().to_owned()
         };
@@ -223,15 +234,17 @@ mod tests {
 
     #[test]
     fn a_start_shows_urls_models_editors_and_what_a_name_lacks() {
-        let banner = |models: &[&'static str]| start_banner("mlp", &setup(models), ShownKey::Own);
+        let options = ["--config", "my file"];
+        let banner =
+            |models: &[&'static str]| start_banner("mlp", &options, &setup(models), ShownKey::Own);
         let one = banner(&["claude", "my\u{1b}model"]);
         for line in [
             "  OpenAI API     http://127.0.0.1:8788/v1",
             "  Anthropic API  http://127.0.0.1:8788",
             "  models         claude, my model",
             "  page           http://127.0.0.1:8788/",
-            "  Void           OpenAI-Compatible: base URL http://127.0.0.1:8788/v1, model gpt-4o-agent",
-            "  mlp run claude \"Hello, who are you?\"",
+            "  Void           OpenAI-Compatible: base URL http://127.0.0.1:8788/v1, model claude",
+            "  mlp run claude \"Hello, who are you?\" --config 'my file'",
             "    models: { aliases: { gpt-4o-agent: { model: claude, context_length: 128000 } } }",
         ] {
             assert!(

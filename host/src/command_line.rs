@@ -232,11 +232,13 @@ pub(crate) fn grammar(program: &'static str) -> clap::Command {
     let options: Vec<clap::Arg> = command.get_arguments().cloned().collect();
     command.mut_subcommands(|subcommand| {
         let taken = taken_by(subcommand.get_name());
-        let others = options
-            .iter()
-            .filter(|option| !taken.contains(&option.get_id().as_str()));
-        let others: Vec<_> = others.map(|option| option.clone().hide(true)).collect();
-        subcommand.args(others)
+        let options = options.iter().enumerate().map(|(at, option)| {
+            let is_taken = taken.contains(&option.get_id().as_str());
+            // The command's own come first.
+            option.clone().hide(!is_taken).display_order(100 + at)
+        });
+        let options: Vec<clap::Arg> = options.collect();
+        subcommand.args(options)
     })
 }
 
@@ -360,7 +362,7 @@ Examples:
   {program}                             serve at http://127.0.0.1:8788 (OpenAI below /v1, Ollama below /api)
   {program} --ollama                    the same, also where editors look for Ollama
   {program} --listen 127.0.0.1:0        on a free port; the line `ready http://...` says which
-  {program} run claude \"Why is the sky blue?\"   ask a model; without a prompt: chat with it
+  {program} run claude                  chat with a model; with a prompt behind it: one answer
   {program} list                        the models; ps shows the agents, status the program
   {program} reload                      take a changed configuration over; stop ends the program
   {program} keys add editor             a key for an editor

@@ -158,11 +158,6 @@ impl ControlClient {
         self.address
     }
 
-    /// Returns true when there is a key to present.
-    pub const fn has_token(&self) -> bool {
-        self.token.is_some()
-    }
-
     /// Returns true when something accepts connections at the address.
     pub fn is_listening(&self) -> bool {
         TcpStream::connect_timeout(&self.address, CONNECT).is_ok()

@@ -18,6 +18,7 @@ use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_engine::Driver;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -67,6 +68,20 @@ pub struct Prepared {
 }
 
 impl Prepared {
+    /// Returns the options with which a command finds this program at `address`: none where the usual configuration leads there.
+    pub(crate) fn finding(&self, address: SocketAddr) -> Vec<String> {
+        let mut options = Vec::new();
+        if let Some(file) = &self.overrides.config {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            options.extend(["--config".to_owned(), file.display().to_string()]);
+        }
+        let configured = self.config.listen.http_addresses().contains(&address);
+        if !configured || !self.overrides.listen.is_empty() {
+            options.extend(["--listen".to_owned(), address.to_string()]);
+        }
+        options
+    }
+
     /// Returns the configuration of the core, with the keys.
     pub fn hub_config(&self) -> HubConfig {
         self.config.hub_config(self.keys.keys.clone())

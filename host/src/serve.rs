@@ -133,7 +133,7 @@ fn explained(program: &'static str, error: StartError) -> Box<dyn Error> {
     {
         let address = reachable(address);
         return format!(
-            "a {program} runs already at http://{address}: `{program} status` tells about it, `{program} stop` ends it, and \
+            "{program} runs already at http://{address}: `{program} status` tells about it, `{program} stop` ends it, and \
              --listen gives another address to a second one (port 0 picks a free one)"
         )
         .into();
@@ -283,7 +283,10 @@ fn announce(program: &'static str, prepared: &Prepared, addresses: &[SocketAddr]
             url: url.clone(),
             models: models.iter().map(|name| &**name).collect(),
         };
-        let _ = stderr().write_all(start_banner(program, &setup, key).as_bytes());
+        let options = prepared.finding(*address);
+        let options: Vec<&str> = options.iter().map(|word| &**word).collect();
+        let banner = start_banner(program, &options, &setup, key);
+        let _ = stderr().write_all(banner.as_bytes());
     }
     if prepared.opens_page {
         let page = format!("{url}/");

@@ -332,17 +332,18 @@ def a_start_on_a_terminal_says_what_to_do(bench):
     file = bench.write({"name": "sdk", "command": bench.sdk}, auth={"keep_client_key": True})
     for start in ("first", "second"):
         terminal = Terminal(bench, "--config", str(file))
-        shown = terminal.until("run sdk \"Hello, who are you?\"\n")
+        shown = terminal.until("run sdk \"Hello, who are you?\"") + terminal.until("\n")
         require(("shown this once" in shown) == (start == "first"), f"the {start} start shows {shown}")
         url = re.search(r"OpenAI API +(http://\S+)/v1\n", shown)[1]
-        for line in ("models +sdk\n", f"page +{url}/\n", "Ollama API ", "Anthropic API ", "Void ", "Zed ", "Continue .*gpt-4o-agent\n",
+        for line in ("models +sdk\n", f"page +{url}/\n", "Ollama API ", "Anthropic API ", "Void ", "Zed ", "Continue .*model sdk\n",
                      "models: { aliases: { gpt-4o-agent: { model: sdk"):
             require(re.search(line, shown), f"the {start} start does not show {line!r}: {shown}")
         line = re.search(r"\n  (curl .*)\n", shown)[1]
         pasted = subprocess.run(["sh", "-c", line.replace("Hello, who are you?", "%%say pasted%%")], capture_output=True, timeout=60)
         require(b"pasted" in pasted.stdout and b"[DONE]" in pasted.stdout, f"the pasted line gives {pasted}")
-        command = [Path(bench.path).resolve(), "run", "sdk", "%%say again%%", "--config", str(file), "--listen", url.removeprefix("http://")]
-        asked = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=own_environment(bench.home), timeout=60)
+        line = re.search(r"\n  mcp-local-provider(?:-blocking)? (run .*)\n", shown)[1].replace("Hello, who are you?", "%%say again%%")
+        command = f"'{Path(bench.path).resolve()}' {line}"
+        asked = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, env=own_environment(bench.home), timeout=60)
         require((asked.returncode, asked.stdout) == (0, b"again\n"), f"`run` gives {asked}")
         terminal.type("\x03")
         require(terminal.end() == 0, "Ctrl-C does not end it")
@@ -366,8 +367,8 @@ def a_chat_in_the_terminal_goes_on_and_ctrl_c_cancels_an_answer(bench):
     chat.until(">>> ")
     while (open_now := ps(bench, where)["open"]) != 0:
         require(time.monotonic() < until, f"{open_now} answers are open after Ctrl-C")
-    chat.type('"""%%say\ntwo%%\n"""\n')
-    chat.until(">>> ")
+    chat.type('"""Two lines:\n%%say two%%\n"""\n')
+    require("two" in chat.until(">>> ").rsplit('"""', 1)[1], "there is no answer to a message of two lines")
     chat.type("\x03")
     require("/bye" in chat.until(">>> "), "Ctrl-C says nothing where nothing is answered")
     chat.type("/bye\n")

@@ -71,6 +71,14 @@ fn models_agents_and_the_state_are_told() {
     let state = printed(&running, &["status"]);
     assert!(state.contains(&format!("runs at http://{}", running.address)), "{state}");
     assert!(state.contains("sessions  1 active") && state.contains("0 open"), "{state}");
+    let unknown = Command::new(program())
+        .args(["status", "--listen", &running.address.to_string()])
+        .env("HOME", &running.folder.0)
+        .env("LOCAL_PROVIDER_KEY", "not-a-key")
+        .output()
+        .unwrap();
+    let (code, state) = (unknown.status.code(), String::from_utf8_lossy(&unknown.stdout).into_owned());
+    assert!(code == Some(0) && state.contains("sessions  1 active"), "{state}");
     let json: Value = serde_json::from_str(&printed(&running, &["status", "--json"])).unwrap();
     assert_eq!(json["status"], "healthy", "{json}");
 }
@@ -98,6 +106,12 @@ fn a_prompt_on_the_line_and_on_standard_input_is_answered() {
     assert_eq!(nothing.status.code(), Some(1));
     let (code, _, error) = command(&running, &["run", "other", "x"]);
     assert!(code == Some(1) && error.contains("`other`"), "{error}");
+}
+
+#[test]
+fn a_prompt_that_is_interrupted_is_cancelled() {
+    let running = Program::start("");
+    let mut agent = Agent::connect(&running);
     let mut killed = asking(&running, &["run", "m", "x"], "");
     let (id, _) = agent.invocation();
     agent.chunk(&id, 0, "begun");
@@ -206,7 +220,7 @@ fn a_port_that_this_program_holds_is_told_and_a_demo_takes_another() {
     let second = running.command(&["--listen", &address]);
     let error = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{error}");
-    let told = format!("a {PROGRAM} runs already at http://{address}");
+    let told = format!("{PROGRAM} runs already at http://{address}");
     assert!(error.contains(&told) && error.contains(&format!("`{PROGRAM} stop`")), "{error}");
     let folder = Folder::new();
     let config = folder.0.join("none.yaml");

@@ -14,7 +14,7 @@ pub const TOOLS_ALIAS: &str = "gpt-4o-agent";
 const WITHOUT_TOOLS: [&str; 4] = ["claude", "gemini", "qwen", "llama"];
 
 /// Programs that people use, each with its settings: `{url}` is the base URL without `/v1`, `{model}` a model's name, and
-/// `{tools}` a name that switches tools on.
+/// `{tools}` one that switches tools on, where there is one.
 const EDITORS: [(&str, &str); 8] = [
     (
         "Void",
@@ -87,7 +87,7 @@ impl<'s> Setup<'s> {
             let settings = settings
                 .replace("{url}", &self.url)
                 .replace("{model}", self.model())
-                .replace("{tools}", self.tools().unwrap_or(TOOLS_ALIAS));
+                .replace("{tools}", self.tools().unwrap_or(self.model()));
             (*name, settings)
         })
     }
@@ -214,13 +214,13 @@ mod tests {
             (setup.lacks_tools(), void.unwrap_or_default())
         };
         let void = |name| format!("OpenAI-Compatible: base URL http://h/v1, model {name}");
-        let without = (Some("claude"), void(TOOLS_ALIAS));
+        let without = (Some("claude"), void("claude"));
         assert_eq!(setup(&["claude", "gpt-4o-claude"]), without);
         assert_eq!(
             setup(&["claude", "gpt-4o-mine"]),
             (None, void("gpt-4o-mine"))
         );
-        assert_eq!(setup(&[]), (None, void(TOOLS_ALIAS)));
+        assert_eq!(setup(&[]), (None, void("MODEL")));
     }
 
     #[test]

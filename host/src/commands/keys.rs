@@ -93,19 +93,21 @@ fn forgotten(client: &ControlClient) -> String {
 
 fn row(record: &KeyRecord) -> [String; 7] {
     let number = |limit: Option<u32>| limit.map_or("-".to_owned(), |limit| limit.to_string());
-    let areas: Vec<&str> = record.areas().collect();
-    let models = if record.models.is_empty() {
-        "all".to_owned()
-    } else {
-        record.models.join(",")
+    let areas = record.areas().collect::<Vec<_>>().join(",");
+    let or = |text: String, empty: &str| {
+        if text.is_empty() {
+            empty.to_owned()
+        } else {
+            text
+        }
     };
     [
         record.name.clone(),
         record.role.name().to_owned(),
         number(record.requests_per_minute),
         number(record.tokens_per_minute),
-        areas.join(","),
-        models,
+        or(areas, "-"),
+        or(record.models.join(","), "all"),
         record.created_at.clone(),
     ]
 }

@@ -33,10 +33,12 @@ pub(super) fn list(
     let rows: Vec<[String; 4]> = models.iter().map(model_row).collect();
     table(["NAME", "ID", "SIZE", "MODIFIED"], &rows, out)?;
     if rows.is_empty() {
-        writeln!(
-            io::stderr(),
-            "there is no such model; `ps` shows the agents"
-        )?;
+        let none = if prefix.is_empty() {
+            "there is no model"
+        } else {
+            "there is no such model"
+        };
+        writeln!(io::stderr(), "{none}; `ps` shows the agents")?;
     }
     Ok(())
 }
@@ -186,10 +188,14 @@ pub(super) fn status(
         return Err(ControlError::Foreign(client.address(), "it tells no health").into());
     }
     // Without an operator's key there is less to tell.
-    let deep = client
-        .has_token()
-        .then(|| client.report("/health/deep"))
-        .transpose()?;
+    let deep = match client.report("/health/deep") {
+        Ok(deep) => Some(deep),
+        Err(error @ ControlError::Unauthorized { .. }) => {
+            writeln!(io::stderr(), "{error}")?;
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
     let told = deep.as_ref().unwrap_or(&health);
     if as_json {
         return Ok(writeln!(out, "{told:#}")?);

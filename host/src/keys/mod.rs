@@ -68,11 +68,11 @@ pub struct KeyRecord {
 }
 
 impl KeyRecord {
-    /// Returns the names of the areas that it may use.
+    /// Returns the names of the areas that it may use; none for another role than `client`, which areas do not bind.
     pub fn areas(&self) -> impl Iterator<Item = &'static str> {
-        areas(self.allow.as_deref())
-            .into_iter()
-            .map(core::Area::as_str)
+        let is_client = self.role == Role::Client;
+        let areas = areas(self.allow.as_deref()).into_iter();
+        areas.filter(move |_| is_client).map(core::Area::as_str)
     }
 }
 
