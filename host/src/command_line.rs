@@ -98,6 +98,7 @@ pub enum Command {
         prompt: Vec<String>,
     },
     /// Show the models of the running program
+    #[command(alias = "ls")]
     List {
         /// Beginning of the names to show
         prefix: Option<String>,
@@ -120,7 +121,11 @@ pub enum Command {
     /// Have the running program read its configuration again
     Reload,
     /// End the running program; open answers have timeouts.drain, a second `stop` ends them at once
-    Stop,
+    Stop {
+        /// Nothing: an agent is not unloaded as a model is
+        #[arg(hide = true)]
+        model: Option<String>,
+    },
     /// Show the agents that have registered with the running program
     Sessions {
         /// As JSON

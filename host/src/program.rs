@@ -119,7 +119,7 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         | Command::Ps { .. }
         | Command::Status { .. }
         | Command::Reload
-        | Command::Stop
+        | Command::Stop { .. }
         | Command::Sessions { .. }
         | Command::Approve { .. }
         | Command::Revoke { .. }

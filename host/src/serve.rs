@@ -133,7 +133,7 @@ fn explained(program: &'static str, error: StartError) -> Box<dyn Error> {
     {
         let address = reachable(address);
         return format!(
-            "{program} runs already at http://{address}: `{program} status` tells about it, `{program} stop` ends it, and \
+            "MCP Local Provider runs already at http://{address}: `{program} status` tells about it, `{program} stop` ends it, and \
              --listen gives another address to a second one (port 0 picks a free one)"
         )
         .into();

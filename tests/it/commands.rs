@@ -200,6 +200,8 @@ fn stop_waits_for_open_answers_and_a_second_one_does_not() {
         }
         assert_eq!(running.request("POST", path, None, "").status, 401, "{path}");
     }
+    let (code, _, error) = command(&running, &["stop", "m"]);
+    assert!(code == Some(1) && error.contains("`stop` alone ends the program"), "{error}");
     let mut agent = Agent::connect(&running);
     let body = r#"{"model":"m","stream":true,"messages":[{"role":"user","content":"x"}]}"#;
     let _open = running.open("POST", "/v1/chat/completions", Some(CLIENT), body);
@@ -220,7 +222,7 @@ fn a_port_that_this_program_holds_is_told_and_a_demo_takes_another() {
     let second = running.command(&["--listen", &address]);
     let error = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(1), "{error}");
-    let told = format!("{PROGRAM} runs already at http://{address}");
+    let told = format!("MCP Local Provider runs already at http://{address}");
     assert!(error.contains(&told) && error.contains(&format!("`{PROGRAM} stop`")), "{error}");
     let folder = Folder::new();
     let config = folder.0.join("none.yaml");

@@ -73,7 +73,10 @@ pub(super) fn run(
             // The file with the operator's key may go with this key.
             let client = credentials::operator(program, loaded).ok();
             file.remove(name)?;
-            let told = client.map_or_else(String::new, |client| forgotten(&client));
+            let told = match client {
+                Some(client) => forgotten(&client),
+                None => "; a program that runs forgets it with `reload`".to_owned(),
+            };
             Ok(writeln!(out, "removed `{name}`{told}")?)
         }
     }
@@ -83,7 +86,7 @@ pub(super) fn run(
 fn forgotten(client: &ControlClient) -> String {
     match client.post("/control/keys/reload", &json!({})) {
         Ok(_) => "; the running program has forgotten it".to_owned(),
-        Err(ControlError::NotRunning { .. }) => String::new(),
+        Err(ControlError::NotRunning { .. } | ControlError::Foreign(..)) => String::new(),
         Err(error) => format!(
             "; what runs at {} knows it until `reload` or a restart: {error}",
             client.address()

@@ -60,7 +60,13 @@ pub fn run(
             out,
         ),
         Command::Reload => running::reload(&credentials::operator(program, loaded)?, out),
-        Command::Stop => running::stop(&credentials::operator(program, loaded)?, out),
+        Command::Stop { model: Some(model) } => Err(Failure(format!(
+            "`{}` stays, as agents are not unloaded: `stop` alone ends the program, `revoke SESSION` an agent's session",
+            printable(model)
+        ))),
+        Command::Stop { model: None } => {
+            running::stop(&credentials::operator(program, loaded)?, out)
+        }
         Command::Doctor => {
             let path = std::env::var_os("PATH").unwrap_or_default();
             if doctor::report(&doctor::examine(program, loaded, &path), out)? {
