@@ -247,6 +247,16 @@ fn keys(config: &Config, findings: &mut Findings) {
         let text = "no key has the role client, so no editor can ask; `keys add NAME` makes one";
         findings.add(Health::Warn, "keys", text.to_owned());
     }
+    let mut operators = config.auth.keys.iter().map(|key| key.role);
+    if config.auth.required
+        && !roles.is_empty()
+        && !file.operator_token_path().exists()
+        && !operators.any(|role| matches!(role, Role::Operator | Role::Admin))
+    {
+        let text = "there is no operator.token, so commands such as `ps` and `stop` have no key; `keys remove operator`, if there is \
+                    one, and `keys add operator --role operator` make it";
+        findings.add(Health::Warn, "keys", text.to_owned());
+    }
 }
 
 /// Returns the directory itself, or its nearest ancestor that exists.
@@ -487,8 +497,9 @@ mod tests {
             ..Default::default()
         }];
         let findings = examine("mlp", &loaded, &OsString::new());
-        let [(exposed, first), (_, count), (unable, third)] =
+        let [(exposed, first), (_, count), (unable, third), (_, fourth)] =
             of(&findings, "keys").try_into().unwrap();
+        assert!(fourth.contains("operator.token"), "{fourth}");
         assert_eq!((exposed, unable), (Health::Warn, Health::Warn));
         assert!(first.contains("chmod 600"), "{first}");
         assert_eq!(count, "1 bridge");
