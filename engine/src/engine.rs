@@ -4,6 +4,7 @@ use super::caller_tools::ToolQueue;
 use super::connections::Connections;
 use super::inspect::Gate;
 use super::link::LinkCell;
+use super::owner::Owner;
 use super::status::PartStatus;
 use crate::audit::Audit;
 use crate::config::Bridge;
@@ -27,8 +28,8 @@ use mcp_local_provider_core::time::{Instant, WallClock};
 use mcp_local_provider_core::wire::http1::date;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -75,6 +76,7 @@ pub struct Engine {
     relieving: AtomicBool,
     parts: Ranked<Vec<Arc<PartStatus>>, TABLE>,
     tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
+    owner: OnceLock<Arc<dyn Owner>>,
 }
 
 /// See [`Engine::relieving`].
@@ -168,6 +170,7 @@ impl Engine {
             relieving: AtomicBool::new(false),
             parts: Ranked::default(),
             tool_queues: Ranked::default(),
+            owner: OnceLock::new(),
         })
     }
 
@@ -400,6 +403,16 @@ impl Engine {
     /// Number of links.
     pub fn link_count(&self) -> usize {
         self.links.lock().len()
+    }
+
+    /// Names the owner, who reloads on an operator's order. The first one stays.
+    pub fn set_owner(&self, owner: Arc<dyn Owner>) {
+        // A second one is a fault of the host, and changes nothing.
+        let _ = self.owner.set(owner);
+    }
+
+    pub(super) fn owner(&self) -> Option<&Arc<dyn Owner>> {
+        self.owner.get()
     }
 
     /// Adds a bridge or an agent to the components of health.

@@ -2,10 +2,10 @@
 
 use super::account::Account;
 use super::answer::Answer;
-use super::engine::Engine;
+use super::engine::{Engine, Handle};
 use super::status;
 use mcp_local_provider_core::api::status::LinkTotals;
-use mcp_local_provider_core::api::{Accepted, Answered, Input, Page, Prepare, Read};
+use mcp_local_provider_core::api::{Accepted, Answered, Input, Order, Page, Prepare, Read};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::Refusal;
@@ -62,11 +62,24 @@ impl Inbound {
         self.answered(changed)
     }
 
+    /// Carries out an order of an operator.
+    pub(super) fn order(self, order: Order) -> Answer {
+        let engine = self.account.engine().clone();
+        // A second order to stop waits for nothing.
+        let waits = !engine.is_draining();
+        let open = waits.then(|| Handle::new(engine.clone()).open_requests());
+        let drain = waits.then_some(self.config.timeouts.drain);
+        let (open, drain) = (open.unwrap_or_default(), drain.unwrap_or_default());
+        let done = engine.obey(order);
+        self.answered(done.map(|()| order.done(open, drain)))
+    }
+
     fn input<'r>(&self, accepted: &'r Accepted<'r>, body: &'r [u8]) -> Input<'r> {
         Input {
             now: self.account.engine().now(),
             caller: accepted.caller.as_ref(),
             local: accepted.local,
+            page_at: accepted.page_at,
             links: if accepted.route.monitors {
                 status::links(self.account.engine())
             } else {

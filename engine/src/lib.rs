@@ -38,6 +38,7 @@ mod inspect;
 pub mod link;
 pub mod listen;
 mod outside;
+mod owner;
 mod port_holder;
 mod ranked;
 pub mod request;
@@ -53,6 +54,7 @@ pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError};
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};
 pub use outside::{Clock, Outside, Usage, later, random_seed};
+pub use owner::Owner;
 pub use port_holder::PortHolder;
 
 // A client's request, from its head to the end of its answer.

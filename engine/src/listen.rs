@@ -30,6 +30,14 @@ pub struct ListenError {
     holder: Option<PortHolder>,
 }
 
+impl ListenError {
+    /// Returns the address when another socket has it.
+    #[must_use]
+    pub fn taken(&self) -> Option<SocketAddr> {
+        (self.source.kind() == ErrorKind::AddrInUse).then_some(self.address)
+    }
+}
+
 /// Returns the reason and what to do about it.
 fn advice(address: SocketAddr, error: &io::Error, holder: Option<&PortHolder>) -> String {
     #[expect(
@@ -90,7 +98,7 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
 fn bind_if_free(address: SocketAddr) -> Option<TcpListener> {
     match bind(address) {
         Ok(listener) => Some(listener),
-        Err(error) if error.source.kind() == ErrorKind::AddrInUse => {
+        Err(error) if error.taken().is_some() => {
             tracing::warn!(
                 "{address} is not served: port {} is taken by {}, which programs that look for an Ollama find instead; stop that one \
                  and start again, or give them the address of this program",

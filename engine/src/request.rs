@@ -51,7 +51,6 @@ const SWITCHING: u16 = 101;
 #[derive(Clone, Copy)]
 pub struct Request<'h> {
     head: api::Head<'h>,
-    accept: Option<&'h str>,
     session: Option<&'h str>,
     asked_headers: Option<&'h str>,
 }
@@ -90,6 +89,7 @@ impl<'h> Request<'h> {
                 authorization: text("authorization"),
                 api_key: text("x-api-key").or_else(|| text("api-key")),
                 user_agent: text("user-agent"),
+                accept: text("accept"),
                 agent: text(api::AGENT_HEADER),
                 address,
                 forwarding: api::Forwarding {
@@ -100,7 +100,6 @@ impl<'h> Request<'h> {
                         .any(|name| value(name).is_some()),
                 },
             },
-            accept: text("accept"),
             session: text("x-mcp-session"),
             asked_headers: text("access-control-request-headers"),
         }
@@ -140,7 +139,7 @@ pub enum Begun {
 /// Begins a request by its head.
 pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) -> Begun {
     let head = &request.head;
-    let Policy { config, keys } = engine.policy();
+    let Policy { config, mut keys } = engine.policy();
     let address = head.client(&config).address;
     let mut inbound = Inbound::new(engine, config.clone(), address);
     inbound.is_head = head.method == "HEAD";
@@ -149,7 +148,14 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         .account
         .describe(|info| info.user_agent = user_agent);
     inbound.page = Page::asking(&config, head.origin);
-    let accepted = match api::accept(&config, &keys, listener, head) {
+    let mut accepted = api::accept(&config, &keys, listener, head);
+    if let Err(denied) = &accepted
+        && engine.has_new_keys(&denied.refusal)
+    {
+        keys = engine.policy().keys;
+        accepted = api::accept(&config, &keys, listener, head);
+    }
+    let accepted = match accepted {
         Ok(accepted) => accepted,
         Err(denied) => {
             let Denied {
@@ -216,10 +222,11 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         Handler::Change(change) => {
             expect(inbound, Recipient::Change(change, accepted.into_owned()))
         }
+        Handler::Order(order) => Step::Answer(inbound.order(order)),
         Handler::Report(report) => Step::Report(Report {
             inbound,
             report,
-            accept: request.accept.map(str::to_owned),
+            accept: head.accept.map(str::to_owned),
         }),
         Handler::Respond(Responder::CallerTools) => {
             let agent = accepted.parameters.get("agent").unwrap_or_default();
@@ -555,11 +562,21 @@ impl Upgrade {
                     }
                 });
             }
-            let hello = Hello {
-                token: self.token.as_deref(),
-                dialled: None,
+            let engine = self.inbound.account.engine();
+            let connect = || {
+                let hello = Hello {
+                    token: self.token.as_deref(),
+                    dialled: None,
+                };
+                Connected::new(engine, hello)
             };
-            let link = Connected::new(self.inbound.account.engine(), hello)?;
+            let link = connect().or_else(|refusal| {
+                if engine.has_new_keys(&refusal) {
+                    connect()
+                } else {
+                    Err(refusal)
+                }
+            })?;
             let link: Box<dyn Converse> = Box::new(link);
             Ok((response, link))
         });

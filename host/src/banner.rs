@@ -1,5 +1,7 @@
 //! Texts that a program prints when it is ready.
 
+use crate::control_client::printable;
+use mcp_local_provider_core::api::page::{Setup, TOOLS_ALIAS};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -18,6 +20,8 @@ pub fn ready_line(addresses: &[SocketAddr]) -> String {
 /// Values of the demo's text.
 #[derive(Clone, Copy)]
 pub struct Demo<'a> {
+    /// Name of the executable.
+    pub program: &'static str,
     /// Address of the API.
     pub address: SocketAddr,
     /// The client key; `None` when no key is needed.
@@ -44,15 +48,22 @@ pub enum ShownKey<'a> {
     NotNeeded,
 }
 
-/// Returns the text of a start for a terminal: the address, where the key is, and a command to paste, which works at every
-/// start as it reads the key from its file.
-pub fn start_banner(address: SocketAddr, key: ShownKey<'_>) -> String {
-    let url = base_url(address);
+/// Returns the text of a start for a terminal: base URLs, models, where the key is, commands to paste, which work at every
+/// start as they read the key from its file, and a line for each known editor.
+///
+/// With `options` the commands of `program` find it.
+pub fn start_banner(
+    program: &str,
+    options: &[&str],
+    setup: &Setup<'_>,
+    key: ShownKey<'_>,
+) -> String {
+    let url = &setup.url;
     let (told, header) = match key {
         ShownKey::File(path) => {
-            let quoted = quoted(path);
+            let quoted = quoted(&path.to_string_lossy());
             (
-                format!("in {}", path.display()),
+                format!("in {} (KEY below)", path.display()),
                 format!(" -H \"Authorization: Bearer $(cat {quoted})\""),
             )
         }
@@ -62,22 +73,61 @@ pub fn start_banner(address: SocketAddr, key: ShownKey<'_>) -> String {
         ),
         ShownKey::NotNeeded => ("none is needed".to_owned(), String::new()),
     };
-    format!(
-        "
-  base URL  {url}/v1
-  API key   {told}
-
-  curl -N {url}/v1/chat/completions{header} -d '{{\"stream\":true,{MESSAGE}}}'
-
-"
-    )
+    let mut text = String::from("\n");
+    let mut line = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name:<15}{value}");
+    };
+    for (name, url) in setup.base_urls() {
+        line(name, &url);
+    }
+    line("API key", &told);
+    let models = setup.models.iter().map(|name| printable(name));
+    let models = models.collect::<Vec<_>>().join(", ");
+    line(
+        "models",
+        if models.is_empty() {
+            "those of the agents that connect; --agent NAME starts one, and `doctor` says which are installed"
+        } else {
+            &models
+        },
+    );
+    line("page", &format!("{url}/"));
+    text.push('\n');
+    for (name, settings) in setup.editors() {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "  {name:<15}{}", printable(&settings));
+    }
+    let options: String = options
+        .iter()
+        .map(|word| format!(" {}", quoted(word)))
+        .collect();
+    let (model, body) = match setup.models.first() {
+        Some(model) => (
+            printable(model),
+            format!("\"model\":\"{}\",", printable(model)),
+        ),
+        None => ("MODEL".to_owned(), String::new()),
+    };
+    if setup.lacks_tools().is_some() {
+        let _ = writeln!(
+            text,
+            "\n  Void and Continue send no tools to a model of this name. The configuration can add one to which they do:\n    \
+             models: {{ aliases: {{ {TOOLS_ALIAS}: {{ model: {model}, context_length: 128000 }} }} }}"
+        );
+    }
+    let _ = writeln!(
+        text,
+        "\n  curl -N {url}/v1/chat/completions{header} -d '{{{body}\"stream\":true,{MESSAGE}}}'\n  \
+         {program} run {model} \"Hello, who are you?\"{options}\n"
+    );
+    text
 }
 
-/// Returns a path as a word of a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    // The one error is a path with a NUL, which no file has.
-    shlex::try_quote(&text).map_or_else(|_| text.to_string(), Into::into)
+/// Returns text as a word of a shell.
+fn quoted(text: &str) -> String {
+    // The one error is a text with a NUL, which no path and no argument has.
+    shlex::try_quote(text).map_or_else(|_| text.to_owned(), Into::into)
 }
 
 /// The message that the lines of a banner send.
@@ -88,6 +138,8 @@ pub fn demo_banner(demo: &Demo<'_>) -> String {
     let url = base_url(demo.address);
     let model = demo.model;
     let key = demo.key.unwrap_or("none");
+    let program = demo.program;
+    let address = reachable(demo.address);
     let header = demo
         .key
         .map(|key| format!(" -H 'Authorization: Bearer {key}'"))
@@ -109,6 +161,9 @@ Ollama API:
 
 Python (pip install openai):
   python3 -c 'from openai import OpenAI; [print(c.choices[0].delta.content or \"\", end=\"\", flush=True) for c in OpenAI(base_url=\"{url}/v1\", api_key=\"{key}\").chat.completions.create(model=\"{model}\", stream=True, messages=[{{\"role\":\"user\",\"content\":\"Hello, who are you?\"}}])]; print()'
+
+This program:
+  LOCAL_PROVIDER_KEY={key} {program} run {model} --listen {address} 'Hello, who are you?'
 
 Ctrl-C stops it.
 "
@@ -134,6 +189,13 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn setup(models: &[&'static str]) -> Setup<'static> {
+        Setup {
+            url: "http://127.0.0.1:8788".to_owned(),
+            models: models.to_vec(),
+        }
+    }
+
     #[test]
     fn the_ready_line_has_every_address() {
         let addresses = [
@@ -149,9 +211,8 @@ mod tests {
 
     #[test]
     fn the_line_of_a_start_reads_the_key_from_its_file() {
-        let address = "0.0.0.0:8788".parse().unwrap();
         let line = |key| {
-            let banner = start_banner(address, key);
+            let banner = start_banner("mlp", &[], &setup(&[]), key);
             let line = banner.lines().find(|line| line.contains("curl")).unwrap();
             line.trim().to_owned()
         };
@@ -169,15 +230,44 @@ mod tests {
         }
         assert_eq!(line(ShownKey::NotNeeded), format!("{url} {body}"));
         assert!(line(ShownKey::Own).contains("Bearer KEY\""));
-        let banner = start_banner(address, ShownKey::NotNeeded);
-        let mut lines = banner.lines().filter(|line| !line.is_empty());
-        assert!(lines.all(|line| line.starts_with("  ")), "{banner}");
+    }
+
+    #[test]
+    fn a_start_shows_urls_models_editors_and_what_a_name_lacks() {
+        let options = ["--config", "my file"];
+        let banner =
+            |models: &[&'static str]| start_banner("mlp", &options, &setup(models), ShownKey::Own);
+        let one = banner(&["claude", "my\u{1b}model"]);
+        for line in [
+            "  OpenAI API     http://127.0.0.1:8788/v1",
+            "  Anthropic API  http://127.0.0.1:8788",
+            "  models         claude, my model",
+            "  page           http://127.0.0.1:8788/",
+            "  Void           OpenAI-Compatible: base URL http://127.0.0.1:8788/v1, model claude",
+            "  mlp run claude \"Hello, who are you?\" --config 'my file'",
+            "    models: { aliases: { gpt-4o-agent: { model: claude, context_length: 128000 } } }",
+        ] {
+            assert!(
+                one.lines().any(|shown| shown == line),
+                "{line} is not in {one}"
+            );
+        }
+        assert!(
+            one.contains(r#"-d '{"model":"claude","stream":true"#),
+            "{one}"
+        );
+        for editor in ["Zed", "Continue", "Cline", "Open WebUI", "aider"] {
+            assert!(one.contains(&format!("\n  {editor:<15}")), "{one}");
+        }
+        assert!(!banner(&["claude", "gpt-4o-mine"]).contains("aliases"));
+        assert!(banner(&[]).contains("--agent NAME starts one"));
     }
 
     #[test]
     fn the_lines_of_the_demo_can_be_pasted() {
         let address = "0.0.0.0:8788".parse().unwrap();
         let banner = demo_banner(&Demo {
+            program: "mlp",
             address,
             key: Some("mlp-k"),
             model: "demo",
@@ -198,9 +288,11 @@ mod tests {
                 "python3 -c 'from openai import OpenAI; [print(c.choices[0].delta.content or \"\", end=\"\", flush=True) \
                  for c in OpenAI(base_url=\"http://127.0.0.1:8788/v1\", api_key=\"mlp-k\").chat.completions.create(model=\"demo\", \
                  stream=True, messages=[{\"role\":\"user\",\"content\":\"Hello, who are you?\"}])]; print()'",
+                "LOCAL_PROVIDER_KEY=mlp-k mlp run demo --listen 127.0.0.1:8788 'Hello, who are you?'",
             ]
         );
         let open = demo_banner(&Demo {
+            program: "mlp",
             address,
             key: None,
             model: "demo",

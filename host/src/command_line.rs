@@ -1,8 +1,11 @@
 //! The command line: options, commands and help.
 
-use crate::config::{Overrides, Role};
+use crate::config::{Area, Overrides, Role};
+use crate::keys::Rights;
+use crate::shell::Shell;
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use clap_complete::Shell;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -13,6 +16,35 @@ pub const EXIT_FAILURE: u8 = 1;
 /// Exit code of a wrong command line or configuration.
 pub const EXIT_USAGE: u8 = 2;
 
+/// Options that say where the configuration is.
+const PLACES: &[&str] = &["config", "env_file"];
+/// Options that say where the running program is.
+const ADDRESS: &[&str] = &["config", "env_file", "listen"];
+/// Options that the configuration is checked with.
+const SETTINGS: &[&str] = &["config", "env_file", "listen", "ollama", "agent", "log"];
+/// Options of serving.
+const SERVING: &[&str] = &[
+    "config", "env_file", "listen", "ollama", "agent", "log", "demo", "open",
+];
+
+/// Options that each command takes and its help shows; a command that is not here takes none.
+const OPTIONS: [(&str, &[&str]); 14] = [
+    ("serve", SERVING),
+    ("run", ADDRESS),
+    ("list", ADDRESS),
+    ("ps", ADDRESS),
+    ("status", ADDRESS),
+    ("reload", ADDRESS),
+    ("stop", ADDRESS),
+    ("sessions", ADDRESS),
+    ("approve", ADDRESS),
+    ("revoke", ADDRESS),
+    ("keys", ADDRESS),
+    ("check-config", SETTINGS),
+    ("doctor", SETTINGS),
+    ("audit", PLACES),
+];
+
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
 #[command(
     about = "Your own AI agent as a local model: OpenAI and Ollama APIs in front of the agent you already have."
@@ -20,8 +52,6 @@ pub const EXIT_USAGE: u8 = 2;
 struct Arguments {
     #[command(flatten)]
     options: Options,
-    #[command(flatten)]
-    run: Run,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -34,7 +64,7 @@ struct Options {
     /// Variables to read (NAME=VALUE lines), instead of the .env beside the configuration file
     #[arg(long, global = true, value_name = "FILE")]
     env_file: Option<PathBuf>,
-    /// Address to listen on, such as 127.0.0.1:8788 (may be repeated; port 0 picks a free one)
+    /// Address to listen on, or where the program runs, such as 127.0.0.1:8788 (may be repeated; port 0 picks a free one)
     #[arg(long, global = true, value_name = "ADDR")]
     listen: Vec<String>,
     /// Answer as an Ollama at 127.0.0.1:11434 too, when that port is free, without a key for programs on this machine
@@ -47,21 +77,55 @@ struct Options {
     /// Lowest level that is logged: off, error, warn, info, debug or trace
     #[arg(long, global = true, value_name = "LEVEL")]
     log: Option<String>,
-}
-
-/// Options of serving.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Args)]
-pub struct Run {
-    /// Serve a built-in agent with keys made for this run; nothing is written
-    #[arg(long)]
-    pub demo: bool,
+    /// Serve a built-in agent with keys made for this run, on a free port if the usual one is taken; nothing is written
+    #[arg(long, global = true)]
+    demo: bool,
+    /// Open the page with the base URLs in a browser
+    #[arg(long, global = true)]
+    open: bool,
 }
 
 /// Commands of the program.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Serve until stopped (the default)
-    Run(Run),
+    Serve,
+    /// Ask a model, or chat with it; without a model: serve
+    Run {
+        /// The model, as `list` shows it
+        model: Option<String>,
+        /// The prompt; standard input comes before it where that is no terminal. Without one: a chat
+        prompt: Vec<String>,
+    },
+    /// Show the models of the running program
+    #[command(alias = "ls")]
+    List {
+        /// Beginning of the names to show
+        prefix: Option<String>,
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the agents of the running program and their open answers
+    Ps {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say whether the program runs, and how it does
+    Status {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have the running program read its configuration again
+    Reload,
+    /// End the running program; open answers have timeouts.drain, a second `stop` ends them at once
+    Stop {
+        /// Nothing: an agent is not unloaded as a model is
+        #[arg(hide = true)]
+        model: Option<String>,
+    },
     /// Show the agents that have registered with the running program
     Sessions {
         /// As JSON
@@ -102,6 +166,22 @@ pub enum Command {
         /// The shell
         #[arg(value_enum)]
         shell: Shell,
+    },
+    /// Print what may stand at the end of a command line, for the scripts of `completions`
+    #[command(hide = true)]
+    Complete {
+        /// The word that is being typed
+        #[arg(long, default_value = "")]
+        word: String,
+        /// The words before it, the program's name among them
+        #[arg(last = true, value_name = "WORD")]
+        words: Vec<String>,
+    },
+    /// Open a page in a browser, and wait until that ends
+    #[command(hide = true)]
+    OpenPage {
+        /// The page's address
+        url: String,
     },
     /// Run an agent, and end it when nobody writes to standard input any more
     #[command(hide = true)]
@@ -146,12 +226,16 @@ pub enum KeysCommand {
     Add {
         /// A name for it: letters, digits, `-`, `_` and `.`
         name: String,
-        /// Rights of the key
-        #[arg(long, value_enum, default_value_t = Role::Client)]
-        role: Role,
+        /// Its rights and limits.
+        #[command(flatten)]
+        rights: Rights,
     },
     /// Show the keys of the key file, without the keys themselves
-    List,
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Forget a key
     Remove {
         /// Its name
@@ -159,12 +243,39 @@ pub enum KeysCommand {
     },
 }
 
-/// Returns the script that completes the command line of `program` in `shell`.
-pub fn completions(program: &'static str, shell: Shell) -> Vec<u8> {
-    let mut command = <Arguments as CommandFactory>::command().name(program);
-    let mut script = Vec::new();
-    clap_complete::generate(shell, &mut command, program, &mut script);
-    script
+/// Returns the grammar of the command line of `program`. The help of a command shows the options that it takes.
+pub(crate) fn grammar(program: &'static str) -> clap::Command {
+    let command = <Arguments as CommandFactory>::command()
+        .name(program)
+        .bin_name(program);
+    let options: Vec<clap::Arg> = command.get_arguments().cloned().collect();
+    command.mut_subcommands(|subcommand| {
+        let taken = taken_by(subcommand.get_name());
+        let options = options.iter().enumerate().map(|(at, option)| {
+            let is_taken = taken.contains(&option.get_id().as_str());
+            // The command's own come first.
+            option.clone().hide(!is_taken).display_order(100 + at)
+        });
+        let options: Vec<clap::Arg> = options.collect();
+        subcommand.args(options)
+    })
+}
+
+/// Returns the options that a command takes.
+fn taken_by(command: &str) -> &'static [&'static str] {
+    let taken = OPTIONS.iter().find(|(name, _)| *name == command);
+    taken.map_or(&[], |(_, options)| options)
+}
+
+impl ValueEnum for Area {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Area::Models, Area::Mcp, Area::Registry]
+    }
+
+    fn to_possible_value(&self) -> Option<clap::builder::PossibleValue> {
+        let area = mcp_local_provider_core::config::Area::from(*self);
+        Some(clap::builder::PossibleValue::new(area.as_str()))
+    }
 }
 
 impl ValueEnum for Role {
@@ -180,7 +291,7 @@ impl ValueEnum for Role {
 /// A command line that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The command; [`Command::Run`] when none was given.
+    /// The command; [`Command::Serve`] when none was given, and for [`Command::Run`] without a model.
     pub command: Command,
     options: Options,
 }
@@ -199,34 +310,52 @@ impl CommandLine {
         I: IntoIterator<Item = T>,
         T: Into<std::ffi::OsString> + Clone,
     {
-        let mut command = <Arguments as CommandFactory>::command()
-            .name(program)
-            .bin_name(program)
+        let mut command = grammar(program)
             .version(version)
             .after_help(after_help(program));
         let mut matches = command.try_get_matches_from_mut(words)?;
-        let arguments = Arguments::from_arg_matches_mut(&mut matches)
-            .map_err(|error| error.format(&mut command))?;
+        let options: Vec<_> = command
+            .get_arguments()
+            .map(|arg| arg.get_id().clone())
+            .collect();
+        let given = options.iter().map(clap::Id::as_str).filter(|id| {
+            matches!(matches.try_contains_id(id), Ok(true))
+                && matches.value_source(id) == Some(ValueSource::CommandLine)
+        });
+        let given: Vec<String> = given.map(str::to_owned).collect();
+        let name = matches.subcommand_name().unwrap_or("serve").to_owned();
         let Arguments {
             options,
-            run,
-            command: given,
-        } = arguments;
-        let given = match given {
-            None => Command::Run(run),
-            Some(Command::Run(after)) => Command::Run(Run {
-                demo: run.demo || after.demo,
-            }),
-            Some(_) if run.demo => {
-                let message = "--demo is for running, not for other commands";
-                return Err(command.error(clap::error::ErrorKind::ArgumentConflict, message));
-            }
+            command: chosen,
+        } = Arguments::from_arg_matches_mut(&mut matches)
+            .map_err(|error| error.format(&mut command))?;
+        let chosen = match chosen {
+            None | Some(Command::Run { model: None, .. }) => Command::Serve,
             Some(other) => other,
         };
+        let taken = if chosen == Command::Serve {
+            SERVING
+        } else {
+            taken_by(&name)
+        };
+        if let Some(other) = given.iter().find(|id| !taken.contains(&id.as_str())) {
+            let message = format!("--{} is not for `{name}`", other.replace('_', "-"));
+            return Err(command.error(ErrorKind::ArgumentConflict, message));
+        }
         Ok(CommandLine {
-            command: given,
+            command: chosen,
             options,
         })
+    }
+
+    /// Returns true when a built-in agent is to be served.
+    pub const fn is_demo(&self) -> bool {
+        self.options.demo
+    }
+
+    /// Returns true when the page is to be opened in a browser.
+    pub const fn opens_page(&self) -> bool {
+        self.options.open
     }
 
     /// Returns the options that override the configuration.
@@ -252,6 +381,9 @@ Examples:
   {program}                             serve at http://127.0.0.1:8788 (OpenAI below /v1, Ollama below /api)
   {program} --ollama                    the same, also where editors look for Ollama
   {program} --listen 127.0.0.1:0        on a free port; the line `ready http://...` says which
+  {program} run claude                  chat with a model; with a prompt behind it: one answer
+  {program} list                        the models; ps shows the agents, status the program
+  {program} reload                      take a changed configuration over; stop ends the program
   {program} keys add editor             a key for an editor
   {program} keys add agent --role bridge
   {program} sessions
@@ -286,11 +418,8 @@ mod tests {
             let line = format!("{line} --agent x --agent");
             let words = line.split_whitespace().chain(["y --acp"]);
             let arguments = CommandLine::parse("mlp", "1.2.3", words).unwrap();
-            assert_eq!(
-                arguments.command,
-                Command::Run(Run { demo: true }),
-                "{line}"
-            );
+            assert_eq!(arguments.command, Command::Serve, "{line}");
+            assert!(arguments.is_demo(), "{line}");
             let expected = Overrides {
                 config: Some("c".into()),
                 env_file: Some("e".into()),
@@ -305,7 +434,7 @@ mod tests {
         let add = |role| {
             Command::Keys(KeysCommand::Add {
                 name: "a".to_owned(),
-                role,
+                rights: Rights::from(role),
             })
         };
         assert_eq!(parse("mlp keys add a").unwrap().command, add(Role::Client));
@@ -326,16 +455,37 @@ mod tests {
     }
 
     #[test]
-    fn every_shell_gets_a_script_that_knows_the_commands() {
-        for shell in Shell::value_variants() {
-            let script = String::from_utf8(completions("mlp", *shell)).unwrap();
-            for word in ["check-config", "doctor", "approve", "--ollama"] {
-                assert!(
-                    script.contains(word.trim_start_matches('-')),
-                    "{shell}: {word}"
-                );
-            }
+    fn a_command_takes_and_shows_its_own_options_alone() {
+        let help = |line: &str| parse(line).unwrap_err().to_string();
+        let keys = help("mlp keys add --help");
+        assert!(
+            keys.contains("--models") && keys.contains("--config"),
+            "{keys}"
+        );
+        for foreign in ["--agent", "--ollama", "--demo", "--log", "--open"] {
+            assert!(!keys.contains(foreign), "{keys}");
+            assert!(help("mlp serve --help").contains(foreign));
         }
+        assert!(!help("mlp run --help").contains("--agent"));
+        let error = help("mlp stop --agent x");
+        assert!(error.contains("--agent is not for `stop`"), "{error}");
+        assert_eq!(parse("mlp run --agent x").unwrap().command, Command::Serve);
+        assert_eq!(parse("mlp run m --agent x").unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn a_key_is_given_its_limits_models_and_areas() {
+        let line = "mlp keys add a --requests-per-minute 5 --tokens-per-minute 9 --models x,y --allow models,mcp";
+        let rights = Rights {
+            requests_per_minute: Some(5),
+            tokens_per_minute: Some(9),
+            models: vec!["x".to_owned(), "y".to_owned()],
+            allow: Some(vec![Area::Models, Area::Mcp]),
+            ..Rights::default()
+        };
+        let name = "a".to_owned();
+        let add = Command::Keys(KeysCommand::Add { name, rights });
+        assert_eq!(parse(line).unwrap().command, add);
     }
 
     #[test]

@@ -1,26 +1,30 @@
-//! Client of the control API of the running program: HTTP/1.1, one request for each connection.
+//! Client of the running program: HTTP/1.1, one request for each connection.
 
 use serde_json::Value;
 use std::fmt;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// Time for the connection to be made, as a rule to this machine.
 const CONNECT: Duration = Duration::from_secs(5);
-/// Time for each read and write.
+/// Time for each read and write of an answer that no agent gives.
 const PROGRESS: Duration = Duration::from_secs(10);
-/// Size in bytes above which an answer is refused.
+/// Size in bytes above which a whole answer is refused.
 const MAX_ANSWER_BYTES: u64 = 32 << 20;
+/// Size in bytes above which the head of an answer is refused.
+const MAX_HEAD_BYTES: usize = 64 << 10;
 /// Header fields of an answer, at most.
 const MAX_FIELDS: usize = 64;
 
-/// Calls the control API of the program at one address.
+/// Calls the program at one address.
 #[derive(Clone)]
 pub struct ControlClient {
     program: &'static str,
     address: SocketAddr,
     token: Option<String>,
+    is_client: bool,
 }
 
 impl fmt::Debug for ControlClient {
@@ -34,7 +38,7 @@ impl fmt::Debug for ControlClient {
 pub enum ControlError {
     /// No process accepts connections there.
     #[error(
-        "nothing listens at {address}; is {program} running? ({error}) --listen or --config says where it is"
+        "no {program} runs at {address} ({error}); `{program} serve` starts one, and --listen or --config says where another is"
     )]
     NotRunning {
         /// The program's name.
@@ -51,10 +55,12 @@ pub enum ControlError {
     #[error("what listens at {0} is another program: {1}")]
     Foreign(SocketAddr, &'static str),
     /// The program requires a key, and the client has none or a wrong one.
-    #[error("{}", unauthorized(*.presented))]
+    #[error("{}", unauthorized(*.presented, *.is_client))]
     Unauthorized {
         /// True when a key was presented.
         presented: bool,
+        /// True when a client's key is wanted, and not an operator's.
+        is_client: bool,
     },
     /// The program refused the request.
     #[error("{message} (status {status})")]
@@ -67,24 +73,94 @@ pub enum ControlError {
 }
 
 /// Returns the sentence of [`ControlError::Unauthorized`].
-const fn unauthorized(presented: bool) -> &'static str {
-    if presented {
-        "the running program does not accept the operator key; it may have another data_dir or configuration, \
-         which --config names, or give an operator's key in LOCAL_PROVIDER_KEY"
-    } else {
-        "the running program wants an operator key and there is none in data_dir/operator.token; make one with \
-         `keys add NAME --role operator` and give it in LOCAL_PROVIDER_KEY"
+const fn unauthorized(presented: bool, is_client: bool) -> &'static str {
+    match (presented, is_client) {
+        (true, false) => {
+            "the running program does not accept the operator key; it may have another data_dir or configuration, \
+             which --config names, or give an operator's key in LOCAL_PROVIDER_KEY"
+        }
+        (false, false) => {
+            "the running program wants an operator key and there is none in data_dir/operator.token; \
+             `keys add operator --role operator` makes one there, or give one in LOCAL_PROVIDER_KEY"
+        }
+        (true, true) => {
+            "the running program does not accept the client key; it may have another data_dir or configuration, \
+             which --config names, or give a client's key in LOCAL_PROVIDER_KEY"
+        }
+        (false, true) => {
+            "the running program wants a client key and there is none in data_dir/client.key; \
+             `keys add client` makes one there, or give one in LOCAL_PROVIDER_KEY"
+        }
+    }
+}
+
+/// Cancels an answer from another thread. Clones cancel the same answer.
+#[derive(Clone, Debug, Default)]
+pub struct Cancel(Arc<Mutex<Cancelling>>);
+
+#[derive(Debug, Default)]
+struct Cancelling {
+    connection: Option<TcpStream>,
+    cancelled: bool,
+}
+
+impl Cancel {
+    /// Closes the connection of the answer under way, and returns true; false when there is none.
+    pub fn cancel(&self) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(connection) = state.connection.take() else {
+            return false;
+        };
+        state.cancelled = true;
+        // One that is closed already needs no closing.
+        let _ = connection.shutdown(Shutdown::Both);
+        true
+    }
+
+    /// Ends the time in which an answer can be cancelled. Returns true when it was.
+    pub fn end(&self) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *state).cancelled
+    }
+
+    fn begin(&self, connection: &TcpStream) -> io::Result<()> {
+        let connection = Some(connection.try_clone()?);
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Cancelling {
+            connection,
+            cancelled: false,
+        };
+        Ok(())
     }
 }
 
 impl ControlClient {
-    /// Makes a client of `program` at `address`, which presents `token` when there is one.
+    /// Makes a client of `program` at `address`, which presents `token`, an operator's key, when there is one.
     pub fn new(program: &'static str, address: SocketAddr, token: Option<String>) -> ControlClient {
         ControlClient {
             program,
             address: crate::banner::reachable(address),
             token,
+            is_client: false,
         }
+    }
+
+    /// Presents the token as a client's key.
+    #[must_use]
+    pub fn as_client(self) -> ControlClient {
+        ControlClient {
+            is_client: true,
+            ..self
+        }
+    }
+
+    /// Returns the address that is called.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns true when something accepts connections at the address.
+    pub fn is_listening(&self) -> bool {
+        TcpStream::connect_timeout(&self.address, CONNECT).is_ok()
     }
 
     /// Sends `GET path` and returns the JSON of the answer.
@@ -92,7 +168,20 @@ impl ControlClient {
     /// # Errors
     /// See [`ControlError`].
     pub fn get(&self, path: &str) -> Result<Value, ControlError> {
-        self.call("GET", path, "")
+        let answer = self.send("GET", path, "", Some(PROGRESS), None)?;
+        self.json(self.accept(answer)?)
+    }
+
+    /// Sends `GET path` and returns the JSON of a report, which has the status 503 when the program is not well.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn report(&self, path: &str) -> Result<Value, ControlError> {
+        let answer = self.send("GET", path, "", Some(PROGRESS), None)?;
+        if answer.status == 503 {
+            return self.json(answer);
+        }
+        self.json(self.accept(answer)?)
     }
 
     /// Sends `POST path` with a JSON body and returns the JSON of the answer.
@@ -100,51 +189,94 @@ impl ControlClient {
     /// # Errors
     /// See [`ControlError`].
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, ControlError> {
-        self.call("POST", path, &body.to_string())
+        let answer = self.send("POST", path, &body.to_string(), Some(PROGRESS), None)?;
+        self.json(self.accept(answer)?)
     }
 
-    fn call(&self, method: &str, path: &str, body: &str) -> Result<Value, ControlError> {
+    /// Sends `POST path` with a JSON body and returns the answer's body to be read as it comes, however long an agent takes.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub fn stream(
+        &self,
+        path: &str,
+        body: &Value,
+        cancel: &Cancel,
+    ) -> Result<impl BufRead + use<>, ControlError> {
+        let answer = self.send("POST", path, &body.to_string(), None, Some(cancel))?;
+        Ok(BufReader::new(self.accept(answer)?))
+    }
+
+    /// Returns the error of a read from [`ControlClient::stream`].
+    pub fn broken(&self, error: io::Error) -> ControlError {
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return ControlError::Foreign(self.address, "its answer ends too early");
+        }
+        ControlError::Connection(self.address, error)
+    }
+
+    fn json(&self, mut answer: Answer) -> Result<Value, ControlError> {
+        let body = answer.whole().map_err(|error| self.broken(error))?;
+        let foreign = |_| ControlError::Foreign(self.address, "its answer is not JSON");
+        serde_json::from_slice(&body).map_err(foreign)
+    }
+
+    /// Returns an answer of success, or the error that it tells.
+    fn accept(&self, mut answer: Answer) -> Result<Answer, ControlError> {
+        let status = answer.status;
+        if (200..300).contains(&status) {
+            return Ok(answer);
+        }
+        let body = answer.whole().map_err(|error| self.broken(error))?;
+        if status == 401 {
+            return Err(ControlError::Unauthorized {
+                presented: self.token.is_some(),
+                is_client: self.is_client,
+            });
+        }
+        let told = serde_json::from_slice::<Value>(&body).ok();
+        let message = told
+            .as_ref()
+            .and_then(error_message)
+            .unwrap_or_else(|| "the running program refuses without saying why".to_owned());
+        Err(ControlError::Refused { status, message })
+    }
+
+    fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: &str,
+        patience: Option<Duration>,
+        cancel: Option<&Cancel>,
+    ) -> Result<Answer, ControlError> {
         let address = self.address;
-        let mut stream = TcpStream::connect_timeout(&address, CONNECT).map_err(|error| {
+        let stream = TcpStream::connect_timeout(&address, CONNECT).map_err(|error| {
             ControlError::NotRunning {
                 program: self.program,
                 address,
                 error,
             }
         })?;
-        let answer = self
-            .exchange(&mut stream, method, path, body)
-            .map_err(|error| ControlError::Connection(address, error))?;
-        let (status, body) = parse(&answer).map_err(|what| ControlError::Foreign(address, what))?;
-        let value = serde_json::from_slice::<Value>(&body);
-        if (200..300).contains(&status) {
-            return value.map_err(|_| ControlError::Foreign(address, "its answer is not JSON"));
-        }
-        if status == 401 {
-            return Err(ControlError::Unauthorized {
-                presented: self.token.is_some(),
-            });
-        }
-        let message = value.ok().and_then(|value| {
-            let error = value.get("error")?;
-            Some(error.get("message").unwrap_or(error).as_str()?.to_owned())
-        });
-        let message =
-            message.unwrap_or_else(|| "the running program refuses without saying why".to_owned());
-        Err(ControlError::Refused {
-            status,
-            message: printable(&message),
+        let broken = |error| ControlError::Connection(address, error);
+        cancel
+            .map_or(Ok(()), |cancel| cancel.begin(&stream))
+            .and_then(|()| self.write(&stream, method, path, body))
+            .and_then(|()| stream.set_read_timeout(patience))
+            .map_err(broken)?;
+        Answer::read(stream).map_err(|error| match error {
+            HeadError::Connection(error) => broken(error),
+            HeadError::Foreign(why) => ControlError::Foreign(address, why),
         })
     }
 
-    fn exchange(
+    fn write(
         &self,
-        stream: &mut TcpStream,
+        mut stream: &TcpStream,
         method: &str,
         path: &str,
         body: &str,
-    ) -> io::Result<Vec<u8>> {
-        stream.set_read_timeout(Some(PROGRESS))?;
+    ) -> io::Result<()> {
         stream.set_write_timeout(Some(PROGRESS))?;
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAccept: application/json\r\nUser-Agent: {}\r\n",
@@ -155,7 +287,7 @@ impl ControlClient {
             if token.chars().any(|c| c.is_control()) {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
-                    "the operator key has control characters in it",
+                    "the key has control characters in it",
                 ));
             }
             head.push_str(&format!("Authorization: Bearer {token}\r\n"));
@@ -166,11 +298,15 @@ impl ControlClient {
                 body.len()
             ));
         }
-        stream.write_all(format!("{head}\r\n{body}").as_bytes())?;
-        let mut answer = Vec::new();
-        stream.take(MAX_ANSWER_BYTES).read_to_end(&mut answer)?;
-        Ok(answer)
+        stream.write_all(format!("{head}\r\n{body}").as_bytes())
     }
+}
+
+/// Returns the message of an error body of any dialect, as one printable line.
+pub(crate) fn error_message(body: &Value) -> Option<String> {
+    let error = body.get("error")?;
+    let message = error.get("message").unwrap_or(error).as_str()?;
+    Some(printable(message))
 }
 
 /// Replaces control characters by spaces, because a terminal would act on them.
@@ -180,52 +316,130 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// Splits a complete response (RFC 9112), whose connection was closed after it, into status and body.
-fn parse(answer: &[u8]) -> Result<(u16, Vec<u8>), &'static str> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let start = match response.parse(answer) {
-        Ok(httparse::Status::Complete(start)) => start,
-        Ok(httparse::Status::Partial) => return Err("its answer ends too early"),
-        Err(_) => return Err("it does not speak HTTP"),
-    };
-    let status = response.code.ok_or("it does not speak HTTP")?;
-    let body = answer.get(start..).unwrap_or_default();
-    let field = |name: &str| {
-        let field = response
-            .headers
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case(name))?;
-        std::str::from_utf8(field.value).ok()
-    };
-    if field("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked")) {
-        return Ok((status, unchunk(body).ok_or("its answer ends too early")?));
-    }
-    match field("content-length").map(|length| length.trim().parse::<usize>()) {
-        None => Ok((status, body.to_vec())),
-        Some(Ok(length)) => Ok((
+/// The reason for which an answer has no head.
+enum HeadError {
+    Connection(io::Error),
+    Foreign(&'static str),
+}
+
+/// Framing of the rest of a body (RFC 9112, section 6).
+enum Framing {
+    /// So many bytes follow.
+    Length(u64),
+    /// So many bytes of a chunk follow, then further chunks.
+    Chunk(u64),
+    /// A chunk's size follows, after the line end of the last chunk where there was one.
+    Size { first: bool },
+    /// All bytes until the connection is closed.
+    Close,
+}
+
+/// An answer whose head was read. Reading it gives its body.
+struct Answer {
+    status: u16,
+    framing: Framing,
+    stream: BufReader<TcpStream>,
+}
+
+impl Answer {
+    fn read(stream: TcpStream) -> Result<Self, HeadError> {
+        let mut stream = BufReader::new(stream);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") && !head.ends_with(b"\n\n") {
+            let room = MAX_HEAD_BYTES.saturating_sub(head.len()) as u64;
+            let read = (&mut stream).take(room).read_until(b'\n', &mut head);
+            if read.map_err(HeadError::Connection)? == 0 {
+                break;
+            }
+        }
+        let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+        let mut response = httparse::Response::new(&mut fields);
+        match response.parse(&head) {
+            Ok(httparse::Status::Complete(_)) => {}
+            Ok(httparse::Status::Partial) => {
+                return Err(HeadError::Foreign("its answer ends too early"));
+            }
+            Err(_) => return Err(HeadError::Foreign("it does not speak HTTP")),
+        }
+        let foreign = HeadError::Foreign("it does not speak HTTP");
+        let Some(status) = response.code else {
+            return Err(foreign);
+        };
+        let field = |name: &str| {
+            let mut fields = response.headers.iter();
+            let field = fields.find(|field| field.name.eq_ignore_ascii_case(name))?;
+            std::str::from_utf8(field.value).ok()
+        };
+        let chunked = field("transfer-encoding");
+        let length = field("content-length").map(|length| length.trim().parse());
+        let framing = match length {
+            _ if chunked.is_some_and(|value| value.eq_ignore_ascii_case("chunked")) => {
+                Framing::Size { first: true }
+            }
+            None => Framing::Close,
+            Some(Ok(length)) => Framing::Length(length),
+            Some(Err(_)) => return Err(foreign),
+        };
+        Ok(Self {
             status,
-            body.get(..length)
-                .ok_or("its answer ends too early")?
-                .to_vec(),
-        )),
-        Some(Err(_)) => Err("it does not speak HTTP"),
+            framing,
+            stream,
+        })
+    }
+
+    /// Reads the whole body.
+    fn whole(&mut self) -> io::Result<Vec<u8>> {
+        let mut body = Vec::new();
+        self.take(MAX_ANSWER_BYTES).read_to_end(&mut body)?;
+        Ok(body)
+    }
+
+    /// Reads a chunk's size, in hexadecimal digits before an extension.
+    fn size(&mut self, first: bool) -> io::Result<u64> {
+        let mut line = Vec::new();
+        for _ in 0..if first { 1 } else { 2 } {
+            line.clear();
+            (&mut self.stream).take(1024).read_until(b'\n', &mut line)?;
+        }
+        match httparse::parse_chunk_size(&line) {
+            Ok(httparse::Status::Complete((_, size))) => Ok(size),
+            Ok(httparse::Status::Partial) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(_) => Err(io::ErrorKind::InvalidData.into()),
+        }
     }
 }
 
-fn unchunk(mut body: &[u8]) -> Option<Vec<u8>> {
-    let mut whole = Vec::new();
-    loop {
-        let httparse::Status::Complete((start, length)) = httparse::parse_chunk_size(body).ok()?
-        else {
-            return None;
-        };
-        let length = usize::try_from(length).ok()?;
-        if length == 0 {
-            return Some(whole);
+impl Read for Answer {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Framing::Size { first } = self.framing {
+            self.framing = match self.size(first)? {
+                0 => Framing::Length(0),
+                size => Framing::Chunk(size),
+            };
         }
-        whole.extend_from_slice(body.get(start..start.checked_add(length)?)?);
-        body = body.get(start + length..)?.strip_prefix(b"\r\n")?;
+        let left = match self.framing {
+            Framing::Length(left) | Framing::Chunk(left) => left,
+            Framing::Close | Framing::Size { .. } => u64::MAX,
+        };
+        if left == 0 || buffer.is_empty() {
+            return Ok(0);
+        }
+        let count = (&mut self.stream).take(left).read(buffer)?;
+        let rest = left.saturating_sub(count as u64);
+        match &mut self.framing {
+            Framing::Length(_) | Framing::Chunk(_) if count == 0 => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Framing::Length(left) => *left = rest,
+            framing @ Framing::Chunk(_) => {
+                *framing = match rest {
+                    0 => Framing::Size { first: false },
+                    rest => Framing::Chunk(rest),
+                };
+            }
+            Framing::Close | Framing::Size { .. } => {}
+        }
+        Ok(count)
     }
 }
 
@@ -299,7 +513,7 @@ mod tests {
             (
                 "HTTP/1.1 401 U\r\nContent-Length: 0\r\n\r\n",
                 "the running program wants an operator key and there is none in data_dir/operator.token; \
-                 make one with `keys add NAME --role operator` and give it in LOCAL_PROVIDER_KEY",
+                 `keys add operator --role operator` makes one there, or give one in LOCAL_PROVIDER_KEY",
             ),
             (
                 "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
@@ -335,7 +549,7 @@ mod tests {
                 .unwrap_err()
                 .to_string(),
             format!(
-                "nothing listens at {nobody}; is mlp running? (Connection refused (os error 111)) --listen or --config says where it is"
+                "no mlp runs at {nobody} (Connection refused (os error 111)); `mlp serve` starts one, and --listen or --config says where another is"
             )
         );
     }

@@ -5,7 +5,7 @@ mod trial;
 
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
 use crate::control_client::{ControlClient, ControlError, printable};
-use crate::keys::KeyFile;
+use crate::keys::{KeyFile, strange_files};
 use crate::private_file;
 use crate::process::raise_file_limit;
 use mcp_local_provider_engine::PortHolder;
@@ -214,7 +214,8 @@ fn running(
     }
 }
 
-fn serves_already(program: &'static str, address: SocketAddr) -> bool {
+/// Returns true when this program, or its sibling, answers at `address`.
+pub(crate) fn serves_already(program: &'static str, address: SocketAddr) -> bool {
     let answer = ControlClient::new(program, address, None).get("/health");
     match answer {
         Ok(health) => health.get("active_sessions").is_some(),
@@ -235,6 +236,18 @@ fn keys(config: &Config, findings: &mut Findings) {
             let text = format!("{} can be read by others; chmod 600 {0}", path.display());
             findings.add(Health::Warn, "keys", text);
         }
+    }
+    for path in strange_files(config).unwrap_or_default() {
+        let name = if path == file.operator_token_path() {
+            "operator"
+        } else {
+            "client"
+        };
+        let text = format!(
+            "{} holds a key that is not known here; `keys remove {name}`, if there is one, and `keys add {name} --role {name}` renew it",
+            path.display()
+        );
+        findings.add(Health::Warn, "keys", text);
     }
     let roles: Vec<Role> = records
         .iter()
@@ -258,6 +271,16 @@ fn keys(config: &Config, findings: &mut Findings) {
     findings.add(Health::Ok, "keys", text);
     if config.auth.required && !roles.is_empty() && !roles.contains(&Role::Client) {
         let text = "no key has the role client, so no editor can ask; `keys add NAME` makes one";
+        findings.add(Health::Warn, "keys", text.to_owned());
+    }
+    let mut operators = config.auth.keys.iter().map(|key| key.role);
+    if config.auth.required
+        && !roles.is_empty()
+        && !file.operator_token_path().exists()
+        && !operators.any(|role| matches!(role, Role::Operator | Role::Admin))
+    {
+        let text = "there is no operator.token, so commands such as `ps` and `stop` have no key; `keys remove operator`, if there is \
+                    one, and `keys add operator --role operator` make it";
         findings.add(Health::Warn, "keys", text.to_owned());
     }
 }
@@ -460,8 +483,9 @@ mod tests {
             ..Default::default()
         }];
         let findings = examine("mlp", &loaded, &Surroundings::default());
-        let [(exposed, first), (_, count), (unable, third)] =
+        let [(exposed, first), (_, count), (unable, third), (_, fourth)] =
             of(&findings, "keys").try_into().unwrap();
+        assert!(fourth.contains("operator.token"), "{fourth}");
         assert_eq!((exposed, unable), (Health::Warn, Health::Warn));
         assert!(first.contains("chmod 600"), "{first}");
         assert_eq!(count, "1 bridge");

@@ -8,17 +8,22 @@
 pub mod agents;
 pub mod audit;
 pub mod banner;
+mod browser;
 pub mod command_line;
 pub mod commands;
+mod completion;
 pub mod config;
 pub mod control_client;
+pub mod credentials;
 pub mod demo;
 pub mod doctor;
 pub mod keys;
 pub mod logging;
+mod owner;
 mod private_file;
 pub mod process;
 pub mod program;
 mod serve;
+mod shell;
 #[cfg(test)]
 mod test_directory;

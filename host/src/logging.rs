@@ -38,6 +38,11 @@ impl RunningLog {
         let _ = self.level.reload(filter(level));
     }
 
+    /// Writes the lines that wait; later ones are lost. Waits for at most a second for an output that takes nothing.
+    pub fn finish(&self) {
+        self.writer.finish();
+    }
+
     /// Writes the lines that wait, so that whoever acts on what follows finds them.
     pub fn flush(&self) {
         self.writer.lines().write_out_at_once();

@@ -4,12 +4,12 @@
 
 use crate::agents::supervisor::supervise;
 use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
-use crate::command_line::{
-    Command, CommandLine, ConfigCommand, EXIT_FAILURE, EXIT_USAGE, Run, completions,
-};
+use crate::browser;
+use crate::command_line::{Command, CommandLine, ConfigCommand, EXIT_FAILURE, EXIT_USAGE};
 use crate::commands;
-use crate::config::{Config, EXAMPLE, Environment, Listen, Loaded, LogLevel, Overrides, load};
-use crate::keys::{KeyFile, StartKeys, start_keys};
+use crate::completion::complete;
+use crate::config::{Config, EXAMPLE, Environment, Loaded, Overrides, load};
+use crate::keys::{KeyFile, Stamp, StartKeys, start_keys};
 use crate::logging::{self, RunningLog};
 use crate::private_file;
 use crate::process;
@@ -18,7 +18,9 @@ use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_engine::Driver;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
+use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 /// Name of the file, in `data_dir`, with the keys of a first start that no terminal showed.
 const FIRST_KEYS: &str = "first-keys.txt";
@@ -28,9 +30,9 @@ pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode
     match start(program, version) {
         Start::Done(code) => code,
         Start::Serve(prepared) => {
-            let ended = serve::<D>(&prepared);
-            // Writes the last lines of the log.
-            drop(prepared);
+            let prepared = Arc::from(prepared);
+            let ended = serve::<D>(program, &prepared);
+            prepared.log.finish();
             match ended {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => {
@@ -61,74 +63,34 @@ pub struct Prepared {
     pub demo: bool,
     /// All keys, and the texts of those that were made just now.
     pub keys: StartKeys,
+    /// State of the key file before it was read.
+    pub key_stamp: Stamp,
     /// The log.
     pub log: RunningLog,
-    overrides: Overrides,
+    /// True when the page is to be opened in a browser.
+    pub opens_page: bool,
+    pub(crate) overrides: Overrides,
 }
 
 impl Prepared {
+    /// Returns the options with which a command finds this program at `address`: none where the usual configuration leads there.
+    pub(crate) fn finding(&self, address: SocketAddr) -> Vec<String> {
+        let mut options = Vec::new();
+        if let Some(file) = &self.overrides.config {
+            let file = std::path::absolute(file).unwrap_or_else(|_| file.clone());
+            options.extend(["--config".to_owned(), file.display().to_string()]);
+        }
+        let configured = self.config.listen.http_addresses().contains(&address);
+        if !configured || !self.overrides.listen.is_empty() {
+            options.extend(["--listen".to_owned(), address.to_string()]);
+        }
+        options
+    }
+
     /// Returns the configuration of the core, with the keys.
     pub fn hub_config(&self) -> HubConfig {
         self.config.hub_config(self.keys.keys.clone())
     }
-
-    /// Reads the configuration and the key file again, on SIGHUP. The caller applies the result.
-    ///
-    /// # Errors
-    /// Returns the reason as a sentence; the caller logs it and keeps its configuration.
-    pub fn reload(&self) -> Result<Reloaded, String> {
-        let loaded = load(&self.overrides, &Environment::of_process());
-        let Loaded {
-            mut config,
-            warnings,
-            ..
-        } = loaded.map_err(|error| error.to_string())?;
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
-        let restart = needs_restart(&self.config, &config, self.demo);
-        config.data_dir.clone_from(&self.config.data_dir);
-        let keys = self.keys.again(&config, self.demo);
-        let keys = keys.map_err(|error| error.to_string())?;
-        Ok(Reloaded {
-            level: config.log.level,
-            restart,
-            hub_config: config.hub_config(keys),
-        })
-    }
-}
-
-/// A configuration that was read again, as far as it can change while the program serves.
-#[derive(Debug)]
-pub struct Reloaded {
-    /// New configuration of the core.
-    pub hub_config: HubConfig,
-    /// New level of the log.
-    pub level: LogLevel,
-    /// Sections whose changes need a restart.
-    pub restart: Vec<&'static str>,
-}
-
-fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
-    // The Hub's configuration has these, and holds at once.
-    let listen = Listen {
-        ollama_auth: now.listen.ollama_auth,
-        trusted_proxies: now.listen.trusted_proxies.clone(),
-        ..new.listen.clone()
-    };
-    [
-        ("listen", now.listen != listen),
-        ("bridges", now.bridges != new.bridges),
-        ("agents", now.agents != new.agents),
-        ("audit", !demo && now.audit != new.audit),
-        ("log.format", now.log.format != new.log.format),
-        ("log.file", now.log.file != new.log.file),
-        ("data_dir", now.data_dir != new.data_dir),
-        ("runtime", now.runtime != new.runtime),
-    ]
-    .into_iter()
-    .filter_map(|(section, changed)| changed.then_some(section))
-    .collect()
 }
 
 /// Starts a program: reads the command line, environment and configuration, runs the commands that do not serve, and
@@ -144,18 +106,33 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             ));
         }
     };
-    if let Command::AgentProcess { remove, command } = line.command {
+    match &line.command {
         // The supervisor needs no configuration, and must run at once.
-        return Start::Done(supervise(&command, remove));
-    }
-    if let Command::Completions { shell } = line.command {
-        // The reader may have closed the pipe.
-        let _ = io::stdout().write_all(&completions(program, shell));
-        return Start::Done(ExitCode::SUCCESS);
-    }
-    if let Command::Config(ConfigCommand::Example) = line.command {
-        let _ = io::stdout().write_all(EXAMPLE.as_bytes());
-        return Start::Done(ExitCode::SUCCESS);
+        Command::AgentProcess { remove, command } => {
+            return Start::Done(supervise(command, remove.clone()));
+        }
+        Command::OpenPage { url } => return Start::Done(browser::show(url)),
+        Command::Completions { shell } => return print(&shell.script(program)),
+        Command::Config(ConfigCommand::Example) => return print(EXAMPLE),
+        Command::Complete { word, words } => {
+            let found = complete(program, words, word).into_iter();
+            let lines: String = found.map(|word| word + "\n").collect();
+            return print(&lines);
+        }
+        Command::Serve
+        | Command::Run { .. }
+        | Command::List { .. }
+        | Command::Ps { .. }
+        | Command::Status { .. }
+        | Command::Reload
+        | Command::Stop { .. }
+        | Command::Sessions { .. }
+        | Command::Approve { .. }
+        | Command::Revoke { .. }
+        | Command::Keys(_)
+        | Command::CheckConfig
+        | Command::Doctor { .. }
+        | Command::Audit(_) => {}
     }
     let loaded = match load(&line.overrides(), &Environment::of_process()) {
         Ok(loaded) => loaded,
@@ -167,8 +144,8 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             );
         }
     };
-    if let Command::Run(run) = line.command {
-        return match prepare(run, line.overrides(), loaded) {
+    if line.command == Command::Serve {
+        return match prepare(&line, loaded) {
             Ok(prepared) => Start::Serve(Box::new(prepared)),
             Err(message) => fail(program, EXIT_FAILURE, &message),
         };
@@ -182,20 +159,28 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
     }
 }
 
+/// Writes text to standard output and ends.
+fn print(text: &str) -> Start {
+    // The reader may have closed the pipe.
+    let _ = io::stdout().write_all(text.as_bytes());
+    Start::Done(ExitCode::SUCCESS)
+}
+
 /// Writes one sentence to standard error and ends.
 fn fail(program: &str, code: u8, message: &str) -> Start {
     let _ = writeln!(io::stderr(), "{program}: {message}");
     Start::Done(ExitCode::from(code))
 }
 
-fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, String> {
+fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
     let Loaded {
         mut config,
         file,
         warnings,
         ..
     } = loaded;
-    let demo = run.demo;
+    let demo = line.is_demo();
+    let overrides = line.overrides();
     if demo {
         config.audit.file = None;
     }
@@ -215,6 +200,7 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
             tracing::warn!("notices about agents will be shown again: {error}");
         }
     }
+    let key_stamp = KeyFile::new(&config.data_dir).stamp();
     let keys = start_keys(&config, demo).map_err(|error| error.to_string())?;
     let files = process::raise_file_limit();
     if files.is_some_and(|files| files < u64::from(config.limits.connections)) {
@@ -231,7 +217,9 @@ fn prepare(run: Run, overrides: Overrides, loaded: Loaded) -> Result<Prepared, S
         config,
         demo,
         keys,
+        key_stamp,
         log,
+        opens_page: line.opens_page(),
         overrides,
     })
 }

@@ -3,12 +3,15 @@
 use crate::agents::{Agents, Local, Plan, orphans};
 use crate::audit::AuditWriter;
 use crate::banner::{Demo, ShownKey, demo_banner, ready_line, start_banner};
+use crate::browser;
 use crate::config::{Extra, OLLAMA, Role};
 use crate::demo;
-use crate::program::{Prepared, Reloaded};
-
-use mcp_local_provider_engine::listen::reachable;
-use mcp_local_provider_engine::{Bridge, Config, Driver, Handle, ListenOllama};
+use crate::doctor::serves_already;
+use crate::owner::ProgramOwner;
+use crate::program::Prepared;
+use mcp_local_provider_core::api::page::Setup;
+use mcp_local_provider_engine::listen::{self, reachable};
+use mcp_local_provider_engine::{Bridge, Config, Driver, Handle, ListenOllama, Owner, StartError};
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -16,6 +19,7 @@ use std::error::Error;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// Time that the last audit records have to reach the disk.
@@ -25,7 +29,10 @@ const AUDIT_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// Fails when serving cannot start; the text is one sentence.
-pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
+pub fn serve<D: Driver>(
+    program: &'static str,
+    prepared: &Arc<Prepared>,
+) -> Result<(), Box<dyn Error>> {
     // Signals are handled from the next line on, whatever was ignored before.
     let hang_up = HangUp::at_start();
     // The default action of SIGXFSZ ends the process. Caught, a write beyond the file limit is an error like a full
@@ -35,7 +42,7 @@ pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
     let mut config = provider_config(prepared)?;
     let audit_writer = AuditWriter::start(&prepared.config.audit, &config.audit.feed)?;
     config.audit.file = audit_writer.file();
-    let provider = D::start(config)?;
+    let provider = D::start(config).map_err(|error| explained(program, error))?;
     let addresses = provider.addresses();
     let metrics = matches!(prepared.config.listen.metrics, Extra::Address(_));
     let serving = serving(addresses, metrics);
@@ -49,10 +56,12 @@ pub fn serve<D: Driver>(prepared: &Prepared) -> Result<(), Box<dyn Error>> {
         demo::connection::start(provider.engine(), key, reachable(*address))?;
     }
     let handle = provider.handle();
+    let owner = Arc::new(ProgramOwner::new(prepared.clone(), handle.clone()));
+    provider.engine().set_owner(owner.clone());
     let ear = signals.handle();
     std::thread::scope(|scope| {
-        scope.spawn(|| obey(signals, &handle, prepared, hang_up));
-        announce(prepared, provider.addresses());
+        scope.spawn(|| obey(signals, &handle, &*owner, hang_up));
+        announce(program, prepared, provider.addresses());
         provider.join();
         ear.close();
     });
@@ -71,6 +80,11 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     } else {
         Vec::new()
     };
+    if prepared.demo {
+        for address in std::mem::take(&mut config.listen) {
+            config.listening.push(listen_somewhere(address)?);
+        }
+    }
     config.listen_ollama = match listen.ollama {
         Extra::Off => ListenOllama::Off,
         Extra::Auto => ListenOllama::IfFree(OLLAMA),
@@ -98,6 +112,33 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
         });
     }
     Ok(config)
+}
+
+/// Listens on `address`, or on a free port where that one is taken.
+fn listen_somewhere(address: SocketAddr) -> Result<TcpListener, listen::ListenError> {
+    listen::bind(address).or_else(|error| {
+        if error.taken().is_none() {
+            return Err(error);
+        }
+        tracing::warn!("{error}; the demo takes a free one");
+        listen::bind(SocketAddr::new(address.ip(), 0))
+    })
+}
+
+/// Returns an error of the start, or what is to be said instead where this program holds the port itself.
+fn explained(program: &'static str, error: StartError) -> Box<dyn Error> {
+    if let StartError::Listen(error) = &error
+        && let Some(address) = error.taken()
+        && serves_already(program, address)
+    {
+        let address = reachable(address);
+        return format!(
+            "MCP Local Provider runs already at http://{address}: `{program} status` tells about it, `{program} stop` ends it, and \
+             --listen gives another address to a second one (port 0 picks a free one)"
+        )
+        .into();
+    }
+    error.into()
 }
 
 /// Returns the addresses that serve every route: the one for metrics comes after all others.
@@ -165,12 +206,16 @@ impl HangUp {
 }
 
 /// Handles signals: the first SIGTERM or SIGINT drains, the second one stops at once; for SIGHUP see [`HangUp`].
-fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared, hang_up: HangUp) {
+fn obey(mut signals: Signals, handle: &Handle, owner: &dyn Owner, hang_up: HangUp) {
     let mut draining = false;
     for signal in signals.forever() {
         match signal {
             SIGXFSZ => {}
-            SIGHUP if hang_up == HangUp::Reload => reload(handle, prepared),
+            SIGHUP if hang_up == HangUp::Reload => {
+                if let Err(error) = owner.reload() {
+                    tracing::error!("the configuration stays as it was: {error}");
+                }
+            }
             // The shell sends a second one.
             SIGHUP if draining => {}
             _ if draining => {
@@ -196,34 +241,19 @@ fn obey(mut signals: Signals, handle: &Handle, prepared: &Prepared, hang_up: Han
     }
 }
 
-/// Applies the parts of the configuration that can change while it serves, and names the others in the log.
-fn reload(handle: &Handle, prepared: &Prepared) {
-    match prepared.reload() {
-        Ok(Reloaded {
-            hub_config,
-            level,
-            restart,
-        }) => {
-            let keys = hub_config.keys.len();
-            handle.reload(hub_config);
-            prepared.log.set(level);
-            tracing::info!(
-                keys,
-                "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models and the log's level"
-            );
-            if !restart.is_empty() {
-                tracing::warn!(
-                    "what has changed of {} holds from the next start on",
-                    restart.join(", ")
-                );
-            }
-        }
-        Err(error) => tracing::error!("the configuration stays as it was: {error}"),
-    }
+/// Returns the names that clients may ask for by the configuration: of agents, then of aliases.
+fn model_names(prepared: &Prepared) -> Vec<String> {
+    let config = &prepared.config;
+    let agents = config
+        .agents
+        .iter()
+        .map(|agent| agent.known_as().into_owned());
+    let aliases = config.models.aliases.keys().filter(|name| *name != "*");
+    agents.chain(aliases.cloned()).collect()
 }
 
 /// Reports readiness to scripts, to the service manager, and in a demo to the person.
-fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
+fn announce(program: &'static str, prepared: &Prepared, addresses: &[SocketAddr]) {
     prepared.log.flush();
     // When standard output is closed nobody waits for the line.
     let _ = writeln!(stdout(), "{}", ready_line(addresses));
@@ -231,26 +261,39 @@ fn announce(prepared: &Prepared, addresses: &[SocketAddr]) {
     if let Err(error) = sd_notify::notify(&[NotifyState::Ready]) {
         tracing::warn!(%error, "the service manager cannot be told that this is ready");
     }
-    if prepared.demo
-        && let Some(address) = addresses.first()
-    {
+    let Some(address) = addresses.first() else {
+        return;
+    };
+    let url = format!("http://{}", reachable(*address));
+    if prepared.demo {
         let banner = demo_banner(&Demo {
+            program,
             address: *address,
             key: prepared.keys.fresh_text(Role::Client),
             model: demo::MODEL,
         });
         let _ = stderr().write_all(banner.as_bytes());
-    }
-    if !prepared.demo
-        && stderr().is_terminal()
-        && let Some(address) = addresses.first()
-    {
+    } else if stderr().is_terminal() {
         let key = match &prepared.keys.client_key_file {
             _ if !prepared.config.auth.required => ShownKey::NotNeeded,
             Some(path) => ShownKey::File(path),
             None => ShownKey::Own,
         };
-        let _ = stderr().write_all(start_banner(*address, key).as_bytes());
+        let models = model_names(prepared);
+        let setup = Setup {
+            url: url.clone(),
+            models: models.iter().map(|name| &**name).collect(),
+        };
+        let options = prepared.finding(*address);
+        let options: Vec<&str> = options.iter().map(|word| &**word).collect();
+        let banner = start_banner(program, &options, &setup, key);
+        let _ = stderr().write_all(banner.as_bytes());
+    }
+    if prepared.opens_page {
+        let page = format!("{url}/");
+        if let Err(error) = own_program().and_then(|program| browser::open(&program, &page)) {
+            tracing::warn!("{page} cannot be opened in a browser: {error}");
+        }
     }
 }
 

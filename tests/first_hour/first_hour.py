@@ -5,6 +5,8 @@ import http.client
 import json
 import os
 import pty
+import re
+import select
 import signal
 import subprocess
 import sys
@@ -20,6 +22,7 @@ sys.path[:0] = [str(HERE.parent / "clients"), str(HERE.parent / "agents")]
 from agents import KEY, Model, require  # noqa: E402
 from program import Failed, Program, own_environment  # noqa: E402
 
+OPERATOR = "operator-key-of-the-first-hour"
 CHECKS = []
 
 
@@ -60,7 +63,10 @@ class Bench:
         environment = {"MODEL_URL": f"{self.model.url}/v1"}
         config = {
             "listen": {"http": ["127.0.0.1:0"]},
-            "auth": {"keys": [{"name": "client", "key": KEY, "role": "client"}]},
+            "auth": {"keys": [
+                {"name": "client", "key": KEY, "role": "client"},
+                {"name": "operator", "key": OPERATOR, "role": "operator"},
+            ]},
             "limits": {"requests_per_minute": 100000, "tokens_per_minute": 10**9, "burst": 100000},
             "agents": [{"env": environment} | agent for agent in agents],
             "data_dir": str(self.home / "data"),
@@ -86,6 +92,53 @@ class Bench:
 
     def models(self):
         return [model["id"] for model in json.load(self.request("GET", "/v1/models"))["data"]]
+
+
+class Terminal:
+    """The program on a terminal of its own, as a person sees it."""
+
+    def __init__(self, bench, *arguments):
+        self.master, slave = pty.openpty()
+
+        def own_the_terminal():
+            os.setsid()
+            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
+
+        command = [Path(bench.path).resolve(), *arguments]
+        self.process = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, cwd=bench.home, env=own_environment(bench.home),
+            preexec_fn=own_the_terminal,
+        )
+        os.close(slave)
+        self.seen = ""
+
+    def until(self, text):
+        """Everything that was shown since the last call, up to `text`."""
+        end = time.monotonic() + 20
+        while text not in self.seen:
+            left = end - time.monotonic()
+            shown = b""
+            if left > 0 and select.select([self.master], [], [], left)[0]:
+                try:
+                    shown = os.read(self.master, 4096)
+                except OSError:
+                    pass  # The program has ended.
+            require(shown, f"{text!r} is not in {self.seen!r}")
+            self.seen += shown.decode(errors="replace").replace("\r\n", "\n")
+        before, self.seen = self.seen.split(text, 1)
+        return before + text
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def end(self):
+        try:
+            return self.process.wait(20)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise Failed("it does not end") from None
+        finally:
+            os.close(self.master)
 
 
 def content(answer):
@@ -306,6 +359,64 @@ def ctrl_c_says_what_it_waits_for(bench):
     bench.program.process.send_signal(signal.SIGINT)
     require(bench.program.process.wait(20) == 0, "a second Ctrl-C does not end it")
     bench.program = None
+
+
+@check
+def a_start_on_a_terminal_says_what_to_do(bench):
+    """Each start shows it, the second one too; what it shows can be pasted."""
+    file = bench.write({"name": "sdk", "command": bench.sdk}, auth={"keep_client_key": True})
+    for start in ("first", "second"):
+        terminal = Terminal(bench, "--config", str(file))
+        shown = terminal.until("run sdk \"Hello, who are you?\"") + terminal.until("\n")
+        require(("shown this once" in shown) == (start == "first"), f"the {start} start shows {shown}")
+        url = re.search(r"OpenAI API +(http://\S+)/v1\n", shown)[1]
+        for line in ("models +sdk\n", f"page +{url}/\n", "Ollama API ", "Anthropic API ", "Void ", "Zed ", "Continue .*model sdk\n",
+                     "models: { aliases: { gpt-4o-agent: { model: sdk"):
+            require(re.search(line, shown), f"the {start} start does not show {line!r}: {shown}")
+        line = re.search(r"\n  (curl .*)\n", shown)[1]
+        pasted = subprocess.run(["sh", "-c", line.replace("Hello, who are you?", "%%say pasted%%")], capture_output=True, timeout=60)
+        require(b"pasted" in pasted.stdout and b"[DONE]" in pasted.stdout, f"the pasted line gives {pasted}")
+        line = re.search(r"\n  mcp-local-provider(?:-blocking)? (run .*)\n", shown)[1].replace("Hello, who are you?", "%%say again%%")
+        command = f"'{Path(bench.path).resolve()}' {line}"
+        asked = subprocess.run(["sh", "-c", command], stdin=subprocess.DEVNULL, capture_output=True, env=own_environment(bench.home), timeout=60)
+        require((asked.returncode, asked.stdout) == (0, b"again\n"), f"`run` gives {asked}")
+        terminal.type("\x03")
+        require(terminal.end() == 0, "Ctrl-C does not end it")
+
+
+@check
+def a_chat_in_the_terminal_goes_on_and_ctrl_c_cancels_an_answer(bench):
+    bench.start({"name": "sdk", "command": bench.sdk})
+    file = str(bench.home / "provider.json")
+    where = ("--config", file, "--listen", bench.program.base.removeprefix("http://"))
+    chat = Terminal(bench, "run", "sdk", *where)
+    chat.until(">>> ")
+    chat.type("%%say one%%\n")
+    require("one" in chat.until(">>> ").split("\n", 1)[1], "there is no answer")
+    chat.type("%%hang%%\n")
+    chat.until("%%hang%%\n")
+    until = time.monotonic() + 20
+    while (open_now := ps(bench, where)["open"]) != 1:
+        require(time.monotonic() < until, f"{open_now} answers are open")
+    chat.type("\x03")
+    chat.until(">>> ")
+    while (open_now := ps(bench, where)["open"]) != 0:
+        require(time.monotonic() < until, f"{open_now} answers are open after Ctrl-C")
+    chat.type('"""Two lines:\n%%say two%%\n"""\n')
+    require("two" in chat.until(">>> ").rsplit('"""', 1)[1], "there is no answer to a message of two lines")
+    chat.type("\x03")
+    require("/bye" in chat.until(">>> "), "Ctrl-C says nothing where nothing is answered")
+    chat.type("/bye\n")
+    require(chat.end() == 0, "/bye does not end it")
+    other = Terminal(bench, "run", "nobody", *where)
+    other.until("nobody")
+    require(other.end() == 1, "an unknown model is not told at once")
+
+
+def ps(bench, where):
+    command = [Path(bench.path).resolve(), "ps", "--json", *where]
+    environment = own_environment(bench.home) | {"LOCAL_PROVIDER_KEY": OPERATOR}
+    return json.loads(subprocess.run(command, capture_output=True, env=environment, timeout=20, check=True).stdout)
 
 
 def main():

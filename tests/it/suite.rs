@@ -12,6 +12,7 @@ mod bridges;
 mod browser_safety;
 mod canary;
 mod command_line;
+mod commands;
 mod completions;
 mod connections;
 mod control;

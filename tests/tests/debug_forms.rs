@@ -130,6 +130,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         origin: None,
         authorization: None,
         api_key: None,
+        accept: None,
         user_agent: None,
         agent: None,
         address: [127, 0, 0, 1].into(),

@@ -22,6 +22,8 @@ pub struct Input<'r> {
     pub caller: Option<&'r Caller>,
     /// True for a program on this machine.
     pub local: bool,
+    /// `Host` of a browser that prefers a page to text.
+    pub page_at: Option<&'r str>,
     /// The links of agents; gathered for routes that tell how the program does.
     pub links: LinkTotals,
     /// Parameters of the path.

@@ -1,7 +1,7 @@
-//! `/control/…`: bridges and operators list and change sessions.
+//! `/control/…`: bridges and operators list and change sessions, and operators reload and stop the program.
 
 use super::answered::{Answered, Input, parse};
-use super::route::{Change, Route};
+use super::route::{Change, Order, Route};
 use crate::config::Role;
 use crate::error::{Code, Refusal};
 use crate::hub::Requester;
@@ -15,6 +15,7 @@ use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -54,7 +55,30 @@ pub(super) const ROUTES: &[Route] = &[
         session,
     )
     .for_roles(EITHER),
+    Route::order("POST /control/reload", &["/control/reload"], Order::Reload),
+    Route::order(
+        "POST /control/keys/reload",
+        &["/control/keys/reload"],
+        Order::ReloadKeys,
+    ),
+    // A second order ends what the first one waits for.
+    Route::order("POST /control/stop", &["/control/stop"], Order::Stop).while_draining(),
 ];
+
+impl Order {
+    /// Returns the answer once the order is carried out. `open` answers have `drain` to end, where the program stops.
+    #[must_use]
+    pub fn done(self, open: usize, drain: Duration) -> Answered {
+        Answered::ok(match self {
+            Self::Reload | Self::ReloadKeys => json!({ "status": "reloaded" }),
+            Self::Stop => json!({
+                "status": "stopping",
+                "open_requests": open,
+                "drain_seconds": drain.as_secs(),
+            }),
+        })
+    }
+}
 
 fn sessions(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
     let sessions: Vec<Value> = lists

@@ -16,6 +16,7 @@ mod models;
 mod near;
 mod ollama;
 mod openapi;
+pub mod page;
 mod refusals;
 mod route;
 pub mod status;
@@ -32,7 +33,7 @@ pub use refusals::{
     too_many_agents,
 };
 pub use route::{
-    Access, Change, Changed, Handler, Listener, Prepare, Read, Report, Responder, Route,
+    Access, Change, Changed, Handler, Listener, Order, Prepare, Read, Report, Responder, Route,
 };
 
 use crate::config::HubConfig;
@@ -87,6 +88,8 @@ pub struct Head<'h> {
     pub api_key: Option<&'h str>,
     /// `User-Agent`.
     pub user_agent: Option<&'h str>,
+    /// `Accept`.
+    pub accept: Option<&'h str>,
     /// [`AGENT_HEADER`].
     pub agent: Option<&'h str>,
     /// Address of the peer: of the client, or of a proxy before it.
@@ -140,6 +143,8 @@ pub struct Accepted<'h> {
     pub caller: Option<Caller>,
     /// True for a program on this machine.
     pub local: bool,
+    /// `Host` of a browser that prefers a page to text.
+    pub page_at: Option<&'h str>,
 }
 
 impl fmt::Debug for Accepted<'_> {
@@ -151,6 +156,7 @@ impl fmt::Debug for Accepted<'_> {
             .field("token", &self.token.is_some())
             .field("caller", &self.caller)
             .field("local", &self.local)
+            .field("page_at", &self.page_at)
             .finish()
     }
 }
@@ -165,6 +171,7 @@ impl Accepted<'_> {
             token: None,
             caller: self.caller,
             local: self.local,
+            page_at: None,
         }
     }
 }
@@ -259,5 +266,6 @@ pub fn accept<'h>(
         token,
         caller,
         local,
+        page_at: head.host.filter(|_| page::is_preferred(head.accept)),
     })
 }

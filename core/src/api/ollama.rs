@@ -2,6 +2,7 @@
 
 use super::answered::{Answered, Input, parse};
 use super::models::{ARCHITECTURE, context_length, find, known};
+use super::page;
 use super::route::Route;
 use crate::config::Area;
 use crate::dialect::Dialect;
@@ -48,8 +49,12 @@ pub(super) const ROUTES: &[Route] = &[
         .with_body(),
 ];
 
-fn root(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
-    Ok(Answered::Text("Ollama is running"))
+fn root(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
+    Ok(input
+        .page_at
+        .map_or(Answered::Text("Ollama is running"), |host| {
+            page::page(lists, input, host)
+        }))
 }
 
 fn version(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {

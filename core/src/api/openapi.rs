@@ -13,7 +13,8 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-const HTML: &str = "text/html; charset=utf-8";
+/// `Content-Type` of a page.
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 
 pub(super) const ROUTES: &[Route] = &[
     Route::read("GET /openapi.json", &["/openapi.json"], description)
@@ -128,6 +129,7 @@ fn summary(route: &Route) -> &'static str {
         Handler::Read(_) => "Reads a list or a state.",
         Handler::Change(_) => "Changes a session.",
         Handler::Report(_) => "Tells how the program does.",
+        Handler::Order(_) => "Reloads or stops the program.",
         Handler::Respond(_) => "The tools of a caller, for the agent that answers it.",
         Handler::Upgrade => "An agent connects by a WebSocket.",
         Handler::Preflight => "A browser asks whether it may.",

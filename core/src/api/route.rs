@@ -37,12 +37,25 @@ pub enum Handler {
     Change(Prepare),
     /// Tells about the running program: the engine gathers the figures.
     Report(Report),
+    /// Has the program's owner do something.
+    Order(Order),
     /// The engine answers.
     Respond(Responder),
     /// The connection becomes a WebSocket, and that a link of an agent.
     Upgrade,
     /// The headers say all: a browser's preflight.
     Preflight,
+}
+
+/// Orders of an operator to the program itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Order {
+    /// Take the configuration over as it is now.
+    Reload,
+    /// Take the key file over as it is now.
+    ReloadKeys,
+    /// Drain and end; given again, end at once.
+    Stop,
 }
 
 /// Parts of the engine that answer a route themselves.
@@ -174,6 +187,12 @@ impl Route {
         Self::new(name, POST, paths, Handler::Change(prepare)).with_body()
     }
 
+    /// `POST` without a body: an order of an operator.
+    #[must_use]
+    pub const fn order(name: &'static str, paths: &'static [&'static str], order: Order) -> Self {
+        Self::new(name, POST, paths, Handler::Order(order)).for_roles(&[Role::Operator])
+    }
+
     /// `GET`: figures of the running program.
     #[must_use]
     pub const fn report(
@@ -275,6 +294,7 @@ impl Route {
             Handler::Read(_)
             | Handler::Change(_)
             | Handler::Report(_)
+            | Handler::Order(_)
             | Handler::Respond(_)
             | Handler::Upgrade
             | Handler::Preflight => None,

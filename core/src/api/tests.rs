@@ -281,6 +281,7 @@ fn a_route_is_one_row_and_one_function() {
         now,
         caller: None,
         local: true,
+        page_at: None,
         links: status::LinkTotals::default(),
         parameters: &found.parameters,
         body: &[],
@@ -329,6 +330,7 @@ fn strangers_learn_from_health_whether_the_program_serves_and_no_more() {
             now,
             caller: None,
             local,
+            page_at: None,
             links: status::LinkTotals {
                 up: 1,
                 mailboxes: 3,
@@ -370,6 +372,7 @@ fn the_description_has_every_method_of_every_path_and_the_page_has_them_too() {
             now: Instant::ZERO,
             caller: None,
             local: true,
+            page_at: None,
             links: status::LinkTotals::default(),
             parameters: &found.parameters,
             body: &[],

@@ -17,7 +17,7 @@ static CHILDREN: Mutex<BTreeSet<i32>> = Mutex::new(BTreeSet::new());
 static ADOPTS: AtomicBool = AtomicBool::new(false);
 
 /// Locks and returns the process ids of the children that this program started itself.
-pub(super) fn children() -> MutexGuard<'static, BTreeSet<i32>> {
+pub(crate) fn children() -> MutexGuard<'static, BTreeSet<i32>> {
     CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -2,12 +2,16 @@
 //!
 //! `data_dir/keys.json` (mode 0600) is a list of `{name, role, sha256, created_at, requests_per_minute?,
 //! tokens_per_minute?, allow?, models?}`. A key's text is shown once, when it is made, and not stored, with two exceptions
-//! of a first start, for the same person's own commands. `data_dir/operator.token` (mode 0600) keeps the operator key,
-//! which the command line (`sessions`, `approve`, `revoke`) presents to the running program; `data_dir/client.key` (mode
-//! 0600) keeps the client key, for requests (`auth.keep_client_key: false` keeps none). A process that can read these
+//! for the same person's own commands. `data_dir/operator.token` (mode 0600) keeps the key `operator`, with which commands
+//! such as `sessions` and `stop` ask the running program; `data_dir/client.key` (mode 0600) keeps the key `client`, for
+//! requests (`auth.keep_client_key: false` keeps none). A first start makes both. A process that can read these
 //! files can also replace `keys.json`, so they give it no further right.
 
-use crate::config::{Area, Config, Role, areas};
+mod start;
+
+pub use start::{StartKeys, start_keys, strange_files};
+
+use crate::config::{Area, Role, areas};
 use crate::private_file;
 use mcp_local_provider_core::config as core;
 use mcp_local_provider_core::time::{Instant, WallClock};
@@ -15,6 +19,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -62,6 +67,15 @@ pub struct KeyRecord {
     pub models: Vec<String>,
 }
 
+impl KeyRecord {
+    /// Returns the names of the areas that it may use; none for another role than `client`, which areas do not bind.
+    pub fn areas(&self) -> impl Iterator<Item = &'static str> {
+        let is_client = self.role == Role::Client;
+        let areas = areas(self.allow.as_deref()).into_iter();
+        areas.filter(move |_| is_client).map(core::Area::as_str)
+    }
+}
+
 impl From<&KeyRecord> for core::Key {
     fn from(record: &KeyRecord) -> Self {
         core::Key {
@@ -75,6 +89,42 @@ impl From<&KeyRecord> for core::Key {
         }
     }
 }
+
+/// Rights and limits of a key that is to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, clap::Args)]
+pub struct Rights {
+    /// Rights of the key
+    #[arg(long, value_enum, default_value_t = Role::Client)]
+    pub role: Role,
+    /// Requests a minute, instead of limits.requests_per_minute
+    #[arg(long, value_name = "N")]
+    pub requests_per_minute: Option<u32>,
+    /// Tokens a minute, instead of limits.tokens_per_minute
+    #[arg(long, value_name = "N")]
+    pub tokens_per_minute: Option<u32>,
+    /// Models that the key may ask, separated by commas; all when none is named
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub models: Vec<String>,
+    /// Areas that a key of the role `client` may use, separated by commas; models alone when none is named
+    #[arg(long, value_enum, value_name = "AREA", value_delimiter = ',')]
+    pub allow: Option<Vec<Area>>,
+    /// True when the key's text is kept, too, in the file of its role for the owner's commands.
+    #[arg(skip)]
+    pub kept: bool,
+}
+
+impl From<Role> for Rights {
+    fn from(role: Role) -> Self {
+        Rights {
+            role,
+            ..Rights::default()
+        }
+    }
+}
+
+/// A state of the key file, which differs after each change of it: inode, size in bytes, seconds and nanoseconds of the
+/// last change. `None` without a file.
+pub type Stamp = Option<(u64, u64, i64, i64)>;
 
 /// A key that was made just now, with its text, which `Debug` omits.
 #[derive(Clone, PartialEq, Eq)]
@@ -198,12 +248,35 @@ impl KeyFile {
         Ok(records)
     }
 
+    /// Returns the state of the key file, for which its content need not be read.
+    pub fn stamp(&self) -> Stamp {
+        let file = std::fs::metadata(self.path()).ok()?;
+        Some((file.ino(), file.len(), file.mtime(), file.mtime_nsec()))
+    }
+
+    /// Returns the file that keeps the text of a key of that role, for the owner's commands.
+    fn kept_in(&self, role: Role) -> Option<PathBuf> {
+        match role {
+            Role::Operator => Some(self.operator_token_path()),
+            Role::Client => Some(self.client_key_path()),
+            Role::Bridge | Role::Admin => None,
+        }
+    }
+
+    fn keep(&self, key: &FreshKey) -> Result<(), KeyError> {
+        self.kept_in(key.role).map_or(Ok(()), |path| {
+            private_file::replace(&path, format!("{}\n", key.text).as_bytes())
+                .map_err(written(&path))
+        })
+    }
+
     /// Makes a key and stores its digest. `name` is 1 to 64 letters, digits, `-`, `_` and `.`.
     ///
     /// # Errors
     /// Returns [`KeyError::Exists`] when the name is taken, [`KeyError::Name`] when it is malformed,
     /// [`KeyError::Full`], or an error of the file.
-    pub fn add(&self, name: &str, role: Role) -> Result<FreshKey, KeyError> {
+    pub fn add(&self, name: &str, rights: impl Into<Rights>) -> Result<FreshKey, KeyError> {
+        let rights = rights.into();
         let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > 64 || !name.chars().all(proper) {
             return Err(KeyError::Name(name.to_owned()));
@@ -215,13 +288,22 @@ impl KeyFile {
             if records.len() >= MAX_KEYS {
                 return Err(KeyError::Full);
             }
-            let fresh = generate(name, role)?;
-            records.push(record_of(&fresh));
+            let fresh = generate(name, rights.role)?;
+            if rights.kept {
+                self.keep(&fresh)?;
+            }
+            records.push(KeyRecord {
+                requests_per_minute: rights.requests_per_minute,
+                tokens_per_minute: rights.tokens_per_minute,
+                allow: rights.allow,
+                models: rights.models,
+                ..record_of(&fresh)
+            });
             Ok(fresh)
         })
     }
 
-    /// Removes a key, and `client.key` where that keeps it.
+    /// Removes a key, and the file that keeps it.
     ///
     /// # Errors
     /// Returns [`KeyError::Unknown`] when no key has that name, or an error of the file.
@@ -231,10 +313,11 @@ impl KeyFile {
             let place = place.ok_or_else(|| KeyError::Unknown(name.to_owned()))?;
             Ok(records.remove(place))
         })?;
-        let kept = self.client_key()?;
-        if kept.is_some_and(|kept| digest_of(&kept) == removed.sha256) {
-            let path = self.client_key_path();
-            std::fs::remove_file(&path).map_err(written(&path))?;
+        for path in [self.operator_token_path(), self.client_key_path()] {
+            let kept = read_text(&path)?;
+            if kept.is_some_and(|kept| digest_of(&kept) == removed.sha256) {
+                std::fs::remove_file(&path).map_err(written(&path))?;
+            }
         }
         Ok(())
     }
@@ -263,14 +346,10 @@ impl KeyFile {
             }
             let fresh = first_keys()?;
             for key in &fresh {
-                let path = match key.role {
-                    Role::Operator => self.operator_token_path(),
-                    Role::Client if keep_client_key => self.client_key_path(),
-                    Role::Client | Role::Bridge | Role::Admin => continue,
-                };
-                // Before the key file: if the program ends in between, the next start makes all again.
-                private_file::replace(&path, format!("{}\n", key.text).as_bytes())
-                    .map_err(written(&path))?;
+                if key.role != Role::Client || keep_client_key {
+                    // Before the key file: if the program ends in between, the next start makes all again.
+                    self.keep(key)?;
+                }
             }
             records.extend(fresh.iter().map(first_record));
             Ok(fresh)
@@ -344,120 +423,6 @@ fn read_bounded(path: &Path) -> Result<Option<Vec<u8>>, KeyError> {
         });
     }
     Ok(Some(bytes))
-}
-
-/// The keys that a program starts with.
-#[derive(Debug, Clone, Default)]
-pub struct StartKeys {
-    /// All keys there are: those of the configuration and those of the key file.
-    pub keys: Vec<core::Key>,
-    /// Keys that were made just now, whose texts must be shown because they are not stored.
-    pub fresh: Vec<FreshKey>,
-    /// The file that keeps a client key which is among `keys`.
-    pub client_key_file: Option<PathBuf>,
-}
-
-impl StartKeys {
-    /// Returns the text of a key that was made just now, by its role.
-    pub fn fresh_text(&self, role: Role) -> Option<&str> {
-        self.fresh
-            .iter()
-            .find(|key| key.role == role)
-            .map(|key| key.text.as_str())
-    }
-
-    /// Returns the keys that hold now, for a running program that takes over `config`. No key is made: after the last
-    /// one was removed, nobody may call. In a demo the keys of its start stay.
-    ///
-    /// # Errors
-    /// Returns the errors of the key file, and [`KeyError::Exists`] when a key of the configuration has the same name.
-    pub fn again(&self, config: &Config, demo: bool) -> Result<Vec<core::Key>, KeyError> {
-        if demo {
-            Ok(with_fresh(config, &self.fresh))
-        } else {
-            gather(config)
-        }
-    }
-}
-
-/// Joins the keys of the configuration and of the key file.
-fn gather(config: &Config) -> Result<Vec<core::Key>, KeyError> {
-    let mut keys = config.configured_keys();
-    for record in &KeyFile::new(&config.data_dir).read()? {
-        if keys.iter().any(|key| key.name == record.name) {
-            return Err(KeyError::Exists(record.name.clone()));
-        }
-        keys.push(record.into());
-    }
-    Ok(keys)
-}
-
-/// Joins the keys of the configuration and those that were made for a demo.
-fn with_fresh(config: &Config, fresh: &[FreshKey]) -> Vec<core::Key> {
-    let mut keys = config.configured_keys();
-    let named = |keys: &[core::Key], name: &str| keys.iter().any(|key| key.name == name);
-    for fresh in fresh {
-        if !named(&keys, &fresh.name) {
-            keys.push((&record_of(fresh)).into());
-        }
-    }
-    keys
-}
-
-/// Gathers the keys that a program starts with. When keys are required and there is none, a client's, a bridge's and an
-/// operator's key are made and stored in the key file.
-///
-/// With `demo`, keys are always made and kept in memory only; the key file is neither read nor written.
-///
-/// # Errors
-/// Returns the errors of the key file, and [`KeyError::Exists`] when a key of the configuration has the same name.
-pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
-    if demo {
-        let configured = config.configured_keys();
-        let mut fresh = first_keys()?;
-        fresh.retain(|fresh| configured.iter().all(|key| key.name != fresh.name));
-        let keys = with_fresh(config, &fresh);
-        return Ok(StartKeys {
-            keys,
-            fresh,
-            client_key_file: None,
-        });
-    }
-    let file = KeyFile::new(&config.data_dir);
-    for path in file.private_files() {
-        if private_file::is_exposed(&path) {
-            tracing::warn!(
-                "{} can be read by others; chmod 600 makes it private",
-                path.display()
-            );
-        }
-    }
-    let mut start = StartKeys {
-        keys: gather(config)?,
-        fresh: Vec::new(),
-        client_key_file: None,
-    };
-    if config.auth.required && start.keys.is_empty() {
-        start.fresh = file.make_first(config.auth.keep_client_key)?;
-        start.keys = gather(config)?;
-    }
-    if let Some(text) = file.client_key()? {
-        let path = file.client_key_path();
-        if !config.auth.keep_client_key {
-            tracing::warn!(
-                "{} is there from an earlier start, and `auth.keep_client_key` is false; remove it if it is not wanted",
-                path.display()
-            );
-        }
-        let kept = digest_of(&text);
-        let known = start.keys.iter();
-        let known = known.filter(|key| key.role == core::Role::Client);
-        start.client_key_file = known
-            .map(|key| key.sha256)
-            .any(|known| known == kept)
-            .then_some(path);
-    }
-    Ok(start)
 }
 
 fn first_keys() -> Result<Vec<FreshKey>, KeyError> {

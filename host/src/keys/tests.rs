@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::*;
+use crate::config::Config;
 use crate::test_directory::Directory;
 use std::os::unix::fs::PermissionsExt;
 

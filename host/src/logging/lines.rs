@@ -123,7 +123,6 @@ impl Lines {
 #[derive(Debug)]
 pub(super) struct Writer {
     lines: Arc<Lines>,
-    /// Locked by nobody: threads share the writer.
     finished: Mutex<Receiver<()>>,
 }
 
@@ -154,6 +153,18 @@ impl Writer {
         })
     }
 
+    /// Writes the lines that wait and ends, but waits no longer than [`PATIENCE`].
+    pub(super) fn finish(&self) {
+        self.lines.ending.store(true, Ordering::Release);
+        if let Some(writer) = self.lines.writer.get() {
+            writer.unpark();
+        }
+        // An output that takes nothing must not keep the program from ending.
+        let finished = self.finished.lock();
+        let finished = finished.unwrap_or_else(PoisonError::into_inner);
+        let _ = finished.recv_timeout(PATIENCE);
+    }
+
     /// The lines that are written.
     pub(super) fn lines(&self) -> Arc<Lines> {
         self.lines.clone()
@@ -162,14 +173,7 @@ impl Writer {
 
 impl Drop for Writer {
     fn drop(&mut self) {
-        self.lines.ending.store(true, Ordering::Release);
-        if let Some(writer) = self.lines.writer.get() {
-            writer.unpark();
-        }
-        // An output that takes nothing must not keep the program from ending.
-        let finished = self.finished.get_mut();
-        let finished = finished.unwrap_or_else(PoisonError::into_inner);
-        let _ = finished.recv_timeout(PATIENCE);
+        self.finish();
     }
 }
 

@@ -52,6 +52,7 @@ impl Asking {
             origin: self.origin,
             authorization: authorization.as_deref(),
             api_key: None,
+            accept: None,
             user_agent: None,
             agent: None,
             address: self.peer.into(),

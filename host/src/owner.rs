@@ -1,0 +1,136 @@
+//! The owner of a running provider: reloads it on SIGHUP and on an operator's order, and stops it.
+
+use crate::config::{Config, Environment, Listen, Loaded, load};
+use crate::keys::{KeyFile, Stamp};
+use crate::program::Prepared;
+use mcp_local_provider_engine::{Handle, Owner};
+use signal_hook::consts::SIGTERM;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Owner of the provider of a program.
+pub(crate) struct ProgramOwner {
+    prepared: Arc<Prepared>,
+    handle: Handle,
+    /// Held while something is taken over, so that two changes do not mix.
+    held: Mutex<Held>,
+}
+
+/// Values that hold now.
+struct Held {
+    config: Config,
+    /// The key file's state when it was read last.
+    keys: Stamp,
+}
+
+impl fmt::Debug for ProgramOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProgramOwner({:?})", self.handle)
+    }
+}
+
+impl ProgramOwner {
+    pub(crate) fn new(prepared: Arc<Prepared>, handle: Handle) -> Self {
+        let held = Mutex::new(Held {
+            config: prepared.config.clone(),
+            keys: prepared.key_stamp,
+        });
+        Self {
+            prepared,
+            handle,
+            held,
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn key_file(&self) -> KeyFile {
+        KeyFile::new(&self.prepared.config.data_dir)
+    }
+}
+
+impl Owner for ProgramOwner {
+    fn reload(&self) -> Result<(), String> {
+        let mut held = self.held();
+        let prepared = &self.prepared;
+        let loaded = load(&prepared.overrides, &Environment::of_process());
+        let Loaded {
+            mut config,
+            warnings,
+            ..
+        } = loaded.map_err(|error| error.to_string())?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        let restart = needs_restart(&prepared.config, &config, prepared.demo);
+        config.data_dir.clone_from(&prepared.config.data_dir);
+        let stamp = self.key_file().stamp();
+        let keys = prepared.keys.again(&config, prepared.demo);
+        let keys = keys.map_err(|error| error.to_string())?;
+        let count = keys.len();
+        self.handle.reload(config.hub_config(keys));
+        prepared.log.set(config.log.level);
+        *held = Held {
+            config,
+            keys: stamp,
+        };
+        tracing::info!(
+            keys = count,
+            "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models and the log's level"
+        );
+        if !restart.is_empty() {
+            tracing::warn!(
+                "what has changed of {} holds from the next start on",
+                restart.join(", ")
+            );
+        }
+        Ok(())
+    }
+
+    /// Reads the key file when it has changed since it was read last: to ask for that costs less than to refuse a key.
+    fn reload_keys(&self) -> Result<bool, String> {
+        if self.prepared.demo {
+            return Ok(false);
+        }
+        let mut held = self.held();
+        let stamp = self.key_file().stamp();
+        if stamp == held.keys {
+            return Ok(false);
+        }
+        // A damaged file is read again when it changes, and not for each request.
+        held.keys = stamp;
+        let keys = self.prepared.keys.again(&held.config, false);
+        let keys = keys.map_err(|error| error.to_string())?;
+        tracing::info!(keys = keys.len(), "took the keys over");
+        self.handle.reload(held.config.hub_config(keys));
+        Ok(true)
+    }
+
+    fn stop(&self) -> Result<(), String> {
+        signal_hook::low_level::raise(SIGTERM).map_err(|error| error.to_string())
+    }
+}
+
+fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
+    // The Hub's configuration has these, and holds at once.
+    let listen = Listen {
+        ollama_auth: now.listen.ollama_auth,
+        trusted_proxies: now.listen.trusted_proxies.clone(),
+        ..new.listen.clone()
+    };
+    [
+        ("listen", now.listen != listen),
+        ("bridges", now.bridges != new.bridges),
+        ("agents", now.agents != new.agents),
+        ("audit", !demo && now.audit != new.audit),
+        ("log.format", now.log.format != new.log.format),
+        ("log.file", now.log.file != new.log.file),
+        ("data_dir", now.data_dir != new.data_dir),
+        ("runtime", now.runtime != new.runtime),
+    ]
+    .into_iter()
+    .filter_map(|(section, changed)| changed.then_some(section))
+    .collect()
+}
