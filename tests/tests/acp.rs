@@ -179,7 +179,7 @@ fn what_an_agent_cannot_do_is_done_here_or_told() {
 fn lively(reuse: bool) -> (Bench, Script) {
     let mut config = Config::new("/empty");
     config.reuse = reuse;
-    config.conversations = 32;
+    config.sessions.keep = 32;
     config.tools_url = Some("http://127.0.0.1:1/agents/mcp/".into());
     (Bench::new(Profile::new(NAME), config), Script::default())
 }

@@ -112,8 +112,40 @@ fn part(snapshot: &Snapshot, component: &Component) -> Value {
         "error_count": component.errors,
         "latency_ms": component.latency.map(milliseconds),
         "message": component.message,
-        "details": (!component.stderr.is_empty()).then(|| json!({ "stderr": component.stderr })),
+        "details": details(component),
     })
+}
+
+fn details(component: &Component) -> Option<Value> {
+    let mut details = Map::new();
+    if let Some(sessions) = &component.sessions {
+        let limits = &sessions.limits;
+        details.insert(
+            "sessions".into(),
+            json!({
+                "running": sessions.running,
+                "kept": sessions.kept,
+                "keep": limits.keep,
+                "idle_seconds": limits.idle.as_secs_f64(),
+            }),
+        );
+        // Null: not measured, or not yet.
+        details.insert(
+            "processes".into(),
+            sessions.load.map(|load| load.processes).into(),
+        );
+        details.insert(
+            "memory".into(),
+            json!({
+                "pss_bytes": sessions.load.map(|load| load.memory),
+                "limit_bytes": limits.memory,
+            }),
+        );
+    }
+    if !component.stderr.is_empty() {
+        details.insert("stderr".into(), json!(component.stderr));
+    }
+    (!details.is_empty()).then_some(Value::Object(details))
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -130,6 +162,7 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
         errors,
         latency,
         message: found.map(|found| found.1),
+        sessions: None,
         stderr: Vec::new(),
     };
     let degraded = |message: &str| Some((Health::Degraded, String::from(message)));
@@ -283,6 +316,7 @@ mod tests {
             errors: 4,
             latency: None,
             message: Some("given up".into()),
+            sessions: None,
             stderr: alloc::vec!["no such host".into()],
         };
         let lost = ProgramStatus {

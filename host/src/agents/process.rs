@@ -5,9 +5,10 @@
 
 use super::last_words::LastWords;
 use super::orphans;
+use super::process_tree;
 use super::supervisor::{EXIT_SIGNAL, GRACE};
 use bytes::{Buf, BytesMut};
-use mcp_local_provider_core::agents::acp::{Line, Lines};
+use mcp_local_provider_core::agents::acp::{Line, Lines, Load};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -289,6 +290,12 @@ impl Process {
     /// The lines of standard error of the turns since the last call. They may quote prompts, so they belong in no log.
     pub fn take_complaints(&mut self) -> Vec<String> {
         std::mem::take(&mut self.complaints)
+    }
+
+    /// Measures the agent and all that it has started; `None` where the system tells nothing.
+    #[must_use]
+    pub fn load(&self) -> Option<Load> {
+        process_tree::load(self.pid, self.supervised)
     }
 
     /// Asks the agent to end: waiting bytes are written, then its standard input is closed. After

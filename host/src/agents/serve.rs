@@ -186,6 +186,7 @@ impl Runner {
             start_timeout: usual.start_timeout.max(local.plan.agent.start_timeout),
             // The owner's own choice of a directory is for all.
             session_directories: local.plan.agent.cwd.is_none(),
+            sessions: local.plan.agent.sessions.limits(),
             ..usual
         };
         let waker = Waker::from(process_waker.clone());
@@ -205,7 +206,11 @@ impl Runner {
             connected,
             turn: Turn::default(),
             agent: Agent::new(local.plan.profile(), config, random_seed()?),
-            out: Out::new(),
+            // The bounds are to be told from the start on.
+            out: Out {
+                figures_changed: true,
+                ..Out::new()
+            },
             process: None,
             frames: VecDeque::new(),
             waker,
@@ -372,6 +377,10 @@ impl Runner {
                 }
                 (Order::Kill, Some(process)) => process.kill(),
                 (Order::CloseInput | Order::Kill, None) => {}
+                (Order::Measure, process) => {
+                    let load = process.as_ref().and_then(Process::load);
+                    self.call(|agent, now, out, link| agent.handle_load(now, load, out, link));
+                }
                 (Order::MakeDirectory(number), _) => self.make_directory(number),
                 (Order::RemoveDirectory(number), _) => self.directory.remove_session(number),
             }
@@ -398,6 +407,9 @@ impl Runner {
                 }
             }
         }
+        if std::mem::take(&mut self.out.figures_changed) {
+            self.status.has_sessions(self.agent.session_figures());
+        }
         for event in self.out.events.drain(..) {
             let agent = &self.plan.name;
             let now = self.engine.now();
@@ -421,9 +433,9 @@ impl Runner {
                         .lost(now, format!("it wants a login: {advice}"), false);
                     true
                 }
-                acp::Event::Misbehaved { .. } => true,
+                acp::Event::Misbehaved { .. } | acp::Event::OverMemory { .. } => true,
                 acp::Event::Initialized { .. }
-                | acp::Event::Recycled
+                | acp::Event::Recycled { .. }
                 | acp::Event::PermissionRefused { .. }
                 | acp::Event::RequestRefused { .. } => false,
             };

@@ -4,6 +4,7 @@
 //! decoded into [`Config`] and then checked, so that every error names the line, variable or flag.
 
 mod address;
+mod agent;
 mod agent_command;
 mod bridge;
 mod check;
@@ -21,6 +22,7 @@ mod tree;
 mod units;
 
 pub use address::{Extra, Listener, OLLAMA, parse_address};
+pub use agent::{Agent, AgentSessions};
 pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
@@ -28,7 +30,7 @@ pub(crate) use into_core::areas;
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
-    Agent, Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
+    Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
     LogFormat, LogLevel, McpServer, Models, OllamaAuth, PRESETS, Queue, Renew, Role, Runtime,
     Sessions, Timeouts, Upstream, UpstreamKind,
 };

@@ -1,0 +1,302 @@
+//! Sessions in which no turn runs: conversations that may go on, and one empty session for the next conversation. How many are
+//! kept, for how long, which go first, and what happens when the agent uses too much memory.
+
+use super::session::Session;
+use super::states::{Phase, State};
+use super::{Agent, Context};
+use crate::agents::acp::conversation::{Digest, Setup};
+use crate::agents::acp::deadlines::{SessionKey, Timer};
+use crate::agents::acp::ports::{Event, Load, Out, SessionFigures, ToLink};
+use crate::time::Instant;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// New sessions whose setups are looked at to guess what the next one is wanted for.
+const WANTED: usize = 8;
+
+/// Wait before a measurement, so that it shows the effect of what was done.
+const SOON: Duration = Duration::from_secs(2);
+
+/// Between measurements while a turn runs.
+const WHILE_RUNNING: Duration = Duration::from_secs(5);
+
+/// Between measurements while nothing but kept conversations could grow.
+const WHILE_KEPT: Duration = Duration::from_secs(30);
+
+/// Use of the machine by one process of the agent, since its start.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// The first measurement: what it needs with one empty session.
+    first: Option<Load>,
+    latest: Option<Load>,
+    pressure: Pressure,
+    /// An empty session was ended for want of memory, so that another one would be too.
+    no_spare: bool,
+    /// It has been asked something, so that a new process may need less than this one.
+    pub(super) prompted: bool,
+}
+
+/// Consequence of the latest measurement.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Pressure {
+    /// Memory is within its bound.
+    #[default]
+    None,
+    /// It is not, and a session was ended. The next measurement tells whether that was enough.
+    Relieved,
+    /// It is not, and no session is left that could be ended.
+    Exhausted,
+}
+
+impl Session {
+    /// True when no turn runs in it, and none waits for it.
+    fn is_idle(&self) -> bool {
+        match self.state {
+            State::Creating | State::Configuring | State::Empty | State::Kept { .. } => {
+                self.turn.is_none()
+            }
+            State::Prompting | State::Parked | State::Stopping => false,
+        }
+    }
+}
+
+impl Agent {
+    /// Counts its sessions, and returns the latest measurement.
+    #[must_use]
+    pub fn session_figures(&self) -> SessionFigures {
+        let kept = self.idle_sessions();
+        SessionFigures {
+            kept,
+            running: self.sessions.len() - kept,
+            load: self.measured.latest,
+            limits: self.config.sessions,
+        }
+    }
+
+    /// Takes the measurement that [`Order::Measure`](super::super::Order::Measure) asked for; `None` where the system tells
+    /// nothing. Memory over its bound ends the session that was used least recently; when there is none and no turn runs, the
+    /// process is started anew.
+    pub fn handle_load<'c>(
+        &mut self,
+        now: Instant,
+        load: Option<Load>,
+        out: &'c mut Out,
+        link: &'c mut ToLink<'c>,
+    ) {
+        self.enter(now, out, link, |agent, context| {
+            if let Some(load) = load.filter(|_| agent.phase == Phase::Ready) {
+                agent.weighed(context, load);
+            }
+        });
+    }
+
+    fn weighed(&mut self, context: &mut Context<'_>, load: Load) {
+        let limit = self.config.sessions.memory;
+        if self.measured.first.is_none() {
+            self.measured.first = Some(load);
+            if load.memory > limit {
+                context.out.events.push(Event::OverMemory {
+                    used: load.memory,
+                    limit,
+                });
+            }
+        }
+        self.measured.latest = Some(load);
+        context.out.figures_changed = true;
+        self.measured.pressure = if load.memory <= limit {
+            Pressure::None
+        } else {
+            // An agent that cannot close sessions gives their memory back when it ends, and not before.
+            match self.least_recently_used().filter(|_| self.abilities.close) {
+                Some(key) => {
+                    let state = self.sessions.get(&key).map(|session| session.state);
+                    self.measured.no_spare |= state == Some(State::Empty);
+                    self.drop_session(context, key);
+                    Pressure::Relieved
+                }
+                None => Pressure::Exhausted,
+            }
+        };
+        self.tidy(context);
+        if self.phase != Phase::Ready {
+            return;
+        }
+        let is_empty = |session: &Session| session.state == State::Empty;
+        let next = match self.measured.pressure {
+            Pressure::Relieved => SOON,
+            _ if !self.turns.is_empty() => WHILE_RUNNING,
+            _ if !self.sessions.values().all(is_empty) => WHILE_KEPT,
+            Pressure::None | Pressure::Exhausted => return,
+        };
+        self.deadlines.set(Timer::Measure, context.now + next);
+    }
+
+    /// Something has changed that a measurement would show.
+    pub(super) fn measure_soon(&mut self, context: &Context<'_>) {
+        let soon = context.now + SOON;
+        let is_later = |at: Instant| at > soon;
+        if self.phase == Phase::Ready && self.deadlines.get(Timer::Measure).is_none_or(is_later) {
+            self.deadlines.set(Timer::Measure, soon);
+        }
+    }
+
+    /// The reason for which a process that does nothing wrong is replaced once no turn runs.
+    pub(super) fn worn(&self) -> Option<&'static str> {
+        let Measured {
+            first,
+            latest,
+            pressure,
+            prompted,
+            ..
+        } = &self.measured;
+        if self.left_open >= self.config.sessions_per_process {
+            return Some("it has many sessions and cannot close them");
+        }
+        let left_open = usize::try_from(self.left_open).unwrap_or(usize::MAX);
+        let open = self.sessions.len().saturating_add(left_open);
+        let (Some(first), Some(latest)) = (first, latest) else {
+            return None;
+        };
+        if left_open > 0
+            && open > self.config.sessions.keep.max(1)
+            // The first measurement had one session.
+            && latest.processes >= first.processes + open - 1
+        {
+            return Some(
+                "it has a process for each session, cannot close them, and has more than agents[].sessions.keep",
+            );
+        }
+        let helps = *prompted && first.memory <= self.config.sessions.memory;
+        (*pressure == Pressure::Exhausted && helps)
+            .then_some("it uses more memory than agents[].sessions.memory allows")
+    }
+
+    /// Keeps a session for the next request of its conversation. `goes_on` is true for a conversation of more than one request.
+    pub(super) fn keep(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        conversation: Digest,
+        goes_on: bool,
+    ) {
+        let limits = self.config.sessions;
+        if limits.keep == 0 || self.measured.pressure != Pressure::None {
+            return self.drop_session(context, key);
+        }
+        if let Some(session) = self.sessions.get_mut(&key) {
+            session.turn = None;
+            session.last_used = context.now;
+            session.lasts = if goes_on {
+                limits.idle
+            } else {
+                limits.idle.min(self.config.one_shot)
+            };
+            self.go(context, key, State::Kept { conversation });
+        }
+        self.make_room(context, 0);
+    }
+
+    /// Ends idle sessions until there are places for so many more.
+    fn make_room(&mut self, context: &mut Context<'_>, places: usize) {
+        while self.idle_sessions() + places > self.config.sessions.keep
+            && let Some(key) = self.least_recently_used()
+        {
+            self.drop_session(context, key);
+        }
+    }
+
+    fn idle_sessions(&self) -> usize {
+        let sessions = self.sessions.values();
+        sessions.filter(|session| session.is_idle()).count()
+    }
+
+    /// The idle session that goes first; an empty one after all conversations.
+    fn least_recently_used(&self) -> Option<SessionKey> {
+        let rank = |(key, session): (&SessionKey, &Session)| match session.state {
+            State::Kept { .. } => Some((false, session.last_used, *key)),
+            State::Empty => Some((true, session.last_used, *key)),
+            State::Creating
+            | State::Configuring
+            | State::Prompting
+            | State::Parked
+            | State::Stopping => None,
+        };
+        let (_, _, key) = self.sessions.iter().filter_map(rank).min()?;
+        Some(key)
+    }
+
+    /// A session that was made for this setup and is nobody's.
+    pub(super) fn spare(&self, setup: &Digest) -> Option<SessionKey> {
+        self.sessions
+            .iter()
+            .find(|(_, session)| {
+                session.turn.is_none()
+                    && matches!(
+                        session.state,
+                        State::Empty | State::Creating | State::Configuring
+                    )
+                    && session.setup.digest == *setup
+            })
+            .map(|(key, _)| *key)
+    }
+
+    /// The session that has had this conversation, if one is kept.
+    pub(super) fn kept(&self, wanted: &Digest) -> Option<SessionKey> {
+        self.sessions
+            .iter()
+            .find(|(_, session)| {
+                matches!(&session.state, State::Kept { conversation } if conversation == wanted)
+            })
+            .map(|(key, _)| *key)
+    }
+
+    /// Notes what a new session is wanted for. The empty session is made for what is wanted most often of late, so that
+    /// instructions which are new each time cost no session that nobody will use.
+    pub(super) fn note_setup(&mut self, setup: &Arc<Setup>) {
+        if self.wanted.len() >= WANTED {
+            self.wanted.pop_front();
+        }
+        self.wanted.push_back(setup.digest);
+        let times = |setup: &Arc<Setup>| {
+            self.wanted
+                .iter()
+                .filter(|wanted| **wanted == setup.digest)
+                .count()
+        };
+        if times(setup) >= 2 && times(setup) > times(&self.setup) {
+            self.setup = setup.clone();
+        }
+    }
+
+    /// Sees to it that one empty session waits for the next request that begins a conversation, where one may be kept.
+    pub(super) fn make_spare(&mut self, context: &mut Context<'_>) {
+        let mut found = false;
+        let mut wrong = Vec::new();
+        for (key, session) in &self.sessions {
+            if session.turn.is_none() {
+                match session.state {
+                    State::Creating | State::Configuring => found = true,
+                    State::Empty if session.setup.digest == self.setup.digest && !found => {
+                        found = true;
+                    }
+                    State::Empty => wrong.push(*key),
+                    State::Prompting | State::Parked | State::Kept { .. } | State::Stopping => {}
+                }
+            }
+        }
+        for key in wrong {
+            self.drop_session(context, key);
+        }
+        // One that was being made when others were given up.
+        self.make_room(context, 0);
+        let measured = &self.measured;
+        let fits = !measured.no_spare && measured.pressure == Pressure::None;
+        let may = fits && self.config.sessions.keep > 0;
+        if may && !found && !self.spare_failed && !Self::is_full(self.sessions.len()) {
+            self.make_room(context, 1);
+            let setup = self.setup.clone();
+            self.new_session(context, setup, None);
+        }
+    }
+}
