@@ -21,7 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
@@ -184,6 +184,8 @@ pub struct Process {
     /// The lines of standard error that nobody has taken, of one turn at most.
     complaints: Vec<String>,
     scratch: Box<[u8]>,
+    /// The measurement that is under way.
+    measurement: Option<mpsc::Receiver<Option<Load>>>,
     /// The moment at which the process is killed.
     kill_at: Option<Instant>,
     killed: bool,
@@ -260,6 +262,7 @@ impl Process {
             last_words: LastWords::default(),
             complaints: Vec::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
+            measurement: None,
             kill_at: None,
             killed: false,
             ended: false,
@@ -292,10 +295,26 @@ impl Process {
         std::mem::take(&mut self.complaints)
     }
 
-    /// Measures the agent and all that it has started; `None` where the system tells nothing.
-    #[must_use]
-    pub fn load(&self) -> Option<Load> {
-        process_tree::load(self.pid, self.supervised)
+    /// Begins to measure the agent and all that it has started, on a thread of its own: for some processes that takes longer than
+    /// a client's text may wait. `waker` is called when [`Process::take_load`] has the result.
+    pub fn measure(&mut self, waker: &Arc<ProcessWaker>) {
+        let (send, receive) = mpsc::sync_channel(1);
+        let (pid, supervised, waker) = (self.pid, self.supervised, waker.clone());
+        let thread = std::thread::Builder::new().name("measure".to_owned());
+        let begun = thread.spawn(move || {
+            // Nobody listens once the process has ended.
+            let _ = send.send(process_tree::load(pid, supervised));
+            ProcessWaker::wake(&waker);
+        });
+        // Without a thread the next measurement comes later.
+        self.measurement = begun.ok().map(|_| receive);
+    }
+
+    /// Takes the measurement that has come; `None` until then, and where the system tells nothing.
+    pub fn take_load(&mut self) -> Option<Load> {
+        let load = self.measurement.as_ref()?.try_recv().ok()?;
+        self.measurement = None;
+        load
     }
 
     /// Asks the agent to end: waiting bytes are written, then its standard input is closed. After

@@ -237,6 +237,7 @@ impl Runner {
             self.obey_keys();
             self.serve_tools();
             self.serve_timers();
+            self.weigh_agent();
             self.obey_agent();
             // Only now, because what was done sets deadlines: a start that fails at once is tried again after a pause.
             let until = self.next_deadline();
@@ -360,6 +361,13 @@ impl Runner {
         }
     }
 
+    /// Passes on what was measured.
+    fn weigh_agent(&mut self) {
+        if let Some(load) = self.process.as_mut().and_then(Process::take_load) {
+            self.call(|agent, now, out, link| agent.handle_load(now, load, out, link));
+        }
+    }
+
     /// Serves the deadlines of the link, and returns the next one of link and agent.
     fn next_deadline(&mut self) -> Option<Instant> {
         let link = self.connected.serve_timers(&mut self.turn, false);
@@ -376,11 +384,8 @@ impl Runner {
                     process.close_input(std::time::Instant::now())
                 }
                 (Order::Kill, Some(process)) => process.kill(),
-                (Order::CloseInput | Order::Kill, None) => {}
-                (Order::Measure, process) => {
-                    let load = process.as_ref().and_then(Process::load);
-                    self.call(|agent, now, out, link| agent.handle_load(now, load, out, link));
-                }
+                (Order::CloseInput | Order::Kill | Order::Measure, None) => {}
+                (Order::Measure, Some(process)) => process.measure(&self.process_waker),
                 (Order::MakeDirectory(number), _) => self.make_directory(number),
                 (Order::RemoveDirectory(number), _) => self.directory.remove_session(number),
             }

@@ -140,7 +140,7 @@ impl Stage {
                     memory: mebibytes.parse::<u64>().unwrap() << 20,
                 };
                 bench.call(|agent, now, out, link| {
-                    agent.handle_load(now, Some(load), out, link);
+                    agent.handle_load(now, load, out, link);
                 });
             }
             ("process", ("stop", _)) => {

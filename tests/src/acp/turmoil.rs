@@ -86,7 +86,7 @@ impl Turmoil {
                 };
                 let busy = bench.agent.open_turns() > 0;
                 bench.call(|agent, now, out, link| {
-                    agent.handle_load(now, Some(load), out, link);
+                    agent.handle_load(now, load, out, link);
                 });
                 let ends = [Order::CloseInput, Order::Kill];
                 let is_ended = bench.orders.iter().any(|order| ends.contains(order));

@@ -27,8 +27,8 @@ const WHILE_KEPT: Duration = Duration::from_secs(30);
 /// Use of the machine by one process of the agent, since its start.
 #[derive(Debug, Default)]
 pub(super) struct Measured {
-    /// The first measurement: what it needs with one empty session.
-    first: Option<Load>,
+    /// The first measurement, and the sessions that were open then.
+    first: Option<(Load, usize)>,
     latest: Option<Load>,
     pressure: Pressure,
     /// An empty session was ended for want of memory, so that another one would be too.
@@ -74,18 +74,18 @@ impl Agent {
         }
     }
 
-    /// Takes the measurement that [`Order::Measure`](super::super::Order::Measure) asked for; `None` where the system tells
-    /// nothing. Memory over its bound ends the session that was used least recently; when there is none and no turn runs, the
+    /// Takes the measurement that [`Order::Measure`](super::super::Order::Measure) asked for. A system that tells nothing has
+    /// none. Memory over its bound ends the session that was used least recently; when there is none and no turn runs, the
     /// process is started anew.
     pub fn handle_load<'c>(
         &mut self,
         now: Instant,
-        load: Option<Load>,
+        load: Load,
         out: &'c mut Out,
         link: &'c mut ToLink<'c>,
     ) {
         self.enter(now, out, link, |agent, context| {
-            if let Some(load) = load.filter(|_| agent.phase == Phase::Ready) {
+            if agent.phase == Phase::Ready {
                 agent.weighed(context, load);
             }
         });
@@ -94,7 +94,7 @@ impl Agent {
     fn weighed(&mut self, context: &mut Context<'_>, load: Load) {
         let limit = self.config.sessions.memory;
         if self.measured.first.is_none() {
-            self.measured.first = Some(load);
+            self.measured.first = Some((load, self.open_sessions()));
             if load.memory > limit {
                 context.out.events.push(Event::OverMemory {
                     used: load.memory,
@@ -153,15 +153,15 @@ impl Agent {
         if self.left_open >= self.config.sessions_per_process {
             return Some("it has many sessions and cannot close them");
         }
-        let left_open = usize::try_from(self.left_open).unwrap_or(usize::MAX);
-        let open = self.sessions.len().saturating_add(left_open);
-        let (Some(first), Some(latest)) = (first, latest) else {
+        let (Some((first, at_first)), Some(latest)) = (first, latest) else {
             return None;
         };
-        if left_open > 0
-            && open > self.config.sessions.keep.max(1)
-            // The first measurement had one session.
-            && latest.processes >= first.processes + open - 1
+        let open = self.open_sessions();
+        let more = open.saturating_sub(*at_first);
+        if self.left_open > 0
+            && open > self.config.sessions.keep
+            && more > 0
+            && latest.processes >= first.processes + more
         {
             return Some(
                 "it has a process for each session, cannot close them, and has more than agents[].sessions.keep",
@@ -170,6 +170,12 @@ impl Agent {
         let helps = *prompted && first.memory <= self.config.sessions.memory;
         (*pressure == Pressure::Exhausted && helps)
             .then_some("it uses more memory than agents[].sessions.memory allows")
+    }
+
+    /// Sessions of the process, those that cannot be closed included.
+    fn open_sessions(&self) -> usize {
+        let left_open = usize::try_from(self.left_open).unwrap_or(usize::MAX);
+        self.sessions.len().saturating_add(left_open)
     }
 
     /// Keeps a session for the next request of its conversation. `goes_on` is true for a conversation of more than one request.
