@@ -223,6 +223,7 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::agents::acp::{Load, SessionFigures};
     use crate::api::status::{AuditFigures, ProcessFigures};
     use crate::hub::metrics::{Metrics, RequestCount};
     use crate::time::WallClock;
@@ -275,6 +276,48 @@ mod tests {
             json!({ "cpu_seconds": 1.5, "resident_bytes": 9_000_000, "open_files": 20, "threads": 4 })
         );
         assert_eq!(value["requests"]["open"], 0);
+    }
+
+    #[test]
+    fn an_agent_tells_its_sessions_and_its_memory() {
+        let sessions = SessionFigures {
+            kept: 3,
+            running: 1,
+            load: Some(Load {
+                processes: 5,
+                memory: 640 << 20,
+            }),
+            ..SessionFigures::default()
+        };
+        let details = |load, stderr: &[&str]| {
+            let agent = Component {
+                name: "agent:claude".into(),
+                health: Health::Healthy,
+                last_check: Instant::from_micros(80_000_000),
+                errors: 0,
+                latency: None,
+                message: None,
+                sessions: Some(SessionFigures { load, ..sessions }),
+                stderr: stderr.iter().map(|line| (*line).into()).collect(),
+            };
+            let status = ProgramStatus {
+                components: vec![agent],
+                ..status()
+            };
+            deep(&snapshot(), &status).1["components"]["agent:claude"]["details"].clone()
+        };
+        assert_eq!(
+            details(sessions.load, &["words"]),
+            json!({
+                "sessions": { "running": 1, "kept": 3, "keep": 4, "idle_seconds": 300.0 },
+                "processes": 5,
+                "memory": { "pss_bytes": 671_088_640, "limit_bytes": 2_147_483_648u64 },
+                "stderr": ["words"],
+            })
+        );
+        let unmeasured = details(None, &[]);
+        assert_eq!(unmeasured["processes"], Value::Null);
+        assert_eq!(unmeasured["memory"]["pss_bytes"], Value::Null);
     }
 
     #[test]

@@ -122,12 +122,15 @@ impl Agent {
         if self.phase != Phase::Ready {
             return;
         }
-        let is_empty = |session: &Session| session.state == State::Empty;
-        let next = match self.measured.pressure {
-            Pressure::Relieved => SOON,
-            _ if !self.turns.is_empty() => WHILE_RUNNING,
-            _ if !self.sessions.values().all(is_empty) => WHILE_KEPT,
-            Pressure::None | Pressure::Exhausted => return,
+        let rests = |session: &Session| session.state == State::Empty;
+        let next = if self.measured.pressure == Pressure::Relieved {
+            SOON
+        } else if !self.turns.is_empty() {
+            WHILE_RUNNING
+        } else if !self.sessions.values().all(rests) {
+            WHILE_KEPT
+        } else {
+            return;
         };
         self.deadlines.set(Timer::Measure, context.now + next);
     }
