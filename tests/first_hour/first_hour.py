@@ -299,12 +299,16 @@ def the_least_recently_used_session_ends_first_and_a_conversation_after_its_time
 def sessions_end_when_the_memory_of_the_agent_is_over_its_bound(bench):
     """Until the rest fits; the agent is not started anew for that."""
     bench.start_process_agent(60, keep=16, memory="280MiB")
-    for number in range(8):
-        content(bench.chat(f"question {number}"))
-    bench.wait_until(lambda: pss(bench.processes()) <= 280 << 20, "the memory is over its bound")
+    # Conversations that go on, which are kept for minutes.
+    answers = [bench.go_on(f"question {number}", "an answer") for number in range(8)]
     bench.wait_until(lambda: bench.details()["memory"]["pss_bytes"] <= 280 << 20, "what it tells is over the bound")
+    bench.wait_until(lambda: pss(bench.processes()) <= 280 << 20, "the memory is over its bound")
+    kept = bench.details()["sessions"]["kept"]
+    require(1 <= kept <= 4, f"it keeps {kept} sessions")
+    require(len(set(answers)) == 8, f"the answers are {answers}")
     require(bench.metrics()["starts_total"] == 1, f"it was started anew: {bench.metrics()}")
     require(content(bench.chat("another")).endswith(" 1"), "the next request fails")
+    return f"{kept} of 9 sessions are kept"
 
 
 @check

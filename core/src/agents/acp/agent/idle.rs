@@ -43,7 +43,7 @@ enum Pressure {
     /// Memory is within its bound.
     #[default]
     None,
-    /// It is not, and a session was ended. The next measurement tells whether that was enough.
+    /// It is not, and sessions were ended. The next measurement tells whether that was enough.
     Relieved,
     /// It is not, and no session is left that could be ended.
     Exhausted,
@@ -65,18 +65,19 @@ impl Agent {
     /// Counts its sessions, and returns the latest measurement.
     #[must_use]
     pub fn session_figures(&self) -> SessionFigures {
-        let kept = self.idle_sessions();
+        let is_made =
+            |session: &&Session| matches!(session.state, State::Empty | State::Kept { .. });
         SessionFigures {
-            kept,
-            running: self.sessions.len() - kept,
+            kept: self.sessions.values().filter(is_made).count(),
+            running: self.sessions.len() - self.idle_sessions(),
             load: self.measured.latest,
             limits: self.config.sessions,
         }
     }
 
     /// Takes the measurement that [`Order::Measure`](super::super::Order::Measure) asked for. A system that tells nothing has
-    /// none. Memory over its bound ends the session that was used least recently; when there is none and no turn runs, the
-    /// process is started anew.
+    /// none. Memory over its bound ends idle sessions, those that were used least recently first; when there are none and no turn
+    /// runs, the process is started anew.
     pub fn handle_load<'c>(
         &mut self,
         now: Instant,
@@ -107,16 +108,7 @@ impl Agent {
         self.measured.pressure = if load.memory <= limit {
             Pressure::None
         } else {
-            // An agent that cannot close sessions gives their memory back when it ends, and not before.
-            match self.least_recently_used().filter(|_| self.abilities.close) {
-                Some(key) => {
-                    let state = self.sessions.get(&key).map(|session| session.state);
-                    self.measured.no_spare |= state == Some(State::Empty);
-                    self.drop_session(context, key);
-                    Pressure::Relieved
-                }
-                None => Pressure::Exhausted,
-            }
+            self.relieve(context, load.memory, limit)
         };
         self.tidy(context);
         if self.phase != Phase::Ready {
@@ -133,6 +125,28 @@ impl Agent {
             return;
         };
         self.deadlines.set(Timer::Measure, context.now + next);
+    }
+
+    /// Ends as many idle sessions as should bring the memory down to its bound.
+    fn relieve(&mut self, context: &mut Context<'_>, memory: u64, limit: u64) -> Pressure {
+        let mut pressure = Pressure::Exhausted;
+        if !self.abilities.close {
+            // Its sessions give their memory back when the process ends, and not before.
+            return pressure;
+        }
+        let sessions = u64::try_from(self.sessions.len()).unwrap_or(u64::MAX);
+        let share = memory / sessions.max(1);
+        let mut left = memory;
+        while left > limit
+            && let Some(key) = self.next_to_end()
+        {
+            let state = self.sessions.get(&key).map(|session| session.state);
+            self.measured.no_spare |= state == Some(State::Empty);
+            self.drop_session(context, key);
+            left = left.saturating_sub(share.max(1));
+            pressure = Pressure::Relieved;
+        }
+        pressure
     }
 
     /// Something has changed that a measurement would show.
@@ -207,24 +221,29 @@ impl Agent {
     }
 
     /// Ends idle sessions until there are places for so many more.
-    fn make_room(&mut self, context: &mut Context<'_>, places: usize) {
+    pub(super) fn make_room(&mut self, context: &mut Context<'_>, places: usize) {
         while self.idle_sessions() + places > self.config.sessions.keep
-            && let Some(key) = self.least_recently_used()
+            && let Some(key) = self.next_to_end()
         {
             self.drop_session(context, key);
         }
     }
 
+    /// Sessions in which no turn runs, those that are being made included.
     fn idle_sessions(&self) -> usize {
         let sessions = self.sessions.values();
         sessions.filter(|session| session.is_idle()).count()
     }
 
-    /// The idle session that goes first; an empty one after all conversations.
-    fn least_recently_used(&self) -> Option<SessionKey> {
+    /// The idle session that goes first: an empty one beside another, then the conversation that was used least recently, then
+    /// the last empty one. One that is being made goes when it is.
+    fn next_to_end(&self) -> Option<SessionKey> {
+        let is_empty = |session: &&Session| session.state == State::Empty;
+        let beside = self.sessions.values().filter(is_empty).count() > 1;
         let rank = |(key, session): (&SessionKey, &Session)| match session.state {
-            State::Kept { .. } => Some((false, session.last_used, *key)),
-            State::Empty => Some((true, session.last_used, *key)),
+            State::Empty if beside => Some((0, session.last_used, *key)),
+            State::Kept { .. } => Some((1, session.last_used, *key)),
+            State::Empty => Some((2, session.last_used, *key)),
             State::Creating
             | State::Configuring
             | State::Prompting
@@ -297,8 +316,6 @@ impl Agent {
         for key in wrong {
             self.drop_session(context, key);
         }
-        // One that was being made when others were given up.
-        self.make_room(context, 0);
         let measured = &self.measured;
         let fits = !measured.no_spare && measured.pressure == Pressure::None;
         let may = fits && self.config.sessions.keep > 0;

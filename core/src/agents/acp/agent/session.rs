@@ -273,7 +273,10 @@ impl Agent {
             Ok(Some((setting, value))) => self.set(context, key, setting, &value),
             Ok(None) => match session.turn {
                 Some(exchange) => self.prompt(context, key, exchange),
-                None => self.go(context, key, State::Empty),
+                None => {
+                    self.go(context, key, State::Empty);
+                    self.make_room(context, 0);
+                }
             },
         }
     }
