@@ -265,7 +265,7 @@ impl fmt::Display for Event {
             }
             Self::OverMemory { used, limit } => write!(
                 f,
-                "the agent uses {} MiB from its start on, and agents[].sessions.memory allows {} MiB: it keeps no sessions",
+                "the agent uses {} MiB from its start on, and agents[].sessions.memory allows {} MiB: it keeps no sessions until it uses less",
                 used >> 20,
                 limit >> 20
             ),
