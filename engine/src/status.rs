@@ -3,6 +3,7 @@
 use super::Engine;
 use crate::outside::Usage;
 use crate::ranked::{LEAF, Ranked};
+use mcp_local_provider_core::agents::acp::SessionFigures;
 use mcp_local_provider_core::api::status::{
     AgentFigures, Component, Health, LinkTotals, ProcessFigures, ProgramStatus,
 };
@@ -38,6 +39,8 @@ struct PartState {
     starts: u64,
     failures: u64,
     why: Option<String>,
+    /// Sessions and memory of an agent.
+    sessions: SessionFigures,
     /// The latest lines of the agent's standard error.
     stderr: VecDeque<String>,
 }
@@ -58,6 +61,11 @@ impl PartStatus {
     /// A process was started for it.
     pub fn started(&self) {
         self.state.lock().starts += 1;
+    }
+
+    /// The agent has other sessions, or was measured again.
+    pub fn has_sessions(&self, figures: SessionFigures) {
+        self.state.lock().sessions = figures;
     }
 
     /// It wrote a line to its standard error. An agent may quote a prompt there, so that operators see it on demand, and
@@ -110,6 +118,10 @@ impl PartStatus {
             latency: None,
             message: (!state.connected)
                 .then(|| state.why.clone().unwrap_or_else(|| never.to_owned())),
+            sessions: match self.part {
+                Part::Bridge => None,
+                Part::Agent => Some(state.sessions),
+            },
             stderr: state.stderr.iter().cloned().collect(),
         }
     }
@@ -120,6 +132,7 @@ impl PartStatus {
             name: self.name.clone(),
             running: state.connected,
             starts: state.starts,
+            sessions: state.sessions,
         }
     }
 }

@@ -19,6 +19,7 @@ import openai
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "clients"))
+from process_tree import agent_processes, pss  # noqa: E402
 from program import Failed, Program  # noqa: E402
 
 KEY = "the-key-of-the-client"
@@ -68,6 +69,8 @@ class Agent:
     thinks: bool = True
     models: tuple = ()
     shell: str | None = None
+    # Of all its processes after many questions, in MiB.
+    memory: int = 2048
 
     @property
     def name(self):
@@ -115,6 +118,7 @@ def agents(model):
             program="claude-agent-acp",
             environment={"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "none", "IS_SANDBOX": "1"},
             shell="Bash",
+            memory=1024,
         ),
     ]
 
@@ -320,7 +324,8 @@ def reuse_changes_no_word(path, agent, model):
     results = []
     for reuse in (True, False):
         with tempfile.TemporaryDirectory(prefix="agents-") as home:
-            setting = Setting(path, replace(agent, entry=agent.entry | {"reuse": reuse}), model, home)
+            entry = agent.entry | {"reuse": reuse, "sessions": {"keep": 24}}
+            setting = Setting(path, replace(agent, entry=entry), model, home)
             try:
                 setting.wait_for_model()
                 results.append(conversations(setting, 20, 10))
@@ -329,6 +334,36 @@ def reuse_changes_no_word(path, agent, model):
     (with_reuse, _), (without, _) = results
     require(with_reuse == without, "the texts differ")
     return "no conversation heard of another"
+
+
+def fifty_questions_leave_few_sessions(path, agent, model):
+    """Each a conversation of its own: the sessions that are told, and the processes and the memory that the system shows."""
+    with tempfile.TemporaryDirectory(prefix="agents-") as home:
+        setting = Setting(path, agent, model, home)
+
+        def kept():
+            with urllib.request.urlopen(setting.program.base + "/metrics", timeout=10) as answer:
+                lines = answer.read().decode().splitlines()
+            return next(int(line.split()[1]) for line in lines if "agent_sessions{" in line and 'state="kept"' in line)
+
+        try:
+            setting.wait_for_model()
+            for number in range(50):
+                setting.create(f"%%say number {number}%%")
+            sessions, at_once = kept(), agent_processes(setting.program.process.pid)
+            memory = pss(at_once) >> 20
+            require(sessions <= 4, f"{sessions} sessions are kept")
+            require(memory < agent.memory, f"{len(at_once)} processes take {memory} MiB")
+            until = time.monotonic() + 30
+            while kept() > 1:
+                require(time.monotonic() < until, f"{kept()} sessions are kept after 30 s")
+                time.sleep(0.1)
+            # What was closed last may be ending.
+            time.sleep(1)
+            later = agent_processes(setting.program.process.pid)
+            return f"{len(at_once)} processes with {memory} MiB, then {len(later)} with {pss(later) >> 20} MiB"
+        finally:
+            setting.program.stop()
 
 
 class Direct:
@@ -424,7 +459,7 @@ def run(path, agent, model):
         finally:
             setting.program.stop()
     wide = [reuse_changes_no_word, the_first_token_comes_soon] if "command" in agent.entry else []
-    for function in wide:
+    for function in [fifty_questions_leave_few_sessions, *wide]:
         began = time.monotonic()
         try:
             note = function(path, agent, model)

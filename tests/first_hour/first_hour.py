@@ -20,9 +20,11 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "clients"), str(HERE.parent / "agents")]
 from agents import KEY, Model, require  # noqa: E402
+from process_tree import agent_processes, pss  # noqa: E402
 from program import Failed, Program, own_environment  # noqa: E402
 
-OPERATOR = "operator-key-of-the-first-hour"
+OPERATOR = "the-key-of-the-operator"
+
 CHECKS = []
 
 
@@ -79,16 +81,49 @@ class Bench:
         file = self.write(*agents, **settings)
         self.program = Program(self.path, self.home, "--config", str(file))
 
-    def request(self, method, target, body=None):
+    def start_process_agent(self, mebibytes, *words, **sessions):
+        command = [sys.executable, "-B", str(HERE / "process_agent.py"), str(mebibytes), *words]
+        self.start({"name": "sdk", "command": command, "sessions": sessions})
+
+    def request(self, method, target, body=None, key=KEY):
         host = self.program.base.removeprefix("http://")
         connection = http.client.HTTPConnection(host, timeout=100)
-        headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+        headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
         connection.request(method, target, body and json.dumps(body), headers)
         return connection.getresponse()
 
     def chat(self, text, model="sdk", **more):
         messages = [{"role": "user", "content": text}]
         return self.request("POST", "/v1/chat/completions", {"model": model, "messages": messages} | more)
+
+    def go_on(self, said, answer):
+        """The next request of a conversation: what was said in it so far, and the last answer."""
+        messages = [{"role": "user", "content": said}, {"role": "assistant", "content": answer}, {"role": "user", "content": "more"}]
+        return content(self.request("POST", "/v1/chat/completions", {"model": "sdk", "messages": messages}))
+
+    def details(self):
+        """What `/health/deep` tells of the agent's sessions and memory."""
+        health = json.load(self.request("GET", "/health/deep", key=OPERATOR))
+        return health["components"]["agent:sdk"]["details"]
+
+    def metrics(self):
+        """The metrics of the agent, by their names behind `mcp_local_provider_agent_`."""
+        text = self.request("GET", "/metrics").read().decode()
+        lines = [line for line in text.splitlines() if line.startswith("mcp_local_provider_agent_")]
+        values = {}
+        for line in lines:
+            name, _, value = line.removeprefix("mcp_local_provider_agent_").partition(" ")
+            values[name.replace('agent="sdk"', "").replace("{,", "{").replace("{}", "")] = float(value)
+        return values
+
+    def processes(self):
+        return agent_processes(self.program.process.pid)
+
+    def wait_until(self, holds, what):
+        until = time.monotonic() + 60
+        while not holds():
+            require(time.monotonic() < until, f"{what}; it has {self.details()}, and {len(self.processes())} processes run")
+            time.sleep(0.1)
 
     def models(self):
         return [model["id"] for model in json.load(self.request("GET", "/v1/models"))["data"]]
@@ -302,6 +337,88 @@ def a_refusal_names_what_is_busy(bench):
     require(answer.headers["Retry-After"], "there is no Retry-After")
     holding.close()
     return said
+
+
+@check
+def one_shot_prompts_leave_few_sessions_and_soon_one(bench):
+    """The agent runs a process for each session. What health and metrics tell is what the system shows."""
+    bench.start_process_agent(20)
+    for number in range(20):
+        content(bench.chat(f"question {number}"))
+    # The agent, three conversations and the empty session; another process may be ending.
+    bench.wait_until(lambda: len(bench.processes()) <= 5, "more than four sessions are kept")
+    told = bench.details()["sessions"]
+    kept = told.pop("kept")
+    require(kept <= 4 and told == {"running": 0, "keep": 4, "idle_seconds": 300}, f"it keeps {kept}, and tells {told}")
+    answer = content(bench.chat("a conversation"))
+    said = bench.go_on("a conversation", answer)
+    require(said == answer.replace(" 1", " 2"), f"a conversation went from {answer!r} to {said!r}")
+    began = time.monotonic()
+    # The conversation that goes on and the empty session stay.
+    bench.wait_until(lambda: bench.details()["sessions"]["kept"] == 2, "conversations of one request are kept")
+    took = time.monotonic() - began
+    bench.wait_until(lambda: bench.details()["processes"] == 3 == len(bench.processes()), "it counts other processes")
+    details, metrics, outside = bench.details(), bench.metrics(), pss(bench.processes())
+    told = details["memory"]["pss_bytes"]
+    require(0.8 < told / outside < 1.25, f"it tells {told} bytes, and the system {outside}")
+    expected = {
+        'sessions{state="running"}': 0, 'sessions{state="kept"}': 2, "sessions_keep": 4, "sessions_idle_seconds": 300,
+        "processes": 3, "memory_bytes": told, "memory_limit_bytes": 2 << 30, "running": 1, "starts_total": 1,
+    }
+    require(metrics == expected, f"the metrics are {metrics}")
+    return f"after {took:.0f} s {told >> 20} MiB in 3 processes"
+
+
+@check
+def the_least_recently_used_session_ends_first_and_a_conversation_after_its_time(bench):
+    bench.start_process_agent(1, keep=3, idle="8s")
+    first, second = content(bench.chat("first")), content(bench.chat("second"))
+    require(bench.go_on("first", first) == first.replace(" 1", " 2"), "the first conversation does not go on in its session")
+    third = content(bench.chat("third"))
+    # Two conversations and the empty session are kept: the second conversation has lost its session.
+    said = bench.go_on("second", second)
+    require(said.endswith(" 1") and said != second, f"the second conversation went from {second!r} to {said!r}")
+    require(len({answer.split()[0] for answer in (first, second, third, said)}) == 4, f"{first}, {second}, {third}, {said}")
+    bench.wait_until(lambda: bench.details()["sessions"]["kept"] == 1, "conversations are kept for more than agents[].sessions.idle")
+
+
+@check
+def sessions_end_when_the_memory_of_the_agent_is_over_its_bound(bench):
+    """Until the rest fits; the agent is not started anew for that."""
+    bench.start_process_agent(60, keep=16, memory="280MiB")
+    # Conversations that go on, which are kept for minutes.
+    answers = [bench.go_on(f"question {number}", "an answer") for number in range(8)]
+    bench.wait_until(lambda: bench.details()["memory"]["pss_bytes"] <= 280 << 20, "what it tells is over the bound")
+    bench.wait_until(lambda: pss(bench.processes()) <= 280 << 20, "the memory is over its bound")
+    kept = bench.details()["sessions"]["kept"]
+    require(1 <= kept <= 4, f"it keeps {kept} sessions")
+    require(len(set(answers)) == 8, f"the answers are {answers}")
+    require(bench.metrics()["starts_total"] == 1, f"it was started anew: {bench.metrics()}")
+    require(content(bench.chat("another")).endswith(" 1"), "the next request fails")
+    return f"{kept} of 9 sessions are kept"
+
+
+@check
+def an_agent_that_cannot_close_sessions_is_started_anew_between_turns(bench):
+    """For more processes than it may keep, and for its memory; never while a turn runs."""
+    for limits in ({"keep": 2}, {"keep": 16, "memory": "200MiB"}):
+        done = bench.home / f"done-{len(limits)}"
+        bench.start_process_agent(60, "never-closes", **limits)
+        content(bench.chat("a start"))
+        with ThreadPoolExecutor(1) as pool:
+            held = pool.submit(lambda: content(bench.chat(f"HOLD {done}")))
+            for number in range(4):
+                content(bench.chat(f"question {number}"))
+            # By then each measurement would have it started anew.
+            bench.wait_until(lambda: bench.details()["processes"] > 5, "its processes are not counted")
+            require(bench.metrics()["starts_total"] == 1, "it was started anew while a turn ran")
+            done.touch()
+            require(held.result().endswith(" 1"), "the turn that ran has another answer")
+        bench.wait_until(lambda: bench.metrics()["starts_total"] == 2, f"it is not started anew within {limits}")
+        require(content(bench.chat("another")).endswith(" 1"), "the next request fails")
+        bench.wait_until(lambda: len(bench.processes()) <= 3, "processes are left")
+        bench.program.stop()
+    bench.program = None
 
 
 @check

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Plays the first hour of a new user: agents that are slow to start, that crash, that are busy, and what clients see meanwhile.
+# Plays the first hour of a new user: agents that are slow to start, that crash, that are busy,
+# that take memory, and what clients see meanwhile.
 #
 #   tests/first_hour/run.sh [PROGRAM]
 #

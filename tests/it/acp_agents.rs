@@ -333,6 +333,49 @@ fn health_and_metrics_tell_how_the_process_does_and_how_often_it_was_started() {
 }
 
 #[test]
+fn an_agent_keeps_no_more_sessions_than_it_may_and_says_so() {
+    let agent = json!([{
+        "name": "mine", "command": ["/bin/sh", "-c", AGENT], "sessions": { "keep": 3, "idle": "1h", "memory": "1GiB" },
+    }]);
+    let program = Program::start(&format!("agents: {agent}\n"));
+    wait_for_model(&program);
+    // Conversations that go on, because those of one request are kept for some seconds only.
+    let places: Vec<PathBuf> = (0..5)
+        .map(|number| {
+            let mut question = question(&format!("PLACE {number}"), false);
+            let messages = question["messages"].as_array_mut().unwrap();
+            messages.insert(0, json!({ "role": "assistant", "content": "yes" }));
+            messages.insert(0, json!({ "role": "user", "content": "there?" }));
+            let told = content(&program.post("/v1/chat/completions", &question));
+            told.split_once(' ').unwrap().1.into()
+        })
+        .collect();
+    let details = || {
+        let health = program.request("GET", "/health/deep", Some(OPERATOR), "");
+        health.json()["components"]["agent:mine"]["details"].clone()
+    };
+    // The two latest conversations and the empty session.
+    let sessions = json!({ "running": 0, "kept": 3, "keep": 3, "idle_seconds": 3600.0 });
+    while details()["sessions"] != sessions {}
+    assert_eq!(details()["memory"]["limit_bytes"], 1 << 30);
+    while places[..3].iter().any(|place| place.exists()) {}
+    assert!(places[3..].iter().all(|place| place.exists()), "{places:?}");
+    if cfg!(target_os = "linux") {
+        while details()["memory"]["pss_bytes"].is_null() {}
+        assert!(details()["memory"]["pss_bytes"].as_u64() > Some(0), "{}", details());
+        assert!(details()["processes"].as_u64() > Some(0), "{}", details());
+    }
+    let metrics = program.get("/metrics").body;
+    for line in [
+        "mcp_local_provider_agent_sessions{agent=\"mine\",state=\"kept\"} 3",
+        "mcp_local_provider_agent_sessions_keep{agent=\"mine\"} 3",
+        "mcp_local_provider_agent_memory_limit_bytes{agent=\"mine\"} 1073741824",
+    ] {
+        assert!(metrics.contains(line), "no {line} in {metrics}");
+    }
+}
+
+#[test]
 fn noise_and_long_lines_change_no_answer() {
     let program = start();
     assert_eq!(content(&ask(&program, "FLOOD")), "done");

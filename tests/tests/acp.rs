@@ -179,7 +179,7 @@ fn what_an_agent_cannot_do_is_done_here_or_told() {
 fn lively(reuse: bool) -> (Bench, Script) {
     let mut config = Config::new("/empty");
     config.reuse = reuse;
-    config.conversations = 32;
+    config.sessions.keep = 32;
     config.tools_url = Some("http://127.0.0.1:1/agents/mcp/".into());
     (Bench::new(Profile::new(NAME), config), Script::default())
 }
@@ -229,7 +229,7 @@ fn whatever_happens_everybody_is_answered_once_and_hears_nothing_of_the_other() 
     const LENGTH: u32 = 4;
     for tools in [false, true] {
         for run in 0..7u32.pow(LENGTH) {
-            let mut turmoil = Turmoil::new(tools, tools);
+            let mut turmoil = Turmoil::new(tools, tools, 3);
             let mut rest = run;
             for _ in 0..LENGTH {
                 turmoil.happen(u8::try_from(rest % 7).unwrap());
@@ -244,8 +244,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn whatever_happens_for_longer_too(tools: bool, never_closes: bool, events in proptest::collection::vec(0..EVENTS, 0..120)) {
-        let mut turmoil = Turmoil::new(tools, never_closes);
+    fn whatever_happens_for_longer_too(tools: bool, never_closes: bool, keep in 0usize..5, events in proptest::collection::vec(0..EVENTS, 0..120)) {
+        let mut turmoil = Turmoil::new(tools, never_closes, keep);
         for event in events {
             turmoil.happen(event);
         }

@@ -112,7 +112,7 @@ fn every_move_of_a_table_is_made() {
         assert!(!transcript::play(&script).is_empty());
     }
     for seed in 0..200 {
-        let mut turmoil = Turmoil::new(seed % 2 == 0, seed % 4 == 0);
+        let mut turmoil = Turmoil::new(seed % 2 == 0, seed % 4 == 0, 3);
         for byte in world::input(seed).into_iter().take(120) {
             turmoil.happen(byte % EVENTS);
         }

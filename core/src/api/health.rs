@@ -112,8 +112,40 @@ fn part(snapshot: &Snapshot, component: &Component) -> Value {
         "error_count": component.errors,
         "latency_ms": component.latency.map(milliseconds),
         "message": component.message,
-        "details": (!component.stderr.is_empty()).then(|| json!({ "stderr": component.stderr })),
+        "details": details(component),
     })
+}
+
+fn details(component: &Component) -> Option<Value> {
+    let mut details = Map::new();
+    if let Some(sessions) = &component.sessions {
+        let limits = &sessions.limits;
+        details.insert(
+            "sessions".into(),
+            json!({
+                "running": sessions.running,
+                "kept": sessions.kept,
+                "keep": limits.keep,
+                "idle_seconds": limits.idle.as_secs_f64(),
+            }),
+        );
+        // Null: not measured, or not yet.
+        details.insert(
+            "processes".into(),
+            sessions.load.map(|load| load.processes).into(),
+        );
+        details.insert(
+            "memory".into(),
+            json!({
+                "pss_bytes": sessions.load.map(|load| load.memory),
+                "limit_bytes": limits.memory,
+            }),
+        );
+    }
+    if !component.stderr.is_empty() {
+        details.insert("stderr".into(), json!(component.stderr));
+    }
+    (!details.is_empty()).then_some(Value::Object(details))
 }
 
 fn milliseconds(duration: Duration) -> f64 {
@@ -130,6 +162,7 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
         errors,
         latency,
         message: found.map(|found| found.1),
+        sessions: None,
         stderr: Vec::new(),
     };
     let degraded = |message: &str| Some((Health::Degraded, String::from(message)));
@@ -190,6 +223,7 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::agents::acp::{Load, SessionFigures};
     use crate::api::status::{AuditFigures, ProcessFigures};
     use crate::hub::metrics::{Metrics, RequestCount};
     use crate::time::WallClock;
@@ -245,6 +279,48 @@ mod tests {
     }
 
     #[test]
+    fn an_agent_tells_its_sessions_and_its_memory() {
+        let sessions = SessionFigures {
+            kept: 3,
+            running: 1,
+            load: Some(Load {
+                processes: 5,
+                memory: 640 << 20,
+            }),
+            ..SessionFigures::default()
+        };
+        let details = |load, stderr: &[&str]| {
+            let agent = Component {
+                name: "agent:claude".into(),
+                health: Health::Healthy,
+                last_check: Instant::from_micros(80_000_000),
+                errors: 0,
+                latency: None,
+                message: None,
+                sessions: Some(SessionFigures { load, ..sessions }),
+                stderr: stderr.iter().map(|line| (*line).into()).collect(),
+            };
+            let status = ProgramStatus {
+                components: vec![agent],
+                ..status()
+            };
+            deep(&snapshot(), &status).1["components"]["agent:claude"]["details"].clone()
+        };
+        assert_eq!(
+            details(sessions.load, &["words"]),
+            json!({
+                "sessions": { "running": 1, "kept": 3, "keep": 4, "idle_seconds": 300.0 },
+                "processes": 5,
+                "memory": { "pss_bytes": 671_088_640, "limit_bytes": 2_147_483_648u64 },
+                "stderr": ["words"],
+            })
+        );
+        let unmeasured = details(None, &[]);
+        assert_eq!(unmeasured["processes"], Value::Null);
+        assert_eq!(unmeasured["memory"]["pss_bytes"], Value::Null);
+    }
+
+    #[test]
     fn the_worst_part_decides() {
         let alone = Snapshot {
             metrics: Metrics::default(),
@@ -283,6 +359,7 @@ mod tests {
             errors: 4,
             latency: None,
             message: Some("given up".into()),
+            sessions: None,
             stderr: alloc::vec!["no such host".into()],
         };
         let lost = ProgramStatus {

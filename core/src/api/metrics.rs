@@ -1,5 +1,6 @@
 //! `GET /metrics`, `GET /metrics.json` and `GET /stats`: one table of figures, written in three forms.
 
+mod agents;
 mod json;
 
 use super::answered::Answered;
@@ -12,6 +13,7 @@ use crate::hub::sessions::Status;
 use crate::time::Instant;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::time::Duration;
 
 /// The Prometheus text format, version 0.0.4.
 pub const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -156,6 +158,10 @@ fn number<'s>(value: usize) -> Value<'s> {
     Value::Count(u64::try_from(value).unwrap_or(u64::MAX))
 }
 
+fn seconds_of<'s>(duration: Duration) -> Value<'s> {
+    Value::Micros(u64::try_from(duration.as_micros()).unwrap_or(u64::MAX))
+}
+
 /// The API family of a route by its name (`POST /api/chat`).
 fn dialect_of(endpoint: &str) -> &'static str {
     let path = endpoint.split_once(' ').map_or(endpoint, |(_, path)| path);
@@ -175,7 +181,7 @@ fn table<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus) -> Vec<Family<'s
     requests(snapshot, &mut table);
     sessions(snapshot, status, &mut table);
     queues(snapshot, status, &mut table);
-    agents(status, &mut table);
+    agents::add(status, &mut table);
     process(snapshot, status, &mut table);
     table
 }
@@ -404,27 +410,6 @@ fn queues<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Vec
     );
 }
 
-fn agents<'s>(status: &'s ProgramStatus, table: &mut Vec<Family<'s>>) {
-    if status.agents.is_empty() {
-        return;
-    }
-    let mut running = Family::new(
-        "mcp_local_provider_agent_running",
-        Kind::Gauge,
-        "Whether the process of an agent that this program starts can answer.",
-    );
-    let mut starts = counter(
-        "mcp_local_provider_agent_starts",
-        "Processes started for an agent; all after the first are restarts.",
-    );
-    for agent in &status.agents {
-        let labels = [("agent", agent.name.as_str())];
-        running = running.with(&labels, number(usize::from(agent.running)));
-        starts = starts.with(&labels, Value::Count(agent.starts));
-    }
-    table.extend([running, starts]);
-}
-
 fn process<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Vec<Family<'s>>) {
     table.push(
         Family::new(
@@ -441,18 +426,15 @@ fn process<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus, table: &mut Ve
             Kind::Gauge,
             "When the program started, in seconds since 1970.",
         )
-        .with(
-            &[],
-            Value::Micros(u64::try_from(started.as_micros()).unwrap_or(u64::MAX)),
-        ),
+        .with(&[], seconds_of(started)),
     );
     let Some(process) = &status.process else {
         return;
     };
-    let cpu = u64::try_from(process.cpu.as_micros()).unwrap_or(u64::MAX);
+
     table.push(
         counter("process_cpu_seconds", "Processor time of all threads.")
-            .with(&[], Value::Micros(cpu)),
+            .with(&[], seconds_of(process.cpu)),
     );
     for (name, help, value) in [
         (

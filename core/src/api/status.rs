@@ -1,5 +1,6 @@
 //! Figures of the running program that only the driver knows, as plain data for metrics and health.
 
+use crate::agents::acp::SessionFigures;
 use crate::link::LinkCounters;
 use crate::time::Instant;
 use alloc::string::String;
@@ -36,6 +37,8 @@ pub struct AgentFigures {
     pub running: bool,
     /// Processes started; all after the first are restarts.
     pub starts: u64,
+    /// Its sessions and the memory of its processes, with their bounds.
+    pub sessions: SessionFigures,
 }
 
 /// The links of agents, all together.
@@ -137,6 +140,8 @@ pub struct Component {
     pub latency: Option<Duration>,
     /// Reason for which it is not healthy.
     pub message: Option<String>,
+    /// Sessions and memory of an agent that the program starts; `None` for every other part.
+    pub sessions: Option<SessionFigures>,
     /// The latest lines that it wrote to its standard error. They may quote prompts, so they are in no log.
     pub stderr: Vec<String>,
 }

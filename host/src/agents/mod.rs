@@ -13,6 +13,7 @@ pub mod orphans;
 mod plan;
 pub mod presets;
 mod process;
+mod process_tree;
 mod profile;
 mod serve;
 pub mod supervisor;

@@ -3,6 +3,7 @@
 //! A supervisor leads a session of its own, so its agent and all that the agent starts are in that session unless they leave
 //! it. A program that adopts orphans ([`adopt`]) becomes the parent of those that have left it once their supervisor is gone.
 
+use super::process_tree::{Stat, processes, trees};
 use rustix::process::{Pid, Signal, WaitOptions, getpid, kill_process, waitpid};
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -45,21 +46,8 @@ pub(super) fn kill_session(supervisor: Pid) {
                     && process.parent == own
                     && !known.contains(&process.id))
         };
-        let roots = processes.iter().filter(|process| is_root(process));
-        let mut doomed = BTreeSet::new();
-        doomed.extend(roots.map(|process| process.id));
+        let doomed = trees(&processes, is_root);
         drop(known);
-        loop {
-            let more: Vec<i32> = processes
-                .iter()
-                .filter(|process| doomed.contains(&process.parent) && !doomed.contains(&process.id))
-                .map(|process| process.id)
-                .collect();
-            if more.is_empty() {
-                break;
-            }
-            doomed.extend(more);
-        }
         let mut alive = 0;
         for process in processes {
             if !doomed.contains(&process.id) {
@@ -82,34 +70,4 @@ pub(super) fn kill_session(supervisor: Pid) {
             return;
         }
     }
-}
-
-/// Fields of `/proc/PID/stat` (proc_pid_stat(5)).
-struct Stat {
-    id: i32,
-    zombie: bool,
-    parent: i32,
-    session: i32,
-}
-
-/// Reads all processes in `/proc`; none on a system without it.
-fn processes() -> Vec<Stat> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    entries
-        .filter_map(|entry| {
-            let id: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-            // The name, in parentheses, may hold any characters; after it come state, parent, group and session.
-            let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
-            let zombie = matches!(fields.next()?, "Z" | "X");
-            let parent = fields.next()?.parse().ok()?;
-            let session = fields.nth(1)?.parse().ok()?;
-            Some(Stat {
-                id,
-                zombie,
-                parent,
-                session,
-            })
-        })
-        .collect()
 }

@@ -5,9 +5,10 @@
 
 use super::last_words::LastWords;
 use super::orphans;
+use super::process_tree;
 use super::supervisor::{EXIT_SIGNAL, GRACE};
 use bytes::{Buf, BytesMut};
-use mcp_local_provider_core::agents::acp::{Line, Lines};
+use mcp_local_provider_core::agents::acp::{Line, Lines, Load};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
@@ -20,7 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::task::Wake;
 use std::time::{Duration, Instant};
 
@@ -183,6 +184,8 @@ pub struct Process {
     /// The lines of standard error that nobody has taken, of one turn at most.
     complaints: Vec<String>,
     scratch: Box<[u8]>,
+    /// The measurement that is under way.
+    measurement: Option<mpsc::Receiver<Option<Load>>>,
     /// The moment at which the process is killed.
     kill_at: Option<Instant>,
     killed: bool,
@@ -259,6 +262,7 @@ impl Process {
             last_words: LastWords::default(),
             complaints: Vec::new(),
             scratch: vec![0; SCRATCH].into_boxed_slice(),
+            measurement: None,
             kill_at: None,
             killed: false,
             ended: false,
@@ -312,6 +316,28 @@ impl Process {
     /// The lines of standard error of the turns since the last call. They may quote prompts, so they belong in no log.
     pub fn take_complaints(&mut self) -> Vec<String> {
         std::mem::take(&mut self.complaints)
+    }
+
+    /// Begins to measure the agent and all that it has started, on a thread of its own: for some processes that takes longer than
+    /// a client's text may wait. `waker` is called when [`Process::take_load`] has the result.
+    pub fn measure(&mut self, waker: &Arc<ProcessWaker>) {
+        let (send, receive) = mpsc::sync_channel(1);
+        let (pid, supervised, waker) = (self.pid, self.supervised, waker.clone());
+        let thread = std::thread::Builder::new().name("measure".to_owned());
+        let begun = thread.spawn(move || {
+            // Nobody listens once the process has ended.
+            let _ = send.send(process_tree::load(pid, supervised));
+            ProcessWaker::wake(&waker);
+        });
+        // Without a thread the next measurement comes later.
+        self.measurement = begun.ok().map(|_| receive);
+    }
+
+    /// Takes the measurement that has come; `None` until then, and where the system tells nothing.
+    pub fn take_load(&mut self) -> Option<Load> {
+        let load = self.measurement.as_ref()?.try_recv().ok()?;
+        self.measurement = None;
+        load
     }
 
     /// Asks the agent to end: waiting bytes are written, then its standard input is closed. After

@@ -186,6 +186,7 @@ impl Runner {
             start_timeout: usual.start_timeout.max(local.plan.agent.start_timeout),
             // The owner's own choice of a directory is for all.
             session_directories: local.plan.agent.cwd.is_none(),
+            sessions: local.plan.agent.sessions.limits(),
             ..usual
         };
         let waker = Waker::from(process_waker.clone());
@@ -205,7 +206,11 @@ impl Runner {
             connected,
             turn: Turn::default(),
             agent: Agent::new(local.plan.profile(), config, random_seed()?),
-            out: Out::new(),
+            // The bounds are to be told from the start on.
+            out: Out {
+                figures_changed: true,
+                ..Out::new()
+            },
             process: None,
             frames: VecDeque::new(),
             waker,
@@ -232,6 +237,7 @@ impl Runner {
             self.obey_keys();
             self.serve_tools();
             self.serve_timers();
+            self.weigh_agent();
             self.obey_agent();
             // Only now, because what was done sets deadlines: a start that fails at once is tried again after a pause.
             let until = self.next_deadline();
@@ -355,6 +361,13 @@ impl Runner {
         }
     }
 
+    /// Passes on what was measured.
+    fn weigh_agent(&mut self) {
+        if let Some(load) = self.process.as_mut().and_then(Process::take_load) {
+            self.call(|agent, now, out, link| agent.handle_load(now, load, out, link));
+        }
+    }
+
     /// Serves the deadlines of the link, and returns the next one of link and agent.
     fn next_deadline(&mut self) -> Option<Instant> {
         let link = self.connected.serve_timers(&mut self.turn, false);
@@ -371,7 +384,8 @@ impl Runner {
                     process.close_input(std::time::Instant::now())
                 }
                 (Order::Kill, Some(process)) => process.kill(),
-                (Order::CloseInput | Order::Kill, None) => {}
+                (Order::CloseInput | Order::Kill | Order::Measure, None) => {}
+                (Order::Measure, Some(process)) => process.measure(&self.process_waker),
                 (Order::MakeDirectory(number), _) => self.make_directory(number),
                 (Order::RemoveDirectory(number), _) => self.directory.remove_session(number),
             }
@@ -398,6 +412,9 @@ impl Runner {
                 }
             }
         }
+        if std::mem::take(&mut self.out.figures_changed) {
+            self.status.has_sessions(self.agent.session_figures());
+        }
         for event in self.out.events.drain(..) {
             let agent = &self.plan.name;
             let now = self.engine.now();
@@ -421,7 +438,9 @@ impl Runner {
                         .lost(now, format!("it wants a login: {advice}"), false);
                     true
                 }
-                acp::Event::Misbehaved { .. } | acp::Event::Unable { .. } => true,
+                acp::Event::Misbehaved { .. }
+                | acp::Event::Unable { .. }
+                | acp::Event::OverMemory { .. } => true,
                 acp::Event::Silent { .. } => {
                     let more = self.process.as_ref().map(Process::first_words);
                     let more = more.unwrap_or_default();
@@ -432,7 +451,7 @@ impl Runner {
                     continue;
                 }
                 acp::Event::Initialized { .. }
-                | acp::Event::Recycled
+                | acp::Event::Recycled { .. }
                 | acp::Event::PermissionRefused { .. }
                 | acp::Event::RequestRefused { .. } => false,
             };

@@ -1,9 +1,10 @@
 //! Checks that types cannot make: values that contradict each other or can never work.
 
+use super::agent::Agent;
 use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
 use super::paths::Folders;
-use super::sections::{Agent, Config, Limits, PRESETS, Role, Timeouts, is_of_a_name};
+use super::sections::{Config, Limits, PRESETS, Role, Timeouts, is_of_a_name};
 use super::tree::{Node, Origin, Value};
 use super::{Extra, Secret, bridge};
 use mcp_local_provider_core::config::Network;
@@ -16,6 +17,10 @@ use std::time::Duration;
 const MAX_NAME_BYTES: usize = 64;
 /// Length in bytes below which a key draws a warning.
 const SHORT_SECRET_BYTES: usize = 16;
+/// Largest `agents[].sessions.keep`: an agent has at most 256 sessions, and turns need some of them.
+const MAX_KEPT: usize = 128;
+/// Smallest `agents[].sessions.memory` in bytes, so that a number that was meant as mebibytes is noticed.
+const MIN_AGENT_MEMORY: usize = 16 << 20;
 
 /// Ends of the paths of numbers that may not be as large as their type allows, with the largest. serde_json stops at a
 /// depth of 128, with an error that does not name this limit.
@@ -513,6 +518,20 @@ fn agents(agents: &[Agent], report: &mut Report<'_>) {
             &format!("{path}.start_timeout"),
             agent.start_timeout,
         );
+        let sessions = &agent.sessions;
+        if sessions.keep > MAX_KEPT {
+            report.problem(
+                &format!("{path}.sessions.keep"),
+                format!("must be at most {MAX_KEPT}"),
+            );
+        }
+        duration(report, &format!("{path}.sessions.idle"), sessions.idle);
+        if sessions.memory < MIN_AGENT_MEMORY {
+            report.problem(
+                &format!("{path}.sessions.memory"),
+                "must be at least 16MiB; leave it out for the default",
+            );
+        }
     }
     let names: Vec<_> = agents.iter().map(Agent::known_as).collect();
     let names = names.iter().enumerate();

@@ -4,8 +4,9 @@
 //! decoded into [`Config`] and then checked, so that every error names the line, variable or flag.
 
 mod address;
+mod agent;
 mod agent_command;
-mod agents;
+mod agent_list;
 mod bridge;
 mod check;
 mod decode;
@@ -24,6 +25,7 @@ mod tree;
 mod units;
 
 pub use address::{Extra, Listener, OLLAMA, parse_address};
+pub use agent::{Agent, AgentSessions};
 pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
@@ -32,7 +34,7 @@ pub(crate) use into_core::areas;
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
-    Agent, Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
+    Alias, Approval, Area, Audit, Auth, Authentication, Config, Key, Limits, Listen, Log,
     LogFormat, LogLevel, Models, OllamaAuth, PRESETS, Queue, Renew, Role, Runtime, Sessions,
     Timeouts,
 };
@@ -125,7 +127,7 @@ fn complete(
     shorthand::expand(&mut root, &mut problems);
     environment.override_tree(&mut root, &mut problems);
     override_by_flags(&mut root, overrides, &mut problems);
-    agents::number(&mut root);
+    agent_list::number(&mut root);
     paths::set_data_dir(&mut root, &environment);
     check::refuse_idle(&mut root, &mut problems);
     let mut config: Config = decode::decode(&mut root, &mut problems);
@@ -279,7 +281,7 @@ fn override_by_flags(root: &mut Node, overrides: &Overrides, problems: &mut Vec<
         );
     }
     if !overrides.agents.is_empty() {
-        match agents::chosen(root, &overrides.agents, &Origin::Flag("--agent")) {
+        match agent_list::chosen(root, &overrides.agents, &Origin::Flag("--agent")) {
             Ok(agents) => root.set(&["agents".to_owned()], agents),
             Err(error) => problems.extend(error.problems),
         }

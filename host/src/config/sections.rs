@@ -1,12 +1,12 @@
 //! The sections of a configuration, as types with their defaults.
 
 use super::address::{Extra, Listener};
+use super::agent::Agent;
 use super::bridge::Bridge;
 use super::secret::Secret;
-use super::{agent_command, paths, secret, units};
+use super::{paths, units};
 use serde::de;
 use serde::{Deserialize, Serialize};
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -401,72 +401,6 @@ pub struct Alias {
     /// The context length that clients are told, in tokens.
     #[serde(default)]
     pub context_length: Option<u32>,
-}
-
-/// An agent that the program starts itself: a preset or a command that speaks ACP.
-#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Agent {
-    /// A known agent by name; see [`PRESETS`]. When absent, the one that `command` starts.
-    pub preset: Option<String>,
-    /// Its name; the preset's or the program's when absent.
-    pub name: Option<String>,
-    /// Program and arguments; the preset's when absent.
-    pub command: Vec<String>,
-    /// Further names that its default model answers to, beside its own name.
-    pub models: Vec<String>,
-    /// The agent's own name for the model that answers to its name; the agent's choice when absent.
-    pub model: Option<String>,
-    /// Variables for its environment.
-    #[serde(serialize_with = "secret::hide_values")]
-    pub env: BTreeMap<String, String>,
-    /// Its working directory; a private empty one when absent.
-    pub cwd: Option<PathBuf>,
-    /// True to continue a conversation in the agent's session when everything before its last turn is exactly the same.
-    /// Default true; `false` begins a session for each request.
-    pub reuse: bool,
-    /// Time that requests wait for it while it is being started. Default 60 s.
-    #[serde(with = "units::duration")]
-    pub start_timeout: Duration,
-    /// Prompts that it is given at once; others wait for `timeouts.first_chunk`. Default 8.
-    pub concurrency: u32,
-}
-
-impl Default for Agent {
-    fn default() -> Self {
-        Agent {
-            preset: None,
-            name: None,
-            command: Vec::new(),
-            models: Vec::new(),
-            model: None,
-            env: BTreeMap::new(),
-            cwd: None,
-            reuse: true,
-            start_timeout: Duration::from_secs(60),
-            concurrency: 8,
-        }
-    }
-}
-
-impl Agent {
-    /// Returns the name that it is known by: its own, its preset's or its program's.
-    #[must_use]
-    pub fn known_as(&self) -> Cow<'_, str> {
-        match (&self.name, &self.preset) {
-            (Some(name), _) | (None, Some(name)) => Cow::Borrowed(name),
-            (None, None) => {
-                agent_command::name_of(&self.command).map_or("agent".into(), Cow::Owned)
-            }
-        }
-    }
-
-    /// Returns the name of the preset that it is: the one that it names, or the one that its command starts.
-    #[must_use]
-    pub fn known_preset(&self) -> Option<&str> {
-        let named = self.preset.as_deref();
-        named.or_else(|| agent_command::preset_of(&self.command))
-    }
 }
 
 /// True for a character that the name of an agent, a bridge or a key may have.

@@ -3,7 +3,7 @@
 //! They are written out in the tree before anything else reads it, so that variables and flags change the same values
 //! whichever form a file has.
 
-use super::agents;
+use super::agent_list;
 use super::error::Problem;
 use super::tree::{Entry, Form, Node, Value};
 
@@ -26,7 +26,7 @@ pub(crate) fn expand(root: &mut Node, problems: &mut Vec<Problem>) {
         }
     }
     if let Some(agents) = root.get_mut("agents") {
-        agents::expand(agents, problems);
+        agent_list::expand(agents, problems);
     }
 }
 

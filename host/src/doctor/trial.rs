@@ -85,8 +85,8 @@ impl<'p> Trial<'p> {
                 match order {
                     Order::MakeDirectory(number) => self.directory.make_session(number)?,
                     Order::RemoveDirectory(number) => self.directory.remove_session(number),
-                    // It is ended when this is dropped, and not started again.
-                    Order::Start | Order::CloseInput | Order::Kill => {}
+                    // It is ended when this is dropped, and not started again; it lives too short to be measured.
+                    Order::Start | Order::CloseInput | Order::Kill | Order::Measure => {}
                 }
             }
             for line in self.out.lines.drain(..) {
@@ -184,7 +184,8 @@ impl<'p> Trial<'p> {
             }
             acp::Event::Registered
             | acp::Event::NoSession { .. }
-            | acp::Event::Recycled
+            | acp::Event::Recycled { .. }
+            | acp::Event::OverMemory { .. }
             | acp::Event::PermissionRefused { .. }
             | acp::Event::RequestRefused { .. } => None,
         }

@@ -91,6 +91,7 @@ impl Script {
                 Order::CloseInput | Order::Kill if self.running => self.die(bench),
                 Order::CloseInput
                 | Order::Kill
+                | Order::Measure
                 | Order::MakeDirectory(_)
                 | Order::RemoveDirectory(_) => {}
             }

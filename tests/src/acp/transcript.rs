@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `profile> name = value` | at the top: what is known of the agent |
 //! | `process> started`, `process> exited code 3` | what the supervisor tells |
+//! | `process> uses 3 600` | it is measured: 3 processes, 600 MiB |
 //! | `agent> {…}` | a line of the process; `$session/prompt` is the id of the last request of that method |
 //! | `client> text`, `client> {…}` | a new client asks with one message, or with a request body |
 //! | `key> 1` | whoever asks from now on shows the key with this number |
@@ -17,7 +18,9 @@
 
 use super::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::tools::ToolAnswer;
-use mcp_local_provider_core::agents::acp::{Config, HiddenError, Profile, SystemPrompt, UsageRule};
+use mcp_local_provider_core::agents::acp::{
+    Config, HiddenError, Load, Profile, SystemPrompt, UsageRule,
+};
 use mcp_local_provider_core::id::{Authority, KeyId};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -97,7 +100,9 @@ fn set(profile: &mut Profile, config: &mut Config, setting: &str) {
         "tool_timeout" => config.tool_timeout = Duration::from_secs(value.parse().unwrap()),
         "tools_url" => config.tools_url = Some(value.into()),
         "sessions_per_process" => config.sessions_per_process = value.parse().unwrap(),
-        "conversations" => config.conversations = value.parse().unwrap(),
+        "keep" => config.sessions.keep = value.parse().unwrap(),
+        "idle" => config.sessions.idle = Duration::from_secs(value.parse().unwrap()),
+        "memory" => config.sessions.memory = value.parse::<u64>().unwrap() << 20,
         "session_directories" => config.session_directories = value == "on",
         "reuse" => config.reuse = value == "on",
         other => panic!("no setting is called {other}"),
@@ -128,6 +133,16 @@ impl Stage {
             ("process", ("complains", line)) => bench.call(|agent, now, out, link| {
                 agent.handle_complaint(now, line, out, link);
             }),
+            ("process", ("uses", what)) => {
+                let (processes, mebibytes) = what.split_once(' ').expect("two numbers");
+                let load = Load {
+                    processes: processes.parse().unwrap(),
+                    memory: mebibytes.parse::<u64>().unwrap() << 20,
+                };
+                bench.call(|agent, now, out, link| {
+                    agent.handle_load(now, load, out, link);
+                });
+            }
             ("process", ("stop", _)) => {
                 bench.call(|agent, now, out, link| agent.stop(now, out, link));
             }

@@ -2,11 +2,11 @@
 
 use super::script::{Conversation, Script};
 use super::{Bench, NAME};
-use mcp_local_provider_core::agents::acp::{Config, Profile};
+use mcp_local_provider_core::agents::acp::{Config, Load, Order, Profile};
 use std::time::Duration;
 
 /// Number of kinds of events. The first seven are tried in every order.
-pub const EVENTS: u8 = 13;
+pub const EVENTS: u8 = 16;
 
 /// See the module's documentation.
 pub struct Turmoil {
@@ -16,13 +16,13 @@ pub struct Turmoil {
 }
 
 impl Turmoil {
-    /// An agent that is ready.
+    /// An agent that is ready, and keeps `keep` sessions between turns.
     #[must_use]
-    pub fn new(tools: bool, never_closes: bool) -> Self {
+    pub fn new(tools: bool, never_closes: bool, keep: usize) -> Self {
         let mut config = Config::new("/empty");
         config.tools_url = tools.then(|| "http://127.0.0.1:1/agents/mcp/".into());
         config.sessions_per_process = 4;
-        config.conversations = 2;
+        config.sessions.keep = keep;
         config.tool_timeout = Duration::from_secs(30);
         let mut it = Self {
             bench: Bench::new(Profile::new(NAME), config),
@@ -76,12 +76,29 @@ impl Turmoil {
             11 => bench.writes_line(
                 r#"{"jsonrpc":"2.0","id":77,"method":"fs/read_text_file","params":{}}"#,
             ),
-            _ => agent.rest(bench),
+            12 => agent.rest(bench),
+            // Within the bound on memory, over it, and over it with a process for each session.
+            kind => {
+                let over = u64::from(kind > 13);
+                let load = Load {
+                    processes: if kind > 14 { 1000 } else { 2 },
+                    memory: bench.agent.session_figures().limits.memory + over,
+                };
+                let busy = bench.agent.open_turns() > 0;
+                bench.call(|agent, now, out, link| {
+                    agent.handle_load(now, load, out, link);
+                });
+                let ends = [Order::CloseInput, Order::Kill];
+                let is_ended = bench.orders.iter().any(|order| ends.contains(order));
+                assert!(!busy || !is_ended, "a measurement ended a turn");
+            }
         }
         // The supervisor is quick, the agent is not.
         agent.read(bench);
         one.hear(bench);
         other.hear(bench);
+        let figures = bench.agent.session_figures();
+        assert!(figures.kept <= figures.limits.keep, "{figures:?}");
     }
 
     /// Nothing goes wrong any more: everybody gets an answer, and nothing is left over.

@@ -3,6 +3,7 @@
 
 mod answer;
 mod complaint;
+mod idle;
 mod life;
 mod parked;
 mod registration;
@@ -31,6 +32,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use hashbrown::HashMap;
+use idle::Measured;
 use parked::{Call, Server};
 use registration::Registered;
 use session::{Session, Setting};
@@ -85,6 +87,8 @@ pub struct Agent {
     left_open: u32,
     /// Sessions whose cancelled turn never ended.
     stuck: u32,
+    /// Use of the machine by this process.
+    measured: Measured,
     /// Starts that went wrong in a row.
     failures: u32,
     /// Processes in a row that wanted a login.
@@ -146,6 +150,7 @@ impl Agent {
             spare_failed: false,
             left_open: 0,
             stuck: 0,
+            measured: Measured::default(),
             failures: 0,
             logins: 0,
             stray: None,

@@ -82,6 +82,8 @@ pub(super) struct Plan {
     pub(super) before: Option<Digest>,
     /// The conversation up to the answer that carries the tool calls which this request brings results for.
     pub(super) before_calls: Digest,
+    /// True when the request tells of an earlier answer.
+    pub(super) goes_on: bool,
     /// The whole request.
     through: Sha256,
 }
@@ -266,6 +268,7 @@ impl<'f> Conversation<'f> {
             effort,
             before,
             before_calls,
+            goes_on: self.turn > 0,
             through: hash,
         }
     }

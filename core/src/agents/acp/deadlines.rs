@@ -23,6 +23,8 @@ pub enum Timer {
     Gather(SessionKey),
     /// A parked call is owed a sign of life.
     ToolCall(CallId),
+    /// What the process uses is measured.
+    Measure,
     /// The process is started.
     Start,
     /// It registers again, as its registration was refused.

@@ -90,5 +90,7 @@ use crate::link::Envelope;
 pub use agent::{Agent, PROCESS, SESSION};
 pub use deadlines::{SessionKey, Timer};
 pub use lines::{Line, Lines};
-pub use ports::{AgentCounters, Config, Event, Order, Out, ToLink};
+pub use ports::{
+    AgentCounters, Config, Event, Load, Order, Out, SessionFigures, SessionLimits, ToLink,
+};
 pub use profile::{HiddenError, Profile, SystemPrompt, UsageRule};

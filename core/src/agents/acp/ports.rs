@@ -36,10 +36,11 @@ pub struct Config {
     pub longest_restart: Duration,
     /// False: each request gets a new session.
     pub reuse: bool,
-    /// Longest time that a conversation is kept for its next request.
-    pub conversation_ttl: Duration,
-    /// Conversations kept at once.
-    pub conversations: usize,
+    /// Bounds on the sessions in which no turn runs, and on the memory of the agent.
+    pub sessions: SessionLimits,
+    /// Longest time that a conversation of one request is kept, where [`SessionLimits::idle`] is longer. Most of them never go
+    /// on; a program that goes on by itself does so within this time.
+    pub one_shot: Duration,
     /// Sessions that an agent without `session/close` may have opened before it is started anew.
     pub sessions_per_process: u32,
     /// URL at which agents reach the MCP servers of the caller's tools, up to and with the last slash:
@@ -51,6 +52,49 @@ pub struct Config {
     pub tool_timeout: Duration,
     /// Wait for more calls after the latest one, before the client's answer ends.
     pub tool_gather: Duration,
+}
+
+/// Bounds on what an agent keeps between turns.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionLimits {
+    /// Sessions in which no turn runs, the empty one that is ready for the next conversation among them. 0: none.
+    pub keep: usize,
+    /// Longest time that a conversation is kept after its last turn.
+    pub idle: Duration,
+    /// Memory of the agent and all that it has started, in bytes, see [`Load::memory`].
+    pub memory: u64,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self {
+            keep: 4,
+            idle: Duration::from_secs(5 * 60),
+            memory: 2 << 30,
+        }
+    }
+}
+
+/// Measured use of an agent and all that it has started.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Load {
+    /// Processes.
+    pub processes: usize,
+    /// Memory in bytes, where pages that processes share are divided among them (PSS).
+    pub memory: u64,
+}
+
+/// Sessions of an agent, and its use of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct SessionFigures {
+    /// Sessions in which no turn runs: at most [`SessionLimits::keep`].
+    pub kept: usize,
+    /// Sessions in which a turn runs, also one that waits for the caller's tools.
+    pub running: usize,
+    /// The latest measurement of the process that runs; `None` before the first one, and where the system tells nothing.
+    pub load: Option<Load>,
+    /// The bounds.
+    pub limits: SessionLimits,
 }
 
 impl Config {
@@ -68,8 +112,8 @@ impl Config {
             exit_grace: Duration::from_secs(2),
             longest_restart: Duration::from_secs(60),
             reuse: true,
-            conversation_ttl: Duration::from_secs(30 * 60),
-            conversations: 16,
+            sessions: SessionLimits::default(),
+            one_shot: Duration::from_secs(10),
             sessions_per_process: 64,
             tools_url: None,
             tool_progress: Duration::from_secs(10),
@@ -90,6 +134,8 @@ pub struct Out {
     pub orders: Vec<Order>,
     /// For the log and the console.
     pub events: Vec<Event>,
+    /// True when [`Agent::session_figures`](super::Agent::session_figures) may have changed; the driver sets it to false.
+    pub figures_changed: bool,
     /// For HTTP requests of the agent that wait (see [`tools`](super::tools)).
     pub tool_replies: Vec<(CallId, ToolReply)>,
 }
@@ -128,6 +174,8 @@ pub enum Order {
     CloseInput,
     /// Kill it and all that it started.
     Kill,
+    /// Measure what it uses, and report `handle_load`.
+    Measure,
     /// Make the directory of a session, by its name below `cwd`.
     MakeDirectory(u64),
     /// Remove the directory of a session. Those that are left when the process ends go with it.
@@ -178,8 +226,18 @@ pub enum Event {
         /// Latest time at which it is started again; `None` when it is not.
         restart: Option<Instant>,
     },
-    /// It is started anew although nothing is wrong with it: it cannot close sessions and has many.
-    Recycled,
+    /// It is started anew although nothing is wrong with it.
+    Recycled {
+        /// Reason, as a clause that follows `because`.
+        why: &'static str,
+    },
+    /// It has just been started and uses more than its bound already, so that ending sessions or starting it anew cannot help.
+    OverMemory {
+        /// Measured use in bytes.
+        used: u64,
+        /// The bound in bytes.
+        limit: u64,
+    },
     /// It is started anew because it misbehaved.
     Misbehaved {
         /// Reason, as a clause that follows `because`.
@@ -225,12 +283,15 @@ impl fmt::Display for Event {
                     None => "",
                 })
             }
-            Self::Recycled => f.write_str(
-                "the agent is started anew, because it has many sessions and cannot close them",
-            ),
-            Self::Misbehaved { what } => {
-                write!(f, "the agent is started anew, because {what}")
+            Self::Recycled { why: reason } | Self::Misbehaved { what: reason } => {
+                write!(f, "the agent is started anew, because {reason}")
             }
+            Self::OverMemory { used, limit } => write!(
+                f,
+                "the agent uses {} MiB from its start on, and agents[].sessions.memory allows {} MiB: it keeps no sessions until it uses less",
+                used >> 20,
+                limit >> 20
+            ),
             Self::PermissionRefused { kind } => {
                 write!(f, "the agent asked to use a tool ({kind}) and was refused")
             }

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
-use crate::api::status::{AuditFigures, LinkTotals, ProcessFigures};
+use crate::agents::acp::{Load, SessionFigures};
+use crate::api::status::{AgentFigures, AuditFigures, LinkTotals, ProcessFigures};
 use crate::hub::metrics::{Gaps, Metrics, RequestCount};
 use crate::link::LinkCounters;
 use crate::time::WallClock;
@@ -87,6 +88,20 @@ fn status() -> ProgramStatus {
             mailbox_bytes: 64,
             ..LinkTotals::default()
         },
+        agents: vec![AgentFigures {
+            name: "claude".into(),
+            running: true,
+            starts: 2,
+            sessions: SessionFigures {
+                kept: 4,
+                running: 1,
+                load: Some(Load {
+                    processes: 6,
+                    memory: 700 << 20,
+                }),
+                ..SessionFigures::default()
+            },
+        }],
         audit: Some(AuditFigures {
             written: 20,
             lost: 3,

@@ -68,7 +68,7 @@ models:
 bridges:
   - { name: cursor, url: "ws://127.0.0.1:8787", token: "env:BRIDGE_TOKEN", default: true }
 agents:
-  - { preset: claude }
+  - { preset: claude, sessions: { keep: 4, idle: 5m, memory: 2GiB } }
   - { name: mine, command: ["my-agent", "--acp"], models: [mine] }
 audit: { file: audit.jsonl, max_bytes: 64MiB, keep: 5 }      # in data_dir; off to write none
 log: { level: info, format: auto }

@@ -209,6 +209,14 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
+            "agents:\n- preset: claude\n  sessions:\n    keep: 129\n    idle: 0\n    memory: 2\n",
+            &[],
+            "c.yaml:4: agents[0].sessions.keep: must be at most 128\n\
+             c.yaml:5: agents[0].sessions.idle: must be at least 1ms; leave it out for the default\n\
+             c.yaml:6: agents[0].sessions.memory: must be at least 16MiB; leave it out for the default",
+        ),
+        (
+            "c.yaml",
             "mcpServers:\n  x: {command: y}\nupstreams: []\n",
             &[],
             "c.yaml:1: mcpServers: this build offers no MCP servers, so the section does nothing; remove it\n\

@@ -1,5 +1,6 @@
 //! The process of an agent: how it starts, what it is asked first, when it is started anew.
 
+use super::idle::Measured;
 use super::states::{PROCESS, Phase, SESSION, Then};
 use super::{Agent, Ask, Context};
 use crate::agents::acp::deadlines::Timer;
@@ -166,6 +167,7 @@ impl Agent {
         context.out.events.push(Event::Ready {
             models: self.models.len() + 1,
         });
+        context.out.orders.push(Order::Measure);
         self.register(context);
         let waiting: Vec<ExchangeId> = self.waiting();
         for exchange in waiting {
@@ -289,6 +291,8 @@ impl Agent {
         self.spare_failed = false;
         self.left_open = 0;
         self.stuck = 0;
+        self.measured = Measured::default();
+        context.out.figures_changed = true;
     }
 
     pub(super) fn fail_turns(
@@ -414,15 +418,12 @@ impl Agent {
         if !self.turns.is_empty() {
             return;
         }
-        let many = self.left_open >= self.config.sessions_per_process;
-        if (many || self.stuck > 0) && !self.is_parked() {
-            context.out.events.push(if many {
-                Event::Recycled
-            } else {
-                Event::Misbehaved {
-                    what: "a turn that was cancelled did not end",
-                }
-            });
+        let stuck = (self.stuck > 0).then_some(Event::Misbehaved {
+            what: "a turn that was cancelled did not end",
+        });
+        let worn = self.worn().map(|why| Event::Recycled { why });
+        if let Some(event) = worn.or(stuck).filter(|_| !self.is_parked()) {
+            context.out.events.push(event);
             return self.leave(context, Then::Start);
         }
         self.register(context);
@@ -447,6 +448,7 @@ impl Agent {
                 Timer::Complaint(key) => self.gave_up(context, key),
                 Timer::Gather(key) => self.gathered(context, key),
                 Timer::ToolCall(id) => self.keep_alive(context, id),
+                Timer::Measure => context.out.orders.push(Order::Measure),
                 Timer::Start => self.demand(context),
                 Timer::LogIn => self.look_for_login(context),
                 Timer::Silence => context.out.events.push(Event::Silent {

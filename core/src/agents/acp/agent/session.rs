@@ -1,9 +1,9 @@
-//! The sessions of an agent: made, set, leased to one turn at a time, kept for their conversation, closed.
+//! The sessions of an agent: made, set, leased to one turn at a time, closed.
 
 use super::parked::Parked;
 use super::states::{Phase, SESSION, State};
 use super::{Agent, Ask, Context};
-use crate::agents::acp::conversation::{Digest, Setup};
+use crate::agents::acp::conversation::Setup;
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::ports::Order;
@@ -15,18 +15,17 @@ use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
 use crate::machine::OUTSIDE;
+use crate::time::Instant;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::time::Duration;
 use serde_json::value::RawValue;
 
 /// Sessions that one process may have at once, all states together, beyond which requests are refused.
 const MAX_SESSIONS: usize = 256;
-
-/// Sessions that are looked at to guess what the next one is wanted for.
-const WANTED: usize = 8;
 
 /// Messages of earlier turns that are remembered, so that what comes late is not taken for the next answer.
 const MESSAGES: usize = 16;
@@ -65,6 +64,10 @@ pub(super) struct Session {
     pub(super) parked: Option<Parked>,
     /// Tokens of the turns before, where the agent counts them together.
     pub(super) counted: (u64, u64),
+    /// The end of its last turn, or when it was made.
+    pub(super) last_used: Instant,
+    /// Time that it may be kept between turns.
+    pub(super) lasts: Duration,
 }
 
 impl Session {
@@ -110,15 +113,18 @@ impl Session {
 
 impl Agent {
     /// Moves a session. How long its new state may last begins now.
-    pub(super) fn go(&mut self, context: &Context<'_>, key: SessionKey, state: State) {
+    pub(super) fn go(&mut self, context: &mut Context<'_>, key: SessionKey, state: State) {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
         SESSION.step(session.state.name(), state.name());
         session.state = state;
+        let kept = session.lasts;
+        context.out.figures_changed = true;
+        self.measure_soon(context);
         let lasts = match state {
             State::Parked => self.config.tool_timeout,
-            State::Kept { .. } => self.config.conversation_ttl,
+            State::Kept { .. } => kept,
             State::Stopping => self.config.cancel_timeout,
             State::Creating | State::Configuring | State::Empty | State::Prompting => {
                 self.deadlines.clear(Timer::Session(key));
@@ -196,8 +202,11 @@ impl Agent {
                 own_calls: Vec::new(),
                 parked: None,
                 counted: (0, 0),
+                last_used: context.now,
+                lasts: self.config.sessions.idle,
             },
         );
+        context.out.figures_changed = true;
         key
     }
 
@@ -264,7 +273,10 @@ impl Agent {
             Ok(Some((setting, value))) => self.set(context, key, setting, &value),
             Ok(None) => match session.turn {
                 Some(exchange) => self.prompt(context, key, exchange),
-                None => self.go(context, key, State::Empty),
+                None => {
+                    self.go(context, key, State::Empty);
+                    self.make_room(context, 0);
+                }
             },
         }
     }
@@ -390,56 +402,18 @@ impl Agent {
     }
 
     /// Leases an idle session to a turn.
-    pub(super) fn lease(&mut self, context: &Context<'_>, key: SessionKey, exchange: ExchangeId) {
+    pub(super) fn lease(
+        &mut self,
+        context: &mut Context<'_>,
+        key: SessionKey,
+        exchange: ExchangeId,
+    ) {
         if let Some(session) = self.sessions.get_mut(&key) {
             session.turn = Some(exchange);
             session.tried = 0;
             if session.state != State::Creating {
                 self.go(context, key, State::Configuring);
             }
-        }
-    }
-
-    /// A session that was made for this setup and is nobody's.
-    pub(super) fn spare(&self, setup: &Digest) -> Option<SessionKey> {
-        self.sessions
-            .iter()
-            .find(|(_, session)| {
-                session.turn.is_none()
-                    && matches!(
-                        session.state,
-                        State::Empty | State::Creating | State::Configuring
-                    )
-                    && session.setup.digest == *setup
-            })
-            .map(|(key, _)| *key)
-    }
-
-    /// The session that has had this conversation, if one is kept.
-    pub(super) fn kept(&self, wanted: &Digest) -> Option<SessionKey> {
-        self.sessions
-            .iter()
-            .find(|(_, session)| {
-                matches!(&session.state, State::Kept { conversation } if conversation == wanted)
-            })
-            .map(|(key, _)| *key)
-    }
-
-    /// Notes what a new session is wanted for. The empty session is made for what is wanted most often of late, so that
-    /// instructions which are new each time cost no session that nobody will use.
-    pub(super) fn note_setup(&mut self, setup: &Arc<Setup>) {
-        if self.wanted.len() >= WANTED {
-            self.wanted.pop_front();
-        }
-        self.wanted.push_back(setup.digest);
-        let times = |setup: &Arc<Setup>| {
-            self.wanted
-                .iter()
-                .filter(|wanted| **wanted == setup.digest)
-                .count()
-        };
-        if times(setup) >= 2 && times(setup) > times(&self.setup) {
-            self.setup = setup.clone();
         }
     }
 
@@ -453,56 +427,6 @@ impl Agent {
         sessions >= MAX_SESSIONS
     }
 
-    /// Sees to it that one empty session waits for the next request that begins a conversation.
-    pub(super) fn make_spare(&mut self, context: &mut Context<'_>) {
-        let mut found = false;
-        let mut wrong = None;
-        for (key, session) in &self.sessions {
-            if session.turn.is_none() {
-                match session.state {
-                    State::Creating | State::Configuring => found = true,
-                    State::Empty if session.setup.digest == self.setup.digest && !found => {
-                        found = true;
-                    }
-                    State::Empty => wrong = Some(*key),
-                    State::Prompting | State::Parked | State::Kept { .. } | State::Stopping => {}
-                }
-            }
-        }
-        if let Some(key) = wrong {
-            self.drop_session(context, key);
-        }
-        if !found && !self.spare_failed && !Self::is_full(self.sessions.len()) {
-            let setup = self.setup.clone();
-            self.new_session(context, setup, None);
-        }
-    }
-
-    /// Keeps a session for the next request of its conversation.
-    pub(super) fn keep(
-        &mut self,
-        context: &mut Context<'_>,
-        key: SessionKey,
-        conversation: Digest,
-    ) {
-        if let Some(session) = self.sessions.get_mut(&key) {
-            session.turn = None;
-            self.go(context, key, State::Kept { conversation });
-        }
-        let kept = |session: &Session| matches!(session.state, State::Kept { .. });
-        if self.sessions.values().filter(|it| kept(it)).count() > self.config.conversations {
-            let oldest = self
-                .sessions
-                .iter()
-                .filter(|(_, session)| kept(session))
-                .min_by_key(|(key, _)| (self.deadlines.get(Timer::Session(**key)), **key))
-                .map(|(key, _)| *key);
-            if let Some(oldest) = oldest {
-                self.drop_session(context, oldest);
-            }
-        }
-    }
-
     /// Forgets a session and closes it.
     pub(super) fn drop_session(&mut self, context: &mut Context<'_>, key: SessionKey) {
         self.drop_calls(context, key);
@@ -513,6 +437,8 @@ impl Agent {
             return;
         };
         SESSION.step(session.state.name(), OUTSIDE);
+        context.out.figures_changed = true;
+        self.measure_soon(context);
         if !session.name.is_empty() {
             self.names.remove(&session.name);
             self.close(context, &session.name);

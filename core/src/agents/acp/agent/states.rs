@@ -83,7 +83,7 @@ pub static PROCESS: Table = Table::new(&[
     Move::new(
         "Ready",
         "Leaving",
-        "stop, misbehaved, too many sessions that it cannot close",
+        "stop, misbehaved, too many sessions that it cannot close, too much memory",
     ),
     Move::new("Ready", "Down", "exited, every turn has failed"),
     Move::new("Leaving", "Down", "exited, and is to be started again"),
@@ -173,10 +173,18 @@ pub static SESSION: Table = Table::new(&[
     ),
     Move::new("Creating", OUTSIDE, "refused or not answered"),
     Move::new("Configuring", OUTSIDE, "a setting is refused, cancel"),
-    Move::new("Empty", OUTSIDE, "made for what is not wanted any more"),
-    Move::new("Prompting", OUTSIDE, "error, refusal, length"),
+    Move::new(
+        "Empty",
+        OUTSIDE,
+        "made for what is not wanted any more, too many, too much memory",
+    ),
+    Move::new(
+        "Prompting",
+        OUTSIDE,
+        "error, refusal, length, no room to keep it",
+    ),
     Move::new("Parked", OUTSIDE, "the prompt is answered all the same"),
-    Move::new("Kept", OUTSIDE, "time to live, too many"),
+    Move::new("Kept", OUTSIDE, "time to live, too many, too much memory"),
     Move::new(
         "Stopping",
         OUTSIDE,

@@ -189,6 +189,7 @@ impl Agent {
         json.member("prompt").raw(&blocks);
         self.go(context, key, State::Prompting);
         self.counters.prompts += 1;
+        self.measured.prompted = true;
         self.send(context, json.end_params());
         self.is_stuffed(context);
     }
@@ -373,9 +374,11 @@ impl Agent {
                         .as_ref()
                         .filter(|_| self.config.reuse && finish == Finish::Stop)
                         .zip(turn.answer.whole())
-                        .map(|(plan, answer)| plan.after(answer));
+                        .map(|(plan, answer)| (plan.after(answer), plan.goes_on));
                     match conversation {
-                        Some(conversation) => self.keep(context, key, conversation),
+                        Some((conversation, goes_on)) => {
+                            self.keep(context, key, conversation, goes_on);
+                        }
                         None => self.drop_session(context, key),
                     }
                 }
