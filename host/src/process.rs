@@ -1,6 +1,8 @@
-//! Settings of the operating system for this process: privacy and file limit.
+//! This process, as the operating system sees it: its program, privacy and file limit.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::io;
+use std::path::PathBuf;
 
 /// Closes this process's memory, environment and files in `/proc` to other processes of the same user
 /// (`PR_SET_DUMPABLE` 0), such as the agents that it starts: its environment may hold secrets. Core dumps and debuggers
@@ -11,6 +13,17 @@ pub fn hide_from_others() {
         rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
     {
         tracing::warn!("agents of this user may read the secrets of this program: {error}");
+    }
+}
+
+/// Returns the path of this program, to be run again as a supervisor.
+pub fn own_program() -> io::Result<PathBuf> {
+    // This link leads to the running program even after an update has replaced its file.
+    let running = PathBuf::from("/proc/self/exe");
+    if running.exists() {
+        Ok(running)
+    } else {
+        std::env::current_exe()
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::{Extra, OLLAMA, Role};
 use crate::demo;
 use crate::doctor::serves_already;
 use crate::owner::ProgramOwner;
+use crate::process::own_program;
 use crate::program::Prepared;
 use mcp_local_provider_core::api::page::Setup;
 use mcp_local_provider_engine::listen::{self, reachable};
@@ -18,7 +19,6 @@ use signal_hook::iterator::Signals;
 use std::error::Error;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,17 +157,6 @@ fn local_agents(prepared: &Prepared) -> io::Result<Vec<Local>> {
         })
     });
     agents.collect()
-}
-
-/// Returns the path of this program, to be run again as a supervisor.
-pub(crate) fn own_program() -> io::Result<PathBuf> {
-    // This link leads to the running program even after an update has replaced its file.
-    let running = PathBuf::from("/proc/self/exe");
-    if running.exists() {
-        Ok(running)
-    } else {
-        std::env::current_exe()
-    }
 }
 
 /// Returns the sockets that a service manager opened for this program (`sd_listen_fds(3)`).

@@ -12,7 +12,7 @@ use crate::control_client::printable;
 use crate::credentials;
 use crate::doctor::{self, Surroundings};
 use crate::keys::KeyFile;
-use crate::serve::own_program;
+use crate::process::own_program;
 use std::io::{self, Write};
 use table::table;
 
