@@ -20,14 +20,14 @@ import ollama
 import openai
 from harness import (BRIDGE_KEY, CHECKS, CLIENT_KEY, METERED_KEY, MODEL, OPERATOR_KEY, PACED_KEY, Setting, check, eventually, expect,
                      raises, require, user)
-from program import Failed, Program
+from program import Failed, Program, own_environment
 from programs import Unsupported
 from scripted_agent import ScriptedAgent
 
 ENVIRONMENT = {"CLIENT_KEY": CLIENT_KEY, "BRIDGE_KEY": BRIDGE_KEY, "OPERATOR_KEY": OPERATOR_KEY, "METERED_KEY": METERED_KEY,
                "PACED_KEY": PACED_KEY}
 CONFIGURATION = """
-listen: { http: ["127.0.0.1:0"] }
+listen: { http: ["127.0.0.1:0"], ollama: "127.0.0.1:0" }
 auth:
   keys:
     - { name: editor, key: "env:CLIENT_KEY", role: client }
@@ -129,7 +129,8 @@ def port_taken(s):
         program = Program(sys.argv[1], home, "--demo", "--listen", "127.0.0.1:0")
         try:
             address = program.base.removeprefix("http://")
-            second = subprocess.run([Path(sys.argv[1]).resolve(), "--demo", "--listen", address], cwd=home, capture_output=True, text=True, timeout=20)
+            second = subprocess.run(
+                [Path(sys.argv[1]).resolve(), "--listen", address], cwd=home, capture_output=True, text=True, timeout=20, env=own_environment(home))
             require(second.returncode != 0, "exit status 0")
             require(address in second.stderr, f"the address is not named: {second.stderr}")
         finally:

@@ -2,6 +2,7 @@
 import json
 
 import ollama
+import openai
 from harness import CLIENT_KEY, MODEL, check, expect, raises, require, user
 from openai_checks import OSLO, WEATHER
 from scripted_agent import SEPARATORS
@@ -134,6 +135,16 @@ def key_in_the_path(s):
     client = ollama.Client(host=f"{s.program.base}/k/{CLIENT_KEY}")
     expect(client.chat(model=MODEL, messages=user("say:in")).message.content, "in", "answer")
     require(client.list().models, "no models")
+
+
+@check
+def nothing_but_the_host(s):
+    """ollama and openai where programs look for an Ollama: without a key, and with a key that guides make up"""
+    client = ollama.Client(host=s.program.last)
+    require(client.list().models, "no models")
+    expect("".join(part.message.content for part in client.chat(model=MODEL, messages=user("say:Hello, world"), stream=True)), "Hello, world", "answer")
+    guided = openai.OpenAI(base_url=f"{s.program.last}/v1", api_key="ollama", max_retries=0, timeout=30)
+    expect(guided.chat.completions.create(model=MODEL, messages=user("say:in")).choices[0].message.content, "in", "answer to the key `ollama`")
 
 
 @check

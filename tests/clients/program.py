@@ -20,7 +20,7 @@ def own_environment(home):
 
 
 class Program:
-    """One running program. `base` is its address, `after` what it printed beside the ready line."""
+    """One running program. `base` is its address, and `last` the last one that it named."""
 
     def __init__(self, program, home, *arguments, environment=None):
         self.home = Path(home)
@@ -48,9 +48,10 @@ class Program:
     def _read(self, stream):
         for line in stream:
             self.lines.append(line.rstrip("\n"))
-            ready = re.match(r"ready (http://\S+)", line)
+            ready = re.match(r"ready (http://\S+)(?:.* (http://\S+))?", line)
             if ready and stream is self.process.stdout:
                 self.base = ready[1].rstrip("/,")
+                self.last = (ready[2] or ready[1]).rstrip("/")
                 self._ready.set()
         if stream is self.process.stdout:
             self._ready.set()

@@ -35,13 +35,13 @@ def says(what, wanted, done, status=0):
     require(wanted in done[1] + (done[2] if status else ""), f"{what}: no {wanted!r} in {done[1:]}")
 
 
-def node(s, *what):
-    """Runs checks of sdk_checks.mjs."""
+def node(s, *what, base=None):
+    """Runs checks of sdk_checks.mjs, at the program's address or another one."""
     home = install("sdk").parent.parent
     script = home / "sdk_checks.mjs"
     script.write_bytes(Path(__file__).with_name(script.name).read_bytes())
     with mortal(s) as dies:
-        done = run(["node", script, *what, s.program.base, CLIENT_KEY, MODEL, dies], home)
+        done = run(["node", script, *what, base or s.program.base, CLIENT_KEY, MODEL, dies], home)
     require(done[0] == 0, f"{what}: {done[1]}{done[2][-2000:]}")
 
 
@@ -57,6 +57,13 @@ def ollama_js(s):
     """ollama-js, newest and Void's: lists, streams, tools, fill in the middle, errors, an agent that dies"""
     node(s, "ollama", "ollama")
     node(s, "ollama", "ollama-of-void")
+
+
+@check
+def ollama_js_with_nothing_but_the_host(s):
+    """ollama-js, newest and Void's, without a key where programs look for an Ollama"""
+    node(s, "keyless", "ollama", base=s.program.last)
+    node(s, "keyless", "ollama-of-void", base=s.program.last)
 
 
 @check

@@ -1,5 +1,5 @@
 // The official JavaScript packages, unmodified. Started by program_checks.py:
-//   sdk_checks.mjs openai|ollama|ai PACKAGE BASE KEY MODEL MODEL-WHOSE-AGENT-DIES
+//   sdk_checks.mjs openai|ollama|keyless|ai PACKAGE BASE KEY MODEL MODEL-WHOSE-AGENT-DIES
 import assert from "node:assert/strict";
 
 const [what, name, base, key, model, mortal] = process.argv.slice(2);
@@ -103,6 +103,16 @@ async function ollama() {
   assert.equal((await rejected(chat("say:x", { model: mortal }))).status_code, 503);
 }
 
+// `base` is where programs look for an Ollama.
+async function keyless() {
+  const { Ollama } = await import(name);
+  const client = new Ollama({ host: base });
+  assert.ok((await client.list()).models.some((one) => one.name === `${model}:latest`));
+  let seen = "";
+  for await (const part of await client.chat({ model, messages: user("say:Hello, world"), stream: true })) seen += part.message.content;
+  assert.equal(seen, "Hello, world");
+}
+
 async function ai() {
   const { createOpenAICompatible } = await import(name);
   const { embed, generateObject, jsonSchema, stepCountIs, streamText, tool } = await import("ai");
@@ -132,4 +142,4 @@ async function ai() {
   }
 }
 
-await { openai, ollama, ai }[what]();
+await { openai, ollama, keyless, ai }[what]();

@@ -192,7 +192,7 @@ impl Agent {
             });
         } else {
             context.out.events.push(Event::Unable {
-                why: why.message.to_string(),
+                why: why.message.clone().into_owned(),
             });
         }
         // Clients are to hear what is wrong, so there must be a model that they can ask.
