@@ -7,7 +7,7 @@ use mcp_local_provider_core::error::{Code, Refusal};
 /// The owner of an engine, see [`Engine::set_owner`]. Its methods run on the thread of a request, with no lock of the engine
 /// held.
 pub trait Owner: Send + Sync {
-    /// Reads the configuration and the keys again, and applies them by [`Handle::reload`].
+    /// Reads the configuration and the keys again, and applies them by [`Handle::reload`](crate::Handle::reload).
     ///
     /// # Errors
     /// Returns the reason as a sentence for the operator; nothing has changed.

@@ -1,6 +1,6 @@
 //! The log on standard error or in a file: text on a terminal, one JSON object for each line otherwise.
 //!
-//! Serving never waits for the log's output: see [`lines`].
+//! Serving never waits for the log's output: a thread of its own writes the lines (`lines`).
 
 mod file;
 mod json;
