@@ -56,6 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         authorization: None,
         api_key: None,
         user_agent: None,
+        fetch_site: None,
         accept: None,
         agent: None,
         address: [127, 0, 0, 1].into(),

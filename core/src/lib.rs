@@ -67,7 +67,7 @@
 //! // A client asks.
 //! let head = Head {
 //!     method: "POST", target: "/v1/chat/completions", host: Some("localhost"), origin: None,
-//!     authorization: None, api_key: None, user_agent: None, accept: None, agent: None, address: [127, 0, 0, 1].into(),
+//!     fetch_site: None, authorization: None, api_key: None, user_agent: None, accept: None, agent: None, address: [127, 0, 0, 1].into(),
 //!     forwarding: Default::default(),
 //! };
 //! let accepted = accept(hub.config(), &hub.keys(), Listener::All, &head).map_err(|denied| denied.refusal)?;

@@ -89,6 +89,7 @@ impl<'h> Request<'h> {
                 authorization: text("authorization"),
                 api_key: text("x-api-key").or_else(|| text("api-key")),
                 user_agent: text("user-agent"),
+                fetch_site: text("sec-fetch-site"),
                 accept: text("accept"),
                 agent: text(api::AGENT_HEADER),
                 address,

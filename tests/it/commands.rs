@@ -15,7 +15,7 @@ fn command(running: &Program, arguments: &[&str]) -> (Option<i32>, String, Strin
     (output.status.code(), text(&output.stdout), text(&output.stderr))
 }
 
-/// What a command prints that succeeds.
+/// The output of a command that succeeds.
 fn printed(running: &Program, arguments: &[&str]) -> String {
     let (code, out, error) = command(running, arguments);
     assert_eq!(code, Some(0), "{arguments:?}: {out}{error}");

@@ -195,6 +195,8 @@ fn a_key_can_be_required_there_too_and_a_reload_changes_it() {
     program.signal("HUP");
     program.wait_for_log("took the configuration over");
     assert_eq!(list(&[LOCAL]), 200);
+    // An image of a page, which names no origin.
+    assert_eq!(list(&[LOCAL, "Sec-Fetch-Site: cross-site"]), 401);
     let log = program.log();
     assert!(!log.contains("from the next start on"), "{log}");
 }

@@ -132,6 +132,7 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         api_key: None,
         accept: None,
         user_agent: None,
+        fetch_site: None,
         agent: None,
         address: [127, 0, 0, 1].into(),
         forwarding: Default::default(),

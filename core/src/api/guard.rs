@@ -1,6 +1,7 @@
 //! Checks of a request's headers: `Host` names this program, `Origin` is a page of this machine or a desktop program,
 //! and no agent asks itself.
 
+use super::Head;
 use super::route::{Handler, Responder, Route};
 use crate::config::HubConfig;
 use crate::error::{Code, Refusal};
@@ -73,12 +74,16 @@ pub fn check_origin(config: &HubConfig, origin: Option<&str>) -> Result<(), Refu
     ))
 }
 
-/// True for what a page in a browser sends, of whichever site: no `Origin`, or that of a desktop program, is none.
-pub(super) fn is_web(origin: Option<&str>) -> bool {
-    origin.is_some_and(|origin| {
-        let scheme = origin.split_once("://").map(|(scheme, _)| scheme);
-        !scheme.is_some_and(|scheme| DESKTOP_SCHEMES.contains(&scheme))
-    })
+/// True for what a page in a browser sends, of whichever site. The `Origin` of a desktop program is none. Images and scripts of
+/// a page come without `Origin`, but with the site; `none` is a person who types the address.
+pub(super) fn is_web(head: &Head<'_>) -> bool {
+    match head.origin {
+        Some(origin) => {
+            let scheme = origin.split_once("://").map(|(scheme, _)| scheme);
+            !scheme.is_some_and(|scheme| DESKTOP_SCHEMES.contains(&scheme))
+        }
+        None => head.fetch_site.is_some_and(|site| site != "none"),
+    }
 }
 
 /// The name in `name:port` or `[v6]:port`.

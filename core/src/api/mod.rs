@@ -82,6 +82,8 @@ pub struct Head<'h> {
     pub host: Option<&'h str>,
     /// `Origin`.
     pub origin: Option<&'h str>,
+    /// `Sec-Fetch-Site` (Fetch Metadata Request Headers), which browsers send.
+    pub fetch_site: Option<&'h str>,
     /// `Authorization`.
     pub authorization: Option<&'h str>,
     /// `x-api-key` or `api-key`.
@@ -236,7 +238,7 @@ pub fn accept<'h>(
     let caller = match roles {
         None => None,
         Some(roles) => {
-            let keyless = listener == Listener::Ollama && local && !guard::is_web(head.origin);
+            let keyless = listener == Listener::Ollama && local && !guard::is_web(head);
             let caller = keys
                 .authenticate(token, address)
                 .or_else(|refusal| match keys.local(address) {

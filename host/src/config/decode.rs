@@ -47,7 +47,7 @@ fn follows(error: &DecodeError, section: Option<&Node>) -> bool {
     value.is_some_and(Node::is_refused)
 }
 
-/// What an error is about, as far as more is to be said of it.
+/// The subject of an error, as far as more is to be said of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum About {
     /// A value.

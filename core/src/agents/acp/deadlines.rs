@@ -23,7 +23,7 @@ pub enum Timer {
     Gather(SessionKey),
     /// A parked call is owed a sign of life.
     ToolCall(CallId),
-    /// What the process uses is measured.
+    /// The use of memory and processes is measured.
     Measure,
     /// The process is started.
     Start,

@@ -11,6 +11,7 @@ struct Asking {
     target: &'static str,
     host: &'static str,
     origin: Option<&'static str>,
+    fetch_site: Option<&'static str>,
     bearer: Option<&'static str>,
     peer: [u8; 4],
     forwarded_for: Option<&'static str>,
@@ -22,6 +23,7 @@ const LOCAL: Asking = Asking {
     target: "/v1/models",
     host: "127.0.0.1:11434",
     origin: None,
+    fetch_site: None,
     bearer: None,
     peer: [127, 0, 0, 1],
     forwarded_for: None,
@@ -50,6 +52,7 @@ impl Asking {
             target: self.target,
             host: Some(self.host),
             origin: self.origin,
+            fetch_site: self.fetch_site,
             authorization: authorization.as_deref(),
             api_key: None,
             accept: None,
@@ -181,6 +184,27 @@ fn who_is_not_local_needs_a_key_there_too() {
         refused.message().contains("not through a proxy"),
         "{refused}"
     );
+}
+
+#[test]
+fn an_image_of_a_page_needs_a_key_though_it_names_no_origin() {
+    for (site, status) in [
+        ("cross-site", 401),
+        ("same-site", 401),
+        ("same-origin", 401),
+        ("none", 200),
+    ] {
+        let fetch_site = Some(site);
+        let asking = Asking {
+            fetch_site,
+            ..LOCAL
+        };
+        assert_eq!(asking.status(), status, "{site}");
+        // The page of a desktop program.
+        let origin = Some("vscode-file://vscode-app");
+        let asking = Asking { origin, ..asking };
+        assert_eq!(asking.status(), 200, "{site}");
+    }
 }
 
 #[test]
