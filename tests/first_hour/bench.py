@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import select
+import signal
 import subprocess
 import sys
 import termios
@@ -117,20 +118,22 @@ class Bench:
         return [model["id"] for model in json.load(self.request("GET", "/v1/models"))["data"]]
 
 
+def own_the_terminal(terminal):
+    """Makes it the one of this process. A nohup before the test is not one before the program."""
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
 class Terminal:
     """The program on a terminal of its own, as a person sees it."""
 
     def __init__(self, bench, *arguments, environment=None):
         self.master, slave = pty.openpty()
-
-        def own_the_terminal():
-            os.setsid()
-            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
         command = [Path(bench.path).resolve(), *arguments]
         self.process = subprocess.Popen(
             command, stdin=slave, stdout=slave, stderr=slave, cwd=bench.home,
-            env=own_environment(bench.home) | (environment or {}), preexec_fn=own_the_terminal,
+            env=own_environment(bench.home) | (environment or {}), preexec_fn=lambda: own_the_terminal(slave),
         )
         os.close(slave)
         self.seen = ""

@@ -1,6 +1,5 @@
 """The first hour of a new user, before everything is warm. See run.sh."""
 
-import fcntl
 import http.client
 import json
 import os
@@ -10,13 +9,12 @@ import signal
 import subprocess
 import sys
 import tempfile
-import termios
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from bench import HERE, OPERATOR, Bench, Gate, Terminal, content, error, shell
+from bench import HERE, OPERATOR, Bench, Gate, Terminal, content, error, own_the_terminal, shell
 from agents import Model, require
 from process_tree import pss
 from program import Failed, own_environment
@@ -274,13 +272,9 @@ def a_closed_terminal_ends_the_program_and_its_agents(bench):
     for before in ([], ["nohup"]):
         master, slave = pty.openpty()
 
-        def own_the_terminal():
-            os.setsid()
-            fcntl.ioctl(slave, termios.TIOCSCTTY, 0)
-
         program = subprocess.Popen(
             before + command, stdin=slave, stdout=subprocess.PIPE, stderr=slave, cwd=bench.home,
-            env=own_environment(bench.home), preexec_fn=own_the_terminal,
+            env=own_environment(bench.home), preexec_fn=lambda: own_the_terminal(slave),
         )
         os.close(slave)
         with open(alive, "rb") as agent_lives:

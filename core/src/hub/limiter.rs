@@ -132,7 +132,7 @@ pub enum Limited {
 }
 
 /// The party whose buckets a request draws on: the key that was shown, else the address that the request came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Payer {
     /// A key, wherever it is used.
     Key(KeyId),

@@ -1,6 +1,8 @@
 //! The queue of admissions: requests that wait for capacity, found by id, by deadline and by what they want.
 //!
-//! Those that want the same form a line, and the first of a line stands for all of it. A line is *open* while a session
+//! Those that want the same form a line, in which each key has its turn: a request stands a round behind the one before it
+//! of its key, so that a key with many requests keeps nobody else waiting for all of them. The first of a line stands for
+//! all of it. A line is *open* while a session
 //! that could answer it may be free, so that only `limits.exchanges` keeps it waiting; open lines are ordered by how long
 //! their first waits. Any other line is looked at again when one of its sessions has changed. So nothing that happens
 //! costs more than what it frees.
@@ -20,10 +22,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 
+/// Place of a request in its line: the round, and within one the order of arrival.
+type Turn = (u64, WaitId);
+
 /// A request that waits.
 #[derive(Debug)]
 pub(super) struct Waiter {
     line: LineId,
+    round: u64,
     /// Costs that the limiter has taken for it.
     pub(super) costs: Costs,
     /// The payer that the limiter has taken it from.
@@ -71,11 +77,45 @@ impl Want {
 #[derive(Debug)]
 struct Line {
     want: Want,
-    waiting: BTreeSet<WaitId>,
-    /// Its key among the open lines: the id of its first request. `None` for a line that is not open.
+    waiting: BTreeSet<Turn>,
+    /// The round of the request that was granted last.
+    round: u64,
+    /// Those who wait: how many requests of theirs, and the round of the last one.
+    payers: HashMap<Payer, (usize, u64)>,
+    /// Its place among the open lines: the id of its first request. `None` for a line that is not open.
     open: Option<WaitId>,
     /// The models whose sessions could answer; none when a session is named.
     models: Vec<String>,
+}
+
+impl Line {
+    /// Puts a request into the next round, or into the one behind the last request of the same payer. Returns its round.
+    fn enter(&mut self, payer: Payer, wait: WaitId) -> u64 {
+        let next = self.round + 1;
+        let (count, last) = self.payers.entry(payer).or_insert((0, self.round));
+        *count += 1;
+        *last = next.max(*last + 1);
+        self.waiting.insert((*last, wait));
+        *last
+    }
+
+    /// Takes a request out. A granted one moves the line on to its round.
+    fn withdraw(&mut self, payer: Payer, turn: Turn, granted: bool) {
+        self.waiting.remove(&turn);
+        if granted {
+            self.round = self.round.max(turn.0);
+        }
+        if let Some((count, _)) = self.payers.get_mut(&payer) {
+            *count -= 1;
+            if *count == 0 {
+                self.payers.remove(&payer);
+            }
+        }
+    }
+
+    fn first(&self) -> Option<WaitId> {
+        self.waiting.first().map(|(_, wait)| *wait)
+    }
 }
 
 /// See the module's documentation.
@@ -124,7 +164,7 @@ impl Queue {
 
     /// Answers a waiter, which then stands in no line any more.
     pub(super) fn answer(&mut self, wait: WaitId, answer: Result<Ticket, Refusal>) {
-        self.withdraw(wait);
+        self.withdraw(wait, answer.is_ok());
         if let Some(waiter) = self.waiters.get_mut(&wait) {
             waiter.answer = Some(answer);
         }
@@ -151,12 +191,12 @@ impl Queue {
 
     /// Takes a waiter out, whatever it waits for.
     pub(super) fn remove(&mut self, wait: WaitId) -> Option<Waiter> {
-        self.withdraw(wait);
+        self.withdraw(wait, false);
         self.waiters.remove(&wait)
     }
 
     /// Takes a waiter from its line, and a line that has become empty out of everything.
-    fn withdraw(&mut self, wait: WaitId) {
+    fn withdraw(&mut self, wait: WaitId, granted: bool) {
         let Some(waiter) = self.waiters.get(&wait) else {
             return;
         };
@@ -167,7 +207,7 @@ impl Queue {
         let Some(line) = self.lines.get_mut(&id) else {
             return;
         };
-        line.waiting.remove(&wait);
+        line.withdraw(waiter.payer, (waiter.round, wait), granted);
         let open = line.open.is_some();
         if !line.waiting.is_empty() {
             self.set_open(id, open);
@@ -251,7 +291,7 @@ impl Queue {
 
     /// The first of a line.
     pub(super) fn first(&self, line: LineId) -> Option<(WaitId, &Waiter)> {
-        let wait = *self.lines.get(&line)?.waiting.first()?;
+        let wait = self.lines.get(&line)?.first()?;
         Some((wait, self.waiters.get(&wait)?))
     }
 
@@ -260,7 +300,7 @@ impl Queue {
         let Some(line) = self.lines.get_mut(&id) else {
             return;
         };
-        let first = line.waiting.first().copied().filter(|_| open);
+        let first = line.first().filter(|_| open);
         if line.open != first {
             if let Some(before) = core::mem::replace(&mut line.open, first) {
                 self.open.remove(&before);
@@ -312,21 +352,26 @@ impl Hub {
         let queue = &mut self.queue;
         queue.last_wait += 1;
         let wait = WaitId(queue.last_wait);
+        let entered = queue.lines.get_mut(&line);
+        let round = entered.map_or(0, |line| line.enter(payer, wait));
         queue.deadlines.insert((deadline, wait));
         queue.waiters.insert(
             wait,
             Waiter {
                 line,
+                round,
                 costs: Costs::of(ask),
                 payer,
                 deadline,
                 answer: None,
             },
         );
-        if let Some(line) = queue.lines.get_mut(&line) {
-            line.waiting.insert(wait);
-        }
-        if open {
+        // It may be the first now.
+        let is_open = queue
+            .lines
+            .get(&line)
+            .is_some_and(|line| line.open.is_some());
+        if open || is_open {
             queue.set_open(line, true);
         }
         wait
@@ -345,6 +390,8 @@ impl Hub {
                 needs: ask.needs,
             },
             waiting: BTreeSet::new(),
+            round: 0,
+            payers: HashMap::new(),
             open: None,
             models,
         };

@@ -50,6 +50,7 @@ fn bench(limits: Limits, sessions: SessionPolicy) -> Bench {
         auth_required: true,
         keys: vec![
             key("editor", Role::Client),
+            key("chat", Role::Client),
             key("bridge", Role::Bridge),
             key("other-bridge", Role::Bridge),
             key("operator", Role::Operator),
@@ -133,7 +134,6 @@ impl Bench {
         session: Option<&str>,
         needs: Needs,
     ) -> Result<Admission, Refusal> {
-        let caller = self.caller("editor");
         let ask = Ask {
             model,
             session,
@@ -142,7 +142,12 @@ impl Bench {
             scope: Scope::Inference,
             needs,
         };
-        self.hub.admit(self.now, &caller, &ask)
+        self.ask_as("editor", &ask)
+    }
+
+    fn ask_as(&mut self, key: &str, ask: &Ask<'_>) -> Result<Admission, Refusal> {
+        let caller = self.caller(key);
+        self.hub.admit(self.now, &caller, ask)
     }
 
     fn granted(&mut self, model: &str) -> Ticket {

@@ -229,6 +229,79 @@ fn a_free_place_goes_to_the_longest_wait_whatever_it_wants() {
     bench.settle(held);
 }
 
+/// The order in which requests are granted, by their numbers. Of each: how many are granted before it asks, and its key.
+fn granted_in_turn(asking: &[(usize, &str)]) -> Vec<usize> {
+    let limits = Limits {
+        exchanges: 1,
+        ..Limits::default()
+    };
+    let mut bench = bench(limits, SessionPolicy::default());
+    bench.agent("a");
+    let mut held = bench.granted("a");
+    let ask = Ask {
+        model: "a",
+        session: None,
+        prompts: 1,
+        tokens: 1,
+        scope: Scope::Inference,
+        needs: Needs::default(),
+    };
+    let mut waits = BTreeMap::new();
+    let mut order = Vec::new();
+    let mut asking = asking.iter().enumerate().peekable();
+    while order.len() < waits.len() || asking.peek().is_some() {
+        // Each asks after so many were granted.
+        while let Some((number, (_, key))) = asking.next_if(|(_, (after, _))| *after <= order.len())
+        {
+            match bench.ask_as(key, &ask) {
+                Ok(Admission::Queued(wait)) => waits.insert(wait, number),
+                other => panic!("{other:?}"),
+            };
+        }
+        bench.settle(held);
+        let [wait] = core::mem::take(&mut bench.out.woken)[..] else {
+            panic!("one place is free");
+        };
+        order.push(waits[&wait]);
+        held = match bench.claim(wait) {
+            Claim::Granted(ticket) => ticket,
+            other => panic!("{other:?}"),
+        };
+    }
+    bench.settle(held);
+    assert!(bench.hub.queue.is_bare(), "{:?}", bench.hub.queue);
+    order
+}
+
+#[test]
+fn a_key_with_many_requests_keeps_no_other_waiting_for_all_of_them() {
+    let many = [(0, "editor"); 4];
+    let all = [&many[..], &[(0, "chat"), (0, "chat")]].concat();
+    assert_eq!(granted_in_turn(&all), [0, 4, 1, 5, 2, 3]);
+    // One that asks again and again has its turn each time, and no more.
+    let all = [&many[..], &[(0, "chat"), (2, "chat"), (4, "chat")]].concat();
+    assert_eq!(granted_in_turn(&all), [0, 4, 1, 5, 2, 6, 3]);
+}
+
+proptest! {
+    /// First come, first served within a key; and who asks once waits for one request of each other key at most.
+    #[test]
+    fn each_key_is_served_in_its_order_and_in_turn(keys in prop::collection::vec(prop::sample::select(vec!["editor", "chat", "operator"]), 1..24)) {
+        let asking: Vec<_> = keys.iter().map(|key| (0, *key)).collect();
+        let order = granted_in_turn(&asking);
+        let count = |numbers: &[usize], key: &str| numbers.iter().filter(|number| keys[**number] == key).count();
+        for (at, number) in order.iter().enumerate() {
+            let (before, own) = (&order[..at], keys[*number]);
+            prop_assert!(before.iter().all(|earlier| keys[*earlier] != own || earlier < number));
+            for other in &keys {
+                let all = keys.iter().filter(|key| *key == other).count();
+                let served = count(before, other);
+                prop_assert!(served == all || served >= count(before, own), "{order:?} of {keys:?}");
+            }
+        }
+    }
+}
+
 #[test]
 fn those_whose_last_agent_goes_are_told_at_once() {
     let mut bench = plain();
