@@ -115,7 +115,7 @@ fn a_prompt_that_is_interrupted_is_cancelled() {
     let mut killed = asking(&running, &["run", "m", "x"], "");
     let (id, _) = agent.invocation();
     agent.chunk(&id, 0, "begun");
-    let interrupted = Command::new("kill").args(["-INT", &killed.id().to_string()]).status();
+    let interrupted = Command::new("kill").args(["-TERM", &killed.id().to_string()]).status();
     assert!(interrupted.unwrap().success() && !killed.wait().unwrap().success());
     assert_eq!(agent.receive()["type"], "model_cancel");
 }
