@@ -230,7 +230,7 @@ impl Bench {
                 "whole answer, 16 clients",
                 "CPU us",
                 ratio,
-                // The program writes the line of each request, which the splice does not: about 1 us of its 21.
+                // The program writes the line of each request into its log, which the splice does not.
                 held(3.2, 6.0, 2.2),
             ),
             latency.row("whole answer, 1 client, p50", "us", difference, free),
