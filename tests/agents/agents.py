@@ -351,9 +351,14 @@ def fifty_questions_leave_few_sessions(path, agent, model):
             for number in range(50):
                 setting.create(f"%%say number {number}%%")
             sessions, at_once = kept(), agent_processes(setting.program.process.pid)
-            memory = pss(at_once) >> 20
+            memory = most = pss(at_once) >> 20
             require(sessions <= 4, f"{sessions} sessions are kept")
-            require(memory < agent.memory, f"{len(at_once)} processes take {memory} MiB")
+            # What is over the bound is found by the next measurement.
+            until = time.monotonic() + 30
+            while memory >= agent.memory:
+                require(time.monotonic() < until, f"its processes take {memory} MiB after 30 s")
+                time.sleep(0.5)
+                memory = pss(agent_processes(setting.program.process.pid)) >> 20
             until = time.monotonic() + 30
             while kept() > 1:
                 require(time.monotonic() < until, f"{kept()} sessions are kept after 30 s")
@@ -361,7 +366,7 @@ def fifty_questions_leave_few_sessions(path, agent, model):
             # What was closed last may be ending.
             time.sleep(1)
             later = agent_processes(setting.program.process.pid)
-            return f"{len(at_once)} processes with {memory} MiB, then {len(later)} with {pss(later) >> 20} MiB"
+            return f"{len(at_once)} processes with {most} MiB, then {len(later)} with {pss(later) >> 20} MiB"
         finally:
             setting.program.stop()
 
