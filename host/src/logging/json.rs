@@ -1,7 +1,6 @@
 //! A line of the log as one JSON object: `timestamp`, `level`, the event's fields, `target`.
 //!
-//! The formatter of `tracing-subscriber` goes through `serde`, which takes longer than the rest of a request's account and
-//! 30 KB of program.
+//! The formatter of `tracing-subscriber` goes through `serde`, and takes 1.8 us for the line of a request.
 
 use std::fmt::{self, Debug, Write};
 use tracing::field::{Field, Visit};
