@@ -16,14 +16,13 @@ mod tail;
 pub use tail::tail;
 
 use crate::config::{Audit, Authentication};
+use crate::writer_thread::{Ending, WriterThread};
 use file::RotatingFile;
 use mcp_local_provider_engine::audit::AuditFile;
 use mcp_local_provider_engine::feed::{Events, Feed, Numbered, Reader};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -48,9 +47,7 @@ pub struct AuditWriter(Option<Writing>);
 #[derive(Debug)]
 struct Writing {
     file: Arc<AuditFile>,
-    thread: Thread,
-    ending: Arc<AtomicBool>,
-    finished: Receiver<()>,
+    thread: WriterThread,
 }
 
 /// Wakes the writing thread.
@@ -94,22 +91,12 @@ impl AuditWriter {
             tracing::error!("audit records are being lost: {error}");
             file.set_error(Some(error));
         }
-        let ending = Arc::new(AtomicBool::new(false));
-        let (done, finished) = sync_channel(1);
-        let (own, ends) = (file.clone(), ending.clone());
+        let own = file.clone();
         let all = config.authentication == Authentication::All;
-        let thread = thread::Builder::new()
-            .name("audit".to_owned())
-            .spawn(move || {
-                write_all(readers, logs, all, &own, &ends);
-                drop(done);
-            })?;
-        Ok(AuditWriter(Some(Writing {
-            file,
-            thread: thread.thread().clone(),
-            ending,
-            finished,
-        })))
+        let thread = WriterThread::start("audit", move |ending| {
+            write_all(readers, logs, all, &own, ending);
+        })?;
+        Ok(AuditWriter(Some(Writing { file, thread })))
     }
 
     /// Returns figures and error of the file; `None` when no file is written.
@@ -122,9 +109,7 @@ impl AuditWriter {
     /// written.
     pub fn finish(self, patience: Duration) {
         let Some(writing) = self.0 else { return };
-        writing.ending.store(true, Ordering::Release);
-        writing.thread.unpark();
-        if let Err(RecvTimeoutError::Timeout) = writing.finished.recv_timeout(patience) {
+        if !writing.thread.finish(patience) {
             tracing::warn!("the audit file took too long; its last records may be missing");
         }
     }
@@ -147,7 +132,7 @@ fn write_all(
     logs: [RotatingFile; 2],
     all: bool,
     file: &AuditFile,
-    ending: &AtomicBool,
+    ending: &Ending,
 ) {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     let ([mut known, mut strange], [mut log, mut beside]) = (readers, logs);
@@ -155,7 +140,7 @@ fn write_all(
     let mut strangers = Strangers::default();
     loop {
         // Read before the feed, so that records that were pushed before the end are in the feed then.
-        let ends = ending.load(Ordering::Acquire);
+        let ends = ending.is_near();
         // The feed's backlog counts missed records.
         let mut missed = strange.drain(&waker, &mut records);
         let mut idle = records.is_empty();
@@ -187,7 +172,7 @@ fn write_all(
                 }
                 None => thread::park(),
             }
-            gather(ending);
+            ending.gather(DELAY);
         }
         for Numbered { record, .. } in records.drain(..) {
             let start = batch.len();
@@ -204,18 +189,6 @@ fn write_all(
             }
             count += 1;
         }
-    }
-}
-
-/// Waits for more records for at most [`DELAY`], or until the program ends.
-fn gather(ending: &AtomicBool) {
-    let until = Instant::now() + DELAY;
-    while !ending.load(Ordering::Acquire) {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return;
-        }
-        thread::park_timeout(left);
     }
 }
 

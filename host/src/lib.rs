@@ -27,3 +27,4 @@ mod serve;
 mod shell;
 #[cfg(test)]
 mod test_directory;
+mod writer_thread;

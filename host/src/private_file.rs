@@ -1,9 +1,9 @@
 //! Files that only their owner may read, replaced as a whole or not at all.
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, OFlags, flock};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 /// Makes a directory and its missing ancestors, for the owner alone (mode 0700). An existing one keeps its mode.
@@ -47,6 +47,52 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     }
     // The directory is synced so that the rename survives a crash.
     File::open(directory)?.sync_all()
+}
+
+/// A file that is appended to, while others may move or delete it.
+#[derive(Debug)]
+pub(crate) struct AppendedFile {
+    pub(crate) file: File,
+    /// Its size when it was opened, in bytes.
+    pub(crate) bytes: u64,
+    /// Device and inode.
+    identity: (u64, u64),
+}
+
+impl AppendedFile {
+    /// Opens the file. Makes it (mode 0600) and its folder where they are missing.
+    ///
+    /// # Errors
+    /// Fails when it cannot be written, or is no regular file.
+    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+        let directory = path.parent();
+        if let Some(directory) = directory.filter(|directory| !directory.as_os_str().is_empty()) {
+            make_directory(directory)?;
+        }
+        // To open a FIFO for writing would wait for a reader.
+        let at_once = OFlags::NONBLOCK.bits().cast_signed();
+        let file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(at_once)
+            .open(path)?;
+        let found = file.metadata()?;
+        if !found.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        Ok(Self {
+            file,
+            bytes: found.len(),
+            identity: (found.dev(), found.ino()),
+        })
+    }
+
+    /// True while `path` names it. Later lines would not be found in a file without a name.
+    pub(crate) fn is_at(&self, path: &Path) -> bool {
+        let named = std::fs::metadata(path);
+        named.is_ok_and(|named| (named.dev(), named.ino()) == self.identity)
+    }
 }
 
 fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {

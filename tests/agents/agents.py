@@ -353,7 +353,7 @@ def fifty_questions_leave_few_sessions(path, agent, model):
             sessions, at_once = kept(), agent_processes(setting.program.process.pid)
             memory = most = pss(at_once) >> 20
             require(sessions <= 4, f"{sessions} sessions are kept")
-            # What is over the bound is found by the next measurement.
+            # The next measurement finds memory over the bound.
             until = time.monotonic() + 30
             while memory >= agent.memory:
                 require(time.monotonic() < until, f"its processes take {memory} MiB after 30 s")
@@ -363,7 +363,7 @@ def fifty_questions_leave_few_sessions(path, agent, model):
             while kept() > 1:
                 require(time.monotonic() < until, f"{kept()} sessions are kept after 30 s")
                 time.sleep(0.1)
-            # What was closed last may be ending.
+            # The last one may be ending.
             time.sleep(1)
             later = agent_processes(setting.program.process.pid)
             return f"{len(at_once)} processes with {most} MiB, then {len(later)} with {pss(later) >> 20} MiB"

@@ -19,5 +19,7 @@ if [ ! -x "$program" ]; then
     exit 2
 fi
 
-. "$root/tests/agents/venv.sh"
+requirements=$root/tests/agents/requirements.txt
+venv=$target/agents-venv
+. "$root/tests/venv.sh"
 exec "$venv/bin/python" -B "$here/agents.py" "$program" "$@"

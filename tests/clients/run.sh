@@ -23,14 +23,9 @@ if [ -z "$program" ] || [ ! -x "$program" ]; then
     exit 2
 fi
 
+requirements=$here/requirements.txt
 venv=$target/clients-venv
-if ! cmp -s "$here/requirements.txt" "$venv/installed.txt"; then
-    rm -rf "$venv"
-    mkdir -p "$target"
-    ${PYTHON:-python3} -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check -r "$here/requirements.txt"
-    cp "$here/requirements.txt" "$venv/installed.txt"
-fi
+. "$root/tests/venv.sh"
 checks=clients.py
 if [ "${1:-}" = --embedded ]; then
     checks=embedded.py

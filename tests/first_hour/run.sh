@@ -16,5 +16,7 @@ if [ ! -x "$program" ]; then
     echo "$program is not there: run cargo build --release first, or name the program" >&2
     exit 2
 fi
-. "$root/tests/agents/venv.sh"
+requirements=$root/tests/agents/requirements.txt
+venv=$target/agents-venv
+. "$root/tests/venv.sh"
 exec "$venv/bin/python" -B "$here/first_hour.py" "$program"

@@ -96,7 +96,7 @@ fn a_prompt_on_the_line_and_on_standard_input_is_answered() {
         agent.finish(&id, 2);
         let output = child.wait_with_output().unwrap();
         assert!(output.status.success());
-        // What is no terminal gets the bytes of the model.
+        // A pipe gets the bytes of the model.
         assert_eq!(String::from_utf8(output.stdout).unwrap(), "first and\u{1b}[1m last\n");
     };
     asked(&["run", "m", "Why", "blue?"], "", "Why blue?");

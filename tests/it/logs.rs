@@ -130,15 +130,9 @@ fn people_may_have_text() {
     let program = Program::start("log: { level: debug, format: text }\n");
     let listed = program.get("/v1/models");
     let id = listed.header("x-request-id").unwrap();
-    let begun = Instant::now();
-    let line = loop {
-        let log = program.log();
-        if let Some(line) = log.lines().find(|line| line.contains(id)) {
-            break line.to_owned();
-        }
-        assert!(begun.elapsed() < PATIENCE, "{log}");
-        std::thread::yield_now();
-    };
+    program.wait_for_log(id);
+    let log = program.log();
+    let line = log.lines().find(|line| line.contains(id)).unwrap();
     assert!(line.contains("DEBUG answered request_id="), "{line}");
     // Colour is for terminals.
     assert!(!line.contains('\u{1b}'), "{line:?}");

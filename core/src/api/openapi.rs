@@ -110,10 +110,12 @@ fn operation(route: &Route, method: &str, path: &str) -> String {
     };
     let roles = roles.iter().map(|role| format!(r#""{}""#, role.as_str()));
     let roles = roles.collect::<Vec<_>>().join(",");
-    let body = match route.form() {
-        _ if !route.body || method == "GET" => "",
-        Some(_) => r##""requestBody":{"$ref":"#/components/requestBodies/Asked"},"##,
-        None => r##""requestBody":{"$ref":"#/components/requestBodies/Any"},"##,
+    let body = if !route.body || method == "GET" {
+        ""
+    } else if route.form().is_some() {
+        r##""requestBody":{"$ref":"#/components/requestBodies/Asked"},"##
+    } else {
+        r##""requestBody":{"$ref":"#/components/requestBodies/Any"},"##
     };
     let member = method.to_ascii_lowercase();
     let (summary, tag) = (summary(route), tag(route.dialect));

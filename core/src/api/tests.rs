@@ -383,7 +383,7 @@ fn the_description_has_every_method_of_every_path_and_the_page_has_them_too() {
         panic!("it is JSON");
     };
     let told: Value = serde_json::from_slice(&told).unwrap();
-    // What it refers to is there.
+    // Each reference leads to a part of it.
     let mut within = vec![&told];
     while let Some(value) = within.pop() {
         if let Some(reference) = value.get("$ref") {

@@ -1,10 +1,9 @@
 //! The audit file on disk: opening, appending, rotation.
 
-use crate::private_file;
-use rustix::fs::OFlags;
-use std::fs::{File, OpenOptions};
+use crate::private_file::AppendedFile;
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Returns the reason why nothing at this path can be an audit file: a FIFO waits for a reader, and a device keeps
@@ -33,9 +32,7 @@ pub(super) struct RotatingFile {
     path: PathBuf,
     max_bytes: u64,
     keep: u32,
-    file: Option<File>,
-    /// Device and inode of the open file.
-    identity: (u64, u64),
+    file: Option<AppendedFile>,
     /// Bytes of whole records in the file.
     bytes: u64,
     /// Records that this process has written to the file.
@@ -51,7 +48,6 @@ impl RotatingFile {
             max_bytes,
             keep,
             file: None,
-            identity: (0, 0),
             bytes: 0,
             records: 0,
             deleted: 0,
@@ -65,13 +61,12 @@ impl RotatingFile {
 
     /// Closes the file when its path names another file or none, because nobody would find later records in it.
     fn let_go(&mut self) {
-        let Some(file) = &self.file else { return };
-        let named = std::fs::metadata(&self.path);
-        if named.is_ok_and(|named| (named.dev(), named.ino()) == self.identity) {
+        let Some(open) = &self.file else { return };
+        if open.is_at(&self.path) {
             return;
         }
         let path = self.path.display();
-        if file.metadata().is_ok_and(|open| open.nlink() == 0) {
+        if open.file.metadata().is_ok_and(|open| open.nlink() == 0) {
             tracing::error!(
                 "the audit file {path} was deleted, and {} records of this run with it; a new one is begun",
                 self.records
@@ -96,34 +91,15 @@ impl RotatingFile {
         if self.file.is_some() {
             return Ok(());
         }
-        if let Some(directory) = self
-            .path
-            .parent()
-            .filter(|directory| !directory.as_os_str().is_empty())
-        {
-            private_file::make_directory(directory)?;
-        }
-        // To open a FIFO for writing would wait for a reader.
-        let at_once = OFlags::NONBLOCK.bits().cast_signed();
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags(at_once)
-            .open(&self.path)?;
-        let found = file.metadata()?;
-        if !found.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
-        }
-        self.bytes = found.len();
-        self.identity = (found.dev(), found.ino());
+        let mut opened = AppendedFile::open(&self.path)?;
+        self.bytes = opened.bytes;
         self.records = 0;
         if !ends_with_line(&self.path)? {
             // After a crash the file may end in half a record; the line end keeps it apart from the next record.
-            file.write_all(b"\n")?;
+            opened.file.write_all(b"\n")?;
             self.bytes += 1;
         }
-        self.file = Some(file);
+        self.file = Some(opened);
         Ok(())
     }
 
@@ -133,7 +109,7 @@ impl RotatingFile {
         if let Err(error) = self.prepare(batch.len()) {
             return (0, Err(error));
         }
-        let Some(file) = &mut self.file else {
+        let Some(AppendedFile { file, .. }) = &mut self.file else {
             return (0, Err(io::ErrorKind::NotFound.into()));
         };
         let (written, result) = write_most(file, batch);
@@ -175,8 +151,8 @@ impl RotatingFile {
             PathBuf::from(name)
         };
         if self.keep == 0 {
-            if let Some(file) = &self.file {
-                file.set_len(0)?;
+            if let Some(open) = &self.file {
+                open.file.set_len(0)?;
             }
             (self.bytes, self.records) = (0, 0);
             return Ok(());

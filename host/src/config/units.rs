@@ -25,7 +25,7 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         "d" => 86_400.0,
         _ => return None,
     };
-    // What is longer than any limit stays so.
+    // A time that is longer than any limit stays so.
     Some(Duration::try_from_secs_f64(number * seconds).unwrap_or(Duration::MAX))
 }
 

@@ -89,7 +89,7 @@ fn one(
 fn models(plan: &Plan, variables: &[(OsString, OsString)], findings: &mut Findings) {
     let launch =
         PrivateDirectory::new().and_then(|directory| plan.launch(variables, &directory, None, 0));
-    // What keeps it from being launched is told where it is started.
+    // Its start tells if something keeps it from being launched.
     let environment = launch.map(|launch| launch.environment).unwrap_or_default();
     let named = |name: &str| {
         ADDRESSES

@@ -1,13 +1,12 @@
 //! Lines of the log on their way to its output: threads that serve append them to a buffer, and a thread of its own writes
-//! what has gathered, many lines with one call.
+//! those that have gathered, many with one call.
 
+use crate::writer_thread::{Ending, WriterThread};
 use std::fmt;
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Bytes that may wait for an output that takes none, such as a terminal that is held; later lines are lost.
 const BUFFER: usize = 1 << 20;
@@ -31,7 +30,6 @@ pub(super) struct Lines {
     waiting: Mutex<Waiting>,
     output: Mutex<Output>,
     writer: OnceLock<Thread>,
-    ending: AtomicBool,
 }
 
 impl fmt::Debug for Lines {
@@ -63,8 +61,7 @@ impl Write for &Lines {
 
 impl Lines {
     /// Writes what waits. False when nothing does.
-    fn write_out(&self, batch: &mut Vec<u8>) -> bool {
-        let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+    fn write_out(&self, output: &mut Output, batch: &mut Vec<u8>) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         std::mem::swap(&mut waiting.bytes, batch);
         let lost = std::mem::take(&mut waiting.lost);
@@ -85,36 +82,27 @@ impl Lines {
 
     /// Writes what waits, unless the output is being written to.
     pub(super) fn write_out_at_once(&self) {
-        if let Ok(output) = self.output.try_lock() {
-            drop(output);
-            self.write_out(&mut Vec::new());
+        if let Ok(mut output) = self.output.try_lock() {
+            self.write_out(&mut output, &mut Vec::new());
         }
     }
 
-    fn gather(&self) {
-        let until = Instant::now() + DELAY;
-        while !self.ending.load(Ordering::Acquire) {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return;
-            }
-            thread::park_timeout(left);
-        }
-    }
-
-    fn run(&self) {
+    fn write_until(&self, ending: &Ending) {
         let mut batch = Vec::new();
         loop {
             // Read before the lines, so that those from before the end are written.
-            let ends = self.ending.load(Ordering::Acquire);
-            if self.write_out(&mut batch) {
+            let ends = ending.is_near();
+            let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+            let some = self.write_out(&mut output, &mut batch);
+            drop(output);
+            if some {
                 continue;
             }
             if ends {
                 return;
             }
             thread::park();
-            self.gather();
+            ending.gather(DELAY);
         }
     }
 }
@@ -123,7 +111,7 @@ impl Lines {
 #[derive(Debug)]
 pub(super) struct Writer {
     lines: Arc<Lines>,
-    finished: Mutex<Receiver<()>>,
+    thread: WriterThread,
 }
 
 impl Writer {
@@ -136,33 +124,18 @@ impl Writer {
             waiting: Mutex::default(),
             output: Mutex::new(output),
             writer: OnceLock::new(),
-            ending: AtomicBool::new(false),
         });
-        let (done, finished) = sync_channel(1);
         let own = lines.clone();
-        let thread = thread::Builder::new().name("log".to_owned());
-        let thread = thread.spawn(move || {
-            own.run();
-            drop(done);
-        })?;
+        let thread = WriterThread::start("log", move |ending| own.write_until(ending))?;
         // The first line comes later.
         let _ = lines.writer.set(thread.thread().clone());
-        Ok(Writer {
-            lines,
-            finished: Mutex::new(finished),
-        })
+        Ok(Writer { lines, thread })
     }
 
     /// Writes the lines that wait and ends, but waits no longer than [`PATIENCE`].
     pub(super) fn finish(&self) {
-        self.lines.ending.store(true, Ordering::Release);
-        if let Some(writer) = self.lines.writer.get() {
-            writer.unpark();
-        }
         // An output that takes nothing must not keep the program from ending.
-        let finished = self.finished.lock();
-        let finished = finished.unwrap_or_else(PoisonError::into_inner);
-        let _ = finished.recv_timeout(PATIENCE);
+        self.thread.finish(PATIENCE);
     }
 
     /// The lines that are written.
@@ -181,7 +154,7 @@ impl Drop for Writer {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::sync::mpsc::Sender;
+    use std::sync::mpsc::{Receiver, Sender};
 
     /// Gives what is written to a test, which holds it up by its receiver's bound.
     struct Told(Sender<Vec<u8>>, Option<Receiver<()>>);
@@ -239,7 +212,7 @@ mod tests {
         release.send(()).unwrap();
         drop((lines, writer));
         let bytes = written.iter().flatten().count();
-        // What the writer took before it was held, and a full buffer.
+        // The writer took some before it was held, and then a full buffer.
         assert!((BUFFER..=2 * BUFFER).contains(&bytes), "{bytes} bytes");
     }
 }
