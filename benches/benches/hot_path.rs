@@ -4,7 +4,8 @@
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use mcp_local_provider_benches::Error;
 use mcp_local_provider_benches::cases::{
-    Admissions, Answers, CHUNKS, Frames, HandOver, Routing, Stream,
+    AcpCalls, AcpChunks, AcpPrompts, Admissions, Answers, CHUNKS, Frames, HandOver, PROMPTS,
+    Routing, Stream,
 };
 
 const FORMS: [(&str, &str); 2] = [
@@ -66,5 +67,26 @@ fn exchange(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, hot_path, exchange);
+fn acp(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("acp");
+    group.throughput(Throughput::Elements(CHUNKS as u64));
+    for bytes in [32, 4096] {
+        let mut chunks = AcpChunks::new(bytes);
+        group.bench_function(format!("chunk of {bytes} bytes"), |bencher| {
+            bencher.iter(|| run(&mut chunks, AcpChunks::run));
+        });
+    }
+    let mut calls = AcpCalls::new();
+    group.bench_function("tool call", |bencher| {
+        bencher.iter(|| run(&mut calls, AcpCalls::run));
+    });
+    group.throughput(Throughput::Elements(PROMPTS as u64));
+    let mut prompts = AcpPrompts::new();
+    group.bench_function("prompt of 100 KB", |bencher| {
+        bencher.iter(|| run(&mut prompts, AcpPrompts::run));
+    });
+    group.finish();
+}
+
+criterion_group!(benches, hot_path, exchange, acp);
 criterion_main!(benches);

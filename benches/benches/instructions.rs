@@ -5,7 +5,8 @@
 use gungraun::prelude::*;
 use mcp_local_provider_benches::Error;
 use mcp_local_provider_benches::cases::{
-    Admissions, Answers, Crowd, Frames, HandOver, Routing, Stream,
+    AcpCalls, AcpChunks, AcpPrompts, Admissions, Answers, CHUNKS, Crowd, Frames, HandOver, PROMPT,
+    PROMPTS, Routing, Scan, Stream,
 };
 
 // What a case worked on is its result, so that taking it down is not counted.
@@ -77,6 +78,37 @@ fn whole_answer(mut answers: Result<Answers, Error>) -> Result<Answers, Error> {
     answers
 }
 
+#[library_benchmark]
+#[bench::chunk_32(Scan::chunk(32), CHUNKS)]
+#[bench::chunk_4096(Scan::chunk(4096), CHUNKS)]
+#[bench::prompt(Scan::prompt(PROMPT), PROMPTS)]
+fn acp_scan(scan: Scan, times: usize) -> Scan {
+    assert!(scan.run(times).is_ok(), "the case is no JSON");
+    scan
+}
+
+#[library_benchmark]
+#[bench::chunk_32(AcpChunks::new(32))]
+#[bench::chunk_4096(AcpChunks::new(4096))]
+fn acp_chunk(mut chunks: Result<AcpChunks, Error>) -> Result<AcpChunks, Error> {
+    run(&mut chunks, AcpChunks::run);
+    chunks
+}
+
+#[library_benchmark]
+#[bench::case(AcpPrompts::new())]
+fn acp_prompt(mut prompts: Result<AcpPrompts, Error>) -> Result<AcpPrompts, Error> {
+    run(&mut prompts, AcpPrompts::run);
+    prompts
+}
+
+#[library_benchmark]
+#[bench::case(AcpCalls::new())]
+fn acp_tool_call(mut calls: Result<AcpCalls, Error>) -> Result<AcpCalls, Error> {
+    run(&mut calls, AcpCalls::run);
+    calls
+}
+
 /// Runs a case that may fail: a count of a failure would be no count.
 fn run<C>(case: &mut Result<C, Error>, each: impl FnOnce(&mut C) -> Result<(), Error>) {
     let done = case.as_mut().map(each);
@@ -98,7 +130,11 @@ library_benchmark_group!(
         chunk_to_ndjson,
         admit_and_settle,
         crowd,
-        whole_answer
+        whole_answer,
+        acp_scan,
+        acp_chunk,
+        acp_prompt,
+        acp_tool_call
     ]
 );
 main!(library_benchmark_groups = hot_path);

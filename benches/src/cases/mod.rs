@@ -7,11 +7,13 @@ use mcp_local_provider_core::id::ExchangeId;
 
 use crate::script::CONTENT;
 
+mod acp;
 mod admission;
 mod answer;
 mod chunk;
 mod crowd;
 
+pub use acp::{AcpCalls, AcpChunks, AcpPrompts, PROMPT, PROMPTS, Scan};
 pub use admission::Admissions;
 pub use answer::{Answers, Stream};
 pub use chunk::{Frames, HandOver, Routing};
