@@ -9,7 +9,9 @@ use core::time::Duration;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::{Admission, Ask, Hello, Hub, HubOut, RequestInfo, Scope, Verdict};
 use mcp_local_provider_core::{Batch, Delivery, Mailbox, Push};
-use mcp_local_provider_core::{Deliver, Envelope, Frame, Link, LinkConfig, LinkOut, invoke};
+use mcp_local_provider_core::{
+    Deliver, Link, LinkConfig, LinkOut, PromptIndex, ToAgent, websocket,
+};
 use mcp_local_provider_core::{Exchange, Flow, Head, Listener, Reply, accept};
 use mcp_local_provider_core::{Ids, Instant};
 
@@ -35,11 +37,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let link_id = hub.connect(now, hello, &mut hub_out)?;
     let config = LinkConfig::new(&hub.config().limits);
-    let mut link: Link<()> = Link::new(link_id, &config, hub.wall(), now);
+    let mut link: Link<()> = Link::new(link_id, &config, now);
     let (mut link_out, mut mailbox) = (LinkOut::new(), One(Mailbox::new(256 << 10)));
     let register = r#"{"type":"register","agent_id":"me","models":["my-model"]}"#;
-    let envelope = Envelope::decode(register, config.frame_bytes)?;
-    link.handle_envelope(now, envelope, &mut link_out, &mut mailbox);
+    let message = websocket::decode(register, config.frame_bytes)?;
+    link.handle_message(now, message, &mut link_out, &mut mailbox);
     for notice in link_out.notices.drain(..) {
         hub.handle_notice(now, link_id, notice, &mut hub_out);
     }
@@ -69,10 +71,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     let body =
         br#"{"model":"my-model","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
     let id = Ids::new(7).next();
-    let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, form, now, body)?;
+    let (mut exchange, intent) =
+        Exchange::parse(hub.config(), hub.wall(), id, form, now, body.to_vec())?;
     let info = RequestInfo::new(id, now, caller.address, accepted.route.name);
     let ask = Ask {
-        model: &intent.invocation.model,
+        model: intent.request.model(),
         session: None,
         prompts: intent.prompts(),
         tokens: intent.tokens,
@@ -83,16 +86,20 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Err("there is room for one".into());
     };
     exchange.start(now, &ticket);
-    let invoke = invoke(id, &ticket.addressee(), &intent.invocation, now, hub.wall());
-    link.open(now, id, &ticket.permit, invoke, (), &mut link_out)
+    let invoke = ticket.invoke(id, intent.request.into(), PromptIndex::default());
+    link.open(now, invoke, (), &mut link_out)
         .map_err(|(closed, ())| closed)?;
+    for message in link_out.messages.drain(..) {
+        // Its WebSocket would write this.
+        let _frame = websocket::encode(&message, &hub.wall());
+    }
 
     // The agent says one word, which the client gets.
     let chunk = format!(
         r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":0,"delta":{{"content":"Well"}},"finish_reason":null}}"#
     );
-    let envelope = Envelope::decode(&chunk, config.frame_bytes)?;
-    link.handle_envelope(now, envelope, &mut link_out, &mut mailbox);
+    let message = websocket::decode(&chunk, config.frame_bytes)?;
+    link.handle_message(now, message, &mut link_out, &mut mailbox);
     let (mut batch, mut reply) = (Batch::new(), Reply::default());
     mailbox.0.drain(&mut batch);
     for delivery in &batch {
@@ -124,14 +131,13 @@ fn main() -> Result<(), Box<dyn Error>> {
         now.as_micros() / 1_000_000,
         String::from_utf8_lossy(&reply.body)
     );
-    link_out.frames.clear();
     link.cancel(now, id, why, &mut link_out);
     hub.conclude(now, Box::new(info), Some(ticket), &outcome, &mut hub_out);
 
     assert_eq!(now, Instant::from_micros(60_000_000));
     assert!(matches!(outcome.verdict, Verdict::Failed(_)));
     assert!(
-        matches!(link_out.frames.front(), Some(Frame::Text(text)) if text.contains("model_cancel"))
+        matches!(link_out.messages.front(), Some(ToAgent::Cancel(cancelled, _)) if *cancelled == id)
     );
     assert_eq!(hub.metrics().failed, 1);
     Ok(())

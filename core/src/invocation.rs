@@ -1,13 +1,12 @@
 //! The neutral request and the neutral answer: what all client dialects and all agent links meet in.
 
 use crate::error::Code;
-use crate::text::JsonStr;
+use crate::text::{JsonStr, RawJson};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
-use serde_json::value::RawValue;
 
 /// A client's request to a model, borrowed from the request body.
 #[derive(Clone, Debug)]
@@ -175,7 +174,7 @@ pub enum Part<'a> {
         base64: JsonStr<'a>,
     },
     /// `image_url`, `input_audio`, `file`, … in OpenAI's form, passed on as it came where the client sent it so.
-    Other(Cow<'a, RawValue>),
+    Other(RawJson<'a>),
 }
 
 /// A call of a tool that the assistant made earlier in the conversation.
@@ -195,7 +194,7 @@ pub enum Arguments<'a> {
     /// JSON inside a JSON string (OpenAI).
     Text(JsonStr<'a>),
     /// A JSON object (Ollama, Anthropic).
-    Object(&'a RawValue),
+    Object(RawJson<'a>),
 }
 
 /// Sampling parameters and tools. Every absent one stays absent on the agent's wire.
@@ -216,18 +215,18 @@ pub struct Parameters<'a> {
     /// Decoded, because the provider itself applies them.
     pub stop: Vec<String>,
     pub user: Option<JsonStr<'a>>,
-    pub metadata: Option<&'a RawValue>,
+    pub metadata: Option<RawJson<'a>>,
     /// Tool definitions in OpenAI's form.
-    pub tools: Vec<Cow<'a, RawValue>>,
+    pub tools: Vec<RawJson<'a>>,
     /// OpenAI's form.
-    pub tool_choice: Option<Cow<'a, RawValue>>,
+    pub tool_choice: Option<RawJson<'a>>,
     pub parallel_tool_calls: Option<bool>,
     /// OpenAI's form.
     pub response_format: Option<ResponseFormat<'a>>,
     pub reasoning_effort: Option<JsonStr<'a>>,
     pub logprobs: Option<bool>,
     pub top_logprobs: Option<u64>,
-    pub logit_bias: Option<&'a RawValue>,
+    pub logit_bias: Option<RawJson<'a>>,
     /// Of embedding vectors.
     pub dimensions: Option<u64>,
 }
@@ -319,11 +318,11 @@ impl Parameters<'_> {
 #[derive(Clone)]
 pub enum ResponseFormat<'a> {
     /// OpenAI's `response_format` object.
-    OpenAi(Cow<'a, RawValue>),
+    OpenAi(RawJson<'a>),
     /// Any JSON (Ollama's `format: "json"`).
     Json,
     /// A JSON Schema (Ollama's `format: {…}`).
-    Schema(&'a RawValue),
+    Schema(RawJson<'a>),
 }
 
 impl fmt::Debug for Part<'_> {

@@ -30,7 +30,7 @@
 //! use mcp_local_provider_core::config::HubConfig;
 //! use mcp_local_provider_core::{Admission, Ask, Hello, Hub, HubOut, RequestInfo, Scope};
 //! use mcp_local_provider_core::{Batch, Delivery, Mailbox, Push};
-//! use mcp_local_provider_core::{Deliver, Envelope, Link, LinkConfig, LinkOut, invoke};
+//! use mcp_local_provider_core::{Deliver, Link, LinkConfig, LinkOut, websocket};
 //! use mcp_local_provider_core::{Exchange, Flow, Head, Listener, Reply, accept};
 //! use mcp_local_provider_core::{Ids, Instant};
 //!
@@ -55,8 +55,8 @@
 //! let mut link: Link<()> = Link::new(link_id, &link_config, hub.wall(), now);
 //! let (mut link_out, mut mailbox) = (LinkOut::new(), One(Mailbox::new(256 << 10)));
 //! let frame = r#"{"type":"register","agent_id":"me","models":["my-model"]}"#;
-//! let envelope = Envelope::decode(frame, link_config.frame_bytes)?; // before any lock
-//! link.handle_envelope(now, envelope, &mut link_out, &mut mailbox);
+//! let message = websocket::decode(frame, link_config.frame_bytes)?; // before any lock
+//! link.handle_message(now, message, &mut link_out, &mut mailbox);
 //! for notice in link_out.notices.drain(..) {
 //!     hub.handle_notice(now, link_id, notice, &mut hub_out);
 //! }
@@ -75,29 +75,30 @@
 //! let caller = accepted.caller.ok_or("every inference route has a caller")?;
 //! let body = br#"{"model":"my-model","stream":true,"messages":[{"role":"user","content":"hello"}]}"#;
 //! let id = ids.next();
-//! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, form, now, body)?;
+//! let (mut exchange, intent) = Exchange::parse(hub.config(), hub.wall(), id, form, now, body.to_vec())?;
 //! let info = Box::new(RequestInfo {
 //!     key: Some(caller.name.clone()),
 //!     bytes_in: 81,
 //!     ..RequestInfo::new(id, now, caller.address, accepted.route.name)
 //! });
-//! let ask = Ask { model: &intent.invocation.model, session: None, prompts: intent.prompts(), tokens: intent.tokens, scope: Scope::Inference, needs: intent.needs };
+//! let ask = Ask { model: intent.request.model(), session: None, prompts: intent.prompts(), tokens: intent.tokens, scope: Scope::Inference, needs: intent.needs };
 //! let Admission::Granted(ticket) = hub.admit(now, &caller, &ask)? else {
 //!     return Err("a real driver waits for `HubOut::woken` and calls `Hub::claim`".into());
 //! };
 //! exchange.start(now, &ticket);
-//! let frame = invoke(
-//!     id, &ticket.addressee(), &intent.invocation, now, hub.wall(),
-//! );
-//! link.open(now, id, &ticket.permit, frame, (), &mut link_out).map_err(|(unopened, ())| unopened)?;
+//! let invoke = ticket.invoke(id, intent.request.into(), Default::default());
+//! link.open(now, invoke, (), &mut link_out).map_err(|(unopened, ())| unopened)?;
+//! for message in link_out.messages.drain(..) {
+//!     let _frame = websocket::encode(&message, &hub.wall()); // after any lock; `None` is a WebSocket ping
+//! }
 //!
 //! // The agent answers.
 //! for frame in [
 //!     format!(r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":0,"delta":{{"content":"Hi"}},"finish_reason":null}}"#),
 //!     format!(r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":1,"delta":{{}},"finish_reason":"stop"}}"#),
 //! ] {
-//!     let envelope = Envelope::decode(&frame, link_config.frame_bytes)?;
-//!     link.handle_envelope(now, envelope, &mut link_out, &mut mailbox);
+//!     let message = websocket::decode(&frame, link_config.frame_bytes)?;
+//!     link.handle_message(now, message, &mut link_out, &mut mailbox);
 //! }
 //!
 //! // The client's task was woken: everything that waits becomes one write.
@@ -152,6 +153,7 @@ pub mod link;
 pub mod machine;
 #[doc(hidden)]
 pub mod mailbox;
+pub mod request;
 #[doc(hidden)]
 pub mod scope;
 #[doc(hidden)]
@@ -185,12 +187,13 @@ pub use hub::{
 pub use scope::{Scope, Scopes};
 
 // An agent's connection.
+pub use agents::websocket;
 pub use error::AgentFault;
-pub use link::frames::{Addressee, SUBPROTOCOL, invoke};
 pub use link::{
-    CloseCode, Command, Deliver, Envelope, Frame, Link, LinkConfig, LinkCounters, LinkOut, Notice,
-    Permit, Permits, Unopened,
+    CloseCode, Command, Deliver, FromAgent, Invoke, Link, LinkConfig, LinkCounters, LinkOut,
+    Notice, Permit, Permits, ToAgent, Unopened,
 };
+pub use request::{PromptIndex, Request};
 
 // From an agent's connection to a client's exchange.
 pub use budget::{Budget, Share};

@@ -77,6 +77,45 @@ impl<'de: 'a, 'a> Deserialize<'de> for JsonStr<'a> {
     }
 }
 
+/// The text of one JSON value, as its writer wrote it or as it was put together here.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RawJson<'a>(Cow<'a, str>);
+
+impl<'a> RawJson<'a> {
+    /// Takes text that is known to be one JSON value.
+    #[must_use]
+    pub const fn from_text(text: &'a str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn get(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<'a> From<&'a RawValue> for RawJson<'a> {
+    fn from(raw: &'a RawValue) -> Self {
+        Self::from_text(raw.get())
+    }
+}
+
+impl RawJson<'static> {
+    /// Takes text that is one JSON value because its parts are.
+    #[must_use]
+    pub const fn from_parts(text: String) -> Self {
+        Self(Cow::Owned(text))
+    }
+}
+
+impl fmt::Debug for RawJson<'_> {
+    /// Text is never shown: it may be a prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RawJson({} bytes)", self.0.len())
+    }
+}
+
 /// Names the kind of a raw value for an error message, never its content.
 #[must_use]
 pub fn unexpected(raw: &RawValue) -> Unexpected<'static> {

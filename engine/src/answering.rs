@@ -3,26 +3,24 @@
 use super::account::Account;
 use super::engine::Engine;
 use super::link::{Inbox, LinkCell};
+use super::request::Asked;
 use super::running::{Polled, Respond};
-use mcp_local_provider_core::budget::{STEP, Share};
+use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::{Outcome, Ticket};
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::invocation::{Delivery, Failure};
-use mcp_local_provider_core::link::{Permit, Unopened};
+use mcp_local_provider_core::link::{Invoke, Unopened};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox};
+use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::time::Instant;
 use std::borrow::Cow;
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Waker;
 
 /// Room that is made for the bytes of a batch, so that they are not moved while they grow.
 const ROOM: usize = 512;
-
-/// Invocations that follow once the one before is answered, ready to be sent.
-pub(super) type Later = VecDeque<(ExchangeId, String)>;
 
 /// An exchange that was admitted and that an agent answers.
 pub(super) struct Answering {
@@ -31,11 +29,8 @@ pub(super) struct Answering {
     id: ExchangeId,
     /// That of the invocation that is being answered; the first has the request's.
     asked: ExchangeId,
-    /// Those of further prompts.
-    later: Later,
-    /// Of the memory, for them.
-    share: Share,
-    permit: Permit,
+    /// The next invocation, while a prompt is left to be asked.
+    next: Option<Invoke>,
     exchange: Exchange,
     /// Digest of the key that asks, for the conversation that is kept.
     owner: Option<Digest>,
@@ -47,55 +42,53 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// Starts the exchange by sending `frame`, its first invocation, to the agent.
+    /// Starts the exchange by asking the agent for its first prompt.
     pub(super) fn start(
         engine: Arc<Engine>,
         id: ExchangeId,
         mut exchange: Exchange,
         ticket: &Ticket,
-        frame: String,
-        later: Later,
-        owner: Option<Digest>,
+        asked: Asked,
     ) -> Self {
         exchange.start(engine.now(), ticket);
-        let mut share = engine.budget().share();
-        // What is being read already is not refused; when too much is held, somebody is cut.
-        let _ = share.hold(later.iter().map(|(_, frame)| frame.len()).sum());
-        let answering = Self {
+        let invoke = ticket.invoke(id, asked.request, PromptIndex::default());
+        let mut answering = Self {
             link: engine.link(ticket.link),
             mailbox: inbox(&engine, &exchange),
             engine,
             id,
             asked: id,
-            later,
-            share,
-            permit: ticket.permit.clone(),
+            next: None,
             exchange,
-            owner,
+            owner: asked.owner,
             batch: Batch::new(),
             late_since: None,
         };
-        answering.open(frame);
+        answering.open(invoke);
         answering
     }
 
     /// Asks for the next prompt, with an inbox of its own: nothing of the answer before can come there.
     fn ask_next(&mut self) {
-        let Some((id, frame)) = self.later.pop_front() else {
+        let Some(invoke) = self.next.take() else {
             return;
         };
-        tracing::debug!(request_id = %self.id, invocation = %id, "asks for the next prompt");
-        let left = self.later.iter().map(|(_, frame)| frame.len()).sum();
-        let _ = self.share.hold(left);
-        self.asked = id;
+        tracing::debug!(request_id = %self.id, invocation = %invoke.id, "asks for the next prompt");
+        self.asked = invoke.id;
         self.mailbox = inbox(&self.engine, &self.exchange);
-        self.open(frame);
+        self.open(invoke);
     }
 
-    fn open(&self, frame: String) {
+    fn open(&mut self, invoke: Invoke) {
+        let next = PromptIndex(invoke.prompt.0 + 1);
+        self.next = (next.0 < invoke.request.prompts()).then(|| Invoke {
+            id: self.engine.next_id(),
+            prompt: next,
+            ..invoke.clone()
+        });
         let (now, to) = (self.engine.now(), self.mailbox.clone());
         let opened = match &self.link {
-            Some(link) => link.open(now, self.asked, &self.permit, frame, to),
+            Some(link) => link.open(now, invoke, to),
             None => Err(Unopened::Closed),
         };
         if let Err(unopened) = opened {

@@ -1,7 +1,7 @@
 //! WebSockets that the program speaks on: one type for whatever is behind them, so that a driver moves frames and knows
 //! nothing of what they say.
 
-use mcp_local_provider_core::link::{CloseCode, Frame};
+use mcp_local_provider_core::link::CloseCode;
 use mcp_local_provider_core::time::Instant;
 use std::collections::VecDeque;
 use std::fmt;
@@ -52,6 +52,25 @@ pub struct ToWrite {
     pub frames: bool,
     /// The connection is to be closed with this code, at once if the peer does not read, behind the frames otherwise.
     pub close: Option<CloseCode>,
+}
+
+/// One frame to the peer of a WebSocket.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Frame {
+    /// A text frame.
+    Text(String),
+    /// A ping (RFC 6455, section 5.5.2) with an empty payload.
+    Ping,
+}
+
+impl fmt::Debug for Frame {
+    /// Text is never shown: it may be a prompt.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => write!(f, "Text({} bytes)", text.len()),
+            Self::Ping => f.write_str("Ping"),
+        }
+    }
 }
 
 /// Our side of a conversation with the peer of a WebSocket. When it is dropped, or disconnected before, the connection is

@@ -5,8 +5,9 @@
 //! write to its client.
 
 use super::Engine;
-use super::converse::{Converse, ToWrite, Turn};
+use super::converse::{Converse, Frame, ToWrite, Turn};
 use crate::ranked::{INBOX, LINK, Ranked};
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::api::status::LinkTotals;
 use mcp_local_provider_core::api::too_many_agents;
 use mcp_local_provider_core::budget::STEP;
@@ -15,7 +16,7 @@ use mcp_local_provider_core::hub::Hello;
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery};
 use mcp_local_provider_core::link::{
-    Command, Deliver, Envelope, Frame, Link, LinkConfig, LinkOut, Permit, Unopened,
+    Command, Deliver, FromAgent, Invoke, Link, LinkConfig, LinkOut, ToAgent, Unopened,
 };
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::time::Instant;
@@ -240,15 +241,8 @@ impl LinkCell {
     ///
     /// # Errors
     /// When the link is closed or the permit was withdrawn; nothing was sent.
-    pub fn open(
-        &self,
-        now: Instant,
-        exchange: ExchangeId,
-        permit: &Permit,
-        frame: String,
-        to: Arc<Inbox>,
-    ) -> Result<(), Unopened> {
-        self.call(|link, out, _| link.open(now, exchange, permit, frame, to, out))
+    pub fn open(&self, now: Instant, invoke: Invoke, to: Arc<Inbox>) -> Result<(), Unopened> {
+        self.call(|link, out, _| link.open(now, invoke, to, out))
             .map_err(|(unopened, _)| unopened)
     }
 
@@ -264,7 +258,7 @@ impl LinkCell {
         totals.up += 1;
         totals.last_ping = totals.last_ping.max(state.link.last_ping());
         totals.streams += state.link.streams();
-        totals.queued_frames += state.out.frames.len();
+        totals.queued_frames += state.out.messages.len();
         totals.queued_bytes += state.out.queued_bytes;
         totals.mailboxes += state.link.open_exchanges();
         for (_, inbox) in state.link.recipients() {
@@ -326,7 +320,7 @@ impl Connected {
             let cell = Arc::new(LinkCell {
                 id,
                 state: Ranked::new(State {
-                    link: Link::new(id, config, engine.wall(), now),
+                    link: Link::new(id, config, now),
                     out: LinkOut::sharing(engine.budget().share()),
                     writer: None,
                     armed: None,
@@ -346,11 +340,16 @@ impl Connected {
         })
     }
 
-    /// Takes what one frame would have said, of an agent that speaks another protocol.
-    pub fn receive_envelope(&self, turn: &mut Turn, envelope: Envelope<'_>) {
+    /// Takes one message of an agent that does not speak over a WebSocket.
+    pub fn receive_message(&self, turn: &mut Turn, message: FromAgent<'_>) {
         self.call(turn, |link, now, out, deliver| {
-            link.handle_envelope(now, envelope, out, deliver);
+            link.handle_message(now, message, out, deliver);
         });
+    }
+
+    /// Moves the messages for such an agent behind what `into` has.
+    pub fn take_messages(&self, into: &mut VecDeque<ToAgent>) {
+        self.cell.state.lock().out.take_messages(into);
     }
 
     /// Calls the machine; who is to be woken waits for the end of the turn.
@@ -384,9 +383,9 @@ impl Converse for Connected {
 
     fn receive(&self, turn: &mut Turn, text: &str) {
         turn.count(text.len());
-        let decoded = Envelope::decode(text, self.engine.link_config().frame_bytes);
+        let decoded = websocket::decode(text, self.engine.link_config().frame_bytes);
         self.call(turn, |link, now, out, deliver| match decoded {
-            Ok(envelope) => link.handle_envelope(now, envelope, out, deliver),
+            Ok(message) => link.handle_message(now, message, out, deliver),
             Err(fault) => link.handle_fault(now, fault, out, deliver),
         });
     }
@@ -448,7 +447,13 @@ impl Converse for Connected {
     }
 
     fn take_frames(&self, into: &mut VecDeque<Frame>) {
-        self.cell.state.lock().out.take_frames(into);
+        let mut messages = VecDeque::new();
+        self.take_messages(&mut messages);
+        let wall = self.engine.wall();
+        into.extend(messages.iter().map(|message| {
+            let text = websocket::encode(message, &wall);
+            text.map_or(Frame::Ping, Frame::Text)
+        }));
     }
 
     fn wait_to_write(&self, waker: &Waker, written: bool) -> ToWrite {
@@ -463,7 +468,7 @@ impl Converse for Connected {
         }
         remember(&mut state.writer, waker);
         ToWrite {
-            frames: !state.out.frames.is_empty(),
+            frames: !state.out.messages.is_empty(),
             close: state.out.close,
         }
     }

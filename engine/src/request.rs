@@ -22,23 +22,17 @@ use super::running::Running;
 use super::waiting::Waiting;
 use super::{status, websocket};
 use crate::outside::Usage;
-use bytes::Bytes;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
 };
 use mcp_local_provider_core::budget::Share;
-use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
-use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
+use mcp_local_provider_core::exchange::{Exchange, Reply};
 use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Outcome, Ticket, Verdict};
-use mcp_local_provider_core::id::ExchangeId;
-use mcp_local_provider_core::invocation::Invocation;
-use mcp_local_provider_core::link::frames;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::wire::http1::RequestError;
-use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -370,34 +364,42 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         Ok(history) => history,
         Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
     };
-    let asked = Asked {
-        form: asker.form,
+    let parsed = Exchange::parse_continued(
+        &inbound.config,
+        engine.wall(),
+        inbound.account.id(),
+        &asker.form,
+        inbound.account.started(),
         body,
-        _share: share,
-        history,
-        owner: asker.caller.credential,
-    };
-    let (mut exchange, intent) = match asked.parse(&inbound.config, &inbound.account) {
+        history.as_deref(),
+    );
+    let (mut exchange, intent) = match parsed {
         Ok(parsed) => parsed,
         Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
     };
+    let (tokens, needs, prompts) = (intent.tokens, intent.needs, intent.prompts());
+    let asked = Asked {
+        request: Arc::new(intent.request.sharing(share)),
+        owner: asker.caller.credential,
+    };
+    let request = &asked.request;
     inbound.account.describe(|info| {
-        info.model = Some(Box::from(&*intent.invocation.model));
-        info.stream = Some(intent.invocation.stream);
-        info.estimated_tokens = Some(intent.tokens);
+        info.model = Some(Box::from(request.model()));
+        info.stream = Some(request.is_streamed());
+        info.estimated_tokens = Some(tokens);
     });
     // The hash of a large prompt is a quarter of its request's cost, and only the audit file holds it.
     if engine.audit().file.is_some() {
-        let prompt = digest(intent.prompt.as_bytes());
+        let prompt = digest(request.prompt().as_bytes());
         inbound.account.describe(|info| info.prompt = Some(prompt));
     }
     let ask = Ask {
-        model: &intent.invocation.model,
+        model: request.model(),
         session: asker.session.as_deref(),
-        prompts: intent.prompts(),
-        tokens: intent.tokens,
+        prompts,
+        tokens,
         scope: asker.route.scope.unwrap_or(Scope::Inference),
-        needs: intent.needs,
+        needs,
     };
     if intent.load_only {
         return Step::Answer(
@@ -413,11 +415,10 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
     }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {
-            let answering = start(&mut inbound.account, exchange, intent, ticket, asked.owner);
+            let answering = start(&mut inbound.account, exchange, asked, ticket);
             Step::Running(Running::new(Box::new(answering), inbound))
         }
         Ok(Admission::Queued(wait)) => {
-            drop(intent);
             tracing::debug!(request_id = %inbound.account.id(), "waits for capacity");
             Step::Running(Waiting::begin(inbound, exchange, wait, asked))
         }
@@ -434,51 +435,21 @@ fn refuse(mut inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> An
     inbound.complete(reply, outcome.verdict)
 }
 
-/// The parts that an exchange is made from.
+/// A request to be asked.
+#[derive(Debug)]
 pub(super) struct Asked {
-    form: Form,
-    body: Vec<u8>,
-    /// Of the memory, for the body.
-    _share: Share,
-    history: Option<Bytes>,
+    pub(super) request: Arc<mcp_local_provider_core::request::Request>,
+    /// Digest of the key that asks, for the conversation that is kept.
     pub(super) owner: Option<Digest>,
-}
-
-impl fmt::Debug for Asked {
-    /// Without the prompt.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Asked({} bytes)", self.body.len())
-    }
-}
-
-impl Asked {
-    /// Reads the request. The invocation borrows the body, so one that has waited is read again.
-    pub(super) fn parse(
-        &self,
-        config: &HubConfig,
-        account: &Account,
-    ) -> Result<(Exchange, Intent<'_>), Refusal> {
-        Exchange::parse_continued(
-            config,
-            account.engine().wall(),
-            account.id(),
-            &self.form,
-            account.started(),
-            &self.body,
-            self.history.as_deref(),
-        )
-    }
 }
 
 /// Begins the answer that `ticket` admits.
 pub(super) fn start(
     account: &mut Account,
     exchange: Exchange,
-    intent: Intent<'_>,
+    asked: Asked,
     ticket: Ticket,
-    owner: Option<Digest>,
 ) -> Answering {
-    let engine = account.engine().clone();
     let id = account.id();
     tracing::debug!(
         request_id = %id,
@@ -486,23 +457,7 @@ pub(super) fn start(
         link = ticket.link.0,
         "admitted"
     );
-    let Intent {
-        mut invocation,
-        more,
-        ..
-    } = intent;
-    let (now, wall) = (engine.now(), engine.wall());
-    let write = |id: ExchangeId, invocation: &Invocation<'_>| {
-        frames::invoke(id, &ticket.addressee(), invocation, now, wall.clone())
-    };
-    let first = write(id, &invocation);
-    let later = more.into_iter().map(|prompt| {
-        invocation.set_prompt(prompt);
-        let id = engine.next_id();
-        (id, write(id, &invocation))
-    });
-    let later: VecDeque<_> = later.collect();
-    let answering = Answering::start(engine.clone(), id, exchange, &ticket, first, later, owner);
+    let answering = Answering::start(account.engine().clone(), id, exchange, &ticket, asked);
     account.admit(ticket);
     answering
 }

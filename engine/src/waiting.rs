@@ -6,8 +6,6 @@ use super::engine::Engine;
 use super::inbound::Inbound;
 use super::request::{Asked, start};
 use super::running::{Polled, Respond, Running};
-use mcp_local_provider_core::config::HubConfig;
-use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::{Claim, Outcome, Ticket};
 use mcp_local_provider_core::id::WaitId;
@@ -28,8 +26,6 @@ pub(super) enum Waiting {
 /// A place in the hub's queue.
 pub(super) struct Queued {
     engine: Arc<Engine>,
-    /// The configuration that held when the request came.
-    config: Arc<HubConfig>,
     wait: WaitId,
     exchange: Exchange,
     asked: Asked,
@@ -47,7 +43,6 @@ impl Waiting {
         exchange.wait(engine.now());
         let queued = Queued {
             engine,
-            config: inbound.config.clone(),
             wait,
             exchange,
             asked,
@@ -55,45 +50,19 @@ impl Waiting {
         Running::new(Box::new(Self::Queued(Box::new(queued))), inbound)
     }
 
-    fn granted(
-        &mut self,
-        now: Instant,
-        ticket: Ticket,
-        account: &mut Account,
-        reply: &mut Reply,
-    ) -> Option<Outcome> {
-        let Self::Queued(queued) = std::mem::replace(self, Self::Over) else {
-            return None;
-        };
-        let Queued {
-            config,
-            mut exchange,
-            asked,
-            ..
-        } = *queued;
-        match asked.parse(&config, account) {
-            Ok((_, intent)) => {
-                let answering = start(account, exchange, intent, ticket, asked.owner);
+    fn granted(&mut self, ticket: Ticket, account: &mut Account) {
+        match std::mem::replace(self, Self::Over) {
+            Self::Queued(queued) => {
+                let answering = start(account, queued.exchange, queued.asked, ticket);
                 *self = Self::Answering(Box::new(answering));
-                None
             }
-            Err(refusal) => {
+            // Only one that waits is granted anything; the account gives it back.
+            other @ (Self::Answering(_) | Self::Over) => {
+                *self = other;
                 account.admit(ticket);
-                Some(refuse(now, &mut exchange, &refusal, account, reply))
             }
         }
     }
-}
-
-fn refuse(
-    now: Instant,
-    exchange: &mut Exchange,
-    refusal: &Refusal,
-    account: &mut Account,
-    reply: &mut Reply,
-) -> Outcome {
-    account.describe(|info| info.refused(refusal));
-    exchange.refuse(now, refusal, reply)
 }
 
 impl Respond for Waiting {
@@ -112,12 +81,11 @@ impl Respond for Waiting {
             };
             match queued.engine.claim(queued.wait, waker) {
                 Claim::Granted(ticket) => {
-                    if let Some(outcome) = self.granted(now, ticket, account, reply) {
-                        return Polled::Ended(outcome);
-                    }
+                    self.granted(ticket, account);
                 }
                 Claim::Refused(refusal) => {
-                    let outcome = refuse(now, &mut queued.exchange, &refusal, account, reply);
+                    account.describe(|info| info.refused(&refusal));
+                    let outcome = queued.exchange.refuse(now, &refusal, reply);
                     *self = Self::Over;
                     return Polled::Ended(outcome);
                 }

@@ -2,10 +2,9 @@
 //!
 //! `permessage-deflate` is never offered nor accepted.
 
-use crate::converse::{Converse, Turn};
+use crate::converse::{Converse, Frame, Turn};
+use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use mcp_local_provider_core::error::Refusal;
-use mcp_local_provider_core::link::Frame;
-use mcp_local_provider_core::link::frames::SUBPROTOCOL;
 use std::io::ErrorKind;
 use std::time::Duration;
 use tungstenite::error::ProtocolError;
@@ -73,7 +72,7 @@ pub fn config(frame_bytes: usize) -> WebSocketConfig {
 #[must_use]
 pub fn message(frame: Frame) -> Message {
     match frame {
-        Frame::Text(text) | Frame::Invoke { text, .. } => Message::Text(text.into()),
+        Frame::Text(text) => Message::Text(text.into()),
         Frame::Ping => Message::Ping(Vec::new().into()),
     }
 }

@@ -4,10 +4,10 @@ use crate::parker::Parker;
 use crate::peer::Peer;
 use crate::threads::Threads;
 use crate::websocket::{Reader, Writer};
-use mcp_local_provider_core::link::{CloseCode, Frame};
+use mcp_local_provider_core::link::CloseCode;
 use mcp_local_provider_engine::Clock;
-use mcp_local_provider_engine::converse::{Converse, Turn};
-use mcp_local_provider_engine::websocket::{CLOSING, Ended};
+use mcp_local_provider_engine::converse::{Converse, Frame, Turn};
+use mcp_local_provider_engine::websocket::{CLOSING, Ended, message};
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -295,12 +295,5 @@ impl Writing<'_> {
         }
         self.peer
             .discard(until.saturating_duration_since(Instant::now()));
-    }
-}
-
-fn message(frame: Frame) -> Message {
-    match frame {
-        Frame::Text(text) | Frame::Invoke { text, .. } => Message::Text(text.into()),
-        Frame::Ping => Message::Ping(Vec::new().into()),
     }
 }

@@ -77,7 +77,7 @@ async fn connect(uri: &Uri) -> Result<Async<TcpStream>, DialError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use mcp_local_provider_core::link::frames::SUBPROTOCOL;
+    use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
     use mcp_local_provider_engine::Clock;
     use mcp_local_provider_engine::listen::bind;
     use std::io::{Read, Write};

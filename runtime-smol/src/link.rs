@@ -3,8 +3,8 @@
 use crate::tasks::Tasks;
 use crate::timer::{Sleep, Timers};
 use crate::websocket::{Ended, Received, Socket};
-use mcp_local_provider_core::link::{CloseCode, Frame};
-use mcp_local_provider_engine::converse::{Converse, Turn};
+use mcp_local_provider_core::link::CloseCode;
+use mcp_local_provider_engine::converse::{Converse, Frame, Turn};
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -175,7 +175,7 @@ impl Task {
 /// False when the socket is full.
 fn queue(socket: &mut Socket, frame: Frame) -> Result<bool, Ended> {
     match frame {
-        Frame::Text(text) | Frame::Invoke { text, .. } => socket.queue(text),
+        Frame::Text(text) => socket.queue(text),
         Frame::Ping => socket.queue_ping(),
     }
 }

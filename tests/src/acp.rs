@@ -11,12 +11,13 @@ use mcp_local_provider_core::agents::acp::{
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::Exchange;
 use mcp_local_provider_core::id::{Authority, ExchangeId, Ids, LinkId, SessionId};
-use mcp_local_provider_core::invocation::{CancelReason, Delivery, End, Failure};
-use mcp_local_provider_core::link::frames;
+use mcp_local_provider_core::invocation::{CancelReason, Delivery, End, Failure, InvokeForm};
 use mcp_local_provider_core::link::{
-    Command, Deliver, Envelope, Link, LinkConfig, LinkOut, Notice, Permits, Registration,
+    Command, Deliver, FromAgent, Invoke, Link, LinkConfig, LinkOut, Notice, Permits, Registered,
+    Registration, SessionStatus,
 };
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::time::{Instant, WallClock};
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -90,7 +91,7 @@ impl Bench {
         let wall = WallClock::new(now, Duration::from_secs(1_767_225_600));
         let mut bench = Self {
             agent: Agent::new(profile, config, [7; 32]),
-            link: Link::new(LinkId(1), &LinkConfig::default(), wall.clone(), now),
+            link: Link::new(LinkId(1), &LinkConfig::default(), now),
             link_out: LinkOut::new(),
             out: Out::new(),
             lines: Lines::new(1 << 20),
@@ -116,7 +117,7 @@ impl Bench {
     /// Calls the agent, and the link with what the agent said.
     pub fn call(
         &mut self,
-        call: impl FnOnce(&mut Agent, Instant, &mut Out, &mut dyn FnMut(Envelope<'_>)),
+        call: impl FnOnce(&mut Agent, Instant, &mut Out, &mut dyn FnMut(FromAgent<'_>)),
     ) {
         let Self {
             agent,
@@ -128,8 +129,8 @@ impl Bench {
             ..
         } = self;
         let mut deliver = Mailboxes(clients);
-        call(agent, *now, out, &mut |envelope| {
-            link.handle_envelope(*now, envelope, link_out, &mut deliver);
+        call(agent, *now, out, &mut |message| {
+            link.handle_message(*now, message, link_out, &mut deliver);
         });
         self.settle();
     }
@@ -147,9 +148,9 @@ impl Bench {
                 ..
             } = self;
             let mut deliver = Mailboxes(clients);
-            while let Some(frame) = link_out.pop_frame() {
-                agent.handle_frame(*now, frame, out, &mut |envelope| {
-                    link.handle_envelope(*now, envelope, link_out, &mut deliver);
+            while let Some(message) = link_out.pop_message() {
+                agent.handle_message(*now, message, out, &mut |message| {
+                    link.handle_message(*now, message, link_out, &mut deliver);
                 });
             }
             let notices = std::mem::take(&mut link_out.notices);
@@ -184,12 +185,12 @@ impl Bench {
                 self.registrations.push(registration);
                 let session = SessionId::new(&format!("s-{}", self.registrations.len())).unwrap();
                 self.session = Some(session.clone());
-                Command::Registered {
+                Command::Registered(Registered {
                     session,
                     token: None,
                     status: "active",
                     expires_at: "2026-01-01T00:05:00Z".into(),
-                }
+                })
             }
             Notice::Unregister(session) => Command::EndSession {
                 session,
@@ -215,11 +216,11 @@ impl Bench {
             ];
             all.into_iter().find(|known| *known == text)
         };
-        let command = Command::SessionStatus {
+        let command = Command::SessionStatus(SessionStatus {
             session: self.session.clone().expect("it has registered"),
             status: known(status).expect("a state"),
             reason: known(reason).expect("a reason"),
-        };
+        });
         let (now, out) = (self.now, &mut self.link_out);
         let mut deliver = Mailboxes(&mut self.clients);
         self.link.handle_command(now, command, out, &mut deliver);
@@ -326,25 +327,13 @@ impl Bench {
             id,
             crate::form("POST /v1/chat/completions"),
             self.now,
-            body.as_bytes(),
+            body.as_bytes().to_vec(),
         );
         let (_, intent) = asked.map_err(|refusal| refusal.to_string())?;
         let session = self
             .session
             .clone()
             .unwrap_or_else(|| SessionId::new("s-0").unwrap());
-        let frame = frames::invoke(
-            id,
-            &frames::Addressee {
-                session: &session,
-                label: NAME,
-                model: &intent.invocation.model,
-                form: mcp_local_provider_core::invocation::InvokeForm::Nested,
-            },
-            &intent.invocation,
-            self.now,
-            self.wall.clone(),
-        );
         let place = self.clients.len();
         self.clients.push(Client {
             id,
@@ -355,10 +344,16 @@ impl Bench {
             end: None,
             gone: false,
         });
-        let permit = Permits::default().issue(session, self.caller);
-        let opened = self
-            .link
-            .open(self.now, id, &permit, frame, place, &mut self.link_out);
+        let invoke = Invoke {
+            id,
+            permit: Permits::default().issue(session, self.caller),
+            label: NAME.into(),
+            model: intent.request.model().into(),
+            form: InvokeForm::Nested,
+            request: intent.request.into(),
+            prompt: PromptIndex::default(),
+        };
+        let opened = self.link.open(self.now, invoke, place, &mut self.link_out);
         opened.map_err(|(unopened, _)| unopened.to_string())?;
         self.settle();
         Ok(place)

@@ -1,7 +1,7 @@
 //! The agent's side of the agent protocol: what it writes, and how it reads what the provider wrote.
 
 use mcp_local_provider_core::id::ExchangeId;
-use mcp_local_provider_core::link::Frame;
+use mcp_local_provider_engine::converse::Frame;
 use serde_json::Value;
 use std::fmt::Write as _;
 
@@ -106,7 +106,7 @@ impl Heard {
     /// Reads a frame; it must be one that the protocol allows.
     #[must_use]
     pub fn read(frame: &Frame) -> Self {
-        let (Frame::Text(text) | Frame::Invoke { text, .. }) = frame else {
+        let Frame::Text(text) = frame else {
             return Self::Ping;
         };
         let value: Value = serde_json::from_str(text).expect("the provider writes JSON");
@@ -146,7 +146,7 @@ pub fn cancelled(frame: &Frame) -> Option<ExchangeId> {
 }
 
 fn id_after(frame: &Frame, begin: &str) -> Option<ExchangeId> {
-    let (Frame::Text(text) | Frame::Invoke { text, .. }) = frame else {
+    let Frame::Text(text) = frame else {
         return None;
     };
     let rest = text.strip_prefix(begin)?;

@@ -20,9 +20,9 @@ use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::id::LinkId;
-use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_engine::Client;
 use mcp_local_provider_engine::answer::{Answer, Head};
+use mcp_local_provider_engine::converse::Frame;
 use std::time::Duration;
 
 /// Plays the inputs of a transcript and returns all of it as it should be.
@@ -305,7 +305,7 @@ impl Stage {
     fn show(&mut self) {
         for frame in self.wire_frames() {
             match frame {
-                Frame::Text(text) | Frame::Invoke { text, .. } => self.line("agent<", &text),
+                Frame::Text(text) => self.line("agent<", &text),
                 Frame::Ping => self.line("agent<", "(ping)"),
             }
         }

@@ -83,7 +83,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
         id,
         form("POST /v1/chat/completions"),
         now,
-        body.as_bytes(),
+        body.as_bytes().to_vec(),
     )
     .unwrap();
     let caller = hub
@@ -93,7 +93,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
     let info = Box::new(RequestInfo {
         key: Some(caller.name.clone()),
         bytes_in: 1,
-        prompt: Some(digest(intent.prompt.as_bytes())),
+        prompt: Some(digest(intent.request.prompt().as_bytes())),
         ..RequestInfo::new(id, now, caller.address, "POST /v1/chat/completions")
     });
     let ask = Ask {

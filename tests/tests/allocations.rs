@@ -1,6 +1,7 @@
 //! Allocations for a chunk on its way from an agent's frame to a client's bytes.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
 use mcp_local_provider_core::hub::audit::RequestInfo;
@@ -8,9 +9,9 @@ use mcp_local_provider_core::hub::keys::Keys;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::{Delivery, Needs};
-use mcp_local_provider_core::link::frames;
-use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::link::{Deliver, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_tests::form;
@@ -40,12 +41,12 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
     };
     let link_id = hub.connect(now, hello, &mut hub_out).unwrap();
     let config = LinkConfig::new(&hub.config().limits);
-    let mut link: Link<()> = Link::new(link_id, &config, hub.wall(), now);
+    let mut link: Link<()> = Link::new(link_id, &config, now);
     let (mut link_out, mut mailbox) = (LinkOut::new(), One(Mailbox::new(256 << 10)));
     let register = r#"{"type":"register","agent_id":"a","models":["m"]}"#;
-    link.handle_envelope(
+    link.handle_message(
         now,
-        Envelope::decode(register, config.frame_bytes).unwrap(),
+        websocket::decode(register, config.frame_bytes).unwrap(),
         &mut link_out,
         &mut mailbox,
     );
@@ -59,7 +60,7 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         id,
         form(endpoint),
         now,
-        body.as_bytes(),
+        body.as_bytes().to_vec(),
     )
     .unwrap();
     let caller = Keys::new(&HubConfig::default())
@@ -81,9 +82,8 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         panic!("there is room");
     };
     exchange.start(now, &ticket);
-    let invoke = frames::invoke(id, &ticket.addressee(), &intent.invocation, now, hub.wall());
-    link.open(now, id, &ticket.permit, invoke, (), &mut link_out)
-        .unwrap();
+    let invoke = ticket.invoke(id, intent.request.into(), PromptIndex::default());
+    link.open(now, invoke, (), &mut link_out).unwrap();
     let frame = |index: u64| {
         format!(
             r#"{{"type":"model_stream_chunk","id":"{id}","chunk_index":{index},"delta":{{"content":"some thirty two bytes of an answer"}},"finish_reason":null}}"#
@@ -98,8 +98,8 @@ fn allocations(endpoint: &'static str, body: &str, chunks: u64, batch: u64) -> u
         for some in frames.chunks(usize::try_from(batch).unwrap()) {
             for frame in some {
                 now = now + Duration::from_micros(10);
-                let envelope = Envelope::decode(frame, config.frame_bytes).unwrap();
-                link.handle_envelope(now, envelope, &mut link_out, &mut mailbox);
+                let message = websocket::decode(frame, config.frame_bytes).unwrap();
+                link.handle_message(now, message, &mut link_out, &mut mailbox);
             }
             mailbox.0.drain(&mut taken);
             for delivery in &taken {

@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::api::{self, Head, Listener};
 use mcp_local_provider_core::config::{HubConfig, Key, Role};
 use mcp_local_provider_core::exchange::{Exchange, Reply};
@@ -15,9 +16,9 @@ use mcp_local_provider_core::hub::responses::Responses;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::{Delivery, Needs};
-use mcp_local_provider_core::link::frames;
-use mcp_local_provider_core::link::{Command, Deliver, Envelope, Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::link::{Command, Deliver, Link, LinkConfig, LinkOut, Registered};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_tests::form;
@@ -92,15 +93,15 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     };
     forms.add("a hello", &hello);
     let id = hub.connect(now, hello, &mut out).unwrap();
-    let mut link: Link<()> = Link::new(id, &LinkConfig::new(&hub.config().limits), hub.wall(), now);
+    let mut link: Link<()> = Link::new(id, &LinkConfig::new(&hub.config().limits), now);
     let mut taking = Taking {
         mailbox: Mailbox::new(1 << 20),
         forms: &mut forms,
     };
     let frames = 1 << 20;
     let register = r#"{"type":"register","agent_id":"a","models":["m"]}"#;
-    let envelope = Envelope::decode(register, frames).unwrap();
-    link.handle_envelope(now, envelope, &mut link_out, &mut taking);
+    let message = websocket::decode(register, frames).unwrap();
+    link.handle_message(now, message, &mut link_out, &mut taking);
     for notice in std::mem::take(&mut link_out.notices) {
         taking.forms.add("a notice", &notice);
         hub.handle_notice(now, id, notice, &mut out);
@@ -109,9 +110,9 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     let mut token = String::new();
     for (_, command) in std::mem::take(&mut out.commands) {
         taking.forms.add("a command", &command);
-        if let Command::Registered {
+        if let Command::Registered(Registered {
             token: Some(made), ..
-        } = &command
+        }) = &command
         {
             token.clone_from(made);
         }
@@ -153,15 +154,15 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
         exchange_id,
         form("POST /v1/responses"),
         now,
-        body.as_bytes(),
+        body.as_bytes().to_vec(),
     )
     .unwrap();
     taking.forms.add("an intent", &intent);
     taking.forms.add("an exchange", &exchange);
     let mut info = RequestInfo::new(exchange_id, now, head.address, "POST /v1/responses");
-    info.prompt = Some(digest(intent.prompt.as_bytes()));
+    info.prompt = Some(digest(intent.request.prompt().as_bytes()));
     let ask = Ask {
-        model: &intent.invocation.model,
+        model: intent.request.model(),
         session: None,
         prompts: intent.prompts(),
         tokens: intent.tokens,
@@ -173,16 +174,12 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
     };
     taking.forms.add("a ticket", &ticket);
     exchange.start(now, &ticket);
-    let frame = frames::invoke(
-        exchange_id,
-        &ticket.addressee(),
-        &intent.invocation,
-        now,
-        hub.wall(),
-    );
-    assert!(frame.contains(PROMPT));
-    link.open(now, exchange_id, &ticket.permit, frame, (), &mut link_out)
-        .unwrap();
+    let invoke = ticket.invoke(exchange_id, intent.request.into(), PromptIndex::default());
+    taking.forms.add("an invocation", &invoke);
+    link.open(now, invoke, (), &mut link_out).unwrap();
+    let written = link_out.messages.back();
+    let written = written.and_then(|message| websocket::encode(message, &hub.wall()));
+    assert!(written.unwrap().contains(PROMPT));
     taking
         .forms
         .add("what a link wants, with an invocation", &link_out);
@@ -197,9 +194,9 @@ fn what_is_printed_of_a_machine_holds_no_secret() {
             r#"{{"type":"model_stream_chunk","id":"{exchange_id}","chunk_index":2,"delta":{{"content":"{ANSWER}"}},"finish_reason":"stop"}}"#
         ),
     ] {
-        let envelope = Envelope::decode(&frame, frames).unwrap();
-        taking.forms.add("an envelope", &envelope);
-        link.handle_envelope(now, envelope, &mut link_out, &mut taking);
+        let message = websocket::decode(&frame, frames).unwrap();
+        taking.forms.add("a message", &message);
+        link.handle_message(now, message, &mut link_out, &mut taking);
         taking.forms.add("a link", &link);
         let Taking { mailbox, forms } = &mut taking;
         forms.add("a mailbox", mailbox);

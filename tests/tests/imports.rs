@@ -29,7 +29,7 @@ const LAYERS: &[&[&str]] = &[
     ],
     &["error"],
     &["invocation"],
-    &["mailbox"],
+    &["mailbox", "request"],
     &["dialect", "link"],
     &["agents"],
     &["hub"],

@@ -14,9 +14,10 @@ use mcp_local_provider_core::exchange::Exchange;
 use mcp_local_provider_core::id::{Authority, ExchangeId, Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, InvokeForm};
 use mcp_local_provider_core::link::{
-    Deliver, Envelope, Link, LinkConfig, LinkOut, Permits, frames,
+    Deliver, FromAgent, Invoke, Link, LinkConfig, LinkOut, Permits,
 };
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::time::{Instant, WallClock};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -62,7 +63,7 @@ impl Rig {
         let mut rig = Self {
             agent: Agent::new(Profile::new("echo"), config, [7; 32]),
             out: Out::new(),
-            link: Link::new(LinkId(1), &LinkConfig::default(), wall.clone(), NOW),
+            link: Link::new(LinkId(1), &LinkConfig::default(), NOW),
             link_out: LinkOut::new(),
             mailbox: One(Mailbox::new(BUDGET)),
             batch: Batch::new(),
@@ -82,7 +83,7 @@ impl Rig {
     }
 
     /// Calls the agent, and carries what it and the link have for each other.
-    fn call(&mut self, call: impl FnOnce(&mut Agent, &mut Out, &mut dyn FnMut(Envelope<'_>))) {
+    fn call(&mut self, call: impl FnOnce(&mut Agent, &mut Out, &mut dyn FnMut(FromAgent<'_>))) {
         let Self {
             agent,
             out,
@@ -91,12 +92,12 @@ impl Rig {
             mailbox,
             ..
         } = self;
-        call(agent, out, &mut |envelope| {
-            link.handle_envelope(NOW, envelope, link_out, mailbox);
+        call(agent, out, &mut |message| {
+            link.handle_message(NOW, message, link_out, mailbox);
         });
-        while let Some(frame) = link_out.pop_frame() {
-            agent.handle_frame(NOW, frame, out, &mut |envelope| {
-                link.handle_envelope(NOW, envelope, link_out, mailbox);
+        while let Some(message) = link_out.pop_message() {
+            agent.handle_message(NOW, message, out, &mut |message| {
+                link.handle_message(NOW, message, link_out, mailbox);
             });
         }
     }
@@ -148,19 +149,19 @@ impl Rig {
             id,
             self.form,
             NOW,
-            black_box(body.as_bytes()),
+            black_box(body.as_bytes()).to_vec(),
         )?;
-        let to = frames::Addressee {
-            session: &self.session,
-            label: "echo",
-            model: &intent.invocation.model,
+        let permits = Permits::default();
+        let invoke = Invoke {
+            id,
+            permit: permits.issue(self.session.clone(), Authority::Anyone),
+            label: "echo".into(),
+            model: intent.request.model().into(),
             form: InvokeForm::Nested,
+            request: intent.request.into(),
+            prompt: PromptIndex::default(),
         };
-        let frame = frames::invoke(id, &to, &intent.invocation, NOW, self.wall.clone());
-        let permit = Permits::default().issue(self.session.clone(), Authority::Anyone);
-        let opened = self
-            .link
-            .open(NOW, id, &permit, frame, (), &mut self.link_out);
+        let opened = self.link.open(NOW, invoke, (), &mut self.link_out);
         opened.map_err(|(unopened, ())| unopened)?;
         self.call(|_, _, _| {});
         Ok(id)

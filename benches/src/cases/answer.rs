@@ -3,6 +3,7 @@
 use std::hint::black_box;
 use std::time::Duration;
 
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::api::{ROUTES, Route};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
@@ -11,9 +12,9 @@ use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
 use mcp_local_provider_core::invocation::{Delivery, Needs};
-use mcp_local_provider_core::link::frames;
-use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::link::{Deliver, Link, LinkConfig, LinkOut};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 
@@ -72,13 +73,13 @@ impl Provider {
             },
             &mut hub_out,
         )?;
-        let mut link = Link::new(link_id, &LinkConfig::default(), hub.wall(), NOW);
+        let mut link = Link::new(link_id, &LinkConfig::default(), NOW);
         let mut link_out = LinkOut::new();
         let mut nobody = One(Mailbox::new(BUDGET));
         let register = r#"{"type":"register","agent_id":"bench","models":["bench"]}"#;
-        link.handle_envelope(
+        link.handle_message(
             NOW,
-            Envelope::decode(register, BUDGET)?,
+            websocket::decode(register, BUDGET)?,
             &mut link_out,
             &mut nobody,
         );
@@ -111,16 +112,22 @@ impl Provider {
         } = self;
         let id = self.ids.next();
         let form = route.form().ok_or("no agent answers this route")?;
-        let (mut exchange, intent) =
-            Exchange::parse(hub.config(), hub.wall(), id, form, NOW, body.as_bytes())?;
+        let (mut exchange, intent) = Exchange::parse(
+            hub.config(),
+            hub.wall(),
+            id,
+            form,
+            NOW,
+            body.as_bytes().to_vec(),
+        )?;
         let info = Box::new(RequestInfo {
             key: Some(self.caller.name.clone()),
             bytes_in: body.len() as u64,
-            prompt: Some(digest(intent.prompt.as_bytes())),
+            prompt: Some(digest(intent.request.prompt().as_bytes())),
             ..RequestInfo::new(id, NOW, self.caller.address, route.name)
         });
         let ask = Ask {
-            model: &intent.invocation.model,
+            model: intent.request.model(),
             session: None,
             prompts: intent.prompts(),
             tokens: intent.tokens,
@@ -131,12 +138,12 @@ impl Provider {
             return Err("the exchange has to wait".into());
         };
         exchange.start(NOW, &ticket);
-        let frame = frames::invoke(id, &ticket.addressee(), &intent.invocation, NOW, hub.wall());
-        link.open(NOW, id, &ticket.permit, frame, (), link_out)
+        let invoke = ticket.invoke(id, intent.request.into(), PromptIndex::default());
+        link.open(NOW, invoke, (), link_out)
             .map_err(|(closed, ())| closed)?;
-        black_box(&link_out.frames);
-        link_out.frames.clear();
-        link_out.queued_bytes = 0;
+        while let Some(message) = link_out.pop_message() {
+            black_box(websocket::encode(&message, &hub.wall()));
+        }
         Ok(Open {
             id,
             exchange,
@@ -148,9 +155,9 @@ impl Provider {
 
     /// A frame of the agent comes and what it brings is written. The answer is whether it was the last.
     fn frame(&mut self, open: &mut Open, frame: &str) -> Result<Option<Flow>, Error> {
-        let envelope = Envelope::decode(black_box(frame), BUDGET)?;
+        let message = websocket::decode(black_box(frame), BUDGET)?;
         self.link
-            .handle_envelope(NOW, envelope, &mut self.link_out, &mut open.mailbox);
+            .handle_message(NOW, message, &mut self.link_out, &mut open.mailbox);
         open.mailbox.0.drain(&mut self.batch);
         for delivery in &self.batch {
             match open

@@ -2,12 +2,20 @@
 
 use std::hint::black_box;
 
+use std::sync::Arc;
+
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::id::{Authority, Ids, LinkId, SessionId};
-use mcp_local_provider_core::invocation::{Delivery, Delta};
-use mcp_local_provider_core::link::{Deliver, Envelope, Link, LinkConfig, LinkOut, Permits};
+use mcp_local_provider_core::invocation::{
+    Delivery, Delta, Invocation, InvokeForm, Parameters, Task,
+};
+use mcp_local_provider_core::link::{
+    Deliver, FromAgent, Invoke, Link, LinkConfig, LinkOut, Permits,
+};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::request::{PromptIndex, Request};
 use mcp_local_provider_core::text::JsonStr;
-use mcp_local_provider_core::time::{Instant, WallClock};
+use mcp_local_provider_core::time::Instant;
 
 use super::{BUDGET, CHUNKS, chunk_frame};
 use crate::floor;
@@ -54,8 +62,8 @@ impl Frames {
     /// Panics when a frame is refused.
     pub fn decode(&mut self) {
         for frame in &self.frames {
-            let envelope = Envelope::decode(black_box(frame), BUDGET);
-            assert!(matches!(black_box(envelope), Ok(Envelope::Chunk(_))));
+            let message = websocket::decode(black_box(frame), BUDGET);
+            assert!(matches!(black_box(message), Ok(FromAgent::Chunk(_))));
         }
     }
 }
@@ -127,25 +135,40 @@ impl Routing {
     #[must_use]
     pub fn new(open: usize) -> Self {
         let now = Instant::from_micros(1);
-        let wall = WallClock::new(now, std::time::Duration::from_secs(1_790_000_000));
         let config = LinkConfig::default();
-        let mut link = Link::new(LinkId(1), &config, wall, now);
+        let mut link = Link::new(LinkId(1), &config, now);
         let mut out = LinkOut::new();
         let ids = Ids::new(7);
         let permits = Permits::default();
+        let request = Arc::new(Request::of(&Invocation {
+            model: "m".into(),
+            task: Task::Completion {
+                prompt: JsonStr::EMPTY,
+                suffix: None,
+            },
+            stream: true,
+            parameters: Parameters::default(),
+        }));
         let mut speaking = Vec::new();
         for number in 0..open {
             let id = ids.next();
             let session = SessionId::new("session");
             let permit = session.map(|session| permits.issue(session, Authority::Anyone));
-            let opened =
-                permit.map(|permit| link.open(now, id, &permit, String::new(), number, &mut out));
+            let invoke = permit.map(|permit| Invoke {
+                id,
+                permit,
+                label: "label".into(),
+                model: "m".into(),
+                form: InvokeForm::Nested,
+                request: request.clone(),
+                prompt: PromptIndex::default(),
+            });
+            let opened = invoke.map(|invoke| link.open(now, invoke, number, &mut out));
             assert!(
                 matches!(opened, Some(Ok(()))),
                 "exchange {number} was refused"
             );
-            out.frames.clear();
-            out.queued_bytes = 0;
+            let _ = out.pop_message();
             // Spread over the table, whatever its size.
             if number % (open / SPEAKING) == 0 {
                 speaking.push(id);
@@ -175,9 +198,9 @@ impl Routing {
         let now = Instant::from_micros(2);
         let mut mailboxes = Mailboxes(&mut self.mailboxes);
         for frame in &self.frames {
-            if let Ok(envelope) = Envelope::decode(black_box(frame), BUDGET) {
+            if let Ok(message) = websocket::decode(black_box(frame), BUDGET) {
                 self.link
-                    .handle_envelope(now, envelope, &mut self.out, &mut mailboxes);
+                    .handle_message(now, message, &mut self.out, &mut mailboxes);
             }
         }
         assert_eq!(self.link.counters().chunks, CHUNKS as u64);

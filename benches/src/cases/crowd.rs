@@ -12,7 +12,7 @@ use mcp_local_provider_core::hub::{
 };
 use mcp_local_provider_core::id::{Ids, LinkId, SessionId, WaitId};
 use mcp_local_provider_core::invocation::Needs;
-use mcp_local_provider_core::link::{Command, Notice, Registration};
+use mcp_local_provider_core::link::{Command, Notice, Registered, Registration};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 
@@ -122,7 +122,7 @@ impl Crowd {
         let registered = self.out.commands.drain(..).next_back();
         self.out.records.clear();
         match registered {
-            Some((_, Command::Registered { session, .. })) => Some(session),
+            Some((_, Command::Registered(Registered { session, .. }))) => Some(session),
             Some(_) | None => None,
         }
     }

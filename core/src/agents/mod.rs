@@ -1,3 +1,4 @@
-//! Agents that do not speak the agent protocol: each machine here stands between one of them and a link.
+//! Forms of agents: each stands between one kind of agent and its link.
 
 pub mod acp;
+pub mod websocket;

@@ -4,10 +4,10 @@ use crate::config::Limits;
 use crate::dialect::body::{Path, Value, raw_fields};
 use crate::error::{Code, Refusal};
 use crate::invocation::{Part, Role};
-use crate::text::JsonStr;
+use crate::text::{JsonStr, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 use serde::de::Deserialize;
 use serde_json::value::RawValue;
@@ -173,7 +173,7 @@ pub(crate) fn check_parts(
 }
 
 /// Tool definitions, passed on as they came.
-pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, RawValue>>, Refusal> {
+pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
     let path = Path::root("tools");
     let Some(list) = path.find(raw) else {
         return Ok(Vec::new());
@@ -202,7 +202,7 @@ pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, RawValue>>, Re
         {
             return Err(parameters.expected("a JSON Schema object"));
         }
-        tools.push(Cow::Borrowed(raw));
+        tools.push(raw.into());
     }
     Ok(tools)
 }
@@ -213,21 +213,13 @@ pub(crate) fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Optio
     value.map(|value| value.boolean()).transpose()
 }
 
-/// JSON that is written here because the client sent it in another form than OpenAI's.
-pub(crate) fn written<'a>(json: String) -> Result<Cow<'a, RawValue>, Refusal> {
-    // Its parts are JSON values, so it is one.
-    RawValue::from_string(json)
-        .map(Cow::Owned)
-        .map_err(|_| Refusal::new(Code::Internal, "JSON was put together wrongly"))
-}
-
 /// A tool in OpenAI's form, made of the parts that the client gave.
-pub(crate) fn function_tool<'a>(
+pub(crate) fn function_tool(
     name: &RawValue,
     description: Option<&RawValue>,
     parameters: Option<&RawValue>,
     strict: Option<&RawValue>,
-) -> Result<Cow<'a, RawValue>, Refusal> {
+) -> RawJson<'static> {
     let mut json = format!("{{\"type\":\"function\",\"function\":{{\"name\":{name}");
     for (key, value) in [
         ("description", description),
@@ -242,12 +234,12 @@ pub(crate) fn function_tool<'a>(
         }
     }
     json.push_str("}}");
-    written(json)
+    RawJson::from_parts(json)
 }
 
 /// The choice of one tool in OpenAI's form.
-pub(crate) fn function_choice<'a>(name: &RawValue) -> Result<Cow<'a, RawValue>, Refusal> {
-    written(format!(
+pub(crate) fn function_choice(name: &RawValue) -> RawJson<'static> {
+    RawJson::from_parts(format!(
         "{{\"type\":\"function\",\"function\":{{\"name\":{name}}}}}"
     ))
 }

@@ -14,10 +14,11 @@ use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
-    CancelReason, Delivery, Delta, Finish, Invocation, Needs, ParameterSet, Task, ToolCallDelta,
-    Usage, estimate_tokens,
+    CancelReason, Delivery, Delta, Finish, Needs, ParameterSet, Task, ToolCallDelta, Usage,
+    estimate_tokens,
 };
 use crate::machine::OUTSIDE;
+use crate::request::{self, Request};
 use crate::text::{Joiner, JsonStr, decode_into, escape_into};
 use crate::time::{Instant, Latest, Timeout, Timers, WallClock};
 use crate::wire::{Framing, Records};
@@ -26,7 +27,6 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
 
 /// Tool calls of one answer.
@@ -46,14 +46,11 @@ pub enum Flow {
     Done(Outcome),
 }
 
-/// Content of a request, borrowed from its body.
-pub struct Intent<'b> {
-    /// For the agent.
-    pub invocation: Invocation<'b>,
-    /// Further prompts, for [`Invocation::set_prompt`]. Each is asked alone, at [`Flow::Next`].
-    pub more: Vec<JsonStr<'b>>,
-    /// The prompt's JSON as the client sent it; the audit keeps its SHA-256.
-    pub prompt: &'b str,
+/// Content of a request, and what is to be known of it for its admission.
+#[derive(Debug)]
+pub struct Intent {
+    /// For the agent. Each of its prompts is asked alone, the next one at [`Flow::Next`].
+    pub request: Request,
     /// Tokens to reserve: the prompt's estimate and `max_tokens`.
     pub tokens: u64,
     /// True when nothing is asked of the model: [`Exchange::load`] answers.
@@ -62,23 +59,11 @@ pub struct Intent<'b> {
     pub needs: Needs,
 }
 
-impl fmt::Debug for Intent<'_> {
-    /// Leaves the prompt out.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Intent")
-            .field("invocation", &self.invocation)
-            .field("tokens", &self.tokens)
-            .field("load_only", &self.load_only)
-            .field("needs", &self.needs)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Intent<'_> {
+impl Intent {
     /// Returns the number of prompts.
     #[must_use]
     pub fn prompts(&self) -> u32 {
-        u32::try_from(self.more.len()).map_or(u32::MAX, |more| more.saturating_add(1))
+        u32::try_from(self.request.prompts()).unwrap_or(u32::MAX)
     }
 }
 
@@ -154,14 +139,14 @@ impl Exchange {
     ///
     /// # Errors
     /// 400 or 413 that names the field.
-    pub fn parse<'b>(
+    pub fn parse(
         config: &HubConfig,
         wall: WallClock,
         id: ExchangeId,
         form: &Form,
         now: Instant,
-        body: &'b [u8],
-    ) -> Result<(Self, Intent<'b>), Refusal> {
+        body: Vec<u8>,
+    ) -> Result<(Self, Intent), Refusal> {
         Self::parse_continued(config, wall, id, form, now, body, None)
     }
 
@@ -186,24 +171,24 @@ impl Exchange {
     ///
     /// # Errors
     /// As [`Exchange::parse`]; 404 when the request continues from a response and `history` is none.
-    pub fn parse_continued<'b>(
+    pub fn parse_continued(
         config: &HubConfig,
         wall: WallClock,
         id: ExchangeId,
         form: &Form,
         now: Instant,
-        body: &'b [u8],
-        history: Option<&'b [u8]>,
-    ) -> Result<(Self, Intent<'b>), Refusal> {
-        let text = core::str::from_utf8(body).map_err(|error| {
+        body: Vec<u8>,
+        history: Option<&[u8]>,
+    ) -> Result<(Self, Intent), Refusal> {
+        let body = String::from_utf8(body).map_err(|error| {
             Refusal::invalid(alloc::format!(
                 "the body is not UTF-8: byte {} starts no character",
-                error.valid_up_to()
+                error.utf8_error().valid_up_to()
             ))
         })?;
         let parsed = match form.read {
-            ReadForm::Whole(read) => read(text, &config.limits)?,
-            ReadForm::Continued { read, .. } => read(text, history, &config.limits)?,
+            ReadForm::Whole(read) => read(&body, &config.limits)?,
+            ReadForm::Continued { read, .. } => read(&body, history, &config.limits)?,
         };
         let mut invocation = parsed.invocation;
         let prompt_tokens = invocation.estimated_prompt_tokens();
@@ -261,13 +246,14 @@ impl Exchange {
             standing: None,
             scratch: Vec::new(),
         };
+        let (load_only, needs) = (parsed.load_only, invocation.needs());
+        let read = request::Read::new(&body, &invocation, &parsed.more, parsed.digest_of);
+        drop(invocation);
         let intent = Intent {
-            prompt: parsed.digest_of,
-            more: parsed.more,
+            request: read.with(body),
             tokens,
-            load_only: parsed.load_only,
-            needs: invocation.needs(),
-            invocation,
+            load_only,
+            needs,
         };
         Ok((exchange, intent))
     }

@@ -6,10 +6,10 @@ use super::queue::LineId;
 use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Exceeded, Refusal, Standing};
-use crate::id::{LinkId, SessionId, WaitId};
+use crate::id::{ExchangeId, LinkId, SessionId, WaitId};
 use crate::invocation::{InvokeForm, Needs};
-use crate::link::Permit;
-use crate::link::frames::Addressee;
+use crate::link::{Invoke, Permit};
+use crate::request::{PromptIndex, Request};
 use crate::scope::Scope;
 use crate::time::Instant;
 use alloc::string::String;
@@ -87,14 +87,18 @@ impl Ticket {
         self.permit.session()
     }
 
-    /// Names the agent that answers, for [`frames::invoke`](crate::link::frames::invoke).
+    /// The invocation that it permits, for one prompt of a request. `id` is the request's for the first prompt, and of its own
+    /// for each further one.
     #[must_use]
-    pub fn addressee(&self) -> Addressee<'_> {
-        Addressee {
-            session: self.session(),
-            label: &self.label,
-            model: &self.model,
+    pub fn invoke(&self, id: ExchangeId, request: Arc<Request>, prompt: PromptIndex) -> Invoke {
+        Invoke {
+            id,
+            permit: self.permit.clone(),
+            label: self.label.clone(),
+            model: self.model.clone(),
             form: self.form,
+            request,
+            prompt,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::{Hub, HubOut};
 use crate::error::Code;
 use crate::id::SessionId;
 use crate::invocation::Usage;
-use crate::link::{Command, USED_UP};
+use crate::link::{Command, SessionStatus, USED_UP};
 use crate::time::Instant;
 use alloc::boxed::Box;
 use core::time::Duration;
@@ -206,11 +206,11 @@ impl Hub {
                 && session.activity.in_flight() == 0
                 && let Some(link) = session.link
             {
-                let status = Command::SessionStatus {
+                let status = Command::SessionStatus(SessionStatus {
                     session: session.id.clone(),
                     status: session.status.as_str(),
                     reason: USED_UP,
-                };
+                });
                 out.commands.push((link, status));
             }
         }

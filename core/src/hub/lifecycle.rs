@@ -10,7 +10,7 @@ use super::{Cause, Hub, HubOut};
 use crate::error::{Code, Refusal};
 use crate::id::LinkId;
 use crate::invocation::CancelReason;
-use crate::link::{CloseCode, Command};
+use crate::link::{CloseCode, Command, SessionStatus};
 use crate::machine::{Move, OUTSIDE, Table};
 use crate::time::Instant;
 
@@ -435,11 +435,11 @@ impl Hub {
         if let Some(link) = link {
             out.commands.push((
                 link,
-                Command::SessionStatus {
+                Command::SessionStatus(SessionStatus {
                     session: id.clone(),
                     status: status.as_str(),
                     reason: by.why,
-                },
+                }),
             ));
             if status != Status::Active {
                 out.commands.push((

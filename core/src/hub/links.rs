@@ -11,7 +11,7 @@ use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
 use crate::invocation::CancelReason;
 use crate::invocation::InvokeForm;
-use crate::link::{CloseCode, Command, Notice};
+use crate::link::{CloseCode, Command, Notice, Registered};
 use crate::text;
 use crate::time::Instant;
 use alloc::collections::BTreeSet;
@@ -430,12 +430,12 @@ impl Hub {
                 if let Some(session) = self.sessions.get(slot) {
                     out.commands.push((
                         from,
-                        Command::Registered {
+                        Command::Registered(Registered {
                             session: session.id.clone(),
                             token,
                             status: session.status.as_str(),
                             expires_at: self.wall.rfc3339(now + session.ttl),
-                        },
+                        }),
                     ));
                 }
                 if let Some(name) = self.links.get(&from).and_then(|state| state.bridge.clone()) {

@@ -18,7 +18,7 @@ use crate::config::{Alias, Key, Limits, Role, SessionPolicy};
 use crate::error::{Code, Refusal};
 use crate::id::{Ids, SessionId, WaitId};
 use crate::invocation::Needs;
-use crate::link::{CloseCode, Notice};
+use crate::link::{CloseCode, Notice, Registered, SessionStatus};
 use crate::scope::Scope;
 use alloc::boxed::Box;
 use alloc::string::{String, ToString};
@@ -92,11 +92,11 @@ impl Bench {
             &mut self.out,
         );
         match self.commands(link).pop() {
-            Some(Command::Registered {
+            Some(Command::Registered(Registered {
                 session,
                 token: Some(token),
                 ..
-            }) => (session, token),
+            })) => (session, token),
             other => panic!("{other:?}"),
         }
     }
@@ -392,11 +392,11 @@ fn a_person_approves_where_the_owner_wants_it() {
     );
     assert!(matches!(
         &bench.commands(link)[..],
-        [Command::SessionStatus {
+        [Command::SessionStatus(SessionStatus {
             status: "active",
             reason: "approved",
             ..
-        }]
+        })]
     ));
     let ticket = bench.granted("m");
     assert_eq!(
@@ -408,10 +408,10 @@ fn a_person_approves_where_the_owner_wants_it() {
     assert!(matches!(
         &bench.commands(link)[..],
         [
-            Command::SessionStatus {
+            Command::SessionStatus(SessionStatus {
                 status: "suspended",
                 ..
-            },
+            }),
             Command::EndSession { .. }
         ]
     ));

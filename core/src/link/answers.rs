@@ -1,10 +1,10 @@
 //! Delivers a link's answers to its exchanges, and fails exchanges.
 
-use super::envelope::{Answer, Chunk, Ending, Id};
-use super::frames;
+use super::from_agent::{Answer, Chunk, Ending, Id};
 use super::ports::{CloseCode, Deliver, LinkOut};
 use super::reassembly::Place;
 use super::table::{Open, Table};
+use super::to_agent::{Echo, ToAgent};
 use super::{FAULT_WINDOW, FAULTS, Link};
 use crate::error::Code;
 use crate::id::ExchangeId;
@@ -181,19 +181,19 @@ impl<T> Link<T> {
             return;
         }
         self.counters.unknown_ids += 1;
-        let frame = frames::error(
-            Some(id),
-            "protocol",
-            "no invocation with this id was issued on this connection",
-        );
-        self.fault(now, frame, out, deliver);
+        let answer = ToAgent::Error {
+            id: Echo::of(id),
+            code: "protocol",
+            message: "no invocation with this id was issued on this connection".into(),
+        };
+        self.fault(now, answer, out, deliver);
     }
 
     /// Counts a protocol fault, answers it, and closes the link when there are too many.
     pub(super) fn fault(
         &mut self,
         now: Instant,
-        answer: String,
+        answer: ToAgent,
         out: &mut LinkOut,
         deliver: &mut impl Deliver<T>,
     ) {
@@ -253,7 +253,7 @@ impl<T> Link<T> {
         };
         if why == CancelReason::StreamGap || !open.stream.end_arrived() {
             self.counters.cancels += 1;
-            self.send(frames::cancel(id, why), out);
+            self.send(ToAgent::Cancel(id, why), out);
         }
         self.rearm();
     }

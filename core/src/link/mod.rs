@@ -20,29 +20,31 @@
 //! A closed link takes nothing, says nothing and waits for nothing.
 
 mod answers;
-mod envelope;
-pub mod frames;
+mod from_agent;
 mod permit;
 mod ports;
 mod reassembly;
 mod table;
+mod to_agent;
 
-pub use envelope::{Answer, Capabilities, Chunk, Ending, Envelope, Id, MAX_MODELS, Registration};
+pub use from_agent::{
+    Answer, Capabilities, Chunk, Ending, FromAgent, Id, MAX_MODELS, Registration,
+};
 pub use permit::{Permit, Permits};
 pub use ports::{
-    CloseCode, Command, Deliver, FRAME_CHARGE, Frame, LinkConfig, LinkCounters, LinkOut, Notice,
-    USED_UP, Unopened,
+    CloseCode, Command, Deliver, LinkConfig, LinkCounters, LinkOut, Notice, USED_UP, Unopened,
 };
 pub use table::SLOT;
+pub use to_agent::{Echo, Invoke, MESSAGE_CHARGE, Registered, SessionStatus, ToAgent};
 
 use crate::error::{AgentFault, Code};
 use crate::id::{ExchangeId, LinkId, SessionId};
 use crate::invocation::{CancelReason, Delivery, Failure};
-use crate::time::{Instant, Latest, Reason, Timeout, Timers, WallClock};
+use crate::time::{Instant, Latest, Reason, Timeout, Timers};
 use alloc::borrow::Cow;
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
-use alloc::string::String;
 use answers::agent_fault;
 use core::time::Duration;
 use table::Table;
@@ -85,7 +87,6 @@ impl Reason<4> for Timer {
 pub struct Link<T> {
     id: LinkId,
     config: LinkConfig,
-    wall: WallClock,
     latest: Latest,
     timers: Timers<Timer, 4>,
     table: Table<T>,
@@ -99,7 +100,7 @@ pub struct Link<T> {
 impl<T> Link<T> {
     /// A link that has just been connected.
     #[must_use]
-    pub fn new(id: LinkId, config: &LinkConfig, wall: WallClock, now: Instant) -> Self {
+    pub fn new(id: LinkId, config: &LinkConfig, now: Instant) -> Self {
         let mut latest = Latest::default();
         let now = latest.clamp(now);
         let mut timers = Timers::new();
@@ -107,7 +108,6 @@ impl<T> Link<T> {
         Self {
             id,
             config: config.clone(),
-            wall,
             latest,
             timers,
             table: Table::new(config.tombstones, config.tombstone_ttl),
@@ -177,36 +177,31 @@ impl<T> Link<T> {
         &self.counters
     }
 
-    /// Sends an invocation, `frame` as [`frames::invoke`] wrote it. What the agent answers goes to `to`.
+    /// Sends an invocation. What the agent answers goes to `to`.
     ///
     /// # Errors
     /// The reason, with `to` handed back, when the permit holds no more, when the link is closed or closes now because the
-    /// agent does not read, or when `exchange` was opened on it before.
+    /// agent does not read, or when its exchange was opened on it before.
     pub fn open(
         &mut self,
         now: Instant,
-        exchange: ExchangeId,
-        permit: &Permit,
-        frame: String,
+        invoke: Invoke,
         to: T,
         out: &mut LinkOut,
     ) -> Result<(), (Unopened, T)> {
-        self.latest.clamp(now);
+        let at = self.latest.clamp(now);
         if self.closed || self.over_budget(out) {
             return Err((Unopened::Closed, to));
         }
-        if !permit.holds() {
+        if !invoke.permit.holds() {
             return Err((Unopened::SessionEnded, to));
         }
         self.table
-            .insert(exchange, permit.session().clone(), to)
+            .insert(invoke.id, invoke.permit.session().clone(), to)
             .map_err(|to| (Unopened::Closed, to))?;
         self.counters.opened += 1;
-        self.counters.sent += 1;
-        out.push(Frame::Invoke {
-            text: frame,
-            caller: permit.caller(),
-        });
+        let invoke = Box::new(invoke);
+        self.send(ToAgent::Invoke { invoke, at }, out);
         Ok(())
     }
 
@@ -230,10 +225,10 @@ impl<T> Link<T> {
     }
 
     /// Takes one message of the agent.
-    pub fn handle_envelope(
+    pub fn handle_message(
         &mut self,
         now: Instant,
-        envelope: Envelope<'_>,
+        message: FromAgent<'_>,
         out: &mut LinkOut,
         deliver: &mut impl Deliver<T>,
     ) {
@@ -243,43 +238,41 @@ impl<T> Link<T> {
         }
         self.counters.received += 1;
         self.timers.set(Timer::Pong, None);
-        match envelope {
-            Envelope::Chunk(chunk) => self.chunk(now, chunk, out, deliver),
-            Envelope::Result(answer) => self.result(now, answer, out, deliver),
-            Envelope::Error { id, failure } => {
+        match message {
+            FromAgent::Chunk(chunk) => self.chunk(now, chunk, out, deliver),
+            FromAgent::Result(answer) => self.result(now, answer, out, deliver),
+            FromAgent::Error { id, failure } => {
                 self.counters.agent_errors += 1;
                 if let Some(id) = id {
                     self.whole(now, id, &[], &Ending::Failed(failure), out, deliver);
                 }
             }
-            Envelope::Register(registration) => out.notices.push(Notice::Register(registration)),
-            Envelope::Unregister { session } => match SessionId::new(&session) {
+            FromAgent::Register(registration) => out.notices.push(Notice::Register(registration)),
+            FromAgent::Unregister { session } => match SessionId::new(&session) {
                 Some(session) => out.notices.push(Notice::Unregister(session)),
                 None => self.reply(
-                    frames::error(None, "session_not_found", "session_id: no such session"),
+                    ToAgent::error("session_not_found", "session_id: no such session"),
                     out,
                     deliver,
                 ),
             },
-            Envelope::Ping { timestamp } => {
+            FromAgent::Ping { timestamp } => {
                 let timestamp = timestamp
                     .map(serde_json::value::RawValue::get)
-                    .filter(|raw| raw.len() <= ECHO_LEN);
-                let pong = match timestamp {
-                    Some(raw) => frames::pong(raw),
-                    None => frames::pong(&format!("\"{}\"", self.wall.rfc3339(now))),
-                };
-                self.reply(pong, out, deliver);
+                    .filter(|raw| raw.len() <= ECHO_LEN)
+                    .map(Box::from);
+                let at = now;
+                self.reply(ToAgent::Pong { timestamp, at }, out, deliver);
             }
-            Envelope::Pong => {}
-            Envelope::Unknown { id, .. } => {
+            FromAgent::Pong => {}
+            FromAgent::Unknown { id, .. } => {
                 self.counters.unknown_types += 1;
                 self.reply(
-                    frames::error(
-                        id,
-                        "unknown_type",
-                        "type: not known in version 1 of the agent protocol",
-                    ),
+                    ToAgent::Error {
+                        id: id.and_then(Echo::of),
+                        code: "unknown_type",
+                        message: "type: not known in version 1 of the agent protocol".into(),
+                    },
                     out,
                     deliver,
                 );
@@ -287,7 +280,7 @@ impl<T> Link<T> {
         }
     }
 
-    /// Takes a frame that [`Envelope::decode`] refused, or one that is not text.
+    /// Takes a frame that [`decode`](crate::agents::websocket::decode) refused, or one that is not text.
     pub fn handle_fault(
         &mut self,
         now: Instant,
@@ -324,7 +317,11 @@ impl<T> Link<T> {
                 deliver,
             );
         }
-        let answer = frames::error(id.map(Id::Ours), "protocol", &format!("{fault}"));
+        let answer = ToAgent::Error {
+            id: id.map(Id::Ours).and_then(Echo::of),
+            code: "protocol",
+            message: format!("{fault}").into(),
+        };
         self.fault(now, answer, out, deliver);
     }
 
@@ -347,25 +344,8 @@ impl<T> Link<T> {
             return;
         }
         match command {
-            Command::Registered {
-                session,
-                token,
-                status,
-                expires_at,
-            } => self.reply(
-                frames::registered(&session, token.as_deref(), status, &expires_at),
-                out,
-                deliver,
-            ),
-            Command::SessionStatus {
-                session,
-                status,
-                reason,
-            } => self.reply(
-                frames::session_status(&session, status, reason),
-                out,
-                deliver,
-            ),
+            Command::Registered(it) => self.reply(ToAgent::Registered(it), out, deliver),
+            Command::SessionStatus(it) => self.reply(ToAgent::SessionStatus(it), out, deliver),
             Command::EndSession { session, reason } => {
                 for id in self.table.of_session(&session) {
                     let failure = Failure {
@@ -377,7 +357,7 @@ impl<T> Link<T> {
                 }
             }
             Command::Error { code, message } => {
-                self.reply(frames::error(None, code, &message), out, deliver);
+                self.reply(ToAgent::error(code, message), out, deliver);
             }
             Command::Close(code) => self.shut(code, out, deliver),
         }
@@ -411,7 +391,7 @@ impl<T> Link<T> {
             match why {
                 Timer::Pong => self.shut(CloseCode::NoSignOfLife, out, deliver),
                 Timer::Ping => {
-                    out.push(Frame::Ping);
+                    out.push(ToAgent::Ping);
                     self.pinged = Some(now);
                     // One that waits already is not put off by a later ping.
                     if self.timers.get(Timer::Pong).is_none() {
@@ -440,18 +420,18 @@ impl<T> Link<T> {
         self.timers.next()
     }
 
-    /// Sends a frame that the agent caused, unless it does not read.
-    fn reply(&mut self, frame: String, out: &mut LinkOut, deliver: &mut impl Deliver<T>) {
+    /// Sends a message that the agent caused, unless it does not read.
+    fn reply(&mut self, message: ToAgent, out: &mut LinkOut, deliver: &mut impl Deliver<T>) {
         if self.over_budget(out) {
             self.end(deliver);
         } else {
-            self.send(frame, out);
+            self.send(message, out);
         }
     }
 
-    fn send(&mut self, frame: String, out: &mut LinkOut) {
+    fn send(&mut self, message: ToAgent, out: &mut LinkOut) {
         self.counters.sent += 1;
-        out.push(Frame::Text(frame));
+        out.push(message);
     }
 
     /// True when the agent does not read; the link is then closed.

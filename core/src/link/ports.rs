@@ -1,20 +1,17 @@
 //! Inputs and outputs of a link, as plain data.
 
-use super::envelope::Registration;
+use super::from_agent::Registration;
+use super::to_agent::{Registered, SessionStatus, ToAgent};
 use crate::budget::Share;
 use crate::config::Limits;
 use crate::error::Code;
-use crate::id::{Authority, SessionId};
+use crate::id::SessionId;
 use crate::invocation::{CancelReason, Delivery};
 use crate::mailbox::Push;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
 use core::time::Duration;
-
-/// Each frame that waits for an agent costs at least this much of `limits.link_queue_bytes`.
-pub const FRAME_CHARGE: usize = 64;
 
 /// Reason of a [`Command::SessionStatus`]: the session has answered as often as it may, and its agent may register another.
 pub const USED_UP: &str = "requests_used_up";
@@ -28,58 +25,18 @@ pub trait Deliver<T> {
     fn deliver(&mut self, to: &T, delivery: &Delivery<'_>) -> Push;
 }
 
-/// One frame to the agent.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Frame {
-    /// A text frame: one JSON object.
-    Text(String),
-    /// A text frame with an invocation.
-    Invoke {
-        /// One JSON object.
-        text: String,
-        /// The permission of the caller. It is not part of what is written: an agent of this program keeps the conversations
-        /// of callers apart by it.
-        caller: Authority,
-    },
-    /// A WebSocket ping (RFC 6455, section 5.5.2) with an empty payload.
-    Ping,
-}
-
-impl Frame {
-    /// Returns its cost in bytes of the queue's budget.
-    #[must_use]
-    pub fn charge(&self) -> usize {
-        match self {
-            Self::Text(text) | Self::Invoke { text, .. } => text.len().max(FRAME_CHARGE),
-            Self::Ping => FRAME_CHARGE,
-        }
-    }
-}
-
-impl fmt::Debug for Frame {
-    /// Text is never shown: it may be a prompt.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Text(text) | Self::Invoke { text, .. } => {
-                write!(f, "Text({} bytes)", text.len())
-            }
-            Self::Ping => f.write_str("Ping"),
-        }
-    }
-}
-
 /// Outputs of a link that the driver has not yet taken. One for each link, under the link's lock.
 #[derive(Debug, Default)]
 pub struct LinkOut {
-    /// To be written to the agent in this order.
-    pub frames: VecDeque<Frame>,
-    /// Cost of `frames` in bytes of `limits.link_queue_bytes`.
+    /// For the agent, in this order.
+    pub messages: VecDeque<ToAgent>,
+    /// Cost of `messages` in bytes of `limits.link_queue_bytes`.
     pub queued_bytes: usize,
     /// For the hub; the driver hands them over after it has released the link.
     pub notices: Vec<Notice>,
-    /// The connection is to be closed with this code after `frames`. The first reason stays.
+    /// The connection is to be closed with this code after `messages`. The first reason stays.
     pub close: Option<CloseCode>,
-    /// Cost of the frames that were taken and are being written.
+    /// Cost of the messages that were taken and are being written.
     writing: usize,
     share: Option<Share>,
 }
@@ -89,7 +46,7 @@ impl LinkOut {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            frames: VecDeque::new(),
+            messages: VecDeque::new(),
             queued_bytes: 0,
             notices: Vec::new(),
             close: None,
@@ -116,23 +73,23 @@ impl LinkOut {
     /// True when the writer has something to do.
     #[must_use]
     pub fn wants_write(&self) -> bool {
-        !self.frames.is_empty() || self.close.is_some()
+        !self.messages.is_empty() || self.close.is_some()
     }
 
-    /// Moves all frames to the end of `into`; they no longer count against the budget of the queue. Against the memory that is
+    /// Moves all messages to the end of `into`; they no longer count against the budget of the queue. Against the memory that is
     /// shared they count until they are [written](Self::written).
-    pub fn take_frames(&mut self, into: &mut VecDeque<Frame>) {
+    pub fn take_messages(&mut self, into: &mut VecDeque<ToAgent>) {
         if into.is_empty() {
-            core::mem::swap(&mut self.frames, into);
+            core::mem::swap(&mut self.messages, into);
         } else {
-            into.append(&mut self.frames);
+            into.append(&mut self.messages);
         }
         self.writing = self.writing.saturating_add(self.queued_bytes);
         self.queued_bytes = 0;
         self.hold();
     }
 
-    /// All frames that were taken are written.
+    /// All messages that were taken are written.
     pub fn written(&mut self) {
         if self.writing > 0 {
             self.writing = 0;
@@ -142,23 +99,23 @@ impl LinkOut {
 
     /// Nobody will read any of it: all memory is given back.
     pub(super) fn clear(&mut self) {
-        self.frames.clear();
+        self.messages.clear();
         self.queued_bytes = 0;
         self.writing = 0;
         self.hold();
     }
 
-    /// Takes the first frame; it no longer counts against the budget.
-    pub fn pop_frame(&mut self) -> Option<Frame> {
-        let frame = self.frames.pop_front()?;
-        self.queued_bytes = self.queued_bytes.saturating_sub(frame.charge());
+    /// Takes the first message; it no longer counts against the budget.
+    pub fn pop_message(&mut self) -> Option<ToAgent> {
+        let message = self.messages.pop_front()?;
+        self.queued_bytes = self.queued_bytes.saturating_sub(message.charge());
         self.hold();
-        Some(frame)
+        Some(message)
     }
 
-    pub(super) fn push(&mut self, frame: Frame) {
-        self.queued_bytes = self.queued_bytes.saturating_add(frame.charge());
-        self.frames.push_back(frame);
+    pub(super) fn push(&mut self, message: ToAgent) {
+        self.queued_bytes = self.queued_bytes.saturating_add(message.charge());
+        self.messages.push_back(message);
         self.hold();
     }
 }
@@ -174,29 +131,13 @@ pub enum Notice {
 }
 
 /// Commands of the hub to a link.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Command {
     /// Answers a registration.
-    Registered {
-        /// The new session.
-        session: SessionId,
-        /// Its token, when it was made here; this is the only time it is told.
-        token: Option<String>,
-        /// `pending` or `active`.
-        status: &'static str,
-        /// RFC 3339.
-        expires_at: String,
-    },
+    Registered(Registered),
     /// A session changed its state.
-    SessionStatus {
-        /// The session.
-        session: SessionId,
-        /// The new state.
-        status: &'static str,
-        /// `approved`, `denied`, `revoked`, …
-        reason: &'static str,
-    },
+    SessionStatus(SessionStatus),
     /// Fails the open exchanges of a session and cancels each at the agent.
     EndSession {
         /// The session.
@@ -213,27 +154,6 @@ pub enum Command {
     },
     /// Closes the connection; open exchanges fail.
     Close(CloseCode),
-}
-
-impl fmt::Debug for Command {
-    /// A token is never shown.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Registered {
-                session, status, ..
-            } => write!(f, "Registered({session}, {status})"),
-            Self::SessionStatus {
-                session,
-                status,
-                reason,
-            } => write!(f, "SessionStatus({session}, {status}, {reason})"),
-            Self::EndSession { session, reason } => {
-                write!(f, "EndSession({session}, {})", reason.as_str())
-            }
-            Self::Error { code, .. } => write!(f, "Error({code})"),
-            Self::Close(code) => write!(f, "Close({code:?})"),
-        }
-    }
 }
 
 /// WebSocket close codes (RFC 6455, section 7.4) with the meaning that the agent protocol gives them.
@@ -306,7 +226,7 @@ impl Unopened {
 /// Limits and times of one link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LinkConfig {
-    /// `limits.agent_frame_bytes`, for [`super::Envelope::decode`].
+    /// `limits.agent_frame_bytes`, for [`decode`](crate::agents::websocket::decode).
     pub frame_bytes: usize,
     /// `limits.link_queue_bytes`.
     pub queue_bytes: usize,

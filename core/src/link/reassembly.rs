@@ -1,6 +1,6 @@
 //! Puts the chunks of one stream in order.
 
-use super::envelope::{Chunk, Ending};
+use super::from_agent::{Chunk, Ending};
 use crate::invocation::{Delta, Failure, ToolCallDelta};
 use crate::text::JsonStr;
 use crate::time::Instant;

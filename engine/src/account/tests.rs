@@ -5,6 +5,7 @@ use crate::Engine;
 use crate::answer::Answer;
 use crate::audit::Audit;
 use crate::caller_tools::{ToolEvent, ToolQueue};
+use crate::converse::Frame;
 use crate::converse::{Converse, Turn};
 use crate::dial::BridgeDialler;
 use crate::feed::{Events, Reader};
@@ -20,7 +21,6 @@ use mcp_local_provider_core::hub::Hello;
 use mcp_local_provider_core::hub::audit::{AuditEvent, RequestKind};
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::metrics::Metrics;
-use mcp_local_provider_core::link::Frame;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{HeadLimits, HeadReader};
 use std::collections::VecDeque;
@@ -208,7 +208,7 @@ impl Agent {
         let mut frames = VecDeque::new();
         self.link.take_frames(&mut frames);
         let texts = frames.into_iter().map(|frame| match frame {
-            Frame::Text(text) | Frame::Invoke { text, .. } => text,
+            Frame::Text(text) => text,
             Frame::Ping => "ping".to_owned(),
         });
         texts.collect::<Vec<_>>().join("\n")

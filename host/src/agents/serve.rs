@@ -15,7 +15,7 @@ use event_listener::EventListener;
 use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out, ToLink};
 use mcp_local_provider_core::hub::{Dialled, Hello};
-use mcp_local_provider_core::link::Frame;
+use mcp_local_provider_core::link::ToAgent;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::caller_tools::{ToolEvent, ToolQueue, ToolTransaction};
 use mcp_local_provider_engine::converse::{Converse, Turn};
@@ -128,7 +128,7 @@ struct Runner {
     agent: Agent,
     out: Out,
     process: Option<Process>,
-    frames: VecDeque<Frame>,
+    messages: VecDeque<ToAgent>,
     process_waker: Arc<ProcessWaker>,
     waker: Waker,
     stop: Pin<Box<EventListener>>,
@@ -212,7 +212,7 @@ impl Runner {
                 ..Out::new()
             },
             process: None,
-            frames: VecDeque::new(),
+            messages: VecDeque::new(),
             waker,
             process_waker,
             stop: Box::pin(engine.listen_for_stop()),
@@ -264,23 +264,23 @@ impl Runner {
         heard || self.engine.is_stopped() || (self.closing && self.agent.is_stopped())
     }
 
-    /// Calls the machine, and passes its envelopes to the link at once.
+    /// Calls the machine, and passes its messages to the link at once.
     fn call(
         &mut self,
         call: impl for<'c> FnOnce(&mut Agent, Instant, &'c mut Out, &'c mut ToLink<'c>),
     ) {
         let now = self.now();
         let (connected, turn) = (&self.connected, &mut self.turn);
-        call(&mut self.agent, now, &mut self.out, &mut |envelope| {
-            connected.receive_envelope(turn, envelope);
+        call(&mut self.agent, now, &mut self.out, &mut |message| {
+            connected.receive_message(turn, message);
         });
     }
 
-    /// Takes the frames that the link has for the agent.
+    /// Takes the messages that the link has for the agent.
     fn obey_link(&mut self) {
-        self.connected.take_frames(&mut self.frames);
-        while let Some(frame) = self.frames.pop_front() {
-            self.call(|agent, now, out, link| agent.handle_frame(now, frame, out, link));
+        self.connected.take_messages(&mut self.messages);
+        while let Some(message) = self.messages.pop_front() {
+            self.call(|agent, now, out, link| agent.handle_message(now, message, out, link));
         }
     }
 

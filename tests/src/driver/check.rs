@@ -4,7 +4,7 @@ use super::{Call, Driver, Phase, Wire};
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::sessions::Status;
-use mcp_local_provider_core::link::Frame;
+use mcp_local_provider_core::link::ToAgent;
 use mcp_local_provider_core::mailbox::ENTRY_CHARGE;
 use std::collections::HashMap;
 
@@ -144,18 +144,18 @@ impl Driver {
             );
             assert_eq!(
                 out.queued_bytes,
-                out.frames.iter().map(Frame::charge).sum::<usize>(),
+                out.messages.iter().map(ToAgent::charge).sum::<usize>(),
                 "the charge of a link's queue"
             );
             assert!(out.notices.is_empty(), "the hub was not told");
             assert_eq!(out.close, None, "the writer was not woken");
-            assert!(!wire.reads || out.frames.is_empty(), "frames lie about");
+            assert!(!wire.reads || out.messages.is_empty(), "messages lie about");
             let (next, until) = (link.poll_timeout(), wire.alarm.until);
             assert!(
                 next.is_none_or(|next| until.is_some_and(|until| until <= next.at)),
                 "the writer of {id:?} oversleeps: {until:?} for {next:?}"
             );
-            if out.frames.is_empty() {
+            if out.messages.is_empty() {
                 let counters = link.counters();
                 let (opened, cancelled) = wire.written();
                 assert_eq!(counters.opened, opened as u64, "invocations");

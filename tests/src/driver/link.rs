@@ -6,9 +6,9 @@ use crate::agent;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::hub::{Dialled, Hello};
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
-use mcp_local_provider_core::link::{CloseCode, Frame, Link, LinkCounters, LinkOut};
+use mcp_local_provider_core::link::{CloseCode, Link, LinkCounters, LinkOut};
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_engine::converse::{Converse, Turn};
+use mcp_local_provider_engine::converse::{Converse, Frame, Turn};
 use mcp_local_provider_engine::link::{Connected, Inbox, LinkCell};
 use mcp_local_provider_engine::{Engine, OpenSocket};
 use std::collections::{HashSet, VecDeque};
@@ -190,12 +190,12 @@ impl Wire {
         if !self.alive || self.alarm.is_woken() {
             return;
         }
-        let frames = self.cell.look(|_, out| out.frames.len());
+        let frames = self.cell.look(|_, out| out.messages.len());
         self.link.begin(&mut self.turn);
         let until = self.link.serve_timers(&mut self.turn, false);
         assert!(!self.link.finish(&mut self.turn) || !self.reads, "early");
         assert!(until >= self.alarm.until, "an early call moved a timer");
-        let after = self.cell.look(|_, out| out.frames.len());
+        let after = self.cell.look(|_, out| out.messages.len());
         assert_eq!(after, frames, "a link came early");
     }
 
@@ -209,7 +209,7 @@ impl Wire {
             assert_eq!(link.open_exchanges(), 0, "open on a link that is gone");
             assert_eq!(link.tombstones(), 0, "a dead link remembers");
             assert_eq!(link.poll_timeout(), None, "a dead link waits");
-            assert!(out.frames.is_empty() && out.queued_bytes == 0, "{out:?}");
+            assert!(out.messages.is_empty() && out.queued_bytes == 0, "{out:?}");
         });
     }
 
@@ -227,7 +227,7 @@ impl Wire {
     /// True when everything that is for the agent lies before it.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        self.cell.look(|_, out| out.frames.is_empty())
+        self.cell.look(|_, out| out.messages.is_empty())
     }
 
     /// Invocations and cancels that were written.

@@ -1,8 +1,9 @@
 //! One frame of an agent.
 
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::error::AgentFault;
 use mcp_local_provider_core::invocation::{Delivery, Delta};
-use mcp_local_provider_core::link::{Ending, Envelope, Id};
+use mcp_local_provider_core::link::{Ending, FromAgent, Id};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -19,10 +20,10 @@ pub fn agent_envelope(data: &[u8]) {
     let Ok(frame) = std::str::from_utf8(data) else {
         return;
     };
-    let decoded = Envelope::decode(frame, frame.len());
+    let decoded = websocket::decode(frame, frame.len());
     let meaning = meaning(&decoded);
     if !frame.is_empty() {
-        let refused = Envelope::decode(frame, frame.len() - 1);
+        let refused = websocket::decode(frame, frame.len() - 1);
         match &refused {
             Err(AgentFault::TooLarge) => {}
             Err(AgentFault::Answer { id, .. }) => assert!(
@@ -39,7 +40,7 @@ pub fn agent_envelope(data: &[u8]) {
     if let Some(fields) = fields {
         let read_in_full = format!("{{\"unknown\":0,{fields}");
         assert_eq!(
-            self::meaning(&Envelope::decode(&read_in_full, usize::MAX)),
+            self::meaning(&websocket::decode(&read_in_full, usize::MAX)),
             meaning,
             "{frame:?} with an unknown field"
         );
@@ -49,14 +50,14 @@ pub fn agent_envelope(data: &[u8]) {
         .and_then(|raw| rewrite(raw, 0));
     if let Some(rewritten) = rewritten {
         assert_eq!(
-            self::meaning(&Envelope::decode(&rewritten, usize::MAX)),
+            self::meaning(&websocket::decode(&rewritten, usize::MAX)),
             meaning,
             "{frame:?} written as {rewritten:?}"
         );
     }
     match decoded {
-        Ok(Envelope::Chunk(chunk)) => through_mailbox(&chunk.delta),
-        Ok(Envelope::Result(answer)) => through_mailbox(&answer.delta),
+        Ok(FromAgent::Chunk(chunk)) => through_mailbox(&chunk.delta),
+        Ok(FromAgent::Result(answer)) => through_mailbox(&answer.delta),
         _ => {}
     }
 }
@@ -76,27 +77,27 @@ fn through_mailbox(delta: &Delta<'_>) {
 }
 
 /// Returns the meaning of a frame, with all text decoded. Of a fault it is the kind and the party at fault.
-fn meaning(decoded: &Result<Envelope<'_>, AgentFault>) -> Value {
+fn meaning(decoded: &Result<FromAgent<'_>, AgentFault>) -> Value {
     match decoded {
-        Ok(Envelope::Chunk(chunk)) => json!({
+        Ok(FromAgent::Chunk(chunk)) => json!({
             "chunk": id(&chunk.id),
             "index": chunk.index,
             "delta": delta(&chunk.delta),
             "ending": chunk.ending.as_ref().map(ending),
         }),
-        Ok(Envelope::Result(answer)) => json!({
+        Ok(FromAgent::Result(answer)) => json!({
             "result": id(&answer.id),
             "delta": delta(&answer.delta),
             "vectors": answer.vectors,
             "ending": ending(&answer.ending),
         }),
-        Ok(Envelope::Error { id, failure }) => {
+        Ok(FromAgent::Error { id, failure }) => {
             json!({ "error": id.as_ref().map(self::id), "failure": format!("{failure:?}") })
         }
-        Ok(Envelope::Unknown { kind, id }) => {
+        Ok(FromAgent::Unknown { kind, id }) => {
             json!({ "unknown": kind, "id": id.as_ref().map(self::id) })
         }
-        Ok(Envelope::Ping { timestamp }) => {
+        Ok(FromAgent::Ping { timestamp }) => {
             let timestamp = timestamp.map(|raw| serde_json::from_str::<Value>(raw.get()).ok());
             json!({ "ping": timestamp })
         }

@@ -3,15 +3,17 @@
 use crate::agent::{self, Heard};
 use crate::driver::{Answered, Driver, EPOCH};
 use crate::form;
+use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Flow, Intent, Reply};
-use mcp_local_provider_core::id::SessionId;
-use mcp_local_provider_core::invocation::{Delivery, Delta, End, Finish};
-use mcp_local_provider_core::link::Frame;
-use mcp_local_provider_core::link::frames;
+use mcp_local_provider_core::id::{Authority, SessionId};
+use mcp_local_provider_core::invocation::{Delivery, Delta, End, Finish, InvokeForm};
+use mcp_local_provider_core::link::{Invoke, Permits, ToAgent};
+use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::text::{JsonStr, escape_into};
 use mcp_local_provider_core::time::{Instant, WallClock};
+use mcp_local_provider_engine::converse::Frame;
 use serde_json::Value;
 
 /// Characters that an agent says back.
@@ -42,21 +44,25 @@ pub fn anthropic_request(data: &[u8]) {
             continue;
         };
         let (mut exchange, intent) = parse(endpoint, data).expect("it was read before");
-        let frame = Frame::Text(frames::invoke(
-            agent::guess(1),
-            &frames::Addressee {
-                session: &SessionId::new("s-1").unwrap(),
-                label: "agent",
-                model: &accepted.model,
-                form: mcp_local_provider_core::invocation::InvokeForm::Nested,
-            },
-            &intent.invocation,
-            Instant::ZERO,
-            WallClock::new(Instant::ZERO, EPOCH),
-        ));
+        let load_only = intent.load_only;
+        let session = SessionId::new("s-1").unwrap();
+        let message = ToAgent::Invoke {
+            invoke: Box::new(Invoke {
+                id: agent::guess(1),
+                permit: Permits::default().issue(session, Authority::Anyone),
+                label: "agent".into(),
+                model: accepted.model.as_str().into(),
+                form: InvokeForm::Nested,
+                request: intent.request.into(),
+                prompt: PromptIndex::default(),
+            }),
+            at: Instant::ZERO,
+        };
+        let wall = WallClock::new(Instant::ZERO, EPOCH);
+        let frame = Frame::Text(websocket::encode(&message, &wall).unwrap());
         assert!(matches!(Heard::read(&frame), Heard::Invoke { .. }));
         let mut reply = Reply::default();
-        if intent.load_only {
+        if load_only {
             exchange.load(Instant::ZERO, "m", &mut reply);
         } else {
             let mut escaped = Vec::new();
@@ -106,7 +112,7 @@ struct Accepted {
     load_only: bool,
 }
 
-fn parse<'d>(endpoint: &str, data: &'d [u8]) -> Result<(Exchange, Intent<'d>), Refusal> {
+fn parse(endpoint: &str, data: &[u8]) -> Result<(Exchange, Intent), Refusal> {
     let wall = WallClock::new(Instant::ZERO, EPOCH);
     let id = agent::guess(1);
     Exchange::parse(
@@ -115,7 +121,7 @@ fn parse<'d>(endpoint: &str, data: &'d [u8]) -> Result<(Exchange, Intent<'d>), R
         id,
         form(endpoint),
         Instant::ZERO,
-        data,
+        data.to_vec(),
     )
 }
 
@@ -127,9 +133,9 @@ fn read(endpoint: &'static str, data: &[u8]) -> Option<Accepted> {
             let refusal = Refusal::new(Code::NoAgent, "no agent is connected");
             let _ = exchange.refuse(Instant::ZERO, &refusal, &mut reply);
             let accepted = Accepted {
-                model: intent.invocation.model.into_owned(),
-                stops: intent.invocation.parameters.stop,
-                stream: intent.invocation.stream,
+                model: intent.request.model().to_owned(),
+                stops: intent.request.invocation().parameters.stop,
+                stream: intent.request.is_streamed(),
                 load_only: intent.load_only,
             };
             (refusal, Some(accepted))

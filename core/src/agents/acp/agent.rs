@@ -14,7 +14,6 @@ mod turn;
 
 use super::conversation::{Digest, Setup};
 use super::deadlines::{Deadlines, SessionKey, Timer};
-use super::invoke::{self, LinkFrame};
 use super::lines::Line;
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
 use super::profile::Profile;
@@ -23,7 +22,7 @@ use super::tools::{CallId, ToolAnswer, ToolRequest};
 use super::update::Abilities;
 use crate::error::Code;
 use crate::id::{Authority, ExchangeId};
-use crate::link::{Envelope, Frame};
+use crate::link::{FromAgent, ToAgent};
 use crate::machine::OUTSIDE;
 use crate::time::{Instant, Latest, Timeout};
 use alloc::collections::{BTreeMap, VecDeque};
@@ -241,19 +240,16 @@ impl Agent {
         });
     }
 
-    /// One frame that the link has for the agent.
-    pub fn handle_frame<'c>(
+    /// One message that the link has for the agent.
+    pub fn handle_message<'c>(
         &mut self,
         now: Instant,
-        frame: Frame,
+        message: ToAgent,
         out: &'c mut Out,
         link: &'c mut ToLink<'c>,
     ) {
-        self.enter(now, out, link, |agent, context| match frame {
-            // The link asks whether anybody is there; whether the process is, its supervisor knows.
-            Frame::Ping => (context.link)(Envelope::Pong),
-            Frame::Text(text) => agent.frame(context, text, Authority::Anyone),
-            Frame::Invoke { text, caller } => agent.frame(context, text, caller),
+        self.enter(now, out, link, |agent, context| {
+            agent.told(context, message);
         });
     }
 
@@ -414,24 +410,25 @@ impl Agent {
         }
     }
 
-    fn frame(&mut self, context: &mut Context<'_>, frame: String, caller: Authority) {
-        match invoke::read(&frame) {
-            LinkFrame::Invoke(invoke) => {
-                let exchange = invoke.exchange;
-                self.turns.insert(exchange, Turn::new(frame, caller));
+    fn told(&mut self, context: &mut Context<'_>, message: ToAgent) {
+        match message {
+            ToAgent::Invoke { invoke, .. } => {
+                let exchange = invoke.id;
+                self.turns.insert(exchange, Turn::new(invoke));
                 self.take_up(context, exchange);
             }
-            LinkFrame::Cancel(exchange) => self.cancel(context, exchange),
-            LinkFrame::Registered(told) => self.session_given(context, &told),
-            LinkFrame::Session(told) => self.session_moved(context, &told),
-            LinkFrame::Refused(why) => self.registration_refused(context, &why),
-            LinkFrame::Unreadable(exchange) => {
-                context.fail(
-                    exchange,
-                    super::failure::failure(Code::Internal, "the invocation cannot be read"),
-                );
-            }
-            LinkFrame::Other => {}
+            ToAgent::Cancel(exchange, _) => self.cancel(context, exchange),
+            ToAgent::Registered(told) => self.session_given(context, told.session, told.status),
+            ToAgent::SessionStatus(told) => self.session_moved(context, &told),
+            // It answers a registration. A session that is given back may have ended by itself just before.
+            ToAgent::Error {
+                id: None,
+                code,
+                message,
+            } if code != "session_not_found" => self.registration_refused(context, &message),
+            ToAgent::Error { .. } | ToAgent::Pong { .. } => {}
+            // The link asks whether anybody is there; whether the process is, its supervisor knows.
+            ToAgent::Ping => (context.link)(FromAgent::Pong),
         }
     }
 }

@@ -22,21 +22,23 @@
 //! A tag of this form within somebody's text is written `&lt;user>`, so that no text can pass for another's. A request that
 //! is one message of the user is told as it is. A session that has had the conversation so far is told the last message only.
 
-use super::invoke::{Message, Parameters, Part, Payload, ToolCall};
+use super::content::{self, Piece, arguments, instructs, is_user, media, pieces};
 use super::profile::{Profile, SystemPrompt};
 use super::rpc::Json;
 use super::tools::Tool;
 use super::update::Abilities;
 use crate::error::Code;
 use crate::id::Authority;
-use crate::invocation::Failure;
-use crate::text::JsonStr;
+use crate::invocation::{
+    Content, Failure, Invocation, Message, Parameters, ResponseFormat, Role, Task, ToolCall,
+};
+use crate::link::Invoke;
+use crate::text::{JsonStr, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
 /// SHA-256 of a conversation.
@@ -92,7 +94,7 @@ impl Plan {
     /// The conversation once this answer has been given.
     pub(super) fn after(&self, answer: &str) -> Digest {
         let mut hash = self.through.clone();
-        feed_message(&mut hash, "assistant", answer.trim(), &[], None);
+        feed_message(&mut hash, Role::Assistant, answer.trim(), &[], None);
         hash.finalize().into()
     }
 
@@ -104,7 +106,7 @@ impl Plan {
 
 /// A result that the client brings for a call of one of its tools.
 pub(super) struct ToolResult<'f> {
-    pub(super) id: Cow<'f, str>,
+    pub(super) id: &'f str,
     pub(super) text: Cow<'f, str>,
 }
 
@@ -124,6 +126,7 @@ pub(super) struct Conversation<'f> {
     messages: Vec<Message<'f>>,
     /// Index in `messages` of the first one after the last answer.
     turn: usize,
+    parameters: Parameters<'f>,
 }
 
 fn refused(message: impl Into<Cow<'static, str>>) -> Failure<'static> {
@@ -135,42 +138,63 @@ fn refused(message: impl Into<Cow<'static, str>>) -> Failure<'static> {
 }
 
 impl<'f> Conversation<'f> {
+    /// Reads the conversation of an invocation.
+    ///
+    /// # Errors
+    /// As [`Conversation::new`].
+    pub(super) fn of(invoke: &'f Invoke, abilities: &Abilities) -> Result<Self, Failure<'static>> {
+        let invocation = invoke.request.invocation_of(invoke.prompt);
+        Self::new(invocation, abilities)
+    }
+
     /// Takes a request for what an agent can be asked.
     ///
     /// # Errors
     /// What no agent can do is refused by its name.
     pub(super) fn new(
-        payload: &mut Payload<'f>,
+        invocation: Invocation<'f>,
         abilities: &Abilities,
     ) -> Result<Self, Failure<'static>> {
-        if payload.parameters.n.is_some_and(|n| n > 1) {
+        let parameters = invocation.parameters;
+        if parameters.n.is_some_and(|n| n > 1) {
             return Err(refused(
                 "n: an agent gives one answer to a request; ask again for another",
             ));
         }
-        let mut messages = match payload.kind.as_escaped() {
-            "chat" => core::mem::take(&mut payload.messages),
-            "completion" if payload.suffix.is_some() => {
+        let mut messages = match invocation.task {
+            Task::Chat { messages } => messages,
+            Task::Completion {
+                suffix: Some(_), ..
+            } => {
                 return Err(refused(
                     "suffix: an agent cannot fill in the middle; choose another model for completion",
                 ));
             }
-            "completion" => Vec::from([Message::user(payload.prompt)]),
-            _ => {
+            Task::Completion {
+                prompt,
+                suffix: None,
+            } => Vec::from([Message {
+                role: Role::User,
+                content: Content::Text(prompt),
+                name: None,
+                tool_calls: Vec::new(),
+                tool_call_id: None,
+            }]),
+            Task::Embedding { .. } => {
                 return Err(refused(
                     "input: an agent makes no embeddings; choose another model for them",
                 ));
             }
         };
         for message in &messages {
-            for part in message.parts() {
-                match part {
-                    Part::Text(_) => {}
-                    Part::Image { .. } if abilities.images => {}
-                    Part::Image { .. } => {
+            for piece in media(message) {
+                match piece {
+                    Piece::Text(_) => {}
+                    Piece::Image { .. } if abilities.images => {}
+                    Piece::Image { .. } => {
                         return Err(refused("messages: this agent takes no images"));
                     }
-                    Part::Other(kind) => {
+                    Piece::Other(kind) => {
                         return Err(refused(format!(
                             "messages: an agent takes text and images in `data:` URLs, not `{}`",
                             super::update::shown(&kind)
@@ -181,32 +205,33 @@ impl<'f> Conversation<'f> {
         }
         let instructions = messages
             .iter()
-            .take_while(|message| message.instructs())
+            .take_while(|message| instructs(message))
             .count();
         let mut system = String::new();
         for message in messages.drain(..instructions) {
             separate(&mut system);
-            system.push_str(&message.text());
+            system.push_str(&content::text(&message, "\n"));
         }
-        if let Some(form) = answer_form(&payload.parameters) {
+        if let Some(form) = answer_form(&parameters) {
             separate(&mut system);
             system.push_str(&form);
         }
         let turn = messages
             .iter()
-            .rposition(|message| message.role.as_escaped() == "assistant")
+            .rposition(|message| message.role == Role::Assistant)
             .map_or(0, |last| last + 1);
         Ok(Self {
             system,
             messages,
             turn,
+            parameters,
         })
     }
 
-    /// Computes the plan by which the request is recognised.
+    /// Computes the plan by which the request is recognised. `model` is what the agent is asked for.
     pub(super) fn plan(
         &self,
-        payload: &Payload<'f>,
+        model: &str,
         profile: &Profile,
         abilities: &Abilities,
         tools: bool,
@@ -218,25 +243,23 @@ impl<'f> Conversation<'f> {
         } else {
             (native && !self.system.is_empty()).then(|| self.system.clone())
         };
-        let tools = if tools && !no_tools(payload.parameters.tool_choice) {
-            payload
-                .parameters
+        let tools = if tools && !no_tools(self.parameters.tool_choice.as_ref()) {
+            self.parameters
                 .tools
                 .iter()
                 .take(MAX_TOOLS)
-                .filter_map(|raw| Tool::read(raw))
+                .filter_map(|raw| Tool::read(raw.get()))
                 .collect()
         } else {
             Vec::new()
         };
         let setup = Setup::new(system.filter(|_| native), tools);
-        let asked = payload.model.decode();
-        let model = asked
+        let model = model
             .strip_prefix(&*profile.name)
             .and_then(|rest| rest.strip_prefix('/'))
             .map(String::from)
             .or_else(|| profile.model.clone());
-        let effort = payload
+        let effort = self
             .parameters
             .reasoning_effort
             .map(|effort| effort.decode().into_owned());
@@ -250,7 +273,7 @@ impl<'f> Conversation<'f> {
         let only_user = self
             .messages
             .get(self.turn..)
-            .is_some_and(|turn| !turn.is_empty() && turn.iter().all(Message::is_user));
+            .is_some_and(|turn| !turn.is_empty() && turn.iter().all(is_user));
         let (mut before, mut before_calls) = (None, Digest::default());
         for (at, message) in (1..).zip(&self.messages) {
             if at == self.turn {
@@ -274,18 +297,15 @@ impl<'f> Conversation<'f> {
     }
 
     /// The results of tool calls since the last answer, and what is said beside them.
-    pub(super) fn brought(&self) -> Brought<'f> {
+    pub(super) fn brought(&self) -> Brought<'_> {
         let (mut results, mut beside) = (Vec::new(), Blocks::default());
         let mut is_text = true;
         for message in self.messages.get(self.turn..).unwrap_or_default() {
-            is_text &= message
-                .parts()
-                .iter()
-                .all(|part| matches!(part, Part::Text(_)));
-            match message.tool_call_id {
+            is_text &= media(message).next().is_none();
+            match &message.tool_call_id {
                 Some(id) => results.push(ToolResult {
-                    id: id.decode(),
-                    text: message.text(),
+                    id,
+                    text: content::text(message, "\n"),
                 }),
                 None => beside.tagged(message),
             }
@@ -300,9 +320,8 @@ impl<'f> Conversation<'f> {
     /// True when the conversation has a call of a tool in it, with or without its result.
     pub(super) fn has_call(&self, id: &str) -> bool {
         self.messages.iter().any(|message| {
-            let made = message.tool_calls.iter().map(|call| call.id);
-            made.chain(message.tool_call_id)
-                .any(|known| known.decode() == id)
+            let made = message.tool_calls.iter().map(|call| &call.id);
+            made.chain(&message.tool_call_id).any(|known| known == id)
         })
     }
 
@@ -310,7 +329,7 @@ impl<'f> Conversation<'f> {
     /// carried the instructions.
     pub(super) fn whole(&self, told: bool) -> String {
         let (history, last) = match self.messages.split_last() {
-            Some((last, history)) if last.is_user() => (history, Some(last)),
+            Some((last, history)) if is_user(last) => (history, Some(last)),
             _ => (&*self.messages, None),
         };
         let mut blocks = Blocks::default();
@@ -348,54 +367,35 @@ impl<'f> Conversation<'f> {
     }
 }
 
-impl<'f> Message<'f> {
-    fn user(content: Option<&'f RawValue>) -> Self {
-        Self {
-            role: JsonStr::from_escaped("user"),
-            content,
-            tool_calls: Vec::new(),
-            tool_call_id: None,
-        }
-    }
-
-    fn instructs(&self) -> bool {
-        matches!(self.role.as_escaped(), "system" | "developer")
-    }
-
-    fn is_user(&self) -> bool {
-        self.role.as_escaped() == "user"
-    }
-}
-
 /// Content blocks in the making: one text, then the images that it speaks of.
 #[derive(Default)]
-struct Blocks<'f> {
+struct Blocks<'m> {
     text: String,
-    images: Vec<(Cow<'f, str>, JsonStr<'f>)>,
+    images: Vec<(Cow<'m, str>, JsonStr<'m>)>,
 }
 
-impl<'f> Blocks<'f> {
-    fn tagged(&mut self, message: &Message<'f>) {
-        let tag = match message.role.as_escaped() {
-            "assistant" => "assistant",
-            "user" => "user",
-            "tool" | "function" => "tool_result",
-            _ => "system",
+impl<'m> Blocks<'m> {
+    fn tagged(&mut self, message: &'m Message<'_>) {
+        let tag = match message.role {
+            Role::Assistant => "assistant",
+            Role::User => "user",
+            Role::Tool | Role::Function => "tool_result",
+            Role::System | Role::Developer => "system",
         };
         self.text.push('<');
         self.text.push_str(tag);
-        if let Some(id) = message.tool_call_id {
-            self.attribute("id", &id.decode());
+        if let Some(id) = &message.tool_call_id {
+            self.attribute("id", id);
         }
         self.text.push_str(">\n");
         self.parts(message, true);
         self.text.push('\n');
         for call in &message.tool_calls {
             self.text.push_str("<tool_call");
-            self.attribute("id", &call.id.decode());
-            self.attribute("name", &call.function.name.decode());
+            self.attribute("id", &call.id);
+            self.attribute("name", &call.name.decode());
             self.text.push_str(">\n");
-            escape_tags(&call.function.arguments.decode(), &mut self.text);
+            escape_tags(&arguments(call), &mut self.text);
             self.text.push_str("\n</tool_call>\n");
         }
         self.text.push_str("</");
@@ -416,20 +416,20 @@ impl<'f> Blocks<'f> {
         self.text.push('"');
     }
 
-    fn parts(&mut self, message: &Message<'f>, escaped: bool) {
-        for (position, part) in message.parts().into_iter().enumerate() {
+    fn parts(&mut self, message: &'m Message<'_>, escaped: bool) {
+        for (position, piece) in pieces(message).enumerate() {
             if position > 0 {
                 self.text.push('\n');
             }
-            match part {
-                Part::Text(text) if escaped => escape_tags(&text, &mut self.text),
-                Part::Text(text) => self.text.push_str(&text),
-                Part::Image { media_type, base64 } => {
+            match piece {
+                Piece::Text(text) if escaped => escape_tags(&text, &mut self.text),
+                Piece::Text(text) => self.text.push_str(&text),
+                Piece::Image { media_type, base64 } => {
                     self.images.push((media_type, base64));
                     self.text
                         .push_str(&format!("[image {}]", self.images.len()));
                 }
-                Part::Other(_) => {}
+                Piece::Other(_) => {}
             }
         }
     }
@@ -458,25 +458,33 @@ fn separate(text: &mut String) {
 }
 
 /// True when the request forbids tools.
-fn no_tools(choice: Option<&RawValue>) -> bool {
+fn no_tools(choice: Option<&RawJson<'_>>) -> bool {
     choice.is_some_and(|choice| choice.get() == "\"none\"")
 }
 
 /// `response_format` as an instruction, because no agent has such a parameter.
 fn answer_form(parameters: &Parameters<'_>) -> Option<String> {
     use super::update::path;
-    let format = parameters.response_format;
-    let kind = super::rpc::text(path(format, &["type"]))?;
-    match &*kind {
-        "json_object" => Some("Answer with one JSON object and nothing else.".into()),
-        "json_schema" => {
-            let schema = path(format, &["json_schema", "schema"])?;
-            Some(format!(
-                "Answer with one JSON value and nothing else, without a code fence. It must be valid against this JSON Schema:\n{}",
-                schema.get()
-            ))
+    const ANY: &str = "Answer with one JSON object and nothing else.";
+    let valid = |schema: &str| {
+        format!(
+            "Answer with one JSON value and nothing else, without a code fence. It must be valid against this JSON Schema:\n{schema}"
+        )
+    };
+    match parameters.response_format.as_ref()? {
+        ResponseFormat::Json => Some(ANY.into()),
+        ResponseFormat::Schema(schema) => Some(valid(schema.get())),
+        ResponseFormat::OpenAi(format) => {
+            let format = serde_json::from_str(format.get()).ok();
+            match &*super::rpc::text(path(format, &["type"]))? {
+                "json_object" => Some(ANY.into()),
+                "json_schema" => {
+                    let schema = path(format, &["json_schema", "schema"])?;
+                    Some(valid(schema.get()))
+                }
+                _ => None,
+            }
         }
-        _ => None,
     }
 }
 
@@ -529,51 +537,45 @@ fn feed(hash: &mut Sha256, text: &str) {
 }
 
 fn feed_parts(hash: &mut Sha256, message: &Message<'_>) {
-    let mut text = String::new();
-    for part in message.parts() {
-        match part {
-            Part::Text(piece) => {
-                separate(&mut text);
-                text.push_str(&piece);
-            }
-            Part::Image { media_type, base64 } => {
+    for piece in media(message) {
+        match piece {
+            Piece::Image { media_type, base64 } => {
                 feed(hash, &media_type);
                 feed(hash, base64.as_escaped());
             }
-            Part::Other(_) => {}
+            Piece::Text(_) | Piece::Other(_) => {}
         }
     }
-    let role = message.role.as_escaped();
+    let text = content::text(message, "\n\n");
     // Clients trim what they keep of an answer.
-    let text = if role == "assistant" {
-        text.trim()
-    } else {
-        &text
+    let text = match message.role {
+        Role::Assistant => text.trim(),
+        Role::System | Role::Developer | Role::User | Role::Tool | Role::Function => &text,
     };
     feed_message(
         hash,
-        role,
+        message.role,
         text,
         &message.tool_calls,
-        message.tool_call_id.map(JsonStr::decode).as_deref(),
+        message.tool_call_id.as_deref(),
     );
 }
 
 fn feed_message(
     hash: &mut Sha256,
-    role: &str,
+    role: Role,
     text: &str,
     calls: &[ToolCall<'_>],
     call_id: Option<&str>,
 ) {
     hash.update(b"message");
-    feed(hash, role);
+    feed(hash, role.as_str());
     feed(hash, text);
     hash.update(u64::try_from(calls.len()).unwrap_or(u64::MAX).to_le_bytes());
     for call in calls {
-        feed(hash, &call.id.decode());
-        feed(hash, &call.function.name.decode());
-        feed(hash, &call.function.arguments.decode());
+        feed(hash, &call.id);
+        feed(hash, &call.name.decode());
+        feed(hash, &arguments(call));
     }
     feed(hash, call_id.unwrap_or_default());
 }

@@ -1,8 +1,8 @@
 //! Agents that speak the Agent Client Protocol (ACP, version 1) over standard input and output: the person's own coding
 //! agent as the model.
 //!
-//! An [`Agent`] stands between a [`Link`](crate::link::Link) and one process. From the link it gets the frames that an
-//! agent on a WebSocket would get, from the process the lines that it writes. It gives the link [`Envelope`]s, the
+//! An [`Agent`] stands between a [`Link`](crate::link::Link) and one process. From the link it gets [`ToAgent`] messages, from the
+//! process the lines that it writes. It gives the link [`FromAgent`] messages, the
 //! process lines, and whoever supervises the process [`Order`]s. Models, routing, admission, deadlines and audit are the
 //! ones that exist for every agent.
 //!
@@ -26,21 +26,21 @@
 //! struct Connection { link: Link<()>, link_out: LinkOut, agent: Agent, out: Out }
 //!
 //! impl Connection {
-//!     /// Calls the agent; what it tells the link can make the link write frames, which go to the agent at once.
+//!     /// Calls the agent; what it tells the link can make the link send messages, which go to the agent at once.
 //!     fn call(
 //!         &mut self, now: Instant, deliver: &mut One,
-//!         call: impl FnOnce(&mut Agent, &mut Out, &mut dyn FnMut(mcp_local_provider_core::link::Envelope<'_>)),
+//!         call: impl FnOnce(&mut Agent, &mut Out, &mut dyn FnMut(mcp_local_provider_core::link::FromAgent<'_>)),
 //!     ) {
 //!         let Self { link, link_out, agent, out } = self;
-//!         call(agent, out, &mut |envelope| link.handle_envelope(now, envelope, link_out, deliver));
-//!         self.frames(now, deliver);
+//!         call(agent, out, &mut |message| link.handle_message(now, message, link_out, deliver));
+//!         self.messages(now, deliver);
 //!     }
 //!     /// To be called after every call of the link, too.
-//!     fn frames(&mut self, now: Instant, deliver: &mut One) {
+//!     fn messages(&mut self, now: Instant, deliver: &mut One) {
 //!         let Self { link, link_out, agent, out } = self;
-//!         while let Some(frame) = link_out.pop_frame() {
-//!             agent.handle_frame(now, frame, out, &mut |envelope| {
-//!                 link.handle_envelope(now, envelope, link_out, deliver);
+//!         while let Some(message) = link_out.pop_message() {
+//!             agent.handle_message(now, message, out, &mut |message| {
+//!                 link.handle_message(now, message, link_out, deliver);
 //!             });
 //!         }
 //!     }
@@ -74,10 +74,10 @@
 //! ```
 
 mod agent;
+mod content;
 mod conversation;
 mod deadlines;
 mod failure;
-mod invoke;
 mod lines;
 mod ports;
 mod profile;
@@ -86,7 +86,7 @@ pub mod tools;
 mod update;
 
 #[cfg(doc)]
-use crate::link::Envelope;
+use crate::link::{FromAgent, ToAgent};
 pub use agent::{Agent, PROCESS, SESSION};
 pub use deadlines::{SessionKey, Timer};
 pub use lines::{Line, Lines};

@@ -1,7 +1,7 @@
 //! Inputs and outputs of the machine of an ACP agent, as plain data.
 
 use super::tools::{CallId, ToolReply};
-use crate::link::Envelope;
+use crate::link::FromAgent;
 use crate::time::Instant;
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 
-/// Receiver of a machine's answers, usually [`Link::handle_envelope`](crate::link::Link::handle_envelope).
-pub type ToLink<'l> = dyn FnMut(Envelope<'_>) + 'l;
+/// Receiver of a machine's answers, usually [`Link::handle_message`](crate::link::Link::handle_message).
+pub type ToLink<'l> = dyn FnMut(FromAgent<'_>) + 'l;
 
 /// Limits and times of one agent.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -122,10 +122,11 @@ pub(super) struct Tool {
 
 impl Tool {
     /// `None` when it has no name.
-    pub(super) fn read(raw: &RawValue) -> Option<Self> {
+    pub(super) fn read(raw: &str) -> Option<Self> {
+        let tool = serde_json::from_str(raw).ok();
         Some(Self {
-            name: text(path(Some(raw), &["function", "name"]))?.into_owned(),
-            raw: raw.get().into(),
+            name: text(path(tool, &["function", "name"]))?.into_owned(),
+            raw: raw.into(),
         })
     }
 
@@ -344,11 +345,7 @@ mod tests {
         let raw = |json: &str| serde_json::from_str::<&RawValue>(json).unwrap().to_owned();
         let tools: Vec<Tool> = ["look", "caller"]
             .iter()
-            .filter_map(|name| {
-                Tool::read(&raw(&alloc::format!(
-                    r#"{{"function":{{"name":"{name}"}}}}"#
-                )))
-            })
+            .filter_map(|name| Tool::read(&alloc::format!(r#"{{"function":{{"name":"{name}"}}}}"#)))
             .collect();
         for (own, call) in [
             (

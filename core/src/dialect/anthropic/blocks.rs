@@ -5,7 +5,7 @@ use crate::dialect::body::{Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::error::Refusal;
 use crate::invocation::{Arguments, Content, Message, Part, Role, ToolCall};
-use crate::text::JsonStr;
+use crate::text::{JsonStr, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::vec::Vec;
@@ -127,7 +127,7 @@ fn image<'a>(value: &Value<'a, '_>) -> Result<Part<'a>, Refusal> {
                 "{{\"type\":\"image_url\",\"image_url\":{{\"url\":{}}}}}",
                 url.raw
             );
-            Ok(Part::Other(fields::written(json)?))
+            Ok(Part::Other(RawJson::from_parts(json)))
         }
         _ => Err(kind.path.wrong(format_args!(
             "unknown source; expected {KINDS}, as no files are kept here"
@@ -172,7 +172,7 @@ fn document<'a>(
                 title.map_or("\"document.pdf\"", RawValue::get),
                 data.name()?.as_escaped()
             );
-            parts.push(Part::Other(fields::written(json)?));
+            parts.push(Part::Other(RawJson::from_parts(json)));
         }
         _ => {
             return Err(kind.path.wrong(format_args!(
@@ -245,7 +245,7 @@ pub(in crate::dialect) fn tool_use<'a>(
         name: name.name()?,
         arguments: match input {
             None => Arguments::Text(JsonStr::from_escaped("{}")),
-            Some(input) if input.first() == b'{' => Arguments::Object(input.raw),
+            Some(input) if input.first() == b'{' => Arguments::Object(input.raw.into()),
             Some(input) => return Err(input.expected("an object")),
         },
     })

@@ -12,10 +12,8 @@ use crate::error::Refusal;
 use crate::invocation::{
     Content, Invocation, Message, Parameters, ResponseFormat, Role, Task, ToolCall,
 };
-use crate::text::JsonStr;
-use alloc::borrow::Cow;
+use crate::text::{JsonStr, RawJson};
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
@@ -291,7 +289,7 @@ fn parameters<'a>(request: &Request<'a>) -> Result<(Parameters<'a>, bool), Refus
 }
 
 /// Tools that the caller runs. Those that Anthropic would run have another `type`, and an agent cannot call them.
-fn tools(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, RawValue>>, Refusal> {
+fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
     let path = Path::root("tools");
     let Some(list) = path.find(raw) else {
         return Ok(Vec::new());
@@ -320,12 +318,12 @@ fn tools(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, RawValue>>, Refusal> {
             tool.description,
             Some(schema.raw),
             tool.strict,
-        )?);
+        ));
     }
     Ok(tools)
 }
 
-type ToolChoice<'a> = (Option<Cow<'a, RawValue>>, Option<bool>);
+type ToolChoice<'a> = (Option<RawJson<'a>>, Option<bool>);
 
 /// OpenAI's `tool_choice` and `parallel_tool_calls`.
 fn tool_choice(raw: Option<&RawValue>) -> Result<ToolChoice<'_>, Refusal> {
@@ -337,13 +335,13 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<ToolChoice<'_>, Refusal> {
     let choice: Choice<'_> = value.object()?;
     let kind = path.key("type").need(choice.kind, EXPECTED)?;
     let mode = match &*kind.string()?.decode() {
-        "auto" => fields::written(String::from("\"auto\""))?,
-        "any" => fields::written(String::from("\"required\""))?,
-        "none" => fields::written(String::from("\"none\""))?,
+        "auto" => RawJson::from_text("\"auto\""),
+        "any" => RawJson::from_text("\"required\""),
+        "none" => RawJson::from_text("\"none\""),
         "tool" => {
             let name = path.key("name").need(choice.name, "the tool's name")?;
             name.name()?;
-            fields::function_choice(name.raw)?
+            fields::function_choice(name.raw)
         }
         _ => {
             return Err(kind
@@ -402,5 +400,5 @@ fn format_of<'a>(value: &Value<'a, '_>) -> Result<Option<ResponseFormat<'a>>, Re
     if schema.first() != b'{' {
         return Err(schema.expected("a JSON Schema object"));
     }
-    Ok(Some(ResponseFormat::Schema(schema.raw)))
+    Ok(Some(ResponseFormat::Schema(schema.raw.into())))
 }

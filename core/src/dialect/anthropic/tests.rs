@@ -293,7 +293,7 @@ fn a_request_with_everything_is_read() {
                 .tool_calls
                 .iter()
                 .map(|call| {
-                    let arguments = match call.arguments {
+                    let arguments = match &call.arguments {
                         Arguments::Text(text) => text.as_escaped(),
                         Arguments::Object(raw) => raw.get(),
                     };
@@ -353,7 +353,7 @@ fn a_request_with_everything_is_read() {
         Some("medium")
     );
     assert!(
-        matches!(given.response_format, Some(ResponseFormat::Schema(schema)) if schema.get() == r#"{"type": "object"}"#)
+        matches!(&given.response_format, Some(ResponseFormat::Schema(schema)) if schema.get() == r#"{"type": "object"}"#)
     );
 }
 

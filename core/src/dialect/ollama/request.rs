@@ -303,7 +303,7 @@ impl<'a> OpenCalls<'a> {
                         Arguments::Text(arguments.string()?)
                     }
                     Some(arguments) if arguments.first() == b'{' => {
-                        Arguments::Object(arguments.raw)
+                        Arguments::Object(arguments.raw.into())
                     }
                     Some(arguments) => return Err(arguments.expected("an object")),
                 },
@@ -450,7 +450,7 @@ fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>,
     match value.raw.get() {
         "\"\"" => Ok(None),
         "\"json\"" => Ok(Some(ResponseFormat::Json)),
-        _ if value.first() == b'{' => Ok(Some(ResponseFormat::Schema(value.raw))),
+        _ if value.first() == b'{' => Ok(Some(ResponseFormat::Schema(value.raw.into()))),
         _ if value.first() == b'"' => Err(value
             .path
             .wrong("unknown format; expected json or a JSON Schema object")),

@@ -258,7 +258,7 @@ fn results_find_their_calls_without_ids() {
         .collect();
     assert_eq!(ids, ["call_0", "call_1", "call_2", "mine"]);
     assert!(
-        matches!(messages[0].tool_calls[0].arguments, Arguments::Object(raw) if raw.get() == r#"{"at":1}"#)
+        matches!(&messages[0].tool_calls[0].arguments, Arguments::Object(raw) if raw.get() == r#"{"at":1}"#)
     );
     let answered: Vec<Option<&str>> = messages
         .iter()

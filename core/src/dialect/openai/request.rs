@@ -10,8 +10,7 @@ use crate::error::Refusal;
 use crate::invocation::{
     Arguments, Content, Invocation, Message, Parameters, Part, ResponseFormat, Role, Task, ToolCall,
 };
-use crate::text::JsonStr;
-use alloc::borrow::Cow;
+use crate::text::{JsonStr, RawJson};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
@@ -288,7 +287,7 @@ fn part<'a>(
         "refusal" => {
             let refusal = path.key("refusal").need(part.refusal, "a string")?;
             refusal.string()?;
-            parts.push(Part::Other(Cow::Borrowed(value.raw)));
+            parts.push(Part::Other(value.raw.into()));
             return Ok(None);
         }
         "image_url" => ("image_url", part.image_url),
@@ -307,7 +306,7 @@ fn part<'a>(
     if medium.first() != b'{' {
         return Err(medium.expected("an object"));
     }
-    parts.push(Part::Other(Cow::Borrowed(value.raw)));
+    parts.push(Part::Other(value.raw.into()));
     Ok(None)
 }
 
@@ -330,7 +329,7 @@ fn tool_call<'a>(call: &ChatToolCall<'a>, path: &Path<'_>) -> Result<ToolCall<'a
         arguments: match arguments {
             None => Arguments::Text(JsonStr::from_escaped("{}")),
             // Some clients send the object itself.
-            Some(arguments) if arguments.first() == b'{' => Arguments::Object(arguments.raw),
+            Some(arguments) if arguments.first() == b'{' => Arguments::Object(arguments.raw.into()),
             Some(arguments) => Arguments::Text(arguments.string()?),
         },
     })
@@ -406,14 +405,14 @@ fn max_tokens(key: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, 
 fn object<'a>(
     key: &'static str,
     raw: Option<&'a RawValue>,
-) -> Result<Option<&'a RawValue>, Refusal> {
+) -> Result<Option<RawJson<'a>>, Refusal> {
     match Path::root(key).find(raw) {
         Some(value) if value.first() != b'{' => Err(value.expected("an object")),
-        _ => Ok(raw),
+        _ => Ok(raw.map(RawJson::from)),
     }
 }
 
-fn tool_choice(raw: Option<&RawValue>) -> Result<Option<Cow<'_, RawValue>>, Refusal> {
+fn tool_choice(raw: Option<&RawValue>) -> Result<Option<RawJson<'_>>, Refusal> {
     const EXPECTED: &str = "none, auto, required or an object that names a function";
     let Some(value) = Path::root("tool_choice").find(raw) else {
         return Ok(None);
@@ -438,7 +437,7 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<Option<Cow<'_, RawValue>>, Refu
         }
         _ => return Err(value.expected(EXPECTED)),
     }
-    Ok(raw.map(Cow::Borrowed))
+    Ok(raw.map(RawJson::from))
 }
 
 fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
@@ -463,5 +462,5 @@ fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>,
                 .wrong(format_args!("unknown type; expected {EXPECTED}")));
         }
     }
-    Ok(Some(ResponseFormat::OpenAi(Cow::Borrowed(value.raw))))
+    Ok(Some(ResponseFormat::OpenAi(value.raw.into())))
 }

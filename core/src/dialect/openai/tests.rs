@@ -256,18 +256,22 @@ fn what_clients_send_for_nothing_is_nothing() {
 
 /// The messages as an agent is told them.
 fn told(parsed: &Parsed<'_>) -> serde_json::Value {
-    let frame = crate::link::frames::invoke(
-        crate::id::Ids::new(1).next(),
-        &crate::link::frames::Addressee {
-            session: &crate::id::SessionId::new("s").unwrap(),
-            label: "label",
-            model: "m",
-            form: crate::invocation::InvokeForm::Nested,
-        },
-        &parsed.invocation,
-        Instant::ZERO,
-        WallClock::new(Instant::ZERO, Duration::ZERO),
-    );
+    let session = crate::id::SessionId::new("s").unwrap();
+    let invoke = crate::link::Invoke {
+        id: crate::id::Ids::new(1).next(),
+        permit: crate::link::Permits::default().issue(session, crate::id::Authority::Anyone),
+        label: "label".into(),
+        model: "m".into(),
+        form: crate::invocation::InvokeForm::Nested,
+        request: crate::request::Request::of(&parsed.invocation).into(),
+        prompt: crate::request::PromptIndex::default(),
+    };
+    let message = crate::link::ToAgent::Invoke {
+        invoke: invoke.into(),
+        at: Instant::ZERO,
+    };
+    let wall = WallClock::new(Instant::ZERO, Duration::ZERO);
+    let frame = crate::agents::websocket::encode(&message, &wall).unwrap();
     let frame: serde_json::Value = serde_json::from_str(&frame).unwrap();
     frame["payload"]["messages"].clone()
 }

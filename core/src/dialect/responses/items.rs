@@ -5,7 +5,7 @@ use crate::dialect::body::{Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::error::Refusal;
 use crate::invocation::{Arguments, Content, Message, Part, Role, ToolCall};
-use crate::text::JsonStr;
+use crate::text::{JsonStr, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::vec::Vec;
@@ -251,10 +251,10 @@ fn part<'a>(value: &Value<'a, '_>) -> Result<Option<Part<'a>>, Refusal> {
                 .map_or_else(alloc::string::String::new, |detail| {
                     format!(",\"detail\":{detail}")
                 });
-            Part::Other(fields::written(format!(
+            Part::Other(RawJson::from_parts(format!(
                 "{{\"type\":\"image_url\",\"image_url\":{{\"url\":{}{detail}}}}}",
                 url.raw
-            ))?)
+            )))
         }
         "input_file" => {
             let data = path.key("file_data");
@@ -262,11 +262,11 @@ fn part<'a>(value: &Value<'a, '_>) -> Result<Option<Part<'a>>, Refusal> {
             data.name()?;
             let name = path.key("filename").find(part.filename);
             name.map(|name| name.string()).transpose()?;
-            Part::Other(fields::written(format!(
+            Part::Other(RawJson::from_parts(format!(
                 "{{\"type\":\"file\",\"file\":{{\"filename\":{},\"file_data\":{}}}}}",
                 part.filename.map_or("\"file\"", RawValue::get),
                 data.raw
-            ))?)
+            )))
         }
         "input_audio" => {
             let audio = path
@@ -275,7 +275,7 @@ fn part<'a>(value: &Value<'a, '_>) -> Result<Option<Part<'a>>, Refusal> {
             if audio.first() != b'{' {
                 return Err(audio.expected("an object"));
             }
-            Part::Other(Cow::Borrowed(value.raw))
+            Part::Other(value.raw.into())
         }
         _ => return Ok(None),
     }))

@@ -9,7 +9,7 @@ use crate::dialect::responses::items::Items;
 use crate::dialect::responses::response::ResponseEncoder;
 use crate::error::{Code, Refusal};
 use crate::invocation::{Invocation, Parameters, ResponseFormat, Role, Task};
-use crate::text::JsonStr;
+use crate::text::{JsonStr, RawJson};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
@@ -208,7 +208,7 @@ fn parameters<'a>(request: &Request<'a>) -> Result<Parameters<'a>, Refusal> {
         temperature: number("temperature", request.temperature, 0.0..=2.0)?,
         top_p: number("top_p", request.top_p, 0.0..=1.0)?,
         user: user.map(|value| value.string()).transpose()?,
-        metadata: metadata.map(|value| value.raw),
+        metadata: metadata.map(|value| value.raw.into()),
         tools: tools(request.tools)?,
         tool_choice: tool_choice(request.tool_choice)?,
         parallel_tool_calls: fields::boolean("parallel_tool_calls", request.parallel_tool_calls)?,
@@ -219,7 +219,7 @@ fn parameters<'a>(request: &Request<'a>) -> Result<Parameters<'a>, Refusal> {
 }
 
 /// Functions, which the caller runs. An agent cannot call what OpenAI would run.
-fn tools(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, RawValue>>, Refusal> {
+fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
     let path = Path::root("tools");
     let Some(list) = path.find(raw) else {
         return Ok(Vec::new());
@@ -248,12 +248,12 @@ fn tools(raw: Option<&RawValue>) -> Result<Vec<Cow<'_, RawValue>>, Refusal> {
             description,
             parameters,
             tool.strict,
-        )?);
+        ));
     }
     Ok(tools)
 }
 
-fn tool_choice(raw: Option<&RawValue>) -> Result<Option<Cow<'_, RawValue>>, Refusal> {
+fn tool_choice(raw: Option<&RawValue>) -> Result<Option<RawJson<'_>>, Refusal> {
     const EXPECTED: &str = "none, auto, required or an object that names a function";
     let path = Path::root("tool_choice");
     let Some(value) = path.find(raw) else {
@@ -268,7 +268,7 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<Option<Cow<'_, RawValue>>, Refu
     match value.first() {
         b'"' => {
             mode(&value)?;
-            Ok(Some(Cow::Borrowed(value.raw)))
+            Ok(Some(value.raw.into()))
         }
         b'{' => {
             let choice: Choice<'_> = value.object()?;
@@ -277,12 +277,12 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<Option<Cow<'_, RawValue>>, Refu
                 "function" => {
                     let name = path.key("name").need(choice.name, "the function's name")?;
                     name.name()?;
-                    fields::function_choice(name.raw).map(Some)
+                    Ok(Some(fields::function_choice(name.raw)))
                 }
                 "allowed_tools" => {
                     let allowed = path.key("mode").need(choice.mode, "auto or required")?;
                     mode(&allowed)?;
-                    Ok(Some(Cow::Borrowed(allowed.raw)))
+                    Ok(Some(allowed.raw.into()))
                 }
                 _ => Ok(None),
             }
@@ -326,7 +326,7 @@ fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>,
                 }
             }
             json.push_str("}}");
-            fields::written(json).map(|format| Some(ResponseFormat::OpenAi(format)))
+            Ok(Some(ResponseFormat::OpenAi(RawJson::from_parts(json))))
         }
         _ => Err(kind
             .path

@@ -57,7 +57,7 @@ fn an_agent_that_does_not_read_is_closed_and_its_exchanges_fail() {
         rig.clients.mailboxes.push(Mailbox::new(1000));
         match rig
             .link
-            .open(rig.now, next, &permit, String::new(), opened, &mut rig.out)
+            .open(rig.now, invoke(next, &permit), opened, &mut rig.out)
         {
             Ok(()) => opened += 1,
             Err((Unopened::Closed, to)) => break to,
@@ -179,13 +179,13 @@ fn an_exchange_is_opened_once() {
     let permit = permit("s-1");
     assert!(
         rig.link
-            .open(rig.now, id, &permit, String::new(), 7, &mut rig.out)
+            .open(rig.now, invoke(id, &permit), 7, &mut rig.out)
             .is_err()
     );
     rig.cancel(id, CancelReason::Timeout);
     assert!(
         rig.link
-            .open(rig.now, id, &permit, String::new(), 7, &mut rig.out)
+            .open(rig.now, invoke(id, &permit), 7, &mut rig.out)
             .is_err()
     );
     assert_eq!(rig.sent(), "model_invoke model_cancel(timeout)");
@@ -195,31 +195,31 @@ fn an_exchange_is_opened_once() {
 fn the_hub_speaks_to_the_agent() {
     let mut rig = Rig::new();
     let session = SessionId::new("s-1").unwrap();
-    rig.command(Command::Registered {
+    rig.command(Command::Registered(Registered {
         session: session.clone(),
         token: Some("st-1".into()),
         status: "pending",
         expires_at: "2026-01-01T00:05:00.000000Z".into(),
-    });
+    }));
     assert_eq!(
         rig.frame(),
         r#"{"type":"registered","session_id":"s-1","session_token":"st-1","status":"pending","expires_at":"2026-01-01T00:05:00.000000Z"}"#
     );
-    rig.command(Command::Registered {
+    rig.command(Command::Registered(Registered {
         session: session.clone(),
         token: None,
         status: "active",
         expires_at: "2026".into(),
-    });
+    }));
     assert_eq!(
         rig.frame(),
         r#"{"type":"registered","session_id":"s-1","status":"active","expires_at":"2026"}"#
     );
-    rig.command(Command::SessionStatus {
+    rig.command(Command::SessionStatus(SessionStatus {
         session,
         status: "active",
         reason: "approved",
-    });
+    }));
     assert_eq!(
         rig.frame(),
         r#"{"type":"session_status","session_id":"s-1","status":"active","reason":"approved"}"#
@@ -279,18 +279,18 @@ fn a_closed_link_takes_nothing_and_says_nothing() {
 
 #[test]
 fn no_text_and_no_token_is_shown_for_debugging() {
-    let command = Command::Registered {
+    let command = Command::Registered(Registered {
         session: SessionId::new("s-1").unwrap(),
         token: Some("secret".into()),
         status: "active",
         expires_at: String::new(),
-    };
-    let frame = Frame::Text("secret".into());
-    let chunk = Envelope::decode(
+    });
+    let error = ToAgent::error("protocol", "secret");
+    let chunk = websocket::decode(
         "{\"type\":\"model_stream_chunk\",\"id\":\"x\",\"delta\":{\"content\":\"secret\"}}",
         1000,
     );
-    let shown = format!("{command:?} {frame:?} {chunk:?}");
+    let shown = format!("{command:?} {error:?} {chunk:?}");
     assert!(!shown.contains("secret"), "{shown}");
 }
 
@@ -304,10 +304,9 @@ fn nothing_is_asked_with_a_permit_that_was_withdrawn() {
     let late = permits.issue(session, Authority::Anyone);
     let mut open = |permit: &Permit| {
         let id = rig.ids.next();
-        rig.link
-            .open(rig.now, id, permit, "{}".into(), 0, &mut rig.out)
+        rig.link.open(rig.now, invoke(id, permit), 0, &mut rig.out)
     };
     assert_eq!(open(&early), Err((Unopened::SessionEnded, 0)));
     assert_eq!(open(&late), Ok(()));
-    assert_eq!(rig.out.frames.len(), 1);
+    assert_eq!(rig.out.messages.len(), 1);
 }

@@ -2,8 +2,8 @@
 
 use super::*;
 
-fn decode(frame: &str) -> Envelope<'_> {
-    Envelope::decode(frame, 1 << 20).expect(frame)
+fn decode(frame: &str) -> FromAgent<'_> {
+    websocket::decode(frame, 1 << 20).expect(frame)
 }
 
 /// The deliveries that one exchange gets from frames in which `ID` stands for its id.
@@ -138,7 +138,7 @@ fn what_an_agent_says_of_a_failure_is_passed_on_within_bounds() {
         (format!("\"{long}\""), &long[..4096], None),
     ] {
         let frame = format!("{{\"type\":\"error\",\"error\":{error}}}");
-        let Envelope::Error { id: None, failure } = decode(&frame) else {
+        let FromAgent::Error { id: None, failure } = decode(&frame) else {
             panic!("{frame}");
         };
         assert_eq!(failure.message, message);

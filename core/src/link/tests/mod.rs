@@ -11,9 +11,13 @@ mod messages;
 mod order;
 
 use super::*;
+use crate::agents::websocket;
 use crate::id::{Authority, Ids};
-use crate::invocation::Delta;
+use crate::invocation::{Delta, Invocation, InvokeForm, Parameters, Task};
 use crate::mailbox::{Batch, Mailbox, Push};
+use crate::request::{PromptIndex, Request};
+use crate::text::JsonStr;
+use crate::time::WallClock;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use serde_json::Value;
@@ -44,6 +48,28 @@ fn permit(session: &str) -> Permit {
     Permits::default().issue(SessionId::new(session).unwrap(), Authority::Anyone)
 }
 
+/// An invocation that asks little.
+fn invoke(id: ExchangeId, permit: &Permit) -> Invoke {
+    let invocation = Invocation {
+        model: "m".into(),
+        task: Task::Completion {
+            prompt: JsonStr::EMPTY,
+            suffix: None,
+        },
+        stream: true,
+        parameters: Parameters::default(),
+    };
+    Invoke {
+        id,
+        permit: permit.clone(),
+        label: "label".into(),
+        model: "m".into(),
+        form: InvokeForm::Nested,
+        request: Request::of(&invocation).into(),
+        prompt: PromptIndex::default(),
+    }
+}
+
 impl Rig {
     fn new() -> Self {
         Self::with(&LinkConfig::default())
@@ -51,9 +77,8 @@ impl Rig {
 
     fn with(config: &LinkConfig) -> Self {
         let now = Instant::from_micros(1_000_000);
-        let wall = WallClock::new(now, Duration::from_secs(1_767_225_600));
         Self {
-            link: Link::new(LinkId(1), config, wall, now),
+            link: Link::new(LinkId(1), config, now),
             out: LinkOut::new(),
             clients: Clients::default(),
             ids: Ids::new(0x6f1a_2b3c),
@@ -66,16 +91,8 @@ impl Rig {
         let id = self.ids.next();
         let to = self.clients.mailboxes.len();
         self.clients.mailboxes.push(Mailbox::new(budget));
-        self.link
-            .open(
-                self.now,
-                id,
-                &permit(session),
-                "{\"type\":\"model_invoke\"}".to_string(),
-                to,
-                &mut self.out,
-            )
-            .unwrap();
+        let invoke = invoke(id, &permit(session));
+        self.link.open(self.now, invoke, to, &mut self.out).unwrap();
         (to, id)
     }
 
@@ -85,10 +102,10 @@ impl Rig {
 
     /// The agent sends a frame.
     fn agent(&mut self, frame: &str) {
-        match Envelope::decode(frame, self.link.config().frame_bytes) {
-            Ok(envelope) => {
+        match websocket::decode(frame, self.link.config().frame_bytes) {
+            Ok(message) => {
                 self.link
-                    .handle_envelope(self.now, envelope, &mut self.out, &mut self.clients);
+                    .handle_message(self.now, message, &mut self.out, &mut self.clients);
             }
             Err(fault) => self.fault(fault),
         }
@@ -181,8 +198,8 @@ impl Rig {
         let told: Vec<_> = frames
             .iter()
             .map(|frame| match frame {
-                Frame::Ping => "PING".to_string(),
-                Frame::Text(text) | Frame::Invoke { text, .. } => {
+                None => "PING".to_string(),
+                Some(text) => {
                     let json: Value = serde_json::from_str(text).expect("the agent gets JSON");
                     let detail = json["reason"]
                         .as_str()
@@ -198,18 +215,24 @@ impl Rig {
         told.join(" ")
     }
 
-    fn frames(&mut self) -> VecDeque<Frame> {
-        let mut frames = VecDeque::new();
-        self.out.take_frames(&mut frames);
-        frames
+    /// The text of each; `None` for a ping.
+    fn frames(&mut self) -> Vec<Option<String>> {
+        let wall = WallClock::new(
+            Instant::from_micros(1_000_000),
+            Duration::from_secs(1_767_225_600),
+        );
+        let mut messages = VecDeque::new();
+        self.out.take_messages(&mut messages);
+        let encode = |message| websocket::encode(message, &wall);
+        messages.iter().map(encode).collect()
     }
 
     /// The one text frame that the agent has got since the last call.
     fn frame(&mut self) -> String {
         let frames = self.frames();
-        match frames.iter().collect::<Vec<_>>()[..] {
-            [Frame::Text(text) | Frame::Invoke { text, .. }] => text.clone(),
-            ref other => panic!("one text frame expected, got {other:?}"),
+        match &frames[..] {
+            [Some(text)] => text.clone(),
+            other => panic!("one text frame expected, got {other:?}"),
         }
     }
 }

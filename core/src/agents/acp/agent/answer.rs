@@ -5,7 +5,7 @@ use crate::agents::acp::profile::{HiddenError, UsageRule};
 use crate::agents::acp::update::{path, tokens};
 use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Usage, estimate_tokens};
-use crate::link::{Chunk, Ending, Envelope, Id};
+use crate::link::{Chunk, Ending, FromAgent, Id};
 use crate::text::{Joiner, JsonStr, decode_into};
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -153,7 +153,7 @@ impl Answer {
 impl Context<'_> {
     /// More of an answer. An empty delta is a sign of life.
     pub(super) fn delta(&mut self, exchange: ExchangeId, delta: Delta<'_>) {
-        (self.link)(Envelope::Chunk(Chunk {
+        (self.link)(FromAgent::Chunk(Chunk {
             id: Id::Ours(exchange),
             index: None,
             delta,
@@ -173,7 +173,7 @@ impl Context<'_> {
 
     /// The end of an answer.
     pub(super) fn end(&mut self, exchange: ExchangeId, end: End) {
-        (self.link)(Envelope::Chunk(Chunk {
+        (self.link)(FromAgent::Chunk(Chunk {
             id: Id::Ours(exchange),
             index: None,
             delta: Delta::default(),

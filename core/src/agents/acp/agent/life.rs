@@ -11,7 +11,7 @@ use crate::agents::acp::update::Abilities;
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
-use crate::link::{Envelope, Id};
+use crate::link::{FromAgent, Id};
 use crate::machine::OUTSIDE;
 use crate::time::Instant;
 use alloc::borrow::ToOwned;
@@ -41,7 +41,7 @@ const MAX_STUCK: u32 = 4;
 
 impl Context<'_> {
     pub(super) fn fail(&mut self, exchange: ExchangeId, failure: Failure<'_>) {
-        (self.link)(Envelope::Error {
+        (self.link)(FromAgent::Error {
             id: Some(Id::Ours(exchange)),
             failure,
         });

@@ -3,9 +3,9 @@
 use super::states::Phase;
 use super::{Agent, Context};
 use crate::agents::acp::deadlines::Timer;
-use crate::agents::acp::invoke::SessionStatus;
 use crate::agents::acp::ports::Event;
-use crate::link::{Capabilities, Envelope, MAX_MODELS, Registration, USED_UP};
+use crate::id::SessionId;
+use crate::link::{Capabilities, FromAgent, MAX_MODELS, Registration, SessionStatus, USED_UP};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
@@ -26,7 +26,7 @@ pub(super) enum Standing {
     /// A session.
     Held {
         /// Its id.
-        session: String,
+        session: SessionId,
         /// True when it has answered as often as it may.
         used_up: bool,
     },
@@ -70,15 +70,15 @@ impl Agent {
                 if (!used_up && self.registered.models == models) || !self.turns.is_empty() {
                     return;
                 }
-                (context.link)(Envelope::Unregister {
-                    session: Cow::Borrowed(session),
+                (context.link)(FromAgent::Unregister {
+                    session: Cow::Borrowed(session.as_str()),
                 });
             }
         }
         self.registered.standing = Standing::Asked;
         self.registered.models.clone_from(&models);
         let name = &self.profile.name;
-        (context.link)(Envelope::Register(Registration {
+        (context.link)(FromAgent::Register(Registration {
             agent_id: name.clone(),
             label: Some(self.profile.label.clone()),
             models,
@@ -106,19 +106,29 @@ impl Agent {
     }
 
     /// The hub has given it a session.
-    pub(super) fn session_given(&mut self, context: &mut Context<'_>, told: &SessionStatus<'_>) {
+    pub(super) fn session_given(
+        &mut self,
+        context: &mut Context<'_>,
+        session: SessionId,
+        status: &'static str,
+    ) {
         self.deadlines.clear(Timer::Register);
         self.registered.refusals = 0;
         self.registered.standing = Standing::Held {
-            session: told.session.clone().into_owned(),
+            session: session.clone(),
             used_up: false,
         };
-        self.note_status(context, told);
+        let told = SessionStatus {
+            session,
+            status,
+            reason: "",
+        };
+        self.note_status(context, &told);
         self.tidy(context);
     }
 
     /// A session has another state. One that has ended is replaced; so is one that is used up, once nothing is under way.
-    pub(super) fn session_moved(&mut self, context: &mut Context<'_>, told: &SessionStatus<'_>) {
+    pub(super) fn session_moved(&mut self, context: &mut Context<'_>, told: &SessionStatus) {
         let Standing::Held { session, used_up } = &mut self.registered.standing else {
             return;
         };
@@ -127,7 +137,7 @@ impl Agent {
         }
         if told.reason == USED_UP {
             *used_up = true;
-        } else if matches!(&*told.status, "revoked" | "expired") {
+        } else if matches!(told.status, "revoked" | "expired") {
             self.registered.standing = Standing::None;
         }
         self.note_status(context, told);
@@ -148,9 +158,9 @@ impl Agent {
         self.note_lack(context, Some(format!("its registration is refused: {why}")));
     }
 
-    fn note_status(&mut self, context: &mut Context<'_>, told: &SessionStatus<'_>) {
+    fn note_status(&mut self, context: &mut Context<'_>, told: &SessionStatus) {
         let id = &told.session;
-        let lack = match &*told.status {
+        let lack = match told.status {
             "active" if told.reason == USED_UP => {
                 Some(format!("its session `{id}` has used its requests up"))
             }

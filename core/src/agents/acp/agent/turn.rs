@@ -1,4 +1,4 @@
-//! One turn: an invocation, from the frame of the link to the end of the answer.
+//! One turn: an invocation, from the link's message to the end of the answer.
 
 use super::answer::Answer;
 use super::complaint::Complaint;
@@ -7,25 +7,23 @@ use super::{Agent, Ask, Context};
 use crate::agents::acp::conversation::{Conversation, Plan};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{self, failure};
-use crate::agents::acp::invoke::{self, LinkFrame};
 use crate::agents::acp::profile::{HiddenError, UsageRule};
 use crate::agents::acp::rpc::{Json, RpcError, text};
 use crate::agents::acp::update::{SessionUpdate, Update, path, tokens};
 use crate::error::Code;
-use crate::id::{Authority, ExchangeId};
+use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Failure, Finish};
+use crate::link::Invoke;
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
-use alloc::string::String;
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
 /// See the module's documentation.
 pub(super) struct Turn {
-    /// `model_invoke`, until the agent has been told.
-    frame: String,
-    /// The permission of its caller.
-    caller: Authority,
+    /// Until the agent has been told.
+    invoke: Option<Box<Invoke>>,
     pub(super) plan: Option<Plan>,
     /// `None` while it waits for the process.
     pub(super) session: Option<SessionKey>,
@@ -39,10 +37,9 @@ pub(super) struct Turn {
 }
 
 impl Turn {
-    pub(super) fn new(frame: String, caller: Authority) -> Self {
+    pub(super) fn new(invoke: Box<Invoke>) -> Self {
         Self {
-            frame,
-            caller,
+            invoke: Some(invoke),
             plan: None,
             session: None,
             fresh: true,
@@ -86,14 +83,13 @@ impl Agent {
         let Some(turn) = self.turns.get_mut(&exchange) else {
             return Ok(());
         };
-        let caller = turn.caller;
-        let frame = core::mem::take(&mut turn.frame);
-        let LinkFrame::Invoke(mut invoke) = invoke::read(&frame) else {
+        let Some(invoke) = turn.invoke.take() else {
             return Ok(());
         };
-        let conversation = Conversation::new(&mut invoke.payload, &self.abilities)?;
+        let caller = invoke.permit.caller();
+        let conversation = Conversation::of(&invoke, &self.abilities)?;
         let plan = conversation.plan(
-            &invoke.payload,
+            &invoke.model,
             &self.profile,
             &self.abilities,
             self.serves_tools(),
@@ -110,7 +106,7 @@ impl Agent {
         drop(conversation);
         if let Some(turn) = self.turns.get_mut(&exchange) {
             turn.plan = Some(plan);
-            turn.frame = frame;
+            turn.invoke = Some(invoke);
         }
         let kept = before.and_then(|before| self.kept(&before));
         let (key, fresh) = match kept {
@@ -172,11 +168,10 @@ impl Agent {
         else {
             return;
         };
-        let frame = core::mem::take(&mut turn.frame);
-        let LinkFrame::Invoke(mut invoke) = invoke::read(&frame) else {
+        let Some(invoke) = turn.invoke.take() else {
             return;
         };
-        let Ok(conversation) = Conversation::new(&mut invoke.payload, &self.abilities) else {
+        let Ok(conversation) = Conversation::of(&invoke, &self.abilities) else {
             return;
         };
         let blocks = if turn.fresh {

@@ -19,7 +19,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(24 * 60 * 60);
 /// Refuses every kind of value that the visitor does not name, without its content.
 macro_rules! refuse {
     (scalars) => {
-        $crate::link::envelope::fields::refuse! {
+        $crate::agents::websocket::fields::refuse! {
             visit_bool: bool => "boolean",
             visit_i64: i64 => "number",
             visit_u64: u64 => "number",

@@ -1,13 +1,5 @@
-//! Messages of an agent, decoded before any lock is taken.
-//!
-//! Both dialects of the agent protocol come out in one form. Nearly every frame is a piece of text;
-//! [`Envelope::decode`] reads those in one pass without an allocation and leaves all others to `serde_json`.
+//! Messages of an agent to its link, whatever it speaks.
 
-mod fields;
-mod messages;
-mod scan;
-
-use crate::error::AgentFault;
 use crate::id::ExchangeId;
 use crate::invocation::InvokeForm;
 use crate::invocation::{Delta, End, Failure};
@@ -17,10 +9,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use serde_json::value::RawValue;
 
-/// One message of an agent, borrowed from its frame.
+/// One message of an agent, borrowed from what it wrote. The names are those of the agent protocol.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub enum Envelope<'f> {
+pub enum FromAgent<'f> {
     /// `model_stream_chunk`.
     Chunk(Chunk<'f>),
     /// `model_result`.
@@ -53,39 +45,6 @@ pub enum Envelope<'f> {
         /// Value of `id`.
         id: Option<Id<'f>>,
     },
-}
-
-impl<'f> Envelope<'f> {
-    /// Reads one text frame of at most `limit` bytes.
-    ///
-    /// # Errors
-    /// [`AgentFault::Answer`] when a field is wrong in a message whose `id` can be read, or when that is over the limit: it is
-    /// that exchange's. [`AgentFault::TooLarge`] for all others over the limit, [`AgentFault::Malformed`] for everything else that is not a JSON object of a known form.
-    #[inline]
-    pub fn decode(frame: &'f str, limit: usize) -> Result<Self, AgentFault> {
-        if frame.len() > limit {
-            return Err(too_large(frame, limit));
-        }
-        match scan::chunk(frame) {
-            Some(chunk) => Ok(Self::Chunk(chunk)),
-            None => messages::decode(frame),
-        }
-    }
-}
-
-#[cold]
-fn too_large(frame: &str, limit: usize) -> AgentFault {
-    match messages::exchange(frame) {
-        Some(id) => AgentFault::Answer {
-            id,
-            what: alloc::format!(
-                "a frame of {} bytes is over limits.agent_frame_bytes ({limit} bytes)",
-                frame.len()
-            )
-            .into(),
-        },
-        None => AgentFault::TooLarge,
-    }
 }
 
 /// The `id` of a message.

@@ -4,10 +4,10 @@ use super::fields::{
     Flag, Invocations, List, Object, Reason, Seconds, Status, UsageFields, Vector, Whole,
     error_code, refuse,
 };
-use super::{Answer, Capabilities, Chunk, Ending, Envelope, Id, Registration};
 use crate::error::{AgentFault, Code};
 use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Failure, Finish, ToolCallDelta};
+use crate::link::{Answer, Capabilities, Chunk, Ending, FromAgent, Id, Registration};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::format;
@@ -35,7 +35,7 @@ pub(super) fn exchange(frame: &str) -> Option<ExchangeId> {
 }
 
 /// Reads a frame that the scanner left.
-pub(super) fn decode(frame: &str) -> Result<Envelope<'_>, AgentFault> {
+pub(super) fn decode(frame: &str) -> Result<FromAgent<'_>, AgentFault> {
     let mut head = Head::default();
     let mut deserializer = serde_json::Deserializer::from_str(frame);
     let read = HeadSeed(&mut head)
@@ -60,25 +60,27 @@ pub(super) fn decode(frame: &str) -> Result<Envelope<'_>, AgentFault> {
     let kind = kind.decode();
     match &*kind {
         "model_stream_chunk" => {
-            read_as::<ChunkFields<'_>>(frame).map(|fields| Envelope::Chunk(fields.chunk()))
+            read_as::<ChunkFields<'_>>(frame).map(|fields| FromAgent::Chunk(fields.chunk()))
         }
         "model_result" => read_as::<ResultFields<'_>>(frame)
             .and_then(ResultFields::answer)
-            .map(Envelope::Result),
-        "error" => read_as::<ErrorFields<'_>>(frame).map(|fields| Envelope::Error {
+            .map(FromAgent::Result),
+        "error" => read_as::<ErrorFields<'_>>(frame).map(|fields| FromAgent::Error {
             id: fields.id.map(Id::read),
             failure: failure(fields.error),
         }),
         "register" => read_as::<RegisterFields<'_>>(frame)
-            .map(|fields| Envelope::Register(fields.registration())),
-        "unregister" => read_as::<UnregisterFields<'_>>(frame).map(|fields| Envelope::Unregister {
-            session: fields.session_id.decode(),
-        }),
-        "ping" => Ok(Envelope::Ping {
+            .map(|fields| FromAgent::Register(fields.registration())),
+        "unregister" => {
+            read_as::<UnregisterFields<'_>>(frame).map(|fields| FromAgent::Unregister {
+                session: fields.session_id.decode(),
+            })
+        }
+        "ping" => Ok(FromAgent::Ping {
             timestamp: head.timestamp,
         }),
-        "pong" => Ok(Envelope::Pong),
-        _ => return Ok(Envelope::Unknown { kind, id }),
+        "pong" => Ok(FromAgent::Pong),
+        _ => return Ok(FromAgent::Unknown { kind, id }),
     }
     .map_err(|what| fault(id, what))
 }

@@ -1,15 +1,16 @@
 //! Tests of what an agent is told.
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::id::Ids;
-use crate::invocation::Role;
+use crate::id::{Authority, Ids, SessionId};
+use crate::invocation::{Invocation, Role};
+use crate::link::Permits;
+use crate::request::{PromptIndex, Request};
 use alloc::borrow::Cow;
 use alloc::vec;
 use core::time::Duration;
-use serde_json::value::RawValue;
 
-fn raw(json: &str) -> &RawValue {
-    serde_json::from_str(json).unwrap()
+fn raw(json: &str) -> RawJson<'_> {
+    RawJson::from_text(json)
 }
 
 fn text(escaped: &str) -> JsonStr<'_> {
@@ -29,18 +30,18 @@ fn written_in(
         parameters,
     };
     let now = Instant::from_micros(1_000_000);
-    let frame = invoke(
-        Ids::new(0x6f1a_2b3c).next(),
-        &Addressee {
-            session: &SessionId::new("s-5f0c2a").unwrap(),
-            label: "Cursor \"agent\"",
-            model: "cursor-agent",
-            form,
-        },
-        &invocation,
-        now,
-        WallClock::new(now, Duration::from_secs(1_767_225_601)),
-    );
+    let session = SessionId::new("s-5f0c2a").unwrap();
+    let to = Invoke {
+        id: Ids::new(0x6f1a_2b3c).next(),
+        permit: Permits::default().issue(session, Authority::Anyone),
+        label: "Cursor \"agent\"".into(),
+        model: "cursor-agent".into(),
+        form,
+        request: Request::of(&invocation).into(),
+        prompt: PromptIndex::default(),
+    };
+    let wall = WallClock::new(now, Duration::from_secs(1_767_225_601));
+    let frame = invoke(&to, now, &wall);
     serde_json::from_str::<serde_json::Value>(&frame).unwrap();
     frame
 }
@@ -134,7 +135,7 @@ fn a_conversation_is_told_in_openai_s_form() {
             media_type: "image/png",
             base64: text("AAAA"),
         },
-        Part::Other(Cow::Borrowed(raw(r#"{"type":"file","file":{}}"#))),
+        Part::Other(raw(r#"{"type":"file","file":{}}"#)),
     ];
     let calls = vec![
         ToolCall {
@@ -177,7 +178,7 @@ fn a_conversation_is_told_in_openai_s_form() {
 
 #[test]
 fn half_a_surrogate_pair_is_mended_wherever_a_client_puts_it() {
-    let half = |json| Cow::Borrowed(raw(json));
+    let half = raw;
     let parts = vec![
         Part::Image {
             media_type: "image/png",
@@ -232,11 +233,8 @@ fn every_parameter_has_openai_s_name() {
         stop: vec!["\n\n".into(), "\"".into()],
         user: Some(text("u")),
         metadata: Some(raw("{\"a\":1}")),
-        tools: vec![
-            Cow::Borrowed(raw("{\"type\":\"function\"}")),
-            Cow::Borrowed(raw("{}")),
-        ],
-        tool_choice: Some(Cow::Borrowed(raw("\"auto\""))),
+        tools: vec![raw("{\"type\":\"function\"}"), raw("{}")],
+        tool_choice: Some(raw("\"auto\"")),
         parallel_tool_calls: Some(false),
         response_format: Some(ResponseFormat::Schema(raw("{\"type\":\"object\"}"))),
         reasoning_effort: Some(text("low")),

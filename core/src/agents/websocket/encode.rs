@@ -1,55 +1,47 @@
 //! Messages that the provider writes to an agent over WebSocket (version 1 of the agent protocol).
 
-use super::Id;
-use crate::id::{ExchangeId, SessionId};
+use crate::id::ExchangeId;
 use crate::invocation::{
-    Arguments, CancelReason, Content, Invocation, InvokeForm, Message, Parameters, Part,
-    ResponseFormat, Task, ToolCall,
+    Arguments, CancelReason, Content, InvokeForm, Message, Parameters, Part, ResponseFormat, Task,
+    ToolCall,
 };
-use crate::text::{Joiner, JsonStr, escape_into};
+use crate::link::{Echo, Invoke, Registered, SessionStatus, ToAgent};
+use crate::text::{Joiner, JsonStr, RawJson, escape_into};
 use crate::time::{Instant, WallClock};
 use alloc::string::String;
 use alloc::vec::Vec;
 
-/// The subprotocol that is offered, and echoed when the peer asks for it.
-pub const SUBPROTOCOL: &str = "mcp-local-provider.v1";
-
-/// Longest foreign id that is sent back, in bytes.
-const FOREIGN_ID_LEN: usize = 128;
-
-/// Agent that an invocation is for.
-#[derive(Clone, Copy, Debug)]
-pub struct Addressee<'a> {
-    /// The session that answers.
-    pub session: &'a SessionId,
-    /// The session's label.
-    pub label: &'a str,
-    /// The agent's own name for the model, which may differ from what the client asked.
-    pub model: &'a str,
-    /// The form that the agent reads.
-    pub form: InvokeForm,
+/// Writes a message as the text of one frame. `None` for a ping, which is a WebSocket's own (RFC 6455, section 5.5.2).
+#[must_use]
+pub fn encode(message: &ToAgent, wall: &WallClock) -> Option<String> {
+    Some(match message {
+        ToAgent::Invoke { invoke, at } => self::invoke(invoke, *at, wall),
+        ToAgent::Cancel(exchange, why) => cancel(*exchange, *why),
+        ToAgent::Registered(it) => registered(it),
+        ToAgent::SessionStatus(it) => session_status(it),
+        ToAgent::Error { id, code, message } => error(id.as_ref(), code, message),
+        ToAgent::Pong { timestamp, at } => match timestamp {
+            Some(timestamp) => pong(timestamp),
+            None => pong(&alloc::format!("\"{}\"", wall.rfc3339(*at))),
+        },
+        ToAgent::Ping => return None,
+    })
 }
 
-/// Writes `model_invoke` for one exchange. Parameters that the caller did not give are absent.
-#[must_use]
-pub fn invoke(
-    exchange: ExchangeId,
-    to: &Addressee<'_>,
-    invocation: &Invocation<'_>,
-    now: Instant,
-    wall: WallClock,
-) -> String {
+/// Writes `model_invoke`. Parameters that the caller did not give are absent.
+fn invoke(to: &Invoke, now: Instant, wall: &WallClock) -> String {
+    let invocation = to.request.invocation_of(to.prompt);
     let mut json = Writer::with_capacity(text_len(&invocation.task) + 1024);
     json.raw("{\"type\":\"model_invoke\",\"id\":\"");
-    exchange.write(&mut json.out);
+    to.id.write(&mut json.out);
     json.raw("\",\"session_id\":");
-    json.plain(to.session.as_str());
+    json.plain(to.permit.session().as_str());
     json.raw(",\"timestamp\":\"");
     wall.write_rfc3339(now, &mut json.out);
     json.raw("\"");
     if to.form == InvokeForm::Nested {
         json.raw(",\"model_meta\":{\"provider\":\"mcp-local-provider\",\"label\":");
-        json.plain(to.label);
+        json.plain(&to.label);
         json.raw(",\"requested_scopes\":[\"inference\"]},\"payload\":{\"kind\":\"");
         json.raw(match invocation.task {
             Task::Chat { .. } => "chat",
@@ -59,7 +51,7 @@ pub fn invoke(
         json.raw("\"");
     }
     json.raw(",\"model\":");
-    json.plain(to.model);
+    json.plain(&to.model);
     match &invocation.task {
         Task::Chat { messages } => {
             json.raw(",\"messages\":");
@@ -93,7 +85,7 @@ pub fn invoke(
 }
 
 /// Writes `model_cancel`.
-pub(crate) fn cancel(exchange: ExchangeId, why: CancelReason) -> String {
+fn cancel(exchange: ExchangeId, why: CancelReason) -> String {
     let mut json = Writer::with_capacity(96);
     json.raw("{\"type\":\"model_cancel\",\"id\":\"");
     exchange.write(&mut json.out);
@@ -103,21 +95,13 @@ pub(crate) fn cancel(exchange: ExchangeId, why: CancelReason) -> String {
     json.finish()
 }
 
-/// Writes `error`. A foreign `id` is sent back when it is short.
-pub(crate) fn error(id: Option<Id<'_>>, code: &str, message: &str) -> String {
+/// Writes `error`.
+fn error(id: Option<&Echo>, code: &str, message: &str) -> String {
     let mut json = Writer::with_capacity(128 + message.len());
     json.raw("{\"type\":\"error\"");
-    match id {
-        Some(Id::Ours(id)) => {
-            json.raw(",\"id\":\"");
-            id.write(&mut json.out);
-            json.raw("\"");
-        }
-        Some(Id::Foreign(id)) if id.len() <= FOREIGN_ID_LEN => {
-            json.raw(",\"id\":");
-            json.text(id);
-        }
-        Some(Id::Foreign(_)) | None => {}
+    if let Some(id) = id {
+        json.raw(",\"id\":");
+        json.text(JsonStr::from_escaped(id.as_escaped()));
     }
     json.raw(",\"error\":{\"code\":");
     json.plain(code);
@@ -128,7 +112,7 @@ pub(crate) fn error(id: Option<Id<'_>>, code: &str, message: &str) -> String {
 }
 
 /// Writes `pong`; `timestamp` is a JSON value.
-pub(crate) fn pong(timestamp: &str) -> String {
+fn pong(timestamp: &str) -> String {
     let mut json = Writer::with_capacity(96);
     json.raw("{\"type\":\"pong\",\"timestamp\":");
     json.json(timestamp);
@@ -137,36 +121,31 @@ pub(crate) fn pong(timestamp: &str) -> String {
 }
 
 /// Writes `registered`.
-pub(crate) fn registered(
-    session: &SessionId,
-    token: Option<&str>,
-    status: &str,
-    expires_at: &str,
-) -> String {
+fn registered(it: &Registered) -> String {
     let mut json = Writer::with_capacity(256);
     json.raw("{\"type\":\"registered\",\"session_id\":");
-    json.plain(session.as_str());
-    if let Some(token) = token {
+    json.plain(it.session.as_str());
+    if let Some(token) = &it.token {
         json.raw(",\"session_token\":");
         json.plain(token);
     }
     json.raw(",\"status\":");
-    json.plain(status);
+    json.plain(it.status);
     json.raw(",\"expires_at\":");
-    json.plain(expires_at);
+    json.plain(&it.expires_at);
     json.raw("}");
     json.finish()
 }
 
 /// Writes `session_status`.
-pub(crate) fn session_status(session: &SessionId, status: &str, reason: &str) -> String {
+fn session_status(it: &SessionStatus) -> String {
     let mut json = Writer::with_capacity(160);
     json.raw("{\"type\":\"session_status\",\"session_id\":");
-    json.plain(session.as_str());
+    json.plain(it.session.as_str());
     json.raw(",\"status\":");
-    json.plain(status);
+    json.plain(it.status);
     json.raw(",\"reason\":");
-    json.plain(reason);
+    json.plain(it.reason);
     json.raw("}");
     json.finish()
 }
@@ -291,8 +270,8 @@ impl Writer {
         self.raw(",\"type\":\"function\",\"function\":{\"name\":");
         self.text(call.name);
         self.raw(",\"arguments\":");
-        match call.arguments {
-            Arguments::Text(text) => self.text(text),
+        match &call.arguments {
+            Arguments::Text(text) => self.text(*text),
             Arguments::Object(raw) => {
                 let (mut joiner, mut scratch) = (Joiner::default(), Vec::new());
                 let json = joiner.mend(JsonStr::from_escaped(raw.get()), &mut scratch);
@@ -322,21 +301,19 @@ impl Writer {
             self.key("user");
             self.text(user);
         }
-        self.value("metadata", parameters.metadata.map(|raw| raw.get()));
+        self.value("metadata", parameters.metadata.as_ref());
         if !parameters.tools.is_empty() {
             self.key("tools");
             self.list(&parameters.tools, |json, tool| json.json(tool.get()));
         }
-        self.value(
-            "tool_choice",
-            parameters.tool_choice.as_ref().map(|raw| raw.get()),
-        );
+        self.value("tool_choice", parameters.tool_choice.as_ref());
         self.switch("parallel_tool_calls", parameters.parallel_tool_calls);
         match &parameters.response_format {
             None => {}
-            Some(ResponseFormat::OpenAi(raw)) => self.value("response_format", Some(raw.get())),
+            Some(ResponseFormat::OpenAi(raw)) => self.value("response_format", Some(raw)),
             Some(ResponseFormat::Json) => {
-                self.value("response_format", Some("{\"type\":\"json_object\"}"));
+                let json = RawJson::from_text("{\"type\":\"json_object\"}");
+                self.value("response_format", Some(&json));
             }
             Some(ResponseFormat::Schema(raw)) => {
                 self.key("response_format");
@@ -353,7 +330,7 @@ impl Writer {
         }
         self.switch("logprobs", parameters.logprobs);
         self.whole("top_logprobs", parameters.top_logprobs);
-        self.value("logit_bias", parameters.logit_bias.map(|raw| raw.get()));
+        self.value("logit_bias", parameters.logit_bias.as_ref());
         self.whole("dimensions", parameters.dimensions);
     }
 
@@ -368,10 +345,10 @@ impl Writer {
         self.raw("\":");
     }
 
-    fn value(&mut self, name: &str, json: Option<&str>) {
+    fn value(&mut self, name: &str, json: Option<&RawJson<'_>>) {
         if let Some(json) = json {
             self.key(name);
-            self.json(json);
+            self.json(json.get());
         }
     }
 

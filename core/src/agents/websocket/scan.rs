@@ -3,8 +3,8 @@
 //! It knows one form of `model_stream_chunk` and gives up at everything else, so it never decides that a frame is
 //! wrong: the full reading does. What it accepts, the full reading accepts with the same result.
 
-use super::{Chunk, Id};
 use crate::invocation::Delta;
+use crate::link::{Chunk, Id};
 use crate::text::JsonStr;
 
 /// `None` for everything unusual: escapes in names, unknown or repeated names, an end of the answer, tool calls.
@@ -281,8 +281,8 @@ fn plain(mut bytes: &[u8]) -> &[u8] {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::link::Envelope;
-    use crate::link::envelope::messages;
+    use crate::agents::websocket::{decode, messages};
+    use crate::link::FromAgent;
     use alloc::format;
     use alloc::string::String;
     use alloc::vec::Vec;
@@ -294,7 +294,7 @@ mod tests {
             return false;
         };
         match messages::decode(frame) {
-            Ok(Envelope::Chunk(full)) => assert_eq!(scanned, full, "{frame}"),
+            Ok(FromAgent::Chunk(full)) => assert_eq!(scanned, full, "{frame}"),
             other => panic!("scanned, but the full reading says {other:?}: {frame}"),
         }
         true
@@ -401,8 +401,8 @@ mod tests {
 
         #[test]
         fn any_text_and_any_json_is_read_without_a_panic(text in ".{0,64}", kind in "model_result|model_stream_chunk|error|register|ping") {
-            let _ = Envelope::decode(&text, 1024);
-            let _ = Envelope::decode(&format!("{{\"type\":\"{kind}\",{text}"), 1024);
+            let _ = decode(&text, 1024);
+            let _ = decode(&format!("{{\"type\":\"{kind}\",{text}"), 1024);
         }
     }
 }
