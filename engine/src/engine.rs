@@ -94,6 +94,8 @@ pub(super) struct HubCell {
     armed: Option<Instant>,
     /// The housekeeper, while it waits.
     housekeeper: Option<Waker>,
+    /// Number of settled exchanges at which the housekeeper, which hears agents, looks again.
+    hears: Option<u64>,
 }
 
 impl fmt::Debug for Engine {
@@ -158,6 +160,7 @@ impl Engine {
                 hub,
                 armed: None,
                 housekeeper: None,
+                hears: None,
             }),
             commands: Ranked::new(()),
             gate: Gate::default(),
@@ -565,16 +568,29 @@ impl HubCell {
     /// Sets the alarm; what it returns is to be woken when that is earlier than before.
     fn rearm(&mut self) -> Option<Waker> {
         let next = self.hub.poll_timeout().map(|timeout| timeout.at);
-        if next.is_some() && (self.armed.is_none() || next < self.armed) {
+        let sooner = next.is_some() && (self.armed.is_none() || next < self.armed);
+        if sooner {
             self.armed = next;
-            self.housekeeper.take()
-        } else {
-            None
         }
+        let settled = self.hears.is_some_and(|hears| self.hub.settled() >= hears);
+        (sooner || settled)
+            .then(|| self.housekeeper.take())
+            .flatten()
     }
 
-    /// Sets the alarm anew, for the housekeeper that is about to wait.
-    pub(super) fn wait(&mut self, waker: &Waker) -> Option<Instant> {
+    /// The links to be heard, see [`Hub::awaited`], and the number of exchanges that are settled. `waker` is woken when another
+    /// one is.
+    pub(super) fn hear(&mut self, waker: &Waker) -> (Vec<(LinkId, usize)>, u64) {
+        let settled = self.hub.settled();
+        self.hears = Some(settled + 1);
+        self.housekeeper = Some(waker.clone());
+        (self.hub.awaited(), settled)
+    }
+
+    /// Sets the alarm anew, for the housekeeper that is about to wait: for the time that is returned, or until so many exchanges
+    /// are settled.
+    pub(super) fn wait(&mut self, waker: &Waker, settled: Option<u64>) -> Option<Instant> {
+        self.hears = settled;
         self.armed = None;
         self.rearm();
         self.housekeeper = Some(waker.clone());

@@ -1,6 +1,7 @@
 //! Duties of a provider that nobody asks for: the hub's deadlines, lines of the log, memory after a crowd, and the shutdown.
 
 use super::engine::{Engine, Handle};
+use super::hearing::{Heard, Hearing};
 use crate::feed::{Events, Numbered, Reader};
 use mcp_local_provider_core::hub::audit::AuditEvent;
 use mcp_local_provider_core::link::{CloseCode, Command};
@@ -26,6 +27,7 @@ pub struct Housekeeper {
     log: Reader,
     records: Vec<Numbered>,
     phase: Phase,
+    hearing: Hearing,
     /// Time at which memory is given back, because most of a crowd has left.
     giving_back: Option<Instant>,
 }
@@ -59,6 +61,14 @@ enum Phase {
 }
 
 impl Phase {
+    /// The time at which it ends at the latest.
+    const fn until(self) -> Option<Instant> {
+        match self {
+            Self::Serving | Self::Stopped => None,
+            Self::Answering(until) | Self::Farewell(until) => Some(until),
+        }
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Serving => "Serving",
@@ -115,6 +125,7 @@ impl Housekeeper {
             engine,
             records: Vec::new(),
             phase: Phase::Serving,
+            hearing: Hearing::default(),
             giving_back: None,
         }
     }
@@ -124,20 +135,42 @@ impl Housekeeper {
     pub fn poll(&mut self, waker: &Waker) -> Option<Instant> {
         loop {
             let now = self.engine.now();
-            self.serve_hub(now);
+            let heard = self.hear(now, waker);
+            if heard.is_none() {
+                self.hearing.end();
+                self.serve_hub(now);
+            }
             self.write_log(waker);
             self.give_back(now);
-            let next = self.engine.hub_cell(|cell| cell.wait(waker));
-            let until = match self.phase {
-                Phase::Serving | Phase::Stopped => None,
-                Phase::Answering(until) | Phase::Farewell(until) => Some(until),
-            };
-            if self.is_over(now) {
+            let next = self
+                .engine
+                .hub_cell(|cell| cell.wait(waker, heard.map(|heard| heard.settled)));
+            if self.is_over(now, heard.is_some()) {
                 self.go_on(now);
-            } else {
-                return [next, until, self.giving_back].into_iter().flatten().min();
+                continue;
             }
+            // While agents are heard, what is due waits for that.
+            let times = [next, self.phase.until()].into_iter().flatten();
+            let times = times.filter(|at| heard.is_none() || *at > now);
+            return times
+                .chain(heard.map(|heard| heard.until))
+                .chain(self.giving_back)
+                .min();
         }
+    }
+
+    /// Hears agents first when a deadline of the hub or of the drain has passed. `None` when none has, or they were heard.
+    fn hear(&mut self, now: Instant, waker: &Waker) -> Option<Heard> {
+        let drain = match self.phase {
+            Phase::Answering(until) => Some(until),
+            Phase::Serving | Phase::Farewell(_) | Phase::Stopped => None,
+        };
+        let hub = self.engine.hub_cell(|cell| cell.hub.poll_timeout());
+        let deadlines = [drain, hub.map(|timeout| timeout.at)];
+        let is_due = deadlines.into_iter().flatten().any(|at| at <= now);
+        is_due
+            .then(|| self.hearing.wait(&self.engine, now, waker))
+            .flatten()
     }
 
     fn serve_hub(&mut self, now: Instant) {
@@ -177,11 +210,11 @@ impl Housekeeper {
         }
     }
 
-    /// True when the phase of now has come to its end.
-    fn is_over(&self, now: Instant) -> bool {
+    /// True when the phase of now has come to its end. `hears` while agents are heard whose answers may be in time.
+    fn is_over(&self, now: Instant, hears: bool) -> bool {
         match self.phase {
             Phase::Serving => self.engine.is_draining(),
-            Phase::Answering(until) => now >= until || self.engine.connections() == 0,
+            Phase::Answering(until) => now >= until && !hears || self.engine.connections() == 0,
             Phase::Farewell(until) => now >= until || self.engine.open_sockets() == 0,
             Phase::Stopped => false,
         }

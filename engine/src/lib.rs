@@ -31,6 +31,7 @@ pub mod dial;
 mod engine;
 #[doc(hidden)]
 pub mod feed;
+mod hearing;
 mod housekeeping;
 mod inbound;
 mod inspect;

@@ -251,6 +251,11 @@ impl LinkCell {
         self.call(|link, out, _| link.cancel(now, exchange, why, out));
     }
 
+    /// Exchanges that its agent has not ended.
+    pub(super) fn open_exchanges(&self) -> usize {
+        self.state.lock().link.open_exchanges()
+    }
+
     /// Adds what happened here, and what waits.
     pub fn add_to(&self, totals: &mut LinkTotals) {
         let state = self.state.lock();

@@ -378,6 +378,7 @@ impl Hub {
         };
         self.metrics.admitted += 1;
         self.metrics.open += 1;
+        *self.at_work.entry(link).or_default() += 1;
         self.reroute(slot);
         if spent {
             // Nobody else can wait for it.

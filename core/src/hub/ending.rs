@@ -170,6 +170,12 @@ impl Hub {
         ticket.settled = true;
         self.metrics.open = self.metrics.open.saturating_sub(1);
         self.metrics.settled += 1;
+        if let Some(open) = self.at_work.get_mut(&ticket.link) {
+            *open -= 1;
+            if *open == 0 {
+                self.at_work.remove(&ticket.link);
+            }
+        }
         match outcome.verdict {
             Verdict::Completed => self.metrics.completed += 1,
             Verdict::Failed(_) | Verdict::Misframed(_) => self.metrics.failed += 1,

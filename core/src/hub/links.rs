@@ -71,7 +71,7 @@ pub(super) struct LinkState {
     /// registers again by itself, and its session waits for approval.
     pub(super) barred: bool,
     /// Name of what we dialled.
-    bridge: Option<Arc<str>>,
+    pub(super) bridge: Option<Arc<str>>,
     /// The form in which its agents are asked, but for sessions that have one of their own.
     pub(super) form: InvokeForm,
 }

@@ -130,6 +130,8 @@ pub struct Hub {
     limiter: Limiter,
     sweep_at: Option<Instant>,
     queue: Queue,
+    /// Exchanges that are admitted, by the link that answers them.
+    at_work: BTreeMap<LinkId, usize>,
     expected: Expected,
     draining: bool,
     metrics: Metrics,
@@ -161,6 +163,7 @@ impl Hub {
             limiter,
             sweep_at: None,
             queue: Queue::default(),
+            at_work: BTreeMap::new(),
             expected: Expected::default(),
             draining: false,
             metrics: Metrics::default(),
@@ -238,6 +241,29 @@ impl Hub {
             Timer::Queue => self.queue.next_deadline(),
             Timer::Limiter => self.sweep_at,
         }
+    }
+
+    /// Links whose agents may have said what makes a deadline void, each with the number of exchanges that it was given and has
+    /// not given back: those that answer, and those of agents that are being started.
+    #[must_use]
+    pub fn awaited(&self) -> Vec<(LinkId, usize)> {
+        let mut awaited: Vec<_> = self.at_work.iter().map(|(id, open)| (*id, *open)).collect();
+        if self.expected.next_deadline().is_some() {
+            let starting = |state: &LinkState| {
+                let bridge = state.bridge.as_ref();
+                let mut names = self.expected.starting();
+                bridge.is_some_and(|bridge| names.any(|(name, _)| name == bridge))
+            };
+            let links = self.links.iter().filter(|(_, state)| starting(state));
+            awaited.extend(links.map(|(id, _)| (*id, 0)));
+        }
+        awaited
+    }
+
+    /// Exchanges that have given their place back.
+    #[must_use]
+    pub const fn settled(&self) -> u64 {
+        self.metrics.settled
     }
 
     /// Time has passed. A call that comes early changes nothing.

@@ -4,9 +4,14 @@ use super::{Call, Driver, Phase, Wire};
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::sessions::Status;
+use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::link::ToAgent;
 use mcp_local_provider_core::mailbox::ENTRY_CHARGE;
 use std::collections::HashMap;
+use std::time::Duration;
+
+/// Longest time for which a deadline of the hub waits until agents were heard.
+const HEARING: Duration = Duration::from_secs(1);
 
 impl Driver {
     fn open_calls(&self) -> impl Iterator<Item = &Call> {
@@ -21,6 +26,7 @@ impl Driver {
         let waiting = self.open_calls().filter(|call| call.is_waiting()).count();
         let answering = self.open_calls().filter(|call| call.is_answering()).count();
         let alive = self.wires.values().filter(|wire| wire.alive).count();
+        let now = self.now();
         self.look(|hub| {
             let metrics = hub.metrics();
             let (open, queued) = (metrics.open, metrics.queued);
@@ -61,7 +67,9 @@ impl Driver {
             let next = hub.poll_timeout().map(|timeout| timeout.at);
             let until = self.house.until;
             assert!(
-                next.is_none_or(|next| until.is_some_and(|until| until <= next)),
+                // What is due is served once agents were heard.
+                until == self.hearing.filter(|until| *until <= now + HEARING)
+                    || next.is_none_or(|next| until.is_some_and(|until| until <= next)),
                 "the housekeeper oversleeps: {until:?} for {next:?}"
             );
         });
@@ -162,6 +170,19 @@ impl Driver {
                 assert_eq!(counters.cancels, cancelled as u64, "cancels");
             }
         });
+    }
+
+    /// True for a call that a session answers which may do so, on the link that carries it.
+    #[must_use]
+    pub fn is_answered(&self, id: ExchangeId) -> bool {
+        let Some((link, session)) = self.call(id).and_then(Call::answers) else {
+            return false;
+        };
+        self.look(|hub| {
+            let slot = hub.sessions().find(session.as_str());
+            let session = slot.and_then(|slot| hub.sessions().get(slot));
+            session.is_some_and(|one| one.status == Status::Active && one.link == Some(link))
+        })
     }
 
     /// True when `limits.memory` is used up.

@@ -56,6 +56,8 @@ pub struct Driver {
     audit: Audit,
     housekeeper: Housekeeper,
     house: Alarm,
+    /// The time until which the housekeeper hears agents, before it serves what is due.
+    hearing: Option<Instant>,
     ready: Arc<Ready>,
     /// Requests that the engine has begun.
     begun: u64,
@@ -104,6 +106,7 @@ impl Driver {
             link_config,
             housekeeper: Housekeeper::new(engine.clone()),
             house: Alarm::new(Who::Housekeeper, &ready),
+            hearing: None,
             engine,
             outside,
             audit,
@@ -365,6 +368,8 @@ impl Driver {
                 self.house.until = self.housekeeper.poll(waker);
                 let until = self.house.until;
                 assert!(until.is_none_or(|until| until > now), "it is late already");
+                let due = self.look(Hub::poll_timeout).map(|timeout| timeout.at);
+                self.hearing = until.filter(|_| due.is_some_and(|due| due <= now));
             }
             Who::Audit => self.audit.poll(),
             Who::Link(id) => {
@@ -389,10 +394,18 @@ impl Driver {
         let open = self.open.iter().map(|at| &self.calls[*at]);
         let calls = open.filter(|call| call.eager);
         let calls = calls.filter_map(|call| call.alarm.until);
-        // The housekeeper may wake for one that is not any more.
+        // The housekeeper may wake for one that is not any more, and serves what is due once agents were heard.
         let hub = self.look(Hub::poll_timeout).map(|timeout| timeout.at);
-        let stop = self.house.until.filter(|_| self.is_draining());
+        let hears = self.hears();
+        let hub = hub.filter(|_| !hears);
+        let stop = self.house.until.filter(|_| hears || self.is_draining());
         hub.into_iter().chain(stop).chain(links).chain(calls).min()
+    }
+
+    /// True while a deadline of the hub has passed and agents are heard first.
+    #[must_use]
+    pub const fn hears(&self) -> bool {
+        self.hearing.is_some()
     }
 
     /// Advances to the least deadline and serves it. False when nothing waits for time.
@@ -459,9 +472,11 @@ impl Driver {
     pub fn prod(&mut self) {
         assert!(self.ready.is_empty(), "somebody was woken");
         // It may have waited for a deadline that is not any more.
-        let until = self.housekeeper.poll(self.house.waker());
-        assert!(until >= self.house.until || until.is_none(), "housekeeping");
-        self.house.until = until;
+        if !self.hears() {
+            let until = self.housekeeper.poll(self.house.waker());
+            assert!(until >= self.house.until || until.is_none(), "housekeeping");
+            self.house.until = until;
+        }
         let before = self.next_timeout();
         self.audit.prod();
         for wire in self.wires.values_mut() {

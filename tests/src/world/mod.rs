@@ -177,7 +177,7 @@ impl World {
             let call = &self.driver.calls[at];
             if call.is_waiting() && !call.is_told() {
                 let asked = &self.asked[&call.id];
-                if self.is_starting(asked.model) {
+                if self.may_be_starting(asked.model) {
                     self.awaited.insert(call.id);
                 }
                 assert!(self.is_busy(asked), "{} waits for nothing", call.id);
@@ -239,9 +239,10 @@ impl World {
         let limit = self.driver.config.limits.exchanges;
         // One that calls tools is waited for, where there is one.
         let waits = asked.tools && wanted.is_none() && self.suitable(asked).with_tools;
+        let starts = self.may_be_starting(asked.model);
         self.driver.look(|hub| {
             hub.metrics().open >= limit
-                || self.is_starting(asked.model)
+                || starts
                 || !hub.sessions().iter().any(|session| {
                     asked.may_be_answered_by(session)
                         && !session.is_full()
@@ -260,14 +261,20 @@ impl World {
                     && wanted.is_none_or(|wanted| wanted == session.id.as_str())
             })
         });
-        is_there || self.is_starting(asked.model)
+        is_there || self.may_be_starting(asked.model)
     }
 
-    /// True for a model of the agent that the program starts, while it does.
+    /// True for a model of the agent that the program starts, while it is to be waited for.
     fn is_starting(&self, model: &str) -> bool {
         model.trim_end_matches(":latest") == STARTED
             // Some threads read an old clock.
             && self.starting.is_some_and(|until| self.now().max(self.began) < until)
+    }
+
+    /// True for the same while it may be waited for still: its time may be over, and agents are heard first.
+    fn may_be_starting(&self, model: &str) -> bool {
+        let hears = self.driver.hears() && self.starting.is_some();
+        self.is_starting(model) || hears && model.trim_end_matches(":latest") == STARTED
     }
 
     /// What is asked for goes to a session that suits it, if there is one, however busy that is.

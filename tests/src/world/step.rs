@@ -519,11 +519,12 @@ impl World {
         };
         let wire = self.driver.wires.get_mut(&link).expect("links stay known");
         actor.read(wire);
-        let mut ended = Vec::new();
+        let (mut ended, mut lasting) = (Vec::new(), Vec::new());
         while let Some(job) = actor.jobs.last() {
             let told = self.driver.call(job.id).is_none_or(Call::is_over);
             if !told && !job.gap {
                 ended.push(job.id);
+                lasting.extend(self.driver.is_answered(job.id).then_some(job.id));
             }
             let said = self.said.entry(job.id).or_default();
             actor.end(actor.jobs.len() - 1, said, "");
@@ -536,14 +537,34 @@ impl World {
         came.push((link, "{\"type\":\"ping\"}".to_owned()));
         self.tell(|| format!("the program is stopped for {by:?}; meanwhile {came:?}"));
         let before = self.now();
+        let (recorded, hears) = (self.driver.audited().count(), self.driver.hears());
         self.driver.resume(before + by, came, links_first);
         let closed = self.driver.wires[&link].closed;
         assert_ne!(closed, Some(CloseCode::NoSignOfLife), "{link:?} spoke");
         for line in self.driver.audited() {
-            let in_time = ended.contains(&line.id) && line.outcome == "agent_timeout";
-            assert!(!in_time, "{} was answered in time", line.id);
+            let late = ended.contains(&line.id) && line.outcome == "agent_timeout";
+            let lost = lasting.contains(&line.id) && line.outcome == "session_ended";
+            assert!(!late && !lost, "{} was answered in time", line.id);
+        }
+        if !hears {
+            self.check_given_up(recorded);
         }
         Ok(())
+    }
+
+    /// Places that agents gave up while the program was stopped went to those who waited. Whoever was refused since the record
+    /// before, while nothing else came free, finds none.
+    fn check_given_up(&self, recorded: usize) {
+        let since = || self.driver.audited().skip(recorded);
+        if since().any(|line| line.admitted && line.outcome != "ok") {
+            return;
+        }
+        for line in since().filter(|line| line.outcome == "overloaded") {
+            if let Some(asked) = self.asked.get(&line.id) {
+                let room = !self.lacks_room(asked);
+                assert!(!room, "{} was refused a place that was given up", line.id);
+            }
+        }
     }
 
     /// Something happens on a thread whose clock reading is old.
