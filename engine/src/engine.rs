@@ -5,7 +5,7 @@ use super::connections::Connections;
 use super::inspect::Gate;
 use super::link::LinkCell;
 use super::owner::Owner;
-use super::status::PartStatus;
+use super::status::{PartStatus, Processor};
 use crate::audit::Audit;
 use crate::config::Bridge;
 use crate::dial::BridgeDialler;
@@ -75,6 +75,7 @@ pub struct Engine {
     /// True while a thread looks for answers to cut.
     relieving: AtomicBool,
     parts: Ranked<Vec<Arc<PartStatus>>, TABLE>,
+    processor: Ranked<Processor, LEAF>,
     tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
     owner: OnceLock<Arc<dyn Owner>>,
 }
@@ -172,6 +173,7 @@ impl Engine {
             budget,
             relieving: AtomicBool::new(false),
             parts: Ranked::default(),
+            processor: Ranked::default(),
             tool_queues: Ranked::default(),
             owner: OnceLock::new(),
         })
@@ -205,7 +207,13 @@ impl Engine {
     /// Usage of the process, see [`Outside::usage`].
     #[must_use]
     pub fn usage(&self) -> Usage {
-        self.outside.usage()
+        let usage = self.outside.usage();
+        let now = self.now();
+        Usage {
+            cpu_per_mille: self.processor.lock().per_mille(now, usage.cpu),
+            disk: self.owner().and_then(|owner| owner.disk()),
+            ..usage
+        }
     }
 
     /// Policy that holds now.

@@ -1,6 +1,7 @@
 //! The world outside of an engine: clocks, what the process uses, and bridges to dial.
 
 use crate::dial::BridgeDialler;
+use mcp_local_provider_core::api::status::DiskFigures;
 use mcp_local_provider_core::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
 use std::io;
@@ -36,10 +37,14 @@ pub struct Usage {
     pub resident_bytes: u64,
     /// Processor time since the start, of all threads.
     pub cpu: Duration,
+    /// Thousandths of one processor in use, which the engine fills in: on average since it read the usage before.
+    pub cpu_per_mille: u64,
     /// Open files and sockets.
     pub open_files: u64,
     /// Threads.
     pub threads: u64,
+    /// The disk with the program's data, which the program's [`Owner`](crate::Owner) tells.
+    pub disk: Option<DiskFigures>,
 }
 
 impl Usage {
@@ -65,6 +70,7 @@ impl Usage {
             open_files: std::fs::read_dir("/proc/self/fd")
                 .map_or(0, |files| files.count().saturating_sub(1) as u64),
             threads: number("Threads"),
+            ..Self::default()
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use mcp_local_provider_core::api::Order;
+use mcp_local_provider_core::api::status::DiskFigures;
 use mcp_local_provider_core::error::{Code, Refusal};
 
 /// The owner of an engine, see [`Engine::set_owner`]. Its methods run on the thread of a request, with no lock of the engine
@@ -25,6 +26,11 @@ pub trait Owner: Send + Sync {
     /// # Errors
     /// As [`Owner::reload`].
     fn stop(&self) -> Result<(), String>;
+
+    /// Room on the disk that the owner keeps data on; `None` where it keeps none, or the system does not tell.
+    fn disk(&self) -> Option<DiskFigures> {
+        None
+    }
 }
 
 impl Engine {

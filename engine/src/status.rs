@@ -11,6 +11,7 @@ use mcp_local_provider_core::hub::metrics::Snapshot;
 use mcp_local_provider_core::time::Instant;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Kinds of parts of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,6 +151,30 @@ pub(super) fn links(engine: &Engine) -> LinkTotals {
     links
 }
 
+/// The processor time that was used when the usage was read last.
+#[derive(Debug, Default)]
+pub(super) struct Processor {
+    read: Instant,
+    cpu: Duration,
+    per_mille: u64,
+}
+
+impl Processor {
+    /// Time between two readings from which a share is made; a reading that comes sooner gets the share of the one before.
+    const LEAST: Duration = Duration::from_secs(1);
+
+    /// Returns the thousandths of one processor in use since the reading before.
+    pub(super) fn per_mille(&mut self, now: Instant, cpu: Duration) -> u64 {
+        let passed = now.since(self.read);
+        if passed >= Self::LEAST {
+            let used = cpu.saturating_sub(self.cpu).as_micros() * 1000;
+            self.per_mille = u64::try_from(used / passed.as_micros()).unwrap_or(u64::MAX);
+            (self.read, self.cpu) = (now, cpu);
+        }
+        self.per_mille
+    }
+}
+
 /// Gathers all that is told.
 pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatus) {
     let before = engine.now();
@@ -169,6 +194,8 @@ pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatu
             resident_bytes: process.resident_bytes,
             open_files: process.open_files,
             threads: process.threads,
+            cpu_per_mille: process.cpu_per_mille,
+            disk: process.disk,
         }),
         agents: parts
             .iter()

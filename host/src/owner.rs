@@ -3,6 +3,7 @@
 use crate::config::{Config, Environment, Listen, Loaded, load};
 use crate::keys::{KeyFile, Stamp};
 use crate::program::Prepared;
+use mcp_local_provider_core::api::status::DiskFigures;
 use mcp_local_provider_engine::{Handle, Owner};
 use signal_hook::consts::SIGTERM;
 use std::fmt;
@@ -110,6 +111,14 @@ impl Owner for ProgramOwner {
 
     fn stop(&self) -> Result<(), String> {
         signal_hook::low_level::raise(SIGTERM).map_err(|error| error.to_string())
+    }
+
+    fn disk(&self) -> Option<DiskFigures> {
+        let disk = rustix::fs::statvfs(&self.prepared.config.data_dir).ok()?;
+        Some(DiskFigures {
+            free_bytes: disk.f_bavail.saturating_mul(disk.f_frsize),
+            total_bytes: disk.f_blocks.saturating_mul(disk.f_frsize),
+        })
     }
 }
 

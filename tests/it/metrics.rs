@@ -210,6 +210,17 @@ fn deep_health_is_for_operators() {
     let _agent = Agent::connect(&program);
     let value = health(&program);
     assert_eq!(value["status"], "healthy", "{value}");
-    assert!(value["system"]["resident_bytes"].as_u64().unwrap() > 1_000_000);
+    let system = &value["system"];
+    assert!(system["resident_bytes"].as_u64().unwrap() > 1_000_000);
+    assert!(system["cpu_percent"].is_number(), "{system}");
+    let disk = |name: &str| system["disk"][name].as_u64().unwrap();
+    assert!((1..=disk("total_bytes")).contains(&disk("free_bytes")), "{system}");
+    let recent = &value["requests"]["recent"];
+    assert_eq!(
+        (&recent["sessions_made"], &recent["sessions_expired"], &recent["error_rate"]),
+        (&json!(1), &json!(0), &json!(0.0)),
+        "{recent}"
+    );
+    assert!(recent["requests_per_second"].as_f64() > Some(0.0), "{recent}");
     assert!(value["components"]["hub"]["latency_ms"].is_number());
 }

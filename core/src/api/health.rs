@@ -85,9 +85,14 @@ fn deep(snapshot: &Snapshot, status: &ProgramStatus) -> (u16, Value) {
         "components": parts,
         "system": status.process.map(|process| json!({
             "cpu_seconds": process.cpu.as_secs_f64(),
+            "cpu_percent": ratio(process.cpu_per_mille, 10),
             "resident_bytes": process.resident_bytes,
             "open_files": process.open_files,
             "threads": process.threads,
+            "disk": process.disk.map(|disk| json!({
+                "free_bytes": disk.free_bytes,
+                "total_bytes": disk.total_bytes,
+            })),
         })),
         "requests": {
             "open": metrics.open,
@@ -100,9 +105,29 @@ fn deep(snapshot: &Snapshot, status: &ProgramStatus) -> (u16, Value) {
             "overloaded": metrics.overloaded,
             "mean_duration_ms": metrics.latency.mean().map(milliseconds),
             "mean_time_to_first_token_ms": metrics.time_to_first_token.mean().map(milliseconds),
+            "recent": recent(snapshot),
         },
     });
     (if serves { 200 } else { 503 }, value)
+}
+
+/// What happened in the last five minutes, and the time that it took.
+fn recent(snapshot: &Snapshot) -> Value {
+    let (tally, span) = (&snapshot.recent, snapshot.recent_span);
+    // After a start a rate over a part of a second says nothing.
+    let seconds = span.as_secs().max(1);
+    json!({
+        "seconds": seconds,
+        "requests_per_second": ratio(tally.requests, seconds),
+        "error_rate": ratio(tally.failed, tally.requests.max(1)),
+        "sessions_made": tally.sessions_made,
+        "sessions_expired": tally.sessions_expired,
+    })
+}
+
+#[allow(clippy::cast_precision_loss)] // the figures are for people
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
 }
 
 fn part(snapshot: &Snapshot, component: &Component) -> Value {
@@ -224,8 +249,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::agents::acp::{Load, SessionFigures};
-    use crate::api::status::{AuditFigures, ProcessFigures};
-    use crate::hub::metrics::{Metrics, RequestCount};
+    use crate::api::status::{AuditFigures, DiskFigures, ProcessFigures};
+    use crate::hub::metrics::{Metrics, RequestCount, Tally};
     use crate::time::WallClock;
     use alloc::vec;
 
@@ -245,6 +270,13 @@ mod tests {
             }],
             answering: 1,
             draining: false,
+            recent: Tally {
+                requests: 45,
+                failed: 9,
+                sessions_made: 2,
+                sessions_expired: 1,
+            },
+            recent_span: Duration::from_secs(90),
         }
     }
 
@@ -254,9 +286,14 @@ mod tests {
             audit: Some(AuditFigures::default()),
             process: Some(ProcessFigures {
                 cpu: Duration::from_millis(1_500),
+                cpu_per_mille: 125,
                 resident_bytes: 9_000_000,
                 open_files: 20,
                 threads: 4,
+                disk: Some(DiskFigures {
+                    free_bytes: 7,
+                    total_bytes: 9,
+                }),
             }),
             ..ProgramStatus::default()
         }
@@ -273,9 +310,14 @@ mod tests {
         assert_eq!(value["components"]["hub"]["latency_ms"], 0.25);
         assert_eq!(
             value["system"],
-            json!({ "cpu_seconds": 1.5, "resident_bytes": 9_000_000, "open_files": 20, "threads": 4 })
+            json!({ "cpu_seconds": 1.5, "cpu_percent": 12.5, "resident_bytes": 9_000_000, "open_files": 20, "threads": 4,
+                    "disk": { "free_bytes": 7, "total_bytes": 9 } })
         );
         assert_eq!(value["requests"]["open"], 0);
+        assert_eq!(
+            value["requests"]["recent"],
+            json!({ "seconds": 90, "requests_per_second": 0.5, "error_rate": 0.2, "sessions_made": 2, "sessions_expired": 1 })
+        );
     }
 
     #[test]

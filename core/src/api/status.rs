@@ -94,12 +94,25 @@ pub struct AuditFigures {
 pub struct ProcessFigures {
     /// Processor time of all threads since the start.
     pub cpu: Duration,
+    /// Thousandths of one processor in use, on average since these figures were read before.
+    pub cpu_per_mille: u64,
     /// Memory that is resident.
     pub resident_bytes: u64,
     /// Open files and sockets.
     pub open_files: u64,
     /// Threads.
     pub threads: u64,
+    /// The disk with the program's data; `None` when the system does not tell.
+    pub disk: Option<DiskFigures>,
+}
+
+/// Room on a disk.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DiskFigures {
+    /// Bytes that may be written still.
+    pub free_bytes: u64,
+    /// Bytes of the whole disk.
+    pub total_bytes: u64,
 }
 
 /// Health of a part. The order is from best to worst.

@@ -111,6 +111,10 @@ impl Hub {
             .answers
             .entry((info.endpoint, outcome.status))
             .or_default() += 1;
+        self.recent.count(now, |tally| {
+            tally.requests += 1;
+            tally.failed += u64::from(outcome.status >= 500);
+        });
         let mut kind = RequestKind::Answered;
         let (session, agent_id) = match ticket {
             Some(ticket) => {

@@ -409,7 +409,10 @@ impl Hub {
         let link = self.sessions.get(slot).and_then(|session| session.link);
         let status = self.sessions.apply(now, slot, action)?;
         match status {
-            Status::Expired => self.metrics.sessions_expired += 1,
+            Status::Expired => {
+                self.metrics.sessions_expired += 1;
+                self.recent.count(now, |tally| tally.sessions_expired += 1);
+            }
             Status::Revoked => self.metrics.sessions_revoked += 1,
             Status::Pending | Status::Active | Status::Suspended => {}
         }

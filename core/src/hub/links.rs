@@ -527,6 +527,7 @@ impl Hub {
         };
         let slot = self.sessions.insert(session)?;
         self.metrics.sessions_made += 1;
+        self.recent.count(now, |tally| tally.sessions_made += 1);
         out.record(now, event);
         Ok((slot, shown))
     }

@@ -1,6 +1,7 @@
 //! Figures of the whole program: counters, gauges and histograms, without names or labels of people.
 
 use crate::time::{Instant, WallClock};
+use alloc::collections::VecDeque;
 use alloc::vec::Vec;
 use core::time::Duration;
 
@@ -141,6 +142,57 @@ pub struct Metrics {
     pub chunk_gap: Histogram,
 }
 
+/// Events of the last minutes, which say what is wrong now where counters since the start do not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Requests that ended.
+    pub requests: u64,
+    /// Those of them that ended with a status of 500 or more.
+    pub failed: u64,
+    /// Sessions that were registered.
+    pub sessions_made: u64,
+    /// Sessions whose time to live has passed.
+    pub sessions_expired: u64,
+}
+
+/// Events of the last five minutes, in steps of ten seconds.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Recent(VecDeque<(u64, Tally)>);
+
+impl Recent {
+    /// Time of which it tells.
+    const SPAN: Duration = Duration::from_secs(300);
+    /// Microseconds of one step.
+    const STEP: u64 = 10_000_000;
+    /// Steps of the whole span.
+    const STEPS: u64 = 30;
+
+    /// Counts an event of now.
+    pub(super) fn count(&mut self, now: Instant, count: impl FnOnce(&mut Tally)) {
+        let step = now.as_micros() / Self::STEP;
+        if self.0.back().is_none_or(|(at, _)| *at != step) {
+            self.0.retain(|(at, _)| at + Self::STEPS > step);
+            self.0.push_back((step, Tally::default()));
+        }
+        if let Some((_, tally)) = self.0.back_mut() {
+            count(tally);
+        }
+    }
+
+    /// Sums them up, with the time that they took.
+    pub(super) fn sum(&self, now: Instant) -> (Tally, Duration) {
+        let step = now.as_micros() / Self::STEP;
+        let mut sum = Tally::default();
+        for (_, tally) in self.0.iter().filter(|(at, _)| at + Self::STEPS > step) {
+            sum.requests += tally.requests;
+            sum.failed += tally.failed;
+            sum.sessions_made += tally.sessions_made;
+            sum.sessions_expired += tally.sessions_expired;
+        }
+        (sum, now.since(Instant::ZERO).min(Self::SPAN))
+    }
+}
+
 /// Answers of one status that one route has given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestCount {
@@ -163,6 +215,10 @@ pub struct Snapshot {
     pub metrics: Metrics,
     /// Answers by route and status.
     pub requests: Vec<RequestCount>,
+    /// Events of the last five minutes.
+    pub recent: Tally,
+    /// Time in which these were: five minutes, or less after the start.
+    pub recent_span: Duration,
     /// Sessions that could answer now.
     pub answering: usize,
     /// True once nothing new is admitted.

@@ -47,7 +47,7 @@ use keys::{Digest, Keys};
 use limiter::Limiter;
 use links::LinkState;
 use lists::Lists;
-use metrics::{Metrics, RequestCount, Snapshot};
+use metrics::{Metrics, Recent, RequestCount, Snapshot};
 use queue::Queue;
 use routing::Pools;
 use sessions::Sessions;
@@ -135,6 +135,7 @@ pub struct Hub {
     expected: Expected,
     draining: bool,
     metrics: Metrics,
+    recent: Recent,
     /// Answers by route and status, of which there are few.
     answers: BTreeMap<(&'static str, u16), u64>,
     unsettled: Arc<AtomicU64>,
@@ -167,6 +168,7 @@ impl Hub {
             expected: Expected::default(),
             draining: false,
             metrics: Metrics::default(),
+            recent: Recent::default(),
             answers: BTreeMap::new(),
             unsettled: Arc::new(AtomicU64::new(0)),
             lists: None,
@@ -289,7 +291,10 @@ impl Hub {
     #[must_use]
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let requests = self.answers.iter();
+        let (recent, recent_span) = self.recent.sum(now);
         Snapshot {
+            recent,
+            recent_span,
             now,
             wall: self.wall.clone(),
             metrics: self.metrics(),

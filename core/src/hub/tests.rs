@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
 mod bridges;
+mod expected;
+mod figures;
 mod lifecycle;
 mod limits;
 mod lists;

@@ -4,7 +4,7 @@
 use super::*;
 use crate::agents::acp::{Load, SessionFigures};
 use crate::api::status::{AgentFigures, AuditFigures, LinkTotals, ProcessFigures};
-use crate::hub::metrics::{Gaps, Metrics, RequestCount};
+use crate::hub::metrics::{Gaps, Metrics, RequestCount, Tally};
 use crate::link::LinkCounters;
 use crate::time::WallClock;
 use alloc::vec;
@@ -66,6 +66,8 @@ fn snapshot() -> Snapshot {
         ],
         answering: 2,
         draining: false,
+        recent: Tally::default(),
+        recent_span: Duration::ZERO,
     }
 }
 
@@ -114,6 +116,7 @@ fn status() -> ProgramStatus {
             resident_bytes: 9_000_000,
             open_files: 20,
             threads: 4,
+            ..ProcessFigures::default()
         }),
         ..ProgramStatus::default()
     }

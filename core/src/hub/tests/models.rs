@@ -14,7 +14,7 @@ impl Bench {
         (link, self.register(link, registration).0)
     }
 
-    fn configure(&mut self, change: impl FnOnce(&mut HubConfig)) {
+    pub(super) fn configure(&mut self, change: impl FnOnce(&mut HubConfig)) {
         let mut config = self.hub.config().clone();
         change(&mut config);
         self.hub.reload(self.now, config, &mut self.out);
