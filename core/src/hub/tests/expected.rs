@@ -307,7 +307,7 @@ fn a_used_up_session_is_told_to_its_agent_when_its_last_answer_ends() {
         bench.settle(ticket);
         let commands = bench.commands(link);
         let used_up = commands.iter().filter(|command| {
-            matches!(command, Command::SessionStatus { status: "active", reason, .. } if *reason == crate::link::USED_UP)
+            matches!(command, Command::SessionStatus(SessionStatus { status: "active", reason, .. }) if *reason == crate::link::USED_UP)
         });
         assert_eq!(used_up.count(), told, "{commands:?}");
     }
