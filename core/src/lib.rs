@@ -52,7 +52,7 @@
 //! // An agent connects and registers.
 //! let link_id = hub.connect(now, Hello { token: None, dialled: None }, &mut hub_out)?;
 //! let link_config = LinkConfig::new(&hub.config().limits);
-//! let mut link: Link<()> = Link::new(link_id, &link_config, hub.wall(), now);
+//! let mut link: Link<()> = Link::new(link_id, &link_config, now);
 //! let (mut link_out, mut mailbox) = (LinkOut::new(), One(Mailbox::new(256 << 10)));
 //! let frame = r#"{"type":"register","agent_id":"me","models":["my-model"]}"#;
 //! let message = websocket::decode(frame, link_config.frame_bytes)?; // before any lock

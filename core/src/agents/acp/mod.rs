@@ -7,12 +7,11 @@
 //! ones that exist for every agent.
 //!
 //! ```
-//! use core::time::Duration;
 //! use mcp_local_provider_core::agents::acp::{Agent, Config, Line, Lines, Order, Out, Profile};
 //! use mcp_local_provider_core::invocation::Delivery;
 //! use mcp_local_provider_core::link::{Deliver, Link, LinkConfig, LinkOut, Notice};
 //! use mcp_local_provider_core::mailbox::{Mailbox, Push};
-//! use mcp_local_provider_core::time::{Instant, WallClock};
+//! use mcp_local_provider_core::time::Instant;
 //! # use mcp_local_provider_core::id::LinkId;
 //!
 //! struct One(Mailbox);
@@ -47,9 +46,8 @@
 //! }
 //!
 //! let now = Instant::from_micros(1);
-//! let wall = WallClock::new(now, Duration::from_secs(1_767_225_600));
 //! # let id = LinkId(1); // from `Hub::connect`
-//! let link = Link::new(id, &LinkConfig::default(), wall, now);
+//! let link = Link::new(id, &LinkConfig::default(), now);
 //! let agent = Agent::new(Profile::new("echo"), Config::new("/tmp/empty"), [7; 32]);
 //! let mut it = Connection { link, link_out: LinkOut::new(), agent, out: Out::new() };
 //! let mut mailbox = One(Mailbox::new(256 << 10));
