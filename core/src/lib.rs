@@ -18,7 +18,7 @@
 //! * A client's request: a [`Head`] goes to [`accept`], which finds the [`Route`]; an [`Exchange`] reads the body and writes the
 //!   [`Reply`]; a [`Refusal`] becomes one.
 //! * What all share: the [`Hub`] with its [`Ask`], [`Admission`], [`Ticket`] and [`Outcome`], [`Keys`], and [`AuditRecord`].
-//! * An agent's connection: the [`Link`] with its [`Envelope`], [`Frame`], [`Notice`] and [`Command`].
+//! * An agent's connection: the [`Link`] with its [`ToAgent`] and [`FromAgent`] messages, [`Notice`] and [`Command`].
 //! * Between the two: the [`Mailbox`] and each [`Delivery`], and the [`Budget`] of memory that all mailboxes share.
 //!
 //! The modules [`config`], [`agents`] and [`wire`] hold the settings, agents with a protocol of their own, and framing.
