@@ -21,6 +21,7 @@ const UNKNOWN_ROUTE: &str = "unknown route";
 pub(crate) struct Account {
     engine: Arc<Engine>,
     id: ExchangeId,
+    address: IpAddr,
     started: Instant,
     /// Until the end is recorded.
     info: Option<Box<RequestInfo>>,
@@ -42,6 +43,7 @@ impl Account {
         Self {
             engine: engine.clone(),
             id,
+            address,
             started,
             info: Some(Box::new(info)),
             ticket: None,
@@ -56,6 +58,11 @@ impl Account {
     /// The request's id.
     pub const fn id(&self) -> ExchangeId {
         self.id
+    }
+
+    /// The client's address.
+    pub const fn address(&self) -> IpAddr {
+        self.address
     }
 
     /// Time at which the request's head had been read.

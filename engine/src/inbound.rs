@@ -8,7 +8,7 @@ use mcp_local_provider_core::api::status::LinkTotals;
 use mcp_local_provider_core::api::{Accepted, Answered, Input, Order, Page, Prepare, Read};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Dialect;
-use mcp_local_provider_core::error::Refusal;
+use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::Reply;
 use mcp_local_provider_core::hub::{Outcome, Verdict};
 use mcp_local_provider_core::wire::http1::RequestError;
@@ -102,8 +102,16 @@ impl Inbound {
         }
     }
 
-    /// Refuses in the client's dialect.
+    /// Refuses in the client's dialect. One whose key is wrong counts to the limit of its address.
     pub(super) fn refuse(mut self, refusal: &Refusal) -> Answer {
+        let limited = if refusal.code() == Code::InvalidKey {
+            let address = self.account.address();
+            let engine = self.account.engine();
+            engine.hub(|hub, now, _| hub.refused_for_its_key(now, address))
+        } else {
+            Ok(())
+        };
+        let refusal = limited.as_ref().err().unwrap_or(refusal);
         self.account.describe(|info| info.refused(refusal));
         let mut reply = Reply::default();
         reply.refuse(self.account.id(), self.dialect, refusal);

@@ -259,6 +259,23 @@ fn the_sixty_first_request_of_a_minute_is_told_when_to_come_back() {
     }
 }
 
+#[test]
+fn requests_with_a_wrong_key_draw_on_the_limit_of_their_address() {
+    let program = Program::start("limits: { requests_per_minute: 3, burst: 3 }\n");
+    let list = |key| program.request("GET", "/v1/models", key, "");
+    assert_eq!(list(Some("wrong")).status, 401);
+    assert_eq!(list(None).status, 401);
+    assert_eq!(dial(&program, Some("wrong")).unwrap_err().0, 401);
+    let refused = list(Some("wrong"));
+    assert_eq!(refused.status, 429, "{}", refused.body);
+    assert_eq!(refused.header("retry-after"), Some("20"));
+    assert_eq!(refused.json()["error"]["code"], "rate_limit_exceeded");
+    assert_eq!(dial(&program, Some("wrong")).unwrap_err().0, 429);
+    // A key that is known has limits of its own.
+    assert_eq!(list(Some(CLIENT)).status, 200);
+    Agent::connect(&program);
+}
+
 /// A thread has a small stack.
 #[test]
 fn json_that_is_very_deep_ends_nothing() {

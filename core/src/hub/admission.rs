@@ -15,6 +15,7 @@ use crate::time::Instant;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::net::IpAddr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 /// The request of an exchange for admission by the hub.
@@ -214,29 +215,37 @@ impl Hub {
             .retry_after(self.config.limits.queue_wait));
         }
         let payer = Payer::new(caller.authority, caller.address);
-        if let Err(limited) = self
-            .limiter
-            .take(now, payer, ask.prompts.into(), ask.tokens)
-        {
-            return Err(self.limited(now, caller, payer, limited));
-        }
-        if self.sweep_at.is_none() && !self.limiter.is_idle() {
-            self.sweep_at = Some(now + SWEEP);
-        }
+        self.charge(now, payer, Costs::of(ask))?;
         Ok(routed)
     }
 
+    /// A request from `address` is refused for its key. It counts to the limit of the address all the same, so that nobody
+    /// tries keys faster than that.
+    ///
+    /// # Errors
+    /// 429 where the limit is reached, to answer with instead.
+    pub fn refused_for_its_key(&mut self, now: Instant, address: IpAddr) -> Result<(), Refusal> {
+        let now = self.latest.clamp(now);
+        let (prompts, tokens) = (1, 0);
+        self.charge(now, Payer::Address(address), Costs { prompts, tokens })
+    }
+
+    /// Takes the costs of a request from the buckets of its payer.
+    fn charge(&mut self, now: Instant, payer: Payer, costs: Costs) -> Result<(), Refusal> {
+        let taken = self
+            .limiter
+            .take(now, payer, costs.prompts.into(), costs.tokens);
+        if self.sweep_at.is_none() && !self.limiter.is_idle() {
+            self.sweep_at = Some(now + SWEEP);
+        }
+        taken.map_err(|limited| self.limited(now, payer, limited))
+    }
+
     /// The refusal of a request by one of its payer's buckets.
-    fn limited(
-        &mut self,
-        now: Instant,
-        caller: &super::keys::Caller,
-        payer: Payer,
-        limited: Limited,
-    ) -> Refusal {
+    fn limited(&mut self, now: Instant, payer: Payer, limited: Limited) -> Refusal {
         let standing = self.limiter.standing(now, payer);
         let limits = &self.config.limits;
-        let key = caller.authority.key().and_then(|key| self.keys.get(key));
+        let key = payer.authority().key().and_then(|key| self.keys.get(key));
         let (what, limit, own, general, current, wait) = match limited {
             Limited::Requests(wait) => {
                 self.metrics.limited_requests += 1;
@@ -266,7 +275,7 @@ impl Hub {
             }
         };
         let who = match payer {
-            Payer::Key(_) => alloc::format!("the key `{}`", caller.name),
+            Payer::Key(_) => alloc::format!("the key `{}`", self.keys.name_of(payer.authority())),
             Payer::Address(address) | Payer::Local(address) => {
                 alloc::format!("the address {address}, without a key,")
             }
