@@ -3,6 +3,7 @@
 use mcp_local_provider_core::api::Page;
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
 use mcp_local_provider_core::id::ExchangeId;
+use mcp_local_provider_core::wire::http1::{Connection, HeadWriter, ResponseLength};
 use std::fmt;
 use tungstenite::http::{self, HeaderName, HeaderValue, StatusCode, header};
 
@@ -57,6 +58,24 @@ impl Head {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Adds the head to `out` as HTTP/1.1 has it, with the headers that frame it. `date` is the time as a `Date` header has it.
+    pub fn write(
+        &self,
+        out: &mut Vec<u8>,
+        length: ResponseLength,
+        connection: Connection,
+        date: Option<&str>,
+    ) {
+        let mut writer = HeadWriter::new(out, self.status(), length, connection, date);
+        self.headers(|name, value| writer.header(name, value));
+        if let Err(invalid) = writer.finish() {
+            // Headers are ours, or were checked when they came in.
+            tracing::error!(%invalid, "an answer goes without its headers");
+            // A head of nothing but its frame cannot be invalid.
+            let _ = HeadWriter::new(out, 500, length, connection, date).finish();
+        }
     }
 
     /// Calls `each` with every header, names in lower case, no name twice.

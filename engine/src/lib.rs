@@ -6,10 +6,10 @@
 //!
 //! 1. It makes an [`Engine`] with an [`Outside`] (clocks, dialling), binds the sockets of [`listen::bind_all`], and gives the
 //!    [`Housekeeper`] a task or thread.
-//! 2. For each client it asks [`Engine::connect`], reads a head, calls [`request::begin`] and follows the [`request::Step`]s. An
-//!    exchange is a [`Running`]: poll it, write its bytes, wait. A [`Running`] that is dropped tells the agent that the client
-//!    has left.
-//! 3. An upgrade that is accepted gives a head and a [`converse::Converse`]: frames go in, frames come out.
+//! 2. For each client it asks [`Engine::connect`] and does what a [`client_connection::ClientConnection`] says is next:
+//!    receive, write, wait. One that is dropped tells the agent that the client has left. A host with an HTTP server of its own
+//!    calls [`request::begin`] with each head instead, and follows the [`request::Step`]s.
+//! 3. An upgrade that is accepted gives a [`converse::Converse`]: frames go in, frames come out.
 //!
 //! No lock is held across input, output or a wait; the order is hub, commands, link, inbox.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
@@ -22,6 +22,7 @@ mod answering;
 pub mod audit;
 #[doc(hidden)]
 pub mod caller_tools;
+pub mod client_connection;
 #[doc(hidden)]
 pub mod config;
 #[doc(hidden)]

@@ -3,7 +3,10 @@
 use super::config::{Config, ListenOllama, StartError};
 use super::port_holder::PortHolder;
 use mcp_local_provider_core::api::Listener;
+use rustix::buffer::spare_capacity;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
@@ -172,6 +175,20 @@ pub fn prepare(socket: &TcpStream, write_timeout: Duration) {
     let longest = Duration::from_millis(u64::from(u32::MAX));
     let time = write_timeout.clamp(Duration::from_millis(1), longest);
     let _ = socket.set_tcp_user_timeout(Some(time));
+}
+
+/// Receives what is there, as much as `into` has room for, behind what it holds. 0 is the end.
+///
+/// # Errors
+/// [`ErrorKind::WouldBlock`] when there is nothing, and those of the kernel.
+pub fn receive(socket: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    loop {
+        match recv(socket, spare_capacity(into), RecvFlags::DONTWAIT) {
+            Ok((count, _)) => return Ok(count),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Has a socket reset its connection when it is closed, so that the kernel forgets at once what the peer does not read.

@@ -39,7 +39,7 @@ use std::sync::Arc;
 use tungstenite::http;
 
 /// The status that accepts a WebSocket.
-const SWITCHING: u16 = 101;
+pub(super) const SWITCHING: u16 = 101;
 
 /// The parts of a request's head that decide what happens.
 #[derive(Clone, Copy)]

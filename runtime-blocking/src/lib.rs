@@ -8,7 +8,6 @@
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod accept;
-mod answering;
 mod connection;
 mod dial;
 mod link;

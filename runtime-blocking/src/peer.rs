@@ -1,6 +1,5 @@
 //! One TCP connection: reads and writes with total deadlines.
 
-use crate::answering::Client;
 use crate::parker::wait_for;
 use mcp_local_provider_engine::later;
 use mcp_local_provider_engine::listen::{prepare, reset_on_close};
@@ -28,16 +27,6 @@ pub(crate) struct Peer {
 impl Wake for Peer {
     fn wake(self: Arc<Self>) {
         let _ = self.socket.shutdown(Shutdown::Read);
-    }
-}
-
-impl Client for &Arc<Peer> {
-    fn write(&mut self, parts: [&[u8]; 4]) -> io::Result<()> {
-        self.write_all(&mut parts.map(IoSlice::new))
-    }
-
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(&self.socket)
     }
 }
 
@@ -117,35 +106,14 @@ impl Peer {
         }
     }
 
-    /// Reads some bytes to the end of `into`, at most `most`; none are the end.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TimedOut`] when it is `until`, and those of the kernel.
-    pub fn read_more(&self, into: &mut Vec<u8>, most: usize, until: Instant) -> io::Result<usize> {
-        let before = into.len();
-        into.resize(before + most, 0);
-        let read = loop {
-            match self.read_now(into.get_mut(before..).unwrap_or_default()) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if let Err(late) = self.wait_readable(Some(until)) {
-                        break Err(late);
-                    }
-                }
-                done => break done,
-            }
-        };
-        into.truncate(before + read.as_ref().copied().unwrap_or(0));
-        read
-    }
-
     /// Reads to the end and forgets it, for `time` at most. To close a socket while something is unread resets the
     /// connection, and the peer loses what was written last.
     pub fn discard(&self, time: Duration) {
         let until = Instant::now() + time;
-        let mut waste = Vec::new();
-        while matches!(self.read_more(&mut waste, 4096, until), Ok(1..)) && Instant::now() < until {
-            waste.clear();
-        }
+        while self.wait_readable(Some(until)).is_ok()
+            && matches!(self.read_now(&mut [0; 1024]), Ok(1..))
+            && Instant::now() < until
+        {}
     }
 
     /// Writes all of it, in as few packets as possible. A peer that takes nothing for the time of writes is reset when the

@@ -15,16 +15,19 @@
 //! The integration suite runs against it too; `tests/tests/tiny_http.rs` lists what it fails.
 
 use crate::accept::accept;
-use crate::answering::{Client, Manner, write_answer, write_running};
+use crate::parker::Woken;
 use crate::provider::Provider;
 use crate::threads::Threads;
 use mcp_local_provider_core::api::{Listener, over_connection_limit};
-use mcp_local_provider_core::wire::http1::{FIRST_ROOM, Version, check_framing, check_target};
-use mcp_local_provider_engine::answer::Answer;
+use mcp_local_provider_core::wire::http1::{
+    CHUNK_END, Connection, FIRST_ROOM, LAST_CHUNK, ResponseLength, Version, check_framing,
+    check_target, write_chunk_size,
+};
+use mcp_local_provider_engine::answer::{Answer, Head};
 use mcp_local_provider_engine::request::{self, Begun, Expecting, Step};
-use mcp_local_provider_engine::{Config, Driver, Engine, Handle, StartError};
+use mcp_local_provider_engine::{Config, Driver, Engine, Handle, Progress, Running, StartError};
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,52 +86,106 @@ fn serve(threads: &Threads, listener: &TcpListener) -> io::Result<()> {
     Ok(())
 }
 
-/// Writer of an answer, as tiny_http gives it.
-struct Writer(Box<dyn Write + Send>);
+/// Client of tiny_http: the writer of its answer, and what its request says about that.
+struct Client {
+    writer: Box<dyn Write + Send>,
+    version: Version,
+    /// The answer has no body: it is one to HEAD.
+    is_head: bool,
+}
 
-impl Client for Writer {
+impl Client {
     fn write(&mut self, parts: [&[u8]; 4]) -> io::Result<()> {
         for part in parts {
-            self.0.write_all(part)?;
+            self.writer.write_all(part)?;
         }
-        self.0.flush()
+        self.writer.flush()
     }
 
-    fn socket(&self) -> Option<&TcpStream> {
-        None
+    /// The head of an answer whose body has that length, if it is known.
+    fn head(&self, engine: &Engine, head: &Head, length: Option<usize>) -> Vec<u8> {
+        let length = length.map(|length| u64::try_from(length).unwrap_or(u64::MAX));
+        let (length, keep) = ResponseLength::answer(length, self.version, !head.closes());
+        let connection = Connection::after(self.version, keep);
+        let mut out = Vec::new();
+        head.write(&mut out, length, connection, engine.date().as_deref());
+        out
+    }
+
+    fn write_answer(&mut self, engine: &Engine, answer: &Answer) -> io::Result<()> {
+        let head = self.head(engine, &answer.head, Some(answer.body.len()));
+        let body = if self.is_head { &[][..] } else { &answer.body };
+        self.write([&head, body, &[], &[]])
+    }
+
+    /// Writes an answer as it comes. Leaving early means that the client has gone: who works for the answer hears of it.
+    fn write_running(&mut self, threads: &Threads, mut running: Running) -> io::Result<()> {
+        let clock = threads.clock();
+        let parker = threads.parker();
+        let waker = parker.waker();
+        loop {
+            if let Progress::Until(until) = running.poll(&waker) {
+                // Nobody tells when the client goes.
+                let _: Woken = parker.wait(None, until.map(|until| clock.system(until)));
+                continue;
+            }
+            let mut start = Vec::new();
+            if let Some(head) = running.take_head() {
+                if !head.is_streamed() {
+                    let body = std::mem::take(running.body());
+                    return self.write_answer(threads.engine(), &Answer { head, body });
+                }
+                start = self.head(threads.engine(), &head, None);
+            }
+            let ended = running.has_ended();
+            let (mut end, mut last) = (&[][..], &[][..]);
+            if self.version == Version::Http11 {
+                if running.has_body() {
+                    write_chunk_size(&mut start, running.body().len());
+                    end = CHUNK_END;
+                }
+                if ended {
+                    last = LAST_CHUNK;
+                }
+            }
+            self.write([&start, running.body(), end, last])?;
+            if ended {
+                return Ok(());
+            }
+            running.body().clear();
+        }
     }
 }
 
 fn answer(threads: &Threads, mut request: tiny_http::Request) -> io::Result<()> {
     let engine = threads.engine();
-    let mut manner = Manner {
-        version: if *request.http_version() < tiny_http::HTTPVersion(1, 1) {
-            Version::Http10
-        } else {
-            Version::Http11
-        },
-        is_head: *request.method() == tiny_http::Method::Head,
-        keep: true,
+    let version = if *request.http_version() < tiny_http::HTTPVersion(1, 1) {
+        Version::Http10
+    } else {
+        Version::Http11
+    };
+    let is_head = *request.method() == tiny_http::Method::Head;
+    let client = |request: tiny_http::Request| Client {
+        writer: request.into_writer(),
+        version,
+        is_head,
     };
     // Counted so that a shutdown waits for its answer; tiny_http keeps the connection itself to itself.
-    let Some(_client) = engine.connect() else {
-        let mut client = Writer(request.into_writer());
-        return client.write([&over_connection_limit(), &[], &[], &[]]);
+    let Some(_counted) = engine.connect() else {
+        return client(request).write([&over_connection_limit(), &[], &[], &[]]);
     };
-    let mut step = begin(engine, &request, manner.version);
+    let mut step = begin(engine, &request, version);
     if let Step::Body(expecting) = step {
         step = read(engine, *expecting, &mut request);
     }
-    let mut client = Writer(request.into_writer());
+    let mut client = client(request);
     loop {
         step = match step {
             // It was read above, and follows nothing else.
             Step::Body(expecting) => Step::Answer(expecting.broken()),
             Step::Report(report) => Step::Answer(report.answer(threads.engine().usage())),
-            Step::Answer(answer) => return write_answer(engine, &mut client, &answer, &mut manner),
-            Step::Running(running) => {
-                return write_running(threads, &mut client, *running, &mut manner);
-            }
+            Step::Answer(answer) => return client.write_answer(engine, &answer),
+            Step::Running(running) => return client.write_running(threads, *running),
         };
     }
 }

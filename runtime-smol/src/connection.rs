@@ -1,100 +1,62 @@
-//! One client connection: HTTP/1.1 by hyper, within the owner's limits of time and memory.
-//!
-//! A client that closes its sending side is taken for gone, whatever it may still read: that is how a client that went
-//! away in the middle of a silent answer is noticed at once. A client must not half-close before it has its answer.
+//! One client connection as a task: bytes and waits, as `ClientConnection` of the engine asks for them.
 
-use crate::io::{Io, Patience, Traffic};
-use crate::request::{Answering, Response};
-use crate::screened::{Faults, Screened};
+use crate::io::Io;
+use crate::link;
 use crate::tasks::Tasks;
-use crate::timer::Timers;
+use crate::timer::{Sleep, Timers};
+use crate::websocket::Socket;
 use futures_lite::future::or;
-use hyper::body::Incoming;
-use hyper::rt;
-use hyper::server::conn::http1::Builder;
-use hyper::service::Service;
 use mcp_local_provider_core::api::{Listener, over_connection_limit};
-use mcp_local_provider_core::wire::http1::{HEAD, HeadLimits, IDLE, LINGER};
-use mcp_local_provider_engine::Client;
-use smol::Async;
-use std::convert::Infallible;
+use mcp_local_provider_core::time;
+use mcp_local_provider_core::wire::http1::LINGER;
+use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
+use mcp_local_provider_engine::{Client, Usage};
+use smol::{Async, Task};
 use std::future::{Future, poll_fn};
-use std::io::Write;
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::io::{self, ErrorKind, IoSlice, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+/// Times that a client is read from before others have their turn.
+const TURN: u32 = 16;
 
 /// Serves a connection to its end.
 pub(crate) async fn serve(
     tasks: Tasks,
-    mut client: Client,
+    client: Client,
     socket: Async<TcpStream>,
-    peer: SocketAddr,
+    from: SocketAddr,
     on: Listener,
 ) {
-    let engine = tasks.engine.clone();
-    let timers = tasks.timers.clone();
-    let config = engine.config();
-    let timeouts = &config.timeouts;
-    let io = Io::new(socket, timers.clone(), timeouts.write);
-    let traffic = io.traffic();
-    let heads = Arc::new(AtomicU64::new(0));
-    let head = HeadLimits {
-        head: HEAD,
-        ..HeadLimits::default()
+    let write_timeout = tasks.engine.config().timeouts.write;
+    let mut drain = tasks.engine.listen_for_drain();
+    let mut serving = Serving {
+        io: Io::new(socket, tasks.timers.clone(), write_timeout),
+        connection: ClientConnection::new(client, from.ip(), on),
+        sleep: tasks.timers.after(Duration::MAX),
+        measuring: None,
     };
-    let body = u64::try_from(config.limits.body_bytes).unwrap_or(u64::MAX);
-    let io = Screened::new(io, head, body);
-    let service = Requests {
-        tasks,
-        address: peer.ip(),
-        on,
-        faults: io.faults(),
-        traffic: traffic.clone(),
-        count: AtomicU64::new(0),
-    };
-    let mut drain = engine.listen_for_drain();
-    let mut drains = engine.is_draining();
-    let mut connection = Builder::new()
-        // One that comes after all is told why it is refused.
-        .keep_alive(!drains)
-        .timer(HeadTimer {
-            timers,
-            traffic: traffic.clone(),
-            heads: heads.clone(),
-        })
-        .header_read_timeout(timeouts.head)
-        .max_buf_size(HEAD)
-        .serve_connection(io, service)
-        .with_upgrades();
-    let mut before = 0;
+    let mut drains = false;
     let ended = poll_fn(|cx| {
-        if !client.stays() {
-            return Poll::Ready(Ok(()));
-        }
-        if !drains && Pin::new(&mut drain).poll(cx).is_ready() {
-            drains = true;
-            Pin::new(&mut connection).graceful_shutdown();
-        }
-        let polled = Pin::new(&mut connection).poll(cx);
-        let heads = heads.load(Ordering::Relaxed);
-        if heads != before {
-            before = heads;
-            client.begins();
-        }
-        if polled.is_pending() && waits(heads) && !traffic.is_full() {
-            client.waits(cx.waker());
-        }
-        polled
+        // From the first poll on it is woken when a shutdown begins.
+        drains = drains || Pin::new(&mut drain).poll(cx).is_ready();
+        serving.poll(&tasks, cx)
     })
     .await;
+    drop(drain);
     if let Err(error) = ended {
-        tracing::debug!(%peer, %error, "a connection ended early");
+        tracing::debug!(peer = %from, %error, "a connection ended early");
+        return;
     }
-    drop(client);
+    let Serving { io, connection, .. } = serving;
+    // From here on it counts as a link, and its frames take a task of another size.
+    if let Some((link, rest)) = connection.into_conversation() {
+        let socket = Socket::accepted(io, rest, link.frame_bytes(), tasks.timers.clone());
+        let own = tasks.clone();
+        tasks.spawn(async move { link::run(&own, link, socket).await });
+    }
 }
 
 /// Tells a client that there are too many connections, and closes.
@@ -106,92 +68,107 @@ pub(crate) async fn refuse(timers: Timers, socket: Async<TcpStream>) {
     }
 }
 
-/// hyper's way to hand requests over.
-struct Requests {
-    tasks: Tasks,
-    address: IpAddr,
-    on: Listener,
-    faults: Faults,
-    traffic: Arc<Traffic>,
-    /// Requests so far.
-    count: AtomicU64,
+/// A connection, its socket, and what it waits for.
+struct Serving {
+    io: Io,
+    connection: ClientConnection,
+    sleep: Sleep,
+    /// The listing of open files is as long as there are connections, so nobody else waits for it.
+    measuring: Option<Task<Usage>>,
 }
 
-impl Service<hyper::Request<Incoming>> for Requests {
-    type Response = Response;
-    type Error = Infallible;
-    type Future = Answering;
+/// The one waker of a task.
+struct Same<'w>(&'w Waker);
 
-    fn call(&self, request: hyper::Request<Incoming>) -> Self::Future {
-        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
-        let tasks = self.tasks.clone();
-        match self.faults.of(number) {
-            None => Answering::new(tasks, self.address, self.on, self.traffic.clone(), request),
-            Some(error) => Answering::misframed(tasks, self.address, error),
+impl Wakers for Same<'_> {
+    fn idle(&mut self) -> &Waker {
+        self.0
+    }
+
+    fn answer(&mut self) -> &Waker {
+        self.0
+    }
+}
+
+impl Serving {
+    /// Ready when the connection is over, or has become a WebSocket.
+    fn poll(&mut self, tasks: &Tasks, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut reads = 0;
+        let mut looked = false;
+        loop {
+            match self.connection.poll(&mut Same(cx.waker())) {
+                Next::Write => {
+                    let parts = self.connection.unwritten().map(IoSlice::new);
+                    let count = ready!(self.io.poll_write_vectored(cx, &parts))?;
+                    self.connection.wrote(count);
+                }
+                Next::Receive(until) => {
+                    if reads == TURN {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                    reads += 1;
+                    if self.receive(cx)? {
+                        looked = false;
+                        continue;
+                    }
+                    ready!(self.poll_until(tasks, until, cx));
+                    if looked {
+                        self.connection.late();
+                    } else {
+                        // The reactor may not have heard of what came while the program was stopped.
+                        self.io.look();
+                        looked = true;
+                    }
+                }
+                Next::Wait(until) => {
+                    if self.connection.has_early_room() && self.receive(cx)? {
+                        continue;
+                    }
+                    ready!(self.poll_until(tasks, until, cx));
+                }
+                Next::Measure => {
+                    let measuring = self.measuring.get_or_insert_with(|| {
+                        let engine = tasks.engine.clone();
+                        smol::unblock(move || engine.usage())
+                    });
+                    let usage = ready!(Pin::new(measuring).poll(cx));
+                    self.measuring = None;
+                    self.connection.measured(usage);
+                }
+                // A client that is gone needs to be told nothing.
+                Next::Finish => drop(self.io.shutdown()),
+                Next::Upgraded | Next::Close => return Poll::Ready(Ok(())),
+            }
         }
     }
-}
 
-/// hyper's timer for the head of a request, which starts when the connection begins to wait for one: the time for the
-/// head counts from there for the first request, and from the first byte for all others.
-struct HeadTimer {
-    timers: Timers,
-    traffic: Arc<Traffic>,
-    /// Beginnings and ends of waits for a head.
-    heads: Arc<AtomicU64>,
-}
-
-/// True when that many beginnings and ends of waits for a head mean that one goes on.
-const fn waits(heads: u64) -> bool {
-    heads % 2 == 1
-}
-
-struct HeadSleep {
-    sleep: Patience,
-    heads: Arc<AtomicU64>,
-    /// Bytes that had come before the head, and the time that the head may take; `None` once that time counts.
-    waits: Option<(u64, Duration)>,
-}
-
-impl rt::Timer for HeadTimer {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn rt::Sleep>> {
-        self.sleep_until(Instant::now() + duration)
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
-        let received = self.traffic.received_bytes();
-        let head = deadline.saturating_duration_since(Instant::now());
-        let is_first = received == 0;
-        self.heads.fetch_add(1, Ordering::Relaxed);
-        Box::pin(HeadSleep {
-            sleep: Patience::new(
-                self.traffic.clone(),
-                self.timers.after(if is_first { head } else { IDLE }),
-            ),
-            heads: self.heads.clone(),
-            waits: (!is_first).then_some((received, head)),
-        })
-    }
-}
-
-impl Future for HeadSleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if let Some((before, head)) = self.waits
-            && self.sleep.received_bytes() != before
-        {
-            self.waits = None;
-            self.sleep.reset_after(head);
+    /// False when nothing can be received now.
+    fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
+        if self.io.poll_readable(cx)?.is_pending() {
+            return Ok(false);
         }
+        let io = &mut self.io;
+        match self.connection.receive(|into| io.receive(into)) {
+            // The reactor is asked in the same turn.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => match io.poll_readable(cx)? {
+                Poll::Ready(()) => Ok(true),
+                Poll::Pending => Ok(false),
+            },
+            received => received.map(|()| true),
+        }
+    }
+
+    fn poll_until(
+        &mut self,
+        tasks: &Tasks,
+        until: Option<time::Instant>,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        let Some(until) = until else {
+            return Poll::Pending;
+        };
+        self.sleep.reset(tasks.timers.clock().system(until));
         Pin::new(&mut self.sleep).poll(cx)
     }
 }
-
-impl Drop for HeadSleep {
-    fn drop(&mut self) {
-        self.heads.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl rt::Sleep for HeadSleep {}

@@ -1,29 +1,19 @@
-//! One TCP connection, as hyper and tungstenite want it.
+//! One TCP connection, as tasks and tungstenite want it.
 //!
 //! - A read that did not fill its buffer has emptied the socket, so the next one waits for the reactor at once instead
 //!   of asking the kernel in vain.
 //! - A write that makes no progress for `timeouts.write` ends the connection.
-//! - Reads for hyper go through one buffer per thread, because hyper's own may not be written to without `unsafe`.
 
 use crate::timer::{Sleep, Timers};
-use mcp_local_provider_engine::listen::{prepare, reset_on_close, wants_more};
+use mcp_local_provider_engine::listen::{prepare, receive, reset_on_close, wants_more};
 use smol::Async;
-use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
-
-const SCRATCH: usize = 16 << 10;
-
-thread_local! {
-    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; SCRATCH]);
-}
 
 /// A connected TCP socket without delay (`TCP_NODELAY`), read without waste and written with a deadline.
 ///
@@ -35,89 +25,11 @@ pub struct Io {
     drained: bool,
     /// Nothing can be written before the reactor says so.
     full: bool,
-    traffic: Arc<Traffic>,
+    received: u64,
     write_timeout: Duration,
     timers: Timers,
     /// Runs while a write makes no progress.
     stalled: Option<Sleep>,
-}
-
-/// Figures of a connection that others than its owner look at.
-#[derive(Debug, Default)]
-pub(crate) struct Traffic {
-    received: AtomicU64,
-    full: AtomicBool,
-    /// The next read is to ask the kernel.
-    look: AtomicBool,
-}
-
-/// Turns of a connection's task in which what waits in its socket is read, once a deadline has passed.
-const LOOKS: u8 = 4;
-
-/// A deadline for a client to send something, which may pass while the program is stopped: then the socket is looked into
-/// before the client is called late.
-#[derive(Debug)]
-pub(crate) struct Patience {
-    traffic: Arc<Traffic>,
-    sleep: Sleep,
-    /// Bytes received before the last look.
-    received: u64,
-    looks: u8,
-}
-
-impl Patience {
-    /// For what is to come over the connection of `traffic`.
-    pub const fn new(traffic: Arc<Traffic>, sleep: Sleep) -> Self {
-        Self {
-            traffic,
-            sleep,
-            received: 0,
-            looks: 0,
-        }
-    }
-
-    /// Bytes received so far.
-    pub fn received_bytes(&self) -> u64 {
-        self.traffic.received_bytes()
-    }
-
-    /// Lasts that long from now on.
-    pub fn reset_after(&mut self, duration: Duration) {
-        self.sleep.reset_after(duration);
-        self.looks = 0;
-    }
-}
-
-impl Future for Patience {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        ready!(Pin::new(&mut self.sleep).poll(cx));
-        let received = self.received_bytes();
-        if received != self.received {
-            self.received = received;
-            self.looks = 0;
-        }
-        if self.looks == LOOKS {
-            return Poll::Ready(());
-        }
-        self.looks += 1;
-        self.traffic.look.store(true, Ordering::Relaxed);
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    }
-}
-
-impl Traffic {
-    /// Bytes received so far.
-    pub fn received_bytes(&self) -> u64 {
-        self.received.load(Ordering::Relaxed)
-    }
-
-    /// True when something is to be written that the socket had no room for.
-    pub fn is_full(&self) -> bool {
-        self.full.load(Ordering::Relaxed)
-    }
 }
 
 impl fmt::Debug for Io {
@@ -136,7 +48,7 @@ impl Io {
             socket,
             drained: false,
             full: false,
-            traffic: Arc::default(),
+            received: 0,
             write_timeout,
             timers,
             stalled: None,
@@ -145,14 +57,8 @@ impl Io {
 
     /// Bytes read so far.
     #[must_use]
-    pub fn received_bytes(&self) -> u64 {
-        self.traffic.received.load(Ordering::Relaxed)
-    }
-
-    /// Figures of the connection, for tasks that do not own it.
-    #[must_use]
-    pub(crate) fn traffic(&self) -> Arc<Traffic> {
-        self.traffic.clone()
+    pub const fn received_bytes(&self) -> u64 {
+        self.received
     }
 
     /// Has the next read ask the kernel: the reactor may not have heard of what came while the program was stopped.
@@ -166,10 +72,6 @@ impl Io {
     ///
     /// Those of the reactor.
     pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.traffic.look.load(Ordering::Relaxed) {
-            self.traffic.look.store(false, Ordering::Relaxed);
-            self.look();
-        }
         if self.drained {
             ready!(self.socket.poll_readable(cx))?;
             self.drained = false;
@@ -191,21 +93,16 @@ impl Io {
                 ready!(Pin::new(stalled).poll(cx));
                 // The reactor may not have heard of it that the peer has read while the program was stopped.
                 if wants_more(self.socket.get_ref()) {
-                    self.set_full(false);
+                    self.full = false;
                     return Poll::Ready(Ok(()));
                 }
                 // The kernel would keep for minutes what the peer does not read.
                 reset_on_close(self.socket.get_ref());
                 return Poll::Ready(Err(ErrorKind::TimedOut.into()));
             }
-            self.set_full(false);
+            self.full = false;
         }
         Poll::Ready(Ok(()))
-    }
-
-    fn set_full(&mut self, full: bool) {
-        self.full = full;
-        self.traffic.full.store(full, Ordering::Relaxed);
     }
 
     /// Ready when the operation that would have blocked may succeed.
@@ -230,11 +127,6 @@ impl Io {
         self.socket.get_ref().shutdown(Shutdown::Write)
     }
 
-    /// Sleeps on the clock of this connection.
-    pub(crate) fn after(&self, time: Duration) -> Sleep {
-        self.timers.after(time)
-    }
-
     /// Reads to the end and forgets it. To close a socket while something is unread resets the connection, and the peer
     /// loses what was written last.
     pub async fn discard(&mut self) {
@@ -257,25 +149,34 @@ impl Io {
         }
     }
 
-    /// Reads at most `most` bytes, 16 KiB at once, and lends them to `take`; none are the end.
+    /// Receives as much as `into` has room for, behind what it holds. 0 is the end.
     ///
     /// # Errors
     ///
-    /// Those of the kernel and the reactor.
-    pub(crate) fn poll_read_with<R>(
+    /// [`ErrorKind::WouldBlock`] when there is nothing, and those of the kernel.
+    pub(crate) fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
+        let room = into.capacity() - into.len();
+        let read = receive(self.socket.get_ref(), into);
+        self.has_read(read, room)
+    }
+
+    /// Writes as much as the socket takes of all parts.
+    pub(crate) fn poll_write_vectored(
         &mut self,
         cx: &mut Context<'_>,
-        most: usize,
-        take: impl FnOnce(&[u8]) -> R,
-    ) -> Poll<io::Result<R>> {
-        if self.drained {
-            ready!(self.poll_readable(cx))?;
-        }
-        BUFFER.with_borrow_mut(|buffer| {
-            let space = buffer.get_mut(..most.min(SCRATCH)).unwrap_or_default();
-            let read = ready!(self.poll_read(cx, space))?;
-            Poll::Ready(Ok(take(space.get(..read).unwrap_or_default())))
-        })
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write(cx, |io| io.write_vectored(parts))
+    }
+
+    fn has_read(&mut self, read: io::Result<usize>, room: usize) -> io::Result<usize> {
+        self.drained = match &read {
+            Ok(count) => *count < room && *count > 0,
+            Err(error) => error.kind() == ErrorKind::WouldBlock,
+        };
+        let count = *read.as_ref().unwrap_or(&0);
+        self.received += u64::try_from(count).unwrap_or(0);
+        read
     }
 
     fn poll_write(
@@ -295,7 +196,7 @@ impl Io {
     fn written(&mut self, written: io::Result<usize>) -> io::Result<usize> {
         match &written {
             Ok(_) => self.stalled = None,
-            Err(error) if error.kind() == ErrorKind::WouldBlock => self.set_full(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.full = true,
             Err(_) => {}
         }
         written
@@ -310,16 +211,7 @@ impl Read for Io {
         loop {
             match self.socket.get_ref().read(buf) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => {
-                    self.drained = match &read {
-                        Ok(len) => *len < buf.len() && *len > 0,
-                        Err(error) => error.kind() == ErrorKind::WouldBlock,
-                    };
-                    let len = *read.as_ref().unwrap_or(&0);
-                    let len = u64::try_from(len).unwrap_or(0);
-                    self.traffic.received.fetch_add(len, Ordering::Relaxed);
-                    return read;
-                }
+                read => return self.has_read(read, buf.len()),
             }
         }
     }
@@ -344,36 +236,6 @@ impl Write for Io {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-impl hyper::rt::Write for Io {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Io::poll_write(&mut self, cx, |io| io.write(buf))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(self.shutdown())
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Io::poll_write(&mut self, cx, |io| io.write_vectored(bufs))
     }
 }
 

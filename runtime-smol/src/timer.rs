@@ -153,10 +153,12 @@ impl Sleep {
         }
     }
 
-    /// Moves the deadline. Moving it further away costs nothing: the old entry wakes once more, in vain.
+    /// Moves the deadline. While an entry is there that is not later, that costs nothing: it wakes once more, in vain.
     pub fn reset(&mut self, deadline: Instant) {
-        if deadline < self.deadline
-            && let Some((entry, waker)) = self.entry.take()
+        if self.entry.as_ref().is_some_and(|(entry, _)| {
+            let tick = self.timers.0.clock.micros(deadline).div_ceil(TICK_MICROS);
+            tick < entry.0
+        }) && let Some((entry, waker)) = self.entry.take()
             && self.timers.table().entries.remove(&entry).is_some()
         {
             let entry = self.timers.insert(deadline, waker.clone());
@@ -191,25 +193,6 @@ impl Future for Sleep {
 impl Drop for Sleep {
     fn drop(&mut self) {
         self.forget();
-    }
-}
-
-impl hyper::rt::Sleep for Sleep {}
-
-impl hyper::rt::Timer for Timers {
-    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(self.after(duration))
-    }
-
-    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
-        Box::pin(self.until(deadline))
-    }
-
-    fn reset(&self, sleep: &mut Pin<Box<dyn hyper::rt::Sleep>>, deadline: Instant) {
-        match sleep.as_mut().downcast_mut_pin::<Sleep>() {
-            Some(sleep) => sleep.get_mut().reset(deadline),
-            None => *sleep = self.sleep_until(deadline),
-        }
     }
 }
 

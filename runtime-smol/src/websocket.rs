@@ -5,10 +5,8 @@
 //! never offered nor accepted.
 
 use crate::io::Io;
-use crate::screened::Screened;
 use crate::timer::Timers;
 use futures_lite::future::or;
-use hyper::upgrade::OnUpgrade;
 use mcp_local_provider_engine::websocket::{CLOSING, config};
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -88,31 +86,15 @@ impl fmt::Debug for Socket {
     }
 }
 
-/// Takes the connection over from hyper once the handshake's answer is written.
-///
-/// # Errors
-///
-/// When the connection broke before that.
-pub async fn upgraded(
-    upgrade: OnUpgrade,
-    frame_bytes: usize,
-    timers: Timers,
-) -> Result<Socket, Ended> {
-    let upgraded = upgrade
-        .await
-        .map_err(|error| Ended::Lost(error.to_string()))?;
-    let parts = upgraded
-        .downcast::<Screened>()
-        .map_err(|_| Ended::Lost("the connection is not one of ours".into()))?;
-    let (io, rest) = parts.io.into_parts();
-    let read = [&parts.read_buf[..], &rest].concat();
-    let config = Some(config(frame_bytes));
-    let incoming = Incoming { io, is_open: true };
-    let incoming = WebSocket::from_partially_read(incoming, read, Role::Server, config);
-    Ok(Socket::new(incoming, Role::Server, timers))
-}
-
 impl Socket {
+    /// Of a connection whose handshake was answered; `rest` was received behind it.
+    pub(crate) fn accepted(io: Io, rest: Vec<u8>, frame_bytes: usize, timers: Timers) -> Self {
+        let config = Some(config(frame_bytes));
+        let incoming = Incoming { io, is_open: true };
+        let incoming = WebSocket::from_partially_read(incoming, rest, Role::Server, config);
+        Self::new(incoming, Role::Server, timers)
+    }
+
     /// A WebSocket whose handshake is made, in our role.
     pub(crate) fn new(mut incoming: WebSocket<Incoming>, role: Role, timers: Timers) -> Self {
         incoming.get_mut().is_open = true;

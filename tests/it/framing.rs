@@ -131,7 +131,7 @@ fn the_rest_of_a_body_that_nobody_wants_is_skipped_when_it_is_little_and_ends_th
         (
             "chunks",
             "transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".into(),
-            false,
+            true,
         ),
         (
             "not sent before it is asked for",
@@ -157,5 +157,26 @@ fn the_rest_of_a_body_that_nobody_wants_is_skipped_when_it_is_little_and_ends_th
         } else {
             assert!(connection.answer().is_none(), "{row}");
         }
+    }
+}
+
+#[test]
+fn what_is_pipelined_behind_a_refused_request_with_a_small_body_is_answered() {
+    let program = Program::start("");
+    let health = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    for body in [
+        "content-length: 2\r\n\r\n{}",
+        "transfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    ] {
+        let refused = format!("PUT /api/chat HTTP/1.1\r\nhost: localhost\r\n{body}");
+        let requests = format!("{refused}{health}{health}").repeat(10);
+        let mut connection = Connection {
+            row: body,
+            stream: program.raw(&requests),
+            bytes: Vec::new(),
+        };
+        let answers = (0..30).map(|_| connection.answer().map(|answer| answer.status));
+        let expected = [405, 200, 200].map(Some).repeat(10);
+        assert_eq!(answers.collect::<Vec<_>>(), expected, "{body:?}");
     }
 }

@@ -10,6 +10,9 @@ use mcp_local_provider_core::hub::{Dialled, Hello, Hub, HubOut, Requester};
 use mcp_local_provider_core::link::{Notice, Registration};
 use mcp_local_provider_core::machine::Table;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::wire::http1::{
+    self, ConnectionLimits, HeadLimits, SMALL_REST, ServerConnection,
+};
 use mcp_local_provider_core::{exchange, hub, link};
 use mcp_local_provider_engine::audit::Audit;
 use mcp_local_provider_engine::dial::BridgeDialler;
@@ -22,7 +25,8 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-const TABLES: [(&str, &Table); 6] = [
+const TABLES: [(&str, &Table); 7] = [
+    ("core::wire::http1::STATES", &http1::STATES),
     ("core::hub::sessions::STATES", &hub::sessions::STATES),
     ("core::link::SLOT", &link::SLOT),
     ("core::exchange::STATES", &exchange::STATES),
@@ -121,6 +125,7 @@ fn every_move_of_a_table_is_made() {
     rare_ends_of_a_process();
     a_suspended_session_that_is_carried();
     a_shutdown();
+    connections_of_clients();
     let mut dead = Vec::new();
     for (name, table) in TABLES {
         for row in table.untaken() {
@@ -197,4 +202,67 @@ fn a_shutdown() {
     Handle::new(engine.clone()).shutdown();
     housekeeper.poll(Waker::noop());
     assert!(engine.is_stopped());
+}
+
+/// Every short series of events on a connection of a client.
+fn connections_of_clients() {
+    const EVENTS: u32 = 10;
+    const LENGTH: u32 = 5;
+    let rest = usize::try_from(SMALL_REST).unwrap() + 1;
+    let more = format!("{rest:x}\r\n");
+    for bytes in [
+        "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ] {
+        for series in 0..EVENTS.pow(LENGTH) {
+            let limits = ConnectionLimits {
+                sizes: HeadLimits::default(),
+                head: Duration::from_secs(1),
+                body: Duration::from_secs(1),
+            };
+            let mut now = Instant::from_micros(1);
+            let mut connection = ServerConnection::new(now, limits, false);
+            for place in 0..LENGTH {
+                let input = match series / EVENTS.pow(place) % EVENTS {
+                    0 => bytes,
+                    1 => "G",
+                    2 => &more,
+                    3 => {
+                        let _ = connection.read_body(now, 9);
+                        ""
+                    }
+                    4 => {
+                        let _ = connection.answer(200, Some(0), false);
+                        ""
+                    }
+                    5 => {
+                        connection.handle_answered(now, false);
+                        ""
+                    }
+                    6 => {
+                        let _ = connection.handle_end(now);
+                        ""
+                    }
+                    7 => {
+                        connection.handle_lost();
+                        ""
+                    }
+                    8 => {
+                        now = now + Duration::from_secs(99);
+                        let _ = connection.handle_timeout(now);
+                        ""
+                    }
+                    _ => {
+                        connection.upgrade();
+                        ""
+                    }
+                };
+                let mut input = input.as_bytes();
+                for _ in 0..3 {
+                    let _ = connection.handle_read(now, &mut input);
+                }
+            }
+        }
+    }
 }

@@ -24,9 +24,8 @@ const CRATES: [&str; 7] = [
 
 /// The modules of the core from the lowest to the highest. Those of one row do not import each other.
 const LAYERS: &[&[&str]] = &[
-    &[
-        "text", "time", "id", "machine", "wire", "scope", "config", "budget",
-    ],
+    &["text", "time", "id", "machine", "scope", "config", "budget"],
+    &["wire"],
     &["error"],
     &["invocation"],
     &["mailbox", "request"],

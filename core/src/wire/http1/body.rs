@@ -70,18 +70,56 @@ impl BodyReader {
     /// # Errors
     /// 413 if the body is known to be larger.
     pub fn new(length: BodyLength, limit: u64) -> Result<Self, RequestError> {
+        let mut reader = Self::unlimited(length);
+        reader.limit(limit)?;
+        Ok(reader)
+    }
+
+    /// A reader for a body of any length, until [`BodyReader::limit`] says otherwise.
+    #[must_use]
+    pub(super) const fn unlimited(length: BodyLength) -> Self {
         let state = match length {
             BodyLength::Exact(0) => State::Complete,
-            BodyLength::Exact(length) if length > limit => return Err(TOO_LARGE),
             BodyLength::Exact(length) => State::Exact(length),
             BodyLength::Chunked => State::Size { size: 0, digits: 0 },
         };
-        Ok(Self {
+        Self {
             state,
-            left: limit,
+            left: u64::MAX,
             extensions: 0,
             trailers: 0,
-        })
+        }
+    }
+
+    /// A reader of no body.
+    #[must_use]
+    pub(super) const fn nothing() -> Self {
+        Self::unlimited(BodyLength::Exact(0))
+    }
+
+    /// Bounds what is still unread to `limit` bytes.
+    ///
+    /// # Errors
+    /// 413 if it is known to be more; the reader is then as it was.
+    pub(super) const fn limit(&mut self, limit: u64) -> Result<(), RequestError> {
+        match self.state {
+            State::Exact(left) | State::Data(left) if left > limit => return Err(TOO_LARGE),
+            State::Data(left) => self.left = limit - left,
+            State::Exact(_)
+            | State::Size { .. }
+            | State::Extension { .. }
+            | State::SizeLf { .. }
+            | State::DataCr
+            | State::DataLf
+            | State::TrailerStart
+            | State::TrailerName
+            | State::TrailerValue
+            | State::TrailerLf
+            | State::LastLf
+            | State::Complete
+            | State::Failed(_) => self.left = limit,
+        }
+        Ok(())
     }
 
     /// True when the whole body has been read.

@@ -7,6 +7,12 @@ use alloc::vec::Vec;
 /// Bytes that end a chunk's data.
 pub const CHUNK_END: &[u8] = b"\r\n";
 
+/// Bytes that end a chunked body.
+pub const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+/// [`CHUNK_END`] of a body's last data, and [`LAST_CHUNK`].
+pub const CHUNK_END_AND_LAST: &[u8] = b"\r\n0\r\n\r\n";
+
 /// Ways in which a client learns where the body of a response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ResponseLength {
@@ -204,7 +210,7 @@ pub fn write_chunk_size(out: &mut Vec<u8>, size: usize) {
 /// Writes what ends a chunked body.
 #[inline]
 pub fn write_last_chunk(out: &mut Vec<u8>) {
-    out.extend_from_slice(b"0\r\n\r\n");
+    out.extend_from_slice(LAST_CHUNK);
 }
 
 /// The value of a `Date` header (RFC 9110, 5.6.7), from seconds since 1970; `None` outside the years -9999 to 9999.

@@ -46,7 +46,7 @@ pub struct Ending {
     /// The client was not told `100 Continue`, and so may send the rest or not (RFC 9110, 10.1.1).
     pub awaits_continue: bool,
     /// The program is shutting down.
-    pub draining: bool,
+    pub shuts_down: bool,
     /// The answer forbids that another request follows.
     pub closes: bool,
 }
@@ -56,7 +56,7 @@ pub struct Ending {
 pub enum Disposition {
     /// The next request may follow.
     Keep,
-    /// The next request may follow, once the rest is read within [`DISCARD`].
+    /// The next request may follow, once the rest is read within [`DISCARD`] and [`SMALL_REST`].
     Skip,
     /// Nothing follows, and nothing is unread: close it.
     Close,
@@ -80,13 +80,15 @@ impl Ending {
     /// Decides the next step with the connection.
     #[must_use]
     pub const fn disposition(self) -> Disposition {
-        let keep = self.keep_alive && !self.draining && !self.closes;
+        let keep = self.keep_alive && !self.shuts_down && !self.closes;
         match (self.rest, keep) {
             (Rest::Nothing, true) => Disposition::Keep,
             (Rest::Nothing, false) => Disposition::Close,
             (Rest::Announced(bytes), true) if bytes <= SMALL_REST && !self.awaits_continue => {
                 Disposition::Skip
             }
+            // Most are small; one that is not ends the connection when that is known.
+            (Rest::Chunks, true) if !self.awaits_continue => Disposition::Skip,
             (Rest::Announced(_) | Rest::Chunks | Rest::Lost, _) => Disposition::Discard,
         }
     }
@@ -103,7 +105,7 @@ mod tests {
             keep_alive: true,
             rest: Rest::Nothing,
             awaits_continue: false,
-            draining: false,
+            shuts_down: false,
             closes: false,
         };
         let (little, much) = (Rest::Announced(SMALL_REST), Rest::Announced(SMALL_REST + 1));
@@ -111,7 +113,7 @@ mod tests {
             (Rest::Nothing, Keep, Keep, Close),
             (little, Skip, Discard, Discard),
             (much, Discard, Discard, Discard),
-            (Rest::Chunks, Discard, Discard, Discard),
+            (Rest::Chunks, Skip, Discard, Discard),
             (Rest::Lost, Discard, Discard, Discard),
         ] {
             let kept = Ending { rest, ..kept };
@@ -132,7 +134,7 @@ mod tests {
                     ..kept
                 },
                 Ending {
-                    draining: true,
+                    shuts_down: true,
                     ..kept
                 },
                 Ending {

@@ -31,21 +31,21 @@
 //! are what request smuggling lives on. After an error the connection must be closed, as the end of the message is not known.
 
 mod body;
+mod connection;
 mod encode;
 mod ending;
 mod framing;
 mod head;
-mod screen;
 
 pub use body::{BodyPart, BodyReader};
+pub use connection::{AnswerFraming, ConnectionLimits, Event, STATES, ServerConnection, State};
 pub use encode::{
-    CHUNK_END, Connection, HeadWriter, InvalidHeader, ResponseLength, date, reason, write_chunk,
-    write_chunk_size, write_continue, write_last_chunk,
+    CHUNK_END, CHUNK_END_AND_LAST, Connection, HeadWriter, InvalidHeader, LAST_CHUNK,
+    ResponseLength, date, reason, write_chunk, write_chunk_size, write_continue, write_last_chunk,
 };
 pub use ending::{DISCARD, Disposition, Ending, FIRST_ROOM, HEAD, IDLE, LINGER, Rest, SMALL_REST};
 pub use framing::{BodyLength, RequestFraming, Version, check_framing, check_target};
 pub use head::{HeadLimits, HeadReader, MAX_HEADERS, RequestHead};
-pub use screen::{Refused, Screen};
 
 /// A request that breaks the standard or a limit. Answer with `status` and close the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

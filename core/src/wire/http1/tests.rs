@@ -7,11 +7,13 @@
 //! The table of requests that programs are known to read differently, and what holds for every split of every byte string.
 
 use super::*;
+use crate::time::Instant;
 use crate::wire::split;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::time::Duration;
 use proptest::prelude::*;
 
 /// Body limit in these tests.
@@ -31,92 +33,91 @@ enum Seen {
     Refused(u16, &'static str),
 }
 
-/// Reads all requests of a connection whose bytes come in `pieces`, as a driver does.
-fn serve(pieces: &[&[u8]], limits: HeadLimits) -> Vec<Seen> {
+/// Time in these tests.
+const NOW: Instant = Instant::ZERO;
+
+fn connection(sizes: HeadLimits) -> ServerConnection {
+    let limits = ConnectionLimits {
+        sizes,
+        head: Duration::from_secs(10),
+        body: Duration::from_secs(20),
+    };
+    ServerConnection::new(NOW, limits, false)
+}
+
+/// Answers all requests of a connection whose bytes come in `pieces`, as a driver does.
+fn serve(pieces: &[&[u8]], sizes: HeadLimits) -> Vec<Seen> {
+    let mut connection = connection(sizes);
     let mut pieces = pieces.iter();
-    let mut buffer: Vec<u8> = Vec::new();
-    let mut heads = HeadReader::new(limits);
-    let mut seen = Vec::new();
+    let (mut buffer, mut seen) = (Vec::new(), Vec::new());
+    let (mut line, mut headers, mut keep_alive) = (String::new(), Vec::new(), false);
+    let mut body = Vec::new();
     loop {
-        let (line, headers, framing_body, keep_alive, length) = loop {
-            match heads.read(&buffer) {
-                Ok(Some(head)) => {
-                    break (
-                        format!(
-                            "{} {} {:?} {}",
-                            head.method(),
-                            head.path_and_query(),
-                            head.version(),
-                            head.framing().host.unwrap_or("-")
-                        ),
-                        head.headers()
-                            .map(|(n, v)| (n.to_string(), v.to_vec()))
-                            .collect(),
-                        head.framing().body,
-                        head.framing().keep_alive,
-                        head.length(),
-                    );
+        let mut input = buffer.as_slice();
+        let event = connection.handle_read(NOW, &mut input);
+        let used = buffer.len() - input.len();
+        let mut refused = None;
+        match event {
+            Event::Request(head) => {
+                line = format!(
+                    "{} {} {:?} {}",
+                    head.method(),
+                    head.path_and_query(),
+                    head.version(),
+                    head.framing().host.unwrap_or("-")
+                );
+                let all = head.headers().map(|(n, v)| (n.to_string(), v.to_vec()));
+                headers = all.collect();
+                keep_alive = head.framing().keep_alive;
+                refused = connection.read_body(NOW, LIMIT).err();
+            }
+            Event::Refused(error) | Event::Misframed(error) => refused = Some(error),
+            Event::Body(data) => {
+                assert!(!data.is_empty());
+                body.extend_from_slice(data);
+                assert!(body.len() as u64 <= LIMIT);
+            }
+            Event::End => {
+                seen.push(Seen::Request {
+                    line: core::mem::take(&mut line),
+                    headers: core::mem::take(&mut headers),
+                    body: core::mem::take(&mut body),
+                    keep_alive,
+                });
+                let framing = connection.answer(200, Some(0), false);
+                let closes = framing.connection == Connection::Close;
+                assert!(!(closes && keep_alive), "a connection that is not kept");
+                connection.handle_answered(NOW, used < buffer.len());
+            }
+            Event::More => match pieces.next() {
+                Some(piece) => {
+                    buffer.drain(..used);
+                    buffer.extend_from_slice(piece);
+                    continue;
                 }
-                Ok(None) => match pieces.next() {
-                    Some(piece) => buffer.extend_from_slice(piece),
-                    None => {
-                        if !heads.is_idle() {
-                            seen.push(Seen::Unfinished);
-                        }
-                        return seen;
+                None => {
+                    if matches!(connection.state(), State::Head | State::Body) {
+                        seen.push(Seen::Unfinished);
                     }
-                },
-                Err(error) => {
-                    seen.push(Seen::Refused(error.status, error.message));
                     return seen;
                 }
-            }
-        };
-        buffer.drain(..length);
-        let mut body = Vec::new();
-        let result = BodyReader::new(framing_body, LIMIT).and_then(|mut reader| {
-            loop {
-                let mut input = buffer.as_slice();
-                let complete = loop {
-                    match reader.read(&mut input)? {
-                        BodyPart::Data(data) => {
-                            assert!(!data.is_empty());
-                            body.extend_from_slice(data);
-                        }
-                        BodyPart::Partial => break false,
-                        BodyPart::Complete => break true,
-                    }
-                };
-                let used = buffer.len() - input.len();
-                buffer.drain(..used);
-                if complete {
-                    assert!(reader.is_complete());
-                    return Ok(true);
-                }
-                assert!(buffer.is_empty());
-                match pieces.next() {
-                    Some(piece) => buffer.extend_from_slice(piece),
-                    None => return Ok(false),
-                }
-            }
-        });
-        assert!(body.len() as u64 <= LIMIT);
-        match result {
-            Ok(true) => seen.push(Seen::Request {
-                line,
-                headers,
-                body,
-                keep_alive,
-            }),
-            Ok(false) => seen.push(Seen::Unfinished),
-            Err(error) => seen.push(Seen::Refused(error.status, error.message)),
+            },
+            Event::Late | Event::Broken => panic!("time stands still, and nobody leaves"),
         }
-        if !matches!(seen.last(), Some(Seen::Request { .. })) {
+        if let Some(error) = refused {
+            seen.push(Seen::Refused(error.status, error.message));
+            let framing = connection.answer(error.status, Some(0), false);
+            assert_ne!(framing.connection, Connection::KeepAlive);
+            connection.handle_answered(NOW, true);
+            let ends = matches!(connection.state(), State::Lingering | State::Closed);
+            assert!(ends, "a request follows {error}");
             return seen;
         }
+        buffer.drain(..used);
     }
 }
 
+mod connection;
 mod table;
 use table::{
     Expect::{Bodies, Status},
@@ -176,70 +177,6 @@ fn every_cut_of_every_row_of_the_table_reads_the_same() {
             whole,
             "{row:?} byte by byte"
         );
-    }
-}
-
-/// Returns the bytes that a screen lets pass of a connection whose bytes come in `pieces`, its count of requests, and
-/// the place where it stops.
-fn screened(pieces: &[&[u8]]) -> (Vec<u8>, u64, Option<Refused>) {
-    let mut screen = Screen::new(HeadLimits::default(), LIMIT);
-    let (mut held, mut passed) = (Vec::new(), Vec::new());
-    for piece in pieces {
-        held.extend_from_slice(piece);
-        let count = screen.pass(&held);
-        passed.extend(held.drain(..count));
-        // Nobody speaks another protocol here.
-        if screen.awaits_answer() {
-            screen.answered(426);
-            let count = screen.pass(&held);
-            passed.extend(held.drain(..count));
-        }
-    }
-    (passed, screen.requests(), screen.refused())
-}
-
-#[test]
-fn a_screen_lets_pass_what_is_clear_and_nothing_of_what_is_refused() {
-    for (row, expect) in table::TABLE {
-        let bytes = table::bytes_of(row);
-        let (passed, requests, refused) = screened(&[&bytes]);
-        match expect {
-            table::Expect::Bodies(bodies) => {
-                assert_eq!((&passed, refused), (&bytes, None), "{row:?}");
-                assert_eq!(requests, bodies.len() as u64, "{row:?}");
-            }
-            // A length that is too large is clear all the same.
-            table::Expect::Status(413) if row.contains("Content-Length: 1001") => {}
-            table::Expect::Status(status) => {
-                let Some(Refused::Head(error) | Refused::Body(error)) = refused else {
-                    panic!("{row:?} passes");
-                };
-                assert_eq!((error.status, requests), (*status, 1), "{row:?}");
-                assert!(bytes.starts_with(&passed), "{row:?}");
-                let in_head = matches!(refused, Some(Refused::Head(_)));
-                assert_eq!(in_head, passed.is_empty(), "{row:?}");
-            }
-        }
-        let single: Vec<&[u8]> = bytes.chunks(1).collect();
-        let (slowly, _, why) = screened(&single);
-        assert_eq!(why, refused, "{row:?} byte by byte");
-        // Of a body that is refused, more or less of what is right may have passed.
-        assert!(slowly.starts_with(&passed) && bytes.starts_with(&slowly));
-    }
-}
-
-#[test]
-fn behind_a_wish_for_another_protocol_the_answer_decides() {
-    let wish =
-        b"GET /agent HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n";
-    for (status, passes, refused) in [(100, 0, false), (101, 2, false), (401, 0, true)] {
-        let mut screen = Screen::new(HeadLimits::default(), LIMIT);
-        let bytes = [&wish[..], b"\x81\x00"].concat();
-        assert_eq!(screen.pass(&bytes), wish.len());
-        assert!(screen.awaits_answer());
-        screen.answered(status);
-        assert_eq!(screen.pass(b"\x81\x00"), passes);
-        assert_eq!(screen.refused().is_some(), refused);
     }
 }
 
