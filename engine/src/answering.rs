@@ -49,10 +49,10 @@ impl Answering {
         mut exchange: Exchange,
         ticket: &Ticket,
         asked: Asked,
-    ) -> Self {
+    ) -> Box<Self> {
         exchange.start(engine.now(), ticket);
         let invoke = ticket.invoke(id, asked.request, PromptIndex::default());
-        let mut answering = Self {
+        let mut answering = Box::new(Self {
             link: engine.link(ticket.link),
             mailbox: inbox(&engine, &exchange),
             engine,
@@ -63,7 +63,7 @@ impl Answering {
             owner: asked.owner,
             batch: Batch::new(),
             late_since: None,
-        };
+        });
         answering.open(invoke);
         answering
     }

@@ -10,19 +10,22 @@
 //! A client that closes its sending side while it waits for an answer is taken for gone, whatever it may still read: that is
 //! how a client that went away in the middle of a silent answer is noticed at once. It must not half-close before it has its
 //! answer.
+//!
+//! Where a thread waits in a connection, its stack keeps the memory of the deepest call that it made. What is large and seldom
+//! is therefore not inlined into the calls that lead to the deepest one, the parser of a request.
 
 use crate::answer::{Answer, Head};
 use crate::connections::Client;
 use crate::converse::Converse;
 use crate::outside::Usage;
-use crate::request::{self, Begun, Expecting, Report, Request, SWITCHING, Step, Upgraded};
+use crate::request::{self, Begun, Expecting, Report, Request, SWITCHING, Step, Upgrade, Upgraded};
 use crate::running::{Progress, Running};
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{
     AnswerFraming, BodyLength, CHUNK_END, CHUNK_END_AND_LAST, Connection, ConnectionLimits, Event,
-    FIRST_ROOM, HEAD, HeadLimits, HeadWriter, LAST_CHUNK, RequestHead, ResponseLength,
-    ServerConnection, State, Version, write_chunk_size, write_continue,
+    FIRST_ROOM, HEAD, HeadLimits, HeadWriter, LAST_CHUNK, RequestError, RequestHead,
+    ResponseLength, ServerConnection, State, Version, write_chunk_size, write_continue,
 };
 use std::fmt;
 use std::io;
@@ -270,10 +273,7 @@ impl ClientConnection {
                     self.follow(now, step);
                 }
             }
-            Event::Refused(error) => {
-                let answer = request::misframed(self.client.engine(), self.address, error);
-                self.answer(answer);
-            }
+            Event::Refused(error) => self.refuse_head(error),
             Event::Misframed(error) => self.refuse_body(|expecting| {
                 if error.status == 413 {
                     expecting.too_large()
@@ -285,6 +285,12 @@ impl ClientConnection {
             Event::Broken => self.refuse_body(Expecting::broken),
         }
         None
+    }
+
+    #[inline(never)]
+    fn refuse_head(&mut self, error: RequestError) {
+        let answer = request::misframed(self.client.engine(), self.address, error);
+        self.answer(answer);
     }
 
     /// Nothing has come that changes anything.
@@ -412,6 +418,7 @@ impl ClientConnection {
     }
 
     /// Takes the figures that [`Next::Measure`] asks for.
+    #[inline(never)]
     pub fn measured(&mut self, usage: Usage) {
         if let Work::Measuring(report) = mem::take(&mut self.work) {
             self.answer(report.answer(usage));
@@ -427,6 +434,7 @@ impl ClientConnection {
         }
     }
 
+    #[inline(never)]
     fn follow(&mut self, now: Instant, step: Step) {
         match step {
             Step::Answer(answer) => self.answer(answer),
@@ -462,12 +470,14 @@ impl ClientConnection {
     }
 
     /// Answers in the place of the body, of which nothing more is read.
-    fn refuse_body(&mut self, answer: impl FnOnce(Expecting) -> Answer) {
+    #[inline(never)]
+    fn refuse_body(&mut self, answer: impl FnOnce(Box<Expecting>) -> Answer) {
         if let Work::Receiving(expecting, _) = mem::take(&mut self.work) {
-            self.answer(answer(*expecting));
+            self.answer(answer(expecting));
         }
     }
 
+    #[inline(never)]
     fn upgrade(&mut self, (response, link): Upgraded) {
         self.http.upgrade();
         let date = self.client.engine().date();
@@ -509,6 +519,7 @@ impl ClientConnection {
     }
 
     /// Moves what a running answer has to the output.
+    #[inline(never)]
     fn produce(&mut self) {
         let Work::Running(running) = &mut self.work else {
             return;
@@ -557,10 +568,16 @@ fn begin(
         Begun::Upgrade(upgrade) if head.framing().body != BodyLength::Exact(0) => Ok(Step::Answer(
             upgrade.refuse("a request that changes the protocol has no body"),
         )),
-        Begun::Upgrade(upgrade) => match upgrade.accept(&handshake(head)) {
-            Ok(upgraded) => Err(Box::new(upgraded)),
-            Err(answer) => Ok(Step::Answer(*answer)),
-        },
+        Begun::Upgrade(upgrade) => accept(upgrade, head),
+    }
+}
+
+/// Accepts a WebSocket, or says why not.
+#[inline(never)]
+fn accept(upgrade: Upgrade, head: &RequestHead<'_>) -> Result<Step, Box<Upgraded>> {
+    match upgrade.accept(&handshake(head)) {
+        Ok(upgraded) => Err(Box::new(upgraded)),
+        Err(answer) => Ok(Step::Answer(*answer)),
     }
 }
 

@@ -28,7 +28,7 @@ use mcp_local_provider_core::api::{
 use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
-use mcp_local_provider_core::exchange::{Exchange, Reply};
+use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
 use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Outcome, Ticket, Verdict};
 use mcp_local_provider_core::scope::Scope;
@@ -301,44 +301,45 @@ impl Expecting {
 
     /// There is no memory left for the body.
     #[must_use]
-    pub fn overloaded(self) -> Answer {
+    pub fn overloaded(self: Box<Self>) -> Answer {
         let refusal = api::out_of_memory(&self.inbound.config.limits);
         self.inbound.refuse(&refusal)
     }
 
     /// The body is over `limits.body_bytes`.
     #[must_use]
-    pub fn too_large(self) -> Answer {
+    pub fn too_large(self: Box<Self>) -> Answer {
         let refusal = api::body_too_large(&self.inbound.config.limits);
         self.inbound.refuse(&refusal)
     }
 
     /// The body was not there within `timeouts.body`.
     #[must_use]
-    pub fn too_slow(self) -> Answer {
+    pub fn too_slow(self: Box<Self>) -> Answer {
         let refusal = api::body_too_slow(&self.inbound.config.timeouts);
         self.inbound.refuse(&refusal)
     }
 
     /// The body's framing is wrong; nothing may follow on its connection.
     #[must_use]
-    pub fn misframed(self, error: RequestError) -> Answer {
+    pub fn misframed(self: Box<Self>, error: RequestError) -> Answer {
         self.inbound.misframed(error)
     }
 
     /// The body broke off; nothing may follow on its connection.
     #[must_use]
-    pub fn broken(self) -> Answer {
+    pub fn broken(self: Box<Self>) -> Answer {
         self.inbound.refuse_and_close(&api::body_broken())
     }
 
     /// The body is there. The asker's own allocation is kept only while the request waits for capacity.
-    pub fn complete(self, body: Vec<u8>) -> Step {
+    #[inline(never)]
+    pub fn complete(self: Box<Self>, body: Vec<u8>) -> Step {
         let Self {
             mut inbound,
             to,
             mut share,
-        } = self;
+        } = *self;
         // A driver may have read it in one piece.
         if !share.hold(body.capacity()) {
             let refusal = api::out_of_memory(&inbound.config.limits);
@@ -351,20 +352,25 @@ impl Expecting {
             Recipient::Change(change, accepted) => {
                 Step::Answer(inbound.change(change, &accepted, &body))
             }
-            Recipient::Exchange(asker) => ask(inbound, asker, body, share),
+            Recipient::Exchange(asker) => ask(inbound, &asker, body, share),
             Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
         }
     }
 }
 
 /// Reads the request and has it admitted; or gives what is to be answered instead.
-fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step {
-    let engine = inbound.account.engine().clone();
-    let history = match engine.history(&asker.form, &asker.caller, &body) {
-        Ok(history) => history,
-        Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
-    };
-    let parsed = Exchange::parse_continued(
+// The memory of a thread's stack stays as large as it once was. Parsing takes the most, so nothing of the admission is below it.
+#[inline(never)]
+fn ask(inbound: Inbound, asker: &Asker, body: Vec<u8>, share: Share) -> Step {
+    let parsed = parse(&inbound, asker, body);
+    admit(inbound, asker, parsed, share)
+}
+
+#[inline(never)]
+fn parse(inbound: &Inbound, asker: &Asker, body: Vec<u8>) -> Result<(Exchange, Intent), Refusal> {
+    let engine = inbound.account.engine();
+    let history = engine.history(&asker.form, &asker.caller, &body)?;
+    Exchange::parse_continued(
         &inbound.config,
         engine.wall(),
         inbound.account.id(),
@@ -372,11 +378,21 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         inbound.account.started(),
         body,
         history.as_deref(),
-    );
-    let (mut exchange, intent) = match parsed {
+    )
+}
+
+#[inline(never)]
+fn admit(
+    mut inbound: Inbound,
+    asker: &Asker,
+    parsed: Result<(Exchange, Intent), Refusal>,
+    share: Share,
+) -> Step {
+    let (exchange, intent) = match parsed {
         Ok(parsed) => parsed,
         Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
     };
+    let engine = inbound.account.engine().clone();
     let (tokens, needs, prompts) = (intent.tokens, intent.needs, intent.prompts());
     let asked = Asked {
         request: Arc::new(intent.request.sharing(share)),
@@ -402,27 +418,32 @@ fn ask(mut inbound: Inbound, asker: Asker, body: Vec<u8>, share: Share) -> Step 
         needs,
     };
     if intent.load_only {
-        return Step::Answer(
-            match engine.hub(|hub, _, _| hub.find(&asker.caller, &ask)) {
-                Ok(model) => {
-                    let mut reply = Reply::default();
-                    exchange.load(engine.now(), &model, &mut reply);
-                    inbound.complete(reply, Verdict::Completed)
-                }
-                Err(refusal) => refuse(inbound, exchange, &refusal),
-            },
-        );
+        return Step::Answer(load(inbound, exchange, &asker.caller, &ask));
     }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {
             let answering = start(&mut inbound.account, exchange, asked, ticket);
-            Step::Running(Running::new(Box::new(answering), inbound))
+            Step::Running(Running::new(answering, inbound))
         }
         Ok(Admission::Queued(wait)) => {
             tracing::debug!(request_id = %inbound.account.id(), "waits for capacity");
             Step::Running(Waiting::begin(inbound, exchange, wait, asked))
         }
         Err(refusal) => Step::Answer(refuse(inbound, exchange, &refusal)),
+    }
+}
+
+/// Answers a request that only has its model loaded.
+#[inline(never)]
+fn load(inbound: Inbound, mut exchange: Exchange, caller: &Caller, ask: &Ask<'_>) -> Answer {
+    let engine = inbound.account.engine().clone();
+    match engine.hub(|hub, _, _| hub.find(caller, ask)) {
+        Ok(model) => {
+            let mut reply = Reply::default();
+            exchange.load(engine.now(), &model, &mut reply);
+            inbound.complete(reply, Verdict::Completed)
+        }
+        Err(refusal) => refuse(inbound, exchange, &refusal),
     }
 }
 
@@ -449,7 +470,7 @@ pub(super) fn start(
     exchange: Exchange,
     asked: Asked,
     ticket: Ticket,
-) -> Answering {
+) -> Box<Answering> {
     let id = account.id();
     tracing::debug!(
         request_id = %id,

@@ -33,6 +33,7 @@ pub(super) struct Queued {
 
 impl Waiting {
     /// Waits until the hub grants a ticket for `wait`, or refuses it, which it does in time.
+    #[inline(never)]
     pub(super) fn begin(
         inbound: Inbound,
         mut exchange: Exchange,
@@ -54,7 +55,7 @@ impl Waiting {
         match std::mem::replace(self, Self::Over) {
             Self::Queued(queued) => {
                 let answering = start(account, queued.exchange, queued.asked, ticket);
-                *self = Self::Answering(Box::new(answering));
+                *self = Self::Answering(answering);
             }
             // Only one that waits is granted anything; the account gives it back.
             other @ (Self::Answering(_) | Self::Over) => {

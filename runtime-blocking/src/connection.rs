@@ -9,7 +9,7 @@ use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::time;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
 use mcp_local_provider_engine::listen::receive;
-use mcp_local_provider_engine::{Client, Engine};
+use mcp_local_provider_engine::{Client, Converse, Engine};
 use rustix::event::PollFlags;
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
@@ -18,6 +18,22 @@ use std::task::Waker;
 
 /// Serves a connection to its end.
 pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketAddr, on: Listener) {
+    // From here on it counts as a link.
+    if let Some((link, rest)) = serve_http(threads, client, &open, from, on) {
+        serve_link(threads, link, rest, &open);
+    }
+}
+
+/// Serves its requests; gives the WebSocket that it becomes, and the first bytes of the agent.
+// Apart from the link, whose reader takes more of the stack than an HTTP request that waits.
+#[inline(never)]
+fn serve_http(
+    threads: &Threads,
+    client: Client,
+    open: &Open,
+    from: SocketAddr,
+    on: Listener,
+) -> Option<(Box<dyn Converse>, Vec<u8>)> {
     let mut thread = Thread {
         threads,
         engine: threads.engine(),
@@ -30,15 +46,16 @@ pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketA
         Ok(()) => {}
         Err(error) => {
             tracing::debug!(peer = %from, %error, "a connection ended early");
-            return;
+            return None;
         }
     }
-    drop(thread);
-    // From here on it counts as a link.
-    if let Some((link, rest)) = connection.into_conversation() {
-        let reader = Reader::accepted(open.peer().clone(), rest, link.frame_bytes());
-        link::run(threads, link, open.peer(), reader);
-    }
+    connection.into_conversation()
+}
+
+#[inline(never)]
+fn serve_link(threads: &Threads, link: Box<dyn Converse>, rest: Vec<u8>, open: &Open) {
+    let reader = Reader::accepted(open.peer().clone(), rest, link.frame_bytes());
+    link::run(threads, link, open.peer(), reader);
 }
 
 /// The thread of a connection: its socket, and the places where it waits.

@@ -107,6 +107,13 @@ pub struct Parsed<'a> {
     pub load_only: bool,
 }
 
+impl Parsed<'_> {
+    /// Takes what writes the answer, and drops the rest.
+    pub(crate) fn into_encoder(self: Box<Self>) -> Box<dyn Encoder + Send> {
+        self.encoder
+    }
+}
+
 impl fmt::Debug for Parsed<'_> {
     /// Leaves the prompt out.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use super::lifecycle::{STATES, State, Timer};
 use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
 use super::stop::{Cut, StopScanner};
 use crate::config::{HubConfig, Timeouts};
-use crate::dialect::{Answer, Dialect, Encoder, Form, Opening, ReadForm};
+use crate::dialect::{Answer, Dialect, Encoder, Form, Opening, Parsed, ReadForm};
 use crate::error::{Code, Refusal, Standing};
 use crate::hub::metrics::Gaps;
 use crate::hub::responses::Conversation;
@@ -65,6 +65,21 @@ impl Intent {
     pub fn prompts(&self) -> u32 {
         u32::try_from(self.request.prompts()).unwrap_or(u32::MAX)
     }
+}
+
+/// Reads a body. Its result is large and stays off the stack, which is at its deepest here.
+#[inline(never)]
+fn read<'b>(
+    form: &Form,
+    body: &'b str,
+    history: Option<&'b [u8]>,
+    config: &HubConfig,
+) -> Result<Box<Parsed<'b>>, Refusal> {
+    let parsed = match form.read {
+        ReadForm::Whole(read) => read(body, &config.limits),
+        ReadForm::Continued { read, .. } => read(body, history, &config.limits),
+    };
+    parsed.map(Box::new)
 }
 
 /// The timeouts of an answer. Each open one has them, so that a reload changes none that has begun.
@@ -186,11 +201,8 @@ impl Exchange {
                 error.utf8_error().valid_up_to()
             ))
         })?;
-        let parsed = match form.read {
-            ReadForm::Whole(read) => read(&body, &config.limits)?,
-            ReadForm::Continued { read, .. } => read(&body, history, &config.limits)?,
-        };
-        let mut invocation = parsed.invocation;
+        let mut parsed = read(form, &body, history, config)?;
+        let invocation = &mut parsed.invocation;
         let prompt_tokens = invocation.estimated_prompt_tokens();
         let max_tokens = invocation.parameters.max_tokens;
         let first = match &invocation.task {
@@ -213,18 +225,23 @@ impl Exchange {
             Task::Embedding { input } => Some(input.len()),
             Task::Chat { .. } | Task::Completion { .. } => None,
         };
+        let (load_only, needs) = (parsed.load_only, invocation.needs());
+        let read = request::Read::new(&body, invocation, &parsed.more, parsed.digest_of);
+        let (model, stream) = (Box::from(&*invocation.model), parsed.stream);
+        let ignored = invocation.parameters.beyond_words();
+        let encoder = parsed.into_encoder();
         let exchange = Self {
             id,
             dialect: form.dialect,
-            encoder: parsed.encoder,
-            model: Box::from(&*invocation.model),
+            encoder,
+            model,
             wall,
             timeouts: AnswerTimeouts::of(&config.timeouts),
             answer_bytes: config.limits.answer_bytes,
-            fold: (!parsed.stream).then(Box::default),
+            fold: (!stream).then(Box::default),
             stop,
             max_tokens,
-            ignored: invocation.parameters.beyond_words(),
+            ignored,
             vectors,
             state: State::Waiting,
             timers: Timers::new(),
@@ -246,9 +263,6 @@ impl Exchange {
             standing: None,
             scratch: Vec::new(),
         };
-        let (load_only, needs) = (parsed.load_only, invocation.needs());
-        let read = request::Read::new(&body, &invocation, &parsed.more, parsed.digest_of);
-        drop(invocation);
         let intent = Intent {
             request: read.with(body),
             tokens,

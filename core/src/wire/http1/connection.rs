@@ -120,10 +120,6 @@ pub struct ConnectionLimits {
 
 /// Result of [`ServerConnection::handle_read`] and of the two other calls that end a wait.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is used where it is made, and a box would cost each request an allocation"
-)]
 pub enum Event<'b> {
     /// Nothing to do: receive more, or see [`ServerConnection::state`].
     More,

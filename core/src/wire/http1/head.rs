@@ -3,6 +3,8 @@
 use super::{
     RequestError, RequestFraming, Version, check_framing, check_target, is_forbidden, is_token,
 };
+use alloc::vec;
+use alloc::vec::Vec;
 
 /// The most headers that a request may have.
 pub const MAX_HEADERS: usize = 100;
@@ -181,8 +183,7 @@ pub struct RequestHead<'b> {
     path: &'b str,
     version: Version,
     framing: RequestFraming<'b>,
-    headers: [httparse::Header<'b>; MAX_HEADERS],
-    count: usize,
+    headers: Vec<httparse::Header<'b>>,
     length: usize,
 }
 
@@ -190,7 +191,9 @@ impl<'b> RequestHead<'b> {
     fn parse(bytes: &'b [u8], length: usize, target_limit: usize) -> Result<Self, RequestError> {
         use httparse::Error;
         debug_assert!(length >= bytes.len());
-        let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+        // Room for as many as there are: room for 100 would be 3 KB, which the thread's stack would keep and each move would copy.
+        let lines = memchr::memchr_iter(b'\n', bytes).count();
+        let mut headers = vec![httparse::EMPTY_HEADER; lines.saturating_sub(2).min(MAX_HEADERS)];
         let mut request = httparse::Request::new(&mut headers);
         match request.parse(bytes) {
             Ok(httparse::Status::Complete(end)) if end == bytes.len() => {}
@@ -222,7 +225,8 @@ impl<'b> RequestHead<'b> {
         } else {
             Version::Http11
         };
-        let framing = check_framing(fields(headers.get(..count).unwrap_or_default()), version)?;
+        headers.truncate(count);
+        let framing = check_framing(fields(&headers), version)?;
         let path = check_target(method, target, framing.host)?;
         Ok(Self {
             method,
@@ -231,7 +235,6 @@ impl<'b> RequestHead<'b> {
             version,
             framing,
             headers,
-            count,
             length,
         })
     }
@@ -274,7 +277,7 @@ impl<'b> RequestHead<'b> {
 
     /// All headers in the order they came, names as sent.
     pub fn headers(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
-        fields(self.headers.get(..self.count).unwrap_or_default())
+        fields(&self.headers)
     }
 
     /// The value of the first header of that name, in any case.
