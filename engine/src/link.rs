@@ -188,6 +188,8 @@ impl Reading {
     /// Who serves the deadlines comes by, and who reads has looked since the last time. True while the peer is not heard up to
     /// `deadline` and to what others want: who reads is to look, and to come again.
     fn is_behind(&mut self, now: Instant, deadline: Option<Instant>) -> bool {
+        // A clock reading may be older than that of who wanted it read.
+        let now = now.max(self.wanted);
         if let Some(looked) = self.looks {
             self.until = self.until.max(looked);
         } else if self.received > WAITING {
@@ -519,6 +521,10 @@ mod tests {
         reading.wanted = at(12);
         assert!(reading.is_behind(at(13), None));
         assert!(!reading.is_behind(at(13), None));
+        // The clock reading of who serves the deadlines is older than that.
+        reading.wanted = at(20);
+        assert!(reading.is_behind(at(19), None));
+        assert!(!reading.is_behind(at(19), None), "it has looked since");
     }
 
     #[test]
