@@ -9,6 +9,7 @@ mod heal;
 mod owner;
 mod setup;
 mod step;
+mod stop;
 mod words;
 
 use crate::driver::{Call, Driver};
@@ -68,7 +69,7 @@ fn live(data: &[u8], told: bool) -> Account {
         if world.actors[which].of_program {
             continue;
         }
-        world.dial(which, None);
+        world.dial(which, None, true);
     }
     world.driver.flow();
     let mut steps = 0;

@@ -78,7 +78,13 @@ impl World {
         if u.ratio(1, 16)? {
             self.tell(|| "the program shuts down".to_owned());
             self.driver.shutdown();
-            return Ok(());
+            self.driver.flow();
+            // What the answers under way have left is short beside a stop.
+            return if u.arbitrary()? {
+                self.suspend(u)
+            } else {
+                Ok(())
+            };
         }
         let mut config = self.driver.config.clone();
         config.limits.exchanges = *u.choose(&[1, 2, 1024])?;

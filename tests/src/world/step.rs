@@ -4,14 +4,12 @@ use super::words::STOPS;
 use super::{Asked, CALLS, STARTED, World, setup};
 use crate::agent;
 use crate::client::Client;
-use crate::driver::{Answered, Asking, Call};
+use crate::driver::{Answered, Asking};
 use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::id::LinkId;
-use mcp_local_provider_core::link::CloseCode;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
-use std::time::Duration;
 
 /// Models that agents answer for and clients ask for.
 const MODELS: [&str; 6] = ["alpha", "alpha", "alpha:latest", "beta", "beta", "nothing"];
@@ -380,12 +378,14 @@ impl World {
         };
         let attach: bool = u.arbitrary()?;
         let token = self.actors[which].token.clone().filter(|_| attach);
-        self.dial(which, token);
+        // The process of one that the program starts may take its time.
+        let registers = !self.actors[which].of_program || u.ratio(1, 2)?;
+        self.dial(which, token, registers);
         Ok(())
     }
 
-    /// Connects an agent, with the token of its session or to register.
-    pub(super) fn dial(&mut self, which: usize, token: Option<String>) {
+    /// Connects an agent, with the token of its session or to register, now or later.
+    pub(super) fn dial(&mut self, which: usize, token: Option<String>, registers: bool) {
         if self.driver.is_draining() {
             return;
         }
@@ -407,7 +407,7 @@ impl World {
         self.actors[which].connected(link);
         if attached {
             self.check_attached(link);
-        } else {
+        } else if registers {
             self.register(which, link);
         }
     }
@@ -431,13 +431,18 @@ impl World {
     }
 
     fn register(&mut self, which: usize, link: LinkId) {
+        let frame = self.registration(which);
+        self.driver.receive(link, &frame);
+        self.has_registered(which, link);
+    }
+
+    pub(super) fn registration(&self, which: usize) -> String {
         let models = if which == 0 {
             &["alpha"][..]
         } else {
             &["alpha", "beta"][..]
         };
         let actor = &self.actors[which];
-        let actor_of_program = actor.of_program;
         let mut frame = agent::register(actor.name, models, actor.most);
         if which == 1 {
             frame.truncate(frame.len() - 1);
@@ -447,8 +452,12 @@ impl World {
             frame.truncate(frame.len() - 1);
             frame.push_str(",\"requested_scopes\":[\"other\"]}");
         }
-        self.driver.receive(link, &frame);
-        if actor_of_program {
+        frame
+    }
+
+    /// An agent has sent its registration, which was heard: nobody waits for its start any more if it got a session.
+    pub(super) fn has_registered(&mut self, which: usize, link: LinkId) {
+        if self.actors[which].of_program {
             let registered = self.driver.look(|hub| {
                 let mut sessions = hub.sessions().iter();
                 sessions.any(|session| session.link == Some(link))
@@ -498,73 +507,6 @@ impl World {
             }
         }
         Ok(())
-    }
-
-    /// The program is stopped for a while, and finds in its sockets what came meanwhile: whoever spoke in time is neither late
-    /// nor silent.
-    fn suspend(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let busy = self.actors.iter().position(|actor| !actor.jobs.is_empty());
-        let which = match busy {
-            Some(busy) => busy,
-            None => u.choose_index(self.actors.len())?,
-        };
-        let by = Duration::from_secs(*u.choose(&[20, 100, 1000])?);
-        let links_first = u.arbitrary()?;
-        let speaks = u.ratio(7, 8)?;
-        let actor = &mut self.actors[which];
-        let Some(link) = actor.link.filter(|_| speaks) else {
-            self.tell(|| format!("the program is stopped for {by:?}"));
-            self.driver.resume(self.now() + by, Vec::new(), links_first);
-            return Ok(());
-        };
-        let wire = self.driver.wires.get_mut(&link).expect("links stay known");
-        actor.read(wire);
-        let (mut ended, mut lasting) = (Vec::new(), Vec::new());
-        while let Some(job) = actor.jobs.last() {
-            let told = self.driver.call(job.id).is_none_or(Call::is_over);
-            if !told && !job.gap {
-                ended.push(job.id);
-                lasting.extend(self.driver.is_answered(job.id).then_some(job.id));
-            }
-            let said = self.said.entry(job.id).or_default();
-            actor.end(actor.jobs.len() - 1, said, "");
-        }
-        let mut came: Vec<_> = actor
-            .flight
-            .drain(..)
-            .map(|sent| (link, sent.text))
-            .collect();
-        came.push((link, "{\"type\":\"ping\"}".to_owned()));
-        self.tell(|| format!("the program is stopped for {by:?}; meanwhile {came:?}"));
-        let before = self.now();
-        let (recorded, hears) = (self.driver.audited().count(), self.driver.hears());
-        self.driver.resume(before + by, came, links_first);
-        let closed = self.driver.wires[&link].closed;
-        assert_ne!(closed, Some(CloseCode::NoSignOfLife), "{link:?} spoke");
-        for line in self.driver.audited() {
-            let late = ended.contains(&line.id) && line.outcome == "agent_timeout";
-            let lost = lasting.contains(&line.id) && line.outcome == "session_ended";
-            assert!(!late && !lost, "{} was answered in time", line.id);
-        }
-        if !hears {
-            self.check_given_up(recorded);
-        }
-        Ok(())
-    }
-
-    /// Places that agents gave up while the program was stopped went to those who waited. Whoever was refused since the record
-    /// before, while nothing else came free, finds none.
-    fn check_given_up(&self, recorded: usize) {
-        let since = || self.driver.audited().skip(recorded);
-        if since().any(|line| line.admitted && line.outcome != "ok") {
-            return;
-        }
-        for line in since().filter(|line| line.outcome == "overloaded") {
-            if let Some(asked) = self.asked.get(&line.id) {
-                let room = !self.lacks_room(asked);
-                assert!(!room, "{} was refused a place that was given up", line.id);
-            }
-        }
     }
 
     /// Something happens on a thread whose clock reading is old.
