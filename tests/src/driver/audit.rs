@@ -4,6 +4,7 @@ use super::Virtual;
 use super::ready::{Alarm, Ready, Who};
 use mcp_local_provider_core::hub::audit::AuditEvent;
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
+use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::feed::{Events, Feed, Numbered, Reader};
 use std::sync::Arc;
 
@@ -20,6 +21,12 @@ pub struct Audited {
     pub bytes_out: u64,
     /// True when a session answered it.
     pub admitted: bool,
+    /// Time of its end.
+    pub at: Instant,
+    /// Tokens that were to be reserved, once its body was read.
+    pub estimated_tokens: Option<u64>,
+    /// Tokens that it used, if a session answered it.
+    pub used_tokens: Option<u64>,
 }
 
 /// Everything that was recorded.
@@ -68,6 +75,7 @@ impl Audit {
                 status,
                 outcome,
                 bytes_out,
+                usage,
                 ..
             } = &numbered.record.event
             else {
@@ -79,6 +87,9 @@ impl Audit {
                 outcome,
                 bytes_out: *bytes_out,
                 admitted: session.is_some(),
+                at: numbered.record.at,
+                estimated_tokens: info.estimated_tokens,
+                used_tokens: usage.map(|usage| usage.total_tokens()),
             })
         })
     }

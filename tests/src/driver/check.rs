@@ -116,7 +116,7 @@ impl Driver {
 
     /// No session works that may not, nor on a link that does not carry it, once the links have heard.
     fn check_open(&self) {
-        if self.engine.held_commands() > 0 {
+        if self.holds_commands() {
             return;
         }
         for call in self.open_calls() {

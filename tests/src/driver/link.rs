@@ -68,12 +68,16 @@ pub(super) fn start(engine: &Arc<Engine>, name: &str) -> Result<Box<dyn Converse
 }
 
 /// The same by the handshake of a WebSocket; what is answered where that is refused.
-pub(super) fn upgrade(engine: &Arc<Engine>, token: &str) -> Result<Box<dyn Converse>, u16> {
-    let bearer = format!("Bearer {token}");
+pub(super) fn upgrade(engine: &Arc<Engine>, token: Option<&str>) -> Result<Box<dyn Converse>, u16> {
+    let bearer = token.map(|token| format!("Bearer {token}"));
+    let bearer = bearer.iter();
+    let headers: Vec<_> = bearer
+        .map(|value| ("authorization", value.as_str()))
+        .collect();
     let asking = Asking {
         method: "GET",
         target: "/agent",
-        headers: &[("authorization", &bearer)],
+        headers: &headers,
         address: [127, 0, 0, 1].into(),
         body: "",
         late: false,

@@ -145,7 +145,7 @@ impl Driver {
     ///
     /// # Errors
     /// The status of the answer instead.
-    pub fn upgrade(&mut self, token: &str) -> Result<LinkId, u16> {
+    pub fn upgrade(&mut self, token: Option<&str>) -> Result<LinkId, u16> {
         self.begun += 1;
         Ok(self.connected(link::upgrade(&self.engine, token)?))
     }
@@ -341,6 +341,12 @@ impl Driver {
     pub fn hold_commands(&mut self, hold: bool) {
         self.engine.hold_commands(hold);
         while !hold && self.engine.release_command() {}
+    }
+
+    /// True while commands are on their way from the hub to the links.
+    #[must_use]
+    pub fn holds_commands(&self) -> bool {
+        self.engine.held_commands() > 0
     }
 
     /// Lets one command go on. False when there is none.

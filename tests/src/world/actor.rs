@@ -11,6 +11,8 @@ use std::collections::{HashMap, VecDeque};
 #[derive(Debug)]
 pub(super) struct Actor {
     pub(super) name: &'static str,
+    /// The key that it shows.
+    pub(super) key: Option<&'static str>,
     /// The program starts it.
     pub(super) of_program: bool,
     /// Exchanges that it takes at once.
@@ -49,9 +51,10 @@ pub(super) struct Job {
 }
 
 impl Actor {
-    pub(super) fn new(name: &'static str, most: Option<u64>) -> Self {
+    pub(super) fn new(name: &'static str, key: Option<&'static str>, most: Option<u64>) -> Self {
         Self {
             name,
+            key,
             of_program: false,
             most,
             link: None,

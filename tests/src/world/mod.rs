@@ -7,6 +7,7 @@
 mod actor;
 mod heal;
 mod owner;
+mod purse;
 mod setup;
 mod step;
 mod stop;
@@ -17,10 +18,11 @@ use actor::Actor;
 use arbitrary::Unstructured;
 use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::hub::sessions::Session;
-use mcp_local_provider_core::id::ExchangeId;
+use mcp_local_provider_core::id::{ExchangeId, LinkId};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
-use setup::Payer;
+use purse::{Payer, Payment, Purse};
+use setup::Caller;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use words::Said;
 
@@ -104,13 +106,15 @@ pub fn input(seed: u64) -> Vec<u8> {
 /// Values of a call's request that the end of the run compares.
 #[derive(Debug, Default)]
 struct Asked {
-    payer: usize,
+    caller: usize,
     /// The permission that its head showed.
     authority: Option<Authority>,
     route: &'static str,
     model: &'static str,
     session: Option<String>,
     stops: Vec<String>,
+    /// Tokens that it reserves.
+    tokens: u64,
     /// It brings tools.
     tools: bool,
     /// Vectors that are wanted; text when there are none.
@@ -141,7 +145,21 @@ impl Asked {
 struct World {
     driver: Driver,
     actors: Vec<Actor>,
-    payers: Vec<Payer>,
+    callers: Vec<Caller>,
+    /// Other machines reach a socket of the program.
+    is_exposed: bool,
+    /// The permission of each agent that connected by a key, or without one.
+    came_by: BTreeMap<LinkId, Authority>,
+    /// The permission on which each session rests.
+    registered_by: BTreeMap<String, Authority>,
+    /// All that each payer has used.
+    purses: BTreeMap<Payer, Purse>,
+    /// Payments of requests that have not ended.
+    payments: HashMap<ExchangeId, Payment>,
+    /// Ends of requests whose payments are settled.
+    settled: usize,
+    /// Numbers of refusals by a bucket, and of payments that came back whole.
+    limited: BTreeMap<&'static str, u64>,
     /// Answers of agents, by exchange.
     said: HashMap<ExchangeId, Said>,
     /// Requests of calls, by exchange.
@@ -168,11 +186,8 @@ impl World {
 
     fn check(&mut self) {
         self.driver.check();
-        let now = self.now();
-        for payer in &self.payers {
-            payer.check(now);
-        }
-        self.check_bridge_key();
+        self.settle_payments();
+        self.check_permissions();
         self.check_carried();
         for at in 0..self.driver.calls.len() {
             let call = &self.driver.calls[at];
@@ -310,6 +325,9 @@ impl World {
             } else {
                 count(format!("refused: {outcome}"), 1);
             }
+        }
+        for (what, times) in &self.limited {
+            count(format!("limits: {what}"), *times);
         }
         for wire in self.driver.wires.values() {
             if let Some(code) = wire.closed {

@@ -92,6 +92,8 @@ impl World {
         config.sessions.max_requests = *u.choose(&[0, 0, 2])?;
         config.sessions.renew_while_connected = u.arbitrary()?;
         config.keys = setup::keys();
+        // The sockets of the start are no part of the file.
+        config.exposed = None;
         for name in ["editor", setup::PHONE, setup::BRIDGE] {
             match u.int_in_range(0..=7u8)? {
                 0 => config.keys.retain(|key| key.name != name),
@@ -123,40 +125,46 @@ impl World {
         Ok(())
     }
 
-    /// Takes the configuration over. A payer with another permission than before has paid nothing yet.
+    /// Takes the configuration over.
     fn reload(&mut self, config: HubConfig) {
-        let before = self.authorities();
+        self.settle_payments();
         self.driver.reload(config);
-        let (after, now) = (self.authorities(), self.now());
-        for (payer, changes) in self.payers.iter_mut().zip(before.into_iter().zip(after)) {
-            if changes.0 != changes.1 {
-                let keyed = matches!(changes.1, Some(Authority::Key(_)));
-                payer.begin_anew(now, keyed, &self.driver.config.limits);
-            }
-        }
+        self.cap_purses();
     }
 
-    /// The permission with which each payer asks now.
-    fn authorities(&self) -> Vec<Option<Authority>> {
-        let payers = 0..self.payers.len();
-        payers.map(|payer| self.authority(payer)).collect()
+    /// True while whoever shows no key may do everything: no key is required, and nobody else reaches the program.
+    fn is_keyless(&self) -> bool {
+        !self.driver.config.auth_required && !self.is_exposed
     }
 
-    /// The permission with which a payer asks now.
-    pub(super) fn authority(&self, payer: usize) -> Option<Authority> {
-        let payer = &self.payers[payer];
+    /// The permission of whoever shows this key now.
+    pub(super) fn permission(&self, shown: Option<&str>) -> Option<Authority> {
         let keys = self.driver.look(Hub::keys);
-        let caller = keys.authenticate(payer.key, payer.address).ok()?;
-        Some(caller.authority)
+        let mut known = keys.iter().filter(|(_, key)| Some(&*key.name) == shown);
+        let known = known.next().map(|(id, _)| Authority::Key(id));
+        known.or_else(|| self.is_keyless().then_some(Authority::Anyone))
+    }
+
+    /// The permission with which a caller asks now.
+    pub(super) fn authority(&self, caller: usize) -> Option<Authority> {
+        self.permission(self.callers[caller].key)
+    }
+
+    /// True while a permission holds.
+    fn holds(&self, by: Authority) -> bool {
+        match by {
+            Authority::Key(id) => self.driver.look(Hub::keys).get(id).is_some(),
+            Authority::Anyone => self.is_keyless(),
+            Authority::Local => false,
+            Authority::Configuration => true,
+        }
     }
 
     /// True while the permission with which a call was asked holds.
     pub(super) fn is_upheld(&self, asked: &Asked) -> bool {
-        let keys = self.driver.look(Hub::keys);
-        asked.authority.is_some_and(|by| keys.uphold(by))
+        asked.authority.is_some_and(|by| self.holds(by))
     }
 
-    /// Nobody answers with a key that is gone.
     /// A bridge registers a session over HTTP, for whichever of its links no agent has registered on.
     pub(super) fn register_over_http(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let agent = *u.choose(&["ada", "web"])?;
@@ -176,6 +184,9 @@ impl World {
             let told: Value = serde_json::from_slice(&answer.body).unwrap();
             let session = told["session_id"].as_str().unwrap();
             self.over_http.insert(session.to_owned());
+            let by = self.permission(Some(setup::BRIDGE));
+            let by = by.expect("a bridge that may register");
+            self.registered_by.insert(session.to_owned(), by);
         }
         Ok(())
     }
@@ -212,21 +223,28 @@ impl World {
         });
     }
 
-    pub(super) fn check_bridge_key(&self) {
-        let config = &self.driver.config;
-        let mut keys = config.keys.iter();
-        let there = keys.any(|key| key.name == setup::BRIDGE && key.role == Role::Bridge);
-        if config.auth_required && !there {
-            // The program's own agent has no key.
-            let own = self.actors.iter().filter(|actor| actor.of_program);
-            let own: Vec<&str> = own.map(|actor| actor.name).collect();
-            let live = self.driver.look(|hub| {
-                let live = hub.sessions().iter();
-                let live = live.filter(|session| !session.status.is_final());
-                live.filter(|session| !own.contains(&&*session.agent_id))
-                    .count()
-            });
-            assert_eq!(live, 0, "sessions of a key that is gone");
+    /// Nobody answers, and no agent stays connected, whose permission is gone.
+    pub(super) fn check_permissions(&mut self) {
+        let live: Vec<(String, Option<LinkId>)> = self.driver.look(|hub| {
+            let sessions = hub.sessions().iter();
+            let live = sessions.filter(|session| !session.status.is_final());
+            live.map(|session| (session.id.to_string(), session.link))
+                .collect()
+        });
+        for (session, link) in live {
+            let by = self.registered_by.get(&session).copied();
+            let by = by.or_else(|| self.came_by.get(&link?).copied());
+            if let Some(by) = by {
+                assert!(self.holds(by), "{session} outlives its permission");
+                self.registered_by.insert(session, by);
+            }
+        }
+        if self.driver.holds_commands() {
+            return;
+        }
+        for (link, by) in &self.came_by {
+            let upheld = self.holds(*by) || !self.driver.wires[link].alive;
+            assert!(upheld, "{link:?} outlives its permission");
         }
     }
 }

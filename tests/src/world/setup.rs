@@ -7,8 +7,8 @@ use mcp_local_provider_core::config::{HubConfig, Key, Limits, Role, SessionPolic
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::link::LinkConfig;
 use mcp_local_provider_core::time::Instant;
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -18,22 +18,30 @@ pub(super) const BRIDGE: &str = "bridge";
 /// The key with which an operator changes sessions.
 pub(super) const OPERATOR: &str = "operator";
 
-/// The key of a client with a limit of its own.
+/// The key of a client with limits of its own.
 pub(super) const PHONE: &str = "phone";
 
+/// A socket that other machines reach, as a service manager hands it over.
+const EXPOSED: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 8788);
+
 /// Requests a minute of that key.
-const OWN_RATE: u32 = 7;
+pub(super) const OWN_REQUESTS: u32 = 5;
+
+/// Tokens a minute of that key.
+pub(super) const OWN_TOKENS: u32 = 100;
 
 static KEYS: LazyLock<Vec<Key>> = LazyLock::new(|| {
-    let key = |name: &str, role, requests_per_minute| Key {
-        requests_per_minute,
-        ..Key::new(name, digest(name.as_bytes()), role)
+    let key = |name: &str, role| Key::new(name, digest(name.as_bytes()), role);
+    let phone = Key {
+        requests_per_minute: Some(OWN_REQUESTS),
+        tokens_per_minute: Some(OWN_TOKENS),
+        ..key(PHONE, Role::Client)
     };
     vec![
-        key("editor", Role::Client, None),
-        key(PHONE, Role::Client, Some(OWN_RATE)),
-        key(BRIDGE, Role::Bridge, None),
-        key(OPERATOR, Role::Operator, None),
+        key("editor", Role::Client),
+        phone,
+        key(BRIDGE, Role::Bridge),
+        key(OPERATOR, Role::Operator),
     ]
 });
 
@@ -42,48 +50,11 @@ pub(super) fn keys() -> Vec<Key> {
     KEYS.clone()
 }
 
-/// The key or address that pays for requests, and the number that it was let through.
+/// Somebody who asks: the key that is shown, and the address of the machine.
 #[derive(Debug)]
-pub(super) struct Payer {
+pub(super) struct Caller {
     pub(super) key: Option<&'static str>,
     pub(super) address: IpAddr,
-    burst: u64,
-    per_minute: u64,
-    since: Instant,
-    taken: u64,
-}
-
-impl Payer {
-    /// The limiter let a request pass.
-    pub(super) const fn took(&mut self) {
-        self.taken += 1;
-    }
-
-    /// It asks by another permission now, which has paid nothing yet.
-    pub(super) fn begin_anew(&mut self, now: Instant, keyed: bool, limits: &Limits) {
-        let own = (keyed && self.key == Some(PHONE)).then_some(OWN_RATE);
-        self.burst = own.unwrap_or(limits.burst).into();
-        self.per_minute = own.unwrap_or(limits.requests_per_minute).into();
-        self.since = now;
-        self.taken = 0;
-    }
-
-    /// The limiter let no request pass: a key, whose bucket nobody else draws on, has none left.
-    pub(super) fn check_refused(&self, keyed: bool) {
-        let used_up = self.taken >= self.burst;
-        assert!(!keyed || used_up, "{self:?} is refused too early");
-    }
-
-    /// No more than burst and rate allow was ever let pass.
-    pub(super) fn check(&self, now: Instant) {
-        let elapsed = u64::try_from(now.since(self.since).as_micros()).unwrap();
-        let back = elapsed.saturating_mul(self.per_minute) / 60_000_000;
-        assert!(
-            self.taken <= self.burst + back,
-            "{} requests of {self:?} at {now:?}",
-            self.taken
-        );
-    }
 }
 
 impl World {
@@ -126,19 +97,22 @@ impl World {
             max: *u.choose(&[64, 64, 3, 1])?,
             max_requests: *u.choose(&[0, 0, 0, 2])?,
         };
-        let auth_required = u.arbitrary()?;
+        // Without keys the program starts only where nobody else can reach it.
+        let is_exposed = u.ratio(1, 4)?;
+        let auth_required = is_exposed || u.arbitrary()?;
         let config = HubConfig {
             limits,
             timeouts,
             sessions,
             keys: KEYS.clone(),
             auth_required,
+            exposed: is_exposed.then_some(EXPOSED),
             ..HubConfig::default()
         };
-        let payers = payers(&config);
         let mut actors = Vec::new();
         for name in &["ada", "bob", "cyd"][..u.int_in_range(1..=3)?] {
-            actors.push(Actor::new(name, *u.choose(&[None, Some(1), Some(2)])?));
+            let key = u.ratio(3, 4)?.then_some(BRIDGE);
+            actors.push(Actor::new(name, key, *u.choose(&[None, Some(1), Some(2)])?));
         }
         let mut driver = Driver::with_link_config(config, link);
         driver.eager = false;
@@ -155,7 +129,14 @@ impl World {
         Ok(Self {
             driver,
             actors,
-            payers,
+            callers: callers(),
+            is_exposed,
+            came_by: BTreeMap::new(),
+            registered_by: BTreeMap::new(),
+            purses: BTreeMap::new(),
+            payments: HashMap::new(),
+            settled: 0,
+            limited: BTreeMap::new(),
             said: HashMap::new(),
             asked: HashMap::new(),
             over_http: BTreeSet::new(),
@@ -168,25 +149,17 @@ impl World {
     }
 }
 
-fn payers(config: &HubConfig) -> Vec<Payer> {
+fn callers() -> Vec<Caller> {
     let home = IpAddr::from([127, 0, 0, 1]);
-    let payer = |key: Option<&'static str>, address| {
-        let mut payer = Payer {
-            key,
-            address,
-            burst: 0,
-            per_minute: 0,
-            since: Instant::ZERO,
-            taken: 0,
-        };
-        payer.begin_anew(Instant::ZERO, key.is_some(), &config.limits);
-        payer
-    };
     let away = IpAddr::from([192, 0, 2, 7]);
-    let mut payers = vec![payer(Some("editor"), home), payer(Some(PHONE), away)];
-    if !config.auth_required {
-        payers.push(payer(None, home));
-        payers.push(payer(None, away));
-    }
-    payers
+    let callers = [
+        (Some("editor"), home),
+        (Some(PHONE), away),
+        (None, home),
+        (None, away),
+    ];
+    let callers = callers.into_iter();
+    callers
+        .map(|(key, address)| Caller { key, address })
+        .collect()
 }

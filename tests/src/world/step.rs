@@ -1,13 +1,13 @@
 //! One step: something that a client, an agent, the network, an operator or the clock does.
 
 use super::words::STOPS;
-use super::{Asked, CALLS, STARTED, World, setup};
+use super::{Asked, CALLS, STARTED, World};
 use crate::agent;
 use crate::client::Client;
 use crate::driver::{Answered, Asking};
 use arbitrary::{Result, Unstructured};
-use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::id::LinkId;
+use mcp_local_provider_core::invocation::estimate_tokens;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 
@@ -66,7 +66,7 @@ impl World {
         if self.asked.len() >= CALLS {
             return Ok(());
         }
-        let payer = u.choose_index(self.payers.len())?;
+        let caller = u.choose_index(self.callers.len())?;
         let route = *u.choose(&[
             "POST /v1/chat/completions",
             "POST /api/chat",
@@ -125,20 +125,32 @@ impl World {
             ),
         };
         let late = u.ratio(1, 8)?;
+        let most = match route {
+            "POST /v1/messages" => 2000,
+            "POST /v1/chat/completions" | "POST /v1/completions" => 20,
+            _ => 0,
+        };
+        let prompt = if vectors.is_some() {
+            "onetwo"
+        } else {
+            "a question"
+        };
+        let text = prompt.len() + brought.len().saturating_sub(",\"tools\":[]".len());
         let mut asked = Asked {
-            payer,
-            authority: self.authority(payer),
+            caller,
+            authority: self.authority(caller),
             route,
             model,
             session,
             stops,
+            tokens: estimate_tokens(text) + most,
             tools,
             vectors,
             busy: false,
         };
         asked.busy = self.lacks_room(&asked);
         let suitable = self.suitable(&asked);
-        let (key, address) = (self.payers[payer].key, self.payers[payer].address);
+        let (key, address) = (self.callers[caller].key, self.callers[caller].address);
         let bearer = key.map(|key| format!("Bearer {key}"));
         let headers: Vec<(&str, &str)> = [
             ("authorization", bearer.as_deref()),
@@ -158,14 +170,15 @@ impl World {
         self.tell(|| {
             format!("{id} asks {route}, stream {stream}, eager {eager}, {asked:?}: {answered:?}")
         });
-        let free = asked.session.is_none();
+        let (free, authority) = (asked.session.is_none(), asked.authority);
         self.asked.insert(id, asked);
         match answered {
             Answered::Call(at) => {
+                assert!(authority.is_some(), "{id} is let in without a key");
                 self.check_chosen(at, free && tools && suitable.with_tools);
                 if !late {
                     assert!(!self.driver.is_draining(), "{id} begins while it drains");
-                    self.payers[payer].took();
+                    self.pays(id);
                 }
             }
             Answered::Answer(answer) => {
@@ -179,10 +192,10 @@ impl World {
                 assert!(!lost || self.driver.is_draining(), "{id} is not waited for");
                 let unsuited = said.contains("scope_denied") && free;
                 assert!(!unsuited || !suitable.any, "{id} is refused: {said}");
-                if answer.head.status() == 429 && said.contains("requests a minute") {
-                    let keyed = matches!(self.authority(payer), Some(Authority::Key(_)));
-                    self.payers[payer].check_refused(keyed);
-                }
+                let status = answer.head.status();
+                let refused = status == 401 || status == 429 && authority.is_none();
+                assert_eq!(refused, authority.is_none(), "{id} is told {said}");
+                self.check_limited(id, &answer.head, &client);
             }
         }
         Ok(())
@@ -222,6 +235,7 @@ impl World {
     /// The body of a call comes.
     pub(super) fn complete(&mut self, at: usize) {
         let id = self.driver.calls[at].id;
+        self.settle_payments();
         let busy = self.lacks_room(&self.asked[&id]);
         let drains = self.driver.is_draining();
         let taken = self.driver.send_body(at);
@@ -232,8 +246,12 @@ impl World {
         if taken {
             let asked = &self.asked[&id];
             assert!(self.is_upheld(asked), "{id} is let in without its key");
-            if self.authority(asked.payer) == asked.authority {
-                self.payers[asked.payer].took();
+            self.pays(id);
+        } else {
+            let call = &self.driver.calls[at];
+            if let Some(head) = call.head.clone() {
+                let client = call.client.clone();
+                self.check_limited(id, &head, &client);
             }
         }
     }
@@ -396,13 +414,19 @@ impl World {
             let started = self.driver.start_agent(STARTED);
             started.map_err(|refusal| refusal.status())
         } else {
-            let token = token.as_deref().unwrap_or(setup::BRIDGE);
-            self.driver.upgrade(token)
+            self.driver
+                .upgrade(token.as_deref().or(self.actors[which].key))
         };
         self.tell(|| format!("agent {which} connects, attached {attached}: {connected:?}"));
         let Ok(link) = connected else {
             return;
         };
+        if !of_program && !attached {
+            let shown = self.actors[which].key;
+            let by = self.permission(shown);
+            assert!(by.is_some(), "{link:?} comes without a key");
+            self.came_by.extend(by.map(|by| (link, by)));
+        }
         // What was its connection before stays up without it, unless it was replaced.
         self.actors[which].connected(link);
         if attached {
