@@ -78,6 +78,8 @@ pub struct Bench {
     pub refusals: usize,
     /// The session that the hub made of the last registration.
     pub session: Option<SessionId>,
+    /// State of that session at the hub; `None` once it has ended or was given back.
+    pub held: Option<&'static str>,
 }
 
 /// The name of every agent here.
@@ -107,6 +109,7 @@ impl Bench {
             caller: Authority::Anyone,
             refusals: 0,
             session: None,
+            held: None,
         };
         let Self { agent, out, .. } = &mut bench;
         agent.start(now, out);
@@ -174,6 +177,9 @@ impl Bench {
             ..
         } = self;
         let command = match notice {
+            Notice::Register(_) if self.held.is_some() => {
+                panic!("it registers and has a session")
+            }
             Notice::Register(_) if self.refusals > 0 => {
                 self.refusals -= 1;
                 Command::Error {
@@ -185,6 +191,7 @@ impl Bench {
                 self.registrations.push(registration);
                 let session = SessionId::new(&format!("s-{}", self.registrations.len())).unwrap();
                 self.session = Some(session.clone());
+                self.held = Some("active");
                 Command::Registered(Registered {
                     session,
                     token: None,
@@ -192,10 +199,14 @@ impl Bench {
                     expires_at: "2026-01-01T00:05:00Z".into(),
                 })
             }
-            Notice::Unregister(session) => Command::EndSession {
-                session,
-                reason: CancelReason::SessionEnded,
-            },
+            Notice::Unregister(session) => {
+                assert_eq!(self.session.as_ref(), Some(&session), "not its session");
+                self.held = None;
+                Command::EndSession {
+                    session,
+                    reason: CancelReason::SessionEnded,
+                }
+            }
             _ => return,
         };
         link.handle_command(*now, command, link_out, &mut Mailboxes(clients));
@@ -216,10 +227,19 @@ impl Bench {
             ];
             all.into_iter().find(|known| *known == text)
         };
+        let (status, reason) = (
+            known(status).expect("a state"),
+            known(reason).expect("a reason"),
+        );
+        self.held = match (status, reason) {
+            ("revoked" | "expired", _) => None,
+            (_, "requests_used_up") => Some(reason),
+            _ => Some(status),
+        };
         let command = Command::SessionStatus(SessionStatus {
             session: self.session.clone().expect("it has registered"),
-            status: known(status).expect("a state"),
-            reason: known(reason).expect("a reason"),
+            status,
+            reason,
         });
         let (now, out) = (self.now, &mut self.link_out);
         let mut deliver = Mailboxes(&mut self.clients);

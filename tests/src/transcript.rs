@@ -15,6 +15,7 @@
 
 use crate::agent;
 use crate::driver::{Answered, Asking, Call, Driver};
+use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::config::{Alias, HubConfig, Key, Role};
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::digest;
@@ -211,6 +212,7 @@ impl Stage {
             method,
             target,
             headers: &headers,
+            listener: Listener::All,
             address: [127, 0, 0, 1].into(),
             body: body.unwrap_or(&""),
             late: false,

@@ -1,15 +1,18 @@
 //! An ACP agent that answers by itself, and conversations with it that each have a canary.
 //!
 //! The agent remembers, for each of its sessions, every canary that it has been told there, and tells all of them in every
-//! answer. So an answer shows what its session knows, and a canary in the wrong place shows a leak.
+//! answer. So an answer shows what its session knows, and a canary in the wrong place shows a leak. It thinks of the name of its
+//! session, so that a client sees which one answers.
 
 use super::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::Order;
 use mcp_local_provider_core::agents::acp::tools::ToolAnswer;
 use mcp_local_provider_core::error::Code;
+use mcp_local_provider_core::id::{Authority, KeyId};
 use mcp_local_provider_core::invocation::Finish;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::num::NonZeroU32;
 
 /// An action that the agent has to take.
 #[derive(Debug)]
@@ -45,14 +48,16 @@ pub struct Script {
     sessions: BTreeMap<String, Memory>,
     due: Vec<Due>,
     made: usize,
+    /// Working directories that a session was ever given.
+    directories: BTreeSet<String>,
     /// Without `session/close`.
     pub never_closes: bool,
     running: bool,
 }
 
-fn update(session: &str, text: &str) -> String {
+fn update(session: &str, kind: &str, text: &str) -> String {
     json!({"jsonrpc": "2.0", "method": "session/update", "params": {"sessionId": session, "update": {
-        "sessionUpdate": "agent_message_chunk", "content": {"type": "text", "text": text}}}})
+        "sessionUpdate": kind, "content": {"type": "text", "text": text}}}})
     .to_string()
 }
 
@@ -82,6 +87,7 @@ impl Script {
                 Order::Start => {
                     *self = Self {
                         made: self.made,
+                        directories: std::mem::take(&mut self.directories),
                         never_closes: self.never_closes,
                         running: true,
                         ..Self::default()
@@ -129,6 +135,9 @@ impl Script {
             }
             Some("session/new") => {
                 self.made += 1;
+                let cwd = params["cwd"].as_str().unwrap().to_owned();
+                let is_own = cwd.matches('/').count() < 2 || self.directories.insert(cwd);
+                assert!(is_own, "two sessions in one directory");
                 let name = format!("s-{}", self.made);
                 let server = params["mcpServers"].get(0).map(|server| {
                     let url = server["url"].as_str().unwrap();
@@ -197,6 +206,14 @@ impl Script {
         self.due.len()
     }
 
+    /// Returns the calls of the caller's tools whose results it waits for.
+    pub fn open_calls(&self) -> impl Iterator<Item = u64> {
+        self.due.iter().filter_map(|due| match due {
+            Due::Prompt(prompt) => prompt.tool.flatten(),
+            Due::Line(_) => None,
+        })
+    }
+
     /// Does one of the things that are due. False when there was nothing that can be done now.
     pub fn step(&mut self, bench: &mut Bench, which: usize) -> bool {
         self.read(bench);
@@ -248,8 +265,13 @@ impl Script {
                         }
                     }
                 } else if let Some(piece) = prompt.pieces.pop_front() {
-                    let line = update(&prompt.session, &piece);
-                    bench.writes_line(&line);
+                    let name = format!("{} ", prompt.session);
+                    let lines = [
+                        ("agent_thought_chunk", name),
+                        ("agent_message_chunk", piece),
+                    ]
+                    .map(|(kind, text)| update(&prompt.session, kind, &text));
+                    lines.iter().for_each(|line| bench.writes_line(line));
                     true
                 } else {
                     let line = result(
@@ -282,6 +304,12 @@ pub struct Conversation {
     /// It brings a tool.
     tools: bool,
     turns: usize,
+    /// The permission with which it asks.
+    caller: Authority,
+    /// All that it has asked, by their places among the bench's clients.
+    clients: Vec<usize>,
+    /// Sessions of the agent that have answered it.
+    pub sessions: BTreeSet<String>,
     /// The request that is under way, by its place among the bench's clients.
     pub client: Option<usize>,
     /// Every answer that it has had.
@@ -298,9 +326,39 @@ impl Conversation {
             model: if number % 3 == 2 { "/b" } else { "" },
             tools: number % 2 == 1,
             turns: 0,
+            caller: Authority::Anyone,
+            clients: Vec::new(),
+            sessions: BTreeSet::new(),
             client: None,
             answers: Vec::new(),
         }
+    }
+
+    /// The conversation of this number, asked by the key of that id.
+    #[must_use]
+    pub fn of_key(number: usize, key: NonZeroU32) -> Self {
+        Self {
+            caller: Authority::Key(KeyId(key)),
+            ..Self::new(number)
+        }
+    }
+
+    /// Tells everything that another one has told and heard as if it were its own, unless it still waits.
+    pub fn copy(&mut self, other: &Self) {
+        if self.client.is_none() {
+            self.messages.clone_from(&other.messages);
+            self.turns = other.turns;
+        }
+    }
+
+    /// True when it was told this call of a tool.
+    #[must_use]
+    pub fn was_told(&self, call: u64, bench: &Bench) -> bool {
+        let end = format!("_{call:x}");
+        let clients = self.clients.iter().map(|place| &bench.clients[*place]);
+        clients
+            .flat_map(|client| &client.calls)
+            .any(|(id, _, _)| id.ends_with(&end))
     }
 
     /// Asks the next thing, unless it still waits.
@@ -327,7 +385,9 @@ impl Conversation {
         if self.tools {
             body["tools"] = json!([{"type": "function", "function": {"name": "look"}}]);
         }
+        bench.caller = self.caller;
         self.client = bench.ask(&body.to_string()).ok();
+        self.clients.extend(self.client);
     }
 
     /// True when its last answer was a call of its tool, whose result it has.
@@ -353,6 +413,8 @@ impl Conversation {
             self.canary,
             client.text
         );
+        let sessions = client.reasoning.split_whitespace().map(str::to_owned);
+        self.sessions.extend(sessions);
         if !client.is_over() {
             return;
         }

@@ -1,18 +1,40 @@
-//! Two conversations with one agent, under every event that can happen to them, in any order.
+//! Two conversations with one agent, and somebody with another key who tells the first one again, under every event that can happen
+//! to them and to the agent's session at the hub, in any order.
 
 use super::script::{Conversation, Script};
 use super::{Bench, NAME};
 use mcp_local_provider_core::agents::acp::{Config, Load, Order, Profile};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 /// Number of kinds of events. The first seven are tried in every order.
-pub const EVENTS: u8 = 16;
+pub const EVENTS: u8 = 22;
+
+/// Events of one run at most.
+const LENGTH: usize = 80;
+
+/// Runs the turmoil that `data` decides: the first byte the agent, each of the next ones an event.
+///
+/// # Panics
+/// Panics when an invariant is broken.
+pub fn run(data: &[u8]) {
+    let Some((first, events)) = data.split_first() else {
+        return;
+    };
+    let keep = usize::from(first >> 4) % 5;
+    let mut turmoil = Turmoil::new(first & 1 != 0, first & 2 != 0, keep);
+    for event in events.iter().take(LENGTH) {
+        turmoil.happen(*event);
+    }
+    turmoil.heal();
+}
 
 /// See the module's documentation.
 pub struct Turmoil {
     bench: Bench,
     agent: Script,
-    conversations: [Conversation; 2],
+    /// The last one tells what the first has told.
+    conversations: [Conversation; 3],
 }
 
 impl Turmoil {
@@ -23,11 +45,16 @@ impl Turmoil {
         config.tools_url = tools.then(|| "http://127.0.0.1:1/agents/mcp/".into());
         config.sessions_per_process = 4;
         config.sessions.keep = keep;
+        config.session_directories = true;
         config.tool_timeout = Duration::from_secs(30);
         let mut it = Self {
             bench: Bench::new(Profile::new(NAME), config),
             agent: Script::default(),
-            conversations: [Conversation::new(1), Conversation::new(3)],
+            conversations: [
+                Conversation::of_key(1, NonZeroU32::MIN),
+                Conversation::new(3),
+                Conversation::of_key(1, NonZeroU32::MAX),
+            ],
         };
         it.agent.never_closes = never_closes;
         it.agent.rest(&mut it.bench);
@@ -42,11 +69,11 @@ impl Turmoil {
         let Self {
             bench,
             agent,
-            conversations: [one, other],
+            conversations: [one, other, again],
         } = self;
         match event % EVENTS {
-            0 => one.ask(bench),
-            1 => other.ask(bench),
+            0 => asks(one, agent, bench),
+            1 => asks(other, agent, bench),
             2 => {
                 agent.step(bench, 0);
             }
@@ -78,7 +105,7 @@ impl Turmoil {
             ),
             12 => agent.rest(bench),
             // Within the bound on memory, over it, and over it with a process for each session.
-            kind => {
+            kind @ 13..=15 => {
                 let over = u64::from(kind > 13);
                 let load = Load {
                     processes: if kind > 14 { 1000 } else { 2 },
@@ -92,11 +119,28 @@ impl Turmoil {
                 let is_ended = bench.orders.iter().any(|order| ends.contains(order));
                 assert!(!busy || !is_ended, "a measurement ended a turn");
             }
+            16 | 17 => {
+                again.copy(one);
+                asks(again, agent, bench);
+            }
+            // Its session at the hub ends, and there may be no room for another one.
+            18 if bench.held.is_some() => bench.session_is("expired", "expired"),
+            19 if bench.held.is_some() => {
+                bench.refusals = 3;
+                bench.session_is("revoked", "revoked");
+            }
+            20 if bench.held.is_some() => bench.session_is("active", "requests_used_up"),
+            _ if bench.held == Some("suspended") => bench.session_is("active", "resumed"),
+            _ if bench.held == Some("active") => bench.session_is("suspended", "suspended"),
+            _ => {}
         }
         // The supervisor is quick, the agent is not.
         agent.read(bench);
-        one.hear(bench);
-        other.hear(bench);
+        for conversation in [&mut *one, other, again] {
+            conversation.hear(bench);
+        }
+        let shared = one.sessions.intersection(&again.sessions).next();
+        assert_eq!(shared, None, "a session answers two keys");
         let figures = bench.agent.session_figures();
         assert!(figures.kept <= figures.limits.keep, "{figures:?}");
     }
@@ -138,13 +182,17 @@ impl Turmoil {
                 self.bench.cancel(client);
             }
         }
+        if self.bench.held == Some("suspended") {
+            self.bench.session_is("active", "resumed");
+        }
         for _ in 0..60 {
             self.agent.rest(&mut self.bench);
-            if self.left() == (0, 0, 0) {
+            if self.left() == (0, 0, 0) && self.bench.held == Some("active") {
                 return;
             }
             self.bench.pass(Duration::from_secs(1));
         }
+        assert_eq!(self.bench.held, Some("active"), "it has no session");
         panic!("turns, exchanges and calls are left: {:?}", self.left());
     }
 
@@ -156,5 +204,17 @@ impl Turmoil {
             self.bench.open_exchanges(),
             calls.filter(|(_, ended)| !ended).count(),
         )
+    }
+}
+
+/// Somebody asks. Calls that others were told wait on.
+fn asks(who: &mut Conversation, agent: &Script, bench: &mut Bench) {
+    let is_open =
+        |call: &u64, bench: &Bench| bench.replies.get(call).is_none_or(|(_, ended)| !ended);
+    let others = agent.open_calls().filter(|call| is_open(call, bench));
+    let others: Vec<u64> = others.filter(|call| !who.was_told(*call, bench)).collect();
+    who.ask(bench);
+    for call in others {
+        assert!(is_open(&call, bench), "call {call} is ended by {who:?}");
     }
 }

@@ -1,10 +1,12 @@
-//! Lets the simulated world run for as long as one likes, or once more over an input that broke it.
+//! Lets the simulated world run for as long as one likes, or once more over an input that broke it, and beside it an ACP agent in
+//! turmoil, which the same input decides.
 //!
 //! `world soak SECONDS [SEED]` draws inputs until the time is over; one that breaks an invariant is made small, left in
 //! the current directory as `world-SEED` and told step by step. `world find SECONDS [SEED]` succeeds when it breaks.
 //! `world replay FILE` tells a run over that file. Seconds are those of the processor, so that a busy machine looks as far.
 #![allow(clippy::print_stdout, clippy::indexing_slicing)] // it speaks to a person
 
+use mcp_local_provider_tests::acp::turmoil;
 use mcp_local_provider_tests::world;
 use rustix::time::{ClockId, clock_gettime};
 use std::panic::{self, AssertUnwindSafe};
@@ -17,7 +19,7 @@ fn main() -> ExitCode {
     match words[..] {
         ["replay", file] => match std::fs::read(file) {
             Ok(data) => {
-                world::run_told(&data);
+                tell(&data);
                 ExitCode::SUCCESS
             }
             Err(error) => {
@@ -79,6 +81,19 @@ fn search(seconds: &str, seed: &str) -> Option<Searched> {
     Some(searched)
 }
 
+/// The steps of a run.
+fn simulate(data: &[u8]) -> u64 {
+    let steps = world::run(data).steps;
+    turmoil::run(data);
+    steps
+}
+
+/// A run that is told step by step.
+fn tell(data: &[u8]) {
+    world::run_told(data);
+    turmoil::run(data);
+}
+
 /// Time that this process has spent on a processor.
 fn processor_time() -> Duration {
     let time = clock_gettime(ClockId::ProcessCPUTime);
@@ -102,7 +117,7 @@ fn soak(seconds: &str, seed: &str) -> ExitCode {
     if let Err(error) = std::fs::write(&file, &data) {
         println!("{file}: {error}");
     }
-    world::run_told(&data);
+    tell(&data);
     ExitCode::FAILURE
 }
 
@@ -123,7 +138,7 @@ fn find(seconds: &str, seed: &str) -> ExitCode {
 fn why(data: &[u8]) -> String {
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let run = panic::catch_unwind(AssertUnwindSafe(|| world::run(data)));
+    let run = panic::catch_unwind(AssertUnwindSafe(|| simulate(data)));
     panic::set_hook(hook);
     let Err(payload) = run else {
         return "not the second time".to_owned();
@@ -137,13 +152,13 @@ fn why(data: &[u8]) -> String {
 /// The steps of a run, unless it breaks an invariant.
 fn holds(data: &[u8]) -> Option<u64> {
     if cfg!(panic = "abort") {
-        return Some(world::run(data).steps);
+        return Some(simulate(data));
     }
     let hook = panic::take_hook();
     panic::set_hook(Box::new(|_| {}));
-    let run = panic::catch_unwind(AssertUnwindSafe(|| world::run(data)));
+    let run = panic::catch_unwind(AssertUnwindSafe(|| simulate(data)));
     panic::set_hook(hook);
-    run.ok().map(|account| account.steps)
+    run.ok()
 }
 
 /// Cuts pieces out and makes bytes zero for as long as the world still breaks.

@@ -20,6 +20,8 @@ pub struct Asking<'a> {
     pub target: &'a str,
     /// Names in lower case; `host` is added where it is missing.
     pub headers: &'a [(&'a str, &'a str)],
+    /// The socket that it came to.
+    pub listener: Listener,
     /// Address of the client.
     pub address: IpAddr,
     /// The body.
@@ -37,6 +39,7 @@ impl<'a> Asking<'a> {
             method,
             target,
             headers: &[],
+            listener: Listener::All,
             address: [127, 0, 0, 1].into(),
             body,
             late: false,
@@ -58,7 +61,7 @@ pub(super) fn begin(engine: &Arc<Engine>, asking: &Asking<'_>) -> Begin {
         value.or_else(|| (name == "host").then_some(&b"localhost"[..]))
     };
     let request = Request::new(asking.method, asking.target, asking.address, value);
-    match request::begin(engine, Listener::All, &request) {
+    match request::begin(engine, asking.listener, &request) {
         Begun::Upgrade(upgrade) => Begin::Upgrade(upgrade),
         Begun::Step(Step::Body(expecting)) if !asking.late => {
             Begin::Step(expecting.complete(asking.body.as_bytes().to_vec()))

@@ -75,12 +75,8 @@ pub(super) fn upgrade(engine: &Arc<Engine>, token: Option<&str>) -> Result<Box<d
         .map(|value| ("authorization", value.as_str()))
         .collect();
     let asking = Asking {
-        method: "GET",
-        target: "/agent",
         headers: &headers,
-        address: [127, 0, 0, 1].into(),
-        body: "",
-        late: false,
+        ..Asking::new("GET /agent", "")
     };
     let Begin::Upgrade(upgrade) = begin(engine, &asking) else {
         panic!("an agent's request is no upgrade");

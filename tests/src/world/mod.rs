@@ -166,7 +166,7 @@ struct World {
     asked: HashMap<ExchangeId, Asked>,
     /// Sessions that were registered over HTTP.
     over_http: BTreeSet<String>,
-    /// The time until which requests wait for the agent that the program starts; `None` once it has registered.
+    /// The time until which requests wait for the agent that the program starts; `None` once it has registered or is late.
     starting: Option<Instant>,
     /// Requests that waited for that agent.
     awaited: BTreeSet<ExchangeId>,
@@ -186,6 +186,9 @@ impl World {
 
     fn check(&mut self) {
         self.driver.check();
+        let (now, hears) = (self.now(), self.driver.hears());
+        // Its time is over, and whoever waited for it was told.
+        self.starting = self.starting.filter(|until| hears || *until > now);
         self.settle_payments();
         self.check_permissions();
         self.check_carried();

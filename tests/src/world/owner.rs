@@ -3,6 +3,7 @@
 use super::{Asked, World, setup};
 use crate::driver::{Answered, Asking};
 use arbitrary::{Result, Unstructured};
+use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::config::{HubConfig, Role};
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::Authority;
@@ -107,6 +108,9 @@ impl World {
         if u.ratio(1, 8)? {
             config.auth_required = !config.auth_required;
         }
+        if u.ratio(1, 4)? {
+            config.ollama_auth_required = !config.ollama_auth_required;
+        }
         self.tell(|| {
             let keys: Vec<_> = config
                 .keys
@@ -114,10 +118,11 @@ impl World {
                 .map(|key| (&key.name, key.role))
                 .collect();
             format!(
-                "the owner sets {} exchanges, a queue of {}, keys {keys:?}, required {}, renewed while connected {}",
+                "the owner sets {} exchanges, a queue of {}, keys {keys:?}, required {}, of programs on this machine {}, renewed while connected {}",
                 config.limits.exchanges,
                 config.limits.queue_length,
                 config.auth_required,
+                config.ollama_auth_required,
                 config.sessions.renew_while_connected
             )
         });
@@ -147,7 +152,11 @@ impl World {
 
     /// The permission with which a caller asks now.
     pub(super) fn authority(&self, caller: usize) -> Option<Authority> {
-        self.permission(self.callers[caller].key)
+        let caller = &self.callers[caller];
+        let local = caller.listener == Listener::Ollama && caller.address.is_loopback();
+        let local = local.then_some(Authority::Local);
+        let shown = self.permission(caller.key);
+        shown.or_else(|| local.filter(|local| self.holds(*local)))
     }
 
     /// True while a permission holds.
@@ -155,7 +164,7 @@ impl World {
         match by {
             Authority::Key(id) => self.driver.look(Hub::keys).get(id).is_some(),
             Authority::Anyone => self.is_keyless(),
-            Authority::Local => false,
+            Authority::Local => !self.driver.config.ollama_auth_required,
             Authority::Configuration => true,
         }
     }

@@ -3,6 +3,7 @@
 use super::{Actor, STARTED, World};
 use crate::driver::Driver;
 use arbitrary::{Result, Unstructured};
+use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::config::{HubConfig, Key, Limits, Role, SessionPolicy, Timeouts};
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::link::LinkConfig;
@@ -50,11 +51,12 @@ pub(super) fn keys() -> Vec<Key> {
     KEYS.clone()
 }
 
-/// Somebody who asks: the key that is shown, and the address of the machine.
-#[derive(Debug)]
+/// Somebody who asks: the key that is shown, the address of the machine, and the socket that is asked.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
     pub(super) key: Option<&'static str>,
     pub(super) address: IpAddr,
+    pub(super) listener: Listener,
 }
 
 impl World {
@@ -106,6 +108,7 @@ impl World {
             sessions,
             keys: KEYS.clone(),
             auth_required,
+            ollama_auth_required: u.arbitrary()?,
             exposed: is_exposed.then_some(EXPOSED),
             ..HubConfig::default()
         };
@@ -153,13 +156,20 @@ fn callers() -> Vec<Caller> {
     let home = IpAddr::from([127, 0, 0, 1]);
     let away = IpAddr::from([192, 0, 2, 7]);
     let callers = [
-        (Some("editor"), home),
-        (Some(PHONE), away),
-        (None, home),
-        (None, away),
+        (Some("editor"), home, Listener::All),
+        (Some(PHONE), away, Listener::All),
+        (None, home, Listener::All),
+        (None, away, Listener::All),
+        (Some("editor"), home, Listener::Ollama),
+        (None, home, Listener::Ollama),
+        (None, away, Listener::Ollama),
     ];
     let callers = callers.into_iter();
     callers
-        .map(|(key, address)| Caller { key, address })
+        .map(|(key, address, listener)| Caller {
+            key,
+            address,
+            listener,
+        })
         .collect()
 }

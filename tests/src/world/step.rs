@@ -1,5 +1,6 @@
 //! One step: something that a client, an agent, the network, an operator or the clock does.
 
+use super::setup::Caller;
 use super::words::STOPS;
 use super::{Asked, CALLS, STARTED, World};
 use crate::agent;
@@ -31,7 +32,7 @@ impl World {
             202..=203 => self.connect(u)?,
             204..=211 => self.come_back(u)?,
             212 => self.die(u)?,
-            171..=174 | 213..=214 => self.operate(u)?,
+            171..=174 | 213 => self.operate(u)?,
             215..=226 => self.pass_time(u)?,
             227..=232 => self.suspend(u)?,
             233..=239 => self.jitter(u)?,
@@ -40,7 +41,7 @@ impl World {
             244..=251 => {
                 self.driver.release_command();
             }
-            252 => self.reconfigure(u)?,
+            214 | 252 => self.reconfigure(u)?,
             253 => self.register_over_http(u)?,
             _ => self.stop_reading(u)?,
         }
@@ -150,7 +151,11 @@ impl World {
         };
         asked.busy = self.lacks_room(&asked);
         let suitable = self.suitable(&asked);
-        let (key, address) = (self.callers[caller].key, self.callers[caller].address);
+        let Caller {
+            key,
+            address,
+            listener,
+        } = self.callers[caller];
         let bearer = key.map(|key| format!("Bearer {key}"));
         let headers: Vec<(&str, &str)> = [
             ("authorization", bearer.as_deref()),
@@ -162,6 +167,7 @@ impl World {
         self.driver.eager = eager;
         let answered = self.driver.http(&Asking {
             headers: &headers,
+            listener,
             address,
             late,
             ..Asking::new(route, &body)
@@ -379,8 +385,12 @@ impl World {
 
     /// A client goes away.
     fn hang_up(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if !self.driver.calls.is_empty() {
-            let at = u.choose_index(self.driver.calls.len())?;
+        let waiting = u.ratio(1, 2)?;
+        let calls = self.driver.calls.iter().enumerate();
+        let calls = calls.filter(|(_, call)| !call.is_over() && (!waiting || call.is_waiting()));
+        let calls: Vec<usize> = calls.map(|(at, _)| at).collect();
+        if !calls.is_empty() {
+            let at = *u.choose(&calls)?;
             self.tell(|| format!("call {at} goes away"));
             self.driver.client_gone(at);
         }
