@@ -154,6 +154,8 @@ pub mod machine;
 #[doc(hidden)]
 pub mod mailbox;
 pub mod request;
+/// JSON-RPC 2.0.
+pub mod rpc;
 #[doc(hidden)]
 pub mod scope;
 #[doc(hidden)]

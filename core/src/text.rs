@@ -4,12 +4,17 @@
 //! client must never see is mended on the way: split or lone halves of UTF-16 surrogate pairs, and the three line
 //! separators beyond ASCII, which several clients take for the end of a line.
 
+mod cursor;
+mod value;
+
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
+pub(crate) use cursor::Cursor;
 use serde::de::{Deserialize, Deserializer, Error, Unexpected};
 use serde_json::value::RawValue;
+pub use value::JsonValue;
 
 /// The inside of a JSON string (RFC 8259, section 7) without its quotes, still escaped.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -48,6 +53,13 @@ impl<'a> JsonStr<'a> {
     #[must_use]
     pub const fn is_empty(self) -> bool {
         self.0.is_empty()
+    }
+
+    /// True when it stands for this text.
+    #[must_use]
+    #[inline]
+    pub fn is(self, text: &str) -> bool {
+        self.0 == text || (self.0.contains('\\') && self.decode() == text)
     }
 
     /// The text itself. Lone surrogate halves become U+FFFD.

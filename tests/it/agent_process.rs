@@ -1,7 +1,7 @@
 //! Processes of agents: whatever they do, and however this program ends, they end.
 
 use crate::program::{PATIENCE, program};
-use mcp_local_provider_core::agents::acp::Line;
+use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_host::agents::{Ending, Event, Launch, PrivateDirectory, Process, ProcessWaker};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};

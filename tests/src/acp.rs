@@ -5,9 +5,7 @@ pub mod transcript;
 pub mod turmoil;
 
 use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer, ToolRequest};
-use mcp_local_provider_core::agents::acp::{
-    Agent, Config, Event, Line, Lines, Order, Out, Profile,
-};
+use mcp_local_provider_core::agents::acp::{Agent, Config, Event, Order, Out, Profile};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::Exchange;
 use mcp_local_provider_core::id::{Authority, ExchangeId, Ids, LinkId, SessionId};
@@ -18,6 +16,7 @@ use mcp_local_provider_core::link::{
 };
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::request::PromptIndex;
+use mcp_local_provider_core::rpc::{Line, Lines};
 use mcp_local_provider_core::time::{Instant, WallClock};
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -28,7 +28,7 @@ const LAYERS: &[&[&str]] = &[
     &["wire"],
     &["error"],
     &["invocation"],
-    &["mailbox", "request"],
+    &["mailbox", "request", "rpc"],
     &["dialect", "link"],
     &["agents"],
     &["hub"],

@@ -6,7 +6,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use mcp_local_provider_core::agents::acp::tools::{ToolAnswer, ToolRequest};
-use mcp_local_provider_core::agents::acp::{Agent, Config, Line, Out, Profile};
+use mcp_local_provider_core::agents::acp::{Agent, Config, Out, Profile};
 use mcp_local_provider_core::api::ROUTES;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Form;
@@ -18,6 +18,7 @@ use mcp_local_provider_core::link::{
 };
 use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
 use mcp_local_provider_core::request::PromptIndex;
+use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::{Instant, WallClock};
 use serde::Deserialize;
 use serde_json::value::RawValue;

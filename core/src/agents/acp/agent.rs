@@ -14,16 +14,18 @@ mod turn;
 
 use super::conversation::{Digest, Setup};
 use super::deadlines::{Deadlines, SessionKey, Timer};
-use super::lines::Line;
+
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
 use super::profile::Profile;
-use super::rpc::{self, Message, NotAMessage};
+
 use super::tools::{CallId, ToolAnswer, ToolRequest};
 use super::update::Abilities;
 use crate::error::Code;
 use crate::id::{Authority, ExchangeId};
 use crate::link::{FromAgent, ToAgent};
 use crate::machine::OUTSIDE;
+use crate::rpc::{Line, Message, NotAMessage, Peer, one_line};
+use crate::text::JsonValue;
 use crate::time::{Instant, Latest, Timeout};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -67,9 +69,8 @@ pub struct Agent {
     /// Models that its sessions offer.
     models: Vec<String>,
     registered: Registered,
-    last_request: u64,
-    /// Requests of ours that wait for their answers, by id.
-    pending: BTreeMap<u64, Ask>,
+    /// Requests of ours that wait for their answers; at most a few for each session.
+    asked: Peer<Ask>,
     deadlines: Deadlines,
     last_session: u64,
     sessions: BTreeMap<SessionKey, Session>,
@@ -124,11 +125,8 @@ impl Agent {
         profile.concurrency = profile.concurrency.max(1);
         profile.session_meta = profile
             .session_meta
-            .filter(|meta| {
-                serde_json::from_str::<&serde_json::value::RawValue>(meta)
-                    .is_ok_and(|raw| raw.get().starts_with('{'))
-            })
-            .map(|meta| rpc::one_line(&meta));
+            .filter(|meta| JsonValue::read(meta).is_some_and(|meta| meta.get().starts_with('{')))
+            .map(|meta| one_line(&meta));
         Self {
             profile,
             config,
@@ -137,8 +135,7 @@ impl Agent {
             abilities: Abilities::default(),
             models: Vec::new(),
             registered: Registered::default(),
-            last_request: 0,
-            pending: BTreeMap::new(),
+            asked: Peer::new(),
             deadlines: Deadlines::default(),
             last_session: 0,
             sessions: BTreeMap::new(),
@@ -275,7 +272,12 @@ impl Agent {
     /// Returns the time at which [`Agent::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timeout<Timer>> {
-        self.deadlines.next()
+        let asked = self.asked.poll_timeout().map(|(at, id)| Timeout {
+            at,
+            why: Timer::Request(id),
+        });
+        let timeouts = [asked, self.deadlines.next()].into_iter().flatten();
+        timeouts.min_by_key(|timeout| (timeout.at, timeout.why))
     }
 
     /// True when an MCP server of this agent has this name.
@@ -376,26 +378,24 @@ impl Agent {
         }
         let message = match line {
             Line::TooLong => Err(NotAMessage::Damaged),
-            Line::Whole(line) => rpc::read(line),
+            Line::Whole(line) => Message::read_line(line),
         };
         match message {
-            Ok(Message::Notification { method, params }) => {
-                if method == "session/update" {
-                    match params {
+            Ok(Message::Notification(call)) => {
+                if call.method == "session/update" {
+                    match call.params {
                         Some(params) => self.update(context, params),
                         None => self.counters.unknown_updates += 1,
                     }
                 }
             }
-            Ok(Message::Request { id, method, params }) => {
-                self.asked(context, id, &method, params);
+            Ok(Message::Request { id, call }) => {
+                self.asked(context, id, &call.method, call.params);
             }
-            Ok(Message::Response { id, outcome }) => {
-                match id.and_then(|id| self.take_pending(id)) {
-                    Some(ask) => self.answered(context, ask, outcome),
-                    None => self.counters.late += 1,
-                }
-            }
+            Ok(Message::Response { id, outcome }) => match self.asked.take(id) {
+                Some(ask) => self.answered(context, ask, outcome),
+                None => self.counters.late += 1,
+            },
             Err(NotAMessage::Noise) => {
                 self.counters.noise += 1;
                 if let Line::Whole(line) = line {

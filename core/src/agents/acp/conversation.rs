@@ -24,16 +24,16 @@
 
 use super::content::{self, Piece, arguments, instructs, is_user, media, pieces};
 use super::profile::{Profile, SystemPrompt};
-use super::rpc::Json;
 use super::tools::Tool;
-use super::update::Abilities;
+use super::update::{Abilities, path, text};
 use crate::error::Code;
 use crate::id::Authority;
 use crate::invocation::{
     Content, Failure, Invocation, Message, Parameters, ResponseFormat, Role, Task, ToolCall,
 };
 use crate::link::Invoke;
-use crate::text::{JsonStr, RawJson};
+use crate::rpc::Json;
+use crate::text::{JsonStr, JsonValue, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
@@ -464,7 +464,6 @@ fn no_tools(choice: Option<&RawJson<'_>>) -> bool {
 
 /// `response_format` as an instruction, because no agent has such a parameter.
 fn answer_form(parameters: &Parameters<'_>) -> Option<String> {
-    use super::update::path;
     const ANY: &str = "Answer with one JSON object and nothing else.";
     let valid = |schema: &str| {
         format!(
@@ -475,8 +474,8 @@ fn answer_form(parameters: &Parameters<'_>) -> Option<String> {
         ResponseFormat::Json => Some(ANY.into()),
         ResponseFormat::Schema(schema) => Some(valid(schema.get())),
         ResponseFormat::OpenAi(format) => {
-            let format = serde_json::from_str(format.get()).ok();
-            match &*super::rpc::text(path(format, &["type"]))? {
+            let format = JsonValue::read(format.get());
+            match &*text(path(format, &["type"]))? {
                 "json_object" => Some(ANY.into()),
                 "json_schema" => {
                     let schema = path(format, &["json_schema", "schema"])?;

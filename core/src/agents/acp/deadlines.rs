@@ -74,11 +74,4 @@ impl Deadlines {
         let (at, why) = *self.by_time.first()?;
         Some(Timeout { at, why })
     }
-
-    /// Takes the earliest deadline that is due at `now`.
-    pub(super) fn take_due(&mut self, now: Instant) -> Option<Timer> {
-        let due = self.next().filter(|timeout| timeout.at <= now)?.why;
-        self.clear(due);
-        Some(due)
-    }
 }

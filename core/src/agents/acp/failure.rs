@@ -1,10 +1,10 @@
 //! Failures of an agent, in the form in which its client is told.
 
 use super::profile::Profile;
-use super::rpc::{RpcError, text};
-use super::update::path;
+use super::update::{path, text};
 use crate::error::Code;
 use crate::invocation::Failure;
+use crate::rpc::RpcError;
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;

@@ -7,7 +7,8 @@
 //! ones that exist for every agent.
 //!
 //! ```
-//! use mcp_local_provider_core::agents::acp::{Agent, Config, Line, Lines, Order, Out, Profile};
+//! use mcp_local_provider_core::agents::acp::{Agent, Config, Order, Out, Profile};
+//! use mcp_local_provider_core::rpc::{Line, Lines};
 //! use mcp_local_provider_core::invocation::Delivery;
 //! use mcp_local_provider_core::link::{Deliver, Link, LinkConfig, LinkOut, Notice};
 //! use mcp_local_provider_core::mailbox::{Mailbox, Push};
@@ -76,10 +77,8 @@ mod content;
 mod conversation;
 mod deadlines;
 mod failure;
-mod lines;
 mod ports;
 mod profile;
-mod rpc;
 pub mod tools;
 mod update;
 
@@ -87,7 +86,6 @@ mod update;
 use crate::link::{FromAgent, ToAgent};
 pub use agent::{Agent, PROCESS, SESSION};
 pub use deadlines::{SessionKey, Timer};
-pub use lines::{Line, Lines};
 pub use ports::{
     AgentCounters, Config, Event, Load, Order, Out, SessionFigures, SessionLimits, ToLink,
 };

@@ -23,14 +23,13 @@
 //! }
 //! ```
 
-use super::rpc::{Json, text};
-use super::update::{object, path};
+use super::update::{path, text};
 use crate::error::Code;
+use crate::rpc::{Call, INVALID_PARAMS, Json, METHOD_NOT_FOUND, Message, NotAMessage};
+use crate::text::JsonValue;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// The server's name, which agents put before the names of its tools.
 pub(super) const SERVER: &str = "caller";
@@ -123,7 +122,7 @@ pub(super) struct Tool {
 impl Tool {
     /// `None` when it has no name.
     pub(super) fn read(raw: &str) -> Option<Self> {
-        let tool = serde_json::from_str(raw).ok();
+        let tool = JsonValue::read(raw);
         Some(Self {
             name: text(path(tool, &["function", "name"]))?.into_owned(),
             raw: raw.into(),
@@ -137,16 +136,16 @@ impl Tool {
 
     /// In MCP's form.
     fn write(&self, json: &mut Json) {
-        let raw: Option<&RawValue> = serde_json::from_str(&self.raw).ok();
+        let raw = JsonValue::read(&self.raw);
         json.raw("{");
         json.member("name").string(&self.name);
         if let Some(description) = text(path(raw, &["function", "description"])) {
             json.member("description").string(&description);
         }
-        let schema = path(raw, &["function", "parameters"])
-            .filter(|schema| path(Some(schema), &["type"]).is_some());
+        let schema =
+            path(raw, &["function", "parameters"]).filter(|schema| schema.member("type").is_some());
         json.member("inputSchema")
-            .raw(schema.map_or("{\"type\":\"object\",\"properties\":{}}", RawValue::get));
+            .raw(schema.map_or("{\"type\":\"object\",\"properties\":{}}", JsonValue::get));
         json.raw("}");
     }
 }
@@ -160,41 +159,34 @@ pub(super) enum Asked<'b> {
 }
 
 pub(super) struct Called<'b> {
-    pub(super) id: &'b RawValue,
+    pub(super) id: JsonValue<'b>,
     pub(super) name: Cow<'b, str>,
     /// A JSON object.
     pub(super) arguments: &'b str,
     /// MCP's `progressToken`, under which signs of life are told.
-    pub(super) progress_token: Option<&'b RawValue>,
-}
-
-#[derive(Deserialize)]
-struct Members<'b> {
-    #[serde(borrow)]
-    id: Option<&'b RawValue>,
-    #[serde(borrow)]
-    method: Option<&'b RawValue>,
-    #[serde(borrow)]
-    params: Option<&'b RawValue>,
+    pub(super) progress_token: Option<JsonValue<'b>>,
 }
 
 /// Reads one request to the server of `tools`.
 pub(super) fn read<'b>(body: &'b [u8], tools: &[Tool]) -> Asked<'b> {
-    let members = core::str::from_utf8(body)
-        .ok()
-        .and_then(|body| serde_json::from_str::<&RawValue>(body).ok())
-        .and_then(object::<Members<'_>>);
-    let Some(members) = members else {
-        return Asked::Answer(ToolAnswer::Refused(Code::InvalidRequest));
-    };
-    let (Some(method), Some(id)) = (text(members.method), members.id) else {
+    let (id, call) = match Message::read_line(body) {
+        Ok(Message::Request { id, call }) => (id, call),
         // A notification, or the answer to a request that was never made.
-        return Asked::Answer(ToolAnswer::Whole {
-            status: 202,
-            body: Vec::new(),
-        });
+        Ok(Message::Notification(_) | Message::Response { .. }) => {
+            return Asked::Answer(ToolAnswer::Whole {
+                status: 202,
+                body: Vec::new(),
+            });
+        }
+        Err(NotAMessage::Noise | NotAMessage::Damaged) => {
+            return Asked::Answer(ToolAnswer::Refused(Code::InvalidRequest));
+        }
     };
-    let params = members.params;
+    let Call {
+        method,
+        params,
+        progress_token,
+    } = call;
     Asked::Answer(ToolAnswer::json(match &*method {
         "initialize" => {
             let wanted = text(path(params, &["protocolVersion"])).unwrap_or_default();
@@ -232,19 +224,15 @@ pub(super) fn read<'b>(body: &'b [u8], tools: &[Tool]) -> Asked<'b> {
                     id,
                     name,
                     arguments: path(params, &["arguments"])
-                        .map(RawValue::get)
+                        .map(JsonValue::get)
                         .filter(|arguments| arguments.starts_with('{'))
                         .unwrap_or("{}"),
-                    progress_token: path(params, &["_meta", "progressToken"]),
+                    progress_token,
                 });
             }
-            Json::error(id, -32602, "no tool of this name is offered here")
+            Json::error(id, INVALID_PARAMS, "no tool of this name is offered here")
         }
-        _ => Json::error(
-            id,
-            super::rpc::METHOD_NOT_FOUND,
-            "this server has tools only",
-        ),
+        _ => Json::error(id, METHOD_NOT_FOUND, "this server has tools only"),
     }))
 }
 
@@ -258,7 +246,7 @@ fn event(line: &str) -> Vec<u8> {
 }
 
 /// The end of a call, as its agent gets it.
-pub(super) fn ended(id: &RawValue, outcome: Result<&str, &str>) -> ToolReply {
+pub(super) fn ended(id: JsonValue<'_>, outcome: Result<&str, &str>) -> ToolReply {
     let (text, is_error) = match outcome {
         Ok(text) => (text, "false"),
         Err(text) => (text, "true"),
@@ -276,7 +264,7 @@ pub(super) fn ended(id: &RawValue, outcome: Result<&str, &str>) -> ToolReply {
 }
 
 /// A sign of life on a call that waits.
-pub(super) fn alive(token: Option<&RawValue>, count: u64) -> ToolReply {
+pub(super) fn alive(token: Option<JsonValue<'_>>, count: u64) -> ToolReply {
     let body = match token {
         Some(token) => {
             let mut json = Json::notification("notifications/progress");
@@ -292,11 +280,8 @@ pub(super) fn alive(token: Option<&RawValue>, count: u64) -> ToolReply {
 
 /// True when a permission is asked for one of these tools and nothing else. Agents word it in different ways; what is not
 /// recognised is refused like any other.
-pub(super) fn is_own(tool_call: Option<&RawValue>, tools: &[Tool]) -> bool {
-    let input = path(tool_call, &["rawInput"]).and_then(object::<ServerCall<'_>>);
-    let named = input
-        .filter(|input| text(input.server).as_deref() == Some(SERVER))
-        .and_then(|input| text(input.tool));
+pub(super) fn is_own(tool_call: Option<JsonValue<'_>>, tools: &[Tool]) -> bool {
+    let named = path(tool_call, &["rawInput"]).and_then(server_call);
     if named.is_some_and(|named| tools.iter().any(|tool| *tool.name == *named)) {
         return true;
     }
@@ -319,17 +304,21 @@ pub(super) fn is_own(tool_call: Option<&RawValue>, tools: &[Tool]) -> bool {
     })
 }
 
-/// The raw input of a call of an MCP server's tool, as Codex tells it: this and nothing else. The input of a tool of
-/// another kind is what a model wrote, which may well name a server too.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ServerCall<'l> {
-    #[serde(borrow)]
-    server: Option<&'l RawValue>,
-    #[serde(borrow)]
-    tool: Option<&'l RawValue>,
-    #[serde(borrow, rename = "arguments")]
-    _arguments: Option<&'l RawValue>,
+/// The tool in the raw input of a call of an MCP server's tool, as Codex tells it: server, tool, arguments and nothing else.
+/// The input of a tool of another kind is what a model wrote, which may well name a server too.
+fn server_call(input: JsonValue<'_>) -> Option<Cow<'_, str>> {
+    let (mut server, mut tool) = (None, None);
+    input.cursor().object(|cursor, name| {
+        let value = JsonValue::skipped(cursor.value()?);
+        match name.as_escaped() {
+            "server" => server = Some(value),
+            "tool" => tool = Some(value),
+            "arguments" => {}
+            _ => return None,
+        }
+        Some(())
+    })?;
+    (text(server)? == SERVER).then(|| text(tool)).flatten()
 }
 
 /// For an error that is told to nobody but the agent.
@@ -342,7 +331,6 @@ mod tests {
 
     #[test]
     fn a_permission_for_a_tool_of_the_caller_is_told_from_all_others() {
-        let raw = |json: &str| serde_json::from_str::<&RawValue>(json).unwrap().to_owned();
         let tools: Vec<Tool> = ["look", "caller"]
             .iter()
             .filter_map(|name| Tool::read(&alloc::format!(r#"{{"function":{{"name":"{name}"}}}}"#)))
@@ -377,7 +365,7 @@ mod tests {
             (false, r#"{"title":"rm mcp__caller__look"}"#),
             (false, "{}"),
         ] {
-            assert_eq!(is_own(Some(&raw(call)), &tools), own, "{call}");
+            assert_eq!(is_own(JsonValue::read(call), &tools), own, "{call}");
         }
         assert!(!is_own(None, &tools));
     }

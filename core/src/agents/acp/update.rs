@@ -1,12 +1,9 @@
 //! `session/update` and the answers to `initialize` and `session/new`, of every version that agents speak.
 
-use super::rpc::text;
-use crate::text::JsonStr;
+use crate::text::{Cursor, JsonStr, JsonValue};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde::Deserialize;
-use serde_json::value::RawValue;
 
 /// One `session/update`.
 pub(super) struct SessionUpdate<'l> {
@@ -21,81 +18,55 @@ pub(super) enum Update<'l> {
         text: JsonStr<'l>,
         /// Id of the message that it is part of, when the agent gives one.
         message: Option<Cow<'l, str>>,
-        meta: Option<&'l RawValue>,
+        meta: Option<JsonValue<'l>>,
     },
     /// `agent_thought_chunk`.
     Thought(JsonStr<'l>),
     /// `tool_call`, whole.
-    Call(&'l RawValue),
+    Call(JsonValue<'l>),
     /// More of a tool's call, or a plan: it works.
     Work,
     /// `notice`.
     Notice,
     /// `config_option_update`: all options.
-    Options(Option<&'l RawValue>),
+    Options(Option<JsonValue<'l>>),
     /// `current_mode_update`: the mode that the session is in now.
     Mode(Cow<'l, str>),
     /// `session_info_update`, with its `_meta`.
-    Info(Option<&'l RawValue>),
+    Info(Option<JsonValue<'l>>),
     /// Known, and of no meaning for an answer.
     Other,
     Unknown,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Params<'l> {
-    #[serde(borrow)]
-    session_id: Option<&'l RawValue>,
-    #[serde(borrow)]
-    update: Option<&'l RawValue>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct UpdateMembers<'l> {
-    #[serde(borrow)]
-    session_update: Option<&'l RawValue>,
-    #[serde(borrow)]
-    content: Option<&'l RawValue>,
-    #[serde(borrow)]
-    message_id: Option<&'l RawValue>,
-    #[serde(borrow)]
-    config_options: Option<&'l RawValue>,
-    #[serde(borrow)]
-    current_mode_id: Option<&'l RawValue>,
-    #[serde(borrow, rename = "_meta")]
-    meta: Option<&'l RawValue>,
-}
-
-#[derive(Deserialize)]
-struct ContentBlock<'l> {
-    #[serde(borrow, rename = "type")]
-    kind: Option<&'l RawValue>,
-    #[serde(borrow)]
-    text: Option<&'l RawValue>,
-    /// Of a `resource_link`.
-    #[serde(borrow)]
-    uri: Option<&'l RawValue>,
-    /// Of a `resource`.
-    #[serde(borrow)]
-    resource: Option<&'l RawValue>,
-}
-
-impl<'l> ContentBlock<'l> {
-    /// Reads its text. No client's API takes anything else in an answer, so the person is told what was there instead.
-    fn text(&self) -> JsonStr<'l> {
-        let of = |raw: Option<&'l RawValue>| raw.and_then(JsonStr::from_raw);
-        let resource = self.resource.and_then(object::<Self>);
-        match text(self.kind).as_deref() {
-            None | Some("text") => of(self.text).unwrap_or_default(),
-            Some("resource_link") => of(self.uri).unwrap_or(NO_TEXT),
-            Some("resource") => of(resource.and_then(|resource| resource.text)).unwrap_or(NO_TEXT),
-            Some("image") => NO_IMAGE,
-            Some("audio") => NO_AUDIO,
-            Some(_) => NO_TEXT,
-        }
+/// One block of content. No client's API takes anything but text in an answer, so the person is told what was there instead.
+fn block<'l>(cursor: &mut Cursor<'l>) -> Option<JsonStr<'l>> {
+    let (mut kind, mut text, mut uri, mut resource) = (None, None, None, None);
+    if cursor.next() != Some(&b'{') {
+        cursor.value()?;
+        return Some(JsonStr::EMPTY);
     }
+    cursor.object(|cursor, name| {
+        let place = match name.as_escaped() {
+            "type" => &mut kind,
+            "text" => &mut text,
+            // Of a `resource_link`.
+            "uri" => &mut uri,
+            "resource" => &mut resource,
+            _ => return cursor.value().map(drop),
+        };
+        *place = Some(JsonValue::skipped(cursor.value()?));
+        Some(())
+    })?;
+    let of = |value: Option<JsonValue<'l>>| value.and_then(JsonValue::as_str);
+    Some(match of(kind).map(JsonStr::as_escaped) {
+        None | Some("text") => of(text).unwrap_or_default(),
+        Some("resource_link") => of(uri).unwrap_or(NO_TEXT),
+        Some("resource") => of(path(resource, &["text"])).unwrap_or(NO_TEXT),
+        Some("image") => NO_IMAGE,
+        Some("audio") => NO_AUDIO,
+        Some(_) => NO_TEXT,
+    })
 }
 
 const NO_IMAGE: JsonStr<'static> = JsonStr::from_escaped(
@@ -108,34 +79,82 @@ const NO_TEXT: JsonStr<'static> = JsonStr::from_escaped(
     "\\n[The agent answered with something other than text here, which this API cannot carry.]\\n",
 );
 
+/// Members of `update`.
+#[derive(Default)]
+struct UpdateMembers<'l> {
+    kind: Option<JsonValue<'l>>,
+    text: JsonStr<'l>,
+    message: Option<JsonValue<'l>>,
+    options: Option<JsonValue<'l>>,
+    mode: Option<JsonValue<'l>>,
+    meta: Option<JsonValue<'l>>,
+}
+
+impl<'l> UpdateMembers<'l> {
+    fn take(cursor: &mut Cursor<'l>) -> Option<Self> {
+        let mut members = Self::default();
+        cursor.object(|cursor, name| {
+            let place = match name.as_escaped() {
+                "content" => {
+                    members.text = block(cursor)?;
+                    return Some(());
+                }
+                "sessionUpdate" => &mut members.kind,
+                "messageId" => &mut members.message,
+                "configOptions" => &mut members.options,
+                "currentModeId" => &mut members.mode,
+                "_meta" => &mut members.meta,
+                _ => return cursor.value().map(drop),
+            };
+            *place = Some(JsonValue::skipped(cursor.value()?));
+            Some(())
+        })?;
+        Some(members)
+    }
+}
+
 impl<'l> SessionUpdate<'l> {
     /// `None` when it names no session or has no update.
-    pub(super) fn read(params: &'l RawValue) -> Option<Self> {
-        let params: Params<'l> = object(params)?;
-        let session = text(params.session_id)?;
-        let update: UpdateMembers<'l> = object(params.update?)?;
-        let kind = text(update.session_update)?;
-        let piece = || {
-            update
-                .content
-                .and_then(object::<ContentBlock<'l>>)
-                .map_or_else(JsonStr::default, |block| block.text())
-        };
-        let update = match &*kind {
+    pub(super) fn read(params: JsonValue<'l>) -> Option<Self> {
+        let (mut session, mut update) = (None, None);
+        params.cursor().object(|cursor, name| {
+            match name.as_escaped() {
+                "sessionId" => session = Some(JsonValue::skipped(cursor.value()?)),
+                "update" => {
+                    let mut members = None;
+                    let whole = cursor.taken(|cursor| {
+                        members = Some(UpdateMembers::take(cursor)?);
+                        Some(())
+                    })?;
+                    update = Some((members?, JsonValue::skipped(whole)));
+                }
+                _ => drop(cursor.value()?),
+            }
+            Some(())
+        })?;
+        let session = text(session)?;
+        let (members, whole) = update?;
+        let UpdateMembers {
+            kind,
+            text: piece,
+            message,
+            options,
+            mode,
+            meta,
+        } = members;
+        let update = match &*text(kind)? {
             "agent_message_chunk" => Update::Message {
-                text: piece(),
-                message: text(update.message_id),
-                meta: update.meta,
+                text: piece,
+                message: text(message),
+                meta,
             },
-            "agent_thought_chunk" => Update::Thought(piece()),
-            "tool_call" => params.update.map_or(Update::Work, Update::Call),
+            "agent_thought_chunk" => Update::Thought(piece),
+            "tool_call" => Update::Call(whole),
             "tool_call_update" | "plan" | "plan_update" => Update::Work,
             "notice" => Update::Notice,
-            "session_info_update" => Update::Info(update.meta),
-            "config_option_update" => Update::Options(update.config_options),
-            "current_mode_update" => {
-                text(update.current_mode_id).map_or(Update::Other, Update::Mode)
-            }
+            "session_info_update" => Update::Info(meta),
+            "config_option_update" => Update::Options(options),
+            "current_mode_update" => text(mode).map_or(Update::Other, Update::Mode),
             "user_message_chunk" | "available_commands_update" | "usage_update" => Update::Other,
             _ => Update::Unknown,
         };
@@ -143,30 +162,19 @@ impl<'l> SessionUpdate<'l> {
     }
 }
 
-/// Reads an object whose members may have any type; `None` when it is none.
-pub(super) fn object<'l, T: Deserialize<'l>>(raw: &'l RawValue) -> Option<T> {
-    if !raw.get().starts_with('{') {
-        return None;
-    }
-    serde_json::from_str(raw.get()).ok()
+/// The text of a string that may be there.
+pub(super) fn text(value: Option<JsonValue<'_>>) -> Option<Cow<'_, str>> {
+    value.and_then(JsonValue::text)
 }
 
-/// The elements of an array.
-fn list(raw: Option<&RawValue>) -> Vec<&RawValue> {
-    raw.and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .unwrap_or_default()
+/// The elements of an array that may be there.
+pub(super) fn list(value: Option<JsonValue<'_>>) -> Vec<JsonValue<'_>> {
+    value.map(JsonValue::elements).unwrap_or_default()
 }
 
 /// Follows members of nested objects.
-pub(super) fn path<'l>(raw: Option<&'l RawValue>, names: &[&str]) -> Option<&'l RawValue> {
-    names.iter().try_fold(raw?, |raw, name| {
-        if !raw.get().starts_with('{') {
-            return None;
-        }
-        let members: alloc::collections::BTreeMap<Cow<'l, str>, &'l RawValue> =
-            serde_json::from_str(raw.get()).ok()?;
-        members.get(*name).copied()
-    })
+pub(super) fn path<'l>(value: Option<JsonValue<'l>>, names: &[&str]) -> Option<JsonValue<'l>> {
+    value?.path(names)
 }
 
 /// The abilities and login methods that an agent reports in its answer to `initialize`.
@@ -184,7 +192,7 @@ pub(super) struct Abilities {
 }
 
 impl Abilities {
-    pub(super) fn read(result: Option<&RawValue>) -> Self {
+    pub(super) fn read(result: Option<JsonValue<'_>>) -> Self {
         let capabilities = path(result, &["agentCapabilities"]);
         let is = |names: &[&str]| path(capabilities, names).is_some_and(|raw| raw.get() == "true");
         let has = |names: &[&str]| {
@@ -268,7 +276,7 @@ pub(super) struct Choices {
 
 impl Choices {
     /// Reads the answer to `session/new`: options first, the older lists where there is no option.
-    pub(super) fn read(result: Option<&RawValue>) -> Self {
+    pub(super) fn read(result: Option<JsonValue<'_>>) -> Self {
         let mut choices = Self::default();
         choices.read_options(path(result, &["configOptions"]));
         let older = |list_of: &str, names: &str, id: &str, current: &str| {
@@ -296,7 +304,7 @@ impl Choices {
     }
 
     /// Takes over `configOptions`, which agents repeat whenever one changes.
-    pub(super) fn read_options(&mut self, options: Option<&RawValue>) {
+    pub(super) fn read_options(&mut self, options: Option<JsonValue<'_>>) {
         for raw in list(options) {
             let Some(id) = text(path(Some(raw), &["id"])) else {
                 continue;
@@ -314,7 +322,7 @@ impl Choices {
                 // Options may stand in groups.
                 let grouped = list(path(Some(value), &["options"]));
                 for value in grouped.iter().chain(grouped.is_empty().then_some(&value)) {
-                    choice.add(text(path(Some(value), &["value"])));
+                    choice.add(text(value.member("value")));
                 }
             }
             *slot = Some(choice);
@@ -323,12 +331,8 @@ impl Choices {
 }
 
 /// Reads counts of tokens, prompt and completion, in any of the spellings that agents use.
-pub(super) fn tokens(raw: &RawValue) -> Option<(u64, u64)> {
-    let members: alloc::collections::BTreeMap<Cow<'_, str>, &RawValue> = object(raw)?;
-    let number = |names: &[&str]| {
-        let raw = names.iter().find_map(|name| members.get(*name))?;
-        raw.get().parse::<u64>().ok()
-    };
+pub(super) fn tokens(raw: JsonValue<'_>) -> Option<(u64, u64)> {
+    let number = |names: &[&str]| names.iter().find_map(|name| raw.member(name))?.whole();
     let input = number(&["inputTokens", "input_tokens", "promptTokenCount"])?;
     let output = number(&["outputTokens", "output_tokens", "candidatesTokenCount"])?;
     let total = number(&["totalTokens", "total_tokens", "totalTokenCount"]).unwrap_or(0);

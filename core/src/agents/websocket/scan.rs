@@ -5,15 +5,12 @@
 
 use crate::invocation::Delta;
 use crate::link::{Chunk, Id};
-use crate::text::JsonStr;
+use crate::text::{Cursor, JsonStr};
 
 /// `None` for everything unusual: escapes in names, unknown or repeated names, an end of the answer, tool calls.
 #[inline]
 pub(super) fn chunk(frame: &str) -> Option<Chunk<'_>> {
-    let mut cursor = Cursor {
-        frame,
-        rest: frame.as_bytes(),
-    };
+    let mut cursor = Cursor::new(frame);
     let mut seen = 0u8;
     let mut id = None;
     let mut index = None;
@@ -21,7 +18,7 @@ pub(super) fn chunk(frame: &str) -> Option<Chunk<'_>> {
     cursor.mark(b'{')?;
     loop {
         cursor.mark(b'"')?;
-        let bit = match cursor.rest.first()? {
+        let bit = match cursor.next()? {
             b't' => {
                 cursor.name(b"type\"")?;
                 cursor.literal(b"\"model_stream_chunk\"")?;
@@ -29,7 +26,7 @@ pub(super) fn chunk(frame: &str) -> Option<Chunk<'_>> {
             }
             b'i' => {
                 cursor.name(b"id\"")?;
-                id = Some(cursor.id()?);
+                id = Some(self::id(&mut cursor)?);
                 2
             }
             b'c' => {
@@ -39,7 +36,7 @@ pub(super) fn chunk(frame: &str) -> Option<Chunk<'_>> {
             }
             b'd' => {
                 cursor.name(b"delta\"")?;
-                delta = cursor.delta()?;
+                delta = self::delta(&mut cursor)?;
                 8
             }
             b'f' => {
@@ -62,8 +59,8 @@ pub(super) fn chunk(frame: &str) -> Option<Chunk<'_>> {
             break;
         }
     }
-    cursor.blanks();
-    if seen & 1 == 0 || !cursor.rest.is_empty() {
+    cursor.end()?;
+    if seen & 1 == 0 {
         return None;
     }
     Some(Chunk {
@@ -74,207 +71,57 @@ pub(super) fn chunk(frame: &str) -> Option<Chunk<'_>> {
     })
 }
 
-/// The unread rest of a frame.
-struct Cursor<'f> {
-    frame: &'f str,
-    /// The end of `frame`.
-    rest: &'f [u8],
+#[inline(always)]
+fn id<'f>(cursor: &mut Cursor<'f>) -> Option<Id<'f>> {
+    cursor.mark(b'"')?;
+    Some(Id::read(cursor.string()?))
 }
 
-impl<'f> Cursor<'f> {
-    #[inline(always)]
-    fn blanks(&mut self) {
-        if matches!(self.rest, [0..=b' ', ..]) {
-            self.skip_blanks();
-        }
+#[inline(always)]
+fn delta<'f>(cursor: &mut Cursor<'f>) -> Option<Delta<'f>> {
+    let mut delta = Delta::default();
+    // Checked to be a string and not used: clients are told the role by the provider.
+    let mut role = JsonStr::EMPTY;
+    let mut seen = 0u8;
+    cursor.mark(b'{')?;
+    cursor.blanks();
+    if cursor.has(b'}') {
+        return Some(delta);
     }
-
-    #[inline(never)]
-    fn skip_blanks(&mut self) {
-        while let [b' ' | b'\n' | b'\r' | b'\t', rest @ ..] = self.rest {
-            self.rest = rest;
-        }
-    }
-
-    /// Blanks, then this byte.
-    #[inline(always)]
-    fn mark(&mut self, mark: u8) -> Option<()> {
-        self.blanks();
-        match self.rest {
-            [first, rest @ ..] if *first == mark => {
-                self.rest = rest;
-                Some(())
+    loop {
+        cursor.mark(b'"')?;
+        let (bit, text) = match cursor.rest() {
+            [b'c', ..] => {
+                cursor.name(b"content\"")?;
+                (1, &mut delta.content)
             }
-            _ => None,
-        }
-    }
-
-    /// The rest of a name with its quote, the colon, and blanks.
-    #[inline(always)]
-    fn name<const N: usize>(&mut self, name: &[u8; N]) -> Option<()> {
-        self.literal(name)?;
-        self.mark(b':')?;
-        self.blanks();
-        Some(())
-    }
-
-    #[inline(always)]
-    fn literal<const N: usize>(&mut self, literal: &[u8; N]) -> Option<()> {
-        self.rest = self.rest.strip_prefix(literal)?;
-        Some(())
-    }
-
-    /// After a value: true at a comma, false at the end of the object.
-    #[inline(always)]
-    fn more(&mut self) -> Option<bool> {
-        self.blanks();
-        let (first, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        match first {
-            b',' => Some(true),
-            b'}' => Some(false),
-            _ => None,
-        }
-    }
-
-    /// Up to 18 digits, so that they fit; a longer number is unusual.
-    #[inline(always)]
-    fn whole(&mut self) -> Option<u64> {
-        let digits = self
-            .rest
-            .iter()
-            .take(19)
-            .take_while(|byte| byte.is_ascii_digit())
-            .count();
-        let (number, rest) = self.rest.split_at_checked(digits)?;
-        if digits > 18 || digits == 0 || (digits > 1 && number.first() == Some(&b'0')) {
+            [b'r', b'o', ..] => {
+                cursor.name(b"role\"")?;
+                (2, &mut role)
+            }
+            [b'r', b'e', b'a', ..] => {
+                cursor.name(b"reasoning_content\"")?;
+                (4, &mut delta.reasoning)
+            }
+            [b'r', b'e', b'f', ..] => {
+                cursor.name(b"refusal\"")?;
+                (8, &mut delta.refusal)
+            }
+            _ => return None,
+        };
+        if seen & bit != 0 {
             return None;
         }
-        self.rest = rest;
-        Some(
-            number
-                .iter()
-                .fold(0, |value, digit| value * 10 + u64::from(digit - b'0')),
-        )
-    }
-
-    #[inline(always)]
-    fn id(&mut self) -> Option<Id<'f>> {
-        self.mark(b'"')?;
-        let text = self.string()?;
-        Some(Id::read(text))
-    }
-
-    #[inline(always)]
-    fn delta(&mut self) -> Option<Delta<'f>> {
-        let mut delta = Delta::default();
-        // Checked to be a string and not used: clients are told the role by the provider.
-        let mut role = JsonStr::EMPTY;
-        let mut seen = 0u8;
-        self.mark(b'{')?;
-        self.blanks();
-        if let [b'}', rest @ ..] = self.rest {
-            self.rest = rest;
+        seen |= bit;
+        if cursor.has(b'"') {
+            *text = cursor.string()?;
+        } else {
+            cursor.literal(b"null")?;
+        }
+        if !cursor.more()? {
             return Some(delta);
         }
-        loop {
-            self.mark(b'"')?;
-            let (bit, text) = match self.rest {
-                [b'c', ..] => {
-                    self.name(b"content\"")?;
-                    (1, &mut delta.content)
-                }
-                [b'r', b'o', ..] => {
-                    self.name(b"role\"")?;
-                    (2, &mut role)
-                }
-                [b'r', b'e', b'a', ..] => {
-                    self.name(b"reasoning_content\"")?;
-                    (4, &mut delta.reasoning)
-                }
-                [b'r', b'e', b'f', ..] => {
-                    self.name(b"refusal\"")?;
-                    (8, &mut delta.refusal)
-                }
-                _ => return None,
-            };
-            if seen & bit != 0 {
-                return None;
-            }
-            seen |= bit;
-            if let [b'"', rest @ ..] = self.rest {
-                self.rest = rest;
-                *text = self.string()?;
-            } else {
-                self.literal(b"null")?;
-            }
-            if !self.more()? {
-                return Some(delta);
-            }
-        }
     }
-
-    /// The inside of a string, from after its first quote. Escapes are checked and kept.
-    #[inline(always)]
-    fn string(&mut self) -> Option<JsonStr<'f>> {
-        let start = self.frame.len() - self.rest.len();
-        loop {
-            self.rest = plain(self.rest);
-            let (first, rest) = self.rest.split_first()?;
-            match first {
-                b'"' => {
-                    let end = self.frame.len() - self.rest.len();
-                    self.rest = rest;
-                    return self.frame.get(start..end).map(JsonStr::from_escaped);
-                }
-                b'\\' => self.rest = escape(rest)?,
-                _ => return None,
-            }
-        }
-    }
-}
-
-/// Returns the bytes after a valid escape; `rest` follows its backslash.
-#[inline(always)]
-fn escape(rest: &[u8]) -> Option<&[u8]> {
-    match rest {
-        [
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't',
-            rest @ ..,
-        ] => Some(rest),
-        [b'u', a, b, c, d, rest @ ..] => {
-            let hex = [a, b, c, d].into_iter().all(u8::is_ascii_hexdigit);
-            hex.then_some(rest)
-        }
-        _ => None,
-    }
-}
-
-/// Skips to the first quote, backslash or control character, eight bytes at a time.
-#[inline(always)]
-fn plain(mut bytes: &[u8]) -> &[u8] {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    while let Some((word, rest)) = bytes.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        // The lowest marked byte is right; a borrow can mark only bytes above it.
-        let marks = (word.wrapping_sub(ONES * 0x20) & !word
-            | quote.wrapping_sub(ONES) & !quote
-            | backslash.wrapping_sub(ONES) & !backslash)
-            & HIGH;
-        if marks != 0 {
-            let at = (marks.trailing_zeros() >> 3) as usize;
-            return bytes.get(at..).unwrap_or_default();
-        }
-        bytes = rest;
-    }
-    let at = bytes
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))
-        .unwrap_or(bytes.len());
-    bytes.get(at..).unwrap_or_default()
 }
 
 #[cfg(test)]

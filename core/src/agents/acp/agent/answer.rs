@@ -6,10 +6,9 @@ use crate::agents::acp::update::{path, tokens};
 use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Usage, estimate_tokens};
 use crate::link::{Chunk, Ending, FromAgent, Id};
-use crate::text::{Joiner, JsonStr, decode_into};
+use crate::text::{Joiner, JsonStr, JsonValue, decode_into};
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// Text and counts of an answer, kept while it comes.
 #[derive(Default)]
@@ -113,7 +112,7 @@ impl Answer {
     pub(super) fn usage(
         &self,
         rule: UsageRule,
-        result: Option<&RawValue>,
+        result: Option<JsonValue<'_>>,
         before: &mut (u64, u64),
     ) -> Option<Usage> {
         let told = |names: &[&str]| path(result, names).and_then(tokens);

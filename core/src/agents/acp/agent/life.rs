@@ -6,20 +6,20 @@ use super::{Agent, Ask, Context};
 use crate::agents::acp::deadlines::Timer;
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::ports::{Event, Order};
-use crate::agents::acp::rpc::{Json, RpcError};
 use crate::agents::acp::update::Abilities;
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
 use crate::link::{FromAgent, Id};
 use crate::machine::OUTSIDE;
-use crate::time::Instant;
+use crate::rpc::{Json, RpcError};
+use crate::text::JsonValue;
+use crate::time::Timeout;
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use serde_json::value::RawValue;
 
 /// A process that was ready for this long has shown that it works.
 const PROVEN: Duration = Duration::from_secs(30);
@@ -70,23 +70,6 @@ impl Agent {
         stuffed
     }
 
-    /// The id for a request whose answer is awaited. A prompt has no deadline: its exchange keeps them.
-    pub(super) fn expect(&mut self, ask: Ask, deadline: Option<Instant>) -> u64 {
-        self.last_request += 1;
-        let id = self.last_request;
-        self.pending.insert(id, ask);
-        if let Some(at) = deadline {
-            self.deadlines.set(Timer::Request(id), at);
-        }
-        id
-    }
-
-    /// A request is not awaited any more.
-    pub(super) fn take_pending(&mut self, id: u64) -> Option<Ask> {
-        self.deadlines.clear(Timer::Request(id));
-        self.pending.remove(&id)
-    }
-
     pub(super) fn started(&mut self, context: &mut Context<'_>) {
         match self.phase {
             Phase::Starting => {}
@@ -104,7 +87,10 @@ impl Agent {
         self.stray = None;
         self.deadlines.set(Timer::Silence, context.now + SILENCE);
         let deadline = context.now + self.config.start_timeout;
-        let mut json = Json::request(self.expect(Ask::Initialize, Some(deadline)), "initialize");
+        let mut json = Json::request(
+            self.asked.expect(Ask::Initialize, Some(deadline)),
+            "initialize",
+        );
         json.raw(concat!(
             "\"protocolVersion\":1,\"clientCapabilities\":{",
             "\"fs\":{\"readTextFile\":false,\"writeTextFile\":false},\"terminal\":false,",
@@ -119,7 +105,7 @@ impl Agent {
     pub(super) fn initialized(
         &mut self,
         context: &mut Context<'_>,
-        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
         self.stray = None;
         self.deadlines.clear(Timer::Silence);
@@ -219,7 +205,7 @@ impl Agent {
 
     pub(super) fn ask_authenticate(&mut self, context: &mut Context<'_>, method: &str) {
         let deadline = context.now + Duration::from_secs(600);
-        let id = self.expect(Ask::Authenticate, Some(deadline));
+        let id = self.asked.expect(Ask::Authenticate, Some(deadline));
         let mut json = Json::request(id, "authenticate");
         json.member("methodId").string(method);
         self.send(context, json.end_params());
@@ -228,7 +214,7 @@ impl Agent {
     pub(super) fn authenticated(
         &mut self,
         context: &mut Context<'_>,
-        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
         match outcome {
             Ok(_) if matches!(self.phase, Phase::Unable { .. }) => self.try_session(context),
@@ -286,7 +272,7 @@ impl Agent {
         }
         self.servers.clear();
         self.deadlines.clear_all();
-        self.pending.clear();
+        self.asked.clear();
         self.names.clear();
         self.spare_failed = false;
         self.left_open = 0;
@@ -432,15 +418,17 @@ impl Agent {
 
     pub(super) fn due(&mut self, context: &mut Context<'_>) {
         // Each deadline is served once: what it sets anew is another call's.
-        for _ in 0..self.deadlines.len() {
-            let Some(why) = self.deadlines.take_due(context.now) else {
+        for _ in 0..self.deadlines.len() + self.asked.len() {
+            let due = self.poll_timeout();
+            let Some(Timeout { why, .. }) = due.filter(|due| due.at <= context.now) else {
                 break;
             };
+            self.deadlines.clear(why);
             match why {
                 Timer::Kill => context.out.orders.push(Order::Kill),
                 Timer::Register => self.register(context),
                 Timer::Request(id) => {
-                    if let Some(ask) = self.take_pending(id) {
+                    if let Some(ask) = self.asked.cancel(id) {
                         self.unanswered(context, ask);
                     }
                 }
@@ -495,7 +483,7 @@ impl Agent {
         &mut self,
         context: &mut Context<'_>,
         ask: Ask,
-        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
         match ask {
             Ask::Initialize => self.initialized(context, outcome),

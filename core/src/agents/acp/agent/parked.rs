@@ -11,12 +11,10 @@ use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolReq
 use crate::error::Code;
 use crate::id::{Authority, ExchangeId};
 use crate::invocation::{Delta, End, Finish, ToolCallDelta};
-use crate::text::{JsonStr, escape_into, hex};
-use alloc::borrow::{Cow, ToOwned};
-use alloc::boxed::Box;
+use crate::text::{JsonStr, JsonValue, escape_into, hex};
+use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -27,8 +25,8 @@ const MAX_CALLS: usize = 256;
 pub(super) struct Call {
     session: SessionKey,
     /// The agent's JSON-RPC id.
-    id: Box<RawValue>,
-    progress_token: Option<Box<RawValue>>,
+    id: String,
+    progress_token: Option<String>,
     /// As the client knows it.
     name: String,
     arguments: String,
@@ -137,8 +135,8 @@ impl Agent {
             id,
             Call {
                 session: key,
-                id: called.id.to_owned(),
-                progress_token: called.progress_token.map(ToOwned::to_owned),
+                id: called.id.get().into(),
+                progress_token: called.progress_token.map(|token| token.get().into()),
                 name: called.name.clone().into_owned(),
                 arguments: called.arguments.into(),
                 told: None,
@@ -322,7 +320,7 @@ impl Agent {
                 context
                     .out
                     .tool_replies
-                    .push((id, tools::ended(&call.id, outcome)));
+                    .push((id, tools::ended(JsonValue::skipped(&call.id), outcome)));
             }
         }
         if !parked.text.is_empty() {
@@ -389,10 +387,10 @@ impl Agent {
             .collect();
         for id in ids {
             if let Some(call) = self.take_call(id) {
-                context
-                    .out
-                    .tool_replies
-                    .push((id, tools::ended(&call.id, Err(tools::NOBODY))));
+                context.out.tool_replies.push((
+                    id,
+                    tools::ended(JsonValue::skipped(&call.id), Err(tools::NOBODY)),
+                ));
             }
         }
     }
@@ -421,7 +419,10 @@ impl Agent {
             return;
         };
         call.alive += 1;
-        let sign = tools::alive(call.progress_token.as_deref(), call.alive);
+        let sign = tools::alive(
+            call.progress_token.as_deref().map(JsonValue::skipped),
+            call.alive,
+        );
         context.out.tool_replies.push((id, sign));
         self.deadlines
             .set(Timer::ToolCall(id), context.now + self.config.tool_progress);

@@ -3,11 +3,10 @@
 use super::states::State;
 use super::{Agent, Context};
 use crate::agents::acp::ports::Event;
-use crate::agents::acp::rpc::{Json, METHOD_NOT_FOUND, text};
-use crate::agents::acp::update::{path, shown};
+use crate::agents::acp::update::{list, path, shown, text};
+use crate::rpc::{Json, METHOD_NOT_FOUND};
+use crate::text::JsonValue;
 use alloc::string::String;
-use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// The answer that neither allows nor rejects.
 const CANCELLED: &str = "{\"outcome\":{\"outcome\":\"cancelled\"}}";
@@ -16,9 +15,9 @@ impl Agent {
     pub(super) fn asked(
         &mut self,
         context: &mut Context<'_>,
-        id: &RawValue,
+        id: JsonValue<'_>,
         method: &str,
-        params: Option<&RawValue>,
+        params: Option<JsonValue<'_>>,
     ) {
         let line = if method == "session/request_permission" {
             let tool = path(params, &["toolCall"]);
@@ -50,7 +49,7 @@ impl Agent {
     }
 
     /// True when the permission is for a tool of the caller.
-    fn is_own_tool(&self, params: Option<&RawValue>, tool: Option<&RawValue>) -> bool {
+    fn is_own_tool(&self, params: Option<JsonValue<'_>>, tool: Option<JsonValue<'_>>) -> bool {
         let session = text(path(params, &["sessionId"]))
             .and_then(|name| self.names.get(&*name))
             .and_then(|key| self.sessions.get(key));
@@ -61,10 +60,8 @@ impl Agent {
 }
 
 /// The option of this kind, where that is offered. What would be remembered is never chosen, neither way.
-fn choose(params: Option<&RawValue>, wanted: &str) -> String {
-    let options: Vec<&RawValue> = path(params, &["options"])
-        .and_then(|raw| serde_json::from_str(raw.get()).ok())
-        .unwrap_or_default();
+fn choose(params: Option<JsonValue<'_>>, wanted: &str) -> String {
+    let options = list(path(params, &["options"]));
     let chosen = options.into_iter().find_map(|option| {
         let kind = text(path(Some(option), &["kind"]))?;
         (kind == wanted)

@@ -8,13 +8,14 @@ use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::ports::Order;
 use crate::agents::acp::profile::SystemPrompt;
-use crate::agents::acp::rpc::{Json, RpcError, text};
 use crate::agents::acp::tools::{self, SERVER};
-use crate::agents::acp::update::{Choice, Choices, path};
+use crate::agents::acp::update::{Choice, Choices, path, text};
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
 use crate::machine::OUTSIDE;
+use crate::rpc::{Json, RpcError};
+use crate::text::JsonValue;
 use crate::time::Instant;
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -22,7 +23,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
-use serde_json::value::RawValue;
 
 /// Sessions that one process may have at once, all states together, beyond which requests are refused.
 const MAX_SESSIONS: usize = 256;
@@ -83,7 +83,7 @@ impl Session {
     }
 
     /// The agent tells of a call. Some ask for its permission by nothing but its id.
-    pub(super) fn note_call(&mut self, call: &RawValue) {
+    pub(super) fn note_call(&mut self, call: JsonValue<'_>) {
         if self.own_calls.len() < MESSAGES
             && tools::is_own(Some(call), &self.setup.tools)
             && let Some(id) = text(path(Some(call), &["toolCallId"]))
@@ -93,7 +93,7 @@ impl Session {
     }
 
     /// True when a permission is asked for a tool of the caller, whose call only goes back to the caller: it decides.
-    pub(super) fn is_own(&self, tool_call: Option<&RawValue>) -> bool {
+    pub(super) fn is_own(&self, tool_call: Option<JsonValue<'_>>) -> bool {
         let says = |member| path(tool_call, &[member]).is_some();
         if says("title") || says("rawInput") {
             return tools::is_own(tool_call, &self.setup.tools);
@@ -150,7 +150,7 @@ impl Agent {
         };
         let deadline = context.now + patience;
         let mut json = Json::request(
-            self.expect(Ask::NewSession(key), Some(deadline)),
+            self.asked.expect(Ask::NewSession(key), Some(deadline)),
             "session/new",
         );
         if self.config.session_directories {
@@ -215,7 +215,7 @@ impl Agent {
         &mut self,
         context: &mut Context<'_>,
         key: SessionKey,
-        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
         let nameless = RpcError::default();
         let made = outcome.and_then(|result| {
@@ -356,7 +356,7 @@ impl Agent {
             option.clone_from(&choice.option);
         }
         let deadline = context.now + self.config.request_timeout;
-        let id = self.expect(Ask::Set(key, setting), Some(deadline));
+        let id = self.asked.expect(Ask::Set(key, setting), Some(deadline));
         let method = match (&option, setting) {
             (Some(_), _) => "session/set_config_option",
             (None, Setting::Mode) => "session/set_mode",
@@ -380,7 +380,7 @@ impl Agent {
         context: &mut Context<'_>,
         key: SessionKey,
         setting: Setting,
-        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
@@ -454,7 +454,7 @@ impl Agent {
             return;
         }
         let deadline = context.now + self.config.request_timeout;
-        let id = self.expect(Ask::Close, Some(deadline));
+        let id = self.asked.expect(Ask::Close, Some(deadline));
         let mut json = Json::request(id, "session/close");
         json.member("sessionId").string(name);
         self.send(context, json.end_params());

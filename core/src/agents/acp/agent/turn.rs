@@ -8,17 +8,16 @@ use crate::agents::acp::conversation::{Conversation, Plan};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{self, failure};
 use crate::agents::acp::profile::{HiddenError, UsageRule};
-use crate::agents::acp::rpc::{Json, RpcError, text};
-use crate::agents::acp::update::{SessionUpdate, Update, path, tokens};
+use crate::agents::acp::update::{SessionUpdate, Update, path, text, tokens};
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Failure, Finish};
 use crate::link::Invoke;
-use crate::text::JsonStr;
+use crate::rpc::{Json, RpcError};
+use crate::text::{JsonStr, JsonValue};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// See the module's documentation.
 pub(super) struct Turn {
@@ -150,9 +149,9 @@ impl Agent {
     }
 
     pub(super) fn is_being_set(&self, key: SessionKey) -> bool {
-        self.pending
-            .values()
-            .any(|ask| matches!(ask, Ask::Set(set, _) if *set == key))
+        self.asked
+            .iter()
+            .any(|(_, ask)| matches!(ask, Ask::Set(set, _) if *set == key))
     }
 
     /// Asks the agent.
@@ -162,7 +161,7 @@ impl Agent {
         key: SessionKey,
         exchange: ExchangeId,
     ) {
-        let id = self.expect(Ask::Prompt(key), None);
+        let id = self.asked.expect(Ask::Prompt(key), None);
         let (Some(session), Some(turn)) =
             (self.sessions.get_mut(&key), self.turns.get_mut(&exchange))
         else {
@@ -190,7 +189,7 @@ impl Agent {
     }
 
     /// One `session/update`.
-    pub(super) fn update(&mut self, context: &mut Context<'_>, params: &RawValue) {
+    pub(super) fn update(&mut self, context: &mut Context<'_>, params: JsonValue<'_>) {
         let Some(SessionUpdate { session, update }) = SessionUpdate::read(params) else {
             self.counters.unknown_updates += 1;
             return;
@@ -336,7 +335,7 @@ impl Agent {
         &mut self,
         context: &mut Context<'_>,
         key: SessionKey,
-        outcome: Result<Option<&RawValue>, RpcError<'_>>,
+        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
@@ -446,7 +445,7 @@ impl Agent {
 }
 
 /// Returns the finish or the failure of a turn whose prompt the agent answered with a result.
-fn finish(result: Option<&RawValue>, answer: &Answer) -> Result<Finish, Failure<'static>> {
+fn finish(result: Option<JsonValue<'_>>, answer: &Answer) -> Result<Finish, Failure<'static>> {
     let reason = text(path(result, &["stopReason"])).unwrap_or(Cow::Borrowed("end_turn"));
     if let Some(error) = answer.error() {
         return Err(failure::hidden(error));
