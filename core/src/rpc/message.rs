@@ -68,7 +68,9 @@ pub enum NotAMessage {
 }
 
 impl NotAMessage {
-    fn of(text: &[u8]) -> Self {
+    /// The kind of a text that is no message.
+    #[must_use]
+    pub fn of(text: &[u8]) -> Self {
         match memchr::memmem::find(text, b"\"jsonrpc\"") {
             Some(_) => Self::Damaged,
             None => Self::Noise,

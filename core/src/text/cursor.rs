@@ -311,13 +311,28 @@ fn escape(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Skips to the first quote, backslash or control character: 32 bytes at a time in a loop that the compiler makes vectors of,
-/// then eight.
+/// Skips to the first quote, backslash or control character. Most texts are short: eight bytes at a time at first.
 #[inline(always)]
 fn plain(mut bytes: &[u8]) -> &[u8] {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    while let Some((block, rest)) = bytes.split_first_chunk::<32>() {
+    for _ in 0..SHORT {
+        let Some((word, rest)) = bytes.split_first_chunk::<8>() else {
+            return few(bytes);
+        };
+        if let Some(at) = stop(*word) {
+            return bytes.get(at..).unwrap_or_default();
+        }
+        bytes = rest;
+    }
+    long(bytes)
+}
+
+/// Words of eight bytes after which a text is long.
+const SHORT: usize = 8;
+
+/// A text that is long already: 64 bytes at a time, in a loop that the compiler makes vectors of.
+#[inline(never)]
+fn long(mut bytes: &[u8]) -> &[u8] {
+    while let Some((block, rest)) = bytes.split_first_chunk::<64>() {
         let stops = block.iter().fold(false, |stops, byte| {
             stops | (*byte < 0x20) | (*byte == b'"') | (*byte == b'\\')
         });
@@ -327,20 +342,32 @@ fn plain(mut bytes: &[u8]) -> &[u8] {
         bytes = rest;
     }
     while let Some((word, rest)) = bytes.split_first_chunk::<8>() {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        // The lowest marked byte is right; a borrow can mark only bytes above it.
-        let marks = (word.wrapping_sub(ONES * 0x20) & !word
-            | quote.wrapping_sub(ONES) & !quote
-            | backslash.wrapping_sub(ONES) & !backslash)
-            & HIGH;
-        if marks != 0 {
-            let at = (marks.trailing_zeros() >> 3) as usize;
+        if let Some(at) = stop(*word) {
             return bytes.get(at..).unwrap_or_default();
         }
         bytes = rest;
     }
+    few(bytes)
+}
+
+/// Index of the first byte in a word that ends plain text.
+#[inline(always)]
+fn stop(word: [u8; 8]) -> Option<usize> {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGH: u64 = ONES << 7;
+    let word = u64::from_le_bytes(word);
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    // The lowest marked byte is right; a borrow can mark only bytes above it.
+    let marks = (word.wrapping_sub(ONES * 0x20) & !word
+        | quote.wrapping_sub(ONES) & !quote
+        | backslash.wrapping_sub(ONES) & !backslash)
+        & HIGH;
+    (marks != 0).then(|| (marks.trailing_zeros() >> 3) as usize)
+}
+
+#[inline(always)]
+fn few(bytes: &[u8]) -> &[u8] {
     let at = bytes
         .iter()
         .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20))

@@ -18,8 +18,9 @@ use super::deadlines::{Deadlines, SessionKey, Timer};
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
 use super::profile::Profile;
 
+use super::scan;
 use super::tools::{CallId, ToolAnswer, ToolRequest};
-use super::update::Abilities;
+use super::update::{Abilities, SessionUpdate};
 use crate::error::Code;
 use crate::id::{Authority, ExchangeId};
 use crate::link::{FromAgent, ToAgent};
@@ -376,15 +377,23 @@ impl Agent {
         if !self.phase.is_running() {
             return;
         }
-        let message = match line {
-            Line::TooLong => Err(NotAMessage::Damaged),
-            Line::Whole(line) => Message::read_line(line),
+        let line = match line {
+            Line::Whole(line) => line,
+            Line::TooLong => return self.damaged(context),
+        };
+        let text = core::str::from_utf8(line);
+        if let Some(update) = text.ok().and_then(scan::chunk) {
+            return self.update(context, update);
+        }
+        let message = match text {
+            Ok(text) => Message::read(text),
+            Err(_) => Err(NotAMessage::of(line)),
         };
         match message {
             Ok(Message::Notification(call)) => {
                 if call.method == "session/update" {
-                    match call.params {
-                        Some(params) => self.update(context, params),
+                    match call.params.and_then(SessionUpdate::read) {
+                        Some(update) => self.update(context, update),
                         None => self.counters.unknown_updates += 1,
                     }
                 }
@@ -398,16 +407,16 @@ impl Agent {
             },
             Err(NotAMessage::Noise) => {
                 self.counters.noise += 1;
-                if let Line::Whole(line) = line {
-                    self.note_stray(line);
-                }
+                self.note_stray(line);
             }
-            Err(NotAMessage::Damaged) => {
-                // Nobody can tell whose piece was lost, so no answer that is under way is whole.
-                self.counters.damaged += 1;
-                self.fail_prompting(context);
-            }
+            Err(NotAMessage::Damaged) => self.damaged(context),
         }
+    }
+
+    /// Nobody can tell whose piece was lost, so no answer that is under way is whole.
+    fn damaged(&mut self, context: &mut Context<'_>) {
+        self.counters.damaged += 1;
+        self.fail_prompting(context);
     }
 
     fn told(&mut self, context: &mut Context<'_>, message: ToAgent) {

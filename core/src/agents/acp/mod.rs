@@ -79,6 +79,7 @@ mod deadlines;
 mod failure;
 mod ports;
 mod profile;
+mod scan;
 pub mod tools;
 mod update;
 

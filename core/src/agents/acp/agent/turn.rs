@@ -189,11 +189,8 @@ impl Agent {
     }
 
     /// One `session/update`.
-    pub(super) fn update(&mut self, context: &mut Context<'_>, params: JsonValue<'_>) {
-        let Some(SessionUpdate { session, update }) = SessionUpdate::read(params) else {
-            self.counters.unknown_updates += 1;
-            return;
-        };
+    pub(super) fn update(&mut self, context: &mut Context<'_>, update: SessionUpdate<'_>) {
+        let SessionUpdate { session, update } = update;
         match update {
             Update::Notice => return self.counters.notices += 1,
             Update::Unknown => return self.counters.unknown_updates += 1,
