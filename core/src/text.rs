@@ -62,6 +62,47 @@ impl<'a> JsonStr<'a> {
         self.0 == text || (self.0.contains('\\') && self.decode() == text)
     }
 
+    /// The form in which this program escapes the text: that of [`escape_into`]. Two texts are the same when these are.
+    #[must_use]
+    pub fn normal(self) -> Cow<'a, str> {
+        if self.is_normal() {
+            return Cow::Borrowed(self.0);
+        }
+        let mut out = Vec::with_capacity(self.0.len());
+        escape_into(&mut out, &self.decode());
+        Cow::Owned(String::from_utf8(out).unwrap_or_default())
+    }
+
+    /// True when it has no escapes but the shortest ones, and no separator that is to be escaped.
+    fn is_normal(self) -> bool {
+        let mut bytes = self.0.as_bytes();
+        if memchr::memchr2_iter(0xE2, 0xC2, bytes)
+            .any(|at| separator(bytes.get(at..).unwrap_or_default()).is_some())
+        {
+            return false;
+        }
+        while let Some(at) = memchr::memchr(b'\\', bytes) {
+            let Some([b'"' | b'\\' | b'n' | b'r' | b't', rest @ ..]) = bytes.get(at + 1..) else {
+                return false;
+            };
+            bytes = rest;
+        }
+        true
+    }
+
+    /// Each character of the text, decoded on the way.
+    pub fn chars(self) -> impl Iterator<Item = char> + Clone + use<'a> {
+        let mut rest = self.0;
+        core::iter::from_fn(move || {
+            let (next, width) = match rest.as_bytes().first()? {
+                b'\\' => decode_escape(rest.as_bytes()),
+                _ => rest.chars().next().map(|next| (next, next.len_utf8()))?,
+            };
+            rest = rest.get(width..).unwrap_or_default();
+            Some(next)
+        })
+    }
+
     /// The text itself. Lone surrogate halves become U+FFFD.
     #[must_use]
     pub fn decode(self) -> Cow<'a, str> {
@@ -139,6 +180,18 @@ pub fn unexpected(raw: &RawValue) -> Unexpected<'static> {
         Some(b't' | b'f') => Unexpected::Other("boolean"),
         _ => Unexpected::Other("number"),
     }
+}
+
+/// `plain` as the inside of a JSON string, see [`escape_into`].
+#[must_use]
+pub fn escaped(plain: &str) -> Cow<'_, str> {
+    let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0xE2 | 0xC2);
+    if !plain.as_bytes().iter().any(is_escaped) {
+        return Cow::Borrowed(plain);
+    }
+    let mut out = Vec::with_capacity(plain.len() + 16);
+    escape_into(&mut out, plain);
+    Cow::Owned(String::from_utf8(out).unwrap_or_default())
 }
 
 /// Appends `plain` as the inside of a JSON string, the line separators U+2028, U+2029 and U+0085 escaped too.

@@ -20,7 +20,13 @@ impl Json {
     /// Nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(Vec::with_capacity(256))
+        Self::with_room(256)
+    }
+
+    /// Nothing yet, with room for so many bytes.
+    #[must_use]
+    pub fn with_room(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
     }
 
     /// Opens a request; the members of `params` follow, then [`Json::end_params`].
@@ -87,6 +93,13 @@ impl Json {
     pub fn string(&mut self, text: &str) {
         self.0.push(b'"');
         escape_into(&mut self.0, text);
+        self.0.push(b'"');
+    }
+
+    /// The inside of a string, escaped already.
+    pub fn escaped(&mut self, text: &str) {
+        self.0.push(b'"');
+        self.raw(text);
         self.0.push(b'"');
     }
 

@@ -12,8 +12,9 @@ mod session;
 mod states;
 mod turn;
 
-use super::conversation::{Digest, Setup};
+use super::conversation::Setup;
 use super::deadlines::{Deadlines, SessionKey, Timer};
+use super::digest::{Digest, DigestKey};
 
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
 use super::profile::Profile;
@@ -105,6 +106,7 @@ pub struct Agent {
     last_call: u64,
     calls: BTreeMap<CallId, Call>,
     secret: [u8; 32],
+    digest_key: DigestKey,
 }
 
 impl fmt::Debug for Agent {
@@ -123,6 +125,7 @@ impl Agent {
     #[must_use]
     pub fn new(mut profile: Profile, config: Config, seed: [u8; 32]) -> Self {
         PROCESS.step(OUTSIDE, Phase::Ended.name());
+        let digest_key = DigestKey::new(&seed);
         profile.concurrency = profile.concurrency.max(1);
         profile.session_meta = profile
             .session_meta
@@ -142,7 +145,7 @@ impl Agent {
             sessions: BTreeMap::new(),
             names: HashMap::new(),
             turns: BTreeMap::new(),
-            setup: Arc::new(Setup::new(None, Vec::new())),
+            setup: Arc::new(Setup::new(digest_key, None, Vec::new())),
             wanted: VecDeque::new(),
             spare_failed: false,
             left_open: 0,
@@ -159,6 +162,7 @@ impl Agent {
             last_call: 0,
             calls: BTreeMap::new(),
             secret: seed,
+            digest_key,
         }
     }
 

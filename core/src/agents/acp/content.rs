@@ -1,13 +1,14 @@
 //! The content of a client's message as an agent is told it.
 
 use crate::invocation::{Arguments, Content, Message, Part, Role, ToolCall};
-use crate::text::{JsonStr, RawJson};
+use crate::text::{JsonStr, RawJson, escaped};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use serde::Deserialize;
 
 /// One piece of a message's content.
 pub(super) enum Piece<'m> {
+    /// As this program escapes it.
     Text(Cow<'m, str>),
     /// Base64 without its `data:` URL.
     Image {
@@ -35,7 +36,7 @@ struct ImageUrl<'m> {
 impl<'m> Piece<'m> {
     fn of(part: &'m Part<'_>) -> Self {
         match part {
-            Part::Text(text) => Self::Text(text.decode()),
+            Part::Text(text) => Self::Text(text.normal()),
             Part::Image { media_type, base64 } => Self::Image {
                 media_type: Cow::Borrowed(media_type),
                 base64: *base64,
@@ -50,7 +51,7 @@ impl<'m> Piece<'m> {
             return Self::Other(Cow::Borrowed("unknown"));
         };
         if let Some(text) = members.text {
-            return Self::Text(text.decode());
+            return Self::Text(text.normal());
         }
         let url = members.image_url.map(|image| image.url);
         let data = url.and_then(|url| {
@@ -74,7 +75,7 @@ impl<'m> Piece<'m> {
 pub(super) fn pieces<'m>(message: &'m Message<'_>) -> impl Iterator<Item = Piece<'m>> {
     let (text, parts) = match &message.content {
         Content::None => (None, None),
-        Content::Text(text) => (Some(Piece::Text(text.decode())), None),
+        Content::Text(text) => (Some(Piece::Text(text.normal())), None),
         Content::Parts(parts) => (None, Some(parts.iter().map(Piece::of))),
     };
     text.into_iter().chain(parts.into_iter().flatten())
@@ -93,7 +94,7 @@ pub(super) fn media<'m>(message: &'m Message<'_>) -> impl Iterator<Item = Piece<
         .filter(|piece| !matches!(piece, Piece::Text(_)))
 }
 
-/// All text of a message, `between` its pieces.
+/// All text of a message, `between` its pieces; escaped, as that is.
 pub(super) fn text<'m>(message: &'m Message<'_>, between: &str) -> Cow<'m, str> {
     let mut all = Cow::Borrowed("");
     let texts = pieces(message).filter_map(|piece| match piece {
@@ -112,11 +113,11 @@ pub(super) fn text<'m>(message: &'m Message<'_>, between: &str) -> Cow<'m, str> 
     all
 }
 
-/// The arguments of a call, as JSON.
+/// The arguments of a call: JSON, which is escaped once more.
 pub(super) fn arguments<'m>(call: &'m ToolCall<'_>) -> Cow<'m, str> {
     match &call.arguments {
-        Arguments::Text(text) => text.decode(),
-        Arguments::Object(raw) => Cow::Borrowed(raw.get()),
+        Arguments::Text(text) => text.normal(),
+        Arguments::Object(raw) => escaped(raw.get()),
     }
 }
 

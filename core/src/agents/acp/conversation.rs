@@ -22,34 +22,31 @@
 //! A tag of this form within somebody's text is written `&lt;user>`, so that no text can pass for another's. A request that
 //! is one message of the user is told as it is. A session that has had the conversation so far is told the last message only.
 
-use super::content::{self, Piece, arguments, instructs, is_user, media, pieces};
+use super::blocks::{Blocks, separate};
+use super::content::{self, Piece, instructs, is_user, media};
+use super::digest::{Digest, DigestKey, Hasher};
 use super::profile::{Profile, SystemPrompt};
 use super::tools::Tool;
 use super::update::{Abilities, path, text};
 use crate::error::Code;
 use crate::id::Authority;
 use crate::invocation::{
-    Content, Failure, Invocation, Message, Parameters, ResponseFormat, Role, Task, ToolCall,
+    Content, Failure, Invocation, Message, Parameters, ResponseFormat, Role, Task,
 };
 use crate::link::Invoke;
-use crate::rpc::Json;
-use crate::text::{JsonStr, JsonValue, RawJson};
+use crate::text::{JsonValue, RawJson, escaped};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use sha2::{Digest as _, Sha256};
-
-/// SHA-256 of a conversation.
-pub(super) type Digest = [u8; 32];
 
 /// Tools that one request may bring.
 const MAX_TOOLS: usize = 256;
 
 /// Instructions and tools that a session is made for; none of it can be changed later.
 pub(super) struct Setup {
-    /// For `systemPrompt` of `session/new`.
+    /// For `systemPrompt` of `session/new`, escaped.
     pub(super) system: Option<String>,
     /// To be served to the agent.
     pub(super) tools: Vec<Tool>,
@@ -57,16 +54,13 @@ pub(super) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn new(system: Option<String>, tools: Vec<Tool>) -> Self {
-        let mut hash = Sha256::new();
-        feed(&mut hash, system.as_deref().unwrap_or_default());
-        for tool in &tools {
-            feed(&mut hash, tool.raw());
-        }
+    pub(super) fn new(key: DigestKey, system: Option<String>, tools: Vec<Tool>) -> Self {
+        let mut hash = Hasher::new(key);
+        hash.setup(system.as_deref(), &tools);
         Self {
             system,
             tools,
-            digest: hash.finalize().into(),
+            digest: hash.finish(),
         }
     }
 }
@@ -87,33 +81,34 @@ pub(super) struct Plan {
     /// True when the request tells of an earlier answer.
     pub(super) goes_on: bool,
     /// The whole request.
-    through: Sha256,
+    through: Hasher,
 }
 
 impl Plan {
     /// The conversation once this answer has been given.
     pub(super) fn after(&self, answer: &str) -> Digest {
         let mut hash = self.through.clone();
-        feed_message(&mut hash, Role::Assistant, answer.trim(), &[], None);
-        hash.finalize().into()
+        hash.answer(answer, &[], None);
+        hash.finish()
     }
 
     /// The conversation that the request told.
     pub(super) fn told(&self) -> Digest {
-        self.through.clone().finalize().into()
+        self.through.finish()
     }
 }
 
 /// A result that the client brings for a call of one of its tools.
 pub(super) struct ToolResult<'f> {
     pub(super) id: &'f str,
+    /// Escaped.
     pub(super) text: Cow<'f, str>,
 }
 
 /// Content of a request for the calls of the answer before.
 pub(super) struct Brought<'f> {
     pub(super) results: Vec<ToolResult<'f>>,
-    /// Messages beside the results, each in tags: clients add a reminder, or the person's next question.
+    /// Messages beside the results, escaped, each in tags: clients add a reminder, or the person's next question.
     pub(super) beside: String,
     /// False when there is an image in any of it, which agents are not asked to take from a tool.
     pub(super) is_text: bool,
@@ -121,6 +116,7 @@ pub(super) struct Brought<'f> {
 
 /// One request, read.
 pub(super) struct Conversation<'f> {
+    /// Escaped.
     system: String,
     /// Without the instructions at the head.
     messages: Vec<Message<'f>>,
@@ -210,11 +206,11 @@ impl<'f> Conversation<'f> {
         let mut system = String::new();
         for message in messages.drain(..instructions) {
             separate(&mut system);
-            system.push_str(&content::text(&message, "\n"));
+            system.push_str(&content::text(&message, "\\n"));
         }
         if let Some(form) = answer_form(&parameters) {
             separate(&mut system);
-            system.push_str(&form);
+            system.push_str(&escaped(&form));
         }
         let turn = messages
             .iter()
@@ -231,6 +227,7 @@ impl<'f> Conversation<'f> {
     /// Computes the plan by which the request is recognised. `model` is what the agent is asked for.
     pub(super) fn plan(
         &self,
+        key: DigestKey,
         model: &str,
         profile: &Profile,
         abilities: &Abilities,
@@ -239,7 +236,8 @@ impl<'f> Conversation<'f> {
     ) -> Plan {
         let native = abilities.system_prompt && profile.system != SystemPrompt::Text;
         let system = if self.system.is_empty() && profile.system == SystemPrompt::Override {
-            profile.default_system.clone()
+            let system = profile.default_system.as_deref();
+            system.map(|system| escaped(system).into_owned())
         } else {
             (native && !self.system.is_empty()).then(|| self.system.clone())
         };
@@ -253,7 +251,7 @@ impl<'f> Conversation<'f> {
         } else {
             Vec::new()
         };
-        let setup = Setup::new(system.filter(|_| native), tools);
+        let setup = Setup::new(key, system.filter(|_| native), tools);
         let model = model
             .strip_prefix(&*profile.name)
             .and_then(|rest| rest.strip_prefix('/'))
@@ -263,13 +261,13 @@ impl<'f> Conversation<'f> {
             .parameters
             .reasoning_effort
             .map(|effort| effort.decode().into_owned());
-        let mut hash = Sha256::new();
-        feed_caller(&mut hash, caller);
-        feed(&mut hash, &profile.name);
-        feed(&mut hash, model.as_deref().unwrap_or_default());
-        feed(&mut hash, effort.as_deref().unwrap_or_default());
-        hash.update(setup.digest);
-        feed(&mut hash, &self.system);
+        let mut hash = Hasher::new(key);
+        hash.caller(caller);
+        hash.text(&profile.name);
+        hash.text(model.as_deref().unwrap_or_default());
+        hash.text(effort.as_deref().unwrap_or_default());
+        hash.digest(setup.digest);
+        hash.text(&self.system);
         let only_user = self
             .messages
             .get(self.turn..)
@@ -277,11 +275,11 @@ impl<'f> Conversation<'f> {
         let (mut before, mut before_calls) = (None, Digest::default());
         for (at, message) in (1..).zip(&self.messages) {
             if at == self.turn {
-                before_calls = hash.clone().finalize().into();
+                before_calls = hash.finish();
             }
-            feed_parts(&mut hash, message);
+            hash.message(message);
             if at == self.turn && only_user {
-                before = Some(hash.clone().finalize().into());
+                before = Some(hash.finish());
             }
         }
         Plan {
@@ -298,22 +296,23 @@ impl<'f> Conversation<'f> {
 
     /// The results of tool calls since the last answer, and what is said beside them.
     pub(super) fn brought(&self) -> Brought<'_> {
-        let (mut results, mut beside) = (Vec::new(), Blocks::default());
-        let mut is_text = true;
-        for message in self.messages.get(self.turn..).unwrap_or_default() {
-            is_text &= media(message).next().is_none();
-            match &message.tool_call_id {
-                Some(id) => results.push(ToolResult {
-                    id,
-                    text: content::text(message, "\n"),
-                }),
-                None => beside.tagged(message),
+        let since = self.messages.get(self.turn..).unwrap_or_default();
+        let mut results = Vec::new();
+        for message in since {
+            if let Some(id) = &message.tool_call_id {
+                let text = content::text(message, "\\n");
+                results.push(ToolResult { id, text });
             }
+        }
+        let mut beside = Blocks::default();
+        if !results.is_empty() {
+            let others = since.iter().filter(|it| it.tool_call_id.is_none());
+            others.for_each(|message| beside.tagged(message));
         }
         Brought {
             results,
-            is_text,
-            beside: beside.text,
+            is_text: since.iter().all(|message| media(message).next().is_none()),
+            beside: beside.into_text(),
         }
     }
 
@@ -333,25 +332,22 @@ impl<'f> Conversation<'f> {
             _ => (&*self.messages, None),
         };
         let mut blocks = Blocks::default();
-        let instructions = !told && !self.system.is_empty();
-        if instructions {
-            blocks.text.push_str("<instructions>\n");
-            escape_tags(&self.system, &mut blocks.text);
-            blocks.text.push_str("\n</instructions>\n\n");
+        if !told && !self.system.is_empty() {
+            blocks.instructions(&self.system);
         }
         if !history.is_empty() {
-            blocks.text.push_str("<conversation>\n");
+            blocks.push("<conversation>\\n");
             for message in history {
                 blocks.tagged(message);
             }
-            blocks.text.push_str("</conversation>\n\n");
+            blocks.push("</conversation>\\n\\n");
         }
         match last {
-            Some(last) if blocks.text.is_empty() => blocks.parts(last, false),
-            Some(last) => blocks.parts(last, true),
-            None => blocks
-                .text
-                .push_str("Go on with the conversation from its last message."),
+            Some(last) => {
+                let is_alone = blocks.is_empty();
+                blocks.parts(last, !is_alone);
+            }
+            None => blocks.push("Go on with the conversation from its last message."),
         }
         blocks.finish()
     }
@@ -360,100 +356,10 @@ impl<'f> Conversation<'f> {
     pub(super) fn last_turn(&self) -> String {
         let mut blocks = Blocks::default();
         for message in self.messages.get(self.turn..).unwrap_or_default() {
-            separate(&mut blocks.text);
+            blocks.separate();
             blocks.parts(message, false);
         }
         blocks.finish()
-    }
-}
-
-/// Content blocks in the making: one text, then the images that it speaks of.
-#[derive(Default)]
-struct Blocks<'m> {
-    text: String,
-    images: Vec<(Cow<'m, str>, JsonStr<'m>)>,
-}
-
-impl<'m> Blocks<'m> {
-    fn tagged(&mut self, message: &'m Message<'_>) {
-        let tag = match message.role {
-            Role::Assistant => "assistant",
-            Role::User => "user",
-            Role::Tool | Role::Function => "tool_result",
-            Role::System | Role::Developer => "system",
-        };
-        self.text.push('<');
-        self.text.push_str(tag);
-        if let Some(id) = &message.tool_call_id {
-            self.attribute("id", id);
-        }
-        self.text.push_str(">\n");
-        self.parts(message, true);
-        self.text.push('\n');
-        for call in &message.tool_calls {
-            self.text.push_str("<tool_call");
-            self.attribute("id", &call.id);
-            self.attribute("name", &call.name.decode());
-            self.text.push_str(">\n");
-            escape_tags(&arguments(call), &mut self.text);
-            self.text.push_str("\n</tool_call>\n");
-        }
-        self.text.push_str("</");
-        self.text.push_str(tag);
-        self.text.push_str(">\n");
-    }
-
-    fn attribute(&mut self, name: &str, value: &str) {
-        self.text.push(' ');
-        self.text.push_str(name);
-        self.text.push_str("=\"");
-        self.text.extend(
-            value
-                .chars()
-                .filter(|c| !matches!(c, '"' | '<' | '>') && !c.is_control())
-                .take(128),
-        );
-        self.text.push('"');
-    }
-
-    fn parts(&mut self, message: &'m Message<'_>, escaped: bool) {
-        for (position, piece) in pieces(message).enumerate() {
-            if position > 0 {
-                self.text.push('\n');
-            }
-            match piece {
-                Piece::Text(text) if escaped => escape_tags(&text, &mut self.text),
-                Piece::Text(text) => self.text.push_str(&text),
-                Piece::Image { media_type, base64 } => {
-                    self.images.push((media_type, base64));
-                    self.text
-                        .push_str(&format!("[image {}]", self.images.len()));
-                }
-                Piece::Other(_) => {}
-            }
-        }
-    }
-
-    fn finish(self) -> String {
-        let mut json = Json::new();
-        json.raw("[{\"type\":\"text\",\"text\":");
-        json.string(&self.text);
-        json.raw("}");
-        for (media_type, base64) in &self.images {
-            json.raw(",{\"type\":\"image\",\"mimeType\":");
-            json.string(media_type);
-            json.raw(",\"data\":");
-            json.string(&base64.decode());
-            json.raw("}");
-        }
-        json.raw("]");
-        json.finish()
-    }
-}
-
-fn separate(text: &mut String) {
-    if !text.is_empty() {
-        text.push_str("\n\n");
     }
 }
 
@@ -485,96 +391,4 @@ fn answer_form(parameters: &Parameters<'_>) -> Option<String> {
             }
         }
     }
-}
-
-/// The tags of the fixed form.
-const TAGS: [&str; 8] = [
-    "instructions",
-    "conversation",
-    "user",
-    "assistant",
-    "system",
-    "tool_call",
-    "tool_result",
-    "tool",
-];
-
-/// Appends `text` with each `<` that begins a tag of the fixed form as `&lt;`.
-fn escape_tags(text: &str, out: &mut String) {
-    let mut rest = text;
-    while let Some(at) = memchr::memchr(b'<', rest.as_bytes()) {
-        let (before, from) = rest.split_at(at);
-        out.push_str(before);
-        let after = from.get(1..).unwrap_or_default();
-        let name = after.trim_start_matches(|c: char| c == '/' || c.is_whitespace());
-        let is_tag = TAGS.iter().any(|tag| {
-            name.get(..tag.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(tag))
-        });
-        out.push_str(if is_tag { "&lt;" } else { "<" });
-        rest = after;
-    }
-    out.push_str(rest);
-}
-
-/// Adds whose conversation it is.
-fn feed_caller(hash: &mut Sha256, caller: Authority) {
-    let (kind, key) = match caller {
-        Authority::Anyone => (0u8, 0),
-        Authority::Key(key) => (1, key.0.get()),
-        Authority::Configuration => (2, 0),
-        Authority::Local => (3, 0),
-    };
-    hash.update([kind]);
-    hash.update(key.to_le_bytes());
-}
-
-/// Adds a text and where it ends.
-fn feed(hash: &mut Sha256, text: &str) {
-    hash.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_le_bytes());
-    hash.update(text.as_bytes());
-}
-
-fn feed_parts(hash: &mut Sha256, message: &Message<'_>) {
-    for piece in media(message) {
-        match piece {
-            Piece::Image { media_type, base64 } => {
-                feed(hash, &media_type);
-                feed(hash, base64.as_escaped());
-            }
-            Piece::Text(_) | Piece::Other(_) => {}
-        }
-    }
-    let text = content::text(message, "\n\n");
-    // Clients trim what they keep of an answer.
-    let text = match message.role {
-        Role::Assistant => text.trim(),
-        Role::System | Role::Developer | Role::User | Role::Tool | Role::Function => &text,
-    };
-    feed_message(
-        hash,
-        message.role,
-        text,
-        &message.tool_calls,
-        message.tool_call_id.as_deref(),
-    );
-}
-
-fn feed_message(
-    hash: &mut Sha256,
-    role: Role,
-    text: &str,
-    calls: &[ToolCall<'_>],
-    call_id: Option<&str>,
-) {
-    hash.update(b"message");
-    feed(hash, role.as_str());
-    feed(hash, text);
-    hash.update(u64::try_from(calls.len()).unwrap_or(u64::MAX).to_le_bytes());
-    for call in calls {
-        feed(hash, &call.id);
-        feed(hash, &call.name.decode());
-        feed(hash, &arguments(call));
-    }
-    feed(hash, call_id.unwrap_or_default());
 }

@@ -73,9 +73,11 @@
 //! ```
 
 mod agent;
+mod blocks;
 mod content;
 mod conversation;
 mod deadlines;
+mod digest;
 mod failure;
 mod ports;
 mod profile;

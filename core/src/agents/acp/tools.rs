@@ -245,7 +245,7 @@ fn event(line: &str) -> Vec<u8> {
     body
 }
 
-/// The end of a call, as its agent gets it.
+/// The end of a call, as its agent gets it. Both texts are escaped.
 pub(super) fn ended(id: JsonValue<'_>, outcome: Result<&str, &str>) -> ToolReply {
     let (text, is_error) = match outcome {
         Ok(text) => (text, "false"),
@@ -253,7 +253,7 @@ pub(super) fn ended(id: JsonValue<'_>, outcome: Result<&str, &str>) -> ToolReply
     };
     let mut json = Json::new();
     json.raw("{\"content\":[{\"type\":\"text\",\"text\":");
-    json.string(text);
+    json.escaped(text);
     json.raw("}],\"isError\":");
     json.raw(is_error);
     json.raw("}");

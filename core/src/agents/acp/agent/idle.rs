@@ -4,8 +4,9 @@
 use super::session::Session;
 use super::states::{Phase, State};
 use super::{Agent, Context};
-use crate::agents::acp::conversation::{Digest, Setup};
+use crate::agents::acp::conversation::Setup;
 use crate::agents::acp::deadlines::{SessionKey, Timer};
+use crate::agents::acp::digest::Digest;
 use crate::agents::acp::ports::{Event, Load, Out, SessionFigures, ToLink};
 use crate::time::Instant;
 use alloc::sync::Arc;

@@ -5,8 +5,9 @@ use super::session::Session;
 use super::states::State;
 use super::turn::Turn;
 use super::{Agent, Context};
-use crate::agents::acp::conversation::{Brought, Conversation, Digest, Plan};
+use crate::agents::acp::conversation::{Brought, Conversation, Plan};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
+use crate::agents::acp::digest::Digest;
 use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolRequest};
 use crate::error::Code;
 use crate::id::{Authority, ExchangeId};
@@ -312,7 +313,7 @@ impl Agent {
             if let Some(call) = self.take_call(id) {
                 let text = result_of(&call).map(|result| match &*brought.beside {
                     beside if Some(id) == last && !beside.is_empty() => {
-                        Cow::Owned(alloc::format!("{}\n\n{}", result.text, beside.trim_end()))
+                        Cow::Owned(alloc::format!("{}\\n\\n{beside}", result.text))
                     }
                     _ => Cow::Borrowed(&*result.text),
                 });

@@ -180,7 +180,7 @@ impl Agent {
             json.member("systemPrompt").raw("{");
             json.member("mode").string(mode);
             json.member("content").raw("[{\"type\":\"text\",\"text\":");
-            json.string(system);
+            json.escaped(system);
             json.raw("}]}");
         }
         if let Some(meta) = &self.profile.session_meta {

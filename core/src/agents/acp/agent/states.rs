@@ -1,6 +1,6 @@
 //! The states of an agent's process and of its sessions, and every move between them.
 
-use crate::agents::acp::conversation::Digest;
+use crate::agents::acp::digest::Digest;
 use crate::machine::{Move, OUTSIDE, Table};
 use crate::time::Instant;
 

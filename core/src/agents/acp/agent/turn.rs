@@ -88,6 +88,7 @@ impl Agent {
         let caller = invoke.permit.caller();
         let conversation = Conversation::of(&invoke, &self.abilities)?;
         let plan = conversation.plan(
+            self.digest_key,
             &invoke.model,
             &self.profile,
             &self.abilities,
