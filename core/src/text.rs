@@ -76,6 +76,9 @@ impl<'a> JsonStr<'a> {
     /// True when it has no escapes but the shortest ones, and no separator that is to be escaped.
     fn is_normal(self) -> bool {
         let mut bytes = self.0.as_bytes();
+        if looks_normal(bytes) {
+            return true;
+        }
         if memchr::memchr2_iter(0xE2, 0xC2, bytes)
             .any(|at| separator(bytes.get(at..).unwrap_or_default()).is_some())
         {
@@ -154,6 +157,12 @@ impl<'a> From<&'a RawValue> for RawJson<'a> {
     }
 }
 
+impl<'a> From<JsonValue<'a>> for RawJson<'a> {
+    fn from(value: JsonValue<'a>) -> Self {
+        Self::from_text(value.get())
+    }
+}
+
 impl RawJson<'static> {
     /// Takes text that is one JSON value because its parts are.
     #[must_use]
@@ -225,6 +234,17 @@ pub fn escape_into(out: &mut Vec<u8>, plain: &str) {
         done = at;
     }
     out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+}
+
+/// True when no byte can begin a separator and no backslash precedes the letter of another escape than the shortest ones. It
+/// errs on one side only, as an escaped backslash may precede such a letter; a loop that the compiler makes vectors of.
+fn looks_normal(bytes: &[u8]) -> bool {
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    !pairs.fold(false, |odd, (first, second)| {
+        let is_long = (*first == b'\\')
+            & ((*second == b'u') | (*second == b'/') | (*second == b'b') | (*second == b'f'));
+        odd | is_long | (*first == 0xE2) | (*first == 0xC2)
+    })
 }
 
 fn control_escape(byte: u8) -> [u8; 6] {

@@ -3,17 +3,26 @@
 
 use crate::config::Limits;
 use crate::error::Refusal;
-use crate::text::JsonStr;
-use alloc::borrow::Cow;
+use crate::text::{Cursor, JsonStr, JsonValue};
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
-use core::marker::PhantomData;
 use core::ops::RangeInclusive;
-use serde::de::{Deserialize, Deserializer, Error, IgnoredAny, SeqAccess, Visitor};
+use serde::de::IgnoredAny;
 use serde_json::error::Category;
-use serde_json::value::RawValue;
+
+/// What is read where a cursor stands.
+pub(crate) trait Take<'a>: Sized {
+    /// `None` when it is something else there.
+    fn take(cursor: &mut Cursor<'a>) -> Option<Self>;
+}
+
+impl<'a> Take<'a> for JsonValue<'a> {
+    fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
+        cursor.value().map(Self::skipped)
+    }
+}
 
 /// Declares a struct of raw fields and its reader. Null is absent, unknown fields are ignored, the last of equal keys counts.
 macro_rules! raw_fields {
@@ -21,73 +30,34 @@ macro_rules! raw_fields {
         $(#[$doc])*
         #[derive(Clone, Copy, Default)]
         pub(crate) struct $name<'a> {
-            $(pub(crate) $field: Option<&'a serde_json::value::RawValue>,)*
+            $(pub(crate) $field: Option<$crate::text::JsonValue<'a>>,)*
         }
 
-        impl<'de: 'a, 'a> serde::Deserialize<'de> for $name<'a> {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Fields<'a>(core::marker::PhantomData<$name<'a>>);
-
-                impl<'de: 'a, 'a> serde::de::Visitor<'de> for Fields<'a> {
-                    type Value = $name<'a>;
-
-                    fn expecting(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-                        f.write_str("an object")
-                    }
-
-                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                        let mut all = $name::default();
-                        while let Some($crate::dialect::body::Key(key)) = map.next_key()? {
-                            match &*key {
-                                $($key => all.$field = map.next_value()?,)*
-                                _ => {
-                                    map.next_value::<serde::de::IgnoredAny>()?;
-                                }
-                            }
-                        }
-                        Ok(all)
-                    }
-                }
-
-                deserializer.deserialize_map(Fields(core::marker::PhantomData))
+        impl<'a> $crate::dialect::body::Take<'a> for $name<'a> {
+            fn take(cursor: &mut $crate::text::Cursor<'a>) -> Option<Self> {
+                let mut all = Self::default();
+                cursor.object(|cursor, key| {
+                    let key = key.decode();
+                    let field = match &*key {
+                        $($key => &mut all.$field,)*
+                        _ => return cursor.value().map(drop),
+                    };
+                    let value = $crate::text::JsonValue::skipped(cursor.value()?);
+                    *field = (!value.is_null()).then_some(value);
+                    Some(())
+                })?;
+                Some(all)
             }
         }
     };
 }
 pub(crate) use raw_fields;
 
-/// A key of an object, borrowed unless it has an escape.
-pub(crate) struct Key<'a>(pub(crate) Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a key")
-            }
-
-            fn visit_borrowed_str<E: Error>(self, key: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(key)))
-            }
-
-            fn visit_str<E: Error>(self, key: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(key.to_string())))
-            }
-        }
-
-        deserializer.deserialize_str(Text)
-    }
-}
-
 /// Reads the body's object.
 ///
 /// # Errors
 /// A body that is empty, is not one complete JSON object, or is nested deeper than `limits.json_depth`.
-pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a str, limits: &Limits) -> Result<T, Refusal> {
+pub(crate) fn read<'a, T: Take<'a>>(body: &'a str, limits: &Limits) -> Result<T, Refusal> {
     match body.trim_start_matches([' ', '\t', '\r', '\n']).as_bytes() {
         [] => {
             return Err(Refusal::invalid("the body is empty; send a JSON object"));
@@ -100,19 +70,25 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(body: &'a str, limits: &Limits) -> Re
             }));
         }
     }
+    let mut cursor = Cursor::within(body, limits.json_depth);
+    let read = T::take(&mut cursor).filter(|_| cursor.end().is_some());
+    read.ok_or_else(|| unreadable(body, limits))
+}
+
+/// Tells why a body cannot be read.
+#[cold]
+fn unreadable(body: &str, limits: &Limits) -> Refusal {
     if nested_deeper(body.as_bytes(), limits.json_depth) {
-        return Err(Refusal::invalid(format!(
+        return Refusal::invalid(format!(
             "the body is nested {} deep or more; limits.json_depth is {}",
             limits.json_depth.saturating_add(1),
             limits.json_depth
-        )));
+        ));
     }
-    serde_json::from_str(body).map_err(|error| {
-        Refusal::invalid(if error.classify() == Category::Eof {
-            format!("the body is cut off: {error}")
-        } else {
-            format!("the body is not one JSON object: {error}")
-        })
+    Refusal::invalid(match serde_json::from_str::<IgnoredAny>(body) {
+        Err(error) if error.classify() == Category::Eof => format!("the body is cut off: {error}"),
+        Err(error) => format!("the body is not one JSON object: {error}"),
+        Ok(IgnoredAny) => "the body is not one JSON object".to_string(),
     })
 }
 
@@ -201,7 +177,7 @@ impl<'p> Path<'p> {
     }
 
     /// `raw` as the value here; nothing when it is absent.
-    pub(crate) fn find<'a>(self, raw: Option<&'a RawValue>) -> Option<Value<'a, 'p>> {
+    pub(crate) fn find<'a>(self, raw: Option<JsonValue<'a>>) -> Option<Value<'a, 'p>> {
         raw.map(|raw| Value { raw, path: self })
     }
 
@@ -211,7 +187,7 @@ impl<'p> Path<'p> {
     /// It is absent or null.
     pub(crate) fn need<'a>(
         self,
-        raw: Option<&'a RawValue>,
+        raw: Option<JsonValue<'a>>,
         what: &str,
     ) -> Result<Value<'a, 'p>, Refusal> {
         self.find(raw)
@@ -241,7 +217,7 @@ impl fmt::Display for Path<'_> {
 /// A value that is there and is not null.
 #[derive(Clone, Copy)]
 pub(crate) struct Value<'a, 'p> {
-    pub(crate) raw: &'a RawValue,
+    pub(crate) raw: JsonValue<'a>,
     pub(crate) path: Path<'p>,
 }
 
@@ -266,7 +242,7 @@ impl<'a> Value<'a, '_> {
     }
 
     pub(crate) fn string(&self) -> Result<JsonStr<'a>, Refusal> {
-        JsonStr::from_raw(self.raw).ok_or_else(|| self.expected("a string"))
+        self.raw.as_str().ok_or_else(|| self.expected("a string"))
     }
 
     /// A string that is not empty.
@@ -320,12 +296,12 @@ impl<'a> Value<'a, '_> {
     }
 
     /// A list of at most [`ELEMENTS`].
-    pub(crate) fn list(&self) -> Result<Vec<&'a RawValue>, Refusal> {
+    pub(crate) fn list(&self) -> Result<Vec<JsonValue<'a>>, Refusal> {
         self.list_within(ELEMENTS)
     }
 
     /// A list of at most `most`.
-    pub(crate) fn list_within(&self, most: usize) -> Result<Vec<&'a RawValue>, Refusal> {
+    pub(crate) fn list_within(&self, most: usize) -> Result<Vec<JsonValue<'a>>, Refusal> {
         self.elements(most)?.within(|count| {
             self.path
                 .wrong(format_args!("{count} elements; at most {most} are allowed"))
@@ -338,32 +314,32 @@ impl<'a> Value<'a, '_> {
         ))
     }
 
-    fn elements(&self, most: usize) -> Result<Elements<&'a RawValue>, Refusal> {
+    fn elements(&self, most: usize) -> Result<Elements<JsonValue<'a>>, Refusal> {
         if self.first() != b'[' {
             return Err(self.expected("a list"));
         }
-        Elements::read(self.raw.get(), most).map_err(|error| self.path.wrong(error))
+        Elements::read(self.raw, most).ok_or_else(|| self.expected("a list"))
     }
 
-    pub(crate) fn object<T: Deserialize<'a>>(&self) -> Result<T, Refusal> {
+    pub(crate) fn object<T: Take<'a>>(&self) -> Result<T, Refusal> {
         if self.first() != b'{' {
             return Err(self.expected("an object"));
         }
-        serde_json::from_str(self.raw.get()).map_err(|error| self.path.wrong(error))
+        T::take(&mut self.raw.cursor()).ok_or_else(|| self.expected("an object"))
     }
 
     /// A list of at most [`ELEMENTS`] objects.
-    pub(crate) fn objects<T: Deserialize<'a>>(&self) -> Result<Vec<T>, Refusal> {
+    pub(crate) fn objects<T: Take<'a>>(&self) -> Result<Vec<T>, Refusal> {
         self.objects_within(ELEMENTS, |count| self.too_many(count))
     }
 
     /// A list of at most `most` objects, in one pass unless one of them is wrong.
-    pub(crate) fn objects_within<T: Deserialize<'a>>(
+    pub(crate) fn objects_within<T: Take<'a>>(
         &self,
         most: usize,
         too_many: impl Fn(usize) -> Refusal,
     ) -> Result<Vec<T>, Refusal> {
-        if let Ok(objects) = Elements::read(self.raw.get(), most) {
+        if let Some(objects) = Elements::read(self.raw, most) {
             return objects.within(too_many);
         }
         self.elements(most)?
@@ -410,42 +386,19 @@ struct Elements<T> {
     count: usize,
 }
 
-impl<'a, T: Deserialize<'a>> Elements<T> {
-    /// Keeps at most `most` elements of the list that `json` is.
-    fn read(json: &'a str, most: usize) -> serde_json::Result<Self> {
-        struct Reader<T> {
-            most: usize,
-            kept: PhantomData<T>,
-        }
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
-            type Value = Elements<T>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list")
+impl<'a, T: Take<'a>> Elements<T> {
+    /// Keeps at most `most` elements; `None` when it is no list of these.
+    fn read(list: JsonValue<'a>, most: usize) -> Option<Self> {
+        let (mut kept, mut count) = (Vec::new(), 0);
+        list.cursor().array(|cursor| {
+            count += 1;
+            if count > most {
+                return cursor.value().map(drop);
             }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut kept = Vec::new();
-                while kept.len() < self.most {
-                    match list.next_element()? {
-                        Some(element) => kept.push(element),
-                        None => break,
-                    }
-                }
-                let mut count = kept.len();
-                while list.next_element::<IgnoredAny>()?.is_some() {
-                    count += 1;
-                }
-                Ok(Elements { kept, count })
-            }
-        }
-
-        let mut deserializer = serde_json::Deserializer::from_str(json);
-        deserializer.deserialize_seq(Reader {
-            most,
-            kept: PhantomData,
-        })
+            kept.push(T::take(cursor)?);
+            Some(())
+        })?;
+        Some(Self { kept, count })
     }
 }
 

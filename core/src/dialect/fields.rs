@@ -1,16 +1,14 @@
 //! Fields that the requests of all dialects have.
 
 use crate::config::Limits;
-use crate::dialect::body::{Path, Value, raw_fields};
+use crate::dialect::body::{Path, Take, Value, raw_fields};
 use crate::error::{Code, Refusal};
 use crate::invocation::{Part, Role};
-use crate::text::{JsonStr, RawJson};
+use crate::text::{JsonStr, JsonValue, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
-use serde::de::Deserialize;
-use serde_json::value::RawValue;
 
 /// Longest model name in bytes.
 const MODEL_BYTES: usize = 256;
@@ -30,7 +28,7 @@ raw_fields! {
 
 /// The model's name: at most 256 bytes without blanks and control characters. Empty where the client names none and leaves the
 /// choice to the provider.
-pub(crate) fn model(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
+pub(crate) fn model(raw: Option<JsonValue<'_>>) -> Result<Cow<'_, str>, Refusal> {
     let Some(value) = Path::root("model").find(raw) else {
         return Ok(Cow::Borrowed(""));
     };
@@ -49,7 +47,7 @@ pub(crate) fn model(raw: Option<&RawValue>) -> Result<Cow<'_, str>, Refusal> {
     Ok(name)
 }
 
-pub(crate) fn role(raw: Option<&RawValue>, path: Path<'_>) -> Result<Role, Refusal> {
+pub(crate) fn role(raw: Option<JsonValue<'_>>, path: Path<'_>) -> Result<Role, Refusal> {
     const EXPECTED: &str = "system, developer, user, assistant, tool or function";
     let value = path.need(raw, EXPECTED)?;
     Ok(match &*value.string()?.decode() {
@@ -105,7 +103,7 @@ pub(crate) fn inputs<'a>(
 }
 
 /// The length that vectors are to have.
-pub(crate) fn dimensions(raw: Option<&RawValue>) -> Result<Option<u64>, Refusal> {
+pub(crate) fn dimensions(raw: Option<JsonValue<'_>>) -> Result<Option<u64>, Refusal> {
     let Some(value) = Path::root("dimensions").find(raw) else {
         return Ok(None);
     };
@@ -116,7 +114,7 @@ pub(crate) fn dimensions(raw: Option<&RawValue>) -> Result<Option<u64>, Refusal>
 }
 
 /// The list of messages, not longer than `limits.messages`.
-pub(crate) fn messages<'a, T: Deserialize<'a>>(
+pub(crate) fn messages<'a, T: Take<'a>>(
     list: &Value<'a, '_>,
     limits: &Limits,
 ) -> Result<Vec<T>, Refusal> {
@@ -173,7 +171,7 @@ pub(crate) fn check_parts(
 }
 
 /// Tool definitions, passed on as they came.
-pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
+pub(crate) fn tools(raw: Option<JsonValue<'_>>) -> Result<Vec<RawJson<'_>>, Refusal> {
     let path = Path::root("tools");
     let Some(list) = path.find(raw) else {
         return Ok(Vec::new());
@@ -208,17 +206,20 @@ pub(crate) fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal>
 }
 
 /// The value of a flag.
-pub(crate) fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Refusal> {
+pub(crate) fn boolean(
+    key: &'static str,
+    raw: Option<JsonValue<'_>>,
+) -> Result<Option<bool>, Refusal> {
     let value = Path::root(key).find(raw);
     value.map(|value| value.boolean()).transpose()
 }
 
 /// A tool in OpenAI's form, made of the parts that the client gave.
 pub(crate) fn function_tool(
-    name: &RawValue,
-    description: Option<&RawValue>,
-    parameters: Option<&RawValue>,
-    strict: Option<&RawValue>,
+    name: JsonValue<'_>,
+    description: Option<JsonValue<'_>>,
+    parameters: Option<JsonValue<'_>>,
+    strict: Option<JsonValue<'_>>,
 ) -> RawJson<'static> {
     let mut json = format!("{{\"type\":\"function\",\"function\":{{\"name\":{name}");
     for (key, value) in [
@@ -238,7 +239,7 @@ pub(crate) fn function_tool(
 }
 
 /// The choice of one tool in OpenAI's form.
-pub(crate) fn function_choice(name: &RawValue) -> RawJson<'static> {
+pub(crate) fn function_choice(name: JsonValue<'_>) -> RawJson<'static> {
     RawJson::from_parts(format!(
         "{{\"type\":\"function\",\"function\":{{\"name\":{name}}}}}"
     ))

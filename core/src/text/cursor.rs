@@ -6,7 +6,7 @@
 
 use super::JsonStr;
 
-/// Nesting of arrays and objects that is read; what is deeper is refused.
+/// Deepest nesting of arrays and objects that can be read.
 const DEPTH: u32 = 128;
 
 /// The unread rest of a text.
@@ -14,6 +14,8 @@ pub(crate) struct Cursor<'t> {
     text: &'t str,
     /// The end of `text`.
     rest: &'t [u8],
+    /// Arrays and objects that may still be opened; what is nested deeper is refused.
+    depth: u32,
 }
 
 impl<'t> Cursor<'t> {
@@ -22,6 +24,16 @@ impl<'t> Cursor<'t> {
         Self {
             text,
             rest: text.as_bytes(),
+            depth: DEPTH,
+        }
+    }
+
+    /// A cursor that refuses what is nested deeper than `depth`, of which 128 is the most.
+    pub(crate) fn within(text: &'t str, depth: usize) -> Self {
+        let depth = u32::try_from(depth).map_or(DEPTH, |depth| depth.min(DEPTH));
+        Self {
+            depth,
+            ..Self::new(text)
         }
     }
 
@@ -150,38 +162,43 @@ impl<'t> Cursor<'t> {
         mut member: impl FnMut(&mut Self, JsonStr<'t>) -> Option<()>,
     ) -> Option<()> {
         self.mark(b'{')?;
+        self.depth = self.depth.checked_sub(1)?;
         self.blanks();
-        if self.has(b'}') {
-            return Some(());
-        }
-        loop {
-            self.mark(b'"')?;
-            let name = self.string()?;
-            self.mark(b':')?;
-            self.blanks();
-            member(self, name)?;
-            if !self.more()? {
-                return Some(());
+        if !self.has(b'}') {
+            loop {
+                self.mark(b'"')?;
+                let name = self.string()?;
+                self.mark(b':')?;
+                self.blanks();
+                member(self, name)?;
+                if !self.more()? {
+                    break;
+                }
             }
         }
+        self.depth += 1;
+        Some(())
     }
 
     /// An array. `element` takes each value.
     #[inline]
     pub(crate) fn array(&mut self, mut element: impl FnMut(&mut Self) -> Option<()>) -> Option<()> {
         self.mark(b'[')?;
+        self.depth = self.depth.checked_sub(1)?;
         self.blanks();
-        if self.has(b']') {
-            return Some(());
-        }
-        loop {
-            self.blanks();
-            element(self)?;
-            self.blanks();
-            if !self.has(b',') {
-                return self.has(b']').then_some(());
+        if !self.has(b']') {
+            loop {
+                self.blanks();
+                element(self)?;
+                self.blanks();
+                if !self.has(b',') {
+                    break;
+                }
             }
+            self.has(b']').then_some(())?;
         }
+        self.depth += 1;
+        Some(())
     }
 
     /// Any value: its text, without blanks around it.
@@ -224,6 +241,9 @@ impl<'t> Cursor<'t> {
                 }
                 b'{' | b'[' => {
                     self.rest = rest;
+                    if depth == self.depth {
+                        return None;
+                    }
                     self.blanks();
                     let (is_object, end) = if *first == b'{' {
                         (true, b'}')
@@ -231,9 +251,6 @@ impl<'t> Cursor<'t> {
                         (false, b']')
                     };
                     if !self.has(end) {
-                        if depth == DEPTH {
-                            return None;
-                        }
                         open = open << 1 | u128::from(is_object);
                         depth += 1;
                         if is_object {

@@ -111,6 +111,13 @@ impl<'t> From<&'t RawValue> for JsonValue<'t> {
     }
 }
 
+impl fmt::Display for JsonValue<'_> {
+    /// Its text.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
 impl fmt::Debug for JsonValue<'_> {
     /// Text is never shown: it may be a prompt.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -149,9 +156,12 @@ mod tests {
     #[test]
     fn nesting_has_a_bound() {
         let nested = |depth: usize| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        // The innermost one is empty and holds nothing open.
-        assert!(JsonValue::read(&nested(129)).is_some());
-        assert!(JsonValue::read(&nested(130)).is_none());
+        assert!(JsonValue::read(&nested(128)).is_some());
+        assert!(JsonValue::read(&nested(129)).is_none());
+        for depth in [0, 1, 5, 128] {
+            assert!(Cursor::within(&nested(depth), depth).value().is_some() || depth == 0);
+            assert!(Cursor::within(&nested(depth + 1), depth).value().is_none());
+        }
     }
 
     fn json() -> impl Strategy<Value = String> {

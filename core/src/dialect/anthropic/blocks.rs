@@ -5,11 +5,10 @@ use crate::dialect::body::{Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::error::Refusal;
 use crate::invocation::{Arguments, Content, Message, Part, Role, ToolCall};
-use crate::text::{JsonStr, RawJson};
+use crate::text::{JsonStr, JsonValue, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 raw_fields! {
     /// One block of a turn's content.
@@ -137,7 +136,7 @@ fn image<'a>(value: &Value<'a, '_>) -> Result<Part<'a>, Refusal> {
 
 fn document<'a>(
     value: &Value<'a, '_>,
-    title: Option<&RawValue>,
+    title: Option<JsonValue<'_>>,
     parts: &mut Vec<Part<'a>>,
 ) -> Result<(), Refusal> {
     const KINDS: &str = "text, content or base64";
@@ -169,7 +168,7 @@ fn document<'a>(
             let title = title.filter(|title| title.get().starts_with('"'));
             let json = format!(
                 "{{\"type\":\"file\",\"file\":{{\"filename\":{},\"file_data\":\"data:application/pdf;base64,{}\"}}}}",
-                title.map_or("\"document.pdf\"", RawValue::get),
+                title.map_or("\"document.pdf\"", JsonValue::get),
                 data.name()?.as_escaped()
             );
             parts.push(Part::Other(RawJson::from_parts(json)));

@@ -12,10 +12,9 @@ use crate::error::Refusal;
 use crate::invocation::{
     Content, Invocation, Message, Parameters, ResponseFormat, Role, Task, ToolCall,
 };
-use crate::text::{JsonStr, RawJson};
+use crate::text::{JsonStr, JsonValue, RawJson};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// Most stop sequences of one request.
 const STOPS: usize = 32;
@@ -289,7 +288,7 @@ fn parameters<'a>(request: &Request<'a>) -> Result<(Parameters<'a>, bool), Refus
 }
 
 /// Tools that the caller runs. Those that Anthropic would run have another `type`, and an agent cannot call them.
-fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
+fn tools(raw: Option<JsonValue<'_>>) -> Result<Vec<RawJson<'_>>, Refusal> {
     let path = Path::root("tools");
     let Some(list) = path.find(raw) else {
         return Ok(Vec::new());
@@ -326,7 +325,7 @@ fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
 type ToolChoice<'a> = (Option<RawJson<'a>>, Option<bool>);
 
 /// OpenAI's `tool_choice` and `parallel_tool_calls`.
-fn tool_choice(raw: Option<&RawValue>) -> Result<ToolChoice<'_>, Refusal> {
+fn tool_choice(raw: Option<JsonValue<'_>>) -> Result<ToolChoice<'_>, Refusal> {
     const EXPECTED: &str = "auto, any, tool or none";
     let path = Path::root("tool_choice");
     let Some(value) = path.find(raw) else {
@@ -355,7 +354,7 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<ToolChoice<'_>, Refusal> {
 }
 
 /// Reads `thinking`: true when thinking is shown, and OpenAI's `reasoning_effort` for it.
-fn thinking(raw: Option<&RawValue>) -> Result<(bool, Option<JsonStr<'_>>), Refusal> {
+fn thinking(raw: Option<JsonValue<'_>>) -> Result<(bool, Option<JsonStr<'_>>), Refusal> {
     const EXPECTED: &str = "enabled, adaptive or disabled";
     let path = Path::root("thinking");
     let Some(value) = path.find(raw) else {

@@ -7,10 +7,9 @@ use crate::dialect::embedding::{EmbeddingEncoder, Form};
 use crate::dialect::{Parsed, fields};
 use crate::error::Refusal;
 use crate::invocation::{Invocation, Parameters, Task};
-use crate::text::JsonStr;
+use crate::text::{JsonStr, JsonValue};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 raw_fields! {
     /// The body of both requests; `truncate` and `keep_alive` are accepted and ignored.
@@ -58,7 +57,7 @@ pub fn embeddings_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'
 fn parsed<'a>(
     request: &Embed<'a>,
     input: Vec<JsonStr<'a>>,
-    digest_of: Option<&'a RawValue>,
+    digest_of: Option<JsonValue<'a>>,
     form: Form,
 ) -> Result<Parsed<'a>, Refusal> {
     let options = request::parameters(request.options, None, None)?;
@@ -77,7 +76,7 @@ fn parsed<'a>(
         encoder: Box::new(EmbeddingEncoder(form)),
         stream: false,
         more: Vec::new(),
-        digest_of: digest_of.map_or("", RawValue::get),
+        digest_of: digest_of.map_or("", JsonValue::get),
         load_only,
     })
 }

@@ -9,12 +9,11 @@ use crate::error::Refusal;
 use crate::invocation::{
     Arguments, Content, Invocation, Message, Parameters, Part, ResponseFormat, Role, Task, ToolCall,
 };
-use crate::text::JsonStr;
+use crate::text::{JsonStr, JsonValue};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// Most stop sequences of one request.
 const STOPS: usize = 32;
@@ -162,7 +161,7 @@ pub fn generate_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>
         model,
         task,
         parameters(generate.options, generate.format, generate.think)?,
-        generate.prompt.map_or("", RawValue::get),
+        generate.prompt.map_or("", JsonValue::get),
         (generate.stream, generate.think, form),
     )
 }
@@ -172,7 +171,7 @@ fn parsed<'a>(
     task: Task<'a>,
     parameters: Parameters<'a>,
     digest_of: &'a str,
-    (stream, think, form): (Option<&RawValue>, Option<&RawValue>, Form),
+    (stream, think, form): (Option<JsonValue<'_>>, Option<JsonValue<'_>>, Form),
 ) -> Result<Parsed<'a>, Refusal> {
     let stream = boolean("stream", stream)?.unwrap_or(true);
     let thinks = think.is_none_or(|think| think.get() != "false");
@@ -201,14 +200,14 @@ const fn plain<'a>(role: Role, content: Content<'a>) -> Message<'a> {
     }
 }
 
-fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Refusal> {
+fn boolean(key: &'static str, raw: Option<JsonValue<'_>>) -> Result<Option<bool>, Refusal> {
     let value = Path::root(key).find(raw);
     value.map(|value| value.boolean()).transpose()
 }
 
 /// Returns the `done_reason` of a load request: Ollama unloads a model whose `keep_alive` is zero, as a number or a
 /// duration such as `"0s"`.
-fn load_reason(load_only: bool, keep_alive: Option<&RawValue>) -> Option<&'static str> {
+fn load_reason(load_only: bool, keep_alive: Option<JsonValue<'_>>) -> Option<&'static str> {
     if !load_only {
         return None;
     }
@@ -398,9 +397,9 @@ fn media_type(base64: &str) -> &'static str {
 }
 
 pub(super) fn parameters<'a>(
-    options: Option<&'a RawValue>,
-    format: Option<&'a RawValue>,
-    think: Option<&'a RawValue>,
+    options: Option<JsonValue<'a>>,
+    format: Option<JsonValue<'a>>,
+    think: Option<JsonValue<'a>>,
 ) -> Result<Parameters<'a>, Refusal> {
     let path = Path::root("options");
     let options: Options<'a> = path
@@ -443,7 +442,7 @@ pub(super) fn parameters<'a>(
     })
 }
 
-fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
+fn response_format(raw: Option<JsonValue<'_>>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
     let Some(value) = Path::root("format").find(raw) else {
         return Ok(None);
     };
@@ -459,7 +458,7 @@ fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>,
 }
 
 /// `think` as OpenAI's `reasoning_effort`, whose default is medium.
-fn reasoning_effort(raw: Option<&RawValue>) -> Result<Option<JsonStr<'_>>, Refusal> {
+fn reasoning_effort(raw: Option<JsonValue<'_>>) -> Result<Option<JsonStr<'_>>, Refusal> {
     const EXPECTED: &str = "true, false, low, medium, high or max";
     let Some(value) = Path::root("think").find(raw) else {
         return Ok(None);

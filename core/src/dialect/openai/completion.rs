@@ -10,14 +10,13 @@ use crate::dialect::{
 };
 use crate::error::{Code, Refusal};
 use crate::invocation::{Finish, Invocation, Task, Usage};
-use crate::text::{Joiner, JsonStr};
+use crate::text::{Joiner, JsonStr, JsonValue};
 use crate::time::Instant;
 use crate::wire::Records;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::format;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// OpenAI allows four stop sequences, but editors send every special token of their templates.
 const STOPS: usize = 32;
@@ -130,7 +129,7 @@ type Prompts<'a> = (JsonStr<'a>, Vec<JsonStr<'a>>, &'a str);
 
 /// Reads a prompt, or a list of at most `most`.
 fn prompts<'a>(
-    raw: Option<&'a RawValue>,
+    raw: Option<JsonValue<'a>>,
     most: usize,
     limits: &Limits,
 ) -> Result<Prompts<'a>, Refusal> {

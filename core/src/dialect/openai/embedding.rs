@@ -6,9 +6,9 @@ use crate::dialect::embedding::{EmbeddingEncoder, Form};
 use crate::dialect::{Parsed, fields};
 use crate::error::Refusal;
 use crate::invocation::{Invocation, Parameters, Task};
+use crate::text::JsonValue;
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 raw_fields! {
     /// The body of an embedding request.
@@ -54,7 +54,7 @@ pub fn embedding_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a
     })
 }
 
-fn form(raw: Option<&RawValue>) -> Result<Form, Refusal> {
+fn form(raw: Option<JsonValue<'_>>) -> Result<Form, Refusal> {
     let Some(value) = Path::root("encoding_format").find(raw) else {
         return Ok(Form::OpenAi);
     };

@@ -10,10 +10,9 @@ use crate::error::Refusal;
 use crate::invocation::{
     Arguments, Content, Invocation, Message, Parameters, Part, ResponseFormat, Role, Task, ToolCall,
 };
-use crate::text::{JsonStr, RawJson};
+use crate::text::{JsonStr, JsonValue, RawJson};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// OpenAI allows four stop sequences.
 const STOPS: usize = 4;
@@ -118,13 +117,16 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
     })
 }
 
-pub(super) fn boolean(key: &'static str, raw: Option<&RawValue>) -> Result<Option<bool>, Refusal> {
+pub(super) fn boolean(
+    key: &'static str,
+    raw: Option<JsonValue<'_>>,
+) -> Result<Option<bool>, Refusal> {
     let value = Path::root(key).find(raw);
     value.map(|value| value.boolean()).transpose()
 }
 
 /// `stream_options.include_usage`.
-pub(super) fn include_usage(raw: Option<&RawValue>) -> Result<bool, Refusal> {
+pub(super) fn include_usage(raw: Option<JsonValue<'_>>) -> Result<bool, Refusal> {
     let Some(value) = Path::root("stream_options").find(raw) else {
         return Ok(false);
     };
@@ -135,7 +137,7 @@ pub(super) fn include_usage(raw: Option<&RawValue>) -> Result<bool, Refusal> {
 }
 
 fn messages<'a>(
-    raw: Option<&'a RawValue>,
+    raw: Option<JsonValue<'a>>,
     limits: &Limits,
 ) -> Result<(Vec<Message<'a>>, &'a str), Refusal> {
     let path = Path::root("messages");
@@ -203,7 +205,7 @@ fn message<'a>(
 /// The content of a message, and the calls that stand among its parts in Anthropic's form; results that do are appended to
 /// `results`. Void sends that form for models whose names have `claude` in them.
 fn content<'a>(
-    raw: Option<&'a RawValue>,
+    raw: Option<JsonValue<'a>>,
     role: Role,
     path: Path<'_>,
     limits: &Limits,
@@ -391,7 +393,7 @@ pub(super) fn parameters<'a>(chat: &Chat<'a>, stops: usize) -> Result<Parameters
 }
 
 /// A positive number; -1, which clients send for "no limit", is absent.
-fn max_tokens(key: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, Refusal> {
+fn max_tokens(key: &'static str, raw: Option<JsonValue<'_>>) -> Result<Option<u64>, Refusal> {
     let Some(value) = Path::root(key).find(raw) else {
         return Ok(None);
     };
@@ -404,7 +406,7 @@ fn max_tokens(key: &'static str, raw: Option<&RawValue>) -> Result<Option<u64>, 
 
 fn object<'a>(
     key: &'static str,
-    raw: Option<&'a RawValue>,
+    raw: Option<JsonValue<'a>>,
 ) -> Result<Option<RawJson<'a>>, Refusal> {
     match Path::root(key).find(raw) {
         Some(value) if value.first() != b'{' => Err(value.expected("an object")),
@@ -412,7 +414,7 @@ fn object<'a>(
     }
 }
 
-fn tool_choice(raw: Option<&RawValue>) -> Result<Option<RawJson<'_>>, Refusal> {
+fn tool_choice(raw: Option<JsonValue<'_>>) -> Result<Option<RawJson<'_>>, Refusal> {
     const EXPECTED: &str = "none, auto, required or an object that names a function";
     let Some(value) = Path::root("tool_choice").find(raw) else {
         return Ok(None);
@@ -440,7 +442,7 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<Option<RawJson<'_>>, Refusal> {
     Ok(raw.map(RawJson::from))
 }
 
-fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
+fn response_format(raw: Option<JsonValue<'_>>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
     const EXPECTED: &str = "text, json_object or json_schema";
     let Some(value) = Path::root("response_format").find(raw) else {
         return Ok(None);

@@ -5,11 +5,10 @@ use crate::dialect::body::{Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::error::Refusal;
 use crate::invocation::{Arguments, Content, Message, Part, Role, ToolCall};
-use crate::text::{JsonStr, RawJson};
+use crate::text::{JsonStr, JsonValue, RawJson};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 /// Items to a message: a call, its result and the reasoning before it are three items and two messages.
 const ITEMS_TO_A_MESSAGE: usize = 4;
@@ -99,7 +98,8 @@ impl<'a, 'l> Items<'a, 'l> {
     /// The items of an earlier request and its answer.
     pub(super) fn read_history(&mut self, history: &'a [u8]) -> Result<(), Refusal> {
         let path = Path::root("previous_response_id");
-        let raw = serde_json::from_slice(history).map_err(|error| path.wrong(error))?;
+        let history = core::str::from_utf8(history).map_err(|error| path.wrong(error))?;
+        let raw = JsonValue::read(history).ok_or_else(|| path.wrong("not JSON"))?;
         self.read(&Value { raw, path })
     }
 
@@ -264,7 +264,7 @@ fn part<'a>(value: &Value<'a, '_>) -> Result<Option<Part<'a>>, Refusal> {
             name.map(|name| name.string()).transpose()?;
             Part::Other(RawJson::from_parts(format!(
                 "{{\"type\":\"file\",\"file\":{{\"filename\":{},\"file_data\":{}}}}}",
-                part.filename.map_or("\"file\"", RawValue::get),
+                part.filename.map_or("\"file\"", JsonValue::get),
                 data.raw
             )))
         }

@@ -9,13 +9,12 @@ use crate::dialect::responses::items::Items;
 use crate::dialect::responses::response::ResponseEncoder;
 use crate::error::{Code, Refusal};
 use crate::invocation::{Invocation, Parameters, ResponseFormat, Role, Task};
-use crate::text::{JsonStr, RawJson};
+use crate::text::{JsonValue, RawJson};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use serde_json::value::RawValue;
 
 raw_fields! {
     /// The body of a request.
@@ -91,7 +90,7 @@ pub fn previous_response_id<'a>(body: &'a str, limits: &Limits) -> Option<Cow<'a
     // Nearly no request has it, and this costs less than to read the body twice.
     memchr::memmem::find(body.as_bytes(), b"previous_response_id")?;
     let fields: Continued<'a> = body::read(body, limits).ok()?;
-    JsonStr::from_raw(fields.previous?).map(JsonStr::decode)
+    fields.previous?.text()
 }
 
 /// Reads the body of `POST /v1/responses`. `history` is the conversation of the response that it continues from: a JSON list
@@ -219,7 +218,7 @@ fn parameters<'a>(request: &Request<'a>) -> Result<Parameters<'a>, Refusal> {
 }
 
 /// Functions, which the caller runs. An agent cannot call what OpenAI would run.
-fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
+fn tools(raw: Option<JsonValue<'_>>) -> Result<Vec<RawJson<'_>>, Refusal> {
     let path = Path::root("tools");
     let Some(list) = path.find(raw) else {
         return Ok(Vec::new());
@@ -253,7 +252,7 @@ fn tools(raw: Option<&RawValue>) -> Result<Vec<RawJson<'_>>, Refusal> {
     Ok(tools)
 }
 
-fn tool_choice(raw: Option<&RawValue>) -> Result<Option<RawJson<'_>>, Refusal> {
+fn tool_choice(raw: Option<JsonValue<'_>>) -> Result<Option<RawJson<'_>>, Refusal> {
     const EXPECTED: &str = "none, auto, required or an object that names a function";
     let path = Path::root("tool_choice");
     let Some(value) = path.find(raw) else {
@@ -291,7 +290,7 @@ fn tool_choice(raw: Option<&RawValue>) -> Result<Option<RawJson<'_>>, Refusal> {
     }
 }
 
-fn response_format(raw: Option<&RawValue>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
+fn response_format(raw: Option<JsonValue<'_>>) -> Result<Option<ResponseFormat<'_>>, Refusal> {
     const EXPECTED: &str = "text, json_object or json_schema";
     let path = Path::root("text");
     let text = path.find(raw);
@@ -357,7 +356,7 @@ fn settings(request: &Request<'_>, stores: bool) -> Vec<u8> {
         out.push(b'"');
         out.extend_from_slice(key.as_bytes());
         out.extend_from_slice(b"\":");
-        write_compact(value.map_or(default, RawValue::get), &mut out);
+        write_compact(value.map_or(default, JsonValue::get), &mut out);
         out.push(b',');
     }
     // The reference has a string or nothing here, where others may be null.
