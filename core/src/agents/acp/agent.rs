@@ -2,10 +2,12 @@
 //! [`PROCESS`] and [`SESSION`].
 
 mod answer;
+mod calls;
 mod complaint;
 mod idle;
 mod life;
 mod parked;
+mod pool;
 mod registration;
 mod requests;
 mod session;
@@ -14,7 +16,7 @@ mod turn;
 
 use super::conversation::Setup;
 use super::deadlines::{Deadlines, SessionKey, Timer};
-use super::digest::{Digest, DigestKey};
+use super::digest::DigestKey;
 
 use super::ports::{AgentCounters, Config, Order, Out, ToLink};
 use super::profile::Profile;
@@ -29,16 +31,15 @@ use crate::machine::OUTSIDE;
 use crate::rpc::{Line, Message, NotAMessage, Peer, one_line};
 use crate::text::JsonValue;
 use crate::time::{Instant, Latest, Timeout};
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
+use calls::ToolCalls;
 use core::fmt;
-use hashbrown::HashMap;
 use idle::Measured;
-use parked::{Call, Server};
+use pool::Pool;
 use registration::Registered;
-use session::{Session, Setting};
+use session::Setting;
 pub use states::{PROCESS, SESSION};
 use states::{Phase, Then};
 use turn::Turn;
@@ -74,21 +75,8 @@ pub struct Agent {
     /// Requests of ours that wait for their answers; at most a few for each session.
     asked: Peer<Ask>,
     deadlines: Deadlines,
-    last_session: u64,
-    sessions: BTreeMap<SessionKey, Session>,
-    /// Sessions by the agent's own id.
-    names: HashMap<String, SessionKey>,
+    pool: Pool,
     turns: BTreeMap<ExchangeId, Turn>,
-    /// Instructions and tools that the next empty session is made for.
-    setup: Arc<Setup>,
-    /// Digests of the setups that the latest new sessions were wanted for, at most `WANTED` of them.
-    wanted: VecDeque<Digest>,
-    /// A session could not be made or set: nobody tries again before somebody asks.
-    spare_failed: bool,
-    /// Sessions that this process has and that cannot be closed.
-    left_open: u32,
-    /// Sessions whose cancelled turn never ended.
-    stuck: u32,
     /// Use of the machine by this process.
     measured: Measured,
     /// Starts that went wrong in a row.
@@ -100,12 +88,7 @@ pub struct Agent {
     ready_since: Option<Instant>,
     counters: AgentCounters,
     scratch: Vec<u8>,
-    /// MCP servers of the caller's tools, by the end of their path.
-    servers: HashMap<String, Server>,
-    minted: u64,
-    last_call: u64,
-    calls: BTreeMap<CallId, Call>,
-    secret: [u8; 32],
+    tools: ToolCalls,
     digest_key: DigestKey,
 }
 
@@ -114,7 +97,7 @@ impl fmt::Debug for Agent {
         f.debug_struct("Agent")
             .field("name", &self.profile.name)
             .field("phase", &self.phase)
-            .field("sessions", &self.sessions.len())
+            .field("sessions", &self.pool.len())
             .field("turns", &self.turns.len())
             .finish_non_exhaustive()
     }
@@ -141,15 +124,8 @@ impl Agent {
             registered: Registered::default(),
             asked: Peer::new(),
             deadlines: Deadlines::default(),
-            last_session: 0,
-            sessions: BTreeMap::new(),
-            names: HashMap::new(),
+            pool: Pool::new(Setup::new(digest_key, None, Vec::new())),
             turns: BTreeMap::new(),
-            setup: Arc::new(Setup::new(digest_key, None, Vec::new())),
-            wanted: VecDeque::new(),
-            spare_failed: false,
-            left_open: 0,
-            stuck: 0,
             measured: Measured::default(),
             failures: 0,
             logins: 0,
@@ -157,11 +133,7 @@ impl Agent {
             ready_since: None,
             counters: AgentCounters::default(),
             scratch: Vec::new(),
-            servers: HashMap::new(),
-            minted: 0,
-            last_call: 0,
-            calls: BTreeMap::new(),
-            secret: seed,
+            tools: ToolCalls::new(seed),
             digest_key,
         }
     }
@@ -187,7 +159,7 @@ impl Agent {
     /// Sessions that its process has, as far as they are of use.
     #[must_use]
     pub fn sessions(&self) -> usize {
-        self.sessions.len()
+        self.pool.len()
     }
 
     /// True when it can be asked at once.
@@ -288,7 +260,7 @@ impl Agent {
     /// True when an MCP server of this agent has this name.
     #[must_use]
     pub fn serves_at(&self, server: &str) -> bool {
-        self.servers.contains_key(server)
+        self.tools.serves_at(server)
     }
 
     /// An HTTP request of the agent to an MCP server of the caller's tools.

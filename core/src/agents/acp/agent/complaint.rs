@@ -1,7 +1,6 @@
 //! Complaints: errors that an agent writes to its standard error while it says nothing to its client, because its own model refuses
 //! and it tries again and again. One that comes once may be about anything; one that comes again is why.
 
-use super::states::State;
 use super::{Agent, Context};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::failure::{cut, failure};
@@ -31,14 +30,11 @@ pub(super) struct Complaint {
 impl Agent {
     /// It complains while a turn is silent. With several turns nobody can tell whose prompt the complaint quotes.
     pub(super) fn complained(&mut self, context: &mut Context<'_>, line: &str) {
-        let mut prompting = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.state == State::Prompting);
+        let mut prompting = self.pool.prompting();
         let (Some((key, session)), None) = (prompting.next(), prompting.next()) else {
             return;
         };
-        let (key, exchange) = (*key, session.turn);
+        let exchange = session.turn;
         let turn = exchange.and_then(|exchange| self.turns.get_mut(&exchange));
         let Some(turn) = turn.filter(|turn| !turn.heard) else {
             return;
@@ -71,7 +67,7 @@ impl Agent {
 
     /// It has complained and still says nothing: its client hears what is known.
     pub(super) fn gave_up(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let Some(exchange) = self.sessions.get(&key).and_then(|session| session.turn) else {
+        let Some(exchange) = self.pool.get(key).and_then(|session| session.turn) else {
             return;
         };
         let Some(turn) = self.turns.get_mut(&exchange).filter(|turn| !turn.heard) else {

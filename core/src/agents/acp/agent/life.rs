@@ -1,7 +1,7 @@
 //! The process of an agent: how it starts, what it is asked first, when it is started anew.
 
 use super::idle::Measured;
-use super::states::{PROCESS, Phase, SESSION, Then};
+use super::states::{PROCESS, Phase, Then};
 use super::{Agent, Ask, Context};
 use crate::agents::acp::deadlines::Timer;
 use crate::agents::acp::failure::{self, failure};
@@ -11,7 +11,6 @@ use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
 use crate::link::{FromAgent, Id};
-use crate::machine::OUTSIDE;
 use crate::rpc::{Json, RpcError};
 use crate::text::JsonValue;
 use crate::time::Timeout;
@@ -140,7 +139,7 @@ impl Agent {
     /// Makes the session that shows whether the agent can be used.
     pub(super) fn try_session(&mut self, context: &mut Context<'_>) {
         self.enter_phase(Phase::Trying);
-        let setup = self.setup.clone();
+        let setup = self.pool.setup.clone();
         self.new_session(context, setup, None);
     }
 
@@ -266,17 +265,12 @@ impl Agent {
 
     /// Fails every turn that has a session, and drops what is known of the process.
     fn forget(&mut self, context: &mut Context<'_>) {
-        for (key, session) in core::mem::take(&mut self.sessions) {
-            SESSION.step(session.state.name(), OUTSIDE);
+        for key in self.pool.end() {
             self.drop_calls(context, key);
         }
-        self.servers.clear();
+        self.tools.end_servers();
         self.deadlines.clear_all();
         self.asked.clear();
-        self.names.clear();
-        self.spare_failed = false;
-        self.left_open = 0;
-        self.stuck = 0;
         self.measured = Measured::default();
         context.out.figures_changed = true;
     }
@@ -398,17 +392,17 @@ impl Agent {
         if self.phase != Phase::Ready || self.is_stuffed(context) {
             return;
         }
-        if self.stuck >= MAX_STUCK {
+        if self.pool.stuck >= MAX_STUCK {
             return self.misbehaved(context, "turns that were cancelled do not end");
         }
         if !self.turns.is_empty() {
             return;
         }
-        let stuck = (self.stuck > 0).then_some(Event::Misbehaved {
+        let stuck = (self.pool.stuck > 0).then_some(Event::Misbehaved {
             what: "a turn that was cancelled did not end",
         });
         let worn = self.worn().map(|why| Event::Recycled { why });
-        if let Some(event) = worn.or(stuck).filter(|_| !self.is_parked()) {
+        if let Some(event) = worn.or(stuck).filter(|_| !self.pool.has_parked()) {
             context.out.events.push(event);
             return self.leave(context, Then::Start);
         }
@@ -461,7 +455,7 @@ impl Agent {
                 self.misbehaved(context, "it did not answer `session/new` in time");
             }
             Ask::NewSession(key) | Ask::Set(key, _) => {
-                self.stuck += 1;
+                self.pool.stuck += 1;
                 self.fail_session(
                     context,
                     key,
@@ -492,7 +486,7 @@ impl Agent {
             Ask::Set(key, setting) => self.setting_made(context, key, setting, outcome),
             Ask::Prompt(key) => self.prompt_ended(context, key, outcome),
             // A session that cannot be closed is forgotten all the same.
-            Ask::Close => self.left_open += u32::from(outcome.is_err()),
+            Ask::Close => self.pool.left_open += u32::from(outcome.is_err()),
         }
         self.is_stuffed(context);
     }

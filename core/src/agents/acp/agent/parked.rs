@@ -1,6 +1,7 @@
 //! Calls of the caller's tools: parked until the client's next request brings their results.
 
 use super::answer::Answer;
+use super::calls::Call;
 use super::session::Session;
 use super::states::State;
 use super::turn::Turn;
@@ -12,29 +13,10 @@ use crate::agents::acp::tools::{self, Asked, CallId, Called, ToolAnswer, ToolReq
 use crate::error::Code;
 use crate::id::{Authority, ExchangeId};
 use crate::invocation::{Delta, End, Finish, ToolCallDelta};
-use crate::text::{JsonStr, JsonValue, escape_into, hex};
+use crate::text::{JsonStr, escape_into};
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
-use sha2::{Digest as _, Sha256};
-use subtle::ConstantTimeEq;
-
-/// Calls that may wait at once, for one agent.
-const MAX_CALLS: usize = 256;
-
-/// One parked `tools/call`.
-pub(super) struct Call {
-    session: SessionKey,
-    /// The agent's JSON-RPC id.
-    id: String,
-    progress_token: Option<String>,
-    /// As the client knows it.
-    name: String,
-    arguments: String,
-    /// The id that the client was told, once it was.
-    told: Option<String>,
-    alive: u64,
-}
 
 /// A turn whose answer ended with tool calls, as far as it is remembered.
 pub(super) struct Parked {
@@ -46,63 +28,17 @@ pub(super) struct Parked {
     text: String,
 }
 
-/// An MCP server.
-pub(super) struct Server {
-    pub(super) session: SessionKey,
-    bearer: String,
-}
-
 impl Agent {
-    /// Makes the server for a session: where it is, and its bearer token.
-    pub(super) fn make_server(&mut self, session: SessionKey, url: &str) -> (String, String) {
-        self.minted += 1;
-        let name = self.mint("server", 32);
-        let bearer = self.mint("bearer", 64);
-        let place = alloc::format!("{url}{name}");
-        self.servers.insert(
-            name,
-            Server {
-                session,
-                bearer: bearer.clone(),
-            },
-        );
-        (place, bearer)
-    }
-
-    /// Hexadecimal digits that nobody can guess: a pseudo-random function of the seed and a counter.
-    fn mint(&self, purpose: &str, digits: usize) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.secret);
-        hash.update(purpose.as_bytes());
-        hash.update(self.minted.to_be_bytes());
-        let mut text = Vec::with_capacity(64);
-        hex(&mut text, &hash.finalize());
-        text.truncate(digits);
-        String::from_utf8(text).unwrap_or_default()
-    }
-
     pub(super) fn tool_request(
         &mut self,
         context: &mut Context<'_>,
         request: &ToolRequest<'_>,
     ) -> ToolAnswer {
-        let Some(server) = self.servers.get(request.server) else {
-            return ToolAnswer::Refused(Code::NotFound);
+        let key = match self.tools.session_of(request) {
+            Ok(key) => key,
+            Err(code) => return ToolAnswer::Refused(code),
         };
-        let shown = request
-            .authorization
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map_or("", |(_, token)| token.trim());
-        if !bool::from(shown.as_bytes().ct_eq(server.bearer.as_bytes())) {
-            return ToolAnswer::Refused(Code::InvalidKey);
-        }
-        if request.method != "POST" {
-            // No stream of the server's own, no session to end.
-            return ToolAnswer::Refused(Code::MethodNotAllowed);
-        }
-        let key = server.session;
-        let Some(setup) = self.sessions.get(&key).map(|session| session.setup.clone()) else {
+        let Some(setup) = self.pool.get(key).map(|session| session.setup.clone()) else {
             return ToolAnswer::Refused(Code::NotFound);
         };
         match tools::read(request.body, &setup.tools) {
@@ -118,13 +54,12 @@ impl Agent {
         key: SessionKey,
         called: &Called<'_>,
     ) -> ToolAnswer {
-        self.last_call += 1;
-        let id = CallId(self.last_call);
+        let id = self.tools.next_id();
         let listens = self
-            .sessions
-            .get(&key)
+            .pool
+            .get(key)
             .is_some_and(|session| matches!(session.state, State::Prompting | State::Parked));
-        if !listens || self.calls.len() >= MAX_CALLS {
+        if !listens || self.tools.is_full() {
             context
                 .out
                 .tool_replies
@@ -132,18 +67,7 @@ impl Agent {
             return ToolAnswer::Stream(id);
         }
         self.counters.tool_calls += 1;
-        self.calls.insert(
-            id,
-            Call {
-                session: key,
-                id: called.id.get().into(),
-                progress_token: called.progress_token.map(|token| token.get().into()),
-                name: called.name.clone().into_owned(),
-                arguments: called.arguments.into(),
-                told: None,
-                alive: 0,
-            },
-        );
+        self.tools.insert(id, key, called);
         self.deadlines
             .set(Timer::ToolCall(id), context.now + self.config.tool_progress);
         self.tell_calls(context, key);
@@ -153,14 +77,14 @@ impl Agent {
     /// A call waits no longer.
     fn take_call(&mut self, id: CallId) -> Option<Call> {
         self.deadlines.clear(Timer::ToolCall(id));
-        self.calls.remove(&id)
+        self.tools.remove(id)
     }
 
     /// Tells the client of a session's turn the calls that it does not know yet.
     pub(super) fn tell_calls(&mut self, context: &mut Context<'_>, key: SessionKey) {
         let Some(session) = self
-            .sessions
-            .get_mut(&key)
+            .pool
+            .get_mut(key)
             .filter(|session| session.state == State::Prompting)
         else {
             return;
@@ -168,18 +92,10 @@ impl Agent {
         let Some(exchange) = session.turn else {
             return;
         };
-        let mut index = u32::try_from(
-            self.calls
-                .values()
-                .filter(|call| call.session == key && call.told.is_some())
-                .count(),
-        )
-        .unwrap_or(u32::MAX);
+        let told_before = self.tools.of(key).filter(|(_, call)| call.told.is_some());
+        let mut index = u32::try_from(told_before.count()).unwrap_or(u32::MAX);
         let mut told = false;
-        for (id, call) in &mut self.calls {
-            if call.session != key || call.told.is_some() {
-                continue;
-            }
+        for (id, call) in self.tools.untold(key) {
             // The exchange makes it unique beyond this process, the call within it.
             let name = alloc::format!("call_{exchange}_{:x}", id.0);
             let (mut tool, mut arguments) = (Vec::new(), Vec::new());
@@ -212,7 +128,7 @@ impl Agent {
 
     /// All calls that come together have come: the client's answer ends, and its turn is parked.
     pub(super) fn gathered(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some(session) = self.pool.get_mut(key) else {
             return;
         };
         let Some(exchange) = session.turn.take() else {
@@ -238,7 +154,7 @@ impl Agent {
                 usage: None,
             },
         );
-        if !self.calls.values().any(|call| call.session == key) {
+        if !self.has_calls(key) {
             // The agent has not waited.
             self.stop_turn(context, key);
         }
@@ -248,8 +164,8 @@ impl Agent {
     pub(super) fn overheard(&mut self, key: SessionKey, text: JsonStr<'_>) {
         let limit = self.config.answer_bytes;
         if let Some(parked) = self
-            .sessions
-            .get_mut(&key)
+            .pool
+            .get_mut(key)
             .and_then(|session| session.parked.as_mut())
             && parked.text.len() + text.len() <= limit
         {
@@ -271,7 +187,7 @@ impl Agent {
         if !brought.is_text {
             return false;
         }
-        let key = self.calls.values().find_map(|call| {
+        let key = self.tools.iter().find_map(|(_, call)| {
             let told = call.told.as_deref()?;
             results
                 .iter()
@@ -282,7 +198,7 @@ impl Agent {
         let Some(key) = key else {
             return false;
         };
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some(session) = self.pool.get_mut(key) else {
             return false;
         };
         let parked = session.parked.take();
@@ -297,18 +213,17 @@ impl Agent {
             turn.take_over(plan.clone(), key);
         }
         self.counters.reused += 1;
-        let answered: Vec<CallId> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.session == key && call.told.is_some())
-            .map(|(id, _)| *id)
-            .collect();
+        let answered = self.tools.of(key).filter(|(_, call)| call.told.is_some());
+        let answered: Vec<CallId> = answered.map(|(id, _)| id).collect();
         let result_of = |call: &Call| {
             let told = call.told.as_deref()?;
             results.iter().find(|result| result.id == told)
         };
-        let has_result = |id: &&CallId| self.calls.get(*id).and_then(result_of).is_some();
-        let last = answered.iter().rev().find(has_result).copied();
+        let with_result = self
+            .tools
+            .of(key)
+            .filter(|(_, call)| result_of(call).is_some());
+        let last = with_result.last().map(|(id, _)| id);
         for id in answered {
             if let Some(call) = self.take_call(id) {
                 let text = result_of(&call).map(|result| match &*brought.beside {
@@ -321,7 +236,7 @@ impl Agent {
                 context
                     .out
                     .tool_replies
-                    .push((id, tools::ended(JsonValue::skipped(&call.id), outcome)));
+                    .push((id, tools::ended(call.id(), outcome)));
             }
         }
         if !parked.text.is_empty() {
@@ -334,7 +249,7 @@ impl Agent {
     /// True for a session whose turn is parked for a caller with this permission. The ids of its calls can be guessed, so they prove
     /// nothing.
     fn is_parked_for(&self, key: SessionKey, caller: Authority) -> bool {
-        self.sessions.get(&key).is_some_and(|session| {
+        self.pool.get(key).is_some_and(|session| {
             let parked = session.parked.as_ref();
             session.state == State::Parked && parked.is_some_and(|parked| parked.caller == caller)
         })
@@ -348,12 +263,12 @@ impl Agent {
         caller: Authority,
         conversation: &Conversation<'_>,
     ) {
-        let left = |call: &&Call| {
+        let left = |call: &Call| {
             let told = call.told.as_deref();
             told.is_some_and(|told| conversation.has_call(told))
         };
-        let left = self.calls.values().filter(left).map(|call| call.session);
-        let left: Vec<SessionKey> = left.collect();
+        let left = self.tools.iter().filter(|(_, call)| left(call));
+        let left: Vec<SessionKey> = left.map(|(_, call)| call.session).collect();
         for key in left {
             if self.is_parked_for(key, caller) {
                 self.stop_turn(context, key);
@@ -371,8 +286,8 @@ impl Agent {
             let parked = session.parked.as_ref();
             session.state == State::Parked && parked.is_some_and(|parked| !upheld(parked.caller))
         };
-        let lost = self.sessions.iter().filter(|(_, session)| lost(session));
-        let lost: Vec<SessionKey> = lost.map(|(key, _)| *key).collect();
+        let lost = self.pool.iter().filter(|(_, session)| lost(session));
+        let lost: Vec<SessionKey> = lost.map(|(key, _)| key).collect();
         for key in lost {
             self.stop_turn(context, key);
         }
@@ -380,24 +295,19 @@ impl Agent {
 
     /// Nobody will bring results for the calls of a session any more.
     pub(super) fn drop_calls(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let ids: Vec<CallId> = self
-            .calls
-            .iter()
-            .filter(|(_, call)| call.session == key)
-            .map(|(id, _)| *id)
-            .collect();
+        let ids: Vec<CallId> = self.tools.of(key).map(|(id, _)| id).collect();
         for id in ids {
             if let Some(call) = self.take_call(id) {
-                context.out.tool_replies.push((
-                    id,
-                    tools::ended(JsonValue::skipped(&call.id), Err(tools::NOBODY)),
-                ));
+                context
+                    .out
+                    .tool_replies
+                    .push((id, tools::ended(call.id(), Err(tools::NOBODY))));
             }
         }
     }
 
     pub(super) fn has_calls(&self, key: SessionKey) -> bool {
-        self.calls.values().any(|call| call.session == key)
+        self.tools.of(key).next().is_some()
     }
 
     /// The agent's HTTP request is gone: it does not wait for the result.
@@ -406,8 +316,8 @@ impl Agent {
             return;
         };
         let parked = self
-            .sessions
-            .get(&call.session)
+            .pool
+            .get(call.session)
             .is_some_and(|session| session.state == State::Parked);
         if parked && !self.has_calls(call.session) {
             self.stop_turn(context, call.session);
@@ -416,14 +326,11 @@ impl Agent {
 
     /// Shows the agent that its call is not forgotten.
     pub(super) fn keep_alive(&mut self, context: &mut Context<'_>, id: CallId) {
-        let Some(call) = self.calls.get_mut(&id) else {
+        let Some(call) = self.tools.get_mut(id) else {
             return;
         };
         call.alive += 1;
-        let sign = tools::alive(
-            call.progress_token.as_deref().map(JsonValue::skipped),
-            call.alive,
-        );
+        let sign = tools::alive(call.progress_token(), call.alive);
         context.out.tool_replies.push((id, sign));
         self.deadlines
             .set(Timer::ToolCall(id), context.now + self.config.tool_progress);

@@ -51,8 +51,8 @@ impl Agent {
     /// True when the permission is for a tool of the caller.
     fn is_own_tool(&self, params: Option<JsonValue<'_>>, tool: Option<JsonValue<'_>>) -> bool {
         let session = text(path(params, &["sessionId"]))
-            .and_then(|name| self.names.get(&*name))
-            .and_then(|key| self.sessions.get(key));
+            .and_then(|name| self.pool.named(&name))
+            .and_then(|key| self.pool.get(key));
         session.is_some_and(|session| {
             matches!(session.state, State::Prompting | State::Parked) && session.is_own(tool)
         })

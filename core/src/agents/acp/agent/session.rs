@@ -13,7 +13,6 @@ use crate::agents::acp::update::{Choice, Choices, path, text};
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
-use crate::machine::OUTSIDE;
 use crate::rpc::{Json, RpcError};
 use crate::text::JsonValue;
 use crate::time::Instant;
@@ -23,9 +22,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
-
-/// Sessions that one process may have at once, all states together, beyond which requests are refused.
-const MAX_SESSIONS: usize = 256;
 
 /// Messages of earlier turns that are remembered, so that what comes late is not taken for the next answer.
 const MESSAGES: usize = 16;
@@ -71,6 +67,40 @@ pub(super) struct Session {
 }
 
 impl Session {
+    /// A session that is being made for this setup, and for a turn or nobody yet. It may be kept for `lasts` between turns.
+    pub(super) fn new(
+        setup: Arc<Setup>,
+        turn: Option<ExchangeId>,
+        now: Instant,
+        lasts: Duration,
+    ) -> Self {
+        Self {
+            name: String::new(),
+            setup,
+            state: State::Creating,
+            turn,
+            choices: Choices::default(),
+            tried: 0,
+            past: VecDeque::new(),
+            writing: Vec::new(),
+            own_calls: Vec::new(),
+            parked: None,
+            counted: (0, 0),
+            last_used: now,
+            lasts,
+        }
+    }
+
+    /// True when no turn runs in it, and none waits for it.
+    pub(super) const fn is_idle(&self) -> bool {
+        match self.state {
+            State::Creating | State::Configuring | State::Empty | State::Kept { .. } => {
+                self.turn.is_none()
+            }
+            State::Prompting | State::Parked | State::Stopping => false,
+        }
+    }
+
     /// Notes which message the agent is writing. False when it is one of a turn that is over.
     pub(super) fn goes_on(&mut self, message: &str) -> bool {
         if self.past.iter().any(|past| past == message) {
@@ -114,7 +144,7 @@ impl Session {
 impl Agent {
     /// Moves a session. How long its new state may last begins now.
     pub(super) fn go(&mut self, context: &mut Context<'_>, key: SessionKey, state: State) {
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some(session) = self.pool.get_mut(key) else {
             return;
         };
         SESSION.step(session.state.name(), state.name());
@@ -141,8 +171,7 @@ impl Agent {
         setup: Arc<Setup>,
         turn: Option<ExchangeId>,
     ) -> SessionKey {
-        self.last_session += 1;
-        let key = SessionKey(self.last_session);
+        let key = self.pool.next_key();
         let patience = if self.phase == Phase::Trying {
             self.config.start_timeout
         } else {
@@ -163,7 +192,7 @@ impl Agent {
         json.member("mcpServers").raw("[");
         let url = self.config.tools_url.clone();
         if let Some(url) = url.filter(|_| !setup.tools.is_empty()) {
-            let (url, bearer) = self.make_server(key, &url);
+            let (url, bearer) = self.tools.make_server(key, &url);
             json.raw("{\"type\":\"http\",\"name\":");
             json.string(SERVER);
             json.member("url").string(&url);
@@ -187,25 +216,9 @@ impl Agent {
             json.member("_meta").raw(meta);
         }
         self.send(context, json.end_params());
-        SESSION.step(OUTSIDE, State::Creating.name());
-        self.sessions.insert(
-            key,
-            Session {
-                name: String::new(),
-                setup,
-                state: State::Creating,
-                turn,
-                choices: Choices::default(),
-                tried: 0,
-                past: VecDeque::new(),
-                writing: Vec::new(),
-                own_calls: Vec::new(),
-                parked: None,
-                counted: (0, 0),
-                last_used: context.now,
-                lasts: self.config.sessions.idle,
-            },
-        );
+        let lasts = self.config.sessions.idle;
+        let session = Session::new(setup, turn, context.now, lasts);
+        self.pool.insert(key, session);
         context.out.figures_changed = true;
         key
     }
@@ -235,29 +248,27 @@ impl Agent {
                 return self.fail_session(context, key, failure);
             }
         };
-        if self.names.contains_key(&name) {
+        if !self.pool.name(key, &name) {
             // Two conversations in one session would hear of each other.
             return self.misbehaved(context, "it gave two sessions one name");
         }
         self.counters.sessions += 1;
         let choices = Choices::read(result);
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some(session) = self.pool.get_mut(key) else {
             // It came too late for whoever wanted it.
             return self.close(context, &name);
         };
-        session.name.clone_from(&name);
         if let Some(model) = &choices.model {
             self.models.clone_from(&model.values);
         }
         session.choices = choices;
-        self.names.insert(name, key);
         self.go(context, key, State::Configuring);
         if self.phase == Phase::Trying {
             self.ready(context);
         }
         // A turn that had waited may have taken the session up just now.
         let idle = |session: &Session| session.state == State::Configuring;
-        if self.sessions.get(&key).is_some_and(idle) && !self.is_being_set(key) {
+        if self.pool.get(key).is_some_and(idle) && !self.is_being_set(key) {
             self.configure(context, key);
         }
         self.tidy(context);
@@ -265,7 +276,7 @@ impl Agent {
 
     /// Makes the next setting that the session's turn wants; when there is none, the session can be prompted.
     pub(super) fn configure(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let Some(session) = self.sessions.get(&key) else {
+        let Some(session) = self.pool.get(key) else {
             return;
         };
         match self.next_setting(session) {
@@ -344,7 +355,7 @@ impl Agent {
     }
 
     fn set(&mut self, context: &mut Context<'_>, key: SessionKey, setting: Setting, value: &str) {
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some(session) = self.pool.get_mut(key) else {
             return;
         };
         session.tried |= setting.bit();
@@ -382,7 +393,7 @@ impl Agent {
         setting: Setting,
         outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some(session) = self.pool.get_mut(key) else {
             return;
         };
         match outcome {
@@ -408,7 +419,7 @@ impl Agent {
         key: SessionKey,
         exchange: ExchangeId,
     ) {
-        if let Some(session) = self.sessions.get_mut(&key) {
+        if let Some(session) = self.pool.get_mut(key) {
             session.turn = Some(exchange);
             session.tried = 0;
             if session.state != State::Creating {
@@ -417,30 +428,18 @@ impl Agent {
         }
     }
 
-    pub(super) fn is_parked(&self) -> bool {
-        self.sessions
-            .values()
-            .any(|session| session.state == State::Parked)
-    }
-
-    pub(super) const fn is_full(sessions: usize) -> bool {
-        sessions >= MAX_SESSIONS
-    }
-
     /// Forgets a session and closes it.
     pub(super) fn drop_session(&mut self, context: &mut Context<'_>, key: SessionKey) {
         self.drop_calls(context, key);
-        self.servers.retain(|_, server| server.session != key);
+        self.tools.end_server(key);
         self.deadlines.clear(Timer::Session(key));
         self.deadlines.clear(Timer::Gather(key));
-        let Some(session) = self.sessions.remove(&key) else {
+        let Some(session) = self.pool.remove(key) else {
             return;
         };
-        SESSION.step(session.state.name(), OUTSIDE);
         context.out.figures_changed = true;
         self.measure_soon(context);
         if !session.name.is_empty() {
-            self.names.remove(&session.name);
             self.close(context, &session.name);
         }
         if self.config.session_directories {
@@ -450,7 +449,7 @@ impl Agent {
 
     fn close(&mut self, context: &mut Context<'_>, name: &str) {
         if !self.abilities.close {
-            self.left_open += 1;
+            self.pool.left_open += 1;
             return;
         }
         let deadline = context.now + self.config.request_timeout;
@@ -467,8 +466,8 @@ impl Agent {
         key: SessionKey,
         failure: Failure<'static>,
     ) {
-        let turn = self.sessions.get(&key).and_then(|session| session.turn);
-        self.spare_failed = true;
+        let turn = self.pool.get(key).and_then(|session| session.turn);
+        self.pool.spare_failed = true;
         self.drop_session(context, key);
         if let Some(exchange) = turn
             && self.turns.remove(&exchange).is_some()
@@ -479,12 +478,12 @@ impl Agent {
 
     /// The time of a session's state is over.
     pub(super) fn session_over(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let Some(session) = self.sessions.get(&key) else {
+        let Some(session) = self.pool.get(key) else {
             return;
         };
         match session.state {
             State::Stopping => {
-                self.stuck += 1;
+                self.pool.stuck += 1;
                 self.drop_session(context, key);
             }
             State::Parked => self.stop_turn(context, key),

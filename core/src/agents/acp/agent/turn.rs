@@ -108,13 +108,13 @@ impl Agent {
             turn.plan = Some(plan);
             turn.invoke = Some(invoke);
         }
-        let kept = before.and_then(|before| self.kept(&before));
+        let kept = before.and_then(|before| self.pool.kept(before));
         let (key, fresh) = match kept {
             Some(key) => (Some(key), false),
-            None => (self.spare(&setup.digest), true),
+            None => (self.pool.spare(setup.digest), true),
         };
         if fresh {
-            self.note_setup(&setup);
+            self.pool.note_setup(&setup);
         }
         let key = match key {
             Some(key) => {
@@ -126,7 +126,7 @@ impl Agent {
                 }
                 key
             }
-            None if Self::is_full(self.sessions.len()) => {
+            None if self.pool.is_full() => {
                 return Err(failure(
                     Code::Overloaded,
                     "the agent has as many sessions as it may have; try again later",
@@ -139,8 +139,8 @@ impl Agent {
             turn.fresh = fresh;
         }
         let made = self
-            .sessions
-            .get(&key)
+            .pool
+            .get(key)
             .is_some_and(|session| session.state != State::Creating);
         // One that was being set when it was leased goes on by itself.
         if made && !self.is_being_set(key) {
@@ -163,8 +163,7 @@ impl Agent {
         exchange: ExchangeId,
     ) {
         let id = self.asked.expect(Ask::Prompt(key), None);
-        let (Some(session), Some(turn)) =
-            (self.sessions.get_mut(&key), self.turns.get_mut(&exchange))
+        let (Some(session), Some(turn)) = (self.pool.get_mut(key), self.turns.get_mut(&exchange))
         else {
             return;
         };
@@ -204,12 +203,12 @@ impl Agent {
             | Update::Mode(_)
             | Update::Info(_) => {}
         }
-        let Some(key) = self.names.get(&*session).copied() else {
+        let Some(key) = self.pool.named(&session) else {
             self.counters.late += 1;
             return;
         };
         // Whoever is next sets again what is not as it wants it, the fence before all.
-        if let Some(session) = self.sessions.get_mut(&key) {
+        if let Some(session) = self.pool.get_mut(key) {
             match &update {
                 Update::Options(options) => return session.choices.read_options(*options),
                 Update::Mode(mode) => return session.choices.set_mode(mode),
@@ -223,7 +222,7 @@ impl Agent {
                 | Update::Unknown => {}
             }
         }
-        let Some((session, listener)) = self.sessions.get_mut(&key).and_then(|session| {
+        let Some((session, listener)) = self.pool.get_mut(key).and_then(|session| {
             let listener = match session.state {
                 State::Prompting => Some(session.turn?),
                 State::Parked => None,
@@ -335,11 +334,11 @@ impl Agent {
         key: SessionKey,
         outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
     ) {
-        let Some(session) = self.sessions.get_mut(&key) else {
+        self.pool.spare_failed = false;
+        let Some(session) = self.pool.get_mut(key) else {
             return;
         };
         session.turn_over();
-        self.spare_failed = false;
         let calls = self.deadlines.clear(Timer::Gather(key));
         let turn = session.turn.take();
         let turn = turn.and_then(|exchange| Some((exchange, self.turns.remove(&exchange)?)));
@@ -393,7 +392,7 @@ impl Agent {
             return;
         };
         if let Some(key) = turn.session {
-            match self.sessions.get_mut(&key) {
+            match self.pool.get_mut(key) {
                 Some(session) if session.state == State::Creating => session.turn = None,
                 Some(session) if session.state == State::Prompting => self.stop_turn(context, key),
                 // Its settings are somebody's whom nobody knows.
@@ -405,7 +404,7 @@ impl Agent {
 
     /// Tells the agent to stop, and waits until it has.
     pub(super) fn stop_turn(&mut self, context: &mut Context<'_>, key: SessionKey) {
-        let Some(session) = self.sessions.get_mut(&key) else {
+        let Some(session) = self.pool.get_mut(key) else {
             return;
         };
         session.turn = None;
@@ -421,12 +420,9 @@ impl Agent {
 
     /// Something of the process's output was lost: every answer that is under way may have a hole.
     pub(super) fn fail_prompting(&mut self, context: &mut Context<'_>) {
-        let prompting: alloc::vec::Vec<(SessionKey, ExchangeId)> = self
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.state == State::Prompting)
-            .filter_map(|(key, session)| Some((*key, session.turn?)))
-            .collect();
+        let prompting = self.pool.prompting();
+        let prompting = prompting.filter_map(|(key, session)| Some((key, session.turn?)));
+        let prompting: Vec<(SessionKey, ExchangeId)> = prompting.collect();
         for (key, exchange) in prompting {
             self.stop_turn(context, key);
             if self.turns.remove(&exchange).is_some() {
