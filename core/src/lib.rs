@@ -21,7 +21,8 @@
 //! * An agent's connection: the [`Link`] with its [`ToAgent`] and [`FromAgent`] messages, [`Notice`] and [`Command`].
 //! * Between the two: the [`Mailbox`] and each [`Delivery`], and the [`Budget`] of memory that all mailboxes share.
 //!
-//! The modules [`config`], [`agents`] and [`wire`] hold the settings, agents with a protocol of their own, and framing.
+//! The modules [`config`], [`agents`], [`process`] and [`wire`] hold the settings, agents with a protocol of their own, the lives of
+//! child processes, and framing.
 //!
 //! This is the whole run loop, for one request and one agent:
 //!
@@ -153,6 +154,7 @@ pub mod link;
 pub mod machine;
 #[doc(hidden)]
 pub mod mailbox;
+pub mod process;
 pub mod request;
 /// JSON-RPC 2.0.
 pub mod rpc;

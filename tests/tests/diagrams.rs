@@ -9,11 +9,12 @@ use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::hub::{Dialled, Hello, Hub, HubOut, Requester};
 use mcp_local_provider_core::link::{Notice, Registration};
 use mcp_local_provider_core::machine::Table;
+use mcp_local_provider_core::process::{Life, Rules};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{
     self, ConnectionLimits, HeadLimits, SMALL_REST, ServerConnection,
 };
-use mcp_local_provider_core::{exchange, hub, link};
+use mcp_local_provider_core::{exchange, hub, link, process};
 use mcp_local_provider_engine::audit::Audit;
 use mcp_local_provider_engine::dial::BridgeDialler;
 use mcp_local_provider_engine::{self as engine, Engine, Handle, Housekeeper, Outside};
@@ -25,11 +26,12 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-const TABLES: [(&str, &Table); 7] = [
+const TABLES: [(&str, &Table); 8] = [
     ("core::wire::http1::STATES", &http1::STATES),
     ("core::hub::sessions::STATES", &hub::sessions::STATES),
     ("core::link::SLOT", &link::SLOT),
     ("core::exchange::STATES", &exchange::STATES),
+    ("core::process::STATES", &process::STATES),
     ("core::agents::acp::PROCESS", &acp::PROCESS),
     ("core::agents::acp::SESSION", &acp::SESSION),
     ("engine::PHASES", &engine::PHASES),
@@ -126,6 +128,7 @@ fn every_move_of_a_table_is_made() {
     a_suspended_session_that_is_carried();
     a_shutdown();
     connections_of_clients();
+    lives_of_children();
     let mut dead = Vec::new();
     for (name, table) in TABLES {
         for row in table.untaken() {
@@ -261,6 +264,34 @@ fn connections_of_clients() {
                 let mut input = input.as_bytes();
                 for _ in 0..3 {
                     let _ = connection.handle_read(now, &mut input);
+                }
+            }
+        }
+    }
+}
+
+/// Every short series of events of a child process.
+fn lives_of_children() {
+    const EVENTS: u32 = 7;
+    const LENGTH: u32 = 6;
+    for series in 0..EVENTS.pow(LENGTH) {
+        let mut life = Life::new(Rules {
+            attempts: Some(2),
+            ..Rules::default()
+        });
+        let mut now = Instant::from_micros(1);
+        let orders = &mut Vec::new();
+        for place in 0..LENGTH {
+            match series / EVENTS.pow(place) % EVENTS {
+                0 => life.demand(now, orders),
+                1 => life.restart(now, orders),
+                2 => life.stop(now, orders),
+                3 => life.handle_ready(now),
+                4 => life.handle_failed(now, orders),
+                5 => life.handle_exited(now, orders),
+                _ => {
+                    now = now + Duration::from_secs(9);
+                    life.handle_timeout(now, orders);
                 }
             }
         }

@@ -26,6 +26,7 @@ const CRATES: [&str; 7] = [
 const LAYERS: &[&[&str]] = &[
     &["text", "time", "id", "machine", "scope", "config", "budget"],
     &["wire"],
+    &["process"],
     &["error"],
     &["invocation"],
     &["mailbox", "request", "rpc"],

@@ -27,12 +27,11 @@
 //! });
 //! ```
 
-mod lines;
 mod message;
 mod peer;
 mod write;
 
-pub use lines::{Line, Lines};
+pub use crate::wire::lines::{Line, Lines};
 pub use message::{
     Call, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, NotAMessage,
     PARSE_ERROR, RpcError, read_each, replace,

@@ -1,6 +1,7 @@
 //! Framing of bytes on the wire. Nothing here knows a dialect: it tells where a record starts and ends, not what it means.
 
 pub mod http1;
+pub mod lines;
 pub mod ndjson;
 pub mod sse;
 

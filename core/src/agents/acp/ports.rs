@@ -2,6 +2,7 @@
 
 use super::tools::{CallId, ToolReply};
 use crate::link::FromAgent;
+pub use crate::process::Load;
 use crate::time::Instant;
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -73,15 +74,6 @@ impl Default for SessionLimits {
             memory: 2 << 30,
         }
     }
-}
-
-/// Measured use of an agent and all that it has started.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Load {
-    /// Processes.
-    pub processes: usize,
-    /// Memory in bytes, where pages that processes share are divided among them (PSS).
-    pub memory: u64,
 }
 
 /// Sessions of an agent, and its use of the machine.
