@@ -1,6 +1,6 @@
 //! Opens a page in the person's browser.
 
-use crate::agents::orphans;
+use mcp_local_provider_process::KnownChild;
 use rustix::process::{WaitOptions, setsid, wait};
 use std::io::{self, Write};
 use std::path::Path;
@@ -22,18 +22,10 @@ pub(crate) fn open(program: &Path, url: &str) -> io::Result<()> {
     let mut command = Command::new(program);
     command.args(["open-page", url]);
     command.stdin(Stdio::null()).stdout(Stdio::null());
-    let mut child = {
-        let mut children = orphans::children();
-        let child = command.spawn()?;
-        children.extend(i32::try_from(child.id()));
-        child
-    };
+    let mut child = KnownChild::start(&mut command)?;
     let wait = move || {
         // It can only fail for a process that is no child.
-        let _ = child.wait();
-        if let Ok(id) = i32::try_from(child.id()) {
-            orphans::children().remove(&id);
-        }
+        let _ = child.process().wait();
     };
     let name = "browser".to_owned();
     std::thread::Builder::new().name(name).spawn(wait).map(drop)

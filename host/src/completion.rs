@@ -175,7 +175,7 @@ mod tests {
         assert_eq!(found("mlp completions f"), ["fish"]);
         assert_eq!(found("mlp stop --l"), ["--listen"]);
         assert_eq!(found("mlp serve --demo --op"), ["--open"]);
-        assert!(!found("mlp ").contains(&"agent-process".to_owned()));
+        assert!(!found("mlp ").contains(&"child-process".to_owned()));
         assert_eq!(found("mlp --config /nowhere.yaml run "), [""; 0]);
     }
 

@@ -2,7 +2,6 @@
 //!
 //! [`main`] is a whole program; [`start`] is its part before serving.
 
-use crate::agents::supervisor::supervise;
 use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
 use crate::browser;
 use crate::command_line::{Command, CommandLine, ConfigCommand, EXIT_FAILURE, EXIT_USAGE};
@@ -15,12 +14,15 @@ use crate::private_file;
 use crate::process;
 use crate::serve::serve;
 use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::process::Grace;
 use mcp_local_provider_engine::Driver;
+use mcp_local_provider_process::{Supervision, supervise};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of the file, in `data_dir`, with the keys of a first start that no terminal showed.
 const FIRST_KEYS: &str = "first-keys.txt";
@@ -108,8 +110,20 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
     };
     match &line.command {
         // The supervisor needs no configuration, and must run at once.
-        Command::AgentProcess { remove, command } => {
-            return Start::Done(supervise(command, remove.clone()));
+        Command::ChildProcess {
+            before_terminate,
+            before_kill,
+            remove,
+            command,
+        } => {
+            let supervision = Supervision {
+                grace: Grace {
+                    before_terminate: Duration::from_millis(*before_terminate),
+                    before_kill: Duration::from_millis(*before_kill),
+                },
+                remove: remove.clone(),
+            };
+            return Start::Done(supervise(command, &supervision));
         }
         Command::OpenPage { url } => return Start::Done(browser::show(url)),
         Command::Completions { shell } => return print(&shell.script(program)),

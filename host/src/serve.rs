@@ -1,6 +1,6 @@
 //! Serving, as both programs do it: start of the provider and its agents, signals, and readiness.
 
-use crate::agents::{Agents, Local, Plan, orphans};
+use crate::agents::{Agents, Local, Plan};
 use crate::audit::AuditWriter;
 use crate::banner::{Demo, ShownKey, demo_banner, ready_line, start_banner};
 use crate::browser;
@@ -13,6 +13,7 @@ use crate::program::Prepared;
 use mcp_local_provider_core::api::page::Setup;
 use mcp_local_provider_engine::listen::{self, reachable};
 use mcp_local_provider_engine::{Bridge, Config, Driver, Handle, ListenOllama, Owner, StartError};
+use mcp_local_provider_process::adopt_orphans;
 use sd_notify::NotifyState;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
 use signal_hook::iterator::Signals;
@@ -38,7 +39,9 @@ pub fn serve<D: Driver>(
     // The default action of SIGXFSZ ends the process. Caught, a write beyond the file limit is an error like a full
     // disk.
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGXFSZ])?;
-    orphans::adopt();
+    if let Err(error) = adopt_orphans() {
+        tracing::debug!("orphans of agents will not be adopted: {error}");
+    }
     let mut config = provider_config(prepared)?;
     let audit_writer = AuditWriter::start(&prepared.config.audit, &config.audit.feed)?;
     config.audit.file = audit_writer.file();

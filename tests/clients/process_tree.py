@@ -28,7 +28,7 @@ def command(process):
 
 def agent_processes(program):
     """The ids of a program's agents and all that they have started, without our own processes between."""
-    return {process for process in below(program) if " agent-process " not in command(process)}
+    return {process for process in below(program) if " child-process " not in command(process)}
 
 
 def pss(processes):

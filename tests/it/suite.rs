@@ -4,13 +4,13 @@ extern crate alloc;
 
 mod acp_agents;
 mod agent;
-mod agent_process;
 mod answers;
 mod audit;
 mod bad_input;
 mod bridges;
 mod browser_safety;
 mod canary;
+mod child_process;
 mod command_line;
 mod commands;
 mod completions;

@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "core",
     "heap",
     "engine",
+    "process",
     "host",
     "runtime-smol",
     "runtime-blocking",
@@ -144,7 +145,14 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
 #[test]
 fn thiserror_writes_the_error_types() {
     let mut files = Vec::new();
-    for name in ["core", "engine", "host", "runtime-smol", "runtime-blocking"] {
+    for name in [
+        "core",
+        "engine",
+        "process",
+        "host",
+        "runtime-smol",
+        "runtime-blocking",
+    ] {
         rust_files(&root().join(name).join("src"), &mut files);
     }
     let mut derived = 0;

@@ -12,9 +12,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 7] = [
+const CRATES: [&str; 8] = [
     "core",
     "engine",
+    "process",
     "host",
     "runtime-smol",
     "runtime-blocking",

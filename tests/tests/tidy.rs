@@ -9,10 +9,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 8] = [
+const CRATES: [&str; 9] = [
     "core",
     "heap",
     "engine",
+    "process",
     "host",
     "runtime-smol",
     "runtime-blocking",
@@ -21,11 +22,12 @@ const CRATES: [&str; 8] = [
 ];
 
 /// Crates of the project that each of them may use, build and tests apart.
-const IMPORTS: [(&str, &[&str]); 8] = [
+const IMPORTS: [(&str, &[&str]); 9] = [
     ("core", &[]),
     ("heap", &[]),
     ("engine", &["core", "heap"]),
-    ("host", &["core", "engine"]),
+    ("process", &["core"]),
+    ("host", &["core", "engine", "process"]),
     ("runtime-smol", &["core", "engine", "host"]),
     ("runtime-blocking", &["core", "engine", "host"]),
     (
@@ -286,7 +288,7 @@ const RUNTIMES: [&str; 7] = [
 ];
 
 /// Parts of a program, which an embedder does not want.
-const PROGRAM: [&str; 8] = [
+const PROGRAM: [&str; 9] = [
     "clap",
     "clap_complete",
     "granit-parser",
@@ -294,6 +296,7 @@ const PROGRAM: [&str; 8] = [
     "tracing-subscriber",
     "signal-hook",
     "listenfd",
+    "mcp-local-provider-process",
     "mcp-local-provider-host",
 ];
 
@@ -371,7 +374,14 @@ fn every_crate_obeys_the_lints_of_the_workspace() {
 #[test]
 fn no_wildcard_stands_for_a_variant() {
     let mut broken = Vec::new();
-    for name in ["core", "engine", "host", "runtime-smol", "runtime-blocking"] {
+    for name in [
+        "core",
+        "engine",
+        "process",
+        "host",
+        "runtime-smol",
+        "runtime-blocking",
+    ] {
         let library = std::fs::read_to_string(root().join(name).join("src/lib.rs")).unwrap();
         if !library.contains("\n#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]\n") {
             broken.push(format!("{name} does not ask for the lint"));

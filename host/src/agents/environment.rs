@@ -1,6 +1,6 @@
-//! The environment of an agent: a list of allowed variables, because this program's own environment may hold keys of
-//! the provider and other secrets of the person.
+//! The environment of an agent: the variables that any child may see, those of its vendor, and a mark.
 
+use mcp_local_provider_process::clean_environment;
 use std::ffi::{OsStr, OsString};
 use std::net::IpAddr;
 
@@ -8,76 +8,25 @@ use std::net::IpAddr;
 /// environment was started by an agent of a provider, and an agent that asks such a provider asks itself.
 pub const AGENT_VARIABLE: &str = "MCP_LOCAL_PROVIDER_AGENT";
 
-/// Variables that any program needs to find its files, its person's login and its way to the network.
-const ALLOWED: [&str; 31] = [
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "PATH",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "TERM",
-    "COLORTERM",
-    "TMPDIR",
-    "XDG_CONFIG_HOME",
-    "XDG_CONFIG_DIRS",
-    "XDG_DATA_HOME",
-    "XDG_DATA_DIRS",
-    "XDG_CACHE_HOME",
-    "XDG_STATE_HOME",
-    "XDG_RUNTIME_DIR",
-    // Bus of the key ring, in which some agents keep logins.
-    "DBUS_SESSION_BUS_ADDRESS",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "NODE_EXTRA_CA_CERTS",
-    "REQUESTS_CA_BUNDLE",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "ALL_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "all_proxy",
-    "no_proxy",
-];
-
 /// Names of the list of hosts that are reached without a proxy.
 const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
+
+/// Bus of the key ring, in which some agents keep logins.
+const KEY_RING: &str = "DBUS_SESSION_BUS_ADDRESS";
 
 /// Builds the environment of the agent `agent` from the variables `of`: those that every program needs and those that
 /// `further` names (a name that ends in `*` stands for all with that prefix), then `set`, which wins, then
 /// [`AGENT_VARIABLE`].
-pub fn clean_environment(
+pub(super) fn agent_environment(
     of: impl IntoIterator<Item = (OsString, OsString)>,
     agent: &str,
     further: &[&str],
-    set: &[(String, String)],
+    mut set: Vec<(String, String)>,
 ) -> Vec<(OsString, OsString)> {
-    let allowed = |name: &OsStr| {
-        name.to_str().is_some_and(|name| {
-            name.starts_with("LC_")
-                || ALLOWED.contains(&name)
-                || further
-                    .iter()
-                    .any(|further| match further.strip_suffix('*') {
-                        Some(beginning) => name.starts_with(beginning),
-                        None => *further == name,
-                    })
-        })
-    };
-    let is_set = |name: &OsStr| {
-        name == AGENT_VARIABLE || set.iter().any(|(other, _)| OsStr::new(other) == name)
-    };
-    let mut all: Vec<(OsString, OsString)> = of
-        .into_iter()
-        .filter(|(name, _)| allowed(name) && !is_set(name))
-        .collect();
-    all.extend(set.iter().map(|(name, value)| (name.into(), value.into())));
-    all.push((AGENT_VARIABLE.into(), agent.into()));
-    all
+    set.retain(|(name, _)| name != AGENT_VARIABLE);
+    set.push((AGENT_VARIABLE.to_owned(), agent.to_owned()));
+    let further: Vec<&str> = further.iter().copied().chain([KEY_RING]).collect();
+    clean_environment(of, &further, &set)
 }
 
 /// Exempts loopback, and the address of the tools, from proxies: the token of the caller's tools travels there, and a
@@ -145,16 +94,18 @@ mod tests {
             ("ANTHROPIC_API_KEY", "theirs"),
             ("ANTHROPIC_BASE_URL", "http://a"),
             ("PATH", "/bin"),
+            (KEY_RING, "unix:path=/run/bus"),
             (AGENT_VARIABLE, "outer"),
         ];
         let all = all.map(|(name, value)| (name.into(), value.into()));
         let set = [("PATH".to_owned(), "/usr/bin".to_owned())];
-        let clean = clean_environment(all, "claude", &["ANTHROPIC_*"], &set);
+        let clean = agent_environment(all, "claude", &["ANTHROPIC_*"], set.to_vec());
         let expected = [
             ("HOME", "/home/ada"),
             ("LC_ALL", "C"),
             ("ANTHROPIC_API_KEY", "theirs"),
             ("ANTHROPIC_BASE_URL", "http://a"),
+            (KEY_RING, "unix:path=/run/bus"),
             ("PATH", "/usr/bin"),
             (AGENT_VARIABLE, "claude"),
         ];

@@ -1,15 +1,18 @@
 //! Turns the configuration of an agent into the command, environment and files that start it.
 
-use super::directory::PrivateDirectory;
-use super::environment::clean_environment;
+use super::directory::AgentDirectory;
+use super::environment::agent_environment;
 use super::presets::{FILES, Preset, find_program, named_files};
-use super::process::Launch;
 use crate::config;
 use mcp_local_provider_core::api::AGENT_HEADER;
+use mcp_local_provider_process::{Launch, Supervision};
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+
+/// Bytes that are given to a process at once. The rest waits in the machine, where it counts against the agent's limit.
+const INPUT_BYTES: usize = 64 << 10;
 
 /// One agent of the configuration, and the preset that it names.
 #[derive(Debug, Clone)]
@@ -103,15 +106,15 @@ impl Plan {
         })
     }
 
-    /// Builds the argument of [`Process::start`](super::Process::start), and writes the preset's files into
+    /// Builds the argument of [`Process::start`](mcp_local_provider_process::Process::start), and writes the preset's files into
     /// `directory`. `variables` is the environment of this program; for `supervisor` and `line_bytes` see [`Launch`].
     ///
     /// # Errors
     /// Fails when the program is not there or a file cannot be written.
-    pub fn launch(
+    pub(crate) fn launch(
         &self,
         variables: &[(OsString, OsString)],
-        directory: &PrivateDirectory,
+        directory: &AgentDirectory,
         supervisor: Option<&Path>,
         line_bytes: usize,
     ) -> io::Result<Launch> {
@@ -121,6 +124,7 @@ impl Plan {
             .find(path)
             .map_err(|error| io::Error::new(io::ErrorKind::NotFound, error))?;
         directory.make()?;
+        let directory = directory.private();
         let mut environment = Vec::new();
         let own = self.agent.command.get(1..).unwrap_or_default();
         let mut arguments: Vec<OsString> = own.iter().map(OsString::from).collect();
@@ -165,20 +169,24 @@ impl Plan {
             name: self.name.clone(),
             program,
             arguments,
-            environment: clean_environment(
+            environment: agent_environment(
                 variables.iter().cloned(),
                 &self.name,
                 passes,
-                &environment,
+                environment,
             ),
             working_directory: self
                 .agent
                 .cwd
                 .clone()
                 .unwrap_or_else(|| directory.working_directory()),
-            private_directory: Some(directory.path().to_owned()),
             supervisor: supervisor.map(Path::to_owned),
+            supervision: Supervision {
+                remove: Some(directory.path().to_owned()),
+                ..Supervision::default()
+            },
             line_bytes,
+            input_bytes: INPUT_BYTES,
         })
     }
 }
@@ -201,7 +209,7 @@ mod tests {
             ..config::Agent::default()
         };
         let plan = Plan::new(&agent);
-        let directory = PrivateDirectory::new().unwrap();
+        let directory = AgentDirectory::new().unwrap();
         let variables = [
             ("PATH".into(), bin.0.clone().into()),
             ("GEMINI_API_KEY".into(), "theirs".into()),
@@ -211,7 +219,10 @@ mod tests {
         let launch = plan.launch(&variables, &directory, None, 1).unwrap();
         assert_eq!(launch.program, program);
         assert_eq!(launch.arguments, ["--acp", "--skip-trust"]);
-        assert_eq!(launch.working_directory, directory.working_directory());
+        assert_eq!(
+            launch.working_directory,
+            directory.private().working_directory()
+        );
         let value = |name: &str| {
             let mut found = launch.environment.iter().filter(|(other, _)| other == name);
             let value = found.next().map(|(_, value)| value.to_str().unwrap());
@@ -245,7 +256,7 @@ mod tests {
             ("PATH".into(), bin.0.clone().into()),
             ("GEMINI_API_KEY".into(), "theirs".into()),
         ];
-        let directory = PrivateDirectory::new().unwrap();
+        let directory = AgentDirectory::new().unwrap();
         let launch = plan.launch(&variables, &directory, None, 1).unwrap();
         assert_eq!(launch.program, program);
         assert_eq!(
@@ -269,7 +280,7 @@ mod tests {
             preset: Some("claude".to_owned()),
             ..config::Agent::default()
         });
-        let directory = PrivateDirectory::new().unwrap();
+        let directory = AgentDirectory::new().unwrap();
         for (own, expected) in [
             (None, "x-mcp-local-provider-agent: claude"),
             (

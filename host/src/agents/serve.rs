@@ -5,12 +5,10 @@
 //! the agent wakes the thread by its [`ProcessWaker`]. All lines that one turn reads from the process go to the link
 //! together, so that a burst of chunks becomes one write to the client.
 
-use super::directory::PrivateDirectory;
+use super::directory::AgentDirectory;
 use super::environment::exempt_from_proxies;
-use super::last_words::names_error;
 use super::loops;
 use super::plan::Plan;
-use super::process::{Event, Process, ProcessWaker};
 use event_listener::EventListener;
 use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out, ToLink};
@@ -23,6 +21,7 @@ use mcp_local_provider_engine::link::Connected;
 use mcp_local_provider_engine::listen::reachable;
 use mcp_local_provider_engine::status::{Part, PartStatus};
 use mcp_local_provider_engine::{Engine, Handle, random_seed};
+use mcp_local_provider_process::{Event, Process, ProcessWaker, names_error};
 use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::future::Future;
@@ -34,15 +33,12 @@ use std::sync::Arc;
 use std::task::{Context, Waker};
 use std::thread::JoinHandle;
 
-/// Bytes that are given to a process at once. The rest waits in the machine, where it counts against the agent's limit.
-const AT_ONCE: usize = 64 << 10;
-
 /// One agent to start.
 #[derive(Debug, Clone)]
 pub struct Local {
     /// Its name, preset and entry in the configuration.
     pub plan: Plan,
-    /// Program that supervises it; see [`Launch::supervisor`](super::Launch::supervisor).
+    /// Program that supervises it; see [`Launch::supervisor`](mcp_local_provider_process::Launch::supervisor).
     pub supervisor: Option<PathBuf>,
 }
 
@@ -146,7 +142,7 @@ struct Runner {
     status: Arc<PartStatus>,
     supervisor: Option<PathBuf>,
     variables: Vec<(OsString, OsString)>,
-    directory: PrivateDirectory,
+    directory: AgentDirectory,
     /// Prompts that were sent before the current process was started.
     prompts_before: u64,
     /// True once the agent was told to stop, after which the link closes.
@@ -160,7 +156,7 @@ impl Runner {
         address: Option<SocketAddr>,
         listening: &[SocketAddr],
     ) -> io::Result<Self> {
-        let directory = PrivateDirectory::new()?;
+        let directory = AgentDirectory::new()?;
         let hello = Hello {
             token: None,
             dialled: Some(Dialled {
@@ -380,9 +376,7 @@ impl Runner {
         for order in std::mem::take(&mut self.out.orders) {
             match (order, &mut self.process) {
                 (Order::Start, _) => self.start(),
-                (Order::CloseInput, Some(process)) => {
-                    process.close_input(std::time::Instant::now())
-                }
+                (Order::CloseInput, Some(process)) => process.close_input(),
                 (Order::Kill, Some(process)) => process.kill(),
                 (Order::CloseInput | Order::Kill | Order::Measure, None) => {}
                 (Order::Measure, Some(process)) => process.measure(&self.process_waker),
@@ -390,16 +384,12 @@ impl Runner {
                 (Order::RemoveDirectory(number), _) => self.directory.remove_session(number),
             }
         }
-        if let Some(process) = &mut self.process
-            && process.waiting_bytes() < AT_ONCE
-        {
-            let mut taken = 0;
-            while taken < AT_ONCE
+        if let Some(process) = &mut self.process {
+            while process.has_room()
                 && let Some(line) = self.out.lines.pop_front()
             {
-                taken += line.len();
                 self.out.queued_bytes = self.out.queued_bytes.saturating_sub(line.len());
-                process.waiting().extend_from_slice(line.as_bytes());
+                let _taken = process.push_line(line.as_bytes());
             }
         }
         for (call, reply) in self.out.tool_replies.drain(..) {
@@ -505,7 +495,7 @@ impl Runner {
                 self.call(Agent::handle_started);
             }
             Err(error) => {
-                self.directory.clear();
+                self.directory.private().clear();
                 let status = error.to_string();
                 self.call(|agent, now, out, link| agent.handle_exited(now, &status, out, link));
             }
@@ -533,7 +523,7 @@ impl Runner {
                 Event::Ended(how) => ending = Some(how),
             }
         });
-        for line in process.take_complaints() {
+        for line in process.take_error_lines() {
             if names_error(&line) {
                 self.call(|agent, now, out, link| agent.handle_complaint(now, &line, out, link));
             }
@@ -556,7 +546,7 @@ impl Runner {
             _ => status,
         };
         drop(process);
-        self.directory.clear();
+        self.directory.private().clear();
         self.call(|agent, now, out, link| agent.handle_exited(now, &status, out, link));
     }
 }

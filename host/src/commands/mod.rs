@@ -40,7 +40,7 @@ pub fn run(
     let config = &loaded.config;
     match command {
         Command::Serve
-        | Command::AgentProcess { .. }
+        | Command::ChildProcess { .. }
         | Command::OpenPage { .. }
         | Command::Complete { .. }
         | Command::Config(_)

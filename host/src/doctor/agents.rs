@@ -3,7 +3,7 @@
 use super::trial::try_agent;
 use super::{CONNECT, Findings, Health, Surroundings};
 use crate::agents::presets::{self, Preset};
-use crate::agents::{AGENT_VARIABLE, Plan, PrivateDirectory, loops};
+use crate::agents::{AGENT_VARIABLE, AgentDirectory, Plan, loops};
 use crate::config::{self, Config};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -88,7 +88,7 @@ fn one(
 /// Warns of addresses in the agent's environment at which nothing accepts connections.
 fn models(plan: &Plan, variables: &[(OsString, OsString)], findings: &mut Findings) {
     let launch =
-        PrivateDirectory::new().and_then(|directory| plan.launch(variables, &directory, None, 0));
+        AgentDirectory::new().and_then(|directory| plan.launch(variables, &directory, None, 0));
     // Its start tells if something keeps it from being launched.
     let environment = launch.map(|launch| launch.environment).unwrap_or_default();
     let named = |name: &str| {

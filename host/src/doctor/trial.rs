@@ -1,10 +1,11 @@
 //! One start of an agent by `doctor --try`: as far as a session, and without a prompt.
 
 use super::Health;
-use crate::agents::{Event, Plan, PrivateDirectory, Process, ProcessWaker};
+use crate::agents::{AgentDirectory, Plan};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::random_seed;
+use mcp_local_provider_process::{Event, Process, ProcessWaker};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::Path;
@@ -20,14 +21,14 @@ struct Trial<'p> {
     out: Out,
     process: Process,
     waker: std::sync::Arc<ProcessWaker>,
-    directory: PrivateDirectory,
+    directory: AgentDirectory,
     began: Clock,
     /// Its own name and version, once it has told them.
     says: Option<String>,
 }
 
 /// Starts the agent of `plan` and ends it again. `variables` is the environment of this program; for `supervisor` see
-/// [`Launch`](crate::agents::Launch).
+/// [`Launch`](mcp_local_provider_process::Launch).
 pub(super) fn try_agent(
     plan: &Plan,
     variables: &[(OsString, OsString)],
@@ -46,7 +47,7 @@ impl<'p> Trial<'p> {
         variables: &[(OsString, OsString)],
         supervisor: Option<&Path>,
     ) -> io::Result<Self> {
-        let directory = PrivateDirectory::new()?;
+        let directory = AgentDirectory::new()?;
         let launch = plan.launch(variables, &directory, supervisor, LINE_BYTES)?;
         let cwd = plan.agent.cwd.clone();
         let config = acp::Config {
@@ -89,10 +90,12 @@ impl<'p> Trial<'p> {
                     Order::Start | Order::CloseInput | Order::Kill | Order::Measure => {}
                 }
             }
-            for line in self.out.lines.drain(..) {
-                self.process.waiting().extend_from_slice(line.as_bytes());
+            while self.process.has_room()
+                && let Some(line) = self.out.lines.pop_front()
+            {
+                self.out.queued_bytes = self.out.queued_bytes.saturating_sub(line.len());
+                let _taken = self.process.push_line(line.as_bytes());
             }
-            self.out.queued_bytes = 0;
             for event in std::mem::take(&mut self.out.events) {
                 if let Some(found) = self.judge(event) {
                     return Ok(found);

@@ -87,7 +87,6 @@ mod update;
 
 #[cfg(doc)]
 use crate::link::{FromAgent, ToAgent};
-pub use crate::process::{Line, Lines};
 pub use agent::{Agent, PROCESS, SESSION};
 pub use deadlines::{SessionKey, Timer};
 pub use ports::{

@@ -1,19 +1,25 @@
-//! Processes of agents: whatever they do, and however this program ends, they end.
+//! Child processes: whatever they do, and however this program ends, they end.
 
 use crate::program::{PATIENCE, program};
-use mcp_local_provider_core::rpc::Line;
-use mcp_local_provider_host::agents::{Ending, Event, Launch, PrivateDirectory, Process, ProcessWaker};
+use mcp_local_provider_core::process::{Life, Order, Rules};
+use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::wire::lines::Line;
+use mcp_local_provider_process::{
+    COMMAND, Ending, Event, Launch, PrivateDirectory, Process, ProcessWaker, Supervision,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
-/// A process, what it said, and how it ended.
+/// A process, the machine of its life, what it said, and how it ended.
 struct Run {
     process: Process,
+    life: Life,
+    began: std::time::Instant,
     waker: Arc<ProcessWaker>,
     lines: Vec<String>,
     too_long: usize,
@@ -31,12 +37,23 @@ impl Run {
             arguments: vec!["-c".into(), script.into()],
             environment: vec![("PATH".into(), std::env::var_os("PATH").unwrap())],
             working_directory: directory.working_directory(),
-            private_directory: Some(directory.path().to_owned()),
             supervisor: supervised.then(|| program().to_owned()),
+            supervision: supervision(&directory),
             line_bytes: 1 << 20,
+            input_bytes: 64 << 10,
         };
+        let mut life = Life::new(Rules::default());
+        let now = Instant::ZERO;
+        let mut orders = Vec::new();
+        life.start(now, &mut orders);
+        assert_eq!(orders, [Order::Spawn]);
+        let process = Process::start(&launch).unwrap();
+        life.handle_started(now);
+        life.handle_ready(now);
         Run {
-            process: Process::start(&launch).unwrap(),
+            process,
+            life,
+            began: std::time::Instant::now(),
             directory,
             waker: ProcessWaker::new().unwrap(),
             lines: Vec::new(),
@@ -45,10 +62,26 @@ impl Run {
         }
     }
 
+    fn call(&mut self, call: impl FnOnce(&mut Life, Instant, &mut Vec<Order>)) {
+        let now = u64::try_from(self.began.elapsed().as_micros()).unwrap();
+        let mut orders = Vec::new();
+        call(&mut self.life, Instant::from_micros(now), &mut orders);
+        for order in orders {
+            match order {
+                Order::Spawn => panic!("it is started once"),
+                Order::CloseInput => self.process.close_input(),
+                Order::Terminate => self.process.terminate(),
+                Order::Kill => self.process.kill(),
+            }
+        }
+    }
+
     fn turn(&mut self) {
+        let until = self.life.poll_timeout();
+        let until = until.map(|until| self.began + Duration::from_micros(until.at.as_micros()));
         let (lines, too_long, ending) = (&mut self.lines, &mut self.too_long, &mut self.ending);
         self.process
-            .turn(&self.waker, None, |event| match event {
+            .turn(&self.waker, until, |event| match event {
                 Event::Line(Line::Whole(line)) => {
                     lines.push(String::from_utf8_lossy(line).into_owned());
                 }
@@ -56,12 +89,12 @@ impl Run {
                 Event::Ended(how) => assert!(ending.replace(how).is_none(), "it ends once"),
             })
             .unwrap();
+        self.call(Life::handle_timeout);
     }
 
-    fn say(&mut self, line: &str) {
-        let waiting = self.process.waiting();
-        waiting.extend_from_slice(line.as_bytes());
-        waiting.extend_from_slice(b"\n");
+    /// Sends a line. False when it was not taken.
+    fn say(&mut self, line: &str) -> bool {
+        self.process.push_line(format!("{line}\n").as_bytes())
     }
 
     fn hear(&mut self, lines: usize) -> &[String] {
@@ -81,7 +114,14 @@ impl Run {
     }
 }
 
-/// Both ways to run an agent.
+fn supervision(directory: &PrivateDirectory) -> Supervision {
+    Supervision {
+        remove: Some(directory.path().to_owned()),
+        ..Supervision::default()
+    }
+}
+
+/// Both ways to run a child.
 fn both(script: &str, check: impl Fn(&mut Run)) {
     for supervised in [false, true] {
         let mut run = Run::start(script, supervised);
@@ -96,10 +136,9 @@ fn lines_go_in_and_out_and_the_end_of_input_ends_it() {
         |run| {
             let work = run.directory.working_directory();
             assert_eq!(run.hear(1), [work.to_str().unwrap()]);
-            run.say("one");
-            run.say("two");
+            assert!(run.say("one") && run.say("two"));
             assert_eq!(run.hear(3)[1..], ["got one", "got two"]);
-            run.process.close_input(Instant::now());
+            run.call(Life::stop);
             assert_eq!(run.end(), Ending::Code(3));
         },
     );
@@ -115,7 +154,7 @@ fn what_it_wrote_before_its_end_is_heard() {
 }
 
 #[test]
-fn an_agent_that_closes_its_output_and_lives_on_is_killed() {
+fn a_child_that_closes_its_output_and_lives_on_is_killed() {
     both("echo up; exec >&-; sleep 600; echo survived", |run| {
         assert_eq!(run.end(), Ending::OutputClosed);
         assert_eq!(run.lines, ["up"]);
@@ -123,25 +162,39 @@ fn an_agent_that_closes_its_output_and_lives_on_is_killed() {
 }
 
 #[test]
-fn an_agent_that_ignores_the_end_of_its_input_is_killed() {
+fn a_child_that_ignores_the_end_of_its_input_is_killed() {
     both(
         "trap '' TERM HUP INT; echo up; sleep 600; sleep 600",
         |run| {
             run.hear(1);
-            run.process.close_input(Instant::now());
+            run.call(Life::stop);
             assert_eq!(run.end(), Ending::Signal(9));
         },
     );
 }
 
 #[test]
-fn an_agent_that_does_not_read_stands_in_nobodys_way() {
+fn a_child_gets_sigterm_before_it_is_killed() {
+    both(
+        "trap 'echo bye; exit 7' TERM; echo up; sleep 600 & wait",
+        |run| {
+            run.hear(1);
+            run.call(Life::stop);
+            assert_eq!(run.end(), Ending::Code(7));
+            assert_eq!(run.lines, ["up", "bye"]);
+        },
+    );
+}
+
+#[test]
+fn a_child_that_does_not_read_stands_in_nobodys_way() {
     both("trap '' TERM HUP INT; echo up; sleep 600", |run| {
         run.hear(1);
-        run.say(&"x".repeat(4 << 20));
+        assert!(run.say(&"x".repeat(4 << 20)));
         run.waker.wake();
         run.turn();
         assert!(run.process.waiting_bytes() > 1 << 20);
+        assert!(!run.say("one more"), "its queue has a bound");
         run.process.kill();
         assert_eq!(run.end(), Ending::Signal(9));
     });
@@ -160,21 +213,21 @@ fn floods_long_lines_and_half_lines_are_survived() {
     });
 }
 
-/// Starts children that nothing but SIGKILL ends: one in the agent's group, one that has left group and session, one whose
+/// Starts children that nothing but SIGKILL ends: one in the child's group, one that has left group and session, one whose
 /// parent is gone. As long as one of them lives, standard error stays open.
 const BROOD: &str = "trap '' TERM HUP INT; \
     stubborn='trap \"\" TERM HUP INT; echo up >&2; sleep 30; echo survived >&2'; \
     sh -c \"$stubborn\" & setsid sh -c \"$stubborn\" & (setsid sh -c \"$stubborn\" &) ; ";
 
-/// A supervisor with `BROOD` and `rest` as its agent, once all children are there.
+/// A supervisor with `BROOD` and `rest` as its child, once all children are there.
 fn brood(
     rest: &str,
     input: impl Into<Stdio>,
     remove: &PrivateDirectory,
 ) -> (Child, BufReader<ChildStderr>) {
     let mut supervisor = Command::new(program())
-        .args(["agent-process", "--remove"])
-        .arg(remove.path())
+        .arg(COMMAND)
+        .args(supervision(remove).arguments())
         .args(["--", "/bin/sh", "-c"])
         .arg(format!("{BROOD}{rest}"))
         .stdin(input)
@@ -200,7 +253,7 @@ fn nobody_survived(mut errors: BufReader<ChildStderr>) {
 
 #[test]
 fn no_child_outlives_a_program_that_is_killed() {
-    // `cat` stands for the program: it holds the writing end of the agent's input, and is killed as the program may be.
+    // `cat` stands for the program: it holds the writing end of the child's input, and is killed as the program may be.
     let mut cat = Command::new("cat")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -218,7 +271,7 @@ fn no_child_outlives_a_program_that_is_killed() {
 }
 
 #[test]
-fn children_end_with_their_agent() {
+fn children_end_with_their_parent() {
     let directory = PrivateDirectory::new().unwrap();
     directory.make().unwrap();
     let (mut supervisor, errors) = brood("read -r line; exit 5", Stdio::piped(), &directory);
@@ -233,7 +286,9 @@ fn children_end_with_their_agent() {
 fn a_command_that_cannot_run_is_told() {
     let run = |command: &str| {
         let output = Command::new(program())
-            .args(["agent-process", "--", command])
+            .arg(COMMAND)
+            .args(Supervision::default().arguments())
+            .args(["--", command])
             .stdin(Stdio::null())
             .output()
             .unwrap();
@@ -252,7 +307,7 @@ fn a_command_that_cannot_run_is_told() {
     assert_eq!(code, Some(126));
 }
 
-/// Waits for the end of the process whose id the agent's script wrote: whoever was sent SIGKILL needs a moment. False when
+/// Waits for the end of the process whose id the child's script wrote: whoever was sent SIGKILL needs a moment. False when
 /// it lives on.
 fn ends(pid: &str) -> bool {
     let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
@@ -264,28 +319,28 @@ fn ends(pid: &str) -> bool {
 }
 
 #[test]
-fn an_agent_that_stops_its_supervisor_ends_all_the_same() {
+fn a_child_that_stops_its_supervisor_ends_all_the_same() {
     let mut run = Run::start(
         "echo $$; kill -STOP $PPID; echo stopped; exec sleep 600",
         true,
     );
-    let agent = run.hear(2)[0].clone();
+    let child = run.hear(2)[0].clone();
     run.process.kill();
     assert!(matches!(run.end(), Ending::Signal(9)));
-    let begun = Instant::now();
+    let begun = std::time::Instant::now();
     drop(run);
     assert!(begun.elapsed().as_secs() < 5);
-    assert!(ends(&agent), "the agent lives on");
+    assert!(ends(&child), "the child lives on");
 }
 
 #[test]
-fn an_agent_that_kills_its_supervisor_ends_with_it() {
+fn a_child_that_kills_its_supervisor_ends_with_it() {
     let mut run = Run::start(
         "echo $$; kill -KILL $PPID; trap '' HUP; exec sleep 600",
         true,
     );
-    let agent = run.hear(1)[0].clone();
+    let child = run.hear(1)[0].clone();
     run.end();
     drop(run);
-    assert!(ends(&agent), "the agent lives on");
+    assert!(ends(&child), "the child lives on");
 }

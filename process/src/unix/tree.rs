@@ -1,6 +1,7 @@
-//! Processes of this machine with their parents, and the use of the machine by an agent and all that it has started.
+//! Processes of this machine with their parents, and the use of the machine by a child and all that it has started.
 
-use mcp_local_provider_core::agents::acp::Load;
+use super::system::{memory, processes, tells_memory};
+use mcp_local_provider_core::process::Load;
 use rustix::process::Pid;
 use std::collections::BTreeSet;
 
@@ -13,7 +14,9 @@ pub(super) struct Stat {
 }
 
 impl Stat {
-    fn read(text: &str) -> Option<Self> {
+    /// Reads the text of such a file; `None` for another text.
+    #[cfg_attr(not(target_os = "linux"), expect(dead_code))]
+    pub(super) fn read(text: &str) -> Option<Self> {
         // The name, in parentheses, may hold any characters; after it come state, parent, group and session.
         let (before, after) = text.rsplit_once(')')?;
         let id = before.split_once(' ')?.0.parse().ok()?;
@@ -28,17 +31,6 @@ impl Stat {
             session,
         })
     }
-}
-
-/// Reads all processes in `/proc`; none on a system without it.
-pub(super) fn processes() -> Vec<Stat> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    entries
-        .filter_map(|entry| {
-            let id: i32 = entry.ok()?.file_name().to_str()?.parse().ok()?;
-            Stat::read(&std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?)
-        })
-        .collect()
 }
 
 /// Returns the ids of the roots and of all that descends from them.
@@ -59,11 +51,12 @@ pub(super) fn trees(processes: &[Stat], is_root: impl Fn(&Stat) -> bool) -> BTre
 }
 
 /// Measures `root` and all that it has started, or all but `root` where that is a supervisor of ours. `None` on a system
-/// without `/proc/PID/smaps_rollup`, which is every one but Linux.
+/// that does not tell the memory of processes.
 pub(super) fn load(root: Pid, is_supervisor: bool) -> Option<Load> {
+    if !tells_memory() {
+        return None;
+    }
     let root = root.as_raw_nonzero().get();
-    // The kernel tells it for every process of its own kind, so for this one too.
-    proportional("self")?;
     let processes = processes();
     let tree = trees(&processes, |process| {
         process.id == root || process.session == root
@@ -73,29 +66,8 @@ pub(super) fn load(root: Pid, is_supervisor: bool) -> Option<Load> {
     });
     Some(counted.fold(Load::default(), |sum, process| Load {
         processes: sum.processes + 1,
-        memory: sum.memory.saturating_add(memory(process)),
+        memory: sum.memory.saturating_add(memory(process.id)),
     }))
-}
-
-/// Memory of a process in bytes: its proportional share, or all that is resident where the system keeps the share to itself, as
-/// for a program with rights of its own. 0 for one that has ended meanwhile.
-fn memory(process: &Stat) -> u64 {
-    let id = process.id.to_string();
-    let resident = || kibibytes(&format!("/proc/{id}/status"), "VmRSS:");
-    proportional(&id).or_else(resident).unwrap_or_default()
-}
-
-/// Proportional set size of a process in bytes. `None` where the system does not tell it.
-fn proportional(process: &str) -> Option<u64> {
-    kibibytes(&format!("/proc/{process}/smaps_rollup"), "Pss:")
-}
-
-/// Reads the line `NAME NUMBER kB` of a file, as a number of bytes.
-fn kibibytes(file: &str, name: &str) -> Option<u64> {
-    let text = std::fs::read_to_string(file).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-    let number: u64 = line.split_whitespace().next()?.parse().ok()?;
-    number.checked_mul(1024)
 }
 
 #[cfg(all(test, target_os = "linux"))]

@@ -1,4 +1,4 @@
-//! The last lines of an agent's standard error, in an order in which a person finds the reason.
+//! The last lines of a child's standard error, in an order in which a person finds the reason.
 
 use std::collections::VecDeque;
 
@@ -8,14 +8,13 @@ const LINES: usize = 20;
 /// Characters that are told of all of them.
 const TOLD: usize = 2000;
 
-/// The last lines of an agent's standard error. They may quote a prompt that the agent has seen: show them only if the agent ended
-/// before its first prompt.
+/// The last lines of a child's standard error. They may quote what the child was sent: show them only if that was no secret.
 #[derive(Debug, Default)]
 pub struct LastWords(VecDeque<String>);
 
 impl LastWords {
     /// Keeps a line, and forgets the oldest beyond 20.
-    pub(super) fn push(&mut self, line: String) {
+    pub(crate) fn push(&mut self, line: String) {
         if self.0.len() == LINES {
             self.0.pop_front();
         }
@@ -47,8 +46,9 @@ impl LastWords {
     }
 }
 
-/// `Error: …`, `TypeError: …`, `error[E1]: …`, `fatal: …`, `… panicked at …`.
-pub(super) fn names_error(line: &str) -> bool {
+/// Returns true for a line that names an error: `Error: …`, `TypeError: …`, `error[E1]: …`, `fatal: …`, `… panicked at …`.
+#[must_use]
+pub fn names_error(line: &str) -> bool {
     let line = line.to_ascii_lowercase();
     let mut words = line.split_inclusive(':').filter(|part| part.ends_with(':'));
     let names = words.any(|part| {
