@@ -1,5 +1,5 @@
 //! Unix systems other than Linux, and the things that they go without: the end of a process is asked for every 50 ms, a process that has left its
-//! group is not found, and memory is not measured.
+//! group or stopped its supervisor is not found, and memory is not measured.
 
 use super::tree::Stat;
 use rustix::fd::BorrowedFd;

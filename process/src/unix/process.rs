@@ -262,7 +262,7 @@ impl Process {
             self.give_up_at = None;
             if self.killed {
                 // The supervisor had its time after SIGTERM, so it is stopped.
-                orphans::kill_session(self.child.id());
+                self.kill_session();
             } else {
                 self.kill();
                 self.end(Ending::OutputClosed, &mut on);
@@ -367,8 +367,14 @@ impl Process {
         };
         // A supervisor that exits by itself has reaped its child; one that a signal ended has not.
         if !matches!(ended, Ok(Some(status)) if !by_signal(status)) {
-            orphans::kill_session(self.child.id());
+            self.kill_session();
         }
+    }
+
+    fn kill_session(&mut self) {
+        orphans::kill_session(self.child.id());
+        // Where the system does not tell its processes, the supervisor ends at least. An error means that it has ended already.
+        let _ = self.child.process().kill();
     }
 }
 
