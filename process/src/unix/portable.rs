@@ -1,5 +1,5 @@
-//! Unix systems other than Linux, and the things that they go without: the end of a process is asked for every 50 ms, a process that has left its
-//! group or stopped its supervisor is not found, and memory is not measured.
+//! Unix systems other than Linux, and the things that they go without: the end of a process is asked for every 50 ms, a process
+//! that has left its group or killed its supervisor is not found, and memory is not measured.
 
 use super::tree::Stat;
 use rustix::fd::BorrowedFd;
@@ -52,7 +52,7 @@ pub(super) fn adopt() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Does nothing: a supervisor that its child has stopped stays stopped when the program is killed.
+/// Does nothing: a supervisor that its child has stopped stays stopped when the program is killed, and so does not end the child.
 ///
 /// # Errors
 /// None here.

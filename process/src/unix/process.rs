@@ -207,12 +207,12 @@ impl Process {
         if self.ended || self.killed {
             return;
         }
-        // An error means that it has ended already.
-        let _ = if self.supervised {
-            kill_process(self.child.id(), TERMINATE)
+        if self.supervised {
+            self.tell_supervisor(TERMINATE);
         } else {
-            kill_process_group(self.child.id(), Signal::TERM)
-        };
+            // An error means that it has ended already.
+            let _ = kill_process_group(self.child.id(), Signal::TERM);
+        }
     }
 
     /// Kills the child and all that it started.
@@ -222,14 +222,21 @@ impl Process {
             return;
         }
         self.killed = true;
-        // An error means that it has ended already.
-        let _ = if self.supervised {
+        if self.supervised {
             self.give_up_at = Some(Instant::now() + KILLING);
-            kill_process(self.child.id(), Signal::TERM)
+            self.tell_supervisor(Signal::TERM);
         } else {
             self.give_up_at = None;
-            kill_process_group(self.child.id(), Signal::KILL)
-        };
+            // An error means that it has ended already.
+            let _ = kill_process_group(self.child.id(), Signal::KILL);
+        }
+    }
+
+    fn tell_supervisor(&self, signal: Signal) {
+        // The child may have stopped it. An error means that it has ended already.
+        for signal in [signal, Signal::CONT] {
+            let _ = kill_process(self.child.id(), signal);
+        }
     }
 
     /// Waits until something happens, `until` has come or `waker` was called, writes waiting bytes as far as the pipe
