@@ -477,8 +477,8 @@ impl Driver {
     /// Polls all whom nobody has woken, before their time: nothing may come of it.
     pub fn prod(&mut self) {
         assert!(self.ready.is_empty(), "somebody was woken");
-        // It may have waited for a deadline that is not any more.
-        if !self.hears() {
+        // It may have waited for a deadline that is not any more. When it hears agents before a drain is over it alone knows.
+        if !self.hears() && !self.is_draining() {
             let until = self.housekeeper.poll(self.house.waker());
             assert!(until >= self.house.until || until.is_none(), "housekeeping");
             self.house.until = until;

@@ -5,6 +5,7 @@
 //! everything heals, and then nothing may be left: no exchange, no tombstone, no session, no timer.
 
 mod actor;
+mod connect;
 mod heal;
 mod owner;
 mod purse;
@@ -168,6 +169,8 @@ struct World {
     over_http: BTreeSet<String>,
     /// The time until which requests wait for the agent that the program starts; `None` once it has registered or is late.
     starting: Option<Instant>,
+    /// Links of that agent, of which an operator ended a session and approved none since.
+    barred: BTreeSet<LinkId>,
     /// Requests that waited for that agent.
     awaited: BTreeSet<ExchangeId>,
     /// The time at which the step began.

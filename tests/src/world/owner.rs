@@ -18,20 +18,26 @@ const STEPS: usize = 40;
 impl World {
     /// An operator does something to a session.
     pub(super) fn operate(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let sessions: Vec<String> = self.driver.look(|hub| {
+        // Somebody looks at those that wait, too.
+        let waiting = u.ratio(1, 4)?;
+        let sessions: Vec<(String, Option<LinkId>)> = self.driver.look(|hub| {
             let sessions = hub.sessions().iter();
-            sessions.map(|session| session.id.to_string()).collect()
+            let sessions = sessions.filter(|one| !waiting || one.status == Status::Pending);
+            sessions
+                .map(|session| (session.id.to_string(), session.link))
+                .collect()
         });
-        let action = *u.choose(&[
+        let actions = [
             Action::Approve,
             Action::Deny,
             Action::Suspend,
             Action::Resume,
             Action::Revoke,
             Action::Renew,
-        ])?;
+        ];
+        let action = *u.choose(if waiting { &actions[..1] } else { &actions })?;
         if !sessions.is_empty() {
-            let session = u.choose(&sessions)?;
+            let (session, link) = u.choose(&sessions)?;
             let body = format!(r#"{{"session_id":"{session}"}}"#);
             let route = format!("POST /control/{}", action.as_str());
             let bearer = format!("Bearer {}", setup::OPERATOR);
@@ -50,6 +56,13 @@ impl World {
                 "an operator is told {status}"
             );
             self.tell(|| format!("{action:?} of {session}: {status}"));
+            if let Some(link) = link.filter(|_| status == 200) {
+                if matches!(action, Action::Revoke | Action::Deny) {
+                    self.barred.insert(link);
+                } else if action == Action::Approve {
+                    self.barred.remove(&link);
+                }
+            }
         }
         Ok(())
     }

@@ -144,6 +144,7 @@ impl World {
             asked: HashMap::new(),
             over_http: BTreeSet::new(),
             starting,
+            barred: BTreeSet::new(),
             awaited: BTreeSet::new(),
             began: Instant::ZERO,
             holds: false,
