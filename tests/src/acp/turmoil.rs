@@ -11,7 +11,7 @@ use std::time::Duration;
 pub const EVENTS: u8 = 22;
 
 /// Events of one run at most.
-const LENGTH: usize = 40;
+const LENGTH: usize = 80;
 
 /// Runs the turmoil that `data` decides: the first byte the agent, each of the next ones an event.
 ///
