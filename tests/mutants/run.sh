@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Puts a fault into a copy of the sources, one patch of this folder after the other, and fails unless the simulated world finds
+# Puts a fault into a copy of the sources, one patch of this folder after the other, and fails unless the simulation finds
 # each within ten seconds of a processor, from seeds that nobody has tried. Which inputs are drawn is chance, so a fault that is
-# not found is looked for once more.
+# not found is looked for once more. README.md tells the behaviour that each patch breaks.
 #
 #   tests/mutants/run.sh [NAME ...]
 #
@@ -42,6 +42,14 @@ else
         grep -L '^+++ b/core/' "$here"/*.patch
     )
 fi
+
+for patch in "${patches[@]}"; do
+    name=$(basename "$patch" .patch)
+    if ! grep -qF "\`$name\`" "$here/README.md"; then
+        echo "$name: README.md does not tell the behaviour that it breaks" >&2
+        exit 1
+    fi
+done
 
 rm -rf "$copy"
 mkdir -p "$copy"

@@ -206,12 +206,13 @@ impl World {
         Ok(())
     }
 
-    /// A call is answered by a session that may do so, and where it is to, by one that calls tools.
+    /// A call is answered by a session that may and can do so, and where it is to, by one that calls tools.
     fn check_chosen(&self, at: usize, tools: bool) {
         let Some((_, session)) = self.driver.calls[at].answers() else {
             return;
         };
-        let model = self.asked[&self.driver.calls[at].id].model;
+        let asked = &self.asked[&self.driver.calls[at].id];
+        let (model, vectors) = (asked.model, asked.vectors.is_some());
         self.driver.look(|hub| {
             let slot = hub.sessions().find(session.as_str());
             if let Some(session) = slot.and_then(|slot| hub.sessions().get(slot)) {
@@ -220,6 +221,8 @@ impl World {
                 let model = model.trim_end_matches(":latest");
                 let own = session.models.iter().any(|name| **name == *model);
                 assert!(own, "{} is asked for {model}", session.id);
+                let gives = session.capabilities.embeddings || !vectors;
+                assert!(gives, "{} is asked, which gives no vectors", session.id);
                 let calls = session.capabilities.tools || !tools;
                 assert!(calls, "{} is asked, which calls no tools", session.id);
             }
