@@ -5,6 +5,7 @@ mod acp_lines;
 mod agent_envelope;
 mod agent_frames;
 mod http1;
+mod http1_connection;
 mod http1_differential;
 mod requests;
 
@@ -12,6 +13,7 @@ pub use acp_lines::acp_lines;
 pub use agent_envelope::agent_envelope;
 pub use agent_frames::agent_frames;
 pub use http1::http1;
+pub use http1_connection::http1_connection;
 pub use http1_differential::http1_differential;
 pub use requests::{anthropic_request, ollama_request, openai_request};
 
@@ -25,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("agent_frames", agent_frames),
     ("anthropic_request", anthropic_request),
     ("http1", http1),
+    ("http1_connection", http1_connection),
     ("http1_differential", http1_differential),
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),

@@ -46,8 +46,7 @@ pub fn http1_differential(data: &[u8]) {
 
         rest = &rest[length..];
         let length = head.framing().body;
-        let framed = ["content-length", "transfer-encoding"];
-        if !framed.iter().any(|name| head.header(name).is_some()) {
+        if !is_framed(&request) {
             // The other codec takes a POST without either to be in chunks; RFC 9112, 6.3 says that it has no body.
             assert_eq!(length, BodyLength::Exact(0));
             continue;
@@ -70,7 +69,15 @@ pub fn http1_differential(data: &[u8]) {
     }
 }
 
-fn path(request: &Request<()>) -> &str {
+/// True when headers say how long the body is.
+pub(super) fn is_framed(request: &Request<()>) -> bool {
+    let framed = ["content-length", "transfer-encoding"];
+    framed
+        .iter()
+        .any(|name| request.headers().contains_key(*name))
+}
+
+pub(super) fn path(request: &Request<()>) -> &str {
     request
         .uri()
         .path_and_query()
@@ -107,7 +114,10 @@ fn body(length: BodyLength, input: &[u8]) -> Option<(Vec<u8>, usize)> {
     }
 }
 
-fn other_body(head: Reply<RecvRequest>, input: &[u8]) -> Result<(Vec<u8>, usize), String> {
+pub(super) fn other_body(
+    head: Reply<RecvRequest>,
+    input: &[u8],
+) -> Result<(Vec<u8>, usize), String> {
     let mut reader: Reply<RecvBody> = match head.proceed() {
         Some(RecvRequestResult::RecvBody(reader)) => reader,
         Some(RecvRequestResult::Send100(asks)) => {
