@@ -12,7 +12,8 @@
 //! 1. No case takes more than 2 % more instructions than its baseline. Counts belong to one
 //!    compiler, so with another one than the baseline's this is shown and not held.
 //! 2. Where there is one case with 10 and one with 10,000 of something, they are within 5 %.
-//! 3. A chunk's way from the agent's frame to the client's bytes takes at most 1.5 times the floor.
+//! 3. Some cases take at most a multiple of a yardstick: a chunk's way from the agent's frame to the client's bytes of the floor,
+//!    and what ACP agents read and write of one scan of it.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -25,10 +26,14 @@ use serde::{Deserialize, Serialize};
 const WORSE: u64 = 102;
 /// Instructions that the case with 10,000 may take, in per cent of the case with 10.
 const SCALE: std::ops::RangeInclusive<u64> = 95..=105;
-/// Instructions that the hot path may take, in per cent of the floor.
-const FLOORS: u64 = 150;
-/// The cases that are held against the case `floor`.
-const HOT_PATHS: [&str; 2] = ["chunk_to_sse", "chunk_to_ndjson"];
+/// Cases, their yardsticks, and the instructions that they may take in per cent of these.
+const YARDSTICKS: [(&str, &str, u64); 5] = [
+    ("chunk_to_sse", "floor", 150),
+    ("chunk_to_ndjson", "floor", 150),
+    ("acp_chunk/chunk_32", "acp_scan/chunk_32", 130),
+    ("acp_chunk/chunk_4096", "acp_scan/chunk_4096", 130),
+    ("acp_prompt", "acp_scan/prompt", 300),
+];
 
 /// Instructions by the name of the case.
 type Counts = BTreeMap<String, u64>;
@@ -193,17 +198,16 @@ fn judge(baseline: &Baseline, compiler: &str, counts: &Counts) -> (String, bool)
             many * 100 < few * SCALE.start() || many * 100 > few * SCALE.end(),
         );
     }
-    if let Some(floor) = counts.get("floor") {
-        for name in HOT_PATHS {
-            let Some(now) = counts.get(name) else {
-                continue;
-            };
-            let floors = *now as f64 / *floor as f64;
-            rule(
-                format!("{name}: {floors:.3} floors (at most 1.5)"),
-                now * 100 > floor * FLOORS,
-            );
-        }
+    for (name, yardstick, most) in YARDSTICKS {
+        let (Some(now), Some(measure)) = (counts.get(name), counts.get(yardstick)) else {
+            continue;
+        };
+        let times = *now as f64 / *measure as f64;
+        let most_times = most as f64 / 100.0;
+        rule(
+            format!("{name}: {times:.3} times {yardstick} (at most {most_times})"),
+            now * 100 > measure * most,
+        );
     }
     if !same_compiler {
         lines.push(format!(

@@ -1,7 +1,6 @@
 //! An agent that speaks ACP: a prompt from the client's body to the line that its process reads, and what the process writes
 //! to the client's inbox.
 
-use std::fmt;
 use std::hint::black_box;
 use std::time::Duration;
 
@@ -12,33 +11,23 @@ use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::exchange::Exchange;
 use mcp_local_provider_core::id::{Authority, ExchangeId, Ids, LinkId, SessionId};
-use mcp_local_provider_core::invocation::{CancelReason, Delivery, InvokeForm};
-use mcp_local_provider_core::link::{
-    Deliver, FromAgent, Invoke, Link, LinkConfig, LinkOut, Permits,
-};
-use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::invocation::{CancelReason, InvokeForm};
+use mcp_local_provider_core::link::{FromAgent, Invoke, Link, LinkConfig, LinkOut, Permits};
+use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::{Instant, WallClock};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{BUDGET, CHUNKS};
+use super::{BUDGET, CHUNKS, One};
 use crate::Error;
 use crate::script::CONTENT;
 
 const NOW: Instant = Instant::from_micros(1_000_000);
 
-/// The one mailbox that is in use.
-struct One(Mailbox);
-
-impl Deliver<()> for One {
-    fn deliver(&mut self, _to: &(), delivery: &Delivery<'_>) -> Push {
-        self.0.push(delivery)
-    }
-}
-
 /// An agent that is ready, with its link.
+#[derive(Debug)]
 struct Rig {
     agent: Agent,
     out: Out,
@@ -250,15 +239,10 @@ impl Scan {
 }
 
 /// Chunks of one answer.
+#[derive(Debug)]
 pub struct AcpChunks {
     rig: Rig,
     line: String,
-}
-
-impl fmt::Debug for AcpChunks {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AcpChunks")
-    }
 }
 
 impl AcpChunks {
@@ -297,6 +281,7 @@ impl AcpChunks {
 }
 
 /// Prompts of 100 KB.
+#[derive(Debug)]
 pub struct AcpPrompts {
     rig: Rig,
     body: String,
@@ -307,12 +292,6 @@ pub const PROMPT: usize = 100_000;
 
 /// Repetitions of a large prompt.
 pub const PROMPTS: usize = 4;
-
-impl fmt::Debug for AcpPrompts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AcpPrompts")
-    }
-}
 
 impl AcpPrompts {
     /// An agent that waits for its first prompt.
@@ -348,6 +327,7 @@ impl AcpPrompts {
 }
 
 /// Calls of a tool of the caller.
+#[derive(Debug)]
 pub struct AcpCalls {
     rig: Rig,
     server: String,
@@ -359,12 +339,6 @@ const WITH_TOOL: &str = r#"{"model":"echo","stream":true,"messages":[{"role":"us
 
 /// The agent's request to the MCP server of the caller's tools.
 const CALL: &str = r#"{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"weather","arguments":{"city":"Oslo"},"_meta":{"progressToken":1}}}"#;
-
-impl fmt::Debug for AcpCalls {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AcpCalls")
-    }
-}
 
 impl AcpCalls {
     /// A turn that has the tool.

@@ -11,26 +11,16 @@ use mcp_local_provider_core::hub::audit::RequestInfo;
 use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
-use mcp_local_provider_core::invocation::{Delivery, Needs};
-use mcp_local_provider_core::link::{Deliver, Link, LinkConfig, LinkOut};
-use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::invocation::Needs;
+use mcp_local_provider_core::link::{Link, LinkConfig, LinkOut};
+use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 
-use super::{BUDGET, CHUNKS, chunk_frame};
+use super::{BUDGET, CHUNKS, One, chunk_frame};
 use crate::Error;
 use crate::script::{Script, WHOLE};
-
-/// The one mailbox that is in use.
-#[derive(Debug)]
-struct One(Mailbox);
-
-impl Deliver<()> for One {
-    fn deliver(&mut self, _to: &(), delivery: &Delivery<'_>) -> Push {
-        self.0.push(delivery)
-    }
-}
 
 /// All machines, with one agent.
 #[derive(Debug)]

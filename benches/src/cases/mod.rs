@@ -4,6 +4,9 @@
 //! buffer, does not show.
 
 use mcp_local_provider_core::id::ExchangeId;
+use mcp_local_provider_core::invocation::Delivery;
+use mcp_local_provider_core::link::Deliver;
+use mcp_local_provider_core::mailbox::{Mailbox, Push};
 
 use crate::script::CONTENT;
 
@@ -24,6 +27,16 @@ pub const CHUNKS: usize = 256;
 
 /// `limits.mailbox_bytes` by default.
 const BUDGET: usize = 256 << 10;
+
+/// The one mailbox that is in use.
+#[derive(Debug)]
+struct One(Mailbox);
+
+impl Deliver<()> for One {
+    fn deliver(&mut self, _to: &(), delivery: &Delivery<'_>) -> Push {
+        self.0.push(delivery)
+    }
+}
 
 /// One piece of text from an agent, as it comes on the wire.
 fn chunk_frame(exchange: ExchangeId, index: usize) -> String {

@@ -127,7 +127,7 @@ impl fmt::Debug for JsonValue<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use alloc::collections::BTreeMap;
     use alloc::format;
