@@ -7,6 +7,7 @@ mod agent_frames;
 mod http1;
 mod http1_connection;
 mod http1_differential;
+mod json_rpc;
 mod requests;
 
 pub use acp_lines::acp_lines;
@@ -15,6 +16,7 @@ pub use agent_frames::agent_frames;
 pub use http1::http1;
 pub use http1_connection::http1_connection;
 pub use http1_differential::http1_differential;
+pub use json_rpc::json_rpc;
 pub use requests::{anthropic_request, ollama_request, openai_request};
 
 /// A fuzz target's body.
@@ -29,6 +31,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http1", http1),
     ("http1_connection", http1_connection),
     ("http1_differential", http1_differential),
+    ("json_rpc", json_rpc),
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),
     ("world", world),

@@ -4,13 +4,15 @@
 use crate::config::Limits;
 use crate::error::Refusal;
 use crate::text::{Cursor, JsonStr, JsonValue};
+use alloc::borrow::Cow;
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 use core::ops::RangeInclusive;
-use serde::de::IgnoredAny;
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 /// What is read where a cursor stands.
 pub(crate) trait Take<'a>: Sized {
@@ -85,10 +87,11 @@ fn unreadable(body: &str, limits: &Limits) -> Refusal {
             limits.json_depth
         ));
     }
-    Refusal::invalid(match serde_json::from_str::<IgnoredAny>(body) {
+    type Members<'b> = BTreeMap<Cow<'b, str>, &'b RawValue>;
+    Refusal::invalid(match serde_json::from_str::<Members<'_>>(body) {
         Err(error) if error.classify() == Category::Eof => format!("the body is cut off: {error}"),
         Err(error) => format!("the body is not one JSON object: {error}"),
-        Ok(IgnoredAny) => "the body is not one JSON object".to_string(),
+        Ok(_) => "the body is not one JSON object".to_string(),
     })
 }
 

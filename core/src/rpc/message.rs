@@ -94,7 +94,7 @@ impl<'t> Members<'t> {
     fn take(cursor: &mut Cursor<'t>) -> Option<Self> {
         let mut members = Self::default();
         cursor.object(|cursor, name| {
-            let place = match name.as_escaped() {
+            let place = match &*name.decode() {
                 "params" => {
                     let (params, token) = params(cursor)?;
                     members.progress_token = token;
@@ -155,7 +155,7 @@ fn params<'t>(cursor: &mut Cursor<'t>) -> Option<(JsonValue<'t>, Option<JsonValu
     let text = cursor.taken(|cursor| {
         cursor.object(|cursor, name| {
             let value = JsonValue::skipped(cursor.value()?);
-            if name.as_escaped() == "_meta" {
+            if name.is("_meta") {
                 token = value.member("progressToken");
             }
             Some(())
@@ -309,6 +309,7 @@ mod tests {
                 "error 7 -3 x\ny []",
             ),
             (r#"{"id":7,"error":"what"}"#, "error 7 0  -"),
+            (r#"{"\u0069d":1,"\u006dethod":"a"}"#, "request 1 a - -"),
             (r#"{"jsonrpc":"2.0","id":null,"error":{}}"#, "Damaged"),
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"a"}"#, "Damaged"),
             (r#"{"jsonrpc":"2.0","method":"a"}{"#, "Damaged"),
