@@ -4,7 +4,7 @@ use crate::agent::Agent;
 use crate::program::{Answer, CLIENT, Program};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 
 const MODELS: &str = "GET /v1/models HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer client-key-for-tests\r\n\r\n";
 
@@ -208,4 +208,42 @@ fn a_client_that_reads_slowly_gets_all_of_its_answer() {
     }
     let answer = Answer::parse(&bytes).json();
     assert_eq!(answer["choices"][0]["message"]["content"], text);
+}
+
+#[test]
+fn what_a_client_asked_before_it_closed_its_sending_side_is_answered() {
+    let program = Program::start("");
+    let health = "GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let refused = "PUT /api/chat HTTP/1.1\r\nhost: localhost\r\ncontent-length: 2\r\n\r\n{}";
+    let broken = "POST /api/chat HTTP/1.1\r\nhost: localhost\r\nx-api-key: client-key-for-tests\r\n\
+                  content-length: 9\r\n\r\n{}";
+    for (requests, statuses) in [
+        (health.repeat(2), &[200, 200][..]),
+        (format!("{refused}{health}"), &[405, 200]),
+        (format!("{health}{broken}"), &[200, 400]),
+    ] {
+        let mut client = program.raw(&requests);
+        client.shutdown(Shutdown::Write).unwrap();
+        for status in statuses {
+            assert_eq!(answer(&mut client).status, *status, "{requests}");
+        }
+        assert!(is_closed(client), "{requests}");
+    }
+}
+
+#[test]
+fn a_client_that_closes_its_sending_side_while_it_waits_for_an_agent_has_left() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": "x" }] });
+    let body = body.to_string();
+    let client = program.open("POST", "/v1/chat/completions", Some(CLIENT), &body);
+    let (id, _) = agent.invocation();
+    client.shutdown(Shutdown::Write).unwrap();
+    let cancelled = agent.receive();
+    assert_eq!(
+        (&cancelled["type"], &cancelled["id"]),
+        (&json!("model_cancel"), &json!(id))
+    );
+    assert!(is_closed(client));
 }
