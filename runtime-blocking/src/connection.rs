@@ -7,6 +7,7 @@ use crate::threads::{Open, RentedParker, Threads};
 use crate::websocket::Reader;
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::time;
+use mcp_local_provider_core::wire::http1::IDLE;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
 use mcp_local_provider_engine::listen::receive;
 use mcp_local_provider_engine::{Client, Converse, Engine};
@@ -15,6 +16,10 @@ use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
+use std::time::Duration;
+
+/// Bytes of a request that are received while no room is held for it.
+const FIRST: usize = 2 << 10;
 
 /// Serves a connection to its end.
 pub(crate) fn serve(threads: &Threads, client: Client, open: Open, from: SocketAddr, on: Listener) {
@@ -40,6 +45,7 @@ fn serve_http(
         peer: open.peer(),
         idle: Waker::from(open.peer().clone()),
         parker: None,
+        patience: None,
     };
     let mut connection = ClientConnection::new(client, from.ip(), on);
     match thread.run(&mut connection) {
@@ -66,6 +72,8 @@ struct Thread<'c> {
     idle: Waker,
     /// While a request waits for its answer.
     parker: Option<(RentedParker, Waker)>,
+    /// The socket's own timeout, once it is set.
+    patience: Option<Duration>,
 }
 
 impl Wakers for Thread<'_> {
@@ -97,7 +105,7 @@ impl Thread<'_> {
                 }
                 Next::Receive(until) if connection.is_idle() => {
                     self.parker = None;
-                    self.wait_for_request(connection, until)?;
+                    self.receive_request(connection, until)?;
                 }
                 Next::Receive(until) => self.receive(connection, until)?,
                 Next::Wait(until) => {
@@ -116,25 +124,53 @@ impl Thread<'_> {
         }
     }
 
-    /// Waits for the first bytes of a request. A shutdown or a new connection may end the wait.
-    fn wait_for_request(
-        &self,
+    /// Receives the first bytes of a request. A shutdown or a new connection may end the wait.
+    #[inline(never)]
+    fn receive_request(
+        &mut self,
         connection: &mut ClientConnection,
         until: Option<time::Instant>,
     ) -> io::Result<()> {
+        // One call waits and receives. Its timeout is set twice at most: for the first request, and for all others.
+        let patience = match (self.patience, until) {
+            (Some(_), _) | (None, None) => IDLE,
+            (None, Some(until)) => self.threads.clock().until(until),
+        };
+        if self.patience != Some(patience) {
+            self.peer.set_patience(patience)?;
+            self.patience = Some(patience);
+        }
+        let mut first = [0; FIRST];
         self.peer.set_idle(true);
         // In this order: who begins a shutdown sets its mark before it looks for idle connections.
-        let waited = if connection.misses_shutdown() {
-            Ok(false)
+        let received = if connection.misses_shutdown() {
+            None
         } else {
-            self.wait_readable(until)
+            match self.peer.read_patiently(&mut first) {
+                // The kernel counts in ticks, so it may be early.
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    match self.wait_readable(until) {
+                        Ok(true) => Some(self.peer.read_now(&mut first)),
+                        Ok(false) => None,
+                        Err(error) => Some(Err(error)),
+                    }
+                }
+                received => Some(received),
+            }
         };
         self.peer.set_idle(false);
-        if waited? {
-            self.receive(connection, until)
-        } else {
+        let Some(received) = received else {
             connection.late();
-            Ok(())
+            return Ok(());
+        };
+        let received = connection.receive(|into| {
+            let count = received?;
+            into.extend_from_slice(first.get(..count).unwrap_or_default());
+            Ok(count)
+        });
+        match received {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            received => received,
         }
     }
 

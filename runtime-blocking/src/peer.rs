@@ -92,6 +92,29 @@ impl Peer {
         self.wait_readable(Some(Instant::now())).is_ok()
     }
 
+    /// Sets the time of [`Peer::read_patiently`].
+    ///
+    /// # Errors
+    /// Those of the kernel.
+    pub fn set_patience(&self, time: Duration) -> io::Result<()> {
+        let shortest = Duration::from_millis(1);
+        self.socket.set_read_timeout(Some(time.max(shortest)))
+    }
+
+    /// Reads what is there, or waits for it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::WouldBlock`] when the time is over, and those of the kernel.
+    pub fn read_patiently(&self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match recv(&self.socket, &mut *into, RecvFlags::empty()) {
+                Ok((read, _)) => return Ok(read),
+                Err(error) if error == Errno::INTR => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
     /// Reads what is there.
     ///
     /// # Errors
