@@ -196,7 +196,7 @@ fn write_batch(log: &mut RotatingFile, batch: &mut Vec<u8>, count: &mut u64, fil
     if batch.is_empty() {
         return;
     }
-    let (written, result) = log.append(batch);
+    let (written, result) = log.append(batch, *count);
     let error = result.err().map(|error| log.describe(&error));
     // Set before the figures, so that a reader of new figures does not see the old error.
     let before = file.set_error(error.clone());

@@ -103,9 +103,9 @@ impl RotatingFile {
         Ok(())
     }
 
-    /// Appends whole lines. Returns the number of records that were written, which on an error may be fewer than in the
+    /// Appends so many records, each a whole line. Returns the number of records that were written, which on an error may be fewer than in the
     /// batch.
-    pub(super) fn append(&mut self, batch: &[u8]) -> (u64, io::Result<()>) {
+    pub(super) fn append(&mut self, batch: &[u8], records: u64) -> (u64, io::Result<()>) {
         if let Err(error) = self.prepare(batch.len()) {
             return (0, Err(error));
         }
@@ -113,18 +113,21 @@ impl RotatingFile {
             return (0, Err(io::ErrorKind::NotFound.into()));
         };
         let (written, result) = write_most(file, batch);
+        if result.is_ok() {
+            self.bytes += batch.len() as u64;
+            self.records += records;
+            return (records, result);
+        }
         let written = batch.get(..written).unwrap_or_default();
         let whole = written.iter().rposition(|byte| *byte == b'\n');
         let whole = whole.map_or(0, |end| end + 1);
         let records = written.iter().filter(|byte| **byte == b'\n').count() as u64;
         self.bytes += whole as u64;
         self.records += records;
-        if result.is_err() {
-            // Removes half a record, which would spoil the next line.
-            let _ = file.set_len(self.bytes);
-            // The next record opens the file again, because the path may lead to another disk by then.
-            self.file = None;
-        }
+        // Removes half a record, which would spoil the next line.
+        let _ = file.set_len(self.bytes);
+        // The next record opens the file again, because the path may lead to another disk by then.
+        self.file = None;
         (records, result)
     }
 
