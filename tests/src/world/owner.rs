@@ -175,7 +175,10 @@ impl World {
     /// True while a permission holds.
     fn holds(&self, by: Authority) -> bool {
         match by {
-            Authority::Key(id) => self.driver.look(Hub::keys).get(id).is_some(),
+            Authority::Key(id) => {
+                let keys = self.driver.look(Hub::keys);
+                keys.get(id).is_some_and(setup::has_own_role)
+            }
             Authority::Anyone => self.is_keyless(),
             Authority::Local => !self.driver.config.ollama_auth_required,
             Authority::Configuration => true,

@@ -51,6 +51,12 @@ pub(super) fn keys() -> Vec<Key> {
     KEYS.clone()
 }
 
+/// True while a key has the role of the start, with which alone anybody asks or connects.
+pub(super) fn has_own_role(key: &Key) -> bool {
+    let mut own = KEYS.iter();
+    own.any(|own| own.name == key.name && own.role == key.role)
+}
+
 /// Somebody who asks: the key that is shown, the address of the machine, and the socket that is asked.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Caller {
