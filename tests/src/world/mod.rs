@@ -17,6 +17,7 @@ mod words;
 use crate::driver::{Call, Driver};
 use actor::Actor;
 use arbitrary::Unstructured;
+use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::Authority;
 use mcp_local_provider_core::hub::sessions::Session;
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
@@ -189,9 +190,14 @@ impl World {
 
     fn check(&mut self) {
         self.driver.check();
-        let (now, hears) = (self.now(), self.driver.hears());
-        // Its time is over, and whoever waited for it was told.
-        self.starting = self.starting.filter(|until| hears || *until > now);
+        let now = self.now();
+        let due = self
+            .driver
+            .look(Hub::poll_timeout)
+            .map(|timeout| timeout.at);
+        let all_served = due.is_none_or(|due| due > now);
+        // Once its time is over, whoever waited for it was told.
+        self.starting = self.starting.filter(|until| !all_served || *until > now);
         self.settle_payments();
         self.check_permissions();
         self.check_carried();
@@ -295,8 +301,7 @@ impl World {
 
     /// True for the same while it may be waited for still: its time may be over, and agents are heard first.
     fn may_be_starting(&self, model: &str) -> bool {
-        let hears = self.driver.hears() && self.starting.is_some();
-        self.is_starting(model) || hears && model.trim_end_matches(":latest") == STARTED
+        model.trim_end_matches(":latest") == STARTED && self.starting.is_some()
     }
 
     /// What is asked for goes to a session that suits it, if there is one, however busy that is.
