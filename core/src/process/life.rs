@@ -453,6 +453,6 @@ impl Life {
 }
 
 /// Returns a wait that was doubled so many times, `longest` at most.
-fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
+pub(crate) fn doubled(first: Duration, times: u32, longest: Duration) -> Duration {
     first.saturating_mul(1 << times.min(16)).min(longest)
 }

@@ -5,6 +5,7 @@
 
 mod life;
 
+pub(crate) use life::doubled;
 pub use life::{Grace, Life, Order, Rules, STATES, State, Then, Timer};
 
 /// Measured use of the machine by a child and all that it has started.

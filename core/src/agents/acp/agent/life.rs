@@ -11,6 +11,7 @@ use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
 use crate::link::{FromAgent, Id};
+use crate::process;
 use crate::rpc::{Json, RpcError};
 use crate::text::JsonValue;
 use crate::time::Timeout;
@@ -365,7 +366,7 @@ impl Agent {
 
     /// A wait that was doubled so many times, up to the longest before a start.
     pub(super) fn doubled(&self, first: Duration, times: u32) -> Duration {
-        (first * (1 << times.min(16))).min(self.config.longest_restart)
+        process::doubled(first, times, self.config.longest_restart)
     }
 
     /// Starts the process when its time has come; when somebody waits for it, that is soon.
