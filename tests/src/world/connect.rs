@@ -61,6 +61,20 @@ impl World {
         if self.actors.iter().any(|actor| actor.link.is_none()) {
             return self.connect(u);
         }
+        // The program's own one gives its session back first, as where its models have changed.
+        let mut own = self.actors.iter();
+        let own = own.position(|actor| actor.of_program);
+        let again = u.ratio(1, 4)?;
+        if let Some(which) = own.filter(|_| again)
+            && let Some(link) = self.actors[which].link
+            && let Some((session, Status::Active)) = self.carried_by(link)
+        {
+            let frame = format!("{{\"type\":\"unregister\",\"session_id\":\"{session}\"}}");
+            self.tell(|| format!("agent {which} gives {session} back"));
+            self.driver.receive(link, &frame);
+            self.register(which, link);
+            return Ok(());
+        }
         // One whose session waits for approval waits too.
         let idle = |link| match self.carried_by(link) {
             None => true,
