@@ -20,13 +20,12 @@ impl Json {
     /// Nothing yet.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_room(256)
+        Self(Vec::with_capacity(256))
     }
 
-    /// Nothing yet, with room for so many bytes.
-    #[must_use]
-    pub fn with_room(bytes: usize) -> Self {
-        Self(Vec::with_capacity(bytes))
+    /// Makes room for so many bytes more.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.0.reserve(bytes);
     }
 
     /// Opens a request; the members of `params` follow, then [`Json::end_params`].

@@ -136,12 +136,23 @@ impl<'t> Cursor<'t> {
         )
     }
 
-    /// The inside of a string, from after its first quote. Escapes are checked and kept.
+    /// The inside of a string that is short as a rule, from after its first quote. Escapes are checked and kept.
     #[inline(always)]
     pub(crate) fn string(&mut self) -> Option<JsonStr<'t>> {
+        self.string_by(short)
+    }
+
+    /// As [`Cursor::string`], for one that may be long.
+    #[inline(always)]
+    pub(crate) fn long_string(&mut self) -> Option<JsonStr<'t>> {
+        self.string_by(any)
+    }
+
+    #[inline(always)]
+    fn string_by(&mut self, skip_plain: impl Fn(&'t [u8]) -> &'t [u8]) -> Option<JsonStr<'t>> {
         let start = self.at();
         loop {
-            self.rest = plain(self.rest);
+            self.rest = skip_plain(self.rest);
             let (first, rest) = self.rest.split_first()?;
             match first {
                 b'"' => {
@@ -237,7 +248,7 @@ impl<'t> Cursor<'t> {
             match first {
                 b'"' => {
                     self.rest = rest;
-                    self.string()?;
+                    self.long_string()?;
                 }
                 b'{' | b'[' => {
                     self.rest = rest;
@@ -328,9 +339,21 @@ fn escape(rest: &[u8]) -> Option<&[u8]> {
     }
 }
 
-/// Skips to the first quote, backslash or control character. Most texts are short: eight bytes at a time at first.
+/// Skips to the first quote, backslash or control character, eight bytes at a time.
 #[inline(always)]
-fn plain(mut bytes: &[u8]) -> &[u8] {
+fn short(mut bytes: &[u8]) -> &[u8] {
+    while let Some((word, rest)) = bytes.split_first_chunk::<8>() {
+        if let Some(at) = stop(*word) {
+            return bytes.get(at..).unwrap_or_default();
+        }
+        bytes = rest;
+    }
+    few(bytes)
+}
+
+/// As [`short`], for what may be long.
+#[inline(always)]
+fn any(mut bytes: &[u8]) -> &[u8] {
     for _ in 0..SHORT {
         let Some((word, rest)) = bytes.split_first_chunk::<8>() else {
             return few(bytes);
@@ -358,13 +381,7 @@ fn long(mut bytes: &[u8]) -> &[u8] {
         }
         bytes = rest;
     }
-    while let Some((word, rest)) = bytes.split_first_chunk::<8>() {
-        if let Some(at) = stop(*word) {
-            return bytes.get(at..).unwrap_or_default();
-        }
-        bytes = rest;
-    }
-    few(bytes)
+    short(bytes)
 }
 
 /// Index of the first byte in a word that ends plain text.

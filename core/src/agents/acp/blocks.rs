@@ -113,10 +113,10 @@ impl<'m> Blocks<'m> {
         text
     }
 
-    /// A JSON array of content blocks.
-    pub(super) fn finish(self) -> String {
+    /// Writes a JSON array of content blocks.
+    pub(super) fn write(&self, json: &mut Json) {
         let images = self.images.iter().map(|(_, base64)| base64.len() + 64);
-        let mut json = Json::with_room(self.text.len() + images.sum::<usize>() + 64);
+        json.reserve(self.text.len() + images.sum::<usize>() + 64);
         json.raw("[{\"type\":\"text\",\"text\":");
         json.escaped(&self.text);
         json.raw("}");
@@ -128,7 +128,6 @@ impl<'m> Blocks<'m> {
             json.raw("}");
         }
         json.raw("]");
-        json.finish()
     }
 }
 

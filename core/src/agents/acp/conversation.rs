@@ -324,9 +324,9 @@ impl<'f> Conversation<'f> {
         })
     }
 
-    /// The prompt for a session that knows nothing: a JSON array of content blocks. `told` says that `session/new` has
+    /// The prompt for a session that knows nothing. `told` says that `session/new` has
     /// carried the instructions.
-    pub(super) fn whole(&self, told: bool) -> String {
+    pub(super) fn whole(&self, told: bool) -> Blocks<'_> {
         let (history, last) = match self.messages.split_last() {
             Some((last, history)) if is_user(last) => (history, Some(last)),
             _ => (&*self.messages, None),
@@ -349,17 +349,17 @@ impl<'f> Conversation<'f> {
             }
             None => blocks.push("Go on with the conversation from its last message."),
         }
-        blocks.finish()
+        blocks
     }
 
     /// The prompt for a session that has had everything up to the last turn.
-    pub(super) fn last_turn(&self) -> String {
+    pub(super) fn last_turn(&self) -> Blocks<'_> {
         let mut blocks = Blocks::default();
         for message in self.messages.get(self.turn..).unwrap_or_default() {
             blocks.separate();
             blocks.parts(message, false);
         }
-        blocks.finish()
+        blocks
     }
 }
 

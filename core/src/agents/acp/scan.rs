@@ -128,7 +128,7 @@ fn content<'l>(cursor: &mut Cursor<'l>) -> Option<JsonStr<'l>> {
             [b't', b'e', ..] if text.is_none() => {
                 cursor.name(b"text\"")?;
                 cursor.mark(b'"')?;
-                text = Some(cursor.string()?);
+                text = Some(cursor.long_string()?);
             }
             _ => return None,
         }

@@ -180,7 +180,7 @@ impl Agent {
         };
         let mut json = Json::request(id, "session/prompt");
         json.member("sessionId").string(&session.name);
-        json.member("prompt").raw(&blocks);
+        blocks.write(json.member("prompt"));
         self.go(context, key, State::Prompting);
         self.counters.prompts += 1;
         self.measured.prompted = true;
