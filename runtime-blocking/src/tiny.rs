@@ -176,7 +176,7 @@ fn answer(threads: &Threads, mut request: tiny_http::Request) -> io::Result<()> 
     };
     let mut step = begin(engine, &request, version);
     if let Step::Body(expecting) = step {
-        step = read(engine, *expecting, &mut request);
+        step = read(engine, expecting, &mut request);
     }
     let mut client = client(request);
     loop {
@@ -223,7 +223,7 @@ fn no_agents(upgrade: request::Upgrade) -> Answer {
     )
 }
 
-fn read(engine: &Engine, expecting: Expecting, request: &mut tiny_http::Request) -> Step {
+fn read(engine: &Engine, expecting: Box<Expecting>, request: &mut tiny_http::Request) -> Step {
     let limit = engine.config().limits.body_bytes;
     let announced = request.body_length();
     if announced.is_some_and(|length| length > limit) {
