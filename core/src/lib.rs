@@ -156,7 +156,6 @@ pub mod machine;
 pub mod mailbox;
 pub mod process;
 pub mod request;
-/// JSON-RPC 2.0.
 pub mod rpc;
 #[doc(hidden)]
 pub mod scope;

@@ -131,7 +131,7 @@ impl Rig {
     }
 
     /// A client asks; the invocation reaches the agent.
-    fn ask(&mut self, body: &str) -> Result<ExchangeId, Error> {
+    fn ask(&mut self, body: Vec<u8>) -> Result<ExchangeId, Error> {
         let id = self.ids.next();
         let (_, intent) = Exchange::parse(
             &self.config,
@@ -139,7 +139,7 @@ impl Rig {
             id,
             self.form,
             NOW,
-            black_box(body.as_bytes()).to_vec(),
+            black_box(body),
         )?;
         let permits = Permits::default();
         let invoke = Invoke {
@@ -252,7 +252,7 @@ impl AcpChunks {
     /// Fails when a machine refuses what it should take.
     pub fn new(bytes: usize) -> Result<Self, Error> {
         let mut rig = Rig::new()?;
-        rig.ask(&prompt(64))?;
+        rig.ask(prompt(64).into())?;
         rig.serve();
         let line = chunk_line(bytes);
         let mut chunks = Self { rig, line };
@@ -284,7 +284,8 @@ impl AcpChunks {
 #[derive(Debug)]
 pub struct AcpPrompts {
     rig: Rig,
-    body: String,
+    /// Bodies as drivers have received them, one for each repetition; whoever repeats it more often has them made on the way.
+    bodies: Vec<Vec<u8>>,
 }
 
 /// Bytes of a large prompt.
@@ -301,7 +302,7 @@ impl AcpPrompts {
     pub fn new() -> Result<Self, Error> {
         let mut prompts = Self {
             rig: Rig::new()?,
-            body: prompt(PROMPT),
+            bodies: vec![prompt(PROMPT).into(); PROMPTS + 1],
         };
         prompts.once()?;
         Ok(prompts)
@@ -316,7 +317,8 @@ impl AcpPrompts {
     }
 
     fn once(&mut self) -> Result<(), Error> {
-        let Self { rig, body } = self;
+        let Self { rig, bodies } = self;
+        let body = bodies.pop().unwrap_or_else(|| prompt(PROMPT).into());
         let id = rig.ask(body)?;
         if rig.serve() < PROMPT {
             return Err("the prompt did not reach the agent".into());
@@ -347,7 +349,7 @@ impl AcpCalls {
     /// Fails when a machine refuses what it should take.
     pub fn new() -> Result<Self, Error> {
         let mut rig = Rig::new()?;
-        rig.ask(WITH_TOOL)?;
+        rig.ask(WITH_TOOL.into())?;
         let lines = rig.out.lines.iter();
         let mut told = lines.filter_map(|line| {
             let (_, rest) = line.split_once("/agents/mcp/")?;

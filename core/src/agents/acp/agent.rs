@@ -201,7 +201,7 @@ impl Agent {
         });
     }
 
-    /// One line of the process's standard output, as [`Lines`](super::Lines) cut it.
+    /// One line of the process's standard output, as [`Lines`](crate::rpc::Lines) cut it.
     pub fn handle_line<'c>(
         &mut self,
         now: Instant,

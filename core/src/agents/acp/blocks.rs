@@ -25,29 +25,32 @@ const TAGS: [&str; 8] = [
 /// copied and not decoded.
 #[derive(Default)]
 pub(super) struct Blocks<'m> {
-    text: String,
+    /// Borrowed while it is one text of the client's and nothing else.
+    text: Cow<'m, str>,
     images: Vec<(Cow<'m, str>, JsonStr<'m>)>,
 }
 
 impl<'m> Blocks<'m> {
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.text.is_empty()
     }
 
     /// Adds what is escaped already.
     pub(super) fn push(&mut self, escaped: &str) {
-        self.text.push_str(escaped);
+        self.text.to_mut().push_str(escaped);
     }
 
     /// Adds an empty line behind what there is.
     pub(super) fn separate(&mut self) {
-        separate(&mut self.text);
+        if !self.is_empty() {
+            separate(self.text.to_mut());
+        }
     }
 
     /// Adds the instructions, in their tag.
     pub(super) fn instructions(&mut self, system: &str) {
         self.push("<instructions>\\n");
-        escape_tags(system, &mut self.text);
+        escape_tags(system, self.text.to_mut());
         self.push("\\n</instructions>\\n\\n");
     }
 
@@ -72,7 +75,7 @@ impl<'m> Blocks<'m> {
             self.attribute("id", &call.id);
             self.attribute("name", &call.name.decode());
             self.push(">\\n");
-            escape_tags(&arguments(call), &mut self.text);
+            escape_tags(&arguments(call), self.text.to_mut());
             self.push("\\n</tool_call>\\n");
         }
         self.push("</");
@@ -93,7 +96,8 @@ impl<'m> Blocks<'m> {
                 self.push("\\n");
             }
             match piece {
-                Piece::Text(text) if escaped => escape_tags(&text, &mut self.text),
+                Piece::Text(text) if escaped => escape_tags(&text, self.text.to_mut()),
+                Piece::Text(text) if self.is_empty() => self.text = text,
                 Piece::Text(text) => self.push(&text),
                 Piece::Image { media_type, base64 } => {
                     self.images.push((media_type, base64));
@@ -106,7 +110,7 @@ impl<'m> Blocks<'m> {
 
     /// The text, escaped, without the line end that closes a tag.
     pub(super) fn into_text(self) -> String {
-        let mut text = self.text;
+        let mut text = self.text.into_owned();
         if text.ends_with(">\\n") {
             text.truncate(text.len() - 2);
         }
