@@ -32,7 +32,7 @@ const YARDSTICKS: [(&str, &str, u64); 5] = [
     ("chunk_to_ndjson", "floor", 150),
     ("acp_chunk/chunk_32", "acp_scan/chunk_32", 130),
     ("acp_chunk/chunk_4096", "acp_scan/chunk_4096", 130),
-    ("acp_prompt", "acp_scan/prompt", 350),
+    ("acp_prompt", "acp_scan/prompt", 300),
 ];
 
 /// Instructions by the name of the case.
