@@ -5,6 +5,8 @@
 //! separators beyond ASCII, which several clients take for the end of a line.
 
 mod cursor;
+#[cfg(test)]
+pub(crate) mod damage;
 mod value;
 
 use alloc::borrow::Cow;

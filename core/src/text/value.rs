@@ -129,6 +129,7 @@ impl fmt::Debug for JsonValue<'_> {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+    use crate::text::damage::damage;
     use alloc::collections::BTreeMap;
     use alloc::format;
     use alloc::string::String;
@@ -209,16 +210,8 @@ mod tests {
         }
 
         #[test]
-        fn damaged_text_too(text in json(), at in any::<prop::sample::Index>(), byte in "[ -~\n\u{e9}]", how in 0..3) {
-            let mut characters: Vec<char> = text.chars().collect();
-            if characters.is_empty() { return Ok(()); }
-            let at = at.index(characters.len());
-            match how {
-                0 => { characters.remove(at); }
-                1 => characters.splice(at..at, byte.chars()).for_each(drop),
-                _ => characters.truncate(at),
-            }
-            let damaged: String = characters.into_iter().collect();
+        fn damaged_text_too(text in json(), damage in damage()) {
+            let damaged = damage.of(&text);
             let known: Option<&RawValue> = serde_json::from_str(&damaged).ok();
             let read = JsonValue::read(&damaged);
             prop_assert_eq!(read.map(JsonValue::get), known.map(RawValue::get));

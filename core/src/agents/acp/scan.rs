@@ -152,6 +152,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use crate::rpc::Message;
+    use crate::text::damage::damage;
     use alloc::format;
     use alloc::string::String;
     use alloc::vec::Vec;
@@ -288,15 +289,8 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_line_too(line in line(), at in any::<prop::sample::Index>(), byte in "[ -~\n\u{e9}]", how in 0..3) {
-            let mut characters: Vec<char> = line.chars().collect();
-            let at = at.index(characters.len());
-            match how {
-                0 => { characters.remove(at); }
-                1 => characters.splice(at..at, byte.chars()).for_each(drop),
-                _ => characters.truncate(at),
-            }
-            agrees(&characters.into_iter().collect::<String>());
+        fn a_damaged_line_too(line in line(), damage in damage()) {
+            agrees(&damage.of(&line));
         }
     }
 }

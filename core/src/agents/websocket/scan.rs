@@ -130,6 +130,7 @@ mod tests {
     use super::*;
     use crate::agents::websocket::{decode, messages};
     use crate::link::FromAgent;
+    use crate::text::damage::damage;
     use alloc::format;
     use alloc::string::String;
     use alloc::vec::Vec;
@@ -235,15 +236,8 @@ mod tests {
         }
 
         #[test]
-        fn a_damaged_frame_too(frame in frame(), at in any::<prop::sample::Index>(), byte in "[ -~\n\u{e9}]", how in 0..3) {
-            let mut characters: Vec<char> = frame.chars().collect();
-            let at = at.index(characters.len());
-            match how {
-                0 => { characters.remove(at); }
-                1 => characters.splice(at..at, byte.chars()).for_each(drop),
-                _ => characters.truncate(at),
-            }
-            agrees(&characters.into_iter().collect::<String>());
+        fn a_damaged_frame_too(frame in frame(), damage in damage()) {
+            agrees(&damage.of(&frame));
         }
 
         #[test]
