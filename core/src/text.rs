@@ -153,12 +153,6 @@ impl<'a> RawJson<'a> {
     }
 }
 
-impl<'a> From<&'a RawValue> for RawJson<'a> {
-    fn from(raw: &'a RawValue) -> Self {
-        Self::from_text(raw.get())
-    }
-}
-
 impl<'a> From<JsonValue<'a>> for RawJson<'a> {
     fn from(value: JsonValue<'a>) -> Self {
         Self::from_text(value.get())

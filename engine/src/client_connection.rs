@@ -11,7 +11,7 @@
 //! how a client that went away in the middle of a silent answer is noticed at once. It must not half-close before it has its
 //! answer.
 //!
-//! Where a thread waits in a connection, its stack keeps the memory of the deepest call that it made. What is large and seldom
+//! The stack of a thread that waits in a connection keeps the memory of the deepest call that it made. What is large and seldom
 //! is therefore not inlined into the calls that lead to the deepest one, the parser of a request.
 
 use crate::answer::{Answer, Head};

@@ -111,7 +111,7 @@ fn deep(snapshot: &Snapshot, status: &ProgramStatus) -> (u16, Value) {
     (if serves { 200 } else { 503 }, value)
 }
 
-/// What happened in the last five minutes, and the time that it took.
+/// Counts of the last five minutes, and the time that they cover.
 fn recent(snapshot: &Snapshot) -> Value {
     let (tally, span) = (&snapshot.recent, snapshot.recent_span);
     // After a start a rate over a part of a second says nothing.

@@ -14,7 +14,7 @@ use core::ops::RangeInclusive;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-/// What is read where a cursor stands.
+/// A value that is read where a cursor stands.
 pub(crate) trait Take<'a>: Sized {
     /// `None` when it is something else there.
     fn take(cursor: &mut Cursor<'a>) -> Option<Self>;

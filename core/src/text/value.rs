@@ -4,7 +4,6 @@ use super::{Cursor, JsonStr};
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
-use serde_json::value::RawValue;
 
 /// The text of one JSON value, borrowed from whoever wrote it, without blanks around it.
 ///
@@ -105,12 +104,6 @@ impl<'t> JsonValue<'t> {
     }
 }
 
-impl<'t> From<&'t RawValue> for JsonValue<'t> {
-    fn from(raw: &'t RawValue) -> Self {
-        Self(raw.get())
-    }
-}
-
 impl fmt::Display for JsonValue<'_> {
     /// Its text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -134,6 +127,7 @@ mod tests {
     use alloc::format;
     use alloc::string::String;
     use proptest::prelude::*;
+    use serde_json::value::RawValue;
 
     #[test]
     fn members_are_found_where_they_stand() {

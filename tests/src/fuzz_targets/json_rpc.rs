@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// A line over this is too long.
 const LIMIT: usize = 4096;
 
-/// What is read is what another reader of JSON finds; ids and tokens that are replaced change, and nothing else does; and
+/// Reads what another reader of JSON finds; ids and tokens that are replaced change, and nothing else does; and
 /// however the bytes are cut, the same lines come out of them.
 ///
 /// The first byte is the length of the pieces.
