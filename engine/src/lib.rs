@@ -41,6 +41,7 @@ pub mod link;
 pub mod listen;
 mod outside;
 mod owner;
+pub mod pipe;
 mod port_holder;
 mod ranked;
 pub mod request;
