@@ -160,6 +160,8 @@ pub mod rpc;
 #[doc(hidden)]
 pub mod scope;
 #[doc(hidden)]
+#[doc(hidden)]
+pub mod supports;
 pub mod text;
 #[doc(hidden)]
 pub mod time;
@@ -177,7 +179,7 @@ pub use api::{
 pub use dialect::{Dialect, Form, Opening};
 pub use error::{Code, Refusal};
 pub use exchange::{Exchange, Flow, Intent, Reply, ReplyHead};
-pub use invocation::{CancelReason, Finish, Invocation, Parameters, Usage};
+pub use invocation::{CancelReason, Finish, Invocation, ParameterSet, Parameters, Usage};
 
 // What all connections share.
 pub use hub::audit::{AuditEvent, AuditRecord, RequestInfo};
@@ -188,6 +190,7 @@ pub use hub::{
     Verdict,
 };
 pub use scope::{Scope, Scopes};
+pub use supports::{Capabilities, KindSet, Supports};
 
 // An agent's connection.
 pub use agents::websocket;

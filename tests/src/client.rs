@@ -30,6 +30,8 @@ pub struct Client {
     pub vectors: usize,
     /// `finish_reason` or `done_reason`.
     pub finish: Option<String>,
+    /// `x-ignored-parameters`.
+    pub ignored: Option<String>,
     /// The message of an error.
     pub error: Option<String>,
     /// `[prompt, completion]` tokens.
@@ -59,6 +61,7 @@ impl Client {
         head.headers(|name, value| match (name, std::str::from_utf8(value)) {
             ("content-type", Ok(EVENT_STREAM)) => self.form = Form::Events,
             ("content-type", Ok(NDJSON)) => self.form = Form::Lines,
+            ("x-ignored-parameters", Ok(names)) => self.ignored = Some(names.into()),
             _ => {}
         });
         assert_eq!(

@@ -14,6 +14,7 @@ pub mod acp;
 pub mod agent;
 pub mod client;
 pub mod driver;
+pub mod echo;
 pub mod fuzz_targets;
 pub mod transcript;
 pub mod world;

@@ -16,8 +16,9 @@ use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Hub, HubOut};
 use mcp_local_provider_core::id::Ids;
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, Delta, End, Finish, Needs};
-use mcp_local_provider_core::link::{Capabilities, Notice, Registration};
+use mcp_local_provider_core::link::{Notice, Registration};
 use mcp_local_provider_core::scope::Scope;
+use mcp_local_provider_core::supports::{Capabilities, Supports};
 use mcp_local_provider_core::text::JsonStr;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_tests::acp::script::{Conversation, Script};
@@ -55,7 +56,7 @@ fn every_transcript_is_as_it_was() {
 
 /// One exchange with an agent that is asked in words only: the headers and the body of its whole answer, and what the
 /// agent was told to end it.
-fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String, String, Flow) {
+fn answered(body: &str, supports: Supports, pieces: &[&str]) -> (String, String, Flow) {
     let now = Instant::from_micros(1);
     let mut hub = Hub::new(
         HubConfig::default(),
@@ -72,7 +73,7 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
     let registration = Registration {
         agent_id: "echo".into(),
         models: vec!["echo".into()],
-        capabilities,
+        supports,
         ..Registration::default()
     };
     hub.handle_notice(now, link, Notice::Register(registration), &mut out);
@@ -142,14 +143,11 @@ fn answered(body: &str, capabilities: Capabilities, pieces: &[&str]) -> (String,
 
 #[test]
 fn what_an_agent_cannot_do_is_done_here_or_told() {
-    let words = Capabilities {
-        words_only: true,
-        ..Capabilities::default()
-    };
+    let words = || Supports::words(Capabilities::default());
     let body = r#"{"model":"echo","temperature":0.2,"seed":1,"top_p":1,"logprobs":true,"max_tokens":2,"stop":"END",
         "tools":[{"type":"function","function":{"name":"f"}}],"tool_choice":"required","messages":[{"role":"user","content":"x"}]}"#;
     let pieces = ["12", r"34\u00e9", "6789", "END"];
-    let (ignored, answer, flow) = answered(body, words, &pieces);
+    let (ignored, answer, flow) = answered(body, words(), &pieces);
     assert_eq!(
         ignored,
         "temperature, top_p, seed, logprobs, tool_choice, tools"
@@ -161,17 +159,17 @@ fn what_an_agent_cannot_do_is_done_here_or_told() {
     assert!(matches!(flow, Flow::Cancel(CancelReason::MaxTokens, _)));
 
     // Within the limit, a stop sequence is a stop sequence.
-    let (_, answer, flow) = answered(body, words, &["12END34"]);
+    let (_, answer, flow) = answered(body, words(), &["12END34"]);
     assert!(answer.contains(r#""content":"12""#), "{answer}");
     assert!(matches!(flow, Flow::Cancel(CancelReason::StopSequence, _)));
 
     // The caller's tools are served where the agent takes them; an agent that takes everything is left alone.
-    let tools = Capabilities {
+    let tools = Supports::words(Capabilities {
         tools: true,
-        ..words
-    };
+        ..Capabilities::default()
+    });
     assert!(answered(body, tools, &[]).0.ends_with("tool_choice"));
-    let (ignored, answer, _) = answered(body, Capabilities::default(), &pieces);
+    let (ignored, answer, _) = answered(body, Supports::default(), &pieces);
     assert_eq!(ignored, "");
     assert!(answer.contains("6789"), "{answer}");
 }

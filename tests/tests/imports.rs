@@ -30,7 +30,7 @@ const LAYERS: &[&[&str]] = &[
     &["process"],
     &["error"],
     &["invocation"],
-    &["mailbox", "request", "rpc"],
+    &["mailbox", "request", "rpc", "supports"],
     &["dialect", "link"],
     &["agents"],
     &["hub"],

@@ -10,7 +10,8 @@ use crate::hub::keys::{Caller, digest};
 use crate::hub::lists::{ListedSession, Lists};
 use crate::hub::sessions::{Action, Registration};
 use crate::id::SessionId;
-use crate::link::Capabilities;
+use crate::scope::{Scope, Scopes};
+use crate::supports::{Capabilities, Supports};
 use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -166,18 +167,7 @@ struct RegisterRequest {
     max_requests: Option<u64>,
     requests_per_minute: Option<u32>,
     max_concurrency: Option<usize>,
-    capabilities: Option<CapabilityFields>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct CapabilityFields {
-    tools: bool,
-    vision: bool,
-    embeddings: bool,
-    insert: bool,
-    thinking: bool,
-    context_length: Option<u64>,
+    capabilities: Option<Capabilities>,
 }
 
 impl RegisterRequest {
@@ -198,28 +188,21 @@ impl RegisterRequest {
                 Refusal::invalid("session_token: expected 16 to 512 bytes").at("session_token")
             );
         }
-        let can = self.capabilities.unwrap_or_default();
+        let scopes = self
+            .allowed_scopes
+            .map_or_else(|| Scope::Inference.into(), Scopes::from);
         Ok(Registration {
             session_id,
             session_token: self.session_token.map(|token| digest(token.as_bytes())),
             agent_id: self.agent_id,
             label: self.label,
-            scopes: self.allowed_scopes,
             ttl_seconds: self.ttl_seconds,
             models: self.models.unwrap_or_default(),
             max_requests: self.max_requests,
             requests_per_minute: self.requests_per_minute,
             max_concurrency: self.max_concurrency,
             form: None,
-            capabilities: Capabilities {
-                tools: can.tools,
-                vision: can.vision,
-                embeddings: can.embeddings,
-                insert: can.insert,
-                thinking: can.thinking,
-                context_length: can.context_length,
-                ..Capabilities::default()
-            },
+            supports: Supports::declared(scopes, self.capabilities.unwrap_or_default()),
         })
     }
 }

@@ -225,7 +225,7 @@ mod tests {
                 seed: Some(1),
                 ..Parameters::default()
             }
-            .beyond_words();
+            .given();
             head.allow = Some("GET".into());
             head.streamed = true;
             let mut sent = 0;

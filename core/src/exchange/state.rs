@@ -228,7 +228,11 @@ impl Exchange {
         let (load_only, needs) = (parsed.load_only, invocation.needs());
         let read = request::Read::new(&body, invocation, &parsed.more, parsed.digest_of);
         let (model, stream) = (Box::from(&*invocation.model), parsed.stream);
-        let ignored = invocation.parameters.beyond_words();
+        // The provider applies a token limit itself.
+        let ignored = invocation
+            .parameters
+            .given()
+            .without(ParameterSet::MAX_TOKENS);
         let encoder = parsed.into_encoder();
         let exchange = Self {
             id,

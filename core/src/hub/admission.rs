@@ -7,7 +7,7 @@ use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Exceeded, Refusal, Standing};
 use crate::id::{ExchangeId, LinkId, SessionId, WaitId};
-use crate::invocation::{InvokeForm, Needs};
+use crate::invocation::{InvokeForm, Needs, ParameterSet};
 use crate::link::{Invoke, Permit};
 use crate::request::{PromptIndex, Request};
 use crate::scope::Scope;
@@ -68,10 +68,8 @@ pub struct Ticket {
     pub form: InvokeForm,
     /// The caller's remaining limits.
     pub standing: Standing,
-    /// The agent is asked in words only (see [`Capabilities`](crate::link::Capabilities)).
-    pub words_only: bool,
-    /// It calls the caller's tools.
-    pub tools: bool,
+    /// The parameters that the agent takes.
+    pub parameters: ParameterSet,
     pub(super) slot: Slot,
     pub(super) payer: Payer,
     pub(super) reserved: u64,
@@ -376,8 +374,7 @@ impl Hub {
             model,
             form,
             standing,
-            words_only: session.capabilities.words_only,
-            tools: session.capabilities.tools,
+            parameters: session.supports.parameters,
             slot,
             payer,
             reserved: costs.tokens,

@@ -7,8 +7,8 @@ use super::models::EVERY;
 use super::sessions::{Session, Sessions, Status};
 use crate::config::HubConfig;
 use crate::id::{LinkId, SessionId};
-use crate::link::Capabilities;
 use crate::scope::Scopes;
+use crate::supports::Capabilities;
 use crate::time::{Instant, WallClock};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -204,7 +204,7 @@ impl ListedSession {
             id: session.id.clone(),
             agent_id: session.agent_id.clone(),
             label: session.label.clone(),
-            scopes: session.scopes.clone(),
+            scopes: session.supports.scopes.clone(),
             models: session.models.clone(),
             status: session.status,
             created_at: session.created_at,
@@ -232,7 +232,7 @@ fn models(
                 .or_insert_with(|| Model {
                     name: name.clone(),
                     root: name.clone(),
-                    capabilities: session.capabilities,
+                    capabilities: session.supports.capabilities,
                     created_at: session.created_at,
                     agent: Some(session.agent_id.clone()),
                 });
@@ -275,14 +275,7 @@ fn models(
 
 impl Model {
     fn join(&mut self, session: &Session) {
-        let more = &session.capabilities;
-        let own = &mut self.capabilities;
-        own.tools |= more.tools;
-        own.vision |= more.vision;
-        own.embeddings |= more.embeddings;
-        own.insert |= more.insert;
-        own.thinking |= more.thinking;
-        own.context_length = own.context_length.max(more.context_length);
+        self.capabilities.join(&session.supports.capabilities);
         self.created_at = self.created_at.min(session.created_at);
     }
 }

@@ -6,7 +6,7 @@ use super::sessions::{Session, Status};
 use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
 use crate::invocation::Kind;
-use crate::scope::Scope;
+use crate::supports::{Class, Misses};
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -42,60 +42,6 @@ impl Pool {
     }
 }
 
-/// Qualities of a session by which it is chosen before its load is looked at.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-struct Class {
-    inference: bool,
-    embeddings: bool,
-    insert: bool,
-    words_only: bool,
-    vision: bool,
-    tools: bool,
-}
-
-/// Qualities that a session lacks, of those that are a preference only; the fewer the better.
-type Misses = (bool, bool, bool);
-
-impl Class {
-    fn of(session: &Session) -> Self {
-        let can = &session.capabilities;
-        Self {
-            inference: session.scopes.allow(Scope::Inference),
-            embeddings: can.embeddings,
-            insert: can.insert,
-            words_only: can.words_only,
-            vision: can.vision,
-            tools: can.tools,
-        }
-    }
-
-    const fn allows(self, scope: Scope) -> bool {
-        match scope {
-            Scope::Inference => self.inference,
-        }
-    }
-
-    /// True for an agent that gives such answers. One that does not say whether it fills in the middle may, unless it is
-    /// asked in words only.
-    const fn gives(self, kind: Kind) -> bool {
-        match kind {
-            Kind::Text => true,
-            Kind::Insertion => self.insert || !self.words_only,
-            Kind::Embedding => self.embeddings,
-        }
-    }
-
-    /// Returns what it lacks of what is preferred; `None` where it may not or cannot answer.
-    fn suits(self, ask: &Ask<'_>) -> Option<Misses> {
-        let needs = ask.needs;
-        (self.allows(ask.scope) && self.gives(needs.kind)).then_some((
-            needs.kind == Kind::Insertion && !self.insert,
-            needs.images && !self.vision,
-            needs.tools && !self.tools,
-        ))
-    }
-}
-
 /// The sessions that can answer for one model, by their qualities; no pool is empty.
 #[derive(Debug, Default)]
 pub struct Pools(Vec<(Class, Pool)>);
@@ -105,7 +51,7 @@ impl Pools {
     fn best(&self, ask: &Ask<'_>) -> Option<(Misses, usize, Slot)> {
         let suitable = self.0.iter().filter_map(|(class, pool)| {
             let (load, slot) = pool.least_load()?;
-            Some((class.suits(ask)?, load, slot))
+            Some((class.suits(ask.scope, ask.needs)?, load, slot))
         });
         suitable.min()
     }
@@ -178,7 +124,7 @@ impl Hub {
         if from == to {
             return;
         }
-        let class = Class::of(session);
+        let class = Class::from(&session.supports);
         for model in session.models.iter() {
             let pools = self.pools.entry_ref(model).or_default();
             pools.shift(class, slot, from, to);
@@ -248,8 +194,9 @@ impl Hub {
         let Some(session) = self.sessions.get(slot) else {
             return Err(Unrouted::Busy(Busy::Session(slot)));
         };
-        if Class::of(session).suits(ask).is_none() {
-            let classes = core::iter::once(Class::of(session));
+        let class = Class::from(&session.supports);
+        if class.suits(ask.scope, ask.needs).is_none() {
+            let classes = core::iter::once(class);
             return Err(Unrouted::Refused(unsuited(asked, ask, classes)));
         }
         if session.is_full() {

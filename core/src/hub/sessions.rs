@@ -10,8 +10,8 @@ use crate::config::SessionPolicy;
 use crate::error::{Code, Refusal};
 use crate::id::{LinkId, SessionId};
 use crate::invocation::InvokeForm;
-use crate::link::{Capabilities, MAX_MODELS, Permits};
-use crate::scope::{Scope, Scopes};
+use crate::link::{MAX_MODELS, Permits};
+use crate::supports::Supports;
 use crate::time::Instant;
 use alloc::collections::{BTreeSet, VecDeque};
 use alloc::string::String;
@@ -36,8 +36,6 @@ pub struct Registration {
     pub agent_id: String,
     /// For people.
     pub label: Option<String>,
-    /// Scopes that it may be used for; all when absent.
-    pub scopes: Option<Vec<String>>,
     /// 1 to 86 400.
     pub ttl_seconds: Option<u32>,
     /// Names that it answers to; its `agent_id` when empty.
@@ -50,8 +48,8 @@ pub struct Registration {
     pub max_concurrency: Option<usize>,
     /// The form in which its agent is asked; its link's where absent.
     pub form: Option<InvokeForm>,
-    /// Abilities of its model.
-    pub capabilities: Capabilities,
+    /// The requests that it may be given.
+    pub supports: Supports,
 }
 
 impl Registration {
@@ -91,11 +89,8 @@ impl Registration {
                 "expected names of 1 to 256 bytes without white space",
             );
         }
-        if self
-            .scopes
-            .as_ref()
-            .is_some_and(|scopes| scopes.len() > 16 || scopes.iter().any(|scope| !label(scope)))
-        {
+        let scopes = self.supports.scopes.names();
+        if scopes.len() > 16 || scopes.iter().any(|scope| !label(scope)) {
             return wrong("allowed_scopes", "at most 16 names of 1 to 256 bytes");
         }
         if self
@@ -121,7 +116,6 @@ impl From<crate::link::Registration> for Registration {
             session_token: None,
             agent_id: told.agent_id,
             label: told.label,
-            scopes: (!told.requested_scopes.is_empty()).then_some(told.requested_scopes),
             // What does not fit is out of range too, and `check` says so.
             ttl_seconds: told
                 .ttl_seconds
@@ -133,7 +127,7 @@ impl From<crate::link::Registration> for Registration {
                 .max_concurrency
                 .map(|most| usize::try_from(most).unwrap_or(usize::MAX)),
             form: told.form,
-            capabilities: told.capabilities,
+            supports: told.supports,
         }
     }
 }
@@ -147,8 +141,6 @@ pub struct Session {
     pub agent_id: Arc<str>,
     /// For people.
     pub label: Arc<str>,
-    /// Scopes that it may be used for.
-    pub scopes: Scopes,
     /// Names that it answers to.
     pub models: Arc<[Arc<str>]>,
     /// Its state.
@@ -173,8 +165,8 @@ pub struct Session {
     pub max_concurrency: usize,
     /// The form in which its agent is asked; its link's where absent.
     pub form: Option<InvokeForm>,
-    /// Abilities of its model.
-    pub capabilities: Capabilities,
+    /// The requests that it may be given.
+    pub supports: Supports,
     /// The connection that it answers on.
     pub link: Option<LinkId>,
     /// The permits of its tickets.
@@ -360,13 +352,12 @@ impl Sessions {
         self.forget_token(slot, &session.token);
         session.agent_id = terms.agent_id;
         session.label = terms.label;
-        session.scopes = terms.scopes;
         session.models = terms.models;
         session.ttl = terms.ttl;
         session.max_requests = terms.max_requests;
         session.requests_per_minute = terms.requests_per_minute;
         session.max_concurrency = terms.max_concurrency;
-        session.capabilities = terms.capabilities;
+        session.supports = terms.supports;
         session.form = terms.form;
         session.token = terms.token;
         session.authority = terms.authority;
@@ -577,9 +568,6 @@ pub(super) fn admit(
             .label
             .map_or_else(|| agent_id.clone(), Arc::from),
         agent_id,
-        scopes: registration
-            .scopes
-            .map_or_else(|| Scope::Inference.into(), Scopes::from),
         models,
         status,
         created_at: now,
@@ -592,7 +580,7 @@ pub(super) fn admit(
         form: registration.form,
         requests_per_minute: registration.requests_per_minute,
         max_concurrency: registration.max_concurrency.unwrap_or(UNBOUNDED).max(1),
-        capabilities: registration.capabilities,
+        supports: registration.supports,
         link: None,
         permits: Permits::default(),
         token,

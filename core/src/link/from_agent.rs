@@ -3,6 +3,7 @@
 use crate::id::ExchangeId;
 use crate::invocation::InvokeForm;
 use crate::invocation::{Delta, End, Failure};
+use crate::supports::Supports;
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -113,8 +114,6 @@ pub struct Registration {
     pub agent_id: String,
     /// For people.
     pub label: Option<String>,
-    /// `inference` when it names none.
-    pub requested_scopes: Vec<String>,
     /// Wanted time to live in seconds.
     pub ttl_seconds: Option<u64>,
     /// Names under which it answers.
@@ -125,26 +124,6 @@ pub struct Registration {
     pub max_requests: Option<u64>,
     /// The form in which it wants to be asked; the link's own where absent.
     pub form: Option<InvokeForm>,
-    /// Abilities beyond text.
-    pub capabilities: Capabilities,
-}
-
-/// Abilities of an agent beyond text. Absent is false, or not known.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub struct Capabilities {
-    /// Calls the caller's tools.
-    pub tools: bool,
-    /// Reads images.
-    pub vision: bool,
-    /// Turns texts into vectors.
-    pub embeddings: bool,
-    /// Fills in the middle: completes a prompt that has a suffix.
-    pub insert: bool,
-    /// Thinks aloud.
-    pub thinking: bool,
-    /// It is asked in words only: it takes no sampling parameters and no `max_tokens`, which the provider then applies
-    /// itself. No agent on a WebSocket says so.
-    pub words_only: bool,
-    /// Tokens that its context holds.
-    pub context_length: Option<u64>,
+    /// The requests that it may be given.
+    pub supports: Supports,
 }

@@ -27,9 +27,7 @@ mod reassembly;
 mod table;
 mod to_agent;
 
-pub use from_agent::{
-    Answer, Capabilities, Chunk, Ending, FromAgent, Id, MAX_MODELS, Registration,
-};
+pub use from_agent::{Answer, Chunk, Ending, FromAgent, Id, MAX_MODELS, Registration};
 pub use permit::{Permit, Permits};
 pub use ports::{
     CloseCode, Command, Deliver, LinkConfig, LinkCounters, LinkOut, Notice, USED_UP, Unopened,

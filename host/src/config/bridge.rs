@@ -6,7 +6,8 @@ use super::{secret, sections, units};
 use mcp_local_provider_core::hub::sessions::Registration;
 use mcp_local_provider_core::id::SessionId;
 use mcp_local_provider_core::invocation::InvokeForm;
-use mcp_local_provider_core::link::Capabilities as Abilities;
+use mcp_local_provider_core::scope::{Scope, Scopes};
+use mcp_local_provider_core::supports::{self, Supports};
 use mcp_local_provider_engine::BridgeTimes;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
@@ -164,6 +165,18 @@ impl Bridge {
 impl From<&BridgeSession> for Registration {
     fn from(session: &BridgeSession) -> Self {
         let can = session.capabilities;
+        let scopes = match &session.allowed_scopes {
+            Some(names) => Scopes::from(names.clone()),
+            None => Scope::Inference.into(),
+        };
+        let capabilities = supports::Capabilities {
+            tools: can.tools,
+            vision: can.vision,
+            embeddings: can.embeddings,
+            insert: can.insert,
+            thinking: can.thinking,
+            context_length: can.context_length,
+        };
         Registration {
             session_id: session.session_id.as_deref().and_then(SessionId::new),
             session_token: session
@@ -173,22 +186,13 @@ impl From<&BridgeSession> for Registration {
                 .map(SecretValue::digest),
             agent_id: session.agent_id.clone(),
             label: session.label.clone(),
-            scopes: session.allowed_scopes.clone(),
             ttl_seconds: session.ttl_seconds,
             models: session.models.clone(),
             max_requests: session.max_requests,
             requests_per_minute: session.requests_per_minute,
             max_concurrency: session.max_concurrency,
             form: None,
-            capabilities: Abilities {
-                tools: can.tools,
-                vision: can.vision,
-                embeddings: can.embeddings,
-                insert: can.insert,
-                thinking: can.thinking,
-                context_length: can.context_length,
-                ..Abilities::default()
-            },
+            supports: Supports::declared(scopes, capabilities),
         }
     }
 }

@@ -116,6 +116,12 @@ impl Driver {
         }
     }
 
+    /// The engine, for agents that are given values and no frames.
+    #[must_use]
+    pub fn engine(&self) -> &Arc<Engine> {
+        &self.engine
+    }
+
     /// The clocks.
     #[must_use]
     pub fn outside(&self) -> &Virtual {

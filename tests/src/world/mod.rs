@@ -137,9 +137,9 @@ impl Asked {
     fn may_be_answered_by(&self, session: &Session) -> bool {
         let model = self.model.trim_end_matches(":latest");
         session.can_answer()
-            && session.scopes.allow(Scope::Inference)
+            && session.supports.scopes.allow(Scope::Inference)
             && session.models.iter().any(|name| **name == *model)
-            && (self.vectors.is_none() || session.capabilities.embeddings)
+            && (self.vectors.is_none() || session.supports.capabilities.embeddings)
     }
 }
 
@@ -274,7 +274,7 @@ impl World {
                 || !hub.sessions().iter().any(|session| {
                     asked.may_be_answered_by(session)
                         && !session.is_full()
-                        && (!waits || session.capabilities.tools)
+                        && (!waits || session.supports.capabilities.tools)
                         && wanted.is_none_or(|wanted| wanted == session.id.as_str())
                 })
         })
@@ -309,7 +309,9 @@ impl World {
         self.driver.look(|hub| {
             let sessions = hub.sessions().iter();
             let suitable = sessions.filter(|session| asked.may_be_answered_by(session));
-            let tools: Vec<bool> = suitable.map(|session| session.capabilities.tools).collect();
+            let tools: Vec<bool> = suitable
+                .map(|session| session.supports.capabilities.tools)
+                .collect();
             Suitable {
                 any: !tools.is_empty(),
                 with_tools: tools.contains(&true),

@@ -216,14 +216,14 @@ impl World {
         self.driver.look(|hub| {
             let slot = hub.sessions().find(session.as_str());
             if let Some(session) = slot.and_then(|slot| hub.sessions().get(slot)) {
-                let may = session.scopes.allow(Scope::Inference);
+                let may = session.supports.scopes.allow(Scope::Inference);
                 assert!(may, "{} is asked without the scope", session.id);
                 let model = model.trim_end_matches(":latest");
                 let own = session.models.iter().any(|name| **name == *model);
                 assert!(own, "{} is asked for {model}", session.id);
-                let gives = session.capabilities.embeddings || !vectors;
+                let gives = session.supports.capabilities.embeddings || !vectors;
                 assert!(gives, "{} is asked, which gives no vectors", session.id);
-                let calls = session.capabilities.tools || !tools;
+                let calls = session.supports.capabilities.tools || !tools;
                 assert!(calls, "{} is asked, which calls no tools", session.id);
             }
         });

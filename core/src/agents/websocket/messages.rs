@@ -7,7 +7,9 @@ use super::fields::{
 use crate::error::{AgentFault, Code};
 use crate::id::ExchangeId;
 use crate::invocation::{Delta, End, Failure, Finish, ToolCallDelta};
-use crate::link::{Answer, Capabilities, Chunk, Ending, FromAgent, Id, Registration};
+use crate::link::{Answer, Chunk, Ending, FromAgent, Id, Registration};
+use crate::scope::{Scope, Scopes};
+use crate::supports::{Capabilities, Supports};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
 use alloc::format;
@@ -492,29 +494,33 @@ impl RegisterFields<'_> {
                     .collect()
             })
         };
+        let scopes = texts(self.requested_scopes);
+        let scopes = match scopes.is_empty() {
+            true => Scope::Inference.into(),
+            false => Scopes::from(scopes),
+        };
+        let capabilities = self
+            .capabilities
+            .map_or_else(Capabilities::default, |Object(can)| {
+                let is = |flag: Option<Flag>| flag.is_some_and(|flag| flag.0);
+                Capabilities {
+                    tools: is(can.tools),
+                    vision: is(can.vision),
+                    embeddings: is(can.embeddings),
+                    insert: is(can.insert),
+                    thinking: is(can.thinking),
+                    context_length: can.context_length.map(|count| count.0),
+                }
+            });
         Registration {
             agent_id: self.agent_id.decode().into_owned(),
             label: self.label.map(|label| label.decode().into_owned()),
-            requested_scopes: texts(self.requested_scopes),
             ttl_seconds: self.ttl_seconds.map(|count| count.0),
             models: texts(self.models),
             max_concurrency: self.max_concurrency.map(|count| count.0),
             max_requests: self.max_requests.map(|count| count.0),
             form: self.invocations.map(|invocations| invocations.0),
-            capabilities: self
-                .capabilities
-                .map_or_else(Capabilities::default, |Object(can)| {
-                    let is = |flag: Option<Flag>| flag.is_some_and(|flag| flag.0);
-                    Capabilities {
-                        tools: is(can.tools),
-                        vision: is(can.vision),
-                        embeddings: is(can.embeddings),
-                        insert: is(can.insert),
-                        thinking: is(can.thinking),
-                        words_only: false,
-                        context_length: can.context_length.map(|count| count.0),
-                    }
-                }),
+            supports: Supports::declared(scopes, capabilities),
         }
     }
 }

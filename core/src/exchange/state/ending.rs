@@ -21,14 +21,10 @@ impl Exchange {
     /// Adapts the answer to its agent: applies a token limit that the agent does not take, and keeps for the client the
     /// list of parameters that the agent ignores.
     pub(super) fn suit(&mut self, ticket: &Ticket) {
-        if !ticket.words_only {
-            self.ignored = ParameterSet::default();
-            return;
-        }
-        if ticket.tools {
-            self.ignored = self.ignored.without_tools();
-        }
-        if let Some(tokens) = self.max_tokens {
+        self.ignored = self.ignored.without(ticket.parameters);
+        if let Some(tokens) = self.max_tokens
+            && !ticket.parameters.contains(ParameterSet::MAX_TOKENS)
+        {
             let bytes = usize::try_from(tokens.saturating_mul(4)).unwrap_or(usize::MAX);
             self.stop.get_or_insert_default().limit(bytes);
         }

@@ -3,7 +3,8 @@
 use super::*;
 use crate::hub::metrics::{BOUNDS, Gaps, Histogram, Tally};
 use crate::invocation::Usage;
-use crate::link::Capabilities;
+use crate::scope::Scope;
+use crate::supports::{Capabilities, Supports};
 
 /// The end of an answer for which the agent counted so many tokens.
 fn ended(verdict: Verdict, status: u16, tokens: u64) -> Outcome {
@@ -204,7 +205,6 @@ fn a_model_is_listed_with_the_most_that_any_of_its_sessions_can() {
         embeddings: true,
         insert: true,
         thinking: true,
-        words_only: false,
         context_length: Some(9),
     };
     for turned in [false, true] {
@@ -219,7 +219,7 @@ fn a_model_is_listed_with_the_most_that_any_of_its_sessions_can() {
             let registration = crate::link::Registration {
                 agent_id: "able".into(),
                 models: vec!["m".into()],
-                capabilities,
+                supports: Supports::declared(Scope::Inference.into(), capabilities),
                 ..Default::default()
             };
             bench.register(link, registration);

@@ -2,7 +2,8 @@
 
 use super::*;
 use crate::invocation::Kind;
-use crate::link::Capabilities;
+use crate::scope::Scopes;
+use crate::supports::{Capabilities, Supports};
 
 const VECTORS: Needs = Needs {
     kind: Kind::Embedding,
@@ -10,17 +11,20 @@ const VECTORS: Needs = Needs {
     tools: false,
 };
 
-/// An agent of a model with these abilities and scopes.
-fn agent(bench: &mut Bench, model: &str, capabilities: Capabilities, scopes: &[&str]) -> SessionId {
+/// An agent of a model that supports this.
+fn agent(bench: &mut Bench, model: &str, supports: Supports) -> SessionId {
     let link = bench.connect("bridge").unwrap();
     let registration = crate::link::Registration {
         agent_id: "able".into(),
         models: vec![model.into()],
-        requested_scopes: scopes.iter().map(|&scope| scope.into()).collect(),
-        capabilities,
+        supports,
         ..Default::default()
     };
     bench.register(link, registration).0
+}
+
+fn able(capabilities: Capabilities) -> Supports {
+    Supports::declared(Scope::Inference.into(), capabilities)
 }
 
 /// An agent that makes embeddings.
@@ -29,7 +33,7 @@ fn embedder(bench: &mut Bench, model: &str) -> SessionId {
         embeddings: true,
         ..Capabilities::default()
     };
-    agent(bench, model, capabilities, &[])
+    agent(bench, model, able(capabilities))
 }
 
 /// The session that answers what needs this.
@@ -43,7 +47,11 @@ fn answers(bench: &mut Bench, needs: Needs) -> (SessionId, Ticket) {
 #[test]
 fn a_session_without_the_scope_hides_no_other_however_idle() {
     let mut bench = plain();
-    let other = agent(&mut bench, "m", Capabilities::default(), &["other"]);
+    let other = agent(
+        &mut bench,
+        "m",
+        Supports::declared(Scopes::from(vec!["other".into()]), Capabilities::default()),
+    );
     let refusal = bench.ask("m", None).unwrap_err();
     assert_eq!((refusal.status(), refusal.code()), (403, Code::ScopeDenied));
     let (_, able, _) = bench.agent("m");
@@ -80,8 +88,8 @@ fn whoever_declares_what_is_brought_goes_first_and_else_anybody() {
         tools,
         ..Capabilities::default()
     };
-    let sees = agent(&mut bench, "m", declared(true, false), &[]);
-    let calls = agent(&mut bench, "m", declared(false, true), &[]);
+    let sees = agent(&mut bench, "m", able(declared(true, false)));
+    let calls = agent(&mut bench, "m", able(declared(false, true)));
     let mut tickets = Vec::new();
     for _ in 0..3 {
         for (needs, first) in [(images, &sees), (tools, &calls)] {
@@ -101,25 +109,21 @@ fn whoever_declares_what_is_brought_goes_first_and_else_anybody() {
 #[test]
 fn a_suffix_is_not_asked_of_those_who_take_words_only() {
     let mut bench = plain();
-    let words = Capabilities {
-        words_only: true,
-        ..Capabilities::default()
-    };
-    agent(&mut bench, "m", words, &[]);
+    agent(&mut bench, "m", Supports::words(Capabilities::default()));
     let insertion = Needs {
         kind: Kind::Insertion,
         ..Needs::default()
     };
     let refusal = bench.ask_for("m", None, insertion).unwrap_err();
     assert_eq!((refusal.status(), refusal.param()), (400, Some("suffix")));
-    let (_, able, _) = bench.agent("m");
+    let (_, unsaid, _) = bench.agent("m");
     let (session, ticket) = answers(&mut bench, insertion);
-    assert_eq!(session, able);
+    assert_eq!(session, unsaid);
     let inserts = Capabilities {
         insert: true,
         ..Capabilities::default()
     };
-    let declared = agent(&mut bench, "m", inserts, &[]);
+    let declared = agent(&mut bench, "m", able(inserts));
     for _ in 0..2 {
         let (session, ticket) = answers(&mut bench, insertion);
         assert_eq!(session, declared);

@@ -1,6 +1,8 @@
 //! Both dialects, every message, every error code.
 
 use super::*;
+use crate::scope::Scope;
+use crate::supports::{Capabilities, Supports};
 
 fn decode(frame: &str) -> FromAgent<'_> {
     websocket::decode(frame, 1 << 20).expect(frame)
@@ -159,16 +161,18 @@ fn an_agent_asks_for_a_session_and_gives_it_back() {
             Notice::Register(Registration {
                 agent_id: "cursor-1".into(),
                 label: Some("Cursor é".into()),
-                requested_scopes: texts(&["inference"]),
                 ttl_seconds: Some(300),
                 models: texts(&["cursor-agent", "b"]),
                 max_concurrency: Some(4),
                 max_requests: None,
                 form: Some(crate::invocation::InvokeForm::Flat),
-                capabilities: Capabilities {
-                    tools: true,
-                    ..Capabilities::default()
-                },
+                supports: Supports::declared(
+                    Scope::Inference.into(),
+                    Capabilities {
+                        tools: true,
+                        ..Capabilities::default()
+                    },
+                ),
             }),
             Notice::Register(Registration {
                 agent_id: "x".into(),

@@ -5,7 +5,8 @@ use super::{Agent, Context};
 use crate::agents::acp::deadlines::Timer;
 use crate::agents::acp::ports::Event;
 use crate::id::SessionId;
-use crate::link::{Capabilities, FromAgent, MAX_MODELS, Registration, SessionStatus, USED_UP};
+use crate::link::{FromAgent, MAX_MODELS, Registration, SessionStatus, USED_UP};
+use crate::supports::{Capabilities, Supports};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
@@ -83,12 +84,11 @@ impl Agent {
             label: Some(self.profile.label.clone()),
             models,
             max_concurrency: Some(u64::from(self.profile.concurrency)),
-            capabilities: Capabilities {
+            supports: Supports::words(Capabilities {
                 tools: self.serves_tools(),
                 vision: self.abilities.images,
-                words_only: true,
                 ..Capabilities::default()
-            },
+            }),
             ..Registration::default()
         }));
     }
