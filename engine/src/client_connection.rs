@@ -190,6 +190,16 @@ impl ClientConnection {
         self.http.state() == State::Idle
     }
 
+    /// The answer that is awaited or on its way.
+    #[doc(hidden)]
+    #[must_use]
+    pub const fn running(&self) -> Option<&Running> {
+        match &self.work {
+            Work::Running(running) => Some(running),
+            Work::Nothing | Work::Receiving(..) | Work::Measuring(_) | Work::Upgraded(_) => None,
+        }
+    }
+
     /// True when a shutdown has begun that the connection does not know of yet: poll it.
     #[must_use]
     pub fn misses_shutdown(&self) -> bool {

@@ -1,7 +1,7 @@
 //! The client's side: reads an answer as it comes and keeps what a person would see.
 
-use mcp_local_provider_core::exchange::{EVENT_STREAM, NDJSON};
-use mcp_local_provider_engine::answer::Head;
+use crate::driver::Head;
+use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, NDJSON};
 use serde_json::Value;
 
 /// One tool call as the client has it.
@@ -51,24 +51,24 @@ enum Form {
     Events,
     Lines,
     Whole,
+    /// Nothing that an agent answers.
+    Foreign,
 }
 
 impl Client {
     /// Takes the response head.
     pub fn head(&mut self, head: &Head) {
         assert_eq!(self.form, Form::Unknown, "a second response head");
-        self.form = Form::Whole;
+        self.form = Form::Foreign;
         head.headers(|name, value| match (name, std::str::from_utf8(value)) {
             ("content-type", Ok(EVENT_STREAM)) => self.form = Form::Events,
             ("content-type", Ok(NDJSON)) => self.form = Form::Lines,
+            ("content-type", Ok(JSON)) => self.form = Form::Whole,
             ("x-ignored-parameters", Ok(names)) => self.ignored = Some(names.into()),
             _ => {}
         });
-        assert_eq!(
-            head.is_streamed(),
-            self.form != Form::Whole,
-            "streamed or not, by head and type"
-        );
+        let records = matches!(self.form, Form::Events | Form::Lines);
+        assert!(records || !head.is_streamed(), "a stream of another type");
     }
 
     /// Takes body bytes.
@@ -81,6 +81,7 @@ impl Client {
         match self.form {
             Form::Unknown => panic!("body before head"),
             Form::Whole => {}
+            Form::Foreign => self.unread.clear(),
             Form::Events => self.records(b"\n\n"),
             Form::Lines => self.records(b"\n"),
         }
@@ -94,6 +95,7 @@ impl Client {
             self.record(&value);
             self.done = true;
         }
+        self.done |= self.form == Form::Foreign;
         assert!(self.unread.is_empty(), "the body ends within a record");
     }
 

@@ -14,15 +14,13 @@
 //! | `time> 250ms`, `time> 4s` | time passes, timers are served |
 
 use crate::agent;
-use crate::driver::{Answered, Asking, Call, Driver};
-use mcp_local_provider_core::api::Listener;
+use crate::driver::{Answer, Answered, Asking, Call, Driver, Head};
 use mcp_local_provider_core::config::{Alias, HubConfig, Key, Role};
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::id::LinkId;
 use mcp_local_provider_engine::Client;
-use mcp_local_provider_engine::answer::{Answer, Head};
 use mcp_local_provider_engine::converse::Frame;
 use std::time::Duration;
 
@@ -195,7 +193,6 @@ impl Stage {
     }
 
     fn request(&mut self, lines: &[&str]) {
-        let (method, target) = lines[0].split_once(' ').unwrap();
         let body = lines.iter().find(|line| line.starts_with('{'));
         let headers: Vec<(String, &str)> = lines[1..]
             .iter()
@@ -209,13 +206,8 @@ impl Stage {
             .collect();
         self.driver.eager = self.eager;
         let answered = self.driver.http(&Asking {
-            method,
-            target,
             headers: &headers,
-            listener: Listener::All,
-            address: [127, 0, 0, 1].into(),
-            body: body.unwrap_or(&""),
-            late: false,
+            ..Asking::new(lines[0], body.unwrap_or(&""))
         });
         match answered {
             Answered::Call(_) => {}
@@ -250,7 +242,7 @@ impl Stage {
         let link = || self.link.expect("an agent is connected");
         match (who, what) {
             ("config", _) => {}
-            ("client", "gone") => self.driver.client_gone(last),
+            ("client", "gone") => self.driver.client_gone(last, false),
             ("client", "stops reading") => self.eager = false,
             ("client", "reads") => self.driver.serve(last),
             ("agent", "binary") => self.driver.receive_binary(link()),

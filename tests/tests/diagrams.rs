@@ -110,7 +110,7 @@ fn the_diagrams_are_those_of_the_tables() {
 /// Every machine panics on a move that its table lacks, in all tests. Here the other half: what the table has is used.
 #[test]
 fn every_move_of_a_table_is_made() {
-    for seed in 0..400 {
+    for seed in 0..800 {
         world::run(&world::input(seed));
     }
     for path in std::fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("acp")).unwrap() {

@@ -117,7 +117,7 @@ impl Run {
             Step::AgentError => driver.receive(*link, &agent::failed(id, "overloaded")),
             Step::ClientGone => {
                 if !driver.calls.is_empty() {
-                    driver.client_gone(0);
+                    driver.client_gone(0, false);
                 }
             }
             Step::LinkLost => driver.lose(*link),

@@ -1,6 +1,6 @@
 //! Invariants that hold after every step.
 
-use super::{Call, Driver, Phase, Wire};
+use super::{Call, Driver, Wire};
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::sessions::Status;
@@ -206,10 +206,9 @@ impl Driver {
     }
 
     fn check_call(&self, call: &Call) {
-        let Phase::Answering(running) = &call.phase else {
+        let Some(unread) = call.unread() else {
             return;
         };
-        let unread = running.unread();
         // The one that crosses the line is taken, and so is a terminal one.
         let limits = &self.config.limits;
         let budget = if call.streams {

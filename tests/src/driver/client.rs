@@ -1,15 +1,18 @@
-//! One client's request: its way through the engine, and what the client gets.
+//! One client's request: its bytes, their way through a connection of the engine, and what the client reads.
 
+use super::RESTLESS;
 use super::ready::{Alarm, Ready, Who};
+use super::response::{Answer, Head, Reader};
 use crate::client::Client;
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_engine::answer::{Answer, Head};
-use mcp_local_provider_engine::request::{self, Begun, Expecting, Request, Step, Upgrade};
-use mcp_local_provider_engine::{self as engine, Engine, Progress, Running};
+use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
+use mcp_local_provider_engine::{Engine, Usage};
+use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Waker;
 
 /// A request as a client writes it.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +31,12 @@ pub struct Asking<'a> {
     pub body: &'a str,
     /// The head comes alone; the body does with [`super::Driver::send_body`].
     pub late: bool,
+    /// The body comes in chunks, and its length is not told.
+    pub chunked: bool,
+    /// Most bytes that go either way at once; 0 for all that there are.
+    pub piece: usize,
+    /// The client keeps the connection, and uses one that it has kept.
+    pub keeps: bool,
 }
 
 impl<'a> Asking<'a> {
@@ -43,45 +52,71 @@ impl<'a> Asking<'a> {
             address: [127, 0, 0, 1].into(),
             body,
             late: false,
+            chunked: false,
+            piece: 0,
+            keeps: false,
         }
+    }
+
+    /// The head of the request as its client writes it.
+    fn head(&self) -> String {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        if self.headers.iter().all(|(name, _)| *name != "host") {
+            head.push_str("host: localhost\r\n");
+        }
+        for (name, value) in self.headers {
+            let _ = write!(head, "{name}: {value}\r\n");
+        }
+        match self.chunked {
+            true => head.push_str("transfer-encoding: chunked\r\n"),
+            false if self.method == "GET" && self.body.is_empty() => {}
+            false => {
+                let _ = write!(head, "content-length: {}\r\n", self.body.len());
+            }
+        }
+        head + "\r\n"
+    }
+
+    /// The body as its client writes it.
+    fn framed_body(&self) -> Vec<u8> {
+        let body = self.body.as_bytes();
+        if !self.chunked {
+            return body.to_vec();
+        }
+        let mut framed = Vec::new();
+        let (first, second) = body.split_at(body.len() / 2);
+        for chunk in [first, second].iter().filter(|chunk| !chunk.is_empty()) {
+            framed.extend(format!("{:x}\r\n", chunk.len()).bytes());
+            framed.extend_from_slice(chunk);
+            framed.extend(b"\r\n");
+        }
+        framed.extend(b"0\r\n\r\n");
+        framed
     }
 }
 
-/// The first step of a request.
-pub(super) enum Begin {
-    Step(Step),
-    Upgrade(Upgrade),
+/// The one waker of a task.
+pub(super) struct Same<'w>(pub(super) &'w Waker);
+
+impl Wakers for Same<'_> {
+    fn idle(&mut self) -> &Waker {
+        self.0
+    }
+
+    fn answer(&mut self) -> &Waker {
+        self.0
+    }
 }
 
-pub(super) fn begin(engine: &Arc<Engine>, asking: &Asking<'_>) -> Begin {
-    let value = |name: &str| {
-        let mut given = asking.headers.iter();
-        let found = given.find(|(given, _)| *given == name);
-        let value = found.map(|(_, value)| value.as_bytes());
-        value.or_else(|| (name == "host").then_some(&b"localhost"[..]))
+/// Gives a connection up to `most` bytes of what its client has to send, all when that is 0.
+pub(super) fn send(connection: &mut ClientConnection, unsent: &mut Vec<u8>, most: usize) {
+    let most = if most == 0 { unsent.len() } else { most };
+    let receive = |into: &mut Vec<u8>| {
+        let count = most.min(unsent.len()).min(into.capacity() - into.len());
+        into.extend(unsent.drain(..count));
+        Ok(count)
     };
-    let request = Request::new(asking.method, asking.target, asking.address, value);
-    match request::begin(engine, asking.listener, &request) {
-        Begun::Upgrade(upgrade) => Begin::Upgrade(upgrade),
-        Begun::Step(Step::Body(expecting)) if !asking.late => {
-            Begin::Step(expecting.complete(asking.body.as_bytes().to_vec()))
-        }
-        Begun::Step(Step::Report(report)) => {
-            Begin::Step(Step::Answer(report.answer(engine.usage())))
-        }
-        Begun::Step(step) => Begin::Step(step),
-    }
-}
-
-/// The progress of a call.
-#[derive(Debug)]
-pub enum Phase {
-    /// Its body has not come yet.
-    Sending(Box<Expecting>, Vec<u8>),
-    /// In the queue, or an agent has it.
-    Answering(Box<Running>),
-    /// Answered, refused or left.
-    Over,
+    connection.receive(receive).expect("memory does not fail");
 }
 
 /// One request that did not have its answer at once.
@@ -89,8 +124,6 @@ pub enum Phase {
 pub struct Call {
     /// Its id.
     pub id: ExchangeId,
-    /// Its progress.
-    pub phase: Phase,
     /// Head of the response.
     pub head: Option<Head>,
     /// The response body so far.
@@ -107,86 +140,101 @@ pub struct Call {
     pub gone: bool,
     /// True when something has come of it since somebody set this to false.
     pub changed: bool,
+    /// True once it was in the queue, or an agent had it.
+    pub(super) ran: bool,
     pub(super) alarm: Alarm,
-    /// Its connection, for as long as it needs one.
-    connection: Option<engine::Client>,
+    /// Its connection, for as long as it is up: the client may keep it for another request.
+    connection: Option<ClientConnection>,
+    /// The client, and the socket that it came to.
+    from: (IpAddr, Listener),
+    /// Bytes that the client sends as soon as they are asked for.
+    unsent: Vec<u8>,
+    /// The body, which the client sends later.
+    held: Option<Vec<u8>>,
+    piece: usize,
+    keeps: bool,
+    reader: Reader,
+    is_over: bool,
 }
 
 impl Call {
-    /// `step` has not answered.
+    /// A request on a connection that was kept, or on a new one. It is at place `at` in the list of calls.
     pub(super) fn new(
+        engine: &Arc<Engine>,
+        asking: &Asking<'_>,
         id: ExchangeId,
         at: usize,
-        step: Step,
-        body: &str,
+        kept: Option<ClientConnection>,
         eager: bool,
-        connection: Option<engine::Client>,
         ready: &Arc<Ready>,
     ) -> Self {
-        let mut call = Self {
+        let from = (asking.address, asking.listener);
+        let connection = kept.unwrap_or_else(|| {
+            let client = engine.connect().expect("limits.connections are many");
+            ClientConnection::new(client, from.0, from.1)
+        });
+        let (mut unsent, body) = (asking.head().into_bytes(), asking.framed_body());
+        if !asking.late {
+            unsent.extend_from_slice(&body);
+        }
+        Self {
             id,
-            phase: Phase::Over,
             head: None,
             sent: Vec::new(),
             client: Client::default(),
             admitted: false,
             eager,
-            streams: body.contains("\"stream\":true"),
+            streams: asking.body.contains("\"stream\":true"),
             gone: false,
             changed: true,
+            ran: false,
             alarm: Alarm::new(Who::Call(at), ready),
-            connection,
-        };
-        match step {
-            Step::Body(expecting) => call.phase = Phase::Sending(expecting, body.into()),
-            step => call.follow(step),
+            connection: Some(connection),
+            from,
+            unsent,
+            held: asking.late.then_some(body),
+            piece: asking.piece,
+            keeps: asking.keeps,
+            reader: Reader::new(asking.method),
+            is_over: false,
         }
-        call
     }
 
-    /// Its body comes. True when it was let in.
-    pub(super) fn send_body(&mut self) -> bool {
-        if !self.is_sending() {
-            return false;
+    /// Its body comes.
+    pub(super) fn send_body(&mut self) {
+        if let Some(body) = self.held.take() {
+            self.unsent.extend(body);
         }
-        if let Phase::Sending(expecting, body) = std::mem::replace(&mut self.phase, Phase::Over) {
-            self.follow(expecting.complete(body));
-            // What it is now has heard nothing yet.
-            self.alarm.ring();
-        }
-        !self.is_over()
     }
 
     /// True until its body has come.
     #[must_use]
     pub const fn is_sending(&self) -> bool {
-        matches!(self.phase, Phase::Sending(..))
+        self.held.is_some() && !self.is_over
     }
 
-    fn follow(&mut self, step: Step) {
-        match step {
-            Step::Running(running) => {
-                self.admitted = running.ticket().is_some();
-                self.phase = Phase::Answering(running);
-            }
-            Step::Answer(Answer { head, body }) => {
-                self.take(Some(head), &body);
-                self.end();
-            }
-            Step::Body(_) | Step::Report(_) => panic!("{} begins anew", self.id),
-        }
+    /// Link and session that answer, if the request has those already; `None` where it is with nobody.
+    fn running(&self) -> Option<Option<(LinkId, &SessionId)>> {
+        let running = self.connection.as_ref()?.running()?;
+        let ticket = running.ticket();
+        Some(ticket.map(|ticket| (ticket.link, ticket.session())))
     }
 
     /// True when it waits in the queue.
     #[must_use]
     pub fn is_waiting(&self) -> bool {
-        matches!(&self.phase, Phase::Answering(running) if running.ticket().is_none())
+        self.running().is_some_and(|ticket| ticket.is_none())
     }
 
     /// True when an agent has it.
     #[must_use]
     pub fn is_answering(&self) -> bool {
-        matches!(&self.phase, Phase::Answering(running) if running.ticket().is_some())
+        self.answers().is_some()
+    }
+
+    /// Bytes of the answer that its task has not taken, as `limits.memory` counts them.
+    pub(super) fn unread(&self) -> Option<usize> {
+        Some(self.connection.as_ref()?.running()?.unread())
     }
 
     /// True when it waits in the queue and has not heard yet that it may ask again.
@@ -198,7 +246,12 @@ impl Call {
     /// True when it has ended.
     #[must_use]
     pub const fn is_over(&self) -> bool {
-        matches!(self.phase, Phase::Over)
+        self.is_over
+    }
+
+    /// True when it has ended, and its connection too.
+    pub(super) const fn is_closed(&self) -> bool {
+        self.is_over && self.connection.is_none()
     }
 
     /// True when the client has all of an answer that is no error.
@@ -210,54 +263,94 @@ impl Call {
     /// Link and session that answer, while they do.
     #[must_use]
     pub fn answers(&self) -> Option<(LinkId, &SessionId)> {
-        let Phase::Answering(running) = &self.phase else {
-            return None;
-        };
-        running
-            .ticket()
-            .map(|ticket| (ticket.link, ticket.session()))
+        self.running().flatten()
     }
 
     /// True when its task is to be polled: it is woken, or it is late enough, and the client reads.
     pub(super) fn is_due(&self, now: Instant) -> bool {
-        self.eager && self.alarm.is_due(now)
+        (self.eager || self.is_over) && self.alarm.is_due(now)
+    }
+
+    /// The whole answer, once it is there.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        let head = self.head.clone().filter(|_| self.is_over)?;
+        let body = self.sent.clone();
+        Some(Answer { head, body })
+    }
+
+    /// Its connection, when that waits for another request of this client.
+    pub(super) fn take_kept(
+        &mut self,
+        now: Instant,
+        asking: &Asking<'_>,
+    ) -> Option<ClientConnection> {
+        if !self.is_over || self.from != (asking.address, asking.listener) {
+            return None;
+        }
+        self.poll(now);
+        let kept = self.connection.take_if(|connection| connection.is_idle());
+        if kept.is_some() {
+            self.alarm.until = None;
+        }
+        kept
     }
 
     /// Its task runs.
     pub(super) fn poll(&mut self, now: Instant) {
         let waker = self.alarm.reset().clone();
         self.alarm.until = None;
-        loop {
-            match &mut self.phase {
-                Phase::Over | Phase::Sending(..) => return,
-                Phase::Answering(running) => {
-                    let progress = running.poll(&waker);
-                    self.admitted |= running.ticket().is_some();
-                    let (head, has_body) = (running.take_head(), running.has_body());
-                    let ended = running.has_ended();
-                    let body = std::mem::take(running.body());
-                    match progress {
-                        Progress::Until(until) => {
-                            assert!(!ended && head.is_none() && !has_body, "nothing is to do");
-                            assert!(until.is_none_or(|until| until > now), "it is late already");
-                            self.alarm.until = until;
-                            return;
-                        }
-                        Progress::Ready => {
-                            assert!(ended || head.is_some() || has_body, "nothing has come");
-                        }
+        for _ in 0..RESTLESS {
+            let ticket = self.running();
+            let (runs, admitted) = (ticket.is_some(), ticket.flatten().is_some());
+            self.ran |= runs;
+            self.admitted |= admitted;
+            let Some(connection) = &mut self.connection else {
+                return;
+            };
+            let until = match connection.poll(&mut Same(&waker)) {
+                Next::Write => {
+                    let mut bytes = connection.unwritten().concat();
+                    if self.piece > 0 {
+                        bytes.truncate(self.piece);
                     }
-                    self.take(head, &body);
-                    if ended {
-                        self.end();
-                    } else if let Phase::Answering(running) = &mut self.phase {
-                        let mut body = body;
-                        body.clear();
-                        *running.body() = body;
-                    }
+                    assert!(!bytes.is_empty(), "nothing is to be written");
+                    connection.wrote(bytes.len());
+                    self.take(&bytes);
+                    continue;
                 }
-            }
+                Next::Receive(_) if !self.unsent.is_empty() => {
+                    send(connection, &mut self.unsent, self.piece);
+                    continue;
+                }
+                Next::Receive(until) if until.is_some_and(|until| until <= now) => {
+                    connection.late();
+                    continue;
+                }
+                Next::Receive(until) => until,
+                Next::Wait(until) => {
+                    assert!(until.is_none_or(|until| until > now), "it is late already");
+                    until
+                }
+                Next::Measure => {
+                    connection.measured(Usage::default());
+                    continue;
+                }
+                Next::Finish => continue,
+                Next::Upgraded => panic!("{} is no agent's", self.id),
+                Next::Close => {
+                    self.connection = None;
+                    assert!(self.is_over, "{} has no answer", self.id);
+                    return;
+                }
+            };
+            let ticket = self.running();
+            let (runs, admitted) = (ticket.is_some(), ticket.flatten().is_some());
+            self.ran |= runs;
+            self.admitted |= admitted;
+            self.alarm.until = until;
+            return;
         }
+        panic!("{} never rests", self.id);
     }
 
     /// Polls it although nobody has woken it: nothing may come of it.
@@ -266,56 +359,68 @@ impl Call {
             return;
         }
         let waker = self.alarm.waker();
-        match &mut self.phase {
-            Phase::Over | Phase::Sending(..) => {}
-            Phase::Answering(running) => {
-                let until = Progress::Until(self.alarm.until);
-                assert_eq!(running.poll(waker), until, "{} was not woken", self.id);
+        if let Some(connection) = &mut self.connection {
+            match connection.poll(&mut Same(waker)) {
+                Next::Wait(until) | Next::Receive(until) => {
+                    assert_eq!(until, self.alarm.until, "{} was not woken", self.id);
+                }
+                next => panic!("{} was not woken for {next:?}", self.id),
             }
         }
     }
 
-    /// The client closes its connection.
-    pub(super) fn hang_up(&mut self) {
-        if !self.is_over() {
-            self.gone = true;
-            self.over();
+    /// The client closes its connection, or its sending side alone, which says that it has left too.
+    pub(super) fn hang_up(&mut self, now: Instant, half: bool) {
+        if self.is_over {
+            return;
         }
+        self.gone = true;
+        self.over();
+        if let Some(connection) = &mut self.connection
+            && half
+            && self.held.is_none()
+        {
+            connection.end();
+            self.poll(now);
+            assert!(self.running().is_none(), "{} is worked for", self.id);
+        }
+        self.connection = None;
     }
 
-    fn take(&mut self, head: Option<Head>, body: &[u8]) {
+    fn take(&mut self, bytes: &[u8]) {
+        if self.gone {
+            return;
+        }
         self.changed = true;
+        let (head, body) = self.reader.read(bytes);
         if let Some(head) = head {
-            assert!(self.head.is_none(), "{} has a second head", self.id);
             check_id(&head, self.id);
             self.client.head(&head);
             self.head = Some(head);
         }
-        self.sent.extend_from_slice(body);
-        self.client.feed(body);
-    }
-
-    fn end(&mut self) {
-        assert!(self.head.is_some(), "{} ended without a head", self.id);
-        self.client.finish();
-        assert!(
-            self.client.done,
-            "{} ended without a terminal record",
-            self.id
-        );
-        self.over();
+        self.sent.extend_from_slice(&body);
+        self.client.feed(&body);
+        if self.reader.is_whole() {
+            self.client.finish();
+            // What no agent answers ends as its own specification says.
+            let done = self.client.done || !self.ran;
+            assert!(done, "{} ended without a terminal record", self.id);
+            self.over();
+            if !self.keeps {
+                self.connection = None;
+            }
+        }
     }
 
     fn over(&mut self) {
         self.changed = true;
-        self.phase = Phase::Over;
+        self.is_over = true;
         self.alarm.until = None;
-        self.connection = None;
     }
 }
 
 /// The answer names the request that it belongs to.
-pub(super) fn check_id(head: &Head, id: ExchangeId) {
+fn check_id(head: &Head, id: ExchangeId) {
     let mut named = false;
     head.headers(|name, value| {
         if name == "x-request-id" {

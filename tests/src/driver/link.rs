@@ -1,19 +1,22 @@
 //! One agent's connection: what lies between the engine and the agent.
 
-use super::client::{Asking, Begin, begin};
+use super::client::{Same, send};
 use super::ready::{Alarm, Ready, Who};
+use super::response::Reader;
 use crate::agent;
+use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::hub::{Dialled, Hello};
 use mcp_local_provider_core::id::{ExchangeId, LinkId};
 use mcp_local_provider_core::link::{CloseCode, Link, LinkCounters, LinkOut};
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_engine::client_connection::{ClientConnection, Next};
 use mcp_local_provider_engine::converse::{Converse, Frame, Turn};
 use mcp_local_provider_engine::link::{Connected, Inbox, LinkCell};
 use mcp_local_provider_engine::{Engine, OpenSocket};
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
-use tungstenite::http;
+use std::task::Waker;
 
 /// A connection of which the engine knows.
 #[derive(Debug)]
@@ -67,29 +70,35 @@ pub(super) fn start(engine: &Arc<Engine>, name: &str) -> Result<Box<dyn Converse
     Ok(Box::new(Connected::new(engine, hello)?))
 }
 
-/// The same by the handshake of a WebSocket; what is answered where that is refused.
+/// The same by the handshake of a WebSocket; the status of the answer where that is refused.
 pub(super) fn upgrade(engine: &Arc<Engine>, token: Option<&str>) -> Result<Box<dyn Converse>, u16> {
-    let bearer = token.map(|token| format!("Bearer {token}"));
-    let bearer = bearer.iter();
-    let headers: Vec<_> = bearer
-        .map(|value| ("authorization", value.as_str()))
-        .collect();
-    let asking = Asking {
-        headers: &headers,
-        ..Asking::new("GET /agent", "")
-    };
-    let Begin::Upgrade(upgrade) = begin(engine, &asking) else {
-        panic!("an agent's request is no upgrade");
-    };
-    let request = http::Request::get("/agent")
-        .header("host", "localhost")
-        .header("connection", "upgrade")
-        .header("upgrade", "websocket")
-        .header("sec-websocket-version", "13")
-        .header("sec-websocket-key", "AAAAAAAAAAAAAAAAAAAAAA==");
-    match upgrade.accept(&request.body(()).unwrap()) {
-        Ok((_, connected)) => Ok(connected),
-        Err(answer) => Err(answer.head.status()),
+    let authorization = token.map(|token| format!("authorization: Bearer {token}\r\n"));
+    let mut request = format!(
+        "GET /agent HTTP/1.1\r\nhost: localhost\r\n{}connection: upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+        authorization.unwrap_or_default()
+    )
+    .into_bytes();
+    let client = engine.connect().expect("limits.connections are many");
+    let mut connection = ClientConnection::new(client, [127, 0, 0, 1].into(), Listener::All);
+    let (mut reader, mut status) = (Reader::new("GET"), None);
+    loop {
+        match connection.poll(&mut Same(Waker::noop())) {
+            Next::Receive(_) if !request.is_empty() => send(&mut connection, &mut request, 0),
+            Next::Write => {
+                let bytes = connection.unwritten().concat();
+                connection.wrote(bytes.len());
+                status = status.or(reader.read(&bytes).0.map(|head| head.status()));
+            }
+            Next::Upgraded => {
+                let (link, rest) = connection.into_conversation().expect("a conversation");
+                assert!(rest.is_empty() && status == Some(101), "{status:?}");
+                return Ok(link);
+            }
+            Next::Receive(_) | Next::Finish | Next::Close | Next::Wait(_) | Next::Measure => {
+                return Err(status.expect("an answer to a handshake"));
+            }
+        }
     }
 }
 

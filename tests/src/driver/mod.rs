@@ -1,4 +1,5 @@
-//! The simplest driver of an engine: one thread, virtual time, connections in memory.
+//! The simplest driver of an engine: one thread, virtual time, connections in memory. Clients write and read HTTP/1.1 on
+//! connections of the engine, in pieces of any size.
 //!
 //! It polls whoever has just begun, was woken, or has come to a deadline, and nobody else: a wake-up that is lost is a
 //! request that hangs, and is found. It decides nothing; all that becomes of a request does so in the engine.
@@ -9,15 +10,16 @@ mod client;
 mod link;
 mod outside;
 mod ready;
+mod response;
 
 pub use audit::Audited;
-pub use client::{Asking, Call, Phase};
+pub use client::{Asking, Call};
 pub use link::Wire;
 pub use outside::{EPOCH, Virtual};
+pub use response::{Answer, Head};
 
 use crate::agent;
 use audit::Audit;
-use client::{Begin, begin, check_id};
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::hub::sessions::{Action, Status};
@@ -25,9 +27,7 @@ use mcp_local_provider_core::hub::{Hub, Requester};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId};
 use mcp_local_provider_core::link::LinkConfig;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_engine::answer::Answer;
 use mcp_local_provider_engine::converse::Converse;
-use mcp_local_provider_engine::request::Step;
 use mcp_local_provider_engine::{self as engine, Client, Engine, Handle, Housekeeper, Outside};
 use ready::{Alarm, Ready, Who};
 use std::collections::BTreeMap;
@@ -61,6 +61,8 @@ pub struct Driver {
     ready: Arc<Ready>,
     /// Requests that the engine has begun.
     begun: u64,
+    /// Requests on a connection that was kept.
+    pub on_kept: u64,
     /// Calls that are not over.
     open: Vec<usize>,
 }
@@ -112,6 +114,7 @@ impl Driver {
             audit,
             ready,
             begun: 0,
+            on_kept: 0,
             open: Vec::new(),
         }
     }
@@ -187,6 +190,11 @@ impl Driver {
     /// The program begins to shut down.
     pub fn shutdown(&self) {
         Handle::new(self.engine.clone()).shutdown();
+        // Connections without a request end now.
+        let open = self.open.iter().map(|at| &self.calls[*at]);
+        for call in open.filter(|call| call.is_over()) {
+            call.alarm.ring();
+        }
     }
 
     /// True from [`Driver::shutdown`] on.
@@ -266,38 +274,46 @@ impl Driver {
     /// A client's request has arrived.
     pub fn http(&mut self, asking: &Asking<'_>) -> Answered {
         self.begun += 1;
-        let id = self.last_id();
-        let connection = self.engine.connect();
-        let step = match begin(&self.engine, asking) {
-            Begin::Step(Step::Answer(answer)) => {
-                check_id(&answer.head, id);
-                self.flow();
-                return Answered::Answer(Box::new(answer));
-            }
-            Begin::Step(step) => step,
-            Begin::Upgrade(_) => panic!("{asking:?} is an agent's"),
-        };
-        let at = self.calls.len();
-        let call = Call::new(
-            id,
-            at,
-            step,
-            asking.body,
-            self.eager,
-            connection,
-            &self.ready,
-        );
+        let (now, id, at) = (self.now(), self.last_id(), self.calls.len());
+        let mut open = self.open.iter().filter(|_| asking.keeps);
+        let kept = open.find_map(|at| self.calls[*at].take_kept(now, asking));
+        self.on_kept += u64::from(kept.is_some());
+        let (engine, ready) = (&self.engine, &self.ready);
+        let mut call = Call::new(engine, asking, id, at, kept, self.eager, ready);
+        // However slow its client is, its task has one turn.
+        call.poll(now);
         self.calls.push(call);
         self.open.push(at);
         self.flow();
-        Answered::Call(at)
+        match self.calls[at].answer() {
+            Some(answer) if !self.has_run(at) => {
+                self.open.retain(|open| *open != at);
+                self.calls.pop();
+                Answered::Answer(Box::new(answer))
+            }
+            _ => Answered::Call(at),
+        }
+    }
+
+    /// True when a call was let in, however short it was.
+    fn has_run(&self, at: usize) -> bool {
+        let call = &self.calls[at];
+        call.ran
+            || self
+                .audited()
+                .any(|line| line.id == call.id && line.admitted)
     }
 
     /// The body of a call comes, whose head came alone. True when it was let in.
     pub fn send_body(&mut self, at: usize) -> bool {
-        let taken = self.calls[at].send_body();
+        if !self.calls[at].is_sending() {
+            return false;
+        }
+        let now = self.now();
+        self.calls[at].send_body();
+        self.calls[at].poll(now);
         self.flow();
-        taken
+        !self.calls[at].is_over() || self.has_run(at)
     }
 
     /// A request of a program on this machine that shows no key.
@@ -328,9 +344,10 @@ impl Driver {
         self.flow();
     }
 
-    /// The client of a call closes its connection.
-    pub fn client_gone(&mut self, at: usize) {
-        self.calls[at].hang_up();
+    /// The client of a call closes its connection, or half of it.
+    pub fn client_gone(&mut self, at: usize, half: bool) {
+        let now = self.now();
+        self.calls[at].hang_up(now, half);
         self.flow();
     }
 
@@ -370,7 +387,7 @@ impl Driver {
             assert!(polls < RESTLESS, "{who:?} and others never rest");
         }
         let calls = &self.calls;
-        self.open.retain(|at| !calls[*at].is_over());
+        self.open.retain(|at| !calls[*at].is_closed());
     }
 
     fn poll(&mut self, who: Who, now: Instant) {
@@ -404,7 +421,7 @@ impl Driver {
     pub fn next_timeout(&self) -> Option<Instant> {
         let links = self.wires.values().filter_map(|wire| wire.alarm.until);
         let open = self.open.iter().map(|at| &self.calls[*at]);
-        let calls = open.filter(|call| call.eager);
+        let calls = open.filter(|call| call.eager || call.is_over());
         let calls = calls.filter_map(|call| call.alarm.until);
         // The housekeeper may wake for one that is not any more, and serves what is due once agents were heard.
         let hub = self.look(Hub::poll_timeout).map(|timeout| timeout.at);
@@ -473,7 +490,7 @@ impl Driver {
         }
         for at in &self.open {
             let call = &self.calls[*at];
-            if due(call.alarm.until) && call.eager {
+            if due(call.alarm.until) && (call.eager || call.is_over()) {
                 call.alarm.ring();
             }
         }

@@ -339,6 +339,7 @@ impl World {
                 count(format!("refused: {outcome}"), 1);
             }
         }
+        count("on a kept connection".to_owned(), self.driver.on_kept);
         for (what, times) in &self.limited {
             count(format!("limits: {what}"), *times);
         }

@@ -3,10 +3,10 @@
 use super::setup::{self, PHONE};
 use super::{Asked, World};
 use crate::client::Client;
+use crate::driver::Head;
 use mcp_local_provider_core::config::Limits;
 use mcp_local_provider_core::id::{Authority, ExchangeId, KeyId};
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_engine::answer::Head;
 use std::net::IpAddr;
 
 /// The party that pays.

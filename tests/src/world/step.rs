@@ -124,7 +124,8 @@ impl World {
                 r#"{{"model":"{model}","stream":{stream},"options":{{"stop":{stop}}},"prompt":"a question"}}"#
             ),
         };
-        let late = u.ratio(1, 8)?;
+        let (late, chunked, keeps) = (u.ratio(1, 8)?, u.ratio(1, 4)?, u.ratio(1, 2)?);
+        let piece = *u.choose(&[0, 0, 0, 7, 60])?;
         let most = match route {
             "POST /v1/messages" => 2000,
             "POST /v1/chat/completions" | "POST /v1/completions" => 20,
@@ -169,6 +170,9 @@ impl World {
             listener,
             address,
             late,
+            chunked,
+            piece,
+            keeps,
             ..Asking::new(route, &body)
         });
         let id = self.driver.last_id();
@@ -393,8 +397,9 @@ impl World {
         let calls: Vec<usize> = calls.map(|(at, _)| at).collect();
         if !calls.is_empty() {
             let at = *u.choose(&calls)?;
-            self.tell(|| format!("call {at} goes away"));
-            self.driver.client_gone(at);
+            let half: bool = u.arbitrary()?;
+            self.tell(|| format!("call {at} goes away, half of it {half}"));
+            self.driver.client_gone(at, half);
         }
         Ok(())
     }
