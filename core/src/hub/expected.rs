@@ -2,11 +2,13 @@
 //! models.
 
 use super::models::ANY;
-use super::{Hub, HubOut};
+use super::{Ask, Hub, HubOut};
+use crate::id::WaitId;
 use crate::time::Instant;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::time::Duration;
 
 /// The progress of an agent.
@@ -115,7 +117,24 @@ impl Hub {
         let before = self.expected.agents.get(name);
         if before.is_some_and(|before| *before != Progress::Registered) {
             self.expected.set(name, Progress::Registered);
+            self.shorten_waits(now, name);
             self.expected_changed(now, out);
+        }
+    }
+
+    /// Requests that have waited for the start of an agent wait for it from now on as those do that find it busy.
+    fn shorten_waits(&mut self, now: Instant, name: &str) {
+        let timeouts = &self.config.timeouts;
+        let latest = now + timeouts.first_chunk.max(self.config.limits.queue_wait);
+        let is_of_agent = |ask: &Ask<'_>| {
+            let model = self.resolve(ask.model);
+            is_of(name, model) && self.expected.awaited(model).is_none()
+        };
+        let longer = self.queue.beyond(latest);
+        let longer = longer.filter(|(_, ask)| is_of_agent(ask));
+        let longer: Vec<WaitId> = longer.map(|(wait, _)| wait).collect();
+        for wait in longer {
+            self.queue.set_deadline(wait, latest);
         }
     }
 

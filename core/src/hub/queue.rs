@@ -264,6 +264,22 @@ impl Queue {
         }
     }
 
+    /// Those without an answer that wait beyond `latest`, and what they want.
+    pub(super) fn beyond(&self, latest: Instant) -> impl Iterator<Item = (WaitId, Ask<'_>)> {
+        let beyond = self.deadlines.range((latest, WaitId(u64::MAX))..);
+        beyond.filter_map(|(_, wait)| Some((*wait, self.waiter(*wait)?.1)))
+    }
+
+    /// Has one without an answer give up at another time.
+    pub(super) fn set_deadline(&mut self, wait: WaitId, at: Instant) {
+        if let Some(waiter) = self.waiters.get_mut(&wait)
+            && self.deadlines.remove(&(waiter.deadline, wait))
+        {
+            waiter.deadline = at;
+            self.deadlines.insert((at, wait));
+        }
+    }
+
     /// The sessions that any of them wants may have changed.
     pub(super) fn all_changed(&mut self) {
         let first = self.changed.len();

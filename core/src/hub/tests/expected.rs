@@ -112,6 +112,28 @@ fn a_busy_agent_of_the_program_is_waited_for_as_long_as_for_its_first_words_and_
 }
 
 #[test]
+fn who_waited_for_a_start_waits_no_longer_than_others_once_the_agent_is_there_and_busy() {
+    let mut bench = plain();
+    bench.expect("claude", 60);
+    bench.expect("other", 60);
+    let (first, second) = (bench.queued("claude"), bench.queued("claude"));
+    let elsewhere = bench.queued("other");
+    bench.pass(Duration::from_secs(2));
+    bench.started("claude");
+    assert_eq!(core::mem::take(&mut bench.out.woken), [first]);
+    let Claim::Granted(held) = bench.claim(first) else {
+        panic!("the agent is free");
+    };
+    bench.pass(Duration::from_secs(59));
+    assert_eq!(core::mem::take(&mut bench.out.woken), [elsewhere]);
+    bench.pass(Duration::from_secs(1));
+    assert_eq!(core::mem::take(&mut bench.out.woken), [second]);
+    let message = bench.refused_wait(second);
+    assert!(message.contains("agents[].concurrency"), "{message}");
+    bench.settle(held);
+}
+
+#[test]
 fn who_has_no_key_is_named_by_none() {
     let limits = Limits {
         exchanges: 1,
