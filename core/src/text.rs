@@ -190,8 +190,7 @@ pub fn unexpected(raw: &RawValue) -> Unexpected<'static> {
 /// `plain` as the inside of a JSON string, see [`escape_into`].
 #[must_use]
 pub fn escaped(plain: &str) -> Cow<'_, str> {
-    let is_escaped = |byte: &u8| matches!(byte, b'"' | b'\\' | 0..0x20 | 0xE2 | 0xC2);
-    if !plain.as_bytes().iter().any(is_escaped) {
+    if looks_plain(plain.as_bytes()) {
         return Cow::Borrowed(plain);
     }
     let mut out = Vec::with_capacity(plain.len() + 16);
@@ -202,6 +201,10 @@ pub fn escaped(plain: &str) -> Cow<'_, str> {
 /// Appends `plain` as the inside of a JSON string, the line separators U+2028, U+2029 and U+0085 escaped too.
 pub fn escape_into(out: &mut Vec<u8>, plain: &str) {
     let bytes = plain.as_bytes();
+    if looks_plain(bytes) {
+        out.extend_from_slice(bytes);
+        return;
+    }
     let mut done = 0;
     let mut at = 0;
     while let Some(byte) = bytes.get(at) {
@@ -230,6 +233,17 @@ pub fn escape_into(out: &mut Vec<u8>, plain: &str) {
         done = at;
     }
     out.extend_from_slice(bytes.get(done..).unwrap_or_default());
+}
+
+/// True when no byte needs an escape or can begin a separator; a loop that the compiler makes vectors of.
+fn looks_plain(bytes: &[u8]) -> bool {
+    !bytes.iter().fold(false, |odd, byte| {
+        odd | (*byte == b'"')
+            | (*byte == b'\\')
+            | (*byte < 0x20)
+            | (*byte == 0xE2)
+            | (*byte == 0xC2)
+    })
 }
 
 /// True when no byte can begin a separator and no backslash precedes the letter of another escape than the shortest ones. It

@@ -2,7 +2,7 @@
 
 mod calendar;
 
-pub use calendar::WallClock;
+pub use calendar::{WallClock, write_rfc3339};
 
 use core::marker::PhantomData;
 use core::time::Duration;

@@ -99,7 +99,7 @@ impl Account {
             return;
         };
         let ticket = self.ticket.take();
-        log(&info, self.engine.now(), ticket.as_ref(), outcome);
+        log(&info, self.engine.clock(), ticket.as_ref(), outcome);
         self.engine
             .hub(|hub, now, out| hub.conclude(now, info, ticket, outcome, out));
     }
@@ -116,18 +116,20 @@ impl Drop for Account {
 /// The line of a request: at `info` for what an agent is asked, so that an owner sees each. The message of a refusal may
 /// quote the request, so that the log names its code alone.
 fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outcome) {
-    let (request_id, endpoint, status) = (info.exchange, info.endpoint, outcome.status);
+    let id = info.exchange.text();
+    let request_id = std::str::from_utf8(&id).unwrap_or_default();
+    let (endpoint, status) = (info.endpoint, outcome.status);
     let code = outcome.verdict.as_str();
     let kind = outcome.verdict.kind();
     match (outcome.verdict, kind) {
         (Verdict::Misframed(why), _) => {
             let address = info.address;
-            tracing::warn!(%request_id, endpoint, status, %address, "refused for its framing: {why}");
+            tracing::warn!(request_id, endpoint, status, %address, "refused for its framing: {why}");
             return;
         }
         (Verdict::Failed(_), RequestKind::AuthenticationFailed | RequestKind::Violation) => {
             let (address, what) = (info.address, kind.title());
-            tracing::warn!(%request_id, endpoint, status, %address, code, "{what}");
+            tracing::warn!(request_id, endpoint, status, %address, code, "{what}");
             return;
         }
         (Verdict::Completed | Verdict::ClientGone | Verdict::Failed(_), _) => {}
@@ -139,7 +141,7 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
             Verdict::ClientGone => "the client went away",
             Verdict::Failed(_) | Verdict::Misframed(_) => "refused",
         };
-        tracing::debug!(%request_id, endpoint, status, bytes, code, "{what}");
+        tracing::debug!(request_id, endpoint, status, bytes, code, "{what}");
         return;
     };
     let code = (outcome.verdict != Verdict::Completed).then_some(code);
@@ -170,7 +172,7 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
                 key,
                 code,
                 session,
-                %request_id,
+                request_id,
                 $message
             )
         };

@@ -50,7 +50,7 @@ impl Answering {
         ticket: &Ticket,
         asked: Asked,
     ) -> Box<Self> {
-        exchange.start(engine.now(), ticket);
+        exchange.start(engine.clock(), ticket);
         let invoke = ticket.invoke(id, asked.request, PromptIndex::default());
         let mut answering = Box::new(Self {
             link: engine.link(ticket.link),
@@ -215,7 +215,7 @@ impl Respond for Answering {
                 return Polled::Until(timeout.map(|timeout| timeout.at));
             }
             // A whole answer grows unseen. Only a mailbox that was found empty wakes.
-            now = self.engine.now();
+            now = self.engine.clock();
         }
     }
 

@@ -181,7 +181,7 @@ impl ClientConnection {
     }
 
     fn now(&self) -> Instant {
-        self.client.engine().now()
+        self.client.engine().clock()
     }
 
     /// True while nothing of a request is there.
@@ -208,6 +208,8 @@ impl ClientConnection {
 
     /// Goes on, and says what is next.
     pub fn poll(&mut self, wakers: &mut dyn Wakers) -> Next {
+        // Nothing in here waits.
+        let now = self.now();
         loop {
             if self.output.length() > 0 {
                 return Next::Write;
@@ -227,7 +229,6 @@ impl ClientConnection {
             }
             match self.http.state() {
                 State::Answering => {
-                    let now = self.now();
                     self.http.handle_answered(now, !self.input.is_empty());
                 }
                 State::Lingering if !mem::replace(&mut self.is_finished, true) => {
@@ -236,7 +237,7 @@ impl ClientConnection {
                 // A request that nobody works for would be a fault of ours.
                 State::Closed | State::Upgraded | State::Asked => return Next::Close,
                 State::Idle | State::Head | State::Body | State::Draining | State::Lingering => {
-                    if let Some(next) = self.read(wakers) {
+                    if let Some(next) = self.read(now, wakers) {
                         return next;
                     }
                 }
@@ -246,8 +247,7 @@ impl ClientConnection {
 
     /// Shows the machine what has come. What to wait for, if that changes nothing.
     #[inline(never)]
-    fn read(&mut self, wakers: &mut dyn Wakers) -> Option<Next> {
-        let now = self.now();
+    fn read(&mut self, now: Instant, wakers: &mut dyn Wakers) -> Option<Next> {
         let mut input = self.input.as_slice();
         let event = self.http.handle_read(now, &mut input);
         let used = self.input.len() - input.len();

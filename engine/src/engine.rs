@@ -186,6 +186,12 @@ impl Engine {
         }
     }
 
+    /// Monotonic time, for deadlines and durations: it is in no record.
+    #[must_use]
+    pub fn clock(&self) -> Instant {
+        self.outside.now()
+    }
+
     /// Monotonic time. The calendar is read with it, so that what is recorded with this time has the calendar's of now.
     #[must_use]
     pub fn now(&self) -> Instant {

@@ -108,7 +108,7 @@ impl Running {
         let Some(account) = &mut self.account else {
             return Progress::Ready;
         };
-        let now = account.engine().now();
+        let now = account.engine().clock();
         match self.respond.poll(now, waker, account, &mut self.reply) {
             Polled::Ready => Progress::Ready,
             Polled::Until(at) => Progress::Until(at),
@@ -129,7 +129,7 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         if let Some(account) = &mut self.account {
-            let now = account.engine().now();
+            let now = account.engine().clock();
             let outcome = self.respond.client_gone(now, account);
             self.end(&outcome);
         }

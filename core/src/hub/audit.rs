@@ -83,7 +83,7 @@ impl RequestInfo {
         if let Some(key) = &self.key {
             string(out, "key", key);
         }
-        string(out, "address", &alloc::format!("{}", self.address));
+        address(out, self.address);
         if let Some(agent) = &self.user_agent {
             string(out, "user_agent", agent);
         }
@@ -380,6 +380,23 @@ fn value(out: &mut Vec<u8>, name: &str, json: &str) {
     out.extend_from_slice(name.as_bytes());
     out.extend_from_slice(b"\":");
     out.extend_from_slice(json.as_bytes());
+}
+
+/// Each request has one, so that the usual kind does not go through the formatter.
+fn address(out: &mut Vec<u8>, address: IpAddr) {
+    out.extend_from_slice(b",\"address\":\"");
+    match address {
+        IpAddr::V4(address) => {
+            for (at, octet) in address.octets().into_iter().enumerate() {
+                if at > 0 {
+                    out.push(b'.');
+                }
+                out.extend_from_slice(itoa::Buffer::new().format(octet).as_bytes());
+            }
+        }
+        IpAddr::V6(address) => out.extend_from_slice(alloc::format!("{address}").as_bytes()),
+    }
+    out.push(b'"');
 }
 
 fn string(out: &mut Vec<u8>, name: &str, value: &str) {

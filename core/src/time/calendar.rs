@@ -133,13 +133,7 @@ impl WallClock {
 
     /// Writes RFC 3339 in UTC with microseconds, for instance `2026-01-01T00:05:00.000000Z`.
     pub fn write_rfc3339(&self, at: Instant, out: &mut Vec<u8>) {
-        let unix = self.unix(at);
-        let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
-        let nanos = i32::try_from(unix.subsec_micros() * 1000).unwrap_or(0);
-        let stamp = jiff::Timestamp::new(seconds, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let printer = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
-        // Writing to a Vec cannot fail.
-        let _ = printer.print_timestamp(&stamp, jiff::fmt::StdFmtWrite(Utf8(out)));
+        write_rfc3339(self.unix(at), out);
     }
 
     /// RFC 3339 in UTC, see [`WallClock::write_rfc3339`].
@@ -156,6 +150,16 @@ impl fmt::Debug for WallClock {
         let spans = self.0.begun.load(Ordering::Relaxed);
         write!(f, "WallClock({spans} spans)")
     }
+}
+
+/// Appends a time since 1970-01-01T00:00:00Z as RFC 3339 in UTC with microseconds.
+pub fn write_rfc3339(unix: Duration, out: &mut Vec<u8>) {
+    let seconds = i64::try_from(unix.as_secs()).unwrap_or(i64::MAX);
+    let nanos = i32::try_from(unix.subsec_micros() * 1000).unwrap_or(0);
+    let stamp = jiff::Timestamp::new(seconds, nanos).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+    let printer = jiff::fmt::temporal::DateTimePrinter::new().precision(Some(6));
+    // Writing to a Vec cannot fail.
+    let _ = printer.print_timestamp(&stamp, jiff::fmt::StdFmtWrite(Utf8(out)));
 }
 
 fn unix_at_epoch(now: Instant, unix: Duration) -> u64 {

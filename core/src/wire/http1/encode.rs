@@ -122,7 +122,8 @@ impl<'o> HeadWriter<'o> {
         if own
             || name.is_empty()
             || !name.bytes().all(is_token)
-            || value.iter().any(|byte| is_forbidden(*byte))
+            // Every byte is looked at, so that the compiler can make vectors of them.
+            || value.iter().fold(false, |odd, byte| odd | is_forbidden(*byte))
         {
             if self.invalid.is_none() {
                 self.invalid = Some(InvalidHeader { name: name.into() });
