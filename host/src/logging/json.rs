@@ -48,13 +48,14 @@ where
 struct Members(Vec<u8>);
 
 impl Members {
-    fn name(&mut self, name: &str) {
+    /// Names of fields are identifiers.
+    fn name(&mut self, name: &'static str) {
         self.0.extend_from_slice(b",\"");
-        escape_into(&mut self.0, name);
+        self.0.extend_from_slice(name.as_bytes());
         self.0.extend_from_slice(b"\":");
     }
 
-    fn text(&mut self, name: &str, text: &str) {
+    fn text(&mut self, name: &'static str, text: &str) {
         self.name(name);
         self.0.push(b'"');
         escape_into(&mut self.0, text);

@@ -1,6 +1,6 @@
 //! Agents that connect over a WebSocket and speak the agent protocol, version 1: its JSON, both ways.
 //!
-//! Both dialects of the protocol come out in one form. Nearly every frame is a piece of text; [`decode`] reads those in one
+//! Both dialects of the protocol come out in one form. Nearly every frame is a piece of text or a whole text; [`decode`] reads those in one
 //! pass without an allocation and leaves all others to `serde_json`. A frame is decoded before any lock is taken, and a
 //! message for the agent is encoded after the lock is released.
 
@@ -26,8 +26,11 @@ pub fn decode(frame: &str, limit: usize) -> Result<FromAgent<'_>, AgentFault> {
     if frame.len() > limit {
         return Err(too_large(frame, limit));
     }
-    match scan::chunk(frame) {
-        Some(chunk) => Ok(FromAgent::Chunk(chunk)),
+    if let Some(chunk) = scan::chunk(frame) {
+        return Ok(FromAgent::Chunk(chunk));
+    }
+    match scan::result(frame) {
+        Some(answer) => Ok(FromAgent::Result(answer)),
         None => messages::decode(frame),
     }
 }

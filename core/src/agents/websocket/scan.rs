@@ -1,11 +1,12 @@
-//! The one-pass reading of the frame that nearly all frames are: a piece of text.
+//! The one-pass reading of the two frames that nearly all frames are: a piece of text, and a whole text.
 //!
-//! It knows one form of `model_stream_chunk` and gives up at everything else, so it never decides that a frame is
-//! wrong: the full reading does. What it accepts, the full reading accepts with the same result.
+//! It knows one form of `model_stream_chunk` and of `model_result` and gives up at everything else, so it never decides that a
+//! frame is wrong: the full reading does. What it accepts, the full reading accepts with the same result.
 
-use crate::invocation::Delta;
-use crate::link::{Chunk, Id};
+use crate::invocation::{Delta, End, Finish, Usage};
+use crate::link::{Answer, Chunk, Ending, Id};
 use crate::text::{Cursor, JsonStr};
+use alloc::vec::Vec;
 
 /// `None` for everything unusual: escapes in names, unknown or repeated names, an end of the answer, tool calls.
 #[inline]
@@ -124,6 +125,104 @@ fn delta<'f>(cursor: &mut Cursor<'f>) -> Option<Delta<'f>> {
     }
 }
 
+/// A whole text that is complete: one choice, and tokens as OpenAI counts them. `None` for everything unusual.
+pub(super) fn result(frame: &str) -> Option<Answer<'_>> {
+    let (mut id, mut choice, mut usage) = (None, None, None);
+    let mut names = Names::default();
+    let mut is_result = false;
+    let mut cursor = Cursor::new(frame);
+    cursor.object(|cursor, name| {
+        names.once(name)?;
+        match name.as_escaped() {
+            "type" => {
+                cursor.literal(b"\"model_result\"")?;
+                is_result = true;
+            }
+            "id" => id = Some(self::id(cursor)?),
+            "status" => cursor.literal(b"\"ok\"")?,
+            "result" => {
+                let mut names = Names::default();
+                cursor.object(|cursor, name| {
+                    names.once(name)?;
+                    match name.as_escaped() {
+                        "choices" => cursor.array(|cursor| match choice {
+                            None => self::choice(cursor).map(|one| choice = Some(one)),
+                            Some(_) => None,
+                        }),
+                        "usage" => self::usage(cursor).map(|counted| usage = Some(counted)),
+                        _ => None,
+                    }
+                })?;
+            }
+            _ => return None,
+        }
+        // What follows the type is read for nothing otherwise.
+        is_result.then_some(())
+    })?;
+    cursor.end()?;
+    Some(Answer {
+        id: id?,
+        delta: choice?,
+        vectors: Vec::new(),
+        ending: Ending::End(End {
+            finish: Finish::Stop,
+            usage,
+        }),
+    })
+}
+
+/// One choice that stops by itself.
+fn choice<'f>(cursor: &mut Cursor<'f>) -> Option<Delta<'f>> {
+    let mut message = None;
+    let mut names = Names::default();
+    cursor.object(|cursor, name| {
+        names.once(name)?;
+        match name.as_escaped() {
+            "index" => cursor.whole().map(drop),
+            "message" => delta(cursor).map(|delta| message = Some(delta)),
+            "finish_reason" => cursor.literal(b"\"stop\""),
+            _ => None,
+        }
+    })?;
+    message
+}
+
+fn usage(cursor: &mut Cursor<'_>) -> Option<Usage> {
+    let (mut prompt, mut completion) = (None, None);
+    let mut names = Names::default();
+    cursor.object(|cursor, name| {
+        names.once(name)?;
+        let count = cursor.whole()?;
+        match name.as_escaped() {
+            "prompt_tokens" => prompt = Some(count),
+            "completion_tokens" => completion = Some(count),
+            "total_tokens" => {}
+            _ => return None,
+        }
+        Some(())
+    })?;
+    Some(Usage {
+        prompt_tokens: prompt?,
+        completion_tokens: completion?,
+        estimated: false,
+    })
+}
+
+/// The names of an object's members so far, by their first letter: those of one object differ in it.
+#[derive(Default)]
+struct Names(u32);
+
+impl Names {
+    /// `None` for a name that is repeated.
+    fn once(&mut self, name: JsonStr<'_>) -> Option<()> {
+        let letter = name.as_escaped().bytes().next()?.checked_sub(b'a')?;
+        let bit = 1u32.checked_shl(u32::from(letter))?;
+        let is_new = self.0 & bit == 0;
+        self.0 |= bit;
+        is_new.then_some(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
@@ -138,6 +237,13 @@ mod tests {
 
     /// Checks that the full reading takes each frame that the scanner takes, with the same result.
     fn agrees(frame: &str) -> bool {
+        if let Some(scanned) = result(frame) {
+            match messages::decode(frame) {
+                Ok(FromAgent::Result(full)) => assert_eq!(scanned, full, "{frame}"),
+                other => panic!("scanned, but the full reading says {other:?}: {frame}"),
+            }
+            return true;
+        }
         let Some(scanned) = chunk(frame) else {
             return false;
         };
@@ -156,6 +262,8 @@ mod tests {
             r#" { "delta" : { "reasoning_content" : "hm" , "refusal" : null , "content":null} , "id":"" , "usage":null,"type":"model_stream_chunk" } "#,
             r#"{"type":"model_stream_chunk","id":"x","delta":{}}"#,
             r#"{"type":"model_stream_chunk","id":"x","chunk_index":999999999999999999}"#,
+            r#"{"type":"model_result","id":"6f1a2b3c000000000002","status":"ok","result":{"choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":9,"completion_tokens":1,"total_tokens":10}}}"#,
+            r#" {"type" : "model_result" , "id":"x", "result" : { "choices" : [ { "message" : { "content" : "\u00e9" } } ] } } "#,
         ] {
             assert!(agrees(frame), "{frame}");
         }
@@ -169,6 +277,15 @@ mod tests {
             "{",
             "{}",
             r#"{"type":"model_result","id":"x"}"#,
+            r#"{"type":"model_result","id":"x","status":"error","result":{"choices":[{"message":{"content":"y"}}]}}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[]}}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[{"message":{}},{"message":{}}]}}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[{"message":{}}],"choices":[]}}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[{"text":"y"}]}}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[{"message":{},"finish_reason":"length"}]}}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[{"message":{}}],"usage":{"prompt_tokens":1}}}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[{"message":{}}]},"type":"ping"}"#,
+            r#"{"type":"model_result","id":"x","result":{"choices":[{"message":{}}]}}x"#,
             r#"{"type":"model_stream_chunk","id":"x"}x"#,
             r#"{"type":"model_stream_chunk","id":"x",}"#,
             r#"{"type":"model_stream_chunk","id":"x","finish_reason":"stop"}"#,
@@ -229,7 +346,39 @@ mod tests {
         })
     }
 
+    /// A whole text, now and then with a member that is twice there, missing or in another place.
+    fn whole() -> impl Strategy<Value = String> {
+        let text = "([a-z \u{e9}\u{1f600}]|\\\\[nt/\"\\\\]|\\\\u[0-9a-fA-F]{4}){0,24}";
+        let choice = text.prop_map(|text| {
+            format!(
+                "\"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"{text}\"}},\"finish_reason\":\"stop\"}}]"
+            )
+        });
+        let usage = "\"usage\":{\"completion_tokens\":1,\"prompt_tokens\":20}";
+        let inner = (choice, 0usize..4).prop_map(move |(choice, form)| match form {
+            0 => choice,
+            1 => format!("{choice},{usage}"),
+            2 => format!("{usage},{choice}"),
+            _ => format!("{choice},{choice}"),
+        });
+        (inner, 0usize..4).prop_map(|(inner, form)| {
+            let (kind, id) = ("\"type\":\"model_result\"", "\"id\":\"x\"");
+            match form {
+                0 => format!("{{{kind},{id},\"status\":\"ok\",\"result\":{{{inner}}}}}"),
+                1 => format!("{{{kind},\"result\":{{{inner}}},{id}}}"),
+                2 => format!("{{{id},{kind},\"result\":{{{inner}}}}}"),
+                _ => format!("{{{kind},{id},\"result\":{{{inner}}},{id}}}"),
+            }
+        })
+    }
+
     proptest! {
+        #[test]
+        fn a_scanned_result_reads_as_the_full_reading_reads_it(frame in whole(), damage in damage()) {
+            agrees(&frame);
+            agrees(&damage.of(&frame));
+        }
+
         #[test]
         fn a_scanned_frame_reads_as_the_full_reading_reads_it(frame in frame()) {
             agrees(&frame);
