@@ -36,7 +36,7 @@ pub struct Launch {
 /// The orders to a supervisor.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Supervision {
-    /// Grace of the child when the program is gone, or has closed the child's input.
+    /// Grace of the child when the program is gone. While it lives it decides itself.
     pub grace: Grace,
     /// A [`PrivateDirectory`](crate::PrivateDirectory) that the supervisor removes at the end, unless the program still holds the
     /// child's input: it may use the directory again.

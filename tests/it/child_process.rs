@@ -1,7 +1,7 @@
 //! Child processes: whatever they do, and however this program ends, they end.
 
 use crate::program::{PATIENCE, program};
-use mcp_local_provider_core::process::{Life, Order, Rules};
+use mcp_local_provider_core::process::{Grace, Life, Order, Rules};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::lines::Line;
 use mcp_local_provider_process::{
@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +29,11 @@ struct Run {
 
 impl Run {
     fn start(script: &str, supervised: bool) -> Run {
+        Run::start_by(script, supervised, Rules::default(), Grace::default())
+    }
+
+    /// `grace` is that of the supervisor.
+    fn start_by(script: &str, supervised: bool, rules: Rules, grace: Grace) -> Run {
         let directory = PrivateDirectory::new().unwrap();
         directory.make().unwrap();
         let launch = Launch {
@@ -38,11 +43,14 @@ impl Run {
             environment: vec![("PATH".into(), std::env::var_os("PATH").unwrap())],
             working_directory: directory.working_directory(),
             supervisor: supervised.then(|| program().to_owned()),
-            supervision: supervision(&directory),
+            supervision: Supervision {
+                grace,
+                ..supervision(&directory)
+            },
             line_bytes: 1 << 20,
             input_bytes: 64 << 10,
         };
-        let mut life = Life::new(Rules::default());
+        let mut life = Life::new(rules);
         let now = Instant::ZERO;
         let mut orders = Vec::new();
         life.start(now, &mut orders);
@@ -174,6 +182,28 @@ fn a_child_that_ignores_the_end_of_its_input_is_killed() {
 }
 
 #[test]
+fn the_life_alone_ends_a_child_whose_program_lives() {
+    let life = Rules {
+        grace: Grace {
+            before_terminate: PATIENCE,
+            before_kill: PATIENCE,
+        },
+        ..Rules::default()
+    };
+    let none = Grace {
+        before_terminate: Duration::ZERO,
+        before_kill: Duration::ZERO,
+    };
+    let script = "trap 'exit 7' TERM; echo up; read -r line; sleep 0.2; echo alive; sleep 600 & wait";
+    let mut run = Run::start_by(script, true, life, none);
+    run.hear(1);
+    run.call(Life::stop);
+    assert_eq!(run.hear(2)[1..], ["alive"]);
+    run.process.terminate();
+    assert_eq!(run.end(), Ending::Code(7));
+}
+
+#[test]
 fn a_child_gets_sigterm_before_it_is_killed() {
     both(
         "trap 'echo bye; exit 7' TERM; echo up; sleep 600 & wait",
@@ -214,58 +244,62 @@ fn floods_long_lines_and_half_lines_are_survived() {
 }
 
 /// Starts children that nothing but SIGKILL ends: one in the child's group, one that has left group and session, one whose
-/// parent is gone. As long as one of them lives, standard error stays open.
+/// parent is gone. As long as one of them lives, standard output stays open.
 const BROOD: &str = "trap '' TERM HUP INT; \
-    stubborn='trap \"\" TERM HUP INT; echo up >&2; sleep 30; echo survived >&2'; \
+    stubborn='trap \"\" TERM HUP INT; echo up; sleep 30; echo survived'; \
     sh -c \"$stubborn\" & setsid sh -c \"$stubborn\" & (setsid sh -c \"$stubborn\" &) ; ";
 
 /// A supervisor with `BROOD` and `rest` as its child, once all children are there.
 fn brood(
     rest: &str,
     input: impl Into<Stdio>,
+    errors: impl Into<Stdio>,
     remove: &PrivateDirectory,
-) -> (Child, BufReader<ChildStderr>) {
+) -> (Child, BufReader<ChildStdout>) {
     let mut supervisor = Command::new(program())
         .arg(COMMAND)
         .args(supervision(remove).arguments())
         .args(["--", "/bin/sh", "-c"])
         .arg(format!("{BROOD}{rest}"))
         .stdin(input)
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(errors)
         .spawn()
         .unwrap();
-    let mut errors = BufReader::new(supervisor.stderr.take().unwrap());
+    let mut output = BufReader::new(supervisor.stdout.take().unwrap());
     let mut lines = String::new();
     for _ in 0..3 {
-        errors.read_line(&mut lines).unwrap();
+        output.read_line(&mut lines).unwrap();
     }
     assert_eq!(lines, "up\nup\nup\n");
-    (supervisor, errors)
+    (supervisor, output)
 }
 
 /// It ends when the last process that could write to it has ended.
-fn nobody_survived(mut errors: BufReader<ChildStderr>) {
+fn nobody_survived(mut output: BufReader<ChildStdout>) {
     let mut rest = String::new();
-    errors.read_to_string(&mut rest).unwrap();
+    output.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "");
 }
 
 #[test]
 fn no_child_outlives_a_program_that_is_killed() {
-    // `cat` stands for the program: it holds the writing end of the child's input, and is killed as the program may be.
-    let mut cat = Command::new("cat")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+    // `sleep` stands for the program: it holds the writing end of the child's input and the reading end of its errors, and is
+    // killed as the program may be.
+    let (input, writer) = std::io::pipe().unwrap();
+    let (reader, errors) = std::io::pipe().unwrap();
+    let mut sleep = Command::new("sleep")
+        .arg("600")
+        .stdin(reader)
+        .stdout(writer)
         .spawn()
         .unwrap();
-    let input = cat.stdout.take().unwrap();
     let directory = PrivateDirectory::new().unwrap();
     directory.make().unwrap();
-    let (mut supervisor, errors) = brood("sleep 30; echo survived >&2", input, &directory);
-    cat.kill().unwrap();
-    assert_eq!(cat.wait().unwrap().signal(), Some(9));
-    nobody_survived(errors);
+    let (mut supervisor, output) = brood("sleep 30; echo survived", input, errors, &directory);
+    sleep.kill().unwrap();
+    assert_eq!(sleep.wait().unwrap().signal(), Some(9));
+    nobody_survived(output);
     assert_eq!(supervisor.wait().unwrap().code(), Some(128 + 9));
     assert!(!directory.path().exists(), "its program cannot remove it");
 }
@@ -274,10 +308,15 @@ fn no_child_outlives_a_program_that_is_killed() {
 fn children_end_with_their_parent() {
     let directory = PrivateDirectory::new().unwrap();
     directory.make().unwrap();
-    let (mut supervisor, errors) = brood("read -r line; exit 5", Stdio::piped(), &directory);
+    let (mut supervisor, output) = brood(
+        "read -r line; exit 5",
+        Stdio::piped(),
+        Stdio::piped(),
+        &directory,
+    );
     let mut input = supervisor.stdin.take().unwrap();
     input.write_all(b"go\n").unwrap();
-    nobody_survived(errors);
+    nobody_survived(output);
     assert_eq!(supervisor.wait().unwrap().code(), Some(5));
     assert!(directory.path().exists(), "it is removed by who made it");
 }

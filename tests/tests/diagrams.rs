@@ -32,7 +32,7 @@ const TABLES: [(&str, &Table); 8] = [
     ("core::link::SLOT", &link::SLOT),
     ("core::exchange::STATES", &exchange::STATES),
     ("core::process::STATES", &process::STATES),
-    ("core::agents::acp::PROCESS", &acp::PROCESS),
+    ("core::agents::acp::OPENING", &acp::OPENING),
     ("core::agents::acp::SESSION", &acp::SESSION),
     ("engine::PHASES", &engine::PHASES),
 ];

@@ -172,7 +172,7 @@ pub enum Order {
 }
 
 /// The reasons for which the machine waits.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Timer {
     /// The child is to be ready.
     Ready,

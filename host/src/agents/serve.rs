@@ -14,6 +14,7 @@ use mcp_local_provider_core::agents::acp::tools::{CallId, ToolAnswer};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out, ToLink};
 use mcp_local_provider_core::hub::{Dialled, Hello};
 use mcp_local_provider_core::link::ToAgent;
+use mcp_local_provider_core::process::Rules;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::caller_tools::{ToolEvent, ToolQueue, ToolTransaction};
 use mcp_local_provider_engine::converse::{Converse, Turn};
@@ -179,7 +180,10 @@ impl Runner {
             queue_bytes: engine.config().limits.link_queue_bytes,
             reuse: local.plan.agent.reuse,
             // Requests wait for less where they are to; the agent is given its time all the same.
-            start_timeout: usual.start_timeout.max(local.plan.agent.start_timeout),
+            process: Rules {
+                start_timeout: (usual.process.start_timeout).max(local.plan.agent.start_timeout),
+                ..usual.process
+            },
             // The owner's own choice of a directory is for all.
             session_directories: local.plan.agent.cwd.is_none(),
             sessions: local.plan.agent.sessions.limits(),
@@ -377,8 +381,9 @@ impl Runner {
             match (order, &mut self.process) {
                 (Order::Start, _) => self.start(),
                 (Order::CloseInput, Some(process)) => process.close_input(),
+                (Order::Terminate, Some(process)) => process.terminate(),
                 (Order::Kill, Some(process)) => process.kill(),
-                (Order::CloseInput | Order::Kill | Order::Measure, None) => {}
+                (Order::CloseInput | Order::Terminate | Order::Kill | Order::Measure, None) => {}
                 (Order::Measure, Some(process)) => process.measure(&self.process_waker),
                 (Order::MakeDirectory(number), _) => self.make_directory(number),
                 (Order::RemoveDirectory(number), _) => self.directory.remove_session(number),

@@ -3,6 +3,7 @@
 use super::Health;
 use crate::agents::{AgentDirectory, Plan};
 use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out};
+use mcp_local_provider_core::process::Rules;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::random_seed;
 use mcp_local_provider_process::{Event, Process, ProcessWaker};
@@ -50,13 +51,15 @@ impl<'p> Trial<'p> {
         let directory = AgentDirectory::new()?;
         let launch = plan.launch(variables, &directory, supervisor, LINE_BYTES)?;
         let cwd = plan.agent.cwd.clone();
+        let cwd = cwd.unwrap_or_else(|| directory.sessions());
+        let usual = acp::Config::new(&cwd.to_string_lossy());
         let config = acp::Config {
-            start_timeout: plan.agent.start_timeout,
-            session_directories: cwd.is_none(),
-            ..acp::Config::new(
-                &cwd.unwrap_or_else(|| directory.sessions())
-                    .to_string_lossy(),
-            )
+            process: Rules {
+                start_timeout: plan.agent.start_timeout,
+                ..usual.process
+            },
+            session_directories: plan.agent.cwd.is_none(),
+            ..usual
         };
         let mut trial = Self {
             plan,
@@ -87,7 +90,11 @@ impl<'p> Trial<'p> {
                     Order::MakeDirectory(number) => self.directory.make_session(number)?,
                     Order::RemoveDirectory(number) => self.directory.remove_session(number),
                     // It is ended when this is dropped, and not started again; it lives too short to be measured.
-                    Order::Start | Order::CloseInput | Order::Kill | Order::Measure => {}
+                    Order::Start
+                    | Order::CloseInput
+                    | Order::Terminate
+                    | Order::Kill
+                    | Order::Measure => {}
                 }
             }
             while self.process.has_room()

@@ -194,9 +194,9 @@ impl Process {
         load
     }
 
-    /// Asks the child to end: waiting bytes are written, then its standard input is closed. Its supervisor sends SIGTERM and
-    /// SIGKILL in the order of its [`Grace`](mcp_local_provider_core::process::Grace); a child without one is ended by
-    /// [`Process::terminate`] and [`Process::kill`] alone.
+    /// Asks the child to end: waiting bytes are written, then its standard input is closed. One that does not end is ended by
+    /// [`Process::terminate`] and [`Process::kill`] alone, in the time that
+    /// [`Life`](mcp_local_provider_core::process::Life) gives it.
     pub fn close_input(&mut self) {
         self.input.close();
     }

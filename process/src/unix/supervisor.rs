@@ -2,10 +2,10 @@
 //!
 //! The program runs itself again as [`COMMAND`](crate::COMMAND) and calls [`supervise`]. That process starts the child in a
 //! process group of its own and lets it inherit standard input, output and error, so that no byte passes through the
-//! supervisor. The supervisor waits until nobody holds the writing end of its standard input: then the program has
-//! closed it, or has ended, by whatever signal. The child then has its [`Grace`]: it is to end by itself, then its process group gets
-//! SIGTERM, then SIGKILL. Processes that the child started and detached (with `setsid`, say) are killed too, on Linux,
-//! where they become children of the supervisor.
+//! supervisor. While the program lives it decides how the child is ended, and tells the supervisor by signals. The supervisor decides
+//! once the program has ended, by whatever signal: nobody holds the reading end of its standard error then. The child has its
+//! [`Grace`]: its input has ended and it is to end by itself, then its process group gets SIGTERM, then SIGKILL. Processes that
+//! the child started and detached (with `setsid`, say) are killed too, on Linux, where they become children of the supervisor.
 
 use super::{directory, system};
 use crate::Supervision;
@@ -37,7 +37,7 @@ pub(super) const EXIT_SIGNAL: u8 = 128;
 /// Runs `command` to its end, and returns its exit code. Then it removes the private directory of `supervision`, unless
 /// somebody still holds the writing end of standard input: that program may use the directory again.
 ///
-/// It ends early when nobody holds the writing end any more (within the grace), or when it is sent SIGTERM (at once).
+/// It ends early when nobody reads its standard error any more (within the grace), or when it is sent SIGTERM (at once).
 pub fn supervise(command: &[OsString], supervision: &Supervision) -> ExitCode {
     let code = run(command, supervision.grace).unwrap_or_else(|error| {
         let name = command.first().cloned().unwrap_or_default();
@@ -113,22 +113,28 @@ impl Asked {
         Ok(Self { terminate, kill })
     }
 
-    /// Waits until the program is gone, closes its end or sends a signal, then ends the child within its grace. The child's end
-    /// ends every wait, because then this process ends too.
+    /// Waits until the program sends a signal and ends the child so, or is gone and the child has its grace. The child's end ends
+    /// every wait, because then this process ends too.
     fn end_in_time(&self, child: Pid, grace: Grace) {
-        let input = io::stdin();
-        // No event is asked for: `poll` always reports a hang-up, and the data is the child's to read.
-        let gone = PollFd::new(&input, PollFlags::empty());
+        let errors = io::stderr();
+        // The program closes the child's input when it likes, and reads its errors for as long as it lives. No event is asked
+        // for: `poll` always reports a pipe that nobody reads.
+        let gone = || PollFd::new(&errors, PollFlags::empty());
         let terminate = || PollFd::new(&self.terminate, PollFlags::IN);
         let kill = || PollFd::new(&self.kill, PollFlags::IN);
-        let [_, is_asked, mut is_killed] = wait_on([gone, terminate(), kill()], None);
-        if !is_asked && !is_killed {
+        let [mut is_gone, is_asked, mut is_killed] = wait_on([gone(), terminate(), kill()], None);
+        if is_gone && !is_asked && !is_killed {
             [_, is_killed] = wait_on([terminate(), kill()], Some(grace.before_terminate));
         }
         if !is_killed {
             // An error means that the group has ended by now.
             let _ = kill_process_group(child, Signal::TERM);
-            wait_on([kill()], Some(grace.before_kill));
+            if !is_gone {
+                [is_gone, is_killed] = wait_on([gone(), kill()], None);
+            }
+            if is_gone && !is_killed {
+                wait_on([kill()], Some(grace.before_kill));
+            }
         }
         let _ = kill_process_group(child, Signal::KILL);
     }

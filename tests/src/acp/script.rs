@@ -94,8 +94,11 @@ impl Script {
                     };
                     bench.started();
                 }
-                Order::CloseInput | Order::Kill if self.running => self.die(bench),
+                Order::CloseInput | Order::Terminate | Order::Kill if self.running => {
+                    self.die(bench);
+                }
                 Order::CloseInput
+                | Order::Terminate
                 | Order::Kill
                 | Order::Measure
                 | Order::MakeDirectory(_)

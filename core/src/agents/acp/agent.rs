@@ -1,11 +1,13 @@
-//! The machine of one ACP agent. What its process and its sessions go through is in the tables
-//! [`PROCESS`] and [`SESSION`].
+//! The machine of one ACP agent. What its process, the opening of the protocol and its sessions go through is in the tables
+//! [`process::STATES`](crate::process::STATES), [`OPENING`] and [`SESSION`].
 
 mod answer;
 mod calls;
 mod complaint;
+mod handshake;
 mod idle;
 mod life;
+mod opening;
 mod parked;
 mod pool;
 mod registration;
@@ -18,30 +20,30 @@ use super::conversation::Setup;
 use super::deadlines::{Deadlines, SessionKey, Timer};
 use super::digest::DigestKey;
 
-use super::ports::{AgentCounters, Config, Order, Out, ToLink};
+use super::ports::{AgentCounters, Config, Out, ToLink};
 use super::profile::Profile;
 
 use super::scan;
 use super::tools::{CallId, ToolAnswer, ToolRequest};
-use super::update::{Abilities, SessionUpdate};
+use super::update::SessionUpdate;
 use crate::error::Code;
 use crate::id::{Authority, ExchangeId};
 use crate::link::{FromAgent, ToAgent};
-use crate::machine::OUTSIDE;
+use crate::process::{self, Life};
 use crate::rpc::{Line, Message, NotAMessage, Peer, one_line};
 use crate::text::JsonValue;
 use crate::time::{Instant, Latest, Timeout};
 use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::vec::Vec;
 use calls::ToolCalls;
 use core::fmt;
 use idle::Measured;
+pub use opening::OPENING;
+use opening::{Opening, Phase};
 use pool::Pool;
 use registration::Registered;
 use session::Setting;
-pub use states::{PROCESS, SESSION};
-use states::{Phase, Then};
+pub use states::SESSION;
 use turn::Turn;
 
 /// The time, the outputs and the link of one call of the machine.
@@ -67,10 +69,10 @@ pub struct Agent {
     profile: Profile,
     config: Config,
     latest: Latest,
-    phase: Phase,
-    abilities: Abilities,
-    /// Models that its sessions offer.
-    models: Vec<String>,
+    /// Its process.
+    life: Life,
+    /// The opening of the protocol with the process that runs.
+    opening: Opening,
     registered: Registered,
     /// Requests of ours that wait for their answers; at most a few for each session.
     asked: Peer<Ask>,
@@ -79,13 +81,6 @@ pub struct Agent {
     turns: BTreeMap<ExchangeId, Turn>,
     /// Use of the machine by this process.
     measured: Measured,
-    /// Starts that went wrong in a row.
-    failures: u32,
-    /// Processes in a row that wanted a login.
-    logins: u32,
-    /// The first line of the process that is no message, shortened, until it answers `initialize`.
-    stray: Option<String>,
-    ready_since: Option<Instant>,
     counters: AgentCounters,
     scratch: Vec<u8>,
     tools: ToolCalls,
@@ -96,7 +91,8 @@ impl fmt::Debug for Agent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Agent")
             .field("name", &self.profile.name)
-            .field("phase", &self.phase)
+            .field("process", &self.life.state())
+            .field("opening", &self.opening.phase())
             .field("sessions", &self.pool.len())
             .field("turns", &self.turns.len())
             .finish_non_exhaustive()
@@ -107,7 +103,6 @@ impl Agent {
     /// An agent that is not running. `seed` makes the names of its tool servers, which nobody may guess.
     #[must_use]
     pub fn new(mut profile: Profile, config: Config, seed: [u8; 32]) -> Self {
-        PROCESS.step(OUTSIDE, Phase::Ended.name());
         let digest_key = DigestKey::new(&seed);
         profile.concurrency = profile.concurrency.max(1);
         profile.session_meta = profile
@@ -115,22 +110,17 @@ impl Agent {
             .filter(|meta| JsonValue::read(meta).is_some_and(|meta| meta.get().starts_with('{')))
             .map(|meta| one_line(&meta));
         Self {
+            life: Life::new(config.process),
             profile,
             config,
             latest: Latest::default(),
-            phase: Phase::Ended,
-            abilities: Abilities::default(),
-            models: Vec::new(),
+            opening: Opening::default(),
             registered: Registered::default(),
             asked: Peer::new(),
             deadlines: Deadlines::default(),
             pool: Pool::new(Setup::new(digest_key, None, Vec::new())),
             turns: BTreeMap::new(),
             measured: Measured::default(),
-            failures: 0,
-            logins: 0,
-            stray: None,
-            ready_since: None,
             counters: AgentCounters::default(),
             scratch: Vec::new(),
             tools: ToolCalls::new(seed),
@@ -165,22 +155,19 @@ impl Agent {
     /// True when it can be asked at once.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.phase == Phase::Ready
+        self.opening.is_ready()
     }
 
     /// True when it was told to stop and its process has ended.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.phase == Phase::Ended
+        self.life.state() == process::State::Stopped
     }
 
     /// The process is to run from now on. Changes nothing when it does.
     pub fn start(&mut self, now: Instant, out: &mut Out) {
-        self.latest.clamp(now);
-        if self.phase == Phase::Ended {
-            self.enter_phase(Phase::Starting);
-            out.orders.push(Order::Start);
-        }
+        let now = self.latest.clamp(now);
+        self.live(now, out, Life::start);
     }
 
     /// The process runs; its lines follow.
@@ -249,11 +236,16 @@ impl Agent {
     /// Returns the time at which [`Agent::handle_timeout`] is to be called next.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Timeout<Timer>> {
+        let process = self.life.poll_timeout().map(|Timeout { at, why }| Timeout {
+            at,
+            why: Timer::Process(why),
+        });
         let asked = self.asked.poll_timeout().map(|(at, id)| Timeout {
             at,
             why: Timer::Request(id),
         });
-        let timeouts = [asked, self.deadlines.next()].into_iter().flatten();
+        let timeouts = [process, asked, self.deadlines.next()];
+        let timeouts = timeouts.into_iter().flatten();
         timeouts.min_by_key(|timeout| (timeout.at, timeout.why))
     }
 
@@ -313,8 +305,8 @@ impl Agent {
         link: &'c mut ToLink<'c>,
     ) -> bool {
         let able = matches!(
-            self.phase,
-            Phase::Ready | Phase::Unable { .. } | Phase::Trying
+            self.opening.phase(),
+            Some(Phase::Ready | Phase::Unable { .. } | Phase::Trying)
         );
         if able {
             self.enter(now, out, link, |agent, context| {
@@ -333,7 +325,7 @@ impl Agent {
                 "the agent is being stopped",
                 |_| true,
             );
-            agent.leave(context, Then::End);
+            agent.end_process(context, Life::stop);
         });
     }
 
@@ -350,7 +342,7 @@ impl Agent {
     }
 
     fn line(&mut self, context: &mut Context<'_>, line: Line<'_>) {
-        if !self.phase.is_running() {
+        if self.opening.phase().is_none() {
             return;
         }
         let line = match line {
@@ -383,7 +375,7 @@ impl Agent {
             },
             Err(NotAMessage::Noise) => {
                 self.counters.noise += 1;
-                self.note_stray(line);
+                self.opening.note_stray(line);
             }
             Err(NotAMessage::Damaged) => self.damaged(context),
         }

@@ -1,6 +1,7 @@
 //! The deadlines of an agent's machine, by time: only what is due is looked at, never what is idle.
 
 use super::tools::CallId;
+use crate::process;
 use crate::time::{Instant, Timeout};
 use alloc::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +12,8 @@ pub struct SessionKey(pub(super) u64);
 /// The reasons for which the machine waits, in the order in which those of one instant are served.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Timer {
-    /// The process has not exited by itself and is killed.
-    Kill,
+    /// The life of the process waits for something, see [`process::Life`].
+    Process(process::Timer),
     /// A request to the process, by its JSON-RPC id, is owed an answer.
     Request(u64),
     /// The state of a session ends: kept or parked for too long, or its cancelled turn does not end.
@@ -25,8 +26,6 @@ pub enum Timer {
     ToolCall(CallId),
     /// The use of memory and processes is measured.
     Measure,
-    /// The process is started.
-    Start,
     /// It registers again, as its registration was refused.
     Register,
     /// A process that wants a login is replaced, as most agents read their login when they start.

@@ -87,7 +87,7 @@ mod update;
 
 #[cfg(doc)]
 use crate::link::{FromAgent, ToAgent};
-pub use agent::{Agent, PROCESS, SESSION};
+pub use agent::{Agent, OPENING, SESSION};
 pub use deadlines::{SessionKey, Timer};
 pub use ports::{
     AgentCounters, Config, Event, Load, Order, Out, SessionFigures, SessionLimits, ToLink,

@@ -3,6 +3,7 @@
 use super::tools::{CallId, ToolReply};
 use crate::link::FromAgent;
 pub use crate::process::Load;
+use crate::process::{self, Rules};
 use crate::time::Instant;
 use alloc::collections::VecDeque;
 use alloc::string::String;
@@ -25,16 +26,12 @@ pub struct Config {
     pub queue_bytes: usize,
     /// Bytes of an answer that are kept to recognise its conversation; a longer one is delivered and not resumed.
     pub answer_bytes: usize,
-    /// For `initialize` and the first `session/new` of a process.
-    pub start_timeout: Duration,
+    /// Times and bounds of the process's life. It is ready when it has answered `initialize` and its first `session/new`.
+    pub process: Rules,
     /// For later `session/new`, and the settings of a session.
     pub request_timeout: Duration,
     /// For the answer to a `session/cancel`.
     pub cancel_timeout: Duration,
-    /// Between closing the agent's standard input and killing it.
-    pub exit_grace: Duration,
-    /// Longest wait before a new start.
-    pub longest_restart: Duration,
     /// False: each request gets a new session.
     pub reuse: bool,
     /// Bounds on the sessions in which no turn runs, and on the memory of the agent.
@@ -98,11 +95,16 @@ impl Config {
             session_directories: false,
             queue_bytes: 64 << 20,
             answer_bytes: 1 << 20,
-            start_timeout: Duration::from_secs(60),
+            process: Rules {
+                start_timeout: Duration::from_secs(60),
+                unpunished: 1,
+                proven: Duration::from_secs(30),
+                // Its clients ask again and again, and hear what is wrong with it.
+                attempts: None,
+                ..Rules::default()
+            },
             request_timeout: Duration::from_secs(60),
             cancel_timeout: Duration::from_secs(10),
-            exit_grace: Duration::from_secs(2),
-            longest_restart: Duration::from_secs(60),
             reuse: true,
             sessions: SessionLimits::default(),
             one_shot: Duration::from_secs(10),
@@ -164,6 +166,8 @@ pub enum Order {
     Start,
     /// Close its standard input once all lines are written: it is to exit by itself.
     CloseInput,
+    /// Send SIGTERM to it and its group.
+    Terminate,
     /// Kill it and all that it started.
     Kill,
     /// Measure what it uses, and report `handle_load`.
@@ -172,6 +176,17 @@ pub enum Order {
     MakeDirectory(u64),
     /// Remove the directory of a session. Those that are left when the process ends go with it.
     RemoveDirectory(u64),
+}
+
+impl From<process::Order> for Order {
+    fn from(order: process::Order) -> Self {
+        match order {
+            process::Order::Spawn => Self::Start,
+            process::Order::CloseInput => Self::CloseInput,
+            process::Order::Terminate => Self::Terminate,
+            process::Order::Kill => Self::Kill,
+        }
+    }
 }
 
 /// Events that a person may want to know. None holds a prompt.
@@ -298,8 +313,6 @@ impl fmt::Display for Event {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 #[non_exhaustive]
 pub struct AgentCounters {
-    /// Processes started.
-    pub starts: u64,
     /// `session/new` answered.
     pub sessions: u64,
     /// Prompts sent.

@@ -1,7 +1,7 @@
 //! Sessions in which no turn runs: conversations that may go on, and one empty session for the next conversation. How many are
 //! kept, for how long, which go first, and what happens when the agent uses too much memory.
 
-use super::states::{Phase, State};
+use super::states::State;
 use super::{Agent, Context};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
 use crate::agents::acp::digest::Digest;
@@ -66,7 +66,7 @@ impl Agent {
         link: &'c mut ToLink<'c>,
     ) {
         self.enter(now, out, link, |agent, context| {
-            if agent.phase == Phase::Ready {
+            if agent.opening.is_ready() {
                 agent.weighed(context, load);
             }
         });
@@ -91,7 +91,7 @@ impl Agent {
             self.relieve(context, load.memory, limit)
         };
         self.tidy(context);
-        if self.phase != Phase::Ready {
+        if !self.opening.is_ready() {
             return;
         }
         let next = if self.measured.pressure == Pressure::Relieved {
@@ -109,7 +109,7 @@ impl Agent {
     /// Ends as many idle sessions as should bring the memory down to its bound.
     fn relieve(&mut self, context: &mut Context<'_>, memory: u64, limit: u64) -> Pressure {
         let mut pressure = Pressure::Exhausted;
-        if !self.abilities.close {
+        if !self.opening.abilities.close {
             // Its sessions give their memory back when the process ends, and not before.
             return pressure;
         }
@@ -132,7 +132,7 @@ impl Agent {
     pub(super) fn measure_soon(&mut self, context: &Context<'_>) {
         let soon = context.now + SOON;
         let is_later = |at: Instant| at > soon;
-        if self.phase == Phase::Ready && self.deadlines.get(Timer::Measure).is_none_or(is_later) {
+        if self.opening.is_ready() && self.deadlines.get(Timer::Measure).is_none_or(is_later) {
             self.deadlines.set(Timer::Measure, soon);
         }
     }

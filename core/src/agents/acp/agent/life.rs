@@ -1,40 +1,22 @@
-//! The process of an agent: how it starts, what it is asked first, when it is started anew.
+//! The process of an agent: what the machine of its life is told, and what the end of a process ends.
 
 use super::idle::Measured;
-use super::states::{PROCESS, Phase, Then};
 use super::{Agent, Ask, Context};
 use crate::agents::acp::deadlines::Timer;
 use crate::agents::acp::failure::{self, failure};
-use crate::agents::acp::ports::{Event, Order};
-use crate::agents::acp::update::Abilities;
+use crate::agents::acp::ports::{Event, Order, Out};
 use crate::error::Code;
 use crate::id::ExchangeId;
 use crate::invocation::Failure;
 use crate::link::{FromAgent, Id};
-use crate::process;
-use crate::rpc::{Json, RpcError};
+use crate::process::{self, Life, State, Then};
+use crate::rpc::RpcError;
 use crate::text::JsonValue;
-use crate::time::Timeout;
+use crate::time::{Instant, Timeout};
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::time::Duration;
-
-/// A process that was ready for this long has shown that it works.
-const PROVEN: Duration = Duration::from_secs(30);
-
-/// Soonest start on demand after an end.
-const SOONEST: Duration = Duration::from_secs(1);
-
-/// Soonest replacement of a process that wants a login.
-const SOONEST_LOGIN: Duration = Duration::from_secs(10);
-
-/// Characters that are kept of a line that is no message.
-const STRAY: usize = 200;
-
-/// Time after which a process that has not answered `initialize` is named.
-const SILENCE: Duration = Duration::from_secs(5);
 
 /// So many sessions whose cancelled turn never ends make a process useless.
 const MAX_STUCK: u32 = 4;
@@ -49,10 +31,16 @@ impl Context<'_> {
 }
 
 impl Agent {
-    /// Moves by the table of what the process does.
-    pub(super) fn enter_phase(&mut self, phase: Phase) {
-        PROCESS.step(self.phase.name(), phase.name());
-        self.phase = phase;
+    /// Tells the life of the process what has happened, and passes its orders on.
+    pub(super) fn live(
+        &mut self,
+        now: Instant,
+        out: &mut Out,
+        call: impl FnOnce(&mut Life, Instant, &mut Vec<process::Order>),
+    ) {
+        let mut orders = Vec::new();
+        call(&mut self.life, now, &mut orders);
+        out.orders.extend(orders.into_iter().map(Order::from));
     }
 
     /// Queues a line for the process.
@@ -64,165 +52,16 @@ impl Agent {
     /// True when the process does not read; it is then done away with.
     pub(super) fn is_stuffed(&mut self, context: &mut Context<'_>) -> bool {
         let stuffed = context.out.queued_bytes > self.config.queue_bytes;
-        if stuffed && self.phase.is_running() {
+        if stuffed && self.opening.phase().is_some() {
             self.misbehaved(context, "it does not read its standard input");
         }
         stuffed
     }
 
     pub(super) fn started(&mut self, context: &mut Context<'_>) {
-        match self.phase {
-            Phase::Starting => {}
-            // It was told to go before it had come.
-            Phase::Leaving { .. } => return context.out.orders.push(Order::CloseInput),
-            Phase::Down { .. }
-            | Phase::Initializing
-            | Phase::Trying
-            | Phase::Unable { .. }
-            | Phase::Ready
-            | Phase::Ended => return,
-        }
-        self.counters.starts += 1;
-        self.enter_phase(Phase::Initializing);
-        self.stray = None;
-        self.deadlines.set(Timer::Silence, context.now + SILENCE);
-        let deadline = context.now + self.config.start_timeout;
-        let mut json = Json::request(
-            self.asked.expect(Ask::Initialize, Some(deadline)),
-            "initialize",
-        );
-        json.raw(concat!(
-            "\"protocolVersion\":1,\"clientCapabilities\":{",
-            "\"fs\":{\"readTextFile\":false,\"writeTextFile\":false},\"terminal\":false,",
-            "\"session\":{\"notices\":{},\"configOptions\":{\"boolean\":{}}}},",
-            "\"clientInfo\":{\"name\":\"mcp-local-provider\",\"title\":\"MCP Local Provider\",\"version\":\"",
-            env!("CARGO_PKG_VERSION"),
-            "\"}"
-        ));
-        self.send(context, json.end_params());
-    }
-
-    pub(super) fn initialized(
-        &mut self,
-        context: &mut Context<'_>,
-        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
-    ) {
-        self.stray = None;
-        self.deadlines.clear(Timer::Silence);
-        match outcome {
-            Ok(result) => {
-                self.abilities = Abilities::read(result);
-                if self.abilities.version != 1 {
-                    return self.misbehaved(context, "it does not speak version 1 of the protocol");
-                }
-                let agent = if self.abilities.agent.is_empty() {
-                    self.profile.label.clone()
-                } else {
-                    self.abilities.agent.clone()
-                };
-                context.out.events.push(Event::Initialized { agent });
-                self.try_session(context);
-            }
-            Err(_) => self.misbehaved(context, "it refused `initialize`"),
-        }
-    }
-
-    /// Keeps the first line that is no message, for as long as the process has shown nothing else.
-    pub(super) fn note_stray(&mut self, line: &[u8]) {
-        if self.phase == Phase::Initializing && self.stray.is_none() {
-            let line = String::from_utf8_lossy(line);
-            let line = line.trim().chars().take(STRAY);
-            let line: String = line.map(|c| if c.is_control() { ' ' } else { c }).collect();
-            self.stray = (!line.is_empty()).then_some(line);
-        }
-    }
-
-    /// Makes the session that shows whether the agent can be used.
-    pub(super) fn try_session(&mut self, context: &mut Context<'_>) {
-        self.enter_phase(Phase::Trying);
-        let setup = self.pool.setup.clone();
-        self.new_session(context, setup, None);
-    }
-
-    /// The agent can be used.
-    pub(super) fn ready(&mut self, context: &mut Context<'_>) {
-        self.enter_phase(Phase::Ready);
-        self.ready_since = Some(context.now);
-        self.logins = 0;
-        self.deadlines.clear(Timer::LogIn);
-        context.out.events.push(Event::Ready {
-            models: self.models.len() + 1,
-        });
-        context.out.orders.push(Order::Measure);
-        self.register(context);
-        let waiting: Vec<ExchangeId> = self.waiting();
-        for exchange in waiting {
-            self.take_up(context, exchange);
-        }
-    }
-
-    /// The agent makes no session, for now.
-    pub(super) fn unable(&mut self, context: &mut Context<'_>, error: &RpcError<'_>) {
-        let login = error.code == failure::AUTH_REQUIRED;
-        self.enter_phase(Phase::Unable { login });
-        let why = failure::of_rpc(error, &self.profile);
-        if login {
-            if self.deadlines.get(Timer::LogIn).is_none() {
-                self.logins = self.logins.saturating_add(1);
-                let wait = self.doubled(SOONEST_LOGIN, self.logins - 1);
-                self.deadlines.set(Timer::LogIn, context.now + wait);
-            }
-            context.out.events.push(Event::LoginNeeded {
-                advice: self.profile.login.clone(),
-                methods: self.abilities.logins.clone(),
-            });
-        } else {
-            context.out.events.push(Event::Unable {
-                why: why.message.clone().into_owned(),
-            });
-        }
-        // Clients are to hear what is wrong, so there must be a model that they can ask.
-        self.register(context);
-        for exchange in self.waiting() {
-            self.turns.remove(&exchange);
-            context.fail(exchange, why.clone());
-        }
-    }
-
-    /// Invocations that wait for the process.
-    pub(super) fn waiting(&self) -> Vec<ExchangeId> {
-        self.turns
-            .iter()
-            .filter(|(_, turn)| turn.session.is_none())
-            .map(|(exchange, _)| *exchange)
-            .collect()
-    }
-
-    /// True when the caller's tools can be served to the agent.
-    pub(super) fn serves_tools(&self) -> bool {
-        self.profile.tools && self.abilities.mcp_http && self.config.tools_url.is_some()
-    }
-
-    pub(super) fn ask_authenticate(&mut self, context: &mut Context<'_>, method: &str) {
-        let deadline = context.now + Duration::from_secs(600);
-        let id = self.asked.expect(Ask::Authenticate, Some(deadline));
-        let mut json = Json::request(id, "authenticate");
-        json.member("methodId").string(method);
-        self.send(context, json.end_params());
-    }
-
-    pub(super) fn authenticated(
-        &mut self,
-        context: &mut Context<'_>,
-        outcome: Result<Option<JsonValue<'_>>, RpcError<'_>>,
-    ) {
-        match outcome {
-            Ok(_) if matches!(self.phase, Phase::Unable { .. }) => self.try_session(context),
-            Ok(_) => {}
-            Err(_) => context.out.events.push(Event::LoginNeeded {
-                advice: self.profile.login.clone(),
-                methods: self.abilities.logins.clone(),
-            }),
+        self.life.handle_started(context.now);
+        if self.life.state() == State::Starting && self.opening.phase().is_none() {
+            self.initialize(context);
         }
     }
 
@@ -231,41 +70,24 @@ impl Agent {
         context.out.events.push(Event::Misbehaved { what });
         let message = format!("the agent was stopped, because {what}");
         self.fail_turns(context, Code::AgentLost, &message, |_| true);
-        self.forget(context);
-        context.out.orders.push(Order::Kill);
-        self.enter_phase(Phase::Leaving { then: Then::Retry });
+        self.end_process(context, Life::handle_failed);
     }
 
-    /// The process is to end by itself, within the grace.
-    pub(super) fn leave(&mut self, context: &mut Context<'_>, then: Then) {
-        match &mut self.phase {
-            Phase::Ended => return,
-            Phase::Down { .. } => {
-                if then == Then::End {
-                    self.deadlines.clear(Timer::Start);
-                    self.enter_phase(Phase::Ended);
-                }
-                return;
-            }
-            Phase::Leaving { then: before } => {
-                *before = then;
-                return;
-            }
-            Phase::Starting
-            | Phase::Initializing
-            | Phase::Trying
-            | Phase::Unable { .. }
-            | Phase::Ready => {}
+    /// The process is to end, in the way that `how` tells its life.
+    pub(super) fn end_process(
+        &mut self,
+        context: &mut Context<'_>,
+        how: impl FnOnce(&mut Life, Instant, &mut Vec<process::Order>),
+    ) {
+        if matches!(self.life.state(), State::Starting | State::Running { .. }) {
+            self.forget(context);
         }
-        self.forget(context);
-        context.out.orders.push(Order::CloseInput);
-        self.deadlines
-            .set(Timer::Kill, context.now + self.config.exit_grace);
-        self.enter_phase(Phase::Leaving { then });
+        self.live(context.now, context.out, how);
     }
 
-    /// Fails every turn that has a session, and drops what is known of the process.
+    /// Drops what is known of the process, which is not heard any more.
     fn forget(&mut self, context: &mut Context<'_>) {
+        self.opening.end();
         for key in self.pool.end() {
             self.drop_calls(context, key);
         }
@@ -296,101 +118,58 @@ impl Agent {
     }
 
     pub(super) fn exited(&mut self, context: &mut Context<'_>, status: &str) {
-        let status = match self.stray.take() {
+        let never_worked = match self.life.state() {
+            State::Stopped | State::Waiting { .. } | State::Failing { .. } => return,
+            State::Starting => true,
+            State::Running { .. } => self.opening.is_trying(),
+            State::Stopping { .. } => false,
+        };
+        let status = match self.opening.stray() {
             Some(line) => format!("{status}; it printed `{line}`, which is not ACP"),
             None => status.to_owned(),
         };
-        let then = match self.phase {
-            Phase::Ended | Phase::Down { .. } => return,
-            Phase::Leaving { then } => then,
-            Phase::Starting
-            | Phase::Initializing
-            | Phase::Trying
-            | Phase::Unable { .. }
-            | Phase::Ready => Then::Retry,
+        let status = failure::cut(&status);
+        self.live(context.now, context.out, Life::handle_exited);
+        let restart = match self.life.state() {
+            State::Starting => Some(context.now),
+            State::Waiting { .. } => self.life.next_start(),
+            State::Running { .. }
+            | State::Stopping { .. }
+            | State::Stopped
+            | State::Failing { .. } => None,
         };
-        let never_worked = matches!(
-            self.phase,
-            Phase::Starting | Phase::Initializing | Phase::Trying
-        );
-        let message = format!(
-            "the agent {} ended ({})",
-            self.profile.label,
-            failure::cut(&status)
-        );
+        let message = format!("the agent {} ended ({status})", self.profile.label);
+        // Who waits for a process that worked waits for the next one.
         self.fail_turns(context, Code::AgentLost, &message, |turn| {
-            never_worked || then == Then::End || turn.session.is_some()
+            never_worked || restart.is_none() || turn.session.is_some()
         });
         self.forget(context);
-        let now = context.now;
-        if self
-            .ready_since
-            .take()
-            .is_some_and(|since| now.since(since) >= PROVEN)
-        {
-            self.failures = 0;
-        }
-        let start_at = match then {
-            Then::End => {
-                self.enter_phase(Phase::Ended);
-                None
-            }
-            Then::Start => Some(now),
-            Then::Retry => {
-                self.failures = self.failures.saturating_add(1);
-                Some(now + self.wait())
-            }
-        };
         context.out.events.push(Event::Exited {
-            status: failure::cut(&status).into(),
-            restart: start_at,
+            status: status.into(),
+            restart,
         });
-        if let Some(start_at) = start_at {
-            self.enter_phase(Phase::Down { since: now });
-            self.deadlines.set(Timer::Start, start_at);
-            if !self.is_registered() {
-                // As above: clients hear what is wrong from a model that they can ask.
-                self.register(context);
-            }
-            self.demand(context);
+        if restart.is_some() && !self.is_registered() {
+            // Clients are to hear what is wrong, so there must be a model that they can ask.
+            self.register(context);
         }
     }
 
-    /// Nothing after the first failure, then 1 s, doubled each time.
-    fn wait(&self) -> Duration {
-        match self.failures {
-            0 | 1 => Duration::ZERO,
-            more => self.doubled(SOONEST, more - 2),
+    /// Starts the process for a turn that waits for it. False when it is not to run.
+    pub(super) fn demand(&mut self, context: &mut Context<'_>) -> bool {
+        let is_wanted = !matches!(
+            self.life.state(),
+            State::Stopped | State::Stopping { then: Then::Stop }
+        );
+        if is_wanted {
+            self.live(context.now, context.out, Life::demand);
         }
-    }
-
-    /// A wait that was doubled so many times, up to the longest before a start.
-    pub(super) fn doubled(&self, first: Duration, times: u32) -> Duration {
-        process::doubled(first, times, self.config.longest_restart)
-    }
-
-    /// Starts the process when its time has come; when somebody waits for it, that is soon.
-    pub(super) fn demand(&mut self, context: &mut Context<'_>) {
-        let Phase::Down { since } = self.phase else {
-            return;
-        };
-        let mut start_at = self.deadlines.get(Timer::Start).unwrap_or(context.now);
-        if !self.turns.is_empty() {
-            start_at = start_at.min(since + SOONEST);
-        }
-        if start_at <= context.now {
-            self.deadlines.clear(Timer::Start);
-            self.enter_phase(Phase::Starting);
-            context.out.orders.push(Order::Start);
-        } else {
-            self.deadlines.set(Timer::Start, start_at);
-        }
+        is_wanted && !matches!(self.life.state(), State::Failing { .. })
     }
 
     /// Does the work between turns: replaces a process that has had its day, and makes an empty session for the next
     /// request.
     pub(super) fn tidy(&mut self, context: &mut Context<'_>) {
-        if self.phase != Phase::Ready || self.is_stuffed(context) {
+        if !self.opening.is_ready() || self.is_stuffed(context) {
             return;
         }
         if self.pool.stuck >= MAX_STUCK {
@@ -405,7 +184,7 @@ impl Agent {
         let worn = self.worn().map(|why| Event::Recycled { why });
         if let Some(event) = worn.or(stuck).filter(|_| !self.pool.has_parked()) {
             context.out.events.push(event);
-            return self.leave(context, Then::Start);
+            return self.end_process(context, Life::restart);
         }
         self.register(context);
         self.make_spare(context);
@@ -413,14 +192,17 @@ impl Agent {
 
     pub(super) fn due(&mut self, context: &mut Context<'_>) {
         // Each deadline is served once: what it sets anew is another call's.
-        for _ in 0..self.deadlines.len() + self.asked.len() {
+        for _ in 0..self.deadlines.len() + self.asked.len() + 1 {
             let due = self.poll_timeout();
             let Some(Timeout { why, .. }) = due.filter(|due| due.at <= context.now) else {
                 break;
             };
             self.deadlines.clear(why);
             match why {
-                Timer::Kill => context.out.orders.push(Order::Kill),
+                Timer::Process(process::Timer::Ready) => self.late(context),
+                Timer::Process(
+                    process::Timer::Terminate | process::Timer::Kill | process::Timer::Start,
+                ) => self.live(context.now, context.out, Life::handle_timeout),
                 Timer::Register => self.register(context),
                 Timer::Request(id) => {
                     if let Some(ask) = self.asked.cancel(id) {
@@ -432,29 +214,18 @@ impl Agent {
                 Timer::Gather(key) => self.gathered(context, key),
                 Timer::ToolCall(id) => self.keep_alive(context, id),
                 Timer::Measure => context.out.orders.push(Order::Measure),
-                Timer::Start => self.demand(context),
                 Timer::LogIn => self.look_for_login(context),
                 Timer::Silence => context.out.events.push(Event::Silent {
-                    printed: self.stray.clone(),
+                    printed: self.opening.stray().map(Into::into),
                 }),
             }
         }
         self.tidy(context);
     }
 
-    /// The person may have logged in meanwhile.
-    fn look_for_login(&mut self, context: &mut Context<'_>) {
-        if self.phase == (Phase::Unable { login: true }) {
-            self.leave(context, Then::Start);
-        }
-    }
-
     fn unanswered(&mut self, context: &mut Context<'_>, ask: Ask) {
         match ask {
-            Ask::Initialize => self.misbehaved(context, "it did not answer `initialize` in time"),
-            Ask::NewSession(_) if self.phase == Phase::Trying => {
-                self.misbehaved(context, "it did not answer `session/new` in time");
-            }
+            Ask::NewSession(_) if self.opening.is_trying() => self.late(context),
             Ask::NewSession(key) | Ask::Set(key, _) => {
                 self.pool.stuck += 1;
                 self.fail_session(
@@ -466,11 +237,8 @@ impl Agent {
                     ),
                 );
             }
-            Ask::Authenticate => context.out.events.push(Event::LoginNeeded {
-                advice: self.profile.login.clone(),
-                methods: self.abilities.logins.clone(),
-            }),
-            Ask::Prompt(_) | Ask::Close => {}
+            Ask::Authenticate => self.tell_login(context),
+            Ask::Initialize | Ask::Prompt(_) | Ask::Close => {}
         }
     }
 

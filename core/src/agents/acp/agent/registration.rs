@@ -1,11 +1,11 @@
 //! The agent's registration at the hub: it asks for a session whenever it has none, and gives back the one that it has first.
 
-use super::states::Phase;
 use super::{Agent, Context};
 use crate::agents::acp::deadlines::Timer;
 use crate::agents::acp::ports::Event;
 use crate::id::SessionId;
 use crate::link::{FromAgent, MAX_MODELS, Registration, SessionStatus, USED_UP};
+use crate::process::State;
 use crate::supports::{Capabilities, Supports};
 use alloc::borrow::Cow;
 use alloc::format;
@@ -86,7 +86,7 @@ impl Agent {
             max_concurrency: Some(u64::from(self.profile.concurrency)),
             supports: Supports::words(Capabilities {
                 tools: self.serves_tools(),
-                vision: self.abilities.images,
+                vision: self.opening.abilities.images,
                 ..Capabilities::default()
             }),
             ..Registration::default()
@@ -95,7 +95,11 @@ impl Agent {
 
     fn models_to_register(&self) -> Vec<String> {
         let name = &self.profile.name;
-        let own = self.models.iter().map(|model| format!("{name}/{model}"));
+        let own = self
+            .opening
+            .models
+            .iter()
+            .map(|model| format!("{name}/{model}"));
         let own = own.filter(|model| {
             let odd = |c: char| c.is_whitespace() || c.is_control();
             model.len() <= 256 && !model.contains(odd)
@@ -141,7 +145,7 @@ impl Agent {
             self.registered.standing = Standing::None;
         }
         self.note_status(context, told);
-        if !matches!(self.phase, Phase::Ended) {
+        if self.life.state() != State::Stopped {
             self.register(context);
         }
     }

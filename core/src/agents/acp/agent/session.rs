@@ -1,7 +1,7 @@
 //! The sessions of an agent: made, set, leased to one turn at a time, closed.
 
 use super::parked::Parked;
-use super::states::{Phase, SESSION, State};
+use super::states::{SESSION, State};
 use super::{Agent, Ask, Context};
 use crate::agents::acp::conversation::Setup;
 use crate::agents::acp::deadlines::{SessionKey, Timer};
@@ -172,8 +172,8 @@ impl Agent {
         turn: Option<ExchangeId>,
     ) -> SessionKey {
         let key = self.pool.next_key();
-        let patience = if self.phase == Phase::Trying {
-            self.config.start_timeout
+        let patience = if self.opening.is_trying() {
+            self.config.process.start_timeout
         } else {
             self.config.request_timeout
         };
@@ -239,7 +239,7 @@ impl Agent {
         });
         let (name, result) = match made {
             Ok(made) => made,
-            Err(error) if self.phase == Phase::Trying => {
+            Err(error) if self.opening.is_trying() => {
                 self.drop_session(context, key);
                 return self.unable(context, &error);
             }
@@ -259,11 +259,11 @@ impl Agent {
             return self.close(context, &name);
         };
         if let Some(model) = &choices.model {
-            self.models.clone_from(&model.values);
+            self.opening.models.clone_from(&model.values);
         }
         session.choices = choices;
         self.go(context, key, State::Configuring);
-        if self.phase == Phase::Trying {
+        if self.opening.is_trying() {
             self.ready(context);
         }
         // A turn that had waited may have taken the session up just now.
@@ -448,7 +448,7 @@ impl Agent {
     }
 
     fn close(&mut self, context: &mut Context<'_>, name: &str) {
-        if !self.abilities.close {
+        if !self.opening.abilities.close {
             self.pool.left_open += 1;
             return;
         }

@@ -2,7 +2,8 @@
 
 use super::answer::Answer;
 use super::complaint::Complaint;
-use super::states::{Phase, State, Then};
+use super::opening::Phase;
+use super::states::State;
 use super::{Agent, Ask, Context};
 use crate::agents::acp::conversation::{Conversation, Plan};
 use crate::agents::acp::deadlines::{SessionKey, Timer};
@@ -52,18 +53,17 @@ impl Turn {
 impl Agent {
     /// Brings an invocation as far as the process is.
     pub(super) fn take_up(&mut self, context: &mut Context<'_>, exchange: ExchangeId) {
-        match self.phase {
-            Phase::Ready => {
+        match self.opening.phase() {
+            Some(Phase::Ready) => {
                 if let Err(failure) = self.assign(context, exchange) {
                     self.turns.remove(&exchange);
                     context.fail(exchange, failure);
                 }
             }
-            Phase::Unable { .. } => self.try_session(context),
-            Phase::Down { .. } => self.demand(context),
-            Phase::Starting | Phase::Initializing | Phase::Trying => {}
-            Phase::Leaving { then, .. } if then != Then::End => {}
-            Phase::Leaving { .. } | Phase::Ended => {
+            Some(Phase::Unable { .. }) => self.try_session(context),
+            Some(Phase::Initializing | Phase::Trying) => {}
+            None if self.demand(context) => {}
+            None => {
                 self.turns.remove(&exchange);
                 context.fail(
                     exchange,
@@ -86,12 +86,12 @@ impl Agent {
             return Ok(());
         };
         let caller = invoke.permit.caller();
-        let conversation = Conversation::of(&invoke, &self.abilities)?;
+        let conversation = Conversation::of(&invoke, &self.opening.abilities)?;
         let plan = conversation.plan(
             self.digest_key,
             &invoke.model,
             &self.profile,
-            &self.abilities,
+            &self.opening.abilities,
             self.serves_tools(),
             caller,
         );
@@ -170,7 +170,7 @@ impl Agent {
         let Some(invoke) = turn.invoke.take() else {
             return;
         };
-        let Ok(conversation) = Conversation::of(&invoke, &self.abilities) else {
+        let Ok(conversation) = Conversation::of(&invoke, &self.opening.abilities) else {
             return;
         };
         let blocks = if turn.fresh {
