@@ -9,6 +9,7 @@ mod http1_connection;
 mod http1_differential;
 mod json_rpc;
 mod requests;
+mod sse;
 
 pub use acp_lines::acp_lines;
 pub use agent_envelope::agent_envelope;
@@ -18,6 +19,7 @@ pub use http1_connection::http1_connection;
 pub use http1_differential::http1_differential;
 pub use json_rpc::json_rpc;
 pub use requests::{anthropic_request, ollama_request, openai_request};
+pub use sse::sse;
 
 /// A fuzz target's body.
 pub type Target = fn(&[u8]);
@@ -34,6 +36,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("json_rpc", json_rpc),
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),
+    ("sse", sse),
     ("world", world),
 ];
 
