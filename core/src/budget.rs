@@ -10,6 +10,9 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// A share is counted in steps of so many bytes, and the first step is free, so that a queue that holds little costs nothing.
 pub const STEP: usize = 4096;
 
+/// Every entry of a queue costs at least this much of its budget, because bytes alone do not bound tiny entries.
+pub const ENTRY_CHARGE: usize = 64;
+
 /// Bytes that everything buffered may take together. Clones count together.
 #[derive(Clone)]
 pub struct Budget(Arc<Count>);

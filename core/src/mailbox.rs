@@ -2,9 +2,9 @@
 
 mod batch;
 
-pub use batch::{Batch, Deliveries, ENTRY_CHARGE};
+pub use batch::{Batch, Deliveries};
 
-use crate::budget::Share;
+use crate::budget::{ENTRY_CHARGE, Share};
 use crate::error::Code;
 use crate::invocation::{Delivery, Failure};
 use alloc::borrow::Cow;

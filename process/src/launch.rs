@@ -1,5 +1,6 @@
 //! The command of a child, and what it may do: its environment, directory, grace and limits.
 
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_core::process::Grace;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -31,6 +32,9 @@ pub struct Launch {
     pub line_bytes: usize,
     /// Bytes that may wait for the child to read them, beside one line: a line is taken while fewer wait.
     pub input_bytes: usize,
+    /// Memory of all queues, against which the bytes count that wait in its pipes: for the child to read them, or for the end of a
+    /// line of its output. `None`: they count nowhere.
+    pub budget: Option<Budget>,
 }
 
 /// The orders to a supervisor.

@@ -49,6 +49,7 @@ impl Run {
             },
             line_bytes: 1 << 20,
             input_bytes: 64 << 10,
+            budget: None,
         };
         let mut life = Life::new(rules);
         let now = Instant::ZERO;

@@ -247,8 +247,9 @@ impl Bench {
     }
 
     fn collect(&mut self) {
-        self.written.extend(self.out.lines.drain(..));
-        self.out.queued_bytes = 0;
+        while let Some(line) = self.out.lines.pop() {
+            self.written.push(line);
+        }
         self.orders.append(&mut self.out.orders);
         self.events.append(&mut self.out.events);
         for (call, reply) in self.out.tool_replies.drain(..) {

@@ -100,7 +100,7 @@ impl Rig {
     /// The process reads what it was sent and answers at once, but for prompts. The bytes that it read.
     fn serve(&mut self) -> usize {
         let mut read = 0;
-        while let Some(line) = self.out.lines.pop_front() {
+        while let Some(line) = self.out.lines.pop() {
             read += black_box(&line).len();
             let Some((id, method)) = request(&line) else {
                 continue;
@@ -116,7 +116,6 @@ impl Rig {
             };
             self.answer(id, &result);
         }
-        self.out.queued_bytes = 0;
         self.out.orders.clear();
         self.out.events.clear();
         self.out.tool_replies.clear();

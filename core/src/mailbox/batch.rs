@@ -1,5 +1,6 @@
 //! Deliveries on their way, packed: what a mailbox keeps, and what an exchange takes out of it.
 
+use crate::budget::ENTRY_CHARGE;
 use crate::invocation::{Delivery, Delta, End, Failure, ToolCallDelta};
 use crate::text::JsonStr;
 use alloc::borrow::Cow;
@@ -7,9 +8,6 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-
-/// Every entry costs at least this much of the budget, because bytes alone do not bound tiny entries.
-pub const ENTRY_CHARGE: usize = 64;
 
 /// A drained batch keeps its buffers for the next one up to this size in bytes.
 const KEEP: usize = 4096;

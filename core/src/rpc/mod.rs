@@ -1,7 +1,8 @@
 //! JSON-RPC 2.0 between two programs: messages, what becomes of a request, and lines.
 //!
 //! [`Message::read`] finds all of a message's members in one pass; what they hold stays text, so that it can be passed on as
-//! it came, its id replaced in place by [`replace`]. [`Peer`] knows the requests that this side has made.
+//! it came, its id replaced in place by [`replace`]. [`Peer`] knows the requests that this side has made, [`Outbox`] the lines that
+//! the other side has not read.
 //!
 //! ```
 //! use mcp_local_provider_core::rpc::{Line, Lines, Message, Peer, replace};
@@ -28,6 +29,7 @@
 //! ```
 
 mod message;
+mod outbox;
 mod peer;
 mod write;
 
@@ -36,5 +38,6 @@ pub use message::{
     Call, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, Message, NotAMessage,
     PARSE_ERROR, RpcError, read_each, replace,
 };
+pub use outbox::{Outbox, OutboxLimits};
 pub use peer::Peer;
 pub use write::{Json, one_line};

@@ -187,6 +187,7 @@ impl Plan {
             },
             line_bytes,
             input_bytes: INPUT_BYTES,
+            budget: None,
         })
     }
 }

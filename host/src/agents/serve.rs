@@ -15,6 +15,7 @@ use mcp_local_provider_core::agents::acp::{self, Agent, Order, Out, ToLink};
 use mcp_local_provider_core::hub::{Dialled, Hello};
 use mcp_local_provider_core::link::ToAgent;
 use mcp_local_provider_core::process::Rules;
+use mcp_local_provider_core::rpc::{Outbox, OutboxLimits};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::caller_tools::{ToolEvent, ToolQueue, ToolTransaction};
 use mcp_local_provider_engine::converse::{Converse, Turn};
@@ -177,7 +178,6 @@ impl Runner {
         let config = acp::Config {
             tools_url: address.map(|address| format!("http://{address}/agents/{name}/mcp/")),
             answer_bytes: engine.config().limits.content_bytes,
-            queue_bytes: engine.config().limits.link_queue_bytes,
             reuse: local.plan.agent.reuse,
             // Requests wait for less where they are to; the agent is given its time all the same.
             process: Rules {
@@ -206,8 +206,13 @@ impl Runner {
             connected,
             turn: Turn::default(),
             agent: Agent::new(local.plan.profile(), config, random_seed()?),
-            // The bounds are to be told from the start on.
             out: Out {
+                lines: Outbox::new(OutboxLimits {
+                    bytes: engine.config().limits.link_queue_bytes,
+                    ..OutboxLimits::default()
+                })
+                .sharing(engine.budget().share()),
+                // The bounds are to be told from the start on.
                 figures_changed: true,
                 ..Out::new()
             },
@@ -391,9 +396,8 @@ impl Runner {
         }
         if let Some(process) = &mut self.process {
             while process.has_room()
-                && let Some(line) = self.out.lines.pop_front()
+                && let Some(line) = self.out.lines.pop()
             {
-                self.out.queued_bytes = self.out.queued_bytes.saturating_sub(line.len());
                 let _taken = process.push_line(line.as_bytes());
             }
         }
@@ -471,7 +475,6 @@ impl Runner {
     fn start(&mut self) {
         // Lines for the previous process are not for this one.
         self.out.lines.clear();
-        self.out.queued_bytes = 0;
         self.prompts_before = self.agent.counters().prompts;
         let launched = self
             .plan
@@ -483,6 +486,7 @@ impl Runner {
             )
             .and_then(
                 |mut launch| {
+                    launch.budget = Some(self.engine.budget().clone());
                     exempt_from_proxies(&mut launch.environment, self.tools.map(|tools| tools.ip()));
                     match loops::points_here(&launch.environment, &self.listening) {
                     Some(variable) => Err(io::Error::other(format!(

@@ -98,9 +98,8 @@ impl<'p> Trial<'p> {
                 }
             }
             while self.process.has_room()
-                && let Some(line) = self.out.lines.pop_front()
+                && let Some(line) = self.out.lines.pop()
             {
-                self.out.queued_bytes = self.out.queued_bytes.saturating_sub(line.len());
                 let _taken = self.process.push_line(line.as_bytes());
             }
             for event in std::mem::take(&mut self.out.events) {

@@ -2,6 +2,7 @@
 
 use crate::last_words::LastWords;
 use bytes::{Buf, BytesMut};
+use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::wire::lines::{Line, Lines};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use std::io::{self, ErrorKind, Read, Write};
@@ -20,6 +21,13 @@ fn unblocked<P: AsFd>(pipe: Option<P>) -> io::Result<Option<P>> {
     let pipe = pipe.ok_or(ErrorKind::BrokenPipe)?;
     fcntl_setfl(&pipe, fcntl_getfl(&pipe)? | OFlags::NONBLOCK)?;
     Ok(Some(pipe))
+}
+
+/// Counts the bytes that wait in a pipe. Nobody is refused here: new work is, where it comes in.
+fn hold(share: &mut Option<Share>, bytes: usize) {
+    if let Some(share) = share {
+        let _ = share.hold(bytes);
+    }
 }
 
 /// Room for one read, which the pipes share.
@@ -44,17 +52,23 @@ pub(super) struct Input {
     /// A line is taken while fewer bytes than this wait.
     bound: usize,
     is_closing: bool,
+    share: Option<Share>,
 }
 
 impl Input {
     /// # Errors
     /// Fails when the pipe cannot be made non-blocking.
-    pub(super) fn new(pipe: Option<ChildStdin>, bound: usize) -> io::Result<Self> {
+    pub(super) fn new(
+        pipe: Option<ChildStdin>,
+        bound: usize,
+        share: Option<Share>,
+    ) -> io::Result<Self> {
         Ok(Self {
             pipe: unblocked(pipe)?,
             waiting: BytesMut::new(),
             bound,
             is_closing: false,
+            share,
         })
     }
 
@@ -66,6 +80,7 @@ impl Input {
         let has_room = self.has_room();
         if has_room {
             self.waiting.extend_from_slice(bytes);
+            hold(&mut self.share, self.waiting.len());
         }
         has_room
     }
@@ -87,6 +102,7 @@ impl Input {
     pub(super) fn cut(&mut self) {
         self.pipe = None;
         self.waiting = BytesMut::new();
+        hold(&mut self.share, 0);
     }
 
     /// Returns the descriptor while bytes wait.
@@ -105,7 +121,10 @@ impl Input {
                 return;
             }
             match pipe.write(&self.waiting) {
-                Ok(count) => self.waiting.advance(count),
+                Ok(count) => {
+                    self.waiting.advance(count);
+                    hold(&mut self.share, self.waiting.len());
+                }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 // The child reads no more. Its end is reported by another event.
@@ -130,15 +149,21 @@ pub(super) enum Outcome {
 pub(super) struct Output {
     pipe: Option<ChildStdout>,
     lines: Lines,
+    share: Option<Share>,
 }
 
 impl Output {
     /// # Errors
     /// Fails when the pipe cannot be made non-blocking.
-    pub(super) fn new(pipe: Option<ChildStdout>, line_bytes: usize) -> io::Result<Self> {
+    pub(super) fn new(
+        pipe: Option<ChildStdout>,
+        line_bytes: usize,
+        share: Option<Share>,
+    ) -> io::Result<Self> {
         Ok(Self {
             pipe: unblocked(pipe)?,
             lines: Lines::new(line_bytes),
+            share,
         })
     }
 
@@ -163,6 +188,7 @@ impl Output {
             }
             Ok(bytes) => {
                 self.lines.push(bytes, on);
+                hold(&mut self.share, self.lines.begun().len());
                 Outcome::More
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::More,

@@ -9,6 +9,7 @@ use super::supervisor::{EXIT_SIGNAL, TERMINATE};
 use super::system::{self, Exit};
 use super::{ProcessWaker, tree};
 use crate::{COMMAND, Ending, Event, LastWords, Launch};
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_core::process::Load;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -97,13 +98,14 @@ impl Process {
         let pipes = child.process();
         let (input, output, errors) =
             (pipes.stdin.take(), pipes.stdout.take(), pipes.stderr.take());
+        let share = || launch.budget.as_ref().map(Budget::share);
         Ok(Self {
             name: launch.name.clone(),
             exit: Exit::of(child.id())?,
             child,
             supervised: launch.supervisor.is_some(),
-            input: Input::new(input, launch.input_bytes)?,
-            output: Output::new(output, launch.line_bytes)?,
+            input: Input::new(input, launch.input_bytes, share())?,
+            output: Output::new(output, launch.line_bytes, share())?,
             errors: Errors::new(errors)?,
             scratch: Scratch::new(),
             measurement: None,

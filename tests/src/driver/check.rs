@@ -1,12 +1,12 @@
 //! Invariants that hold after every step.
 
 use super::{Call, Driver, Wire};
+use mcp_local_provider_core::budget::ENTRY_CHARGE;
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::sessions::Status;
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::link::ToAgent;
-use mcp_local_provider_core::mailbox::ENTRY_CHARGE;
 use std::collections::HashMap;
 use std::time::Duration;
 

@@ -56,7 +56,7 @@
 //! it.call(now, &mut mailbox, |agent, out, _| agent.start(now, out));
 //! assert_eq!(it.out.orders.pop(), Some(Order::Start)); // the supervisor spawns the process, then:
 //! it.call(now, &mut mailbox, |agent, out, link| agent.handle_started(now, out, link));
-//! assert!(it.out.lines.pop_front().is_some_and(|line| line.contains("initialize") && line.ends_with('\n')));
+//! assert!(it.out.lines.pop().is_some_and(|line| line.contains("initialize") && line.ends_with('\n')));
 //!
 //! // The reader of the process's standard output cuts it into lines.
 //! let mut lines = Lines::new(4 << 20);

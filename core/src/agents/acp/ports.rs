@@ -4,8 +4,8 @@ use super::tools::{CallId, ToolReply};
 use crate::link::FromAgent;
 pub use crate::process::Load;
 use crate::process::{self, Rules};
+use crate::rpc::Outbox;
 use crate::time::Instant;
-use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -22,8 +22,6 @@ pub struct Config {
     /// True: each session is told a directory of its own instead, which is named by a number and is below `cwd`, so that no
     /// conversation finds what another one has left. The driver makes and removes it, see [`Order`].
     pub session_directories: bool,
-    /// Bytes that may wait for the agent's standard input before it counts as stuck.
-    pub queue_bytes: usize,
     /// Bytes of an answer that are kept to recognise its conversation; a longer one is delivered and not resumed.
     pub answer_bytes: usize,
     /// Times and bounds of the process's life. It is ready when it has answered `initialize` and its first `session/new`.
@@ -93,7 +91,6 @@ impl Config {
         Self {
             cwd: cwd.into(),
             session_directories: false,
-            queue_bytes: 64 << 20,
             answer_bytes: 1 << 20,
             process: Rules {
                 start_timeout: Duration::from_secs(60),
@@ -120,10 +117,8 @@ impl Config {
 /// Outputs of a call. The driver takes everything after each call.
 #[derive(Default)]
 pub struct Out {
-    /// For the process's standard input, in this order, each with its line end.
-    pub lines: VecDeque<String>,
-    /// Bytes in `lines`; the driver sets it to 0 when it takes them, see [`Out::take_lines`].
-    pub queued_bytes: usize,
+    /// For the process's standard input. A process that leaves more in it than its limits allow counts as stuck.
+    pub lines: Outbox,
     /// For the process's supervisor, in this order.
     pub orders: Vec<Order>,
     /// For the log and the console.
@@ -135,24 +130,17 @@ pub struct Out {
 }
 
 impl Out {
-    /// Nothing.
+    /// Nothing, with the usual limits of the lines.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
-
-    /// Moves the lines to the end of `into`.
-    pub fn take_lines(&mut self, into: &mut VecDeque<String>) {
-        into.append(&mut self.lines);
-        self.queued_bytes = 0;
-    }
 }
 
 impl fmt::Debug for Out {
-    /// Lines are never shown: they hold prompts.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Out")
-            .field("lines", &self.lines.len())
+            .field("lines", &self.lines)
             .field("orders", &self.orders)
             .field("events", &self.events)
             .finish_non_exhaustive()

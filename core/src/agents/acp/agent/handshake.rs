@@ -37,7 +37,7 @@ impl Agent {
             env!("CARGO_PKG_VERSION"),
             "\"}"
         ));
-        self.send(context, json.end_params());
+        context.out.lines.push(json.end_params());
     }
 
     pub(super) fn initialized(
@@ -146,7 +146,7 @@ impl Agent {
             .expect(Ask::Authenticate, Some(context.now + LOGIN));
         let mut json = Json::request(id, "authenticate");
         json.member("methodId").string(method);
-        self.send(context, json.end_params());
+        context.out.lines.push(json.end_params());
     }
 
     pub(super) fn authenticated(

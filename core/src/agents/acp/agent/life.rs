@@ -15,7 +15,6 @@ use crate::text::JsonValue;
 use crate::time::{Instant, Timeout};
 use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::String;
 use alloc::vec::Vec;
 
 /// So many sessions whose cancelled turn never ends make a process useless.
@@ -43,15 +42,9 @@ impl Agent {
         out.orders.extend(orders.into_iter().map(Order::from));
     }
 
-    /// Queues a line for the process.
-    pub(super) fn send(&mut self, context: &mut Context<'_>, line: String) {
-        context.out.queued_bytes = context.out.queued_bytes.saturating_add(line.len());
-        context.out.lines.push_back(line);
-    }
-
     /// True when the process does not read; it is then done away with.
     pub(super) fn is_stuffed(&mut self, context: &mut Context<'_>) -> bool {
-        let stuffed = context.out.queued_bytes > self.config.queue_bytes;
+        let stuffed = context.out.lines.is_over();
         if stuffed && self.opening.phase().is_some() {
             self.misbehaved(context, "it does not read its standard input");
         }

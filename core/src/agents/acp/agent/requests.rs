@@ -44,7 +44,7 @@ impl Agent {
                 "this client offers no files, no terminals and no extensions",
             )
         };
-        self.send(context, line);
+        context.out.lines.push(line);
         self.is_stuffed(context);
     }
 

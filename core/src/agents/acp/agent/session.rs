@@ -215,7 +215,7 @@ impl Agent {
         if let Some(meta) = &self.profile.session_meta {
             json.member("_meta").raw(meta);
         }
-        self.send(context, json.end_params());
+        context.out.lines.push(json.end_params());
         let lasts = self.config.sessions.idle;
         let session = Session::new(setup, turn, context.now, lasts);
         self.pool.insert(key, session);
@@ -383,7 +383,7 @@ impl Agent {
             (None, Setting::Mode) => json.member("modeId").string(value),
             (None, Setting::Model | Setting::Effort) => json.member("modelId").string(value),
         }
-        self.send(context, json.end_params());
+        context.out.lines.push(json.end_params());
     }
 
     pub(super) fn setting_made(
@@ -456,7 +456,7 @@ impl Agent {
         let id = self.asked.expect(Ask::Close, Some(deadline));
         let mut json = Json::request(id, "session/close");
         json.member("sessionId").string(name);
-        self.send(context, json.end_params());
+        context.out.lines.push(json.end_params());
     }
 
     /// A session is of no use; its turn fails.

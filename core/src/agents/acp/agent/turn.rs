@@ -184,7 +184,7 @@ impl Agent {
         self.go(context, key, State::Prompting);
         self.counters.prompts += 1;
         self.measured.prompted = true;
-        self.send(context, json.end_params());
+        context.out.lines.push(json.end_params());
         self.is_stuffed(context);
     }
 
@@ -414,7 +414,7 @@ impl Agent {
         self.deadlines.clear(Timer::Gather(key));
         self.deadlines.clear(Timer::Complaint(key));
         self.go(context, key, State::Stopping);
-        self.send(context, json.end_params());
+        context.out.lines.push(json.end_params());
         self.drop_calls(context, key);
     }
 
