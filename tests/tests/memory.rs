@@ -11,8 +11,8 @@ use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::exchange::Exchange;
 use mcp_local_provider_core::id::{Authority, Ids, LinkId, SessionId};
 use mcp_local_provider_core::invocation::{Delivery, Delta, InvokeForm};
-use mcp_local_provider_core::link::{Deliver, Invoke, Link, LinkConfig, LinkOut, Permits};
-use mcp_local_provider_core::mailbox::{Batch, Mailbox, Push};
+use mcp_local_provider_core::link::{Invoke, Link, LinkConfig, LinkOut, Permits};
+use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use mcp_local_provider_core::request::{PromptIndex, Request};
 use mcp_local_provider_core::rpc::{Outbox, OutboxLimits};
 use mcp_local_provider_core::text::JsonStr;
@@ -27,16 +27,7 @@ use std::time::Duration;
 /// Bytes of the line that a child begins and does not end.
 const BEGUN: usize = 50_000;
 
-/// The start of an exchange, of which nothing is delivered here.
-struct Nobody;
-
-impl Deliver<()> for Nobody {
-    fn deliver(&mut self, (): &(), _: &Delivery<'_>) -> Push {
-        Push::Queued
-    }
-}
-
-/// One queue of each kind but mailboxes and lines, of which there are two.
+/// Queues of each kind.
 struct Queues {
     budget: Budget,
     mailboxes: [Mailbox; 2],

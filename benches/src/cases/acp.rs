@@ -349,16 +349,14 @@ impl AcpCalls {
     pub fn new() -> Result<Self, Error> {
         let mut rig = Rig::new()?;
         rig.ask(WITH_TOOL.into())?;
-        let lines = rig.out.lines.iter();
-        let mut told = lines.filter_map(|line| {
+        let told = rig.out.lines.iter().rev().find_map(|line| {
             let (_, rest) = line.split_once("/agents/mcp/")?;
             let (server, rest) = rest.split_once('"')?;
             let (bearer, _) = rest.split_once("Bearer ")?.1.split_once('"')?;
             Some((server.to_owned(), bearer.to_owned()))
         });
-        let told = told.next_back().ok_or("the agent was told of no tool")?;
+        let (server, bearer) = told.ok_or("the agent was told of no tool")?;
         rig.serve();
-        let (server, bearer) = told;
         let mut calls = Self {
             rig,
             server,
