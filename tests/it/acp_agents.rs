@@ -476,6 +476,26 @@ fn nothing_is_left_of_an_agent_however_the_program_ends() {
 }
 
 #[test]
+fn an_agent_that_ignores_the_end_of_its_input_can_clean_up_at_sigterm() {
+    let folder = Folder::new();
+    let alive = folder.0.join("alive");
+    let made = Command::new("mkfifo").arg(&alive).status().unwrap();
+    assert!(made.success());
+    let script = format!(
+        "ALIVE='{}'\ntrap 'echo cleaned >&9; exit 0' TERM\n{AGENT}\necho ended >&9\nsleep 600 & wait",
+        alive.display()
+    );
+    let mut program = start_with(&["/bin/sh", "-c", &script], "");
+    let mut alive = File::open(&alive).unwrap();
+    wait_for_model(&program);
+    program.signal("TERM");
+    let mut said = String::new();
+    alive.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "ended\ncleaned\n");
+    program.wait();
+}
+
+#[test]
 fn an_agent_that_harms_its_supervisor_holds_up_no_shutdown_and_leaves_nothing() {
     for (harm, signal) in [("STOP", "TERM"), ("STOP", "KILL"), ("KILL", "TERM")] {
         let folder = Folder::new();

@@ -16,7 +16,6 @@ mod session;
 mod states;
 mod turn;
 
-use super::conversation::Setup;
 use super::deadlines::{Deadlines, SessionKey, Timer};
 use super::digest::DigestKey;
 
@@ -84,7 +83,6 @@ pub struct Agent {
     counters: AgentCounters,
     scratch: Vec<u8>,
     tools: ToolCalls,
-    digest_key: DigestKey,
 }
 
 impl fmt::Debug for Agent {
@@ -103,7 +101,6 @@ impl Agent {
     /// An agent that is not running. `seed` makes the names of its tool servers, which nobody may guess.
     #[must_use]
     pub fn new(mut profile: Profile, config: Config, seed: [u8; 32]) -> Self {
-        let digest_key = DigestKey::new(&seed);
         profile.concurrency = profile.concurrency.max(1);
         profile.session_meta = profile
             .session_meta
@@ -118,13 +115,12 @@ impl Agent {
             registered: Registered::default(),
             asked: Peer::new(),
             deadlines: Deadlines::default(),
-            pool: Pool::new(Setup::new(digest_key, None, Vec::new())),
+            pool: Pool::new(DigestKey::new(&seed)),
             turns: BTreeMap::new(),
             measured: Measured::default(),
             counters: AgentCounters::default(),
             scratch: Vec::new(),
             tools: ToolCalls::new(seed),
-            digest_key,
         }
     }
 

@@ -5,7 +5,7 @@ use super::session::Session;
 use super::states::{SESSION, State};
 use crate::agents::acp::conversation::Setup;
 use crate::agents::acp::deadlines::SessionKey;
-use crate::agents::acp::digest::Digest;
+use crate::agents::acp::digest::{Digest, DigestKey};
 use crate::machine::OUTSIDE;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -25,6 +25,8 @@ pub(super) struct Pool {
     sessions: BTreeMap<SessionKey, Session>,
     /// By the agent's own id.
     names: HashMap<String, SessionKey>,
+    /// Key of the digests by which setups and conversations are known again.
+    pub(super) digest_key: DigestKey,
     /// Instructions and tools that the next empty session is made for.
     pub(super) setup: Arc<Setup>,
     /// Digests of the setups that the latest new sessions were wanted for, at most `WANTED` of them.
@@ -38,12 +40,13 @@ pub(super) struct Pool {
 }
 
 impl Pool {
-    pub(super) fn new(setup: Setup) -> Self {
+    pub(super) fn new(digest_key: DigestKey) -> Self {
         Self {
             last: 0,
             sessions: BTreeMap::new(),
             names: HashMap::new(),
-            setup: Arc::new(setup),
+            digest_key,
+            setup: Arc::new(Setup::new(digest_key, None, Vec::new())),
             wanted: VecDeque::new(),
             spare_failed: false,
             left_open: 0,
@@ -234,7 +237,6 @@ impl Pool {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::agents::acp::digest::DigestKey;
     use crate::id::{ExchangeId, Ids};
     use crate::time::Instant;
     use alloc::string::ToString;
@@ -247,7 +249,8 @@ mod tests {
 
     /// A pool with sessions in these states, each used one second after the one before.
     fn pool(states: &[State]) -> Pool {
-        let mut pool = Pool::new(setup("first"));
+        let mut pool = Pool::new(DigestKey::new(&[7; 32]));
+        pool.setup = Arc::new(setup("first"));
         for (at, state) in (1..).zip(states) {
             let key = pool.next_key();
             let now = Instant::from_micros(at * 1_000_000);

@@ -88,7 +88,7 @@ impl Agent {
         let caller = invoke.permit.caller();
         let conversation = Conversation::of(&invoke, &self.opening.abilities)?;
         let plan = conversation.plan(
-            self.digest_key,
+            self.pool.digest_key,
             &invoke.model,
             &self.profile,
             &self.opening.abilities,
