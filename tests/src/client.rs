@@ -1,6 +1,6 @@
 //! The client's side: reads an answer as it comes and keeps what a person would see.
 
-use crate::driver::Head;
+use crate::response::Head;
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, NDJSON};
 use serde_json::Value;
 

@@ -16,6 +16,7 @@ pub mod client;
 pub mod driver;
 pub mod echo;
 pub mod fuzz_targets;
+pub mod response;
 pub mod transcript;
 pub mod world;
 

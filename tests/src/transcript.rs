@@ -14,7 +14,8 @@
 //! | `time> 250ms`, `time> 4s` | time passes, timers are served |
 
 use crate::agent;
-use crate::driver::{Answer, Answered, Asking, Call, Driver, Head};
+use crate::driver::{Answered, Asking, Call, Driver};
+use crate::response::{Answer, Head};
 use mcp_local_provider_core::config::{Alias, HubConfig, Key, Role};
 use mcp_local_provider_core::hub::Hub;
 use mcp_local_provider_core::hub::keys::digest;

@@ -2,8 +2,8 @@
 
 use super::RESTLESS;
 use super::ready::{Alarm, Ready, Who};
-use super::response::{Answer, Head, Reader};
 use crate::client::Client;
+use crate::response::{Answer, Head, Reader};
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
 use mcp_local_provider_core::time::Instant;

@@ -2,8 +2,8 @@
 
 use super::client::{Same, send};
 use super::ready::{Alarm, Ready, Who};
-use super::response::Reader;
 use crate::agent;
+use crate::response::Reader;
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::hub::{Dialled, Hello};

@@ -10,15 +10,14 @@ mod client;
 mod link;
 mod outside;
 mod ready;
-mod response;
 
 pub use audit::Audited;
 pub use client::{Asking, Call};
 pub use link::Wire;
 pub use outside::{EPOCH, Virtual};
-pub use response::{Answer, Head};
 
 use crate::agent;
+use crate::response::Answer;
 use audit::Audit;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::error::Refusal;

@@ -3,7 +3,7 @@
 use super::setup::{self, PHONE};
 use super::{Asked, World};
 use crate::client::Client;
-use crate::driver::Head;
+use crate::response::Head;
 use mcp_local_provider_core::config::Limits;
 use mcp_local_provider_core::id::{Authority, ExchangeId, KeyId};
 use mcp_local_provider_core::time::Instant;

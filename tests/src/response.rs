@@ -92,7 +92,7 @@ enum Place {
 
 /// Reads one response.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub struct Reader {
     place: Place,
     unread: Vec<u8>,
     /// The request's method allows a body.
@@ -101,7 +101,8 @@ pub(super) struct Reader {
 
 impl Reader {
     /// Reads the response to a request with this method.
-    pub(super) fn new(method: &str) -> Self {
+    #[must_use]
+    pub fn new(method: &str) -> Self {
         Self {
             place: Place::Head,
             unread: Vec::new(),
@@ -110,12 +111,13 @@ impl Reader {
     }
 
     /// True once the response is whole.
-    pub(super) fn is_whole(&self) -> bool {
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
         self.place == Place::End
     }
 
     /// Takes bytes, and gives the head where it ends in them, with what they add to the body.
-    pub(super) fn read(&mut self, bytes: &[u8]) -> (Option<Head>, Vec<u8>) {
+    pub fn read(&mut self, bytes: &[u8]) -> (Option<Head>, Vec<u8>) {
         self.unread.extend_from_slice(bytes);
         let (mut head, mut body) = (None, Vec::new());
         loop {
