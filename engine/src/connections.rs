@@ -154,7 +154,6 @@ mod tests {
 
     use super::*;
     use crate::audit::Audit;
-    use crate::dial::BridgeDialler;
     use crate::outside::Outside;
     use mcp_local_provider_core::config::HubConfig;
     use mcp_local_provider_core::time::Instant;
@@ -170,8 +169,6 @@ mod tests {
         fn unix(&self) -> Duration {
             Duration::ZERO
         }
-
-        fn dial(&self, _bridge: BridgeDialler) {}
     }
 
     #[test]

@@ -1,24 +1,25 @@
 //! Dialling a WebSocket server: the external bridges, and the demo agent's way to its own provider.
 //!
-//! A driver resolves names, connects and moves bytes; what is said, what the answers mean, and when to try again is here.
+//! A driver opens the connection; what is said, what the answers mean, and when to try again is here.
 
-use super::config::{Bridge, BridgeTimes};
-use super::converse::Converse;
+use super::config::BridgeTimes;
 use super::engine::Engine;
-use super::link::Connected;
-use super::status::{Part, PartStatus};
+use crate::pipe::{Endpoint, Pipe};
+use crate::websocket::{Incoming, Piped, Socket, Stream, config};
 use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
-use mcp_local_provider_core::error::Refusal;
-use mcp_local_provider_core::hub::{Dialled, Hello};
-use mcp_local_provider_core::link::LinkConfig;
+use mcp_local_provider_core::time::Instant;
 use std::fmt;
 use std::io;
-use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tungstenite::Error;
-use tungstenite::client::ClientRequestBuilder;
+use tungstenite::WebSocket;
+use tungstenite::client::{ClientRequestBuilder, client_with_config};
 use tungstenite::error::{ProtocolError, SubProtocolError};
+use tungstenite::handshake::client::{ClientHandshake, Response};
+use tungstenite::handshake::{HandshakeError, MidHandshake};
 use tungstenite::http::Uri;
+use tungstenite::protocol::Role;
 
 /// Server to dial, with the token to show and the limits of the connection.
 #[derive(Clone)]
@@ -74,6 +75,17 @@ impl Target {
         Ok(uri)
     }
 
+    /// Opens the connection that the handshake is made on.
+    fn open(&self, uri: &Uri, engine: &Engine) -> Box<dyn Pipe> {
+        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
+        engine.outside().dial(&Endpoint {
+            host: host.into(),
+            port: uri.port_u16().unwrap_or(80),
+            connect_timeout: self.connect_timeout,
+            write_timeout: self.write_timeout,
+        })
+    }
+
     /// The request of the handshake; the agent protocol's subprotocol is in it if it is to be offered.
     #[must_use]
     pub fn request(&self, uri: &Uri, offer: bool) -> ClientRequestBuilder {
@@ -88,11 +100,97 @@ impl Target {
     }
 }
 
-/// Name and port of a server.
-#[must_use]
-pub fn host_and_port(uri: &Uri) -> (&str, u16) {
-    let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-    (host, uri.port_u16().unwrap_or(80))
+/// One dial: from the look-up of the name to the open WebSocket. The agent protocol's subprotocol is offered; a server that
+/// does not know subprotocols is dialled again without, and accepted too.
+pub(crate) struct Dial {
+    target: Target,
+    until: Instant,
+    offer: bool,
+    handshake: Option<Handshake>,
+}
+
+type Handshake = MidHandshake<ClientHandshake<Incoming<Piped>>>;
+type Shaken = Result<
+    (WebSocket<Incoming<Piped>>, Response),
+    HandshakeError<ClientHandshake<Incoming<Piped>>>,
+>;
+
+impl Dial {
+    /// A dial that begins with its first poll and fails at `until`.
+    pub(crate) const fn new(target: Target, until: Instant) -> Self {
+        Self {
+            target,
+            until,
+            offer: true,
+            handshake: None,
+        }
+    }
+
+    /// The time at which it fails.
+    pub(crate) const fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Goes on as far as it can.
+    ///
+    /// # Errors
+    /// When no WebSocket is opened within its time.
+    pub(crate) fn poll(
+        &mut self,
+        engine: &Engine,
+        waker: &Waker,
+    ) -> Poll<Result<Socket<Piped>, DialError>> {
+        match self.advance(engine, waker) {
+            Poll::Pending if engine.now() >= self.until => Poll::Ready(Err(DialError::Timeout)),
+            Poll::Ready(Err(DialError::NoSubprotocol)) if self.offer => {
+                self.offer = false;
+                self.poll(engine, waker)
+            }
+            step => step,
+        }
+    }
+
+    fn advance(
+        &mut self,
+        engine: &Engine,
+        waker: &Waker,
+    ) -> Poll<Result<Socket<Piped>, DialError>> {
+        loop {
+            let step = match self.handshake.take() {
+                None => self.begin(engine)?,
+                Some(mut handshake) => {
+                    let stream = handshake.get_mut().get_mut().stream();
+                    let progress = stream.poll_readable(&mut Context::from_waker(waker));
+                    match progress {
+                        Poll::Pending => {
+                            self.handshake = Some(handshake);
+                            return Poll::Pending;
+                        }
+                        Poll::Ready(done) => done.map_err(DialError::from_io)?,
+                    }
+                    handshake.handshake()
+                }
+            };
+            match step {
+                Ok((websocket, _)) => {
+                    return Poll::Ready(Ok(Socket::new(websocket, Role::Client)));
+                }
+                Err(HandshakeError::Interrupted(handshake)) => self.handshake = Some(handshake),
+                Err(HandshakeError::Failure(error)) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+
+    fn begin(&self, engine: &Engine) -> Result<Shaken, DialError> {
+        let uri = self.target.uri()?;
+        let incoming = Incoming::dialling(Piped::new(self.target.open(&uri, engine)));
+        let config = Some(config(self.target.frame_bytes));
+        Ok(client_with_config(
+            self.target.request(&uri, self.offer),
+            incoming,
+            config,
+        ))
+    }
 }
 
 /// Reason why a server was not reached. Its text tells the person what to look at.
@@ -126,6 +224,16 @@ fn refusal(status: u16) -> String {
     }
 }
 
+impl DialError {
+    fn from_io(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::TimedOut {
+            Self::Timeout
+        } else {
+            Self::Unreachable(error)
+        }
+    }
+}
+
 impl From<Error> for DialError {
     fn from(error: Error) -> Self {
         #[expect(
@@ -137,7 +245,7 @@ impl From<Error> for DialError {
                 SubProtocolError::NoSubProtocol,
             )) => Self::NoSubprotocol,
             Error::Http(response) => Self::Refused(response.status().as_u16()),
-            Error::Io(error) => Self::Unreachable(error),
+            Error::Io(error) => Self::from_io(error),
             error => Self::Handshake(error.to_string()),
         }
     }
@@ -181,123 +289,6 @@ impl Backoff {
     /// It worked: the next pause is short again.
     pub const fn reset(&mut self) {
         self.failures = 0;
-    }
-}
-
-/// Keeps one external bridge connected: a driver dials [`BridgeDialler::target`], tells what came of it, and waits as long as
-/// it is told.
-#[derive(Debug)]
-pub struct BridgeDialler {
-    engine: Arc<Engine>,
-    bridge: Bridge,
-    target: Target,
-    status: Arc<PartStatus>,
-    backoff: Backoff,
-    attempts: u32,
-    /// There is a link now.
-    linked: bool,
-}
-
-impl BridgeDialler {
-    /// The dialler of a bridge, which health tells about from now on.
-    #[must_use]
-    pub(crate) fn new(engine: Arc<Engine>, bridge: Bridge) -> Self {
-        let status = PartStatus::new(Part::Bridge, &bridge.name);
-        engine.add_part(status.clone());
-        let times = &bridge.times;
-        Self {
-            target: Target {
-                connect_timeout: times.connect,
-                ..Target::new(&engine, bridge.url.clone(), bridge.token.clone())
-            },
-            backoff: Backoff::new(engine.chance(), times),
-            engine,
-            bridge,
-            status,
-            attempts: 0,
-            linked: false,
-        }
-    }
-
-    /// The engine that gets the link.
-    #[must_use]
-    pub const fn engine(&self) -> &Arc<Engine> {
-        &self.engine
-    }
-
-    /// The server to dial.
-    #[must_use]
-    pub const fn target(&self) -> &Target {
-        &self.target
-    }
-
-    /// The WebSocket is open. Serve the link, if the hub takes it, and then say that it is [`BridgeDialler::lost`].
-    pub fn connected(&mut self) -> Option<Box<dyn Converse>> {
-        self.attempts = 0;
-        self.backoff.reset();
-        let hello = Hello {
-            token: self.bridge.token.as_deref(),
-            dialled: Some(Dialled {
-                name: &self.bridge.name,
-                form: self.bridge.form,
-                session: self.bridge.session.as_ref(),
-            }),
-        };
-        let config = LinkConfig {
-            ping_interval: self.bridge.times.heartbeat,
-            pong_timeout: self.bridge.times.heartbeat_timeout,
-            ..self.engine.link_config().clone()
-        };
-        match Connected::with(&self.engine, hello, &config) {
-            Ok(link) => {
-                tracing::info!(bridge = self.bridge.name, "connected");
-                self.status.connected(self.engine.now());
-                self.linked = true;
-                Some(Box::new(link))
-            }
-            Err(refusal) => {
-                self.unusable(&refusal);
-                None
-            }
-        }
-    }
-
-    fn unusable(&self, refusal: &Refusal) {
-        tracing::warn!(bridge = self.bridge.name, %refusal, "cannot be used");
-        let now = self.engine.now();
-        self.status.lost(now, refusal.to_string(), false);
-    }
-
-    /// The connection has ended. How long to wait before the next dial; `None` when there is to be none.
-    pub fn lost(&mut self) -> Option<Duration> {
-        if std::mem::take(&mut self.linked) {
-            let now = self.engine.now();
-            self.status
-                .lost(now, "the connection was lost".into(), false);
-        }
-        self.pause()
-    }
-
-    /// The dial failed. How long to wait before the next one; `None` when there is to be none.
-    pub fn failed(&mut self, error: &DialError) -> Option<Duration> {
-        let name = &self.bridge.name;
-        let now = self.engine.now();
-        self.attempts = self.attempts.saturating_add(1);
-        let attempts = self.attempts;
-        let most = self.bridge.times.reconnect_attempts;
-        let given_up =
-            matches!(error, DialError::Url(_)) || most.is_some_and(|most| attempts > most);
-        self.status.lost(now, error.to_string(), given_up);
-        if given_up {
-            tracing::error!(bridge = name, %error, attempts, "given up");
-            return None;
-        }
-        tracing::warn!(bridge = name, %error, attempts, "cannot be dialled");
-        self.pause()
-    }
-
-    fn pause(&mut self) -> Option<Duration> {
-        (!self.engine.is_draining()).then(|| self.backoff.pause())
     }
 }
 

@@ -7,8 +7,8 @@ use super::link::LinkCell;
 use super::owner::Owner;
 use super::status::{PartStatus, Processor};
 use crate::audit::Audit;
+use crate::bridge::BridgeTask;
 use crate::config::Bridge;
-use crate::dial::BridgeDialler;
 use crate::outside::{Outside, Usage};
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
 use bytes::Bytes;
@@ -179,10 +179,11 @@ impl Engine {
         })
     }
 
-    /// Has these bridges dialled, by [`Outside::dial`], for as long as the engine runs.
+    /// Keeps these bridges connected, as background work of [`Outside::spawn`], for as long as the engine runs.
     pub fn dial(self: &Arc<Self>, bridges: impl IntoIterator<Item = Bridge>) {
         for bridge in bridges {
-            self.outside.dial(BridgeDialler::new(self.clone(), bridge));
+            let task = BridgeTask::new(self.clone(), bridge);
+            self.outside.spawn(Box::new(task));
         }
     }
 

@@ -245,7 +245,6 @@ mod tests {
 
     use super::*;
     use crate::audit::Audit;
-    use crate::dial::BridgeDialler;
     use crate::outside::Outside;
     use mcp_local_provider_core::config::HubConfig;
     use std::sync::atomic::{AtomicU64, Ordering};
@@ -269,8 +268,6 @@ mod tests {
         fn give_back(&self) {
             self.given_back.fetch_add(1, Ordering::Relaxed);
         }
-
-        fn dial(&self, _bridge: BridgeDialler) {}
     }
 
     #[test]

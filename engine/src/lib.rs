@@ -9,7 +9,9 @@
 //! 2. For each client it asks [`Engine::connect`] and does what a [`client_connection::ClientConnection`] says is next:
 //!    receive, write, wait. One that is dropped tells the agent that the client has left. A host with an HTTP server of its own
 //!    calls [`request::begin`] with each head instead, and follows the [`request::Step`]s.
-//! 3. An upgrade that is accepted gives a [`converse::Converse`]: frames go in, frames come out.
+//! 3. An upgrade that is accepted gives a [`converse::Converse`]: frames go in, frames come out. A
+//!    [`websocket::Conversation`] does that where one task reads and writes.
+//! 4. For a server that the engine calls it opens a [`pipe::Pipe`].
 //!
 //! No lock is held across input, output or a wait; the order is hub, commands, link, inbox.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
@@ -20,6 +22,8 @@ pub mod answer;
 mod answering;
 #[doc(hidden)]
 pub mod audit;
+pub mod background;
+mod bridge;
 #[doc(hidden)]
 pub mod caller_tools;
 pub mod client_connection;
@@ -53,6 +57,7 @@ pub mod websocket;
 
 // The provider, and what it needs from outside.
 pub use audit::{Audit, AuditFile};
+pub use background::Background;
 pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError};
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};

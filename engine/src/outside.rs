@@ -1,6 +1,7 @@
-//! The world outside of an engine: clocks, what the process uses, and bridges to dial.
+//! The world outside of an engine: clocks, what the process uses, connections to other servers, and who polls background work.
 
-use crate::dial::BridgeDialler;
+use crate::background::Background;
+use crate::pipe::{Endpoint, NeverOpen, Pipe};
 use mcp_local_provider_core::api::status::DiskFigures;
 use mcp_local_provider_core::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
@@ -26,8 +27,18 @@ pub trait Outside: Send + Sync {
         mcp_local_provider_heap::give_back();
     }
 
-    /// Keeps a bridge connected from now on, on a task or thread of its own: see [`BridgeDialler`].
-    fn dial(&self, bridge: BridgeDialler);
+    /// Opens a connection to a server. It returns at once: the pipe's calls are pending until the connection is open, and fail
+    /// when it cannot be opened in the endpoint's time. In a host that opens no connections every call fails.
+    fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        tracing::debug!(?endpoint, "this host opens no connections");
+        Box::new(NeverOpen::new(io::ErrorKind::Unsupported))
+    }
+
+    /// Polls `work` from now on, on a task or thread of its own, until it has ended or the engine has stopped. A host that has
+    /// none drops it.
+    fn spawn(&self, work: Box<dyn Background>) {
+        tracing::error!(?work, "this host does no background work");
+    }
 }
 
 /// Resources that a process uses. A value that the system does not tell is zero.
@@ -125,7 +136,7 @@ impl Clock {
     }
 }
 
-/// The outside of a host that dials no bridges.
+/// The outside of a host that opens no connections.
 impl Outside for Clock {
     fn now(&self) -> Instant {
         Self::now(self)
@@ -137,10 +148,6 @@ impl Outside for Clock {
 
     fn usage(&self) -> Usage {
         Usage::of_process()
-    }
-
-    fn dial(&self, bridge: BridgeDialler) {
-        tracing::error!(?bridge, "this host dials no bridges");
     }
 }
 

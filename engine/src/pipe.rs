@@ -3,11 +3,25 @@
 
 use std::io;
 use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Server to which a pipe is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name or address; an IPv6 address without brackets.
+    pub host: String,
+    /// Its TCP port.
+    pub port: u16,
+    /// Longest time from the look-up of the name to the open connection.
+    pub connect_timeout: Duration,
+    /// Longest time in which a write makes no progress.
+    pub write_timeout: Duration,
+}
 
 /// One connection that the program opened. A driver gives TCP, TLS wraps another pipe, a simulation gives memory.
 ///
-/// Both calls return at once. A call that is `Pending` wakes the waker of its last call when it is worth repeating; the reading
-/// and the writing side keep one waker each. A pipe that is dropped is closed.
+/// Both calls return at once. One task or thread owns a pipe and gives both the same waker: either side wakes it when one of
+/// the calls is worth repeating. A pipe that is dropped is closed.
 pub trait Pipe: Send {
     /// Appends at most `most` bytes to `into`, and returns their number. Zero is the end: the other side writes no more.
     ///
@@ -39,5 +53,32 @@ impl<P: Pipe + ?Sized> Pipe for Box<P> {
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
         (**self).poll_write(waker, bytes)
+    }
+}
+
+/// A pipe that was never open: every call fails with the same error.
+#[derive(Debug)]
+pub struct NeverOpen(io::ErrorKind);
+
+impl NeverOpen {
+    /// A pipe whose calls fail with an error of this kind.
+    #[must_use]
+    pub const fn new(kind: io::ErrorKind) -> Self {
+        Self(kind)
+    }
+}
+
+impl Pipe for NeverOpen {
+    fn poll_read(
+        &mut self,
+        _waker: &Waker,
+        _into: &mut Vec<u8>,
+        _most: usize,
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0.into()))
+    }
+
+    fn poll_write(&mut self, _waker: &Waker, _bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Err(self.0.into()))
     }
 }

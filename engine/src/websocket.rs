@@ -2,6 +2,10 @@
 //!
 //! `permessage-deflate` is never offered nor accepted.
 
+mod conversation;
+mod piped;
+mod socket;
+
 use crate::converse::{Converse, Frame, Turn};
 use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use mcp_local_provider_core::error::Refusal;
@@ -12,6 +16,11 @@ use tungstenite::http::header::{HeaderValue, SEC_WEBSOCKET_PROTOCOL};
 use tungstenite::http::{Request, Response};
 use tungstenite::protocol::WebSocketConfig;
 use tungstenite::{Error, Message};
+
+pub use conversation::Conversation;
+pub(crate) use piped::Piped;
+pub(crate) use socket::Incoming;
+pub use socket::{Socket, Stream};
 
 /// Time in which a peer has to read our close frame and to close its side.
 pub const CLOSING: Duration = Duration::from_secs(2);

@@ -1,62 +1,151 @@
-//! Dialling a WebSocket server, and the external bridges.
+//! Pipes over TCP: a short-lived thread resolves the name and connects, the thread that polls the pipe reads and writes.
 
-use crate::link;
+use crate::parker::{Interest, watch};
 use crate::peer::Peer;
 use crate::threads::{Open, Threads};
-use crate::websocket::{Incoming, Reader};
-use mcp_local_provider_engine::dial::{BridgeDialler, DialError, Target, host_and_port};
-use mcp_local_provider_engine::websocket::config;
+use mcp_local_provider_engine::later;
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Poll, Waker, ready};
 use std::time::{Duration, Instant};
-use tungstenite::HandshakeError;
-use tungstenite::client::client_with_config;
-use tungstenite::http::Uri;
 
-/// Connects. The agent protocol's subprotocol is offered; a server that does not know subprotocols is accepted too.
-///
-/// # Errors
-/// When no WebSocket was opened within the target's time, the look-up of the name apart.
-pub(crate) fn dial(threads: &Threads, target: &Target) -> Result<(Open, Reader), DialError> {
-    let until = Instant::now() + target.connect_timeout;
-    let uri = target.uri()?;
-    let dialled = match handshake(threads, &uri, target, until, true) {
-        Err(DialError::NoSubprotocol) => handshake(threads, &uri, target, until, false),
-        done => done,
-    };
-    dialled.map_err(|error| match error {
-        DialError::Unreachable(error) if error.kind() == ErrorKind::TimedOut => DialError::Timeout,
-        DialError::Unreachable(_)
-        | DialError::Timeout
-        | DialError::Url(_)
-        | DialError::Refused(_)
-        | DialError::Handshake(_)
-        | DialError::NoSubprotocol => error,
-    })
+/// Most bytes that one read makes room for.
+const READ: usize = 16 << 10;
+
+/// A TCP connection that the program opened, or opens.
+pub(crate) struct TcpPipe {
+    threads: Threads,
+    write_timeout: Duration,
+    state: State,
+    /// Time since which the socket takes nothing.
+    stalled: Option<Instant>,
 }
 
-fn handshake(
-    threads: &Threads,
-    uri: &Uri,
-    target: &Target,
-    until: Instant,
-    offer: bool,
-) -> Result<(Open, Reader), DialError> {
-    let socket = connect(uri, until).map_err(DialError::Unreachable)?;
-    let open = threads.open(Arc::new(Peer::new(socket, target.write_timeout)));
-    let incoming = Incoming::dialling(open.peer().clone(), until);
-    let config = Some(config(target.frame_bytes));
-    match client_with_config(target.request(uri, offer), incoming, config) {
-        Ok((websocket, _)) => Ok((open, Reader::dialled(websocket))),
-        Err(HandshakeError::Failure(error)) => Err(error.into()),
-        Err(HandshakeError::Interrupted(_)) => Err(DialError::Timeout),
+enum State {
+    Connecting(Arc<Connecting>, Instant),
+    Open(Open),
+    /// It could not be opened.
+    Failed(ErrorKind),
+}
+
+/// Place where the thread that connects leaves what came of it.
+#[derive(Default)]
+struct Connecting(Mutex<(Option<io::Result<TcpStream>>, Option<Waker>)>);
+
+impl Connecting {
+    fn call<R>(
+        &self,
+        call: impl FnOnce(&mut (Option<io::Result<TcpStream>>, Option<Waker>)) -> R,
+    ) -> R {
+        call(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
-fn connect(uri: &Uri, until: Instant) -> io::Result<TcpStream> {
+impl TcpPipe {
+    /// A pipe to a server.
+    pub fn new(threads: &Threads, endpoint: &Endpoint) -> Self {
+        let until = later(Instant::now(), endpoint.connect_timeout);
+        let connecting = Arc::new(Connecting::default());
+        let (to, place) = (endpoint.clone(), connecting.clone());
+        let spawned = threads.spawn("dial", move || {
+            let connected = connect(&to, until);
+            let waker = place.call(|(result, waker)| {
+                *result = Some(connected);
+                waker.take()
+            });
+            waker.into_iter().for_each(Waker::wake);
+        });
+        Self {
+            threads: threads.clone(),
+            write_timeout: endpoint.write_timeout,
+            state: match spawned {
+                Ok(()) => State::Connecting(connecting, until),
+                Err(error) => State::Failed(error.kind()),
+            },
+            stalled: None,
+        }
+    }
+
+    fn poll_open(&mut self, waker: &Waker) -> Poll<io::Result<&Arc<Peer>>> {
+        if let State::Connecting(connecting, until) = &self.state {
+            let connected = connecting.call(|(result, waiting)| {
+                if result.is_none() {
+                    *waiting = Some(waker.clone());
+                }
+                result.take()
+            });
+            match connected {
+                Some(Ok(socket)) => {
+                    let peer = Arc::new(Peer::new(socket, self.write_timeout));
+                    self.state = State::Open(self.threads.open(peer));
+                }
+                Some(Err(error)) => return Poll::Ready(Err(self.fail(error))),
+                None if Instant::now() >= *until => {
+                    return Poll::Ready(Err(self.fail(ErrorKind::TimedOut.into())));
+                }
+                None => return Poll::Pending,
+            }
+        }
+        match &self.state {
+            State::Open(open) => Poll::Ready(Ok(open.peer())),
+            State::Failed(kind) => Poll::Ready(Err((*kind).into())),
+            State::Connecting(..) => Poll::Pending,
+        }
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.state = State::Failed(error.kind());
+        error
+    }
+}
+
+impl Pipe for TcpPipe {
+    fn poll_read(
+        &mut self,
+        waker: &Waker,
+        into: &mut Vec<u8>,
+        most: usize,
+    ) -> Poll<io::Result<usize>> {
+        let peer = ready!(self.poll_open(waker))?;
+        let begin = into.len();
+        into.resize(begin + most.min(READ), 0);
+        let read = peer.read_now(into.get_mut(begin..).unwrap_or_default());
+        into.truncate(begin + read.as_ref().copied().unwrap_or(0));
+        match read {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                watch(peer, Interest::Read, None, waker);
+                Poll::Pending
+            }
+            read => Poll::Ready(read),
+        }
+    }
+
+    fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let peer = ready!(self.poll_open(waker))?.clone();
+        match peer.write_now(bytes) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                let stalled = *self.stalled.get_or_insert_with(Instant::now);
+                let until = later(stalled, self.write_timeout);
+                if Instant::now() >= until {
+                    peer.reset_on_close();
+                    return Poll::Ready(Err(ErrorKind::TimedOut.into()));
+                }
+                watch(&peer, Interest::Write, Some(until), waker);
+                Poll::Pending
+            }
+            written => {
+                self.stalled = None;
+                Poll::Ready(written)
+            }
+        }
+    }
+}
+
+fn connect(endpoint: &Endpoint, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "its name has no address");
-    for address in host_and_port(uri).to_socket_addrs()? {
+    for address in (endpoint.host.as_str(), endpoint.port).to_socket_addrs()? {
         let left = until.saturating_duration_since(Instant::now());
         match TcpStream::connect_timeout(&address, left.max(Duration::from_millis(1))) {
             Ok(socket) => return Ok(socket),
@@ -64,23 +153,4 @@ fn connect(uri: &Uri, until: Instant) -> io::Result<TcpStream> {
         }
     }
     Err(last)
-}
-
-/// Keeps a bridge connected until its attempts are used up.
-pub(crate) fn keep_bridge(threads: &Threads, mut dialler: BridgeDialler) {
-    loop {
-        let pause = match dial(threads, dialler.target()) {
-            Ok((open, reader)) => {
-                if let Some(connected) = dialler.connected() {
-                    link::run(threads, connected, open.peer(), reader);
-                }
-                dialler.lost()
-            }
-            Err(error) => dialler.failed(&error),
-        };
-        match pause {
-            Some(pause) if !threads.stops_within(pause) => {}
-            _ => return,
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! The two threads of each WebSocket: one reads, the other one writes and serves the deadlines of what is behind it.
+//! The two threads of each WebSocket that was accepted: one reads, the other one writes and serves the deadlines of what is behind it.
 
 use crate::parker::Parker;
 use crate::peer::Peer;
@@ -51,7 +51,7 @@ impl Both {
 /// Serves the connection to its end.
 pub(crate) fn run(threads: &Threads, link: Box<dyn Converse>, peer: &Arc<Peer>, reader: Reader) {
     let _open = threads.engine().open_socket();
-    let mut writer = Writer::new(peer.clone(), reader.role());
+    let mut writer = Writer::new(peer.clone());
     let both = Arc::new(Both {
         link,
         from_reader: Mutex::default(),

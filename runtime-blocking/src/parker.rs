@@ -1,11 +1,13 @@
-//! Waits of a thread for others and for its socket at once.
+//! Waits of a thread for others, for its socket and for the pipes that it has polled, all at once.
 
+use crate::peer::Peer;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
+use std::cell::RefCell;
 use std::net::TcpStream;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 use std::time::{Duration, Instant};
 
@@ -65,7 +67,8 @@ impl Parker {
         Waker::from(self.clone())
     }
 
-    /// Waits until it is unparked, `socket` has what it is watched for (its end always is), or it is `until`.
+    /// Waits until it is unparked, `socket` has what it is watched for (its end always is), a pipe that this thread has polled
+    /// is worth polling again, or it is `until`. A pipe's waker is woken; that of this parker counts as unparked.
     pub fn wait(&self, socket: Option<(&TcpStream, PollFlags)>, until: Option<Instant>) -> Woken {
         let begun = self
             .state
@@ -74,7 +77,12 @@ impl Parker {
             self.state.swap(BUSY, Ordering::AcqRel);
             return Woken::Unparked;
         }
-        let woken = self.wait_for_either(socket, until);
+        let watches = WATCHES.take();
+        let woken = if watches.is_empty() {
+            self.wait_for_either(socket, until)
+        } else {
+            self.wait_with_pipes(socket, until, watches)
+        };
         if self.state.swap(BUSY, Ordering::AcqRel) == UNPARKED {
             if let Some(event) = &self.event {
                 // Whoever woke it has written or is about to.
@@ -117,6 +125,94 @@ impl Parker {
                 None => {}
             }
         }
+    }
+}
+
+/// A side of a pipe that is watched.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interest {
+    /// Something can be read, the end included.
+    Read,
+    /// There is room to write.
+    Write,
+}
+
+/// A pipe whose call was pending on this thread.
+struct Watch {
+    peer: Weak<Peer>,
+    interest: Interest,
+    until: Option<Instant>,
+    waker: Waker,
+}
+
+thread_local! {
+    /// Pipes that the next wait of this thread watches.
+    static WATCHES: RefCell<Vec<Watch>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Has this thread's waits watch a pipe, until they have woken `waker` or the pipe is gone. The waker is woken at `until`
+/// too. A later call for the same side takes the place of this one.
+pub(crate) fn watch(peer: &Arc<Peer>, interest: Interest, until: Option<Instant>, waker: &Waker) {
+    WATCHES.with_borrow_mut(|watches| {
+        watches.retain(|watch| {
+            watch.peer.strong_count() > 0
+                && (watch.interest != interest || watch.peer.as_ptr() != Arc::as_ptr(peer))
+        });
+        watches.push(Watch {
+            peer: Arc::downgrade(peer),
+            interest,
+            until,
+            waker: waker.clone(),
+        });
+    });
+}
+
+impl Parker {
+    /// Waits as [`Parker::wait`] does, and wakes the wakers of pipes.
+    fn wait_with_pipes(
+        &self,
+        socket: Option<(&TcpStream, PollFlags)>,
+        until: Option<Instant>,
+        mut watches: Vec<Watch>,
+    ) -> Woken {
+        let slice = self.event.is_none().then(|| Instant::now() + SLICE);
+        let soonest = watches.iter().filter_map(|watch| watch.until);
+        let soonest = soonest.chain(until).chain(slice).min();
+        let held: Vec<(Arc<Peer>, Watch)> = watches
+            .drain(..)
+            .filter_map(|watch| Some((watch.peer.upgrade()?, watch)))
+            .collect();
+        let mut fds: Vec<PollFd<'_>> = Vec::with_capacity(held.len() + 2);
+        fds.extend(held.iter().map(|(peer, watch)| {
+            let flags = match watch.interest {
+                Interest::Read => PollFlags::IN,
+                Interest::Write => PollFlags::OUT,
+            };
+            PollFd::from_borrowed_fd(peer.socket().as_fd(), flags)
+        }));
+        fds.extend(socket.map(|(socket, flags)| PollFd::from_borrowed_fd(socket.as_fd(), flags)));
+        let event = self.event.as_ref();
+        fds.extend(event.map(|event| PollFd::new(event, PollFlags::IN)));
+        wait_for(&mut fds, soonest);
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        drop(fds);
+        let now = Instant::now();
+        let mut woken = Woken::Unparked;
+        if socket.is_some() && ready.get(held.len()).is_some_and(|ready| *ready) {
+            woken = Woken::Socket;
+        } else if until.is_some_and(|until| now >= until) {
+            woken = Woken::Late;
+        }
+        for ((peer, watch), ready) in held.into_iter().zip(ready) {
+            drop(peer);
+            if ready || watch.until.is_some_and(|until| now >= until) {
+                watch.waker.wake();
+            } else {
+                watches.push(watch);
+            }
+        }
+        WATCHES.with_borrow_mut(|waiting| waiting.append(&mut watches));
+        woken
     }
 }
 

@@ -1,18 +1,18 @@
 //! Handle of every thread to the state that all drivers share, to the open sockets, and to more threads.
 
-use crate::dial::keep_bridge;
+use crate::dial::TcpPipe;
 use crate::parker::Parker;
 use crate::peer::Peer;
 use event_listener::Listener;
 use mcp_local_provider_core::time;
-use mcp_local_provider_engine::dial::BridgeDialler;
-use mcp_local_provider_engine::{Clock, Engine, Outside, Usage};
+use mcp_local_provider_engine::pipe::{Endpoint, NeverOpen, Pipe};
+use mcp_local_provider_engine::{Background, Clock, Engine, Outside, Usage};
 use std::collections::HashMap;
 use std::io;
 use std::ops::Deref;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::Builder;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// Room on the stack of a thread. JSON that is as deep as it may be takes the most of it; an unoptimised build needs more.
 const STACK: usize = if cfg!(debug_assertions) { 512 } else { 128 } << 10;
@@ -94,20 +94,6 @@ impl Threads {
                 return;
             }
             stop.wait();
-        }
-    }
-
-    /// Waits for `pause`; true, at once, when nothing is to run any more.
-    pub fn stops_within(&self, pause: Duration) -> bool {
-        let until = Instant::now() + pause;
-        loop {
-            let stop = self.engine().listen_for_stop();
-            if self.engine().is_stopped() {
-                return true;
-            }
-            if stop.wait_deadline(until).is_none() {
-                return false;
-            }
         }
     }
 
@@ -224,6 +210,10 @@ impl System {
         // Set once, before the engine dials.
         let _ = self.threads.set(Arc::downgrade(&threads.0));
     }
+
+    fn threads(&self) -> Option<Threads> {
+        self.threads.get().and_then(Weak::upgrade).map(Threads)
+    }
 }
 
 impl Outside for System {
@@ -239,12 +229,30 @@ impl Outside for System {
         Usage::of_process()
     }
 
-    fn dial(&self, bridge: BridgeDialler) {
-        let threads = self.threads.get().and_then(Weak::upgrade).map(Threads);
-        let Some(threads) = threads else { return };
-        let own = threads.clone();
-        if let Err(error) = threads.spawn("bridge", move || keep_bridge(&own, bridge)) {
-            tracing::error!(%error, "there is no thread to dial a bridge");
+    fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        match self.threads() {
+            Some(threads) => Box::new(TcpPipe::new(&threads, endpoint)),
+            None => Box::new(NeverOpen::new(io::ErrorKind::NotConnected)),
         }
+    }
+
+    fn spawn(&self, work: Box<dyn Background>) {
+        let Some(threads) = self.threads() else {
+            return;
+        };
+        let clock = self.clock;
+        if let Err(error) = threads.spawn("background", move || run(work, clock)) {
+            tracing::error!(%error, "there is no thread for background work");
+        }
+    }
+}
+
+/// Does background work to its end.
+fn run(mut work: Box<dyn Background>, clock: Clock) {
+    let parker = Parker::new();
+    let waker = parker.waker();
+    while work.poll(&waker).is_pending() {
+        let until = work.poll_timeout().map(|until| clock.system(until));
+        parker.wait(None, until);
     }
 }

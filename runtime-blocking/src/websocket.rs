@@ -14,30 +14,14 @@ use tungstenite::{Error, Message, WebSocket};
 #[derive(Debug)]
 pub(crate) struct Incoming {
     peer: Arc<Peer>,
-    /// While the handshake is made: when it has to be done. Only then anything is written, and reading waits.
-    handshake: Option<Instant>,
     /// A read did not fill its buffer, so that there is nothing more at once.
     drained: bool,
     received: Arc<AtomicU64>,
 }
 
-impl Incoming {
-    /// For a handshake as the client, to be done until then.
-    pub fn dialling(peer: Arc<Peer>, until: Instant) -> Self {
-        Self {
-            peer,
-            handshake: Some(until),
-            drained: false,
-            received: Arc::default(),
-        }
-    }
-}
-
 impl Read for Incoming {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        if let Some(until) = self.handshake {
-            self.peer.wait_readable(Some(until))?;
-        } else if self.drained {
+        if self.drained {
             return Err(ErrorKind::WouldBlock.into());
         }
         let read = self.peer.read_now(into)?;
@@ -50,10 +34,6 @@ impl Read for Incoming {
 
 impl Write for Incoming {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.handshake.is_some() {
-            let written = self.peer.write_all(&mut [io::IoSlice::new(bytes)]);
-            return written.map(|()| bytes.len());
-        }
         Ok(bytes.len())
     }
 
@@ -66,7 +46,6 @@ impl Write for Incoming {
 #[derive(Debug)]
 pub(crate) struct Reader {
     websocket: WebSocket<Incoming>,
-    role: Role,
 }
 
 impl Reader {
@@ -74,29 +53,13 @@ impl Reader {
     pub fn accepted(peer: Arc<Peer>, rest: Vec<u8>, frame_bytes: usize) -> Self {
         let incoming = Incoming {
             peer,
-            handshake: None,
             drained: false,
             received: Arc::default(),
         };
         let config = Some(config(frame_bytes));
         Self {
             websocket: WebSocket::from_partially_read(incoming, rest, Role::Server, config),
-            role: Role::Server,
         }
-    }
-
-    /// Of a server that was dialled, behind the handshake.
-    pub fn dialled(mut websocket: WebSocket<Incoming>) -> Self {
-        websocket.get_mut().handshake = None;
-        Self {
-            websocket,
-            role: Role::Client,
-        }
-    }
-
-    /// Our role on this connection.
-    pub const fn role(&self) -> Role {
-        self.role
     }
 
     /// Counts the bytes received so far: when they grow, the peer is alive, whether a message is complete or not.
@@ -165,7 +128,7 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub fn new(peer: Arc<Peer>, role: Role) -> Self {
+    pub fn new(peer: Arc<Peer>) -> Self {
         let outgoing = Outgoing {
             peer,
             stalled: None,
@@ -173,7 +136,7 @@ impl Writer {
         // Nothing is read with it.
         let config = config(1).read_buffer_size(1);
         Self {
-            websocket: WebSocket::from_raw_socket(outgoing, role, Some(config)),
+            websocket: WebSocket::from_raw_socket(outgoing, Role::Server, Some(config)),
         }
     }
 

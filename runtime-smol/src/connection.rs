@@ -1,15 +1,14 @@
 //! One client connection as a task: bytes and waits, as `ClientConnection` of the engine asks for them.
 
 use crate::io::Io;
-use crate::link;
-use crate::tasks::Tasks;
+use crate::tasks::{self, Tasks};
 use crate::timer::{Sleep, Timers};
-use crate::websocket::Socket;
 use futures_lite::future::or;
 use mcp_local_provider_core::api::{Listener, over_connection_limit};
 use mcp_local_provider_core::time;
 use mcp_local_provider_core::wire::http1::LINGER;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
+use mcp_local_provider_engine::websocket::{Conversation, Socket};
 use mcp_local_provider_engine::{Client, Usage};
 use smol::{Async, Task};
 use std::future::{Future, poll_fn};
@@ -53,9 +52,9 @@ pub(crate) async fn serve(
     let Serving { io, connection, .. } = serving;
     // From here on it counts as a link, and its frames take a task of another size.
     if let Some((link, rest)) = connection.into_conversation() {
-        let socket = Socket::accepted(io, rest, link.frame_bytes(), tasks.timers.clone());
-        let own = tasks.clone();
-        tasks.spawn(async move { link::run(&own, link, socket).await });
+        let socket = Socket::accepted(io, rest, link.frame_bytes());
+        let conversation = Conversation::new(tasks.engine.clone(), link, socket);
+        tasks.spawn(tasks::run(conversation, tasks.timers.clone()));
     }
 }
 

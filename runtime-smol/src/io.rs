@@ -1,4 +1,4 @@
-//! One TCP connection, as tasks and tungstenite want it.
+//! One TCP connection, as tasks and WebSockets want it.
 //!
 //! - A read that did not fill its buffer has emptied the socket, so the next one waits for the reactor at once instead
 //!   of asking the kernel in vain.
@@ -6,6 +6,7 @@
 
 use crate::timer::{Sleep, Timers};
 use mcp_local_provider_engine::listen::{prepare, receive, reset_on_close, wants_more};
+use mcp_local_provider_engine::websocket::Stream;
 use smol::Async;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -55,12 +56,6 @@ impl Io {
         }
     }
 
-    /// Bytes read so far.
-    #[must_use]
-    pub const fn received_bytes(&self) -> u64 {
-        self.received
-    }
-
     /// Has the next read ask the kernel: the reactor may not have heard of what came while the program was stopped.
     pub const fn look(&mut self) {
         self.drained = false;
@@ -105,19 +100,6 @@ impl Io {
         Poll::Ready(Ok(()))
     }
 
-    /// Ready when the operation that would have blocked may succeed.
-    ///
-    /// # Errors
-    ///
-    /// As [`Io::poll_readable`] and [`Io::poll_writable`].
-    pub fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.full {
-            self.poll_writable(cx)
-        } else {
-            self.poll_readable(cx)
-        }
-    }
-
     /// Says that nothing more will be written; the peer reads an end.
     ///
     /// # Errors
@@ -139,7 +121,12 @@ impl Io {
         }
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    /// Reads what is there.
+    pub(crate) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_readable(cx))?;
             match self.read(buf) {
@@ -179,7 +166,8 @@ impl Io {
         read
     }
 
-    fn poll_write(
+    /// Writes as much as the socket takes.
+    pub(crate) fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
         mut write: impl FnMut(&mut Self) -> io::Result<usize>,
@@ -236,6 +224,29 @@ impl Write for Io {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Stream for Io {
+    fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_readable(self, cx)
+    }
+
+    fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Self::poll_writable(self, cx)
+    }
+
+    fn look(&mut self) {
+        Self::look(self);
+    }
+
+    fn received_bytes(&self) -> u64 {
+        self.received
+    }
+
+    fn finish(&mut self) {
+        // It fails where the connection is gone.
+        let _ = self.shutdown();
     }
 }
 

@@ -1,4 +1,4 @@
-//! The smol driver of MCP Local Provider: tasks on smol, HTTP/1.1 by the core, WebSockets by tungstenite.
+//! The smol driver of MCP Local Provider: tasks on smol.
 //!
 //! [`Provider::start`] runs a provider inside any program; the program `mcp-local-provider` is a thin shell round it. The
 //! rules and the bytes of all protocols are in `mcp-local-provider-core`, what every driver does in
@@ -6,16 +6,13 @@
 //! agent connection, one all deadlines, and one keeps house.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
-mod bridge;
 mod connection;
-pub mod dial;
+mod dial;
 pub mod io;
-mod link;
 pub mod listen;
 mod provider;
 mod tasks;
 pub mod timer;
-pub mod websocket;
 
 pub use mcp_local_provider_engine::{Bridge, Config, Handle, StartError};
 pub use provider::Provider;

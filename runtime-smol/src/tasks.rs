@@ -1,13 +1,15 @@
 //! Handle of every task to the state that all drivers share, to the deadlines, and to the executor for more tasks.
 
-use crate::bridge;
+use crate::dial::TcpPipe;
 use crate::timer::Timers;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_engine::dial::BridgeDialler;
-use mcp_local_provider_engine::{Clock, Engine, Outside, Usage};
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
+use mcp_local_provider_engine::{Background, Clock, Engine, Outside, Usage};
 use smol::Executor;
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::sync::{Arc, Weak};
+use std::task::Poll;
 use std::time::Duration;
 
 /// A cheap handle.
@@ -56,12 +58,34 @@ impl Outside for System {
         Usage::of_process()
     }
 
-    fn dial(&self, bridge: BridgeDialler) {
-        let tasks = Tasks::new(
-            bridge.engine().clone(),
-            self.timers.clone(),
-            self.executor.clone(),
-        );
-        tasks.spawn(bridge::run(tasks.clone(), bridge));
+    fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        Box::new(TcpPipe::new(endpoint, &self.timers))
     }
+
+    fn spawn(&self, work: Box<dyn Background>) {
+        if let Some(executor) = self.executor.upgrade() {
+            executor.spawn(run(work, self.timers.clone())).detach();
+        }
+    }
+}
+
+/// Does background work to its end.
+pub(crate) async fn run(mut work: impl Background, timers: Timers) {
+    let clock = timers.clock();
+    let mut sleep = timers.after(Duration::MAX);
+    poll_fn(|cx| {
+        loop {
+            if work.poll(cx.waker()).is_ready() {
+                return Poll::Ready(());
+            }
+            match work.poll_timeout() {
+                Some(next) => sleep.reset(clock.system(next)),
+                None => sleep.reset_after(Duration::MAX),
+            }
+            if Pin::new(&mut sleep).poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    })
+    .await;
 }

@@ -16,7 +16,6 @@ use mcp_local_provider_core::wire::http1::{
 };
 use mcp_local_provider_core::{exchange, hub, link, process};
 use mcp_local_provider_engine::audit::Audit;
-use mcp_local_provider_engine::dial::BridgeDialler;
 use mcp_local_provider_engine::{self as engine, Engine, Handle, Housekeeper, Outside};
 use mcp_local_provider_tests::acp::turmoil::{EVENTS, Turmoil};
 use mcp_local_provider_tests::acp::{Bench, NAME, transcript};
@@ -191,10 +190,6 @@ impl Outside for Still {
 
     fn unix(&self) -> Duration {
         Duration::ZERO
-    }
-
-    fn dial(&self, bridge: BridgeDialler) {
-        drop(bridge);
     }
 }
 

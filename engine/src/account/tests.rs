@@ -7,7 +7,6 @@ use crate::audit::Audit;
 use crate::caller_tools::{ToolEvent, ToolQueue};
 use crate::converse::Frame;
 use crate::converse::{Converse, Turn};
-use crate::dial::BridgeDialler;
 use crate::feed::{Events, Reader};
 use crate::link::Connected;
 use crate::outside::{Outside, Usage};
@@ -45,8 +44,6 @@ impl Outside for Still {
     fn unix(&self) -> Duration {
         Duration::from_secs(1_767_225_600)
     }
-
-    fn dial(&self, _bridge: BridgeDialler) {}
 }
 
 /// A record of a request: event, endpoint, status, outcome and bytes of the answer.

@@ -199,8 +199,6 @@ impl crate::Outside for Still {
     fn unix(&self) -> Duration {
         Duration::ZERO
     }
-
-    fn dial(&self, _bridge: crate::dial::BridgeDialler) {}
 }
 
 #[test]

@@ -1,8 +1,7 @@
-//! The world outside of an engine: time that passes when it is told to, and bridges that somebody may dial.
+//! The world outside of an engine: time that passes when it is told to.
 
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::Outside;
-use mcp_local_provider_engine::dial::BridgeDialler;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +15,6 @@ pub struct Virtual {
     now: AtomicU64,
     /// Times at which the calendar stepped, and microseconds since 1970 when `now` is zero, from then on.
     steps: Mutex<Vec<(Instant, u64)>>,
-    dialled: Mutex<Vec<BridgeDialler>>,
 }
 
 impl fmt::Debug for Virtual {
@@ -30,7 +28,6 @@ impl Virtual {
         Self {
             now: AtomicU64::new(0),
             steps: Mutex::new(vec![(Instant::ZERO, micros(EPOCH))]),
-            dialled: Mutex::default(),
         }
     }
 
@@ -58,11 +55,6 @@ impl Virtual {
         let (_, unix) = steps.find(|(from, _)| *from <= at).expect("a calendar");
         Duration::from_micros(unix + at.as_micros())
     }
-
-    /// The bridges that the engine wants dialled since the last call.
-    pub fn take_dialled(&self) -> Vec<BridgeDialler> {
-        std::mem::take(&mut *self.dialled.lock().unwrap())
-    }
 }
 
 fn micros(duration: Duration) -> u64 {
@@ -77,9 +69,5 @@ impl Outside for Virtual {
     fn unix(&self) -> Duration {
         let (_, unix) = *self.steps.lock().unwrap().last().expect("a calendar");
         Duration::from_micros(unix + self.now.load(Ordering::Relaxed))
-    }
-
-    fn dial(&self, bridge: BridgeDialler) {
-        self.dialled.lock().unwrap().push(bridge);
     }
 }
