@@ -8,6 +8,7 @@ use mcp_local_provider_core::invocation::InvokeForm;
 use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// An external bridge: a WebSocket server that is dialled, and whose connection is a link like any other.
@@ -15,7 +16,7 @@ use std::time::Duration;
 pub struct Bridge {
     /// For logs.
     pub name: String,
-    /// `ws://host:port/path`.
+    /// `ws://host:port/path`, or `wss:` for TLS.
     pub url: String,
     /// Shown to the bridge as `Authorization: Bearer`.
     pub token: Option<String>,
@@ -108,6 +109,8 @@ pub struct Config {
     pub threads: usize,
     /// Bridges to dial.
     pub bridges: Vec<Bridge>,
+    /// PEM file of root certificates that are trusted beside the system's.
+    pub ca_file: Option<PathBuf>,
     /// Agents that will be started on links of their own, each with the time that requests wait for it to register.
     pub agents: Vec<(String, Duration)>,
     /// Destination of audit records.
@@ -136,6 +139,7 @@ impl Config {
             hub,
             threads: 0,
             bridges: Vec::new(),
+            ca_file: None,
             agents: Vec::new(),
             audit: Audit::off(),
         }

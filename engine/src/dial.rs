@@ -5,6 +5,7 @@
 use super::config::BridgeTimes;
 use super::engine::Engine;
 use crate::pipe::{Endpoint, Pipe};
+use crate::tls::{Tls, TlsError};
 use crate::websocket::{Incoming, Piped, Socket, Stream, config};
 use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use mcp_local_provider_core::time::Instant;
@@ -24,7 +25,7 @@ use tungstenite::protocol::Role;
 /// Server to dial, with the token to show and the limits of the connection.
 #[derive(Clone)]
 pub struct Target {
-    /// `ws://host:port/path`.
+    /// `ws://host:port/path`, or `wss:` for TLS.
     pub url: String,
     /// Sent as `Authorization: Bearer`.
     pub token: Option<String>,
@@ -60,14 +61,14 @@ impl Target {
     /// The URL, taken apart.
     ///
     /// # Errors
-    /// [`DialError::Url`] if it is not of the form `ws://host:port/path`.
+    /// [`DialError::Url`] if it is not of the form `ws://host:port/path` or `wss://host:port/path`.
     pub fn uri(&self) -> Result<Uri, DialError> {
         let uri: Uri = self
             .url
             .parse()
             .map_err(|error| DialError::Url(format!("{error}")))?;
-        if uri.scheme_str() != Some("ws") {
-            return Err(DialError::Url("it must start with ws://".into()));
+        if !matches!(uri.scheme_str(), Some("ws" | "wss")) {
+            return Err(DialError::Url("it must start with ws:// or wss://".into()));
         }
         if uri.host().is_none() {
             return Err(DialError::Url("it names no host".into()));
@@ -76,13 +77,20 @@ impl Target {
     }
 
     /// Opens the connection that the handshake is made on.
-    fn open(&self, uri: &Uri, engine: &Engine) -> Box<dyn Pipe> {
+    fn open(&self, uri: &Uri, engine: &Engine) -> Result<Box<dyn Pipe>, TlsError> {
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        engine.outside().dial(&Endpoint {
+        let is_secure = uri.scheme_str() == Some("wss");
+        let usual = if is_secure { 443 } else { 80 };
+        let pipe = engine.outside().dial(&Endpoint {
             host: host.into(),
-            port: uri.port_u16().unwrap_or(80),
+            port: uri.port_u16().unwrap_or(usual),
             connect_timeout: self.connect_timeout,
             write_timeout: self.write_timeout,
+        });
+        Ok(if is_secure {
+            Box::new(Tls::new(pipe, host, engine.trust())?)
+        } else {
+            pipe
         })
     }
 
@@ -183,7 +191,7 @@ impl Dial {
 
     fn begin(&self, engine: &Engine) -> Result<Shaken, DialError> {
         let uri = self.target.uri()?;
-        let incoming = Incoming::dialling(Piped::new(self.target.open(&uri, engine)));
+        let incoming = Incoming::dialling(Piped::new(self.target.open(&uri, engine)?));
         let config = Some(config(self.target.frame_bytes));
         Ok(client_with_config(
             self.target.request(&uri, self.offer),
@@ -196,12 +204,15 @@ impl Dial {
 /// Reason why a server was not reached. Its text tells the person what to look at.
 #[derive(Debug, thiserror::Error)]
 pub enum DialError {
-    /// The URL is not of the form `ws://host:port/path`.
+    /// The URL is not of the form `ws://host:port/path` or `wss://host:port/path`.
     #[error("the URL is wrong: {0}")]
     Url(String),
     /// The name is unknown or nobody listens there.
     #[error("it cannot be reached: {0}")]
     Unreachable(io::Error),
+    /// There is no TLS with it: its certificate is wrong, say.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// It took longer than a dial may.
     #[error("it does not answer")]
     Timeout,
@@ -226,10 +237,11 @@ fn refusal(status: u16) -> String {
 
 impl DialError {
     fn from_io(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::TimedOut {
-            Self::Timeout
-        } else {
-            Self::Unreachable(error)
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        match cause {
+            Some(cause) => Self::Tls(TlsError::clone(cause)),
+            None if error.kind() == io::ErrorKind::TimedOut => Self::Timeout,
+            None => Self::Unreachable(error),
         }
     }
 }

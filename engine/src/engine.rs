@@ -11,6 +11,7 @@ use crate::bridge::BridgeTask;
 use crate::config::Bridge;
 use crate::outside::{Outside, Usage};
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
+use crate::tls::Trust;
 use bytes::Bytes;
 use event_listener::{Event, EventListener};
 use mcp_local_provider_core::api::status::LinkTotals;
@@ -78,6 +79,7 @@ pub struct Engine {
     processor: Ranked<Processor, LEAF>,
     tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
     owner: OnceLock<Arc<dyn Owner>>,
+    trust: OnceLock<Trust>,
 }
 
 /// See [`Engine::relieving`].
@@ -176,6 +178,7 @@ impl Engine {
             processor: Ranked::default(),
             tool_queues: Ranked::default(),
             owner: OnceLock::new(),
+            trust: OnceLock::new(),
         })
     }
 
@@ -191,6 +194,17 @@ impl Engine {
     #[must_use]
     pub fn clock(&self) -> Instant {
         self.outside.now()
+    }
+
+    /// Names the root certificates that servers are held against. The first ones stay; without a call it is the system's.
+    pub fn set_trust(&self, trust: Trust) {
+        // A second one is a fault of the host, and changes nothing.
+        let _ = self.trust.set(trust);
+    }
+
+    /// Root certificates that servers are held against.
+    pub(super) fn trust(&self) -> &Trust {
+        self.trust.get_or_init(Trust::default)
     }
 
     /// Monotonic time. The calendar is read with it, so that what is recorded with this time has the calendar's of now.

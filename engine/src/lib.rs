@@ -52,6 +52,7 @@ pub mod request;
 mod running;
 #[doc(hidden)]
 pub mod status;
+pub mod tls;
 mod waiting;
 pub mod websocket;
 

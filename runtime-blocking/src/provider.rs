@@ -4,6 +4,7 @@ use crate::accept::accept;
 use crate::threads::{System, Threads};
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_engine::listen::bind_all;
+use mcp_local_provider_engine::tls::Trust;
 use mcp_local_provider_engine::{
     Clock, Config, Driver, Engine, Handle, Housekeeper, StartError, random_seed,
 };
@@ -80,6 +81,7 @@ impl Provider {
             let (own, serve) = (threads.clone(), serve.clone());
             threads.spawn("accept", move || serve(&own, &listener, number, on))?;
         }
+        engine.set_trust(Trust::new(config.ca_file));
         engine.dial(config.bridges);
         Ok(provider)
     }

@@ -6,6 +6,7 @@ use crate::tasks::{System, Tasks};
 use crate::timer::Timers;
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_engine::listen::bind_all;
+use mcp_local_provider_engine::tls::Trust;
 use mcp_local_provider_engine::{
     Clock, Config, Driver, Engine, Handle, Housekeeper, StartError, later, random_seed,
 };
@@ -72,6 +73,7 @@ impl Provider {
         for (listener, on) in listeners {
             tasks.spawn(accept(tasks.clone(), listener, on));
         }
+        engine.set_trust(Trust::new(config.ca_file));
         engine.dial(config.bridges);
         let mut provider = Self {
             addresses,
