@@ -10,7 +10,7 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::task::{Poll, Waker, ready};
 
-pub use error::TlsError;
+pub use error::{CaFileError, TlsError};
 pub use trust::{Trust, read_ca_file};
 
 /// Most that is read from the pipe below at once, in bytes: one record and its frame.

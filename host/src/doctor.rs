@@ -1,6 +1,7 @@
 //! The command `doctor`: finds obstacles to serving on this machine, and says what to do about them.
 
 mod agents;
+mod bridges;
 mod trial;
 
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
@@ -89,7 +90,7 @@ pub fn examine(
     directories(config, &mut findings);
     limits(config, &mut findings);
     clock(SystemTime::now(), &mut findings);
-    bridges(config, &mut findings);
+    bridges::examine(config, &mut findings);
     agents::examine(config, surroundings, &mut findings);
     findings.0
 }
@@ -388,31 +389,6 @@ fn clock(now: SystemTime, findings: &mut Findings) {
     } else {
         let text = "it is wrong, so times in answers, sessions and the audit are too, and encrypted connections fail; set it";
         findings.add(Health::Warn, "clock", text.to_owned());
-    }
-}
-
-fn bridges(config: &Config, findings: &mut Findings) {
-    for bridge in &config.bridges {
-        let name = crate::control_client::printable(&bridge.name);
-        let address = bridge.url.split_once("://").map(|(_, rest)| rest);
-        let address = address.and_then(|rest| rest.split('/').next());
-        let authority = address.unwrap_or_default();
-        let with_port = if authority
-            .rsplit_once(':')
-            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
-        {
-            authority.to_owned()
-        } else {
-            format!("{authority}:80")
-        };
-        match agents::connect(&with_port) {
-            Ok(()) => findings.add(Health::Ok, "bridge", format!("{name} accepts connections")),
-            Err(error) => findings.add(
-                Health::Warn,
-                "bridge",
-                format!("{name} does not accept connections at {with_port} ({error}); start it: it is dialled again and again"),
-            ),
-        }
     }
 }
 

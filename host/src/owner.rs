@@ -132,6 +132,7 @@ fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
     [
         ("listen", now.listen != listen),
         ("bridges", now.bridges != new.bridges),
+        ("tls", now.tls != new.tls),
         ("agents", now.agents != new.agents),
         ("audit", !demo && now.audit != new.audit),
         ("log.format", now.log.format != new.log.format),

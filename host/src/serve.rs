@@ -100,6 +100,7 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     let agents = prepared.config.agents.iter();
     let expected = agents.map(|agent| (agent.known_as().into_owned(), agent.start_timeout));
     config.agents = expected.collect();
+    config.ca_file.clone_from(&prepared.config.tls.ca_file);
     for bridge in &prepared.config.bridges {
         config.bridges.push(Bridge {
             name: bridge.name.clone(),

@@ -54,18 +54,23 @@ pub enum TlsError {
     #[error("`{0}` is no name that a TLS certificate can be for")]
     NoServerName(String),
     /// The file of further roots cannot be used.
-    #[error("the CA file {} {why}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it, as the end of a sentence.
-        why: String,
-    },
+    #[error("the CA file {0}")]
+    CaFile(#[from] CaFileError),
     /// The system has no root certificates, and no file names any.
     #[error(
         "no root certificates were found on this system: install them (`ca-certificates`), or name a file in `tls.ca_file` or `SSL_CERT_FILE`"
     )]
     NoRoots,
+}
+
+/// Reason why a file of root certificates cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{} {why}", path.display())]
+pub struct CaFileError {
+    /// The file.
+    pub(super) path: PathBuf,
+    /// The fault, as the end of a sentence.
+    pub(super) why: String,
 }
 
 fn presented(names: &[String]) -> String {
@@ -129,7 +134,7 @@ impl From<TlsError> for io::Error {
             TlsError::ClosedAtOnce | TlsError::CutInHandshake | TlsError::Cut => {
                 ErrorKind::UnexpectedEof
             }
-            TlsError::CaFile { .. } | TlsError::NoRoots => ErrorKind::NotFound,
+            TlsError::CaFile(_) | TlsError::NoRoots => ErrorKind::NotFound,
             TlsError::NoServerName(_) => ErrorKind::InvalidInput,
             TlsError::UnknownIssuer
             | TlsError::WrongName { .. }

@@ -1,6 +1,6 @@
 //! Root certificates that are trusted: the system's, and those of a file.
 
-use super::TlsError;
+use super::{CaFileError, TlsError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::{ClientConfig, RootCertStore, crypto};
@@ -74,10 +74,10 @@ impl Trust {
 /// Reads the certificates of a PEM file, and checks that each can be a root.
 ///
 /// # Errors
-/// [`TlsError::CaFile`] when the file cannot be read, has no certificate, or has a damaged one.
-pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+/// When the file cannot be read, has no certificate, or has a damaged one.
+pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let read = |error: pem::Error| match error {
-        pem::Error::Io(error) => TlsError::CaFile {
+        pem::Error::Io(error) => CaFileError {
             path: path.into(),
             why: format!("cannot be read: {error}"),
         },
@@ -86,9 +86,9 @@ pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     let certificates = CertificateDer::pem_file_iter(path).map_err(read)?;
     let certificates = certificates.collect::<Result<Vec<_>, _>>().map_err(read)?;
     if certificates.is_empty() {
-        return Err(TlsError::CaFile {
+        return Err(CaFileError {
             path: path.into(),
-            why: "has no certificate in it: it is to be a PEM file, with `-----BEGIN CERTIFICATE-----`".into(),
+            why: "has no certificate in it; give a PEM file, which has lines `-----BEGIN CERTIFICATE-----`".into(),
         });
     }
     for certificate in &certificates {
@@ -99,8 +99,8 @@ pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErro
     Ok(certificates)
 }
 
-fn damaged(path: &Path, why: &str) -> TlsError {
-    TlsError::CaFile {
+fn damaged(path: &Path, why: &str) -> CaFileError {
+    CaFileError {
         path: path.into(),
         why: format!("has a damaged certificate in it: {why}"),
     }

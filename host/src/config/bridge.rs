@@ -18,7 +18,7 @@ use std::time::Duration;
 pub struct Bridge {
     /// Its name, for people.
     pub name: String,
-    /// `ws://` address.
+    /// `ws://` or `wss://` address.
     #[serde(serialize_with = "secret::hide_query")]
     pub url: String,
     /// Bearer token for its handshake.
@@ -202,7 +202,7 @@ pub(super) fn check(bridges: &[Bridge], report: &mut Report<'_>) {
     for (index, bridge) in bridges.iter().enumerate() {
         let path = format!("bridges[{index}]");
         report.name(&format!("{path}.name"), &bridge.name);
-        url(report, &format!("{path}.url"), &bridge.url, &["ws"]);
+        url(report, &format!("{path}.url"), &bridge.url, &["ws", "wss"]);
         times(&path, bridge, report);
         if let Some(session) = &bridge.session {
             self::session(&format!("{path}.session"), session, report);

@@ -21,6 +21,7 @@ mod secret;
 mod sections;
 mod settings;
 mod shorthand;
+mod tls;
 mod tree;
 mod units;
 
@@ -39,6 +40,7 @@ pub use sections::{
     Timeouts,
 };
 pub use settings::{Setting, Sources};
+pub use tls::Tls;
 pub use tree::Origin;
 
 use parse::Format;
@@ -137,6 +139,7 @@ fn complete(
     check::secrets(&mut config, &environment, &folders, &mut report);
     check::check(&config, &mut report);
     paths::resolve(&mut config, &folders, &mut report);
+    tls::check(&config.tls, &mut report);
     problems.append(&mut report.problems);
     let warnings = report.warnings;
     if problems.is_empty() {

@@ -131,6 +131,9 @@ pub(crate) fn resolve(config: &mut Config, folders: &Folders, report: &mut Repor
             program(format!("agents[{index}].command"), first);
         }
     }
+    if let Some(file) = &mut config.tls.ca_file {
+        in_place("tls.ca_file".to_owned(), file);
+    }
     for (index, agent) in config.agents.iter_mut().enumerate() {
         if let Some(cwd) = &mut agent.cwd {
             in_place(format!("agents[{index}].cwd"), cwd);

@@ -4,6 +4,7 @@ use super::address::{Extra, Listener};
 use super::agent::Agent;
 use super::bridge::Bridge;
 use super::secret::Secret;
+use super::tls::Tls;
 use super::{paths, units};
 use serde::de;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,8 @@ pub struct Config {
     pub models: Models,
     /// External bridges, which the program dials.
     pub bridges: Vec<Bridge>,
+    /// TLS with servers that the program dials.
+    pub tls: Tls,
     /// Agents that the program starts itself.
     pub agents: Vec<Agent>,
     /// The audit file.
@@ -52,6 +55,7 @@ impl Default for Config {
             sessions: Sessions::default(),
             models: Models::default(),
             bridges: Vec::new(),
+            tls: Tls::default(),
             agents: Vec::new(),
             audit: Audit::default(),
             log: Log::default(),

@@ -172,15 +172,27 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "c.yaml",
             "bridges:\n- {name: a, url: 'http://x', default: true}\n- {name: b, url: 'ws://x', default: true, token: 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'}\n",
             &[],
-            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://`, found `http://x`\n\
+            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://` or `wss://`, found `http://x`\n\
              c.yaml:3: bridges[1].default: `a` is the default already; only one bridge can be\n\
              c.yaml:3: bridges[1].token: a digest cannot be sent; give the secret as `env:NAME` or `file:PATH`",
         ),
         (
             "c.yaml",
-            "bridges:\n- {name: a, url: 'wss://x?token=secret'}\n",
+            "bridges:\n- {name: a, url: 'https://x?token=secret'}\n",
             &[],
-            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://`, found `wss://x`",
+            "c.yaml:2: bridges[0].url: expected an address that begins with `ws://` or `wss://`, found `https://x`",
+        ),
+        (
+            "c.yaml",
+            "tls:\n  ca_file: /nowhere/roots.pem\n",
+            &[],
+            "c.yaml:2: tls.ca_file: /nowhere/roots.pem cannot be read: No such file or directory (os error 2)",
+        ),
+        (
+            "c.yaml",
+            "tls: { ca_file: /dev/null }\n",
+            &[],
+            "c.yaml:1: tls.ca_file: /dev/null has no certificate in it; give a PEM file, which has lines `-----BEGIN CERTIFICATE-----`",
         ),
         (
             "c.yaml",
