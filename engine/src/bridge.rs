@@ -17,8 +17,18 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+impl Engine {
+    /// Keeps these bridges connected, as background work of [`Outside::spawn`], for as long as the engine runs.
+    pub fn dial(self: &Arc<Self>, bridges: impl IntoIterator<Item = Bridge>) {
+        for bridge in bridges {
+            let task = BridgeTask::new(self.clone(), bridge);
+            self.outside().spawn(Box::new(task));
+        }
+    }
+}
+
 /// A bridge, which health tells about.
-pub(crate) struct BridgeTask {
+struct BridgeTask {
     engine: Arc<Engine>,
     bridge: Bridge,
     target: Target,
@@ -88,7 +98,7 @@ impl Background for BridgeTask {
 }
 
 impl BridgeTask {
-    pub(crate) fn new(engine: Arc<Engine>, bridge: Bridge) -> Self {
+    fn new(engine: Arc<Engine>, bridge: Bridge) -> Self {
         let status = PartStatus::new(Part::Bridge, &bridge.name);
         engine.add_part(status.clone());
         let times = &bridge.times;

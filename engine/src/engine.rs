@@ -7,8 +7,6 @@ use super::link::LinkCell;
 use super::owner::Owner;
 use super::status::{PartStatus, Processor};
 use crate::audit::Audit;
-use crate::bridge::BridgeTask;
-use crate::config::Bridge;
 use crate::outside::{Outside, Usage};
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
 use crate::tls::Trust;
@@ -180,14 +178,6 @@ impl Engine {
             owner: OnceLock::new(),
             trust: OnceLock::new(),
         })
-    }
-
-    /// Keeps these bridges connected, as background work of [`Outside::spawn`], for as long as the engine runs.
-    pub fn dial(self: &Arc<Self>, bridges: impl IntoIterator<Item = Bridge>) {
-        for bridge in bridges {
-            let task = BridgeTask::new(self.clone(), bridge);
-            self.outside.spawn(Box::new(task));
-        }
     }
 
     /// Monotonic time, for deadlines and durations: it is in no record.

@@ -8,6 +8,7 @@ mod http1;
 mod http1_connection;
 mod http1_differential;
 mod json_rpc;
+mod pipe;
 mod requests;
 mod sse;
 
@@ -18,6 +19,7 @@ pub use http1::http1;
 pub use http1_connection::http1_connection;
 pub use http1_differential::http1_differential;
 pub use json_rpc::json_rpc;
+pub use pipe::pipe;
 pub use requests::{anthropic_request, ollama_request, openai_request};
 pub use sse::sse;
 
@@ -37,6 +39,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),
     ("sse", sse),
+    ("pipe", pipe),
     ("world", world),
 ];
 

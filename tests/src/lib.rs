@@ -12,11 +12,13 @@
 
 pub mod acp;
 pub mod agent;
+pub mod certificates;
 pub mod client;
 pub mod driver;
 pub mod echo;
 pub mod fuzz_targets;
 pub mod response;
+pub mod memory_pipe;
 pub mod transcript;
 pub mod world;
 

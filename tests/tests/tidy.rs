@@ -321,9 +321,12 @@ fn a_driver_as_a_library_has_no_program_in_it() {
 /// For machines where every package counts.
 #[test]
 fn the_blocking_program_has_few_packages_and_no_async_runtime() {
-    let packages = packages("mcp-local-provider-blocking", &[]);
-    assert!(packages.len() <= 90, "{} packages", packages.len());
-    assert_without(&packages, &RUNTIMES);
+    let least = ["--no-default-features", "--features", "program"];
+    for (features, most) in [(&least[..], 90), (&[], 96)] {
+        let packages = packages("mcp-local-provider-blocking", features);
+        assert!(packages.len() <= most, "{} packages", packages.len());
+        assert_without(&packages, &RUNTIMES);
+    }
 }
 
 #[test]

@@ -1,6 +1,5 @@
 //! Reasons why TLS with a server fails, each with what to look at.
 
-use rustls::{CertificateError, Error};
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
@@ -56,6 +55,9 @@ pub enum TlsError {
     /// The file of further roots cannot be used.
     #[error("the CA file {0}")]
     CaFile(#[from] CaFileError),
+    /// This build has no TLS.
+    #[error("this build has no TLS: the cargo feature `tls` brings it")]
+    NotBuiltIn,
     /// The system has no root certificates, and no file names any.
     #[error(
         "no root certificates were found on this system: install them (`ca-certificates`), or name a file in `tls.ca_file` or `SSL_CERT_FILE`"
@@ -80,54 +82,6 @@ fn presented(names: &[String]) -> String {
     }
 }
 
-impl TlsError {
-    /// The reason of an error of rustls. `host` is the name that was dialled; `is_first` is true until the server has sent a
-    /// part of TLS.
-    pub(super) fn of(error: Error, host: &str, is_first: bool) -> Self {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "rustls's errors: the others are told by their own text"
-        )]
-        match error {
-            Error::InvalidCertificate(error) => Self::of_certificate(error, host),
-            Error::NoCertificatesPresented => Self::Certificate("the server sent none".into()),
-            Error::InvalidMessage(_) if is_first => Self::NoTls,
-            Error::AlertReceived(alert) => Self::Refused(format!("{alert:?}")),
-            error => Self::Protocol(error.to_string()),
-        }
-    }
-
-    fn of_certificate(error: CertificateError, host: &str) -> Self {
-        #[expect(
-            clippy::wildcard_enum_match_arm,
-            reason = "rustls's errors: the others are told by their own text"
-        )]
-        match error {
-            CertificateError::UnknownIssuer => Self::UnknownIssuer,
-            CertificateError::NotValidForName => Self::WrongName {
-                host: host.into(),
-                names: Vec::new(),
-            },
-            CertificateError::NotValidForNameContext { presented, .. } => Self::WrongName {
-                host: host.into(),
-                names: presented.iter().map(|name| bare(name)).collect(),
-            },
-            CertificateError::Expired | CertificateError::ExpiredContext { .. } => Self::Expired,
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-                Self::NotValidYet
-            }
-            error => Self::Certificate(error.to_string()),
-        }
-    }
-}
-
-/// A name without the kind that rustls writes round it: `DnsName("a.test")` is `a.test`.
-fn bare(name: &str) -> String {
-    let inside = name.split_once('(').map_or(name, |(_, inside)| inside);
-    let inside = inside.trim_end_matches(')').trim_matches('"');
-    inside.escape_debug().to_string()
-}
-
 impl From<TlsError> for io::Error {
     fn from(error: TlsError) -> Self {
         let kind = match &error {
@@ -135,6 +89,7 @@ impl From<TlsError> for io::Error {
                 ErrorKind::UnexpectedEof
             }
             TlsError::CaFile(_) | TlsError::NoRoots => ErrorKind::NotFound,
+            TlsError::NotBuiltIn => ErrorKind::Unsupported,
             TlsError::NoServerName(_) => ErrorKind::InvalidInput,
             TlsError::UnknownIssuer
             | TlsError::WrongName { .. }

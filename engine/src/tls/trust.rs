@@ -12,15 +12,30 @@ use std::sync::{Arc, OnceLock};
 /// dialled, and stay.
 ///
 /// The system's are those that its programs use; the variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others in their place.
-#[derive(Default)]
 pub struct Trust {
-    ca_file: Option<PathBuf>,
+    roots: Roots,
     loaded: OnceLock<Arc<ClientConfig>>,
+}
+
+enum Roots {
+    /// The system's, and those of a file.
+    System(Option<PathBuf>),
+    Only(Vec<CertificateDer<'static>>),
 }
 
 impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Trust({:?})", self.ca_file)
+        match &self.roots {
+            Roots::System(ca_file) => write!(f, "Trust(system, {ca_file:?})"),
+            Roots::Only(roots) => write!(f, "Trust({} roots)", roots.len()),
+        }
+    }
+}
+
+impl Default for Trust {
+    /// Trust in the system's roots.
+    fn default() -> Self {
+        Self::new(None)
     }
 }
 
@@ -29,7 +44,16 @@ impl Trust {
     #[must_use]
     pub fn new(ca_file: Option<PathBuf>) -> Self {
         Self {
-            ca_file,
+            roots: Roots::System(ca_file),
+            loaded: OnceLock::new(),
+        }
+    }
+
+    /// Trust in these certificates and no others.
+    #[must_use]
+    pub const fn only(roots: Vec<CertificateDer<'static>>) -> Self {
+        Self {
+            roots: Roots::Only(roots),
             loaded: OnceLock::new(),
         }
     }
@@ -48,13 +72,16 @@ impl Trust {
 
     fn load(&self) -> Result<ClientConfig, TlsError> {
         let mut roots = RootCertStore::empty();
-        // A part of the system's that cannot be read is no reason to refuse the rest.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = &self.ca_file {
-            for certificate in read_ca_file(path)? {
-                roots
-                    .add(certificate)
-                    .map_err(|error| damaged(path, &error.to_string()))?;
+        match &self.roots {
+            Roots::System(ca_file) => {
+                // A part of the system's that cannot be read is no reason to refuse the rest.
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+                if let Some(path) = ca_file {
+                    roots.add_parsable_certificates(read_ca_file(path)?);
+                }
+            }
+            Roots::Only(only) => {
+                roots.add_parsable_certificates(only.iter().cloned());
             }
         }
         if roots.is_empty() {
@@ -71,11 +98,19 @@ impl Trust {
     }
 }
 
+/// Checks that a PEM file has root certificates in it, and nothing damaged.
+///
+/// # Errors
+/// When the file cannot be read, has no certificate, or has a damaged one.
+pub fn check_ca_file(path: &Path) -> Result<(), CaFileError> {
+    read_ca_file(path).map(drop)
+}
+
 /// Reads the certificates of a PEM file, and checks that each can be a root.
 ///
 /// # Errors
 /// When the file cannot be read, has no certificate, or has a damaged one.
-pub fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
+fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
     let read = |error: pem::Error| match error {
         pem::Error::Io(error) => CaFileError {
             path: path.into(),

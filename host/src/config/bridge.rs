@@ -9,6 +9,7 @@ use mcp_local_provider_core::invocation::InvokeForm;
 use mcp_local_provider_core::scope::{Scope, Scopes};
 use mcp_local_provider_core::supports::{self, Supports};
 use mcp_local_provider_engine::BridgeTimes;
+use mcp_local_provider_engine::tls::{IS_BUILT_IN, TlsError};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -203,6 +204,9 @@ pub(super) fn check(bridges: &[Bridge], report: &mut Report<'_>) {
         let path = format!("bridges[{index}]");
         report.name(&format!("{path}.name"), &bridge.name);
         url(report, &format!("{path}.url"), &bridge.url, &["ws", "wss"]);
+        if !IS_BUILT_IN && bridge.url.starts_with("wss:") {
+            report.problem(&format!("{path}.url"), TlsError::NotBuiltIn.to_string());
+        }
         times(&path, bridge, report);
         if let Some(session) = &bridge.session {
             self::session(&format!("{path}.session"), session, report);

@@ -1,7 +1,7 @@
 //! The section `tls`: whom the program trusts when it dials.
 
 use super::check::Report;
-use mcp_local_provider_engine::tls::read_ca_file;
+use mcp_local_provider_engine::tls::check_ca_file;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub(super) fn check(tls: &Tls, report: &mut Report<'_>) {
         let message = "the path is empty; leave it out to trust the system's roots alone";
         report.problem("tls.ca_file", message);
     } else if path.is_absolute()
-        && let Err(error) = read_ca_file(path)
+        && let Err(error) = check_ca_file(path)
     {
         report.problem("tls.ca_file", error.to_string());
     }
