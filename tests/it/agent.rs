@@ -2,13 +2,16 @@
 
 use crate::program::{BRIDGE, Program};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use tungstenite::client::IntoClientRequest;
+use tungstenite::handshake::server::{Request, Response};
 use tungstenite::protocol::CloseFrame;
 use tungstenite::{Error, Message, WebSocket};
 
-pub struct Agent {
-    pub socket: WebSocket<TcpStream>,
+/// An agent, whose connection is TCP unless it is told.
+pub struct Agent<S = TcpStream> {
+    pub socket: WebSocket<S>,
     pub session: String,
     pub token: String,
 }
@@ -59,6 +62,24 @@ impl Agent {
             .unwrap_or_default()
             .into();
         agent
+    }
+}
+
+impl<S: Read + Write> Agent<S> {
+    /// Takes the program's handshake on a connection that it has opened.
+    pub fn taken(stream: S) -> Self {
+        #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
+        let agree = |request: &Request, mut response: Response| {
+            let offered = request.headers()["sec-websocket-protocol"].clone();
+            let headers = response.headers_mut();
+            headers.insert("sec-websocket-protocol", offered);
+            Ok(response)
+        };
+        Self {
+            socket: tungstenite::accept_hdr(stream, agree).unwrap(),
+            session: String::new(),
+            token: String::new(),
+        }
     }
 
     pub fn send(&mut self, message: &Value) {

@@ -3,6 +3,7 @@
 use crate::agent::Agent;
 use crate::program::{CLIENT, OPERATOR, Program};
 use serde_json::{Value, json};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 use tungstenite::Message;
@@ -128,4 +129,46 @@ fn a_bridge_has_times_of_its_own() {
         alive.socket.flush().unwrap();
     }
     until(&program, |listed| !listed[0]["link"].is_null());
+}
+
+/// Answers each connection by the next of these, and gives back the heads that it read.
+fn heads(listener: &TcpListener, answers: &[&str]) -> String {
+    let mut heads = String::new();
+    for answer in answers {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut head = Vec::new();
+        let mut byte = [0];
+        while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte).unwrap() == 1 {
+            head.extend_from_slice(&byte);
+        }
+        let head = String::from_utf8(head).unwrap();
+        let key = head.split("Sec-WebSocket-Key: ").nth(1).unwrap();
+        let key = key.split('\r').next().unwrap();
+        let accept = tungstenite::handshake::derive_accept_key(key.as_bytes());
+        let answer = answer.replace("ACCEPT", &accept);
+        stream.write_all(answer.as_bytes()).unwrap();
+        heads.push_str(&head);
+    }
+    heads
+}
+
+#[test]
+fn a_bridge_that_knows_no_subprotocol_is_dialled_again_without() {
+    const PLAIN: &str = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: ACCEPT\r\n\r\n";
+    let bridge = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = start(&bridge, "token: \"a-token-of-the-bridge\"");
+    let heads = heads(&bridge, &[PLAIN, PLAIN]);
+    assert_eq!(heads.matches("Sec-WebSocket-Protocol: mcp-local-provider.v1").count(), 1, "{heads}");
+    assert_eq!(heads.matches("Bearer a-token-of-the-bridge").count(), 2);
+    program.wait_for_log("connected");
+}
+
+#[test]
+fn a_bridge_that_refuses_the_token_is_told_of() {
+    let bridge = TcpListener::bind("127.0.0.1:0").unwrap();
+    let program = start(&bridge, "token: \"a-token-of-the-bridge\"");
+    let refusal = "HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n";
+    heads(&bridge, &[refusal]);
+    program.wait_for_log("it answered 401: check the token");
+    assert!(!program.log().contains("a-token-of-the-bridge"));
 }

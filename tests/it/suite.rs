@@ -29,3 +29,4 @@ mod program;
 mod proxies;
 mod reload;
 mod stopped;
+mod tls;

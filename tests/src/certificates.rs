@@ -8,6 +8,7 @@ use rustls::crypto::ring;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A root that nobody trusts unless told to.
 pub struct Authority {
@@ -35,9 +36,10 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ED25519).unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "A root of tests");
+        // Two roots with one name would be taken for one whose key has changed.
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("Root {}", COUNT.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         let root = params.self_signed(&key).unwrap();
         Self {
             pem: root.pem(),
@@ -79,6 +81,8 @@ impl Authority {
             .unwrap()
             .with_no_client_auth()
             .with_single_cert(vec![certificate.der().clone()], key);
-        Arc::new(config.unwrap())
+        let mut config = config.unwrap();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(config)
     }
 }

@@ -248,6 +248,9 @@ fn of_certificate(error: CertificateError, host: &str) -> TlsError {
         CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
             TlsError::NotValidYet
         }
+        CertificateError::BadSignature => TlsError::Certificate(
+            "its issuer has the name of one that is trusted here, and another key".into(),
+        ),
         error => TlsError::Certificate(error.to_string()),
     }
 }
