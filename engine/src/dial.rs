@@ -148,14 +148,15 @@ impl Dial {
         engine: &Engine,
         waker: &Waker,
     ) -> Poll<Result<Socket<Piped>, DialError>> {
-        match self.advance(engine, waker) {
-            Poll::Pending if engine.now() >= self.until => Poll::Ready(Err(DialError::Timeout)),
-            Poll::Ready(Err(DialError::NoSubprotocol)) if self.offer => {
-                self.offer = false;
-                self.poll(engine, waker)
-            }
-            step => step,
+        let mut step = self.advance(engine, waker);
+        if self.offer && matches!(step, Poll::Ready(Err(DialError::NoSubprotocol))) {
+            self.offer = false;
+            step = self.advance(engine, waker);
         }
+        if step.is_pending() && engine.now() >= self.until {
+            return Poll::Ready(Err(DialError::Timeout));
+        }
+        step
     }
 
     fn advance(

@@ -28,7 +28,8 @@ pub trait Outside: Send + Sync {
     }
 
     /// Opens a connection to a server. It returns at once: the pipe's calls are pending until the connection is open, and fail
-    /// when it cannot be opened in the endpoint's time. In a host that opens no connections every call fails.
+    /// when it cannot be opened in the endpoint's time. The look-up of a name may take longer: who waits for the pipe keeps a
+    /// deadline of its own. In a host that opens no connections every call fails.
     fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
         tracing::debug!(?endpoint, "this host opens no connections");
         Box::new(NeverOpen::new(io::ErrorKind::Unsupported))

@@ -238,6 +238,7 @@ pub(crate) fn wait_for(watched: &mut [PollFd<'_>], until: Option<Instant>) -> Op
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::io::Write;
     use std::net::TcpListener;
     use std::sync::mpsc::channel;
 
@@ -292,5 +293,27 @@ mod tests {
             parker.wait(Some((&near, PollFlags::RDHUP)), None),
             Woken::Socket
         );
+    }
+
+    #[test]
+    fn a_pipe_that_was_pending_wakes_its_waker_when_it_is_worth_it() {
+        let parker = Parker::new();
+        let (near, mut far) = pair();
+        let peer = Arc::new(Peer::new(near, Duration::from_secs(5)));
+        let late = Some(Instant::now());
+        watch(&peer, Interest::Read, None, &parker.waker());
+        assert_eq!(parker.wait(None, late), Woken::Late);
+        // The wait that found nothing has not forgotten it.
+        far.write_all(b"a").unwrap();
+        assert_eq!(parker.wait(None, None), Woken::Unparked);
+        assert_eq!(parker.wait(None, late), Woken::Late);
+        // A deadline of the pipe.
+        watch(&peer, Interest::Read, late, &parker.waker());
+        assert_eq!(parker.wait(None, None), Woken::Unparked);
+        // One that is gone is not watched.
+        peer.read_now(&mut [0; 8]).unwrap();
+        watch(&peer, Interest::Read, None, &parker.waker());
+        drop((peer, far));
+        assert_eq!(parker.wait(None, late), Woken::Late);
     }
 }

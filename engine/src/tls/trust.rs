@@ -111,6 +111,10 @@ pub fn check_ca_file(path: &Path) -> Result<(), CaFileError> {
 /// # Errors
 /// When the file cannot be read, has no certificate, or has a damaged one.
 fn read_ca_file(path: &Path) -> Result<Vec<CertificateDer<'static>>, CaFileError> {
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "errors of PEM: the others are told by their own text"
+    )]
     let read = |error: pem::Error| match error {
         pem::Error::Io(error) => CaFileError {
             path: path.into(),
