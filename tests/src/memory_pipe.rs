@@ -3,7 +3,7 @@
 use mcp_local_provider_engine::pipe::Pipe;
 use std::collections::VecDeque;
 use std::fmt;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
@@ -159,9 +159,9 @@ impl Drop for MemoryPipe {
 }
 
 impl FarEnd {
-    /// Takes what the client has written.
+    /// Takes everything that the client has written.
     #[must_use]
-    pub fn take(&self) -> Vec<u8> {
+    pub fn receive(&self) -> Vec<u8> {
         self.0.lock().unwrap().to_server.bytes.drain(..).collect()
     }
 
@@ -193,5 +193,26 @@ impl FarEnd {
         let waker = wire.waker.take();
         drop(wire);
         waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Read for FarEnd {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let bytes = &mut self.0.lock().unwrap().to_server;
+        if bytes.bytes.is_empty() && !bytes.is_ended {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        bytes.bytes.read(buf)
+    }
+}
+
+impl Write for FarEnd {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.send(buf);
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }

@@ -170,7 +170,7 @@ struct Server<'t> {
 impl Server<'_> {
     /// Answers once it has heard the question, says close_notify, and ends. False when there is nothing to do.
     fn go_on(&mut self) -> bool {
-        let bytes = self.far.take();
+        let bytes = self.far.receive();
         let mut unread = bytes.as_slice();
         while !unread.is_empty() && !self.has_failed {
             self.tls.read_tls(&mut unread).unwrap();
