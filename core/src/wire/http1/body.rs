@@ -1,4 +1,4 @@
-//! Reading of request bodies.
+//! Reading of bodies.
 
 use super::{BodyLength, RequestError, is_forbidden, is_token};
 
@@ -49,7 +49,7 @@ enum State {
     Failed(RequestError),
 }
 
-/// Takes the framing off a request body that comes in pieces.
+/// Takes the framing off a body that comes in pieces.
 ///
 /// Chunk extensions are checked and ignored, trailers are checked and dropped; both are bounded. White space between a chunk's size and its
 /// extension is refused.

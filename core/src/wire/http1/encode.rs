@@ -1,4 +1,4 @@
-//! Writing of responses.
+//! Writing of messages: heads of responses and requests, and chunks.
 
 use super::{Version, is_forbidden, is_token};
 use alloc::string::String;
@@ -66,15 +66,15 @@ impl Connection {
 }
 
 /// A header that cannot be sent: a name that is no token, a value with a line break or another control character, or a header that
-/// [`HeadWriter`] writes itself. What was written of the head is removed.
+/// [`HeadWriter`] writes itself. For a request also its first line. What was written of the head is removed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the response header {name:?} cannot be sent: its name or value is not allowed")]
+#[error("the header {name:?} cannot be sent: its name or value is not allowed")]
 pub struct InvalidHeader {
-    /// The name of the header.
+    /// The name of the header, or `request line`.
     pub name: String,
 }
 
-/// Writes the head of a response: a status line, the headers in the order they are given, and those that frame the message.
+/// Writes the head of a response or a request: the first line, the headers in the order they are given, and those that frame the message.
 #[derive(Debug)]
 #[must_use = "the head is complete only after `finish`"]
 pub struct HeadWriter<'o> {
@@ -113,10 +113,40 @@ impl<'o> HeadWriter<'o> {
         }
     }
 
+    /// Starts the head of a request at the end of `out`, with its `Host`. `target` is a path with its query, a URL for a proxy, or
+    /// `host:port` for `CONNECT`, percent-encoded as the standard wants it; `body` is the length of the body, where there is one.
+    pub fn request(
+        out: &'o mut Vec<u8>,
+        method: &str,
+        target: &str,
+        host: &str,
+        body: Option<u64>,
+        connection: Connection,
+    ) -> Self {
+        let start = out.len();
+        let is_right = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic());
+        let invalid = if method.is_empty() || !method.bytes().all(is_token) || !is_right(target) {
+            Some("request line")
+        } else {
+            (!is_right(host)).then_some("host")
+        };
+        for part in [method, " ", target, " HTTP/1.1\r\nhost: ", host, "\r\n"] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        Self {
+            out,
+            start,
+            length: body.map_or(ResponseLength::Absent, ResponseLength::Exact),
+            connection,
+            date: None,
+            invalid: invalid.map(|name| InvalidHeader { name: name.into() }),
+        }
+    }
+
     /// Writes one header. An error is kept until [`HeadWriter::finish`].
     #[inline]
     pub fn header(&mut self, name: &str, value: &[u8]) {
-        let own = ["content-length", "transfer-encoding", "connection"]
+        let own = ["content-length", "transfer-encoding", "connection", "host"]
             .iter()
             .any(|own| own.eq_ignore_ascii_case(name));
         if own

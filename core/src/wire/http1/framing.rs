@@ -127,7 +127,7 @@ fn once<T>(slot: &mut Option<T>, value: T, repeated: &'static str) -> Result<(),
     }
 }
 
-fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
+pub(super) fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
     const MALFORMED: RequestError = RequestError::bad("Content-Length is not one decimal number");
     if value.is_empty() {
         return Err(MALFORMED);
@@ -144,7 +144,7 @@ fn parse_length(value: &[u8]) -> Result<u64, RequestError> {
 }
 
 /// `chunked`, once and alone, is the only coding that is read.
-fn check_coding(value: &[u8]) -> Result<(), RequestError> {
+pub(super) fn check_coding(value: &[u8]) -> Result<(), RequestError> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
     }

@@ -1,7 +1,9 @@
-//! The server's side of HTTP/1.1 (RFC 9110, RFC 9112), without I/O: bytes go in, heads and pieces of bodies come out, and the reverse.
+//! HTTP/1.1 (RFC 9110, RFC 9112), without I/O: bytes go in, heads and pieces of bodies come out, and the reverse.
 //!
-//! A driver keeps one buffer per connection. It reads into it until [`HeadReader::read`] gives a [`RequestHead`], removes
-//! [`RequestHead::length`] bytes, feeds the rest to a [`BodyReader`], and answers with [`HeadWriter`] and the chunk functions.
+//! The client's side is [`HeadWriter::request`] and [`ResponseReader`].
+//!
+//! On the server's side a driver keeps one buffer per connection. It reads into it until [`HeadReader::read`] gives a [`RequestHead`],
+//! removes [`RequestHead::length`] bytes, feeds the rest to a [`BodyReader`], and answers with [`HeadWriter`] and the chunk functions.
 //!
 //! ```
 //! use mcp_local_provider_core::wire::http1::*;
@@ -27,7 +29,7 @@
 //! # }
 //! ```
 //!
-//! Where the standard lets a server choose between mending a message and refusing it, this one refuses: two programs that mend differently
+//! Where the standard lets a program choose between mending a message and refusing it, this one refuses: two programs that mend differently
 //! are what request smuggling lives on. After an error the connection must be closed, as the end of the message is not known.
 
 mod body;
@@ -36,6 +38,7 @@ mod encode;
 mod ending;
 mod framing;
 mod head;
+mod response;
 
 pub use body::{BodyPart, BodyReader};
 pub use connection::{AnswerFraming, ConnectionLimits, Event, STATES, ServerConnection, State};
@@ -46,6 +49,7 @@ pub use encode::{
 pub use ending::{DISCARD, Disposition, Ending, FIRST_ROOM, HEAD, IDLE, LINGER, Rest, SMALL_REST};
 pub use framing::{BodyLength, RequestFraming, Version, check_framing, check_target};
 pub use head::{HeadLimits, HeadReader, MAX_HEADERS, RequestHead};
+pub use response::{Asked, ResponseError, ResponseHead, ResponsePart, ResponseReader};
 
 /// A request that breaks the standard or a limit. Answer with `status` and close the connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

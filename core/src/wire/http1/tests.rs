@@ -118,6 +118,7 @@ fn serve(pieces: &[&[u8]], sizes: HeadLimits) -> Vec<Seen> {
 }
 
 mod connection;
+mod response;
 mod table;
 use table::{
     Expect::{Bodies, Status},
