@@ -8,6 +8,7 @@ use super::owner::Owner;
 use super::status::{PartStatus, Processor};
 use crate::audit::Audit;
 use crate::outside::{Outside, Usage};
+use crate::pool::Pool;
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
 use crate::tls::Trust;
 use bytes::Bytes;
@@ -76,6 +77,7 @@ pub struct Engine {
     parts: Ranked<Vec<Arc<PartStatus>>, TABLE>,
     processor: Ranked<Processor, LEAF>,
     tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
+    pool: Arc<Pool>,
     owner: OnceLock<Arc<dyn Owner>>,
     trust: OnceLock<Trust>,
 }
@@ -175,6 +177,7 @@ impl Engine {
             parts: Ranked::default(),
             processor: Ranked::default(),
             tool_queues: Ranked::default(),
+            pool: Arc::default(),
             owner: OnceLock::new(),
             trust: OnceLock::new(),
         })
@@ -195,6 +198,12 @@ impl Engine {
     /// Root certificates that servers are held against.
     pub(super) fn trust(&self) -> &Trust {
         self.trust.get_or_init(Trust::default)
+    }
+
+    /// The idle pipes of this engine's HTTP clients, which the housekeeper looks after.
+    #[must_use]
+    pub const fn pool(&self) -> &Arc<Pool> {
+        &self.pool
     }
 
     /// Monotonic time. The calendar is read with it, so that what is recorded with this time has the calendar's of now.

@@ -1,4 +1,5 @@
-//! Duties of a provider that nobody asks for: the hub's deadlines, lines of the log, memory after a crowd, and the shutdown.
+//! Duties of a provider that nobody asks for: the hub's deadlines, lines of the log, memory after a crowd, idle pipes, and the
+//! shutdown.
 
 use super::engine::{Engine, Handle};
 use super::hearing::{Heard, Hearing};
@@ -142,6 +143,7 @@ impl Housekeeper {
             }
             self.write_log(waker);
             self.give_back(now);
+            let idle = self.engine.pool().poll(now, waker);
             let next = self
                 .engine
                 .hub_cell(|cell| cell.wait(waker, heard.map(|heard| heard.settled)));
@@ -155,6 +157,7 @@ impl Housekeeper {
             return times
                 .chain(heard.map(|heard| heard.until))
                 .chain(self.giving_back)
+                .chain(idle)
                 .min();
         }
     }

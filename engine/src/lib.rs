@@ -38,6 +38,7 @@ mod engine;
 pub mod feed;
 mod hearing;
 mod housekeeping;
+pub mod http_client;
 mod inbound;
 mod inspect;
 #[doc(hidden)]
@@ -46,13 +47,16 @@ pub mod listen;
 mod outside;
 mod owner;
 pub mod pipe;
+pub mod pool;
 mod port_holder;
+pub mod proxy;
 mod ranked;
 pub mod request;
 mod running;
 #[doc(hidden)]
 pub mod status;
 pub mod tls;
+pub mod tunnel;
 mod waiting;
 pub mod websocket;
 

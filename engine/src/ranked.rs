@@ -10,7 +10,7 @@
 //! | 5 | free: sessions of MCP are to come | |
 //! | [`INBOX`] | the inbox of one exchange, the events for one agent's thread, the response of one request to caller tools | something is put in or taken out |
 //! | [`FEED`] | the feed of what happens | records are pushed or taken |
-//! | [`LEAF`] | configuration and keys, kept conversations, the state of a part, the audit file's error | a value is copied or replaced |
+//! | [`LEAF`] | configuration and keys, kept conversations, the state of a part, idle pipes, the audit file's error | a value is copied or replaced |
 //!
 //! The hub is released before a link is locked. No lock is held across input, output or a wait.
 

@@ -19,6 +19,7 @@ pub mod echo;
 pub mod fuzz_targets;
 pub mod response;
 pub mod memory_pipe;
+pub mod scripted_pipe;
 pub mod transcript;
 pub mod world;
 

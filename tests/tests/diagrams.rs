@@ -16,16 +16,20 @@ use mcp_local_provider_core::wire::http1::{
 };
 use mcp_local_provider_core::{exchange, hub, link, process};
 use mcp_local_provider_engine::audit::Audit;
+use mcp_local_provider_engine::http_client::{self, CallTimes, HttpClient, HttpRequest};
+use mcp_local_provider_engine::pool::Pool;
+use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
 use mcp_local_provider_engine::{self as engine, Engine, Handle, Housekeeper, Outside};
 use mcp_local_provider_tests::acp::turmoil::{EVENTS, Turmoil};
 use mcp_local_provider_tests::acp::{Bench, NAME, transcript};
+use mcp_local_provider_tests::scripted_pipe::{Opener, Server, Step};
 use mcp_local_provider_tests::world;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-const TABLES: [(&str, &Table); 8] = [
+const TABLES: [(&str, &Table); 9] = [
     ("core::wire::http1::STATES", &http1::STATES),
     ("core::hub::sessions::STATES", &hub::sessions::STATES),
     ("core::link::SLOT", &link::SLOT),
@@ -33,6 +37,7 @@ const TABLES: [(&str, &Table); 8] = [
     ("core::process::STATES", &process::STATES),
     ("core::agents::acp::OPENING", &acp::OPENING),
     ("core::agents::acp::SESSION", &acp::SESSION),
+    ("engine::http_client::STATES", &http_client::STATES),
     ("engine::PHASES", &engine::PHASES),
 ];
 
@@ -128,6 +133,7 @@ fn every_move_of_a_table_is_made() {
     a_shutdown();
     connections_of_clients();
     lives_of_children();
+    calls_of_servers();
     let mut dead = Vec::new();
     for (name, table) in TABLES {
         for row in table.untaken() {
@@ -288,6 +294,55 @@ fn lives_of_children() {
                     now = now + Duration::from_secs(9);
                     life.handle_timeout(now, orders);
                 }
+            }
+        }
+    }
+}
+
+/// Every short series of events of a call, on a fresh pipe and on an idle one.
+fn calls_of_servers() {
+    const EVENTS: u32 = 6;
+    const LENGTH: u32 = 5;
+    const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+    let times = CallTimes {
+        connect: Duration::from_secs(1),
+        answer: Duration::from_secs(1),
+        progress: Duration::from_secs(1),
+    };
+    let origin = Origin::of(&"http://a.example/".parse().unwrap()).unwrap();
+    let route = Route::to(origin, &Proxies::default()).unwrap();
+    for series in 0..2 * EVENTS.pow(LENGTH) {
+        let mut now = Instant::from_micros(1);
+        let (opener, pool) = (Arc::new(Opener::default()), Arc::new(Pool::default()));
+        let server = Server::new([]);
+        server.take_in_all(0);
+        if series % 2 == 0 {
+            opener.add(&server);
+        } else {
+            pool.put(now, route.clone(), server.pipe());
+        }
+        let request = HttpRequest {
+            method: "GET",
+            path: "/".to_owned(),
+            headers: Vec::new(),
+            body: None,
+        };
+        let client = HttpClient::new(opener, pool);
+        let mut call = client.call(now, route.clone(), request, times).unwrap();
+        for place in 0..LENGTH {
+            match series / 2 / EVENTS.pow(place) % EVENTS {
+                0 => server.take_in_all(1),
+                1 => server.take_in_all(usize::MAX),
+                2 => server.then(Step::bytes(ANSWER)),
+                3 => server.then(Step::bytes("hi")),
+                4 => {
+                    server.then(Step::End);
+                    server.refuse_writes(std::io::ErrorKind::BrokenPipe);
+                }
+                _ => now = now + Duration::from_secs(9),
+            }
+            for _ in 0..4 {
+                let _ = call.poll(now, Waker::noop(), &mut Vec::new());
             }
         }
     }
