@@ -1,6 +1,6 @@
 //! Texts that a program prints when it is ready.
 
-use crate::control_client::printable;
+use crate::printable::printable;
 use mcp_local_provider_core::api::page::{Setup, TOOLS_ALIAS};
 use std::fmt::{self, Write};
 use std::net::{IpAddr, SocketAddr};

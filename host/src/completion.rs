@@ -2,7 +2,7 @@
 
 use crate::command_line::grammar;
 use crate::config::{Environment, Loaded, Overrides, PRESETS, load};
-use crate::control_client::{ControlClient, ControlError};
+use crate::control::{ControlClient, ControlError};
 use crate::credentials;
 use crate::keys::KeyFile;
 use clap::{Arg, Command};

@@ -1,7 +1,7 @@
 //! Keys that the commands present to the running program, and the address where they find it.
 
 use crate::config::{Key, Loaded, Role};
-use crate::control_client::ControlClient;
+use crate::control::ControlClient;
 use crate::keys::{KeyError, KeyFile};
 use std::net::SocketAddr;
 

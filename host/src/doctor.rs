@@ -5,8 +5,9 @@ mod bridges;
 mod trial;
 
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
-use crate::control_client::{ControlClient, ControlError, printable};
+use crate::control::{ControlClient, ControlError};
 use crate::keys::{KeyFile, strange_files};
+use crate::printable::printable;
 use crate::private_file;
 use crate::process::raise_file_limit;
 use mcp_local_provider_engine::PortHolder;

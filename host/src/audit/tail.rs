@@ -163,7 +163,7 @@ fn write_record(line: &str, json: bool, out: &mut dyn Write) -> io::Result<()> {
 fn in_words(mut record: Map<String, Value>) -> String {
     let mut text = String::new();
     let word = |value: &Value| match value.as_str() {
-        Some(text) => crate::control_client::printable(text),
+        Some(text) => crate::printable::printable(text),
         None => value.to_string(),
     };
     for first in ["timestamp", "event"] {

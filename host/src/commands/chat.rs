@@ -1,7 +1,7 @@
 //! The command `run`: one answer, or a chat in the terminal.
 
 use super::Failure;
-use crate::control_client::{Cancel, ControlClient, error_message};
+use crate::control::{Cancel, ControlClient, error_message};
 use serde_json::{Value, json};
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;

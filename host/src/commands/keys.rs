@@ -4,7 +4,7 @@ use super::Failure;
 use super::table::table;
 use crate::command_line::KeysCommand;
 use crate::config::{Loaded, Role};
-use crate::control_client::{ControlClient, ControlError};
+use crate::control::{ControlClient, ControlError};
 use crate::credentials;
 use crate::keys::{KeyError, KeyFile, KeyRecord, Rights};
 use serde_json::json;

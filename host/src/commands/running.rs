@@ -2,7 +2,8 @@
 
 use super::Failure;
 use super::table::{table, text};
-use crate::control_client::{ControlClient, ControlError, printable};
+use crate::control::{ControlClient, ControlError};
+use crate::printable::printable;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::io::{self, Write};

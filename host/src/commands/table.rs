@@ -1,6 +1,6 @@
 //! Tables of the commands: a line of heads, then aligned columns.
 
-use crate::control_client::printable;
+use crate::printable::printable;
 use serde_json::Value;
 use std::io::{self, Write};
 

@@ -2,7 +2,7 @@
 
 use super::{CONNECT, Findings, Health};
 use crate::config::{Bridge, Config};
-use crate::control_client::printable;
+use crate::printable::printable;
 use mcp_local_provider_engine::pipe::Pipe;
 use mcp_local_provider_engine::tls::{Tls, TlsError, Trust};
 use std::io::{self, ErrorKind, Read, Write};
