@@ -2,6 +2,7 @@
 
 use super::listen::ListenError;
 use crate::audit::Audit;
+use crate::proxy::Proxies;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::hub::sessions::Registration;
 use mcp_local_provider_core::invocation::InvokeForm;
@@ -111,6 +112,8 @@ pub struct Config {
     pub bridges: Vec<Bridge>,
     /// PEM file of root certificates that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
+    /// Proxies by which servers are dialled.
+    pub proxies: Proxies,
     /// Agents that will be started on links of their own, each with the time that requests wait for it to register.
     pub agents: Vec<(String, Duration)>,
     /// Destination of audit records.
@@ -140,6 +143,7 @@ impl Config {
             threads: 0,
             bridges: Vec::new(),
             ca_file: None,
+            proxies: Proxies::default(),
             agents: Vec::new(),
             audit: Audit::off(),
         }

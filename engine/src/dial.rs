@@ -4,8 +4,9 @@
 
 use super::config::BridgeTimes;
 use super::engine::Engine;
-use crate::pipe::{Endpoint, Pipe};
-use crate::tls::{Tls, TlsError};
+use crate::pipe::Pipe;
+use crate::proxy::{Origin, PipeTimes, ProxyError, Route};
+use crate::tls::TlsError;
 use crate::websocket::{Incoming, Piped, Socket, Stream, config};
 use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use mcp_local_provider_core::time::Instant;
@@ -77,21 +78,14 @@ impl Target {
     }
 
     /// Opens the connection that the handshake is made on.
-    fn open(&self, uri: &Uri, engine: &Engine) -> Result<Box<dyn Pipe>, TlsError> {
-        let host = uri.host().unwrap_or_default().trim_matches(['[', ']']);
-        let is_secure = uri.scheme_str() == Some("wss");
-        let usual = if is_secure { 443 } else { 80 };
-        let pipe = engine.outside().dial(&Endpoint {
-            host: host.into(),
-            port: uri.port_u16().unwrap_or(usual),
-            connect_timeout: self.connect_timeout,
-            write_timeout: self.write_timeout,
-        });
-        Ok(if is_secure {
-            Box::new(Tls::new(pipe, host, engine.trust())?)
-        } else {
-            pipe
-        })
+    fn open(&self, uri: &Uri, engine: &Engine) -> Result<Box<dyn Pipe>, DialError> {
+        let origin =
+            Origin::of(uri).ok_or_else(|| DialError::Url("it names no server".to_owned()))?;
+        let times = PipeTimes {
+            connect: self.connect_timeout,
+            write: self.write_timeout,
+        };
+        Ok(Route::to(origin, engine.proxies())?.open_through(engine, times)?)
     }
 
     /// The request of the handshake; the agent protocol's subprotocol is in it if it is to be offered.
@@ -214,6 +208,9 @@ pub enum DialError {
     /// There is no TLS with it: its certificate is wrong, say.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The environment names no proxy that can be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// It took longer than a dial may.
     #[error("it does not answer")]
     Timeout,

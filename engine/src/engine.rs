@@ -9,6 +9,7 @@ use super::status::{PartStatus, Processor};
 use crate::audit::Audit;
 use crate::outside::{Outside, Usage};
 use crate::pool::Pool;
+use crate::proxy::Proxies;
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
 use crate::tls::Trust;
 use bytes::Bytes;
@@ -80,6 +81,7 @@ pub struct Engine {
     pool: Arc<Pool>,
     owner: OnceLock<Arc<dyn Owner>>,
     trust: OnceLock<Trust>,
+    pub(super) proxies: OnceLock<Proxies>,
 }
 
 /// See [`Engine::relieving`].
@@ -180,6 +182,7 @@ impl Engine {
             pool: Arc::default(),
             owner: OnceLock::new(),
             trust: OnceLock::new(),
+            proxies: OnceLock::new(),
         })
     }
 

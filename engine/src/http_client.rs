@@ -1,7 +1,8 @@
 //! HTTP/1.1 client on any pipe: one request, and its answer as it comes.
 
+use crate::engine::Engine;
 use crate::pool::Pool;
-use crate::proxy::{Open, Origin, Route};
+use crate::proxy::{Open, Origin, PipeTimes, Route};
 use bytes::Bytes;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{
@@ -28,6 +29,16 @@ pub struct CallTimes {
     pub answer: Duration,
     /// Without progress of the request or of the answer's body.
     pub progress: Duration,
+}
+
+impl CallTimes {
+    /// Those of the connection itself.
+    const fn pipe(&self) -> PipeTimes {
+        PipeTimes {
+            connect: self.connect,
+            write: self.progress,
+        }
+    }
 }
 
 /// Wait that took too long.
@@ -179,7 +190,7 @@ impl HttpClient {
     /// Begins a call at `now`: on an idle pipe of the route where there is one, else on a fresh one.
     ///
     /// # Errors
-    /// [`CallError::Request`] when the request cannot be sent.
+    /// [`CallError::Request`] when the request cannot be sent, [`CallError::Unreachable`] when there is no TLS to be had.
     pub fn call(
         &self,
         now: Instant,
@@ -204,6 +215,14 @@ impl HttpClient {
             authorization,
             Connection::Implied,
         )?;
-        Ok(Call::pooled(now, self.clone(), route, outgoing, times))
+        Call::pooled(now, self.clone(), route, outgoing, times)
+    }
+}
+
+impl Engine {
+    /// A client with the engine's pool and TLS. The route of a call is that of [`Engine::proxies`].
+    #[must_use]
+    pub fn http_client(self: &Arc<Self>) -> HttpClient {
+        HttpClient::new(self.clone(), self.pool().clone())
     }
 }

@@ -5,9 +5,7 @@ use crate::proxy::Route;
 use crate::ranked::{LEAF, Ranked};
 use mcp_local_provider_core::time::Instant;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Wake, Waker};
+use std::task::Waker;
 use std::time::Duration;
 
 /// Limits of a pool.
@@ -34,39 +32,18 @@ impl Default for PoolLimits {
 
 /// Idle pipes by their routes. Whoever takes one has it alone.
 ///
-/// A pipe on which anything happens while it is idle, its end or bytes that nobody asked for, is closed. The housekeeper polls the
-/// pool for that, and for pipes that were idle for long.
+/// The housekeeper owns and polls them: a pipe that ends or brings bytes while it is idle, and one that is idle for long, is closed.
 pub struct Pool {
     limits: PoolLimits,
     /// From the one that has been idle for longest.
     idle: Ranked<Vec<Idle>, LEAF>,
-    housekeeper: Arc<Ranked<Option<Waker>, LEAF>>,
+    housekeeper: Ranked<Option<Waker>, LEAF>,
 }
 
 struct Idle {
     route: Route,
     pipe: Box<dyn Pipe>,
     until: Instant,
-    happening: Arc<Happening>,
-}
-
-/// Waker of an idle pipe: notes that something may have happened on it, and has the housekeeper look.
-struct Happening {
-    happened: AtomicBool,
-    housekeeper: Arc<Ranked<Option<Waker>, LEAF>>,
-}
-
-impl Wake for Happening {
-    fn wake(self: Arc<Self>) {
-        self.happened.store(true, Ordering::Release);
-        wake(&self.housekeeper);
-    }
-}
-
-fn wake(housekeeper: &Ranked<Option<Waker>, LEAF>) {
-    // Released before the call.
-    let waker = housekeeper.lock().clone();
-    waker.into_iter().for_each(Waker::wake);
 }
 
 impl fmt::Debug for Pool {
@@ -93,11 +70,11 @@ impl Pool {
         Self {
             limits,
             idle: Ranked::default(),
-            housekeeper: Arc::default(),
+            housekeeper: Ranked::default(),
         }
     }
 
-    /// Takes the pipe of an equal route that has been idle for the shortest time, and on which nothing has happened.
+    /// Takes the pipe of an equal route that has been idle for the shortest time, if nothing has happened on it.
     pub fn take(&self, now: Instant, route: &Route) -> Option<Box<dyn Pipe>> {
         loop {
             let mut idle = self.idle.lock();
@@ -112,60 +89,38 @@ impl Pool {
 
     /// Keeps a pipe whose server waits for another request. Beyond a limit the one that has been idle for longest is closed.
     pub fn put(&self, now: Instant, route: Route, pipe: Box<dyn Pipe>) {
-        self.keep(route, pipe, now + self.limits.idle);
-        wake(&self.housekeeper);
+        let until = now + self.limits.idle;
+        self.keep(Idle { route, pipe, until });
+        // Released before the call.
+        let housekeeper = self.housekeeper.lock().take();
+        housekeeper.into_iter().for_each(Waker::wake);
     }
 
-    /// Keeps a pipe on which nothing has happened.
-    fn keep(&self, route: Route, mut pipe: Box<dyn Pipe>, until: Instant) {
-        let happening = Arc::new(Happening {
-            happened: AtomicBool::new(false),
-            housekeeper: self.housekeeper.clone(),
-        });
-        if !is_silent(&mut *pipe, &Waker::from(happening.clone())) {
-            return;
-        }
+    fn keep(&self, kept: Idle) {
+        // Dropped after the lock is released.
         let mut closed = Vec::new();
         let mut idle = self.idle.lock();
-        let equal = idle.iter().filter(|idle| idle.route == route).count();
-        if equal >= self.limits.route {
+        let place = idle.partition_point(|other| other.until <= kept.until);
+        let route = kept.route.clone();
+        idle.insert(place, kept);
+        if idle.iter().filter(|idle| idle.route == route).count() > self.limits.route {
             let first = idle.iter().position(|idle| idle.route == route);
             closed.extend(first.map(|first| idle.remove(first)));
         }
-        if idle.len() >= self.limits.all && !idle.is_empty() {
+        if idle.len() > self.limits.all {
             closed.push(idle.remove(0));
-        }
-        if self.limits.route > 0 && self.limits.all > 0 {
-            let place = idle.partition_point(|other| other.until <= until);
-            let happening = happening.clone();
-            idle.insert(
-                place,
-                Idle {
-                    route,
-                    pipe,
-                    until,
-                    happening,
-                },
-            );
-        }
-        drop(idle);
-        // The housekeeper may have looked between the poll and the entry.
-        if happening.happened.load(Ordering::Acquire) {
-            wake(&self.housekeeper);
         }
     }
 
-    /// Closes pipes that have been idle for long, and those on which something has happened. To be called again when `waker` was
-    /// woken, at the time that is returned at the latest.
+    /// Polls every idle pipe, and closes those that have been idle for long or on which something has happened. To be called again
+    /// when `waker` was woken, at the time that is returned at the latest.
     pub fn poll(&self, now: Instant, waker: &Waker) -> Option<Instant> {
         *self.housekeeper.lock() = Some(waker.clone());
-        let due =
-            |idle: &mut Idle| idle.until <= now || idle.happening.happened.load(Ordering::Acquire);
-        let due: Vec<Idle> = self.idle.lock().extract_if(.., due).collect();
-        for idle in due {
-            // A pipe may have been woken for bytes of its own, such as a ticket of TLS.
-            if idle.until > now {
-                self.keep(idle.route, idle.pipe, idle.until);
+        // Meanwhile a call finds none, and opens a fresh one.
+        let idle = std::mem::take(&mut *self.idle.lock());
+        for mut idle in idle {
+            if idle.until > now && is_silent(&mut *idle.pipe, waker) {
+                self.keep(idle);
             }
         }
         self.idle.lock().first().map(|idle| idle.until)

@@ -1,10 +1,12 @@
 //! Routes to servers: directly, or by a proxy that the usual environment variables name.
 
-use crate::pipe::Pipe;
+use crate::engine::Engine;
+use crate::pipe::{Endpoint, Pipe};
+use crate::tls::{Tls, TlsError};
 use crate::tunnel::Tunnel;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::time::Duration;
 use tungstenite::http::Uri;
 
 #[cfg(test)]
@@ -333,19 +335,37 @@ pub struct Route {
     pub origin: Origin,
     /// The proxy by which it is asked.
     pub proxy: Option<Proxy>,
-    /// File with the further certificate authorities that may vouch for the server.
-    pub roots: Option<Arc<str>>,
 }
 
-/// Opens TCP connections, and speaks TLS on them: a driver's and TLS's part of a route.
+/// Opens TCP connections, and speaks TLS on them.
 pub trait Open: Send + Sync {
-    /// Opens a connection to `host`, a name or address, at a TCP port. It returns at once: calls of the pipe are pending until it
-    /// is connected, and fail when it cannot be.
-    fn tcp(&self, host: &str, port: u16) -> Box<dyn Pipe>;
+    /// Opens a connection. It returns at once: calls of the pipe are pending until it is connected, and fail when it cannot be.
+    fn tcp(&self, endpoint: &Endpoint) -> Box<dyn Pipe>;
 
-    /// Speaks TLS on a pipe to a server of that name, whose certificate `roots` may vouch for beside those of the system. Calls
-    /// are pending until the handshake is over, and fail when it does.
-    fn tls(&self, pipe: Box<dyn Pipe>, host: &str, roots: Option<&str>) -> Box<dyn Pipe>;
+    /// Speaks TLS on a pipe to the server of that name. Calls are pending until the handshake is over, and fail when it does.
+    ///
+    /// # Errors
+    /// When there is no such name, or there are no roots to trust.
+    fn tls(&self, pipe: Box<dyn Pipe>, host: &str) -> Result<Box<dyn Pipe>, TlsError>;
+}
+
+impl Open for Engine {
+    fn tcp(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        self.outside().dial(endpoint)
+    }
+
+    fn tls(&self, pipe: Box<dyn Pipe>, host: &str) -> Result<Box<dyn Pipe>, TlsError> {
+        Ok(Box::new(Tls::new(pipe, host, self.trust())?))
+    }
+}
+
+/// Longest waits of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PipeTimes {
+    /// From the look-up of the name to the open connection.
+    pub connect: Duration,
+    /// Without progress of a write.
+    pub write: Duration,
 }
 
 impl Route {
@@ -357,7 +377,6 @@ impl Route {
         Ok(Self {
             proxy: proxies.proxy(&origin)?.cloned(),
             origin,
-            roots: None,
         })
     }
 
@@ -367,33 +386,66 @@ impl Route {
         self.proxy.is_some() && !self.origin.secure
     }
 
+    /// Name and port that are connected to: those of the proxy, or of the server.
+    #[must_use]
+    pub fn first_hop(&self) -> (&str, u16) {
+        match &self.proxy {
+            Some(proxy) => (&proxy.host, proxy.port),
+            None => (&self.origin.host, self.origin.port),
+        }
+    }
+
     /// Opens a pipe for HTTP requests: TCP to the server or the proxy, for `https://` with a tunnel and TLS above it.
-    pub fn open(&self, with: &dyn Open) -> Box<dyn Pipe> {
-        if self.origin.secure {
-            self.open_through(with)
+    ///
+    /// # Errors
+    /// See [`Open::tls`].
+    pub fn open(&self, with: &dyn Open, times: PipeTimes) -> Result<Box<dyn Pipe>, TlsError> {
+        if self.asks_proxy() {
+            Ok(self.tcp(with, times))
         } else {
-            let (host, port) = match &self.proxy {
-                Some(proxy) => (&proxy.host, proxy.port),
-                None => (&self.origin.host, self.origin.port),
-            };
-            with.tcp(host, port)
+            self.open_through(with, times)
         }
     }
 
     /// Opens a pipe whose bytes reach the server itself, as a WebSocket needs it: by a proxy there is always a tunnel.
-    pub fn open_through(&self, with: &dyn Open) -> Box<dyn Pipe> {
-        let Origin { secure, host, port } = &self.origin;
-        let pipe = match &self.proxy {
-            Some(proxy) => {
-                let pipe = with.tcp(&proxy.host, proxy.port);
-                Box::new(Tunnel::new(pipe, &self.origin, proxy)) as Box<dyn Pipe>
-            }
-            None => with.tcp(host, *port),
-        };
-        if *secure {
-            with.tls(pipe, host, self.roots.as_deref())
-        } else {
-            pipe
+    ///
+    /// # Errors
+    /// See [`Open::tls`].
+    pub fn open_through(
+        &self,
+        with: &dyn Open,
+        times: PipeTimes,
+    ) -> Result<Box<dyn Pipe>, TlsError> {
+        let mut pipe = self.tcp(with, times);
+        if let Some(proxy) = &self.proxy {
+            pipe = Box::new(Tunnel::new(pipe, &self.origin, proxy));
         }
+        if self.origin.secure {
+            pipe = with.tls(pipe, &self.origin.host)?;
+        }
+        Ok(pipe)
+    }
+
+    fn tcp(&self, with: &dyn Open, times: PipeTimes) -> Box<dyn Pipe> {
+        let (host, port) = self.first_hop();
+        with.tcp(&Endpoint {
+            host: host.to_owned(),
+            port,
+            connect_timeout: times.connect,
+            write_timeout: times.write,
+        })
+    }
+}
+
+impl Engine {
+    /// Names the proxies by which servers are asked. The first ones stay; without a call there are none.
+    pub fn set_proxies(&self, proxies: Proxies) {
+        // A second call is a fault of the host, and changes nothing.
+        let _ = self.proxies.set(proxies);
+    }
+
+    /// Proxies by which servers are asked.
+    pub fn proxies(&self) -> &Proxies {
+        self.proxies.get_or_init(Proxies::default)
     }
 }

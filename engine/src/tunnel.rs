@@ -107,7 +107,10 @@ impl Tunnel {
     }
 
     /// Goes on with the handshake; ready when the tunnel is open.
-    fn poll_open(&mut self, waker: &Waker) -> Poll<io::Result<()>> {
+    ///
+    /// # Errors
+    /// [`TunnelError`], and those of the pipe below.
+    pub fn poll_open(&mut self, waker: &Waker) -> Poll<io::Result<()>> {
         loop {
             match &mut self.state {
                 State::Open(_) => return Poll::Ready(Ok(())),

@@ -91,7 +91,7 @@ pub fn examine(
     directories(config, &mut findings);
     limits(config, &mut findings);
     clock(SystemTime::now(), &mut findings);
-    bridges::examine(config, &mut findings);
+    bridges::examine(loaded, &mut findings);
     agents::examine(config, surroundings, &mut findings);
     findings.0
 }

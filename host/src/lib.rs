@@ -28,4 +28,5 @@ mod serve;
 mod shell;
 #[cfg(test)]
 mod test_directory;
+mod waiting_pipe;
 mod writer_thread;

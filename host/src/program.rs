@@ -16,6 +16,7 @@ use crate::serve::serve;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::process::Grace;
 use mcp_local_provider_engine::Driver;
+use mcp_local_provider_engine::proxy::Proxies;
 use mcp_local_provider_process::{Supervision, supervise};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -72,6 +73,8 @@ pub struct Prepared {
     /// True when the page is to be opened in a browser.
     pub opens_page: bool,
     pub(crate) overrides: Overrides,
+    /// Proxies of the environment.
+    pub(crate) proxies: Proxies,
 }
 
 impl Prepared {
@@ -191,6 +194,7 @@ fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
         mut config,
         file,
         warnings,
+        environment,
         ..
     } = loaded;
     let demo = line.is_demo();
@@ -228,6 +232,7 @@ fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
         show_first_keys(&keys, &config)?;
     }
     Ok(Prepared {
+        proxies: environment.proxies(),
         config,
         demo,
         keys,

@@ -101,6 +101,7 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     let expected = agents.map(|agent| (agent.known_as().into_owned(), agent.start_timeout));
     config.agents = expected.collect();
     config.ca_file.clone_from(&prepared.config.tls.ca_file);
+    config.proxies.clone_from(&prepared.proxies);
     for bridge in &prepared.config.bridges {
         config.bridges.push(Bridge {
             name: bridge.name.clone(),

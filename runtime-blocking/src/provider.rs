@@ -82,6 +82,7 @@ impl Provider {
             threads.spawn("accept", move || serve(&own, &listener, number, on))?;
         }
         engine.set_trust(Trust::new(config.ca_file));
+        engine.set_proxies(config.proxies);
         engine.dial(config.bridges);
         Ok(provider)
     }

@@ -74,6 +74,7 @@ impl Provider {
             tasks.spawn(accept(tasks.clone(), listener, on));
         }
         engine.set_trust(Trust::new(config.ca_file));
+        engine.set_proxies(config.proxies);
         engine.dial(config.bridges);
         let mut provider = Self {
             addresses,

@@ -1,16 +1,21 @@
 //! Bridges that the program dials: their times, their sessions, and the form in which they are asked.
 
 use crate::agent::Agent;
-use crate::program::{CLIENT, OPERATOR, Program};
+use crate::program::{CLIENT, Folder, OPERATOR, Program, program, write_config};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use tungstenite::Message;
 
 /// Takes the program's next connection as a bridge that has nothing to say.
 fn taken(listener: &TcpListener) -> Agent {
-    let (stream, _) = listener.accept().unwrap();
+    agree(listener.accept().unwrap().0)
+}
+
+/// Opens the WebSocket that a connection asks for.
+fn agree(stream: TcpStream) -> Agent {
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
@@ -171,4 +176,76 @@ fn a_bridge_that_refuses_the_token_is_told_of() {
     heads(&bridge, &[refusal]);
     program.wait_for_log("it answered 401: check the token");
     assert!(!program.log().contains("a-token-of-the-bridge"));
+}
+
+/// Takes the next connection as a proxy. The request for a tunnel, and the connection.
+fn asked_for_a_tunnel(proxy: &TcpListener) -> (String, TcpStream) {
+    let (mut stream, _) = proxy.accept().unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.extend(byte);
+    }
+    (String::from_utf8(head).unwrap(), stream)
+}
+
+#[test]
+fn a_bridge_is_dialled_by_the_proxy_of_the_environment() {
+    const OPENED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap();
+    let url = format!("http://me:pass%21word@{address}");
+    let folder = Folder::new();
+    let config = write_config(
+        &folder.0,
+        "127.0.0.1:0",
+        "bridges:\n  - { name: far, url: \"ws://bridge.example:81/\", reconnect_delay: 10ms, reconnect_max_delay: 20ms, session: { agent_id: a } }\n",
+    );
+    let command = |words: &[&str]| {
+        let mut command = Command::new(program());
+        command.args(words).arg("--config").arg(&config);
+        for variable in ["http_proxy", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+            command.env_remove(variable);
+        }
+        command.env("HTTP_PROXY", &url);
+        command
+    };
+    let (serve, mut doctor) = (command(&[]), command(&["doctor"]));
+    doctor.env("HOME", &folder.0);
+    let program = Program::spawn(serve, folder, config.clone());
+
+    let (asked, mut stream) = asked_for_a_tunnel(&proxy);
+    assert_eq!(
+        asked,
+        "CONNECT bridge.example:81 HTTP/1.1\r\nhost: bridge.example:81\r\n\
+         proxy-authorization: Basic bWU6cGFzcyF3b3Jk\r\n\r\n"
+    );
+    stream
+        .write_all(b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n")
+        .unwrap();
+    drop(stream);
+    program.wait_for_log("the proxy answered 407: check the name and the password in its URL");
+
+    let (_, mut stream) = asked_for_a_tunnel(&proxy);
+    stream.write_all(OPENED).unwrap();
+    let _agent = agree(stream);
+    until(&program, |listed| listed[0]["status"] == "active");
+
+    let doctor = doctor.stdin(Stdio::null()).stdout(Stdio::piped());
+    let doctor = doctor.spawn().unwrap();
+    let (_, mut stream) = asked_for_a_tunnel(&proxy);
+    stream.write_all(OPENED).unwrap();
+    let told = doctor.wait_with_output().unwrap().stdout;
+    let told = String::from_utf8_lossy(&told);
+    let finding = format!("far accepts connections by the proxy at {address}");
+    assert!(told.contains(&finding), "{told}");
+    for text in [&*program.log(), &*told] {
+        for secret in ["pass%21word", "pass!word", "bWU6cGFzcyF3b3Jk"] {
+            assert!(!text.contains(secret), "{text}");
+        }
+    }
 }

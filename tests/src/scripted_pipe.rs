@@ -1,7 +1,8 @@
 //! Pipes in memory whose server follows a script, and who opens them.
 
-use mcp_local_provider_engine::pipe::Pipe;
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
 use mcp_local_provider_engine::proxy::Open;
+use mcp_local_provider_engine::tls::TlsError;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -185,8 +186,8 @@ impl Opener {
 }
 
 impl Open for Opener {
-    fn tcp(&self, host: &str, port: u16) -> Box<dyn Pipe> {
-        self.note(format!("tcp {host}:{port}"));
+    fn tcp(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        self.note(format!("tcp {}:{}", endpoint.host, endpoint.port));
         let server = self.servers.lock().unwrap().pop_front();
         let server = server.unwrap_or_else(|| {
             let nobody = Server::new([Step::Fail(ErrorKind::ConnectionRefused)]);
@@ -197,8 +198,8 @@ impl Open for Opener {
     }
 
     /// Notes the name; the bytes stay as they are.
-    fn tls(&self, pipe: Box<dyn Pipe>, host: &str, _roots: Option<&str>) -> Box<dyn Pipe> {
+    fn tls(&self, pipe: Box<dyn Pipe>, host: &str) -> Result<Box<dyn Pipe>, TlsError> {
         self.note(format!("tls {host}"));
-        pipe
+        Ok(pipe)
     }
 }

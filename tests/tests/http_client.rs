@@ -14,7 +14,7 @@ use mcp_local_provider_engine::http_client::{
 };
 use mcp_local_provider_engine::pipe::Pipe;
 use mcp_local_provider_engine::pool::{Pool, PoolLimits};
-use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
+use mcp_local_provider_engine::proxy::{Origin, PipeTimes, Proxies, Route};
 use mcp_local_provider_engine::tunnel::Tunnel;
 use mcp_local_provider_engine::{Engine, Housekeeper, Outside};
 use mcp_local_provider_tests::scripted_pipe::{Opener, Server, Step};
@@ -138,7 +138,7 @@ fn cut() -> Result<(u16, String), String> {
 #[test]
 fn a_call_sends_its_request_and_the_next_one_goes_on_the_same_pipe() {
     let bench = Bench::new();
-    let server = bench.serve([Step::Pending, Step::bytes(OK), Step::Pending]);
+    let server = bench.serve([Step::Pending, Step::bytes(OK)]);
     let route = direct("http://a.example:81/");
     let mut call = bench.call(route.clone(), request("POST", Some("{}")));
     assert!(!format!("{:?}{call:?}", request("POST", Some("{}"))).contains("Bearer"));
@@ -443,10 +443,18 @@ fn a_proxy_is_asked_for_a_url_or_for_a_tunnel() {
          GET /v1/x?y HTTP/1.1\r\nhost: a.example\r\nauthorization: Bearer k\r\n\r\n"
     );
     // A WebSocket needs a tunnel in any case.
-    bench.serve([]);
-    drop(proxied("ws://a.example/").open_through(&*bench.opener));
-    drop(proxied("ws://a.example/").open(&*bench.opener));
-    assert_eq!(bench.opener.opened(), ["tcp p:1080", "tcp p:1080"]);
+    let server = bench.serve([]);
+    let times = PipeTimes {
+        connect: TIMES.connect,
+        write: TIMES.progress,
+    };
+    let tunnel = proxied("ws://a.example/").open_through(&*bench.opener, times);
+    assert!(tunnel.unwrap().poll_write(Waker::noop(), b"x").is_pending());
+    assert!(
+        server
+            .written()
+            .starts_with("CONNECT a.example:80 HTTP/1.1\r\n")
+    );
 }
 
 #[test]
@@ -518,6 +526,7 @@ fn an_idle_pipe_on_which_something_happens_is_closed() {
         assert_eq!(pool.poll(NOW, &housekeeper), None);
         pool.put(NOW, direct("http://a/"), server.pipe());
         pool.put(NOW, direct("http://a/"), other.pipe());
+        assert!(woken.0.load(Ordering::Relaxed) > 0);
         assert_eq!(pool.poll(NOW, &housekeeper), Some(NOW + limits.idle));
         let before = woken.0.load(Ordering::Relaxed);
         server.then(happens);
@@ -534,7 +543,6 @@ fn an_idle_pipe_on_which_something_happens_is_closed() {
     let server = Server::new([]);
     pool.put(NOW, direct("http://a/"), server.pipe());
     server.then(Step::Pending);
-    assert_eq!(pool.poll(NOW, &housekeeper), Some(NOW + limits.idle));
     assert_eq!(pool.poll(NOW, &housekeeper), Some(NOW + limits.idle));
     assert!(!server.is_closed());
     assert_eq!(pool.poll(NOW + limits.idle, &housekeeper), None);

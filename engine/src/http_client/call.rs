@@ -153,12 +153,13 @@ impl Call {
         route: Route,
         outgoing: Outgoing,
         times: CallTimes,
-    ) -> Self {
+    ) -> Result<Self, CallError> {
         let (state, pipe) = match client.pool.take(now, &route) {
             Some(pipe) => (State::Sending, pipe),
-            None => (State::Opening, route.open(&*client.open)),
+            None => (State::Opening, open(&client, &route, times)?),
         };
-        Self::new(state, pipe, Some((client, route)), outgoing, times)
+        let pooled = Some((client, route));
+        Ok(Self::new(state, pipe, pooled, outgoing, times))
     }
 
     fn new(
@@ -343,8 +344,10 @@ impl Call {
                 self.is_answered = true;
                 return Poll::Ready(Ok(()));
             }
-            Ok(_) | Err(_) if self.repeat() => return Poll::Ready(Ok(())),
             Ok(_) | Err(_) => {}
+        }
+        if let Some(repeated) = self.repeat() {
+            return Poll::Ready(repeated);
         }
         // A request that could not be sent is the reason for all that follows.
         let error = self.send_error.take().filter(|_| !self.is_answered);
@@ -355,20 +358,26 @@ impl Call {
     }
 
     /// Begins anew on a fresh pipe, where the server had closed an idle one before the request came: once, and only if the
-    /// request may be sent twice or was not sent at all.
-    fn repeat(&mut self) -> bool {
+    /// request may be sent twice or was not sent at all. `None` where it may not.
+    fn repeat(&mut self) -> Option<Result<(), CallError>> {
         let may_repeat = self.outgoing.repeatable || self.sent == 0;
-        let Some((client, route)) = &self.pooled else {
-            return false;
-        };
         if !self.is_reused || self.is_answered || !may_repeat {
-            return false;
+            return None;
         }
-        self.pipe = Some(route.open(&*client.open));
+        let (client, route) = self.pooled.as_ref()?;
+        self.pipe = match open(client, route, self.times) {
+            Ok(pipe) => Some(pipe),
+            Err(error) => return Some(Err(error)),
+        };
         self.is_reused = false;
         self.sent = 0;
         self.send_error = None;
         self.to(State::Opening);
-        true
+        Some(Ok(()))
     }
+}
+
+fn open(client: &HttpClient, route: &Route, times: CallTimes) -> Result<Box<dyn Pipe>, CallError> {
+    let pipe = route.open(&*client.open, times.pipe());
+    pipe.map_err(|error| CallError::Unreachable(error.into()))
 }

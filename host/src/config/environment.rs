@@ -6,6 +6,7 @@ use super::parse::parse_inline;
 use super::settings;
 use super::shorthand;
 use super::tree::{Form, Node, Origin};
+use mcp_local_provider_engine::proxy::Proxies;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -56,6 +57,11 @@ impl Environment {
             environment.variables.insert(name, (value, origin));
         }
         environment
+    }
+
+    /// Proxies that the usual variables name.
+    pub(crate) fn proxies(&self) -> Proxies {
+        Proxies::of(|name| self.get(name).map(str::to_owned))
     }
 
     /// Adds the variables of a `.env` file that are not set already. An unreadable line becomes a warning.

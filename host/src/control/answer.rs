@@ -1,71 +1,10 @@
-//! Connection of a thread that has nothing else to do, and the answer that is read from it.
+//! Answer of the running program, which the thread that reads it waits for.
 
 use mcp_local_provider_core::wire::http1::ResponseError;
 use mcp_local_provider_engine::Clock;
 use mcp_local_provider_engine::http_client::{Call, CallError, Part};
-use mcp_local_provider_engine::pipe::Pipe;
-use std::io::{self, BufRead, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{self, BufRead, ErrorKind, Read};
 use std::task::{Poll, Waker};
-use std::time::Duration;
-
-/// A pipe over a socket of the standard library. Its calls wait, each for at most the socket's time-out, and are never pending:
-/// the thread that makes them has nothing else to do.
-pub(super) struct WaitingPipe(TcpStream);
-
-impl WaitingPipe {
-    /// A pipe whose writes wait for at most `write`, and whose reads for at most `read`; without one for as long as it takes.
-    ///
-    /// # Errors
-    /// When the system refuses.
-    pub(super) fn new(
-        stream: TcpStream,
-        write: Duration,
-        read: Option<Duration>,
-    ) -> io::Result<Self> {
-        stream.set_write_timeout(Some(write))?;
-        stream.set_read_timeout(read)?;
-        Ok(Self(stream))
-    }
-}
-
-/// Makes a call again that a signal interrupted. A time-out, which the system tells as a call that would block, gets its name.
-fn waited(mut call: impl FnMut() -> io::Result<usize>) -> Poll<io::Result<usize>> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                let late = io::Error::new(ErrorKind::TimedOut, "it does not answer");
-                return Poll::Ready(Err(late));
-            }
-            done => return Poll::Ready(done),
-        }
-    }
-}
-
-impl Pipe for WaitingPipe {
-    fn poll_read(
-        &mut self,
-        _waker: &Waker,
-        into: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<io::Result<usize>> {
-        let start = into.len();
-        into.resize(start.saturating_add(most), 0);
-        let room = into.get_mut(start..).unwrap_or_default();
-        let read = waited(|| self.0.read(room));
-        let count = match &read {
-            Poll::Ready(Ok(count)) => *count,
-            Poll::Ready(Err(_)) | Poll::Pending => 0,
-        };
-        into.truncate(start.saturating_add(count));
-        read
-    }
-
-    fn poll_write(&mut self, _waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        waited(|| self.0.write(bytes))
-    }
-}
 
 /// An answer whose head was read. Reading it gives its body: an end that comes too early is an error of the kind
 /// [`ErrorKind::UnexpectedEof`], and bytes that are not HTTP one of [`ErrorKind::InvalidData`].
@@ -79,7 +18,7 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Sends the request of a call on a [`WaitingPipe`], and reads the head of its answer.
+    /// Sends the request of a call on a [`WaitingPipe`](crate::waiting_pipe::WaitingPipe), and reads the head of its answer.
     ///
     /// # Errors
     /// When the connection breaks, and as reading the body.

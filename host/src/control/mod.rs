@@ -1,7 +1,8 @@
 //! Calls of the running program by the command line: one connection for each, never by a proxy.
 
 use crate::printable::printable;
-use answer::{Answer, WaitingPipe};
+use crate::waiting_pipe::WaitingPipe;
+use answer::Answer;
 use mcp_local_provider_engine::http_client::{Call, CallError, CallTimes, HttpRequest};
 use mcp_local_provider_engine::proxy::Origin;
 use serde_json::Value;

@@ -1,21 +1,27 @@
-//! Checks of bridges: each is connected to, and one with TLS has to prove who it is.
+//! Checks of bridges: each is connected to, by the proxy that the environment names for it, and one with TLS has to prove who it
+//! is.
 
 use super::{CONNECT, Findings, Health};
-use crate::config::{Bridge, Config};
+use crate::config::Loaded;
 use crate::printable::printable;
+use crate::waiting_pipe::WaitingPipe;
 use mcp_local_provider_engine::pipe::Pipe;
-use mcp_local_provider_engine::tls::{Tls, TlsError, Trust};
-use std::io::{self, ErrorKind, Read, Write};
+use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
+use mcp_local_provider_engine::tls::{Tls, Trust};
+use mcp_local_provider_engine::tunnel::Tunnel;
+use std::fmt::Display;
+use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::task::{Poll, Waker};
-use tungstenite::http::Uri;
 
-pub(super) fn examine(config: &Config, findings: &mut Findings) {
+pub(super) fn examine(loaded: &Loaded, findings: &mut Findings) {
+    let config = &loaded.config;
     let trust = Trust::new(config.tls.ca_file.clone());
+    let proxies = loaded.environment.proxies();
     for bridge in &config.bridges {
         let name = printable(&bridge.name);
-        let (health, text) = match check(bridge, &trust) {
-            Ok(text) => (Health::Ok, text.to_owned()),
+        let (health, text) = match check(&bridge.url, &proxies, &trust) {
+            Ok(text) => (Health::Ok, text),
             Err(text) => (Health::Warn, text),
         };
         findings.add(health, "bridge", format!("{name} {text}"));
@@ -23,32 +29,54 @@ pub(super) fn examine(config: &Config, findings: &mut Findings) {
 }
 
 /// Connects to a bridge. The text of the finding, without the bridge's name.
-fn check(bridge: &Bridge, trust: &Trust) -> Result<&'static str, String> {
-    let uri: Uri = bridge
-        .url
-        .parse()
-        .map_err(|error| format!("has a wrong address: {error}"))?;
-    let is_secure = uri.scheme_str() == Some("wss");
-    let host = uri.host().unwrap_or_default();
-    let port = uri.port_u16().unwrap_or(if is_secure { 443 } else { 80 });
-    let socket = connect(host.trim_matches(['[', ']']), port).map_err(|error| {
-        format!(
-            "does not accept connections at {host}:{port} ({error}); start it: it is dialled again and again"
-        )
-    })?;
-    if !is_secure {
-        return Ok("accepts connections");
-    }
-    let refused = |error: &dyn std::fmt::Display| {
-        format!("cannot be used at {host}:{port}: {error}; it is dialled again and again")
+fn check(url: &str, proxies: &Proxies, trust: &Trust) -> Result<String, String> {
+    let wrong = |error: &dyn Display| format!("has a wrong address: {error}");
+    let uri = url.parse().map_err(|error| wrong(&error))?;
+    let origin = Origin::of(&uri).ok_or_else(|| wrong(&"it names no server"))?;
+    let (place, host) = (origin.authority(), origin.host.clone());
+    let refused = |error: &dyn Display| {
+        format!("cannot be used at {place}: {error}; it is dialled again and again")
     };
-    let mut tls = Tls::new(Waiting(socket), host.trim_matches(['[', ']']), trust)
-        .map_err(|error| refused(&error))?;
-    match tls.poll_handshake(Waker::noop()) {
-        Poll::Ready(Ok(())) => Ok("accepts connections, and its TLS certificate is trusted"),
-        Poll::Ready(Err(error)) => Err(refused(&error)),
-        // The pipe below is never pending.
-        Poll::Pending => Err(refused(&TlsError::CutInHandshake)),
+    let is_secure = origin.secure;
+    let route = Route::to(origin, proxies).map_err(|error| refused(&error))?;
+    let (first, port) = route.first_hop();
+    let socket = connect(first, port).and_then(|socket| {
+        let pipe = WaitingPipe::new(socket, CONNECT, Some(CONNECT))?;
+        Ok(Box::new(pipe) as Box<dyn Pipe>)
+    });
+    let mut text = "accepts connections".to_owned();
+    let mut pipe = match (socket, &route.proxy) {
+        (Ok(pipe), _) => pipe,
+        (Err(error), None) => {
+            return Err(format!(
+                "does not accept connections at {place} ({error}); start it: it is dialled again and again"
+            ));
+        }
+        (Err(error), Some(_)) => {
+            let error =
+                format!("the proxy at {first}:{port} does not accept connections ({error})");
+            return Err(refused(&error));
+        }
+    };
+    if let Some(proxy) = &route.proxy {
+        let mut tunnel = Tunnel::new(pipe, &route.origin, proxy);
+        waited(tunnel.poll_open(Waker::noop())).map_err(|error| refused(&error))?;
+        text.push_str(&format!(" by the proxy at {first}:{port}"));
+        pipe = Box::new(tunnel);
+    }
+    if is_secure {
+        let mut tls = Tls::new(pipe, &host, trust).map_err(|error| refused(&error))?;
+        waited(tls.poll_handshake(Waker::noop())).map_err(|error| refused(&error))?;
+        text.push_str(", and its TLS certificate is trusted");
+    }
+    Ok(text)
+}
+
+/// Result of a call on a pipe that is never pending.
+fn waited<T, E: From<io::Error>>(result: Poll<Result<T, E>>) -> Result<T, E> {
+    match result {
+        Poll::Ready(result) => result,
+        Poll::Pending => Err(io::Error::from(ErrorKind::WouldBlock).into()),
     }
 }
 
@@ -56,44 +84,9 @@ fn connect(host: &str, port: u16) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "no such host");
     for address in (host, port).to_socket_addrs()? {
         match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(socket) => {
-                socket.set_read_timeout(Some(CONNECT))?;
-                socket.set_write_timeout(Some(CONNECT))?;
-                return Ok(socket);
-            }
+            Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
-}
-
-/// A pipe whose calls wait, for [`CONNECT`] each at most.
-struct Waiting(TcpStream);
-
-impl Pipe for Waiting {
-    fn poll_read(
-        &mut self,
-        _waker: &Waker,
-        into: &mut Vec<u8>,
-        most: usize,
-    ) -> Poll<io::Result<usize>> {
-        let begin = into.len();
-        into.resize(begin + most, 0);
-        let read = self.0.read(into.get_mut(begin..).unwrap_or_default());
-        into.truncate(begin + read.as_ref().copied().unwrap_or(0));
-        Poll::Ready(read.map_err(late))
-    }
-
-    fn poll_write(&mut self, _waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Poll::Ready(self.0.write(bytes).map_err(late))
-    }
-}
-
-/// The system's word for a call that took too long says that it would block.
-fn late(error: io::Error) -> io::Error {
-    if error.kind() == ErrorKind::WouldBlock {
-        io::Error::new(ErrorKind::TimedOut, "it does not answer")
-    } else {
-        error
-    }
 }
