@@ -7,6 +7,7 @@ mod agent_frames;
 mod http1;
 mod http1_connection;
 mod http1_differential;
+mod http_client;
 mod json_rpc;
 mod pipe;
 mod requests;
@@ -15,6 +16,7 @@ mod sse;
 pub use acp_lines::acp_lines;
 pub use agent_envelope::agent_envelope;
 pub use agent_frames::agent_frames;
+pub use http_client::http_client;
 pub use http1::http1;
 pub use http1_connection::http1_connection;
 pub use http1_differential::http1_differential;
@@ -35,6 +37,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("http1", http1),
     ("http1_connection", http1_connection),
     ("http1_differential", http1_differential),
+    ("http_client", http_client),
     ("json_rpc", json_rpc),
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),

@@ -17,6 +17,7 @@ use mcp_local_provider_engine::pool::{Pool, PoolLimits};
 use mcp_local_provider_engine::proxy::{Origin, PipeTimes, Proxies, Route};
 use mcp_local_provider_engine::tunnel::Tunnel;
 use mcp_local_provider_engine::{Engine, Housekeeper, Outside};
+use mcp_local_provider_tests::fuzz_targets::http_client;
 use mcp_local_provider_tests::scripted_pipe::{Opener, Server, Step};
 use proptest::prelude::*;
 use std::io::ErrorKind;
@@ -578,6 +579,16 @@ fn the_housekeeper_closes_what_is_idle_for_long() {
     assert!(server.is_closed());
 }
 
+/// Answers of each framing.
+const ANSWERS: &[&str] = &[
+    OK,
+    "HTTP/1.1 204 No Content\r\n\r\n",
+    "HTTP/1.0 200 OK\r\n\r\nuntil the end",
+    "HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nhi",
+    "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;a=b\r\nhello\r\n1\r\n!\r\n0\r\nTrailer: x\r\n\r\n",
+    "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 E\r\nLink: x\r\n\r\nHTTP/1.1 201 C\r\nContent-Length: 1\r\n\r\n1",
+];
+
 proptest! {
     /// Never more than the limits, never a pipe of another route, never one on which something has happened or that was idle for
     /// too long; and of the others none is lost but for a limit.
@@ -630,5 +641,24 @@ proptest! {
                 prop_assert!(servers.iter().filter(|server| server.0 == which).count() <= per_route);
             }
         }
+    }
+
+    /// What the fuzzer asks of any bytes, asked of bytes near to answers.
+    #[test]
+    fn a_call_reads_the_same_in_any_split_with_any_damage(
+        start: (u8, u8),
+        answer in prop::sample::select(ANSWERS),
+        damage in prop::collection::vec((0..150_usize, prop::sample::select(&b"\r\n 05:;cH\0"[..])), 0..3),
+        kept in 0..200_usize,
+    ) {
+        let mut data = vec![start.0, start.1];
+        data.extend_from_slice(answer.as_bytes());
+        for (place, byte) in damage {
+            if let Some(at) = data.get_mut(2 + place) {
+                *at = byte;
+            }
+        }
+        data.truncate(2 + kept);
+        http_client(&data);
     }
 }
