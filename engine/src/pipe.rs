@@ -21,7 +21,8 @@ pub struct Endpoint {
 /// One connection that the program opened. A driver gives TCP, TLS wraps another pipe, a simulation gives memory.
 ///
 /// Both calls return at once. One task or thread owns a pipe and gives both the same waker: either side wakes it when one of
-/// the calls is worth repeating. A pipe that is dropped is closed.
+/// the calls is worth repeating. What a write has taken may wait in a pipe that wraps another one, such as TLS, until a later
+/// call of either goes on with it. A pipe that is dropped is closed.
 pub trait Pipe: Send {
     /// Appends at most `most` bytes to `into`, and returns their number. Zero is the end: the other side writes no more.
     ///

@@ -26,7 +26,7 @@ pub struct Tls<P: Pipe> {
     received: Vec<u8>,
     /// Encrypted bytes that are not written yet.
     unwritten: Vec<u8>,
-    /// The server has sent a part of TLS that was understood.
+    /// The server has sent something.
     is_answered: bool,
     failed: Option<Failure>,
 }
@@ -113,15 +113,14 @@ impl<P: Pipe> Tls<P> {
         } else {
             self.received.drain(..count);
         }
+        self.is_answered = true;
         match self.connection.process_new_packets() {
-            Ok(_) => {
-                self.is_answered = true;
-                Poll::Ready(Ok(count.max(1)))
-            }
+            Ok(_) => Poll::Ready(Ok(count.max(1))),
             Err(error) => {
                 // The server is told by an alert, as far as there is room.
                 drop(self.poll_send(waker));
-                let error = reason(error, &self.host, !self.is_answered);
+                let is_first = self.connection.protocol_version().is_none();
+                let error = reason(error, &self.host, is_first);
                 Poll::Ready(Err(self.fail(error)))
             }
         }
