@@ -18,7 +18,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 impl Engine {
-    /// Keeps these bridges connected, as background work of [`Outside::spawn`], for as long as the engine runs.
+    /// Keeps these bridges connected for as long as the engine runs, as background work that
+    /// [`Outside::spawn`](crate::Outside::spawn) polls.
     pub fn dial(self: &Arc<Self>, bridges: impl IntoIterator<Item = Bridge>) {
         for bridge in bridges {
             let task = BridgeTask::new(self.clone(), bridge);
