@@ -7,15 +7,13 @@
 # audit file. A configuration is /data/config.yaml when the container is started with `--config /data/config.yaml --listen 0.0.0.0:8788`.
 # /data is the one place that the program can write to, temporary files of agents included.
 FROM rust:1.95-alpine AS build
-RUN apk add --no-cache musl-dev ca-certificates
+RUN apk add --no-cache musl-dev
 WORKDIR /src
 COPY . .
 RUN deploy/static.sh > /path && cp "$(cat /path)" /mcp-local-provider-blocking && mkdir /data
 
 FROM scratch
 COPY --from=build /mcp-local-provider-blocking /mcp-local-provider-blocking
-# The roots that servers of `wss://` bridges are held against.
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build --chown=65534:65534 /data /data
 ENV HOME=/data TMPDIR=/data
 USER 65534:65534
