@@ -127,6 +127,11 @@ impl Outgoing {
         authorization: Option<&str>,
         connection: Connection,
     ) -> Result<Self, InvalidHeader> {
+        // Behind the name of a server, in a URL for a proxy, another path would be a part of that name.
+        if !request.path.starts_with('/') {
+            let name = "request line".to_owned();
+            return Err(InvalidHeader { name });
+        }
         let length = request.body.as_ref().map(|body| body.len() as u64);
         let mut start = Vec::new();
         let host = origin.host_header();

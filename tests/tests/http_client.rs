@@ -330,6 +330,14 @@ fn an_answer_that_is_cut_is_an_error() {
         "its end ends it"
     );
     let wrong = HttpRequest {
+        path: ".evil.example/".to_owned(),
+        ..request("GET", None)
+    };
+    let refused = bench
+        .client
+        .call(NOW, proxied("http://a.example/"), wrong, TIMES);
+    assert!(matches!(refused, Err(CallError::Request(_))));
+    let wrong = HttpRequest {
         headers: vec![("x", "a\r\nb: c".to_owned())],
         ..request("GET", None)
     };
