@@ -124,12 +124,12 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
     match (outcome.verdict, kind) {
         (Verdict::Misframed(why), _) => {
             let address = info.address;
-            tracing::warn!(request_id, endpoint, status, %address, "refused for its framing: {why}");
+            tracing::warn!(%request_id, endpoint, status, %address, "refused for its framing: {why}");
             return;
         }
         (Verdict::Failed(_), RequestKind::AuthenticationFailed | RequestKind::Violation) => {
             let (address, what) = (info.address, kind.title());
-            tracing::warn!(request_id, endpoint, status, %address, code, "{what}");
+            tracing::warn!(%request_id, endpoint, status, %address, code, "{what}");
             return;
         }
         (Verdict::Completed | Verdict::ClientGone | Verdict::Failed(_), _) => {}
@@ -141,7 +141,7 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
             Verdict::ClientGone => "the client went away",
             Verdict::Failed(_) | Verdict::Misframed(_) => "refused",
         };
-        tracing::debug!(request_id, endpoint, status, bytes, code, "{what}");
+        tracing::debug!(%request_id, endpoint, status, bytes, code, "{what}");
         return;
     };
     let code = (outcome.verdict != Verdict::Completed).then_some(code);
@@ -172,7 +172,7 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
                 key,
                 code,
                 session,
-                request_id,
+                %request_id,
                 $message
             )
         };
