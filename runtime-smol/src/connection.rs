@@ -1,8 +1,10 @@
 //! One client connection as a task: bytes and waits, as `ClientConnection` of the engine asks for them.
 
 use crate::io::Io;
+use crate::reactor::Registered;
 use crate::tasks::{self, Tasks};
 use crate::timer::{Sleep, Timers};
+use blocking::{Task, unblock};
 use futures_lite::future::or;
 use mcp_local_provider_core::api::{Listener, over_connection_limit};
 use mcp_local_provider_core::time;
@@ -10,7 +12,6 @@ use mcp_local_provider_core::wire::http1::LINGER;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
 use mcp_local_provider_engine::websocket::{Conversation, Socket};
 use mcp_local_provider_engine::{Client, Usage};
-use smol::{Async, Task};
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -25,7 +26,7 @@ const TURN: u32 = 16;
 pub(crate) async fn serve(
     tasks: Tasks,
     client: Client,
-    socket: Async<TcpStream>,
+    socket: Registered<TcpStream>,
     from: SocketAddr,
     on: Listener,
 ) {
@@ -59,7 +60,7 @@ pub(crate) async fn serve(
 }
 
 /// Tells a client that there are too many connections, and closes.
-pub(crate) async fn refuse(timers: Timers, socket: Async<TcpStream>) {
+pub(crate) async fn refuse(timers: Timers, socket: Registered<TcpStream>) {
     let mut io = Io::new(socket, timers.clone(), LINGER);
     // It fits into the socket's empty buffer; a client that is gone needs none.
     if io.write(&over_connection_limit()).is_ok() && io.shutdown().is_ok() {
@@ -129,7 +130,7 @@ impl Serving {
                 Next::Measure => {
                     let measuring = self.measuring.get_or_insert_with(|| {
                         let engine = tasks.engine.clone();
-                        smol::unblock(move || engine.usage())
+                        unblock(move || engine.usage())
                     });
                     let usage = ready!(Pin::new(measuring).poll(cx));
                     self.measuring = None;
@@ -144,16 +145,15 @@ impl Serving {
 
     /// False when nothing can be received now.
     fn receive(&mut self, cx: &mut Context<'_>) -> io::Result<bool> {
-        if self.io.poll_readable(cx)?.is_pending() {
+        if self.io.poll_readable(cx).is_pending() {
             return Ok(false);
         }
         let io = &mut self.io;
         match self.connection.receive(|into| io.receive(into)) {
             // The reactor is asked in the same turn.
-            Err(error) if error.kind() == ErrorKind::WouldBlock => match io.poll_readable(cx)? {
-                Poll::Ready(()) => Ok(true),
-                Poll::Pending => Ok(false),
-            },
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Ok(io.poll_readable(cx).is_ready())
+            }
             received => received.map(|()| true),
         }
     }

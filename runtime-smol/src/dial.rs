@@ -1,14 +1,16 @@
 //! Pipes over TCP: a name is resolved by a thread of the reactor's, the rest is done by the task that polls the pipe.
 
 use crate::io::Io;
-use crate::timer::Timers;
+use crate::reactor::{Reactor, Registered};
+use blocking::unblock;
 use futures_lite::future::or;
 use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
-use smol::Async;
+use rustix::io::Errno;
+use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -37,15 +39,16 @@ impl fmt::Debug for TcpPipe {
 
 impl TcpPipe {
     /// A pipe to a server. Nothing happens before it is polled.
-    pub(crate) fn new(endpoint: &Endpoint, timers: &Timers) -> Self {
-        let (endpoint, timers) = (endpoint.clone(), timers.clone());
+    pub(crate) fn new(endpoint: &Endpoint, reactor: &Reactor) -> Self {
+        let (endpoint, reactor) = (endpoint.clone(), reactor.clone());
         Self(State::Connecting(Box::pin(async move {
             let patience = async {
-                timers.after(endpoint.connect_timeout).await;
+                reactor.timers().after(endpoint.connect_timeout).await;
                 Err(ErrorKind::TimedOut.into())
             };
-            let socket = or(connect(&endpoint), patience).await?;
-            Ok(Io::new(socket, timers.clone(), endpoint.write_timeout))
+            let socket = or(connect(&endpoint, &reactor), patience).await?;
+            let timers = reactor.timers().clone();
+            Ok(Io::new(socket, timers, endpoint.write_timeout))
         })))
     }
 
@@ -96,14 +99,39 @@ impl Pipe for TcpPipe {
     }
 }
 
-async fn connect(endpoint: &Endpoint) -> io::Result<Async<TcpStream>> {
-    let addresses = smol::net::resolve((endpoint.host.as_str(), endpoint.port)).await?;
+async fn connect(endpoint: &Endpoint, reactor: &Reactor) -> io::Result<Registered<TcpStream>> {
+    let name = (endpoint.host.clone(), endpoint.port);
+    let addresses = unblock(move || name.to_socket_addrs()).await?;
     let mut last = io::Error::new(ErrorKind::NotFound, "its name has no address");
     for address in addresses {
-        match Async::<TcpStream>::connect(address).await {
+        match connect_to(address, reactor).await {
             Ok(socket) => return Ok(socket),
             Err(error) => last = error,
         }
     }
     Err(last)
+}
+
+/// Begins to connect, without a wait.
+fn begin_connect(address: SocketAddr) -> io::Result<TcpStream> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INPROGRESS) => Ok(socket.into()),
+        connected => connected.map(|()| socket.into()),
+    }
+}
+
+async fn connect_to(address: SocketAddr, reactor: &Reactor) -> io::Result<Registered<TcpStream>> {
+    // It is connected once it can be written to; what goes wrong is told then.
+    let socket = reactor.register(begin_connect(address)?)?;
+    poll_fn(|cx| socket.poll_writable(cx)).await;
+    match socket.get_ref().take_error()? {
+        Some(error) => Err(error),
+        None => Ok(socket),
+    }
 }

@@ -4,10 +4,10 @@
 //!   of asking the kernel in vain.
 //! - A write that makes no progress for `timeouts.write` ends the connection.
 
+use crate::reactor::Registered;
 use crate::timer::{Sleep, Timers};
 use mcp_local_provider_engine::listen::{prepare, receive, reset_on_close, wants_more};
 use mcp_local_provider_engine::websocket::Stream;
-use smol::Async;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
@@ -21,7 +21,7 @@ use std::time::Duration;
 /// `std::io::{Read, Write}` on it never block: they answer [`ErrorKind::WouldBlock`]; [`Io::poll_readable`] and
 /// [`Io::poll_writable`] tell when to try again.
 pub struct Io {
-    socket: Async<TcpStream>,
+    socket: Registered<TcpStream>,
     /// Nothing can be read before the reactor says so.
     drained: bool,
     /// Nothing can be written before the reactor says so.
@@ -43,7 +43,7 @@ impl Io {
     /// Takes a connected socket. A write that makes no progress for `write_timeout` fails with
     /// [`ErrorKind::TimedOut`].
     #[must_use]
-    pub fn new(socket: Async<TcpStream>, timers: Timers, write_timeout: Duration) -> Self {
+    pub fn new(socket: Registered<TcpStream>, timers: Timers, write_timeout: Duration) -> Self {
         prepare(socket.get_ref(), write_timeout);
         Self {
             socket,
@@ -62,26 +62,22 @@ impl Io {
     }
 
     /// Ready when a read may succeed.
-    ///
-    /// # Errors
-    ///
-    /// Those of the reactor.
-    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.drained {
-            ready!(self.socket.poll_readable(cx))?;
+            ready!(self.socket.poll_readable(cx));
             self.drained = false;
         }
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 
     /// Ready when a write may succeed.
     ///
     /// # Errors
     ///
-    /// Those of the reactor, and [`ErrorKind::TimedOut`] after `timeouts.write` without progress.
+    /// [`ErrorKind::TimedOut`] after `timeouts.write` without progress.
     pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.full {
-            if self.socket.poll_writable(cx)?.is_pending() {
+            if self.socket.poll_writable(cx).is_pending() {
                 let stalled = self
                     .stalled
                     .get_or_insert_with(|| self.timers.after(self.write_timeout));
@@ -128,7 +124,7 @@ impl Io {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         loop {
-            ready!(self.poll_readable(cx))?;
+            ready!(self.poll_readable(cx));
             match self.read(buf) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
@@ -229,7 +225,7 @@ impl Write for Io {
 
 impl Stream for Io {
     fn poll_readable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Self::poll_readable(self, cx)
+        Self::poll_readable(self, cx).map(Ok)
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -254,22 +250,26 @@ impl Stream for Io {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
-    use futures_lite::future::{or, poll_once};
+    use crate::reactor::Reactor;
+    use futures_lite::future::poll_once;
     use mcp_local_provider_engine::Clock;
     use std::net::TcpListener;
 
-    fn pair(timers: &Timers, write_timeout: Duration) -> (Io, TcpStream) {
+    fn pair(reactor: &Reactor, write_timeout: Duration) -> (Io, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let socket = Async::new(listener.accept().unwrap().0).unwrap();
-        (Io::new(socket, timers.clone(), write_timeout), peer)
+        let socket = listener.accept().unwrap().0;
+        socket.set_nonblocking(true).unwrap();
+        let socket = reactor.register(socket).unwrap();
+        let timers = reactor.timers().clone();
+        (Io::new(socket, timers, write_timeout), peer)
     }
 
     #[test]
     fn a_short_read_waits_for_the_reactor_and_misses_nothing() {
-        let timers = Timers::new(Clock::start());
-        let (mut io, mut peer) = pair(&timers, Duration::from_secs(5));
-        smol::block_on(async {
+        let reactor = Reactor::new(Timers::new(Clock::start())).unwrap();
+        let (mut io, mut peer) = pair(&reactor, Duration::from_secs(5));
+        reactor.block_on(async {
             let mut buf = [0; 8];
             for text in [&b"abc"[..], b"defghijk", b"l"] {
                 peer.write_all(text).unwrap();
@@ -293,23 +293,17 @@ mod tests {
 
     #[test]
     fn a_peer_that_does_not_read_ends_the_connection() {
-        let timers = Timers::new(Clock::start());
-        let (mut io, peer) = pair(&timers, Duration::from_millis(50));
-        let error = smol::block_on(or(
-            async {
-                let block = vec![0; 1 << 20];
-                loop {
-                    let write = poll_fn(|cx| Io::poll_write(&mut io, cx, |io| io.write(&block)));
-                    if let Err(error) = write.await {
-                        break error;
-                    }
+        let reactor = Reactor::new(Timers::new(Clock::start())).unwrap();
+        let (mut io, peer) = pair(&reactor, Duration::from_millis(50));
+        let error = reactor.block_on(async {
+            let block = vec![0; 1 << 20];
+            loop {
+                let write = poll_fn(|cx| Io::poll_write(&mut io, cx, |io| io.write(&block)));
+                if let Err(error) = write.await {
+                    break error;
                 }
-            },
-            async {
-                timers.run().await;
-                std::future::pending().await
-            },
-        ));
+            }
+        });
         assert_eq!(error.kind(), ErrorKind::TimedOut);
         drop(peer);
     }

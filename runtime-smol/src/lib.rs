@@ -3,7 +3,7 @@
 //! [`Provider::start`] runs a provider inside any program; the program `mcp-local-provider` is a thin shell round it. The
 //! rules and the bytes of all protocols are in `mcp-local-provider-core`, what every driver does in
 //! `mcp-local-provider-engine`; here are only sockets, tasks and timers. One task serves each client connection, one each
-//! agent connection, one all deadlines, and one keeps house.
+//! agent connection, and one keeps house; the thread that runs them waits for sockets and deadlines.
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod connection;
@@ -11,6 +11,7 @@ mod dial;
 pub mod io;
 pub mod listen;
 mod provider;
+pub mod reactor;
 mod tasks;
 pub mod timer;
 

@@ -2,15 +2,16 @@
 
 use crate::connection;
 use crate::listen;
+use crate::reactor::{Reactor, Registered};
 use crate::tasks::{System, Tasks};
 use crate::timer::Timers;
+use async_executor::Executor;
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_engine::listen::bind_all;
 use mcp_local_provider_engine::tls::Trust;
 use mcp_local_provider_engine::{
     Clock, Config, Driver, Engine, Handle, Housekeeper, StartError, later, random_seed,
 };
-use smol::{Async, Executor};
 use std::future::{Future, poll_fn};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
@@ -49,25 +50,25 @@ impl Provider {
     /// # Errors
     /// When an address cannot be listened on or the system gives no thread.
     pub fn start(mut config: Config) -> Result<Self, StartError> {
+        let clock = Clock::start();
+        let timers = Timers::new(clock);
+        let reactor = Reactor::new(timers.clone())?;
         let mut listeners = Vec::new();
         let mut addresses = Vec::new();
         for (listener, on) in bind_all(&mut config)? {
             addresses.push(listener.local_addr()?);
-            listeners.push((Async::new(listener)?, on));
+            listener.set_nonblocking(true)?;
+            listeners.push((reactor.register(listener)?, on));
         }
         let executor = Arc::new(Executor::new());
-        let clock = Clock::start();
-        let timers = Timers::new(clock);
         let outside = System {
             clock,
-            timers: timers.clone(),
+            reactor: reactor.clone(),
             executor: Arc::downgrade(&executor),
         };
         let engine = Engine::new(config.hub, random_seed()?, Arc::new(outside), config.audit);
         engine.expect_agents(&config.agents);
         let tasks = Tasks::new(engine.clone(), timers, Arc::downgrade(&executor));
-        let timers = tasks.timers.clone();
-        tasks.spawn(async move { timers.run().await });
         let housekeeper = Housekeeper::new(engine.clone());
         tasks.spawn(keep_house(tasks.clone(), housekeeper));
         for (listener, on) in listeners {
@@ -86,9 +87,10 @@ impl Provider {
         for number in 0..threads(config.threads) {
             let executor = provider.executor.clone();
             let engine = provider.engine.clone();
+            let reactor = reactor.clone();
             let thread = std::thread::Builder::new()
                 .name(format!("smol-{number}"))
-                .spawn(move || smol::block_on(executor.run(stopped(&engine))))?;
+                .spawn(move || reactor.block_on(executor.run(stopped(&engine))))?;
             provider.threads.push(thread);
         }
         Ok(provider)
@@ -149,7 +151,7 @@ impl Driver for Provider {
 }
 
 /// Accepts connections for ever.
-async fn accept(tasks: Tasks, listener: Async<TcpListener>, on: Listener) {
+async fn accept(tasks: Tasks, listener: Registered<TcpListener>, on: Listener) {
     listen::accept(&listener, &tasks.timers, |socket, peer| {
         match tasks.engine.connect() {
             Some(client) => {

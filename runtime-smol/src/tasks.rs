@@ -1,11 +1,12 @@
 //! Handle of every task to the state that all drivers share, to the deadlines, and to the executor for more tasks.
 
 use crate::dial::TcpPipe;
+use crate::reactor::Reactor;
 use crate::timer::Timers;
+use async_executor::Executor;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
 use mcp_local_provider_engine::{Background, Clock, Engine, Outside, Usage};
-use smol::Executor;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
@@ -40,7 +41,7 @@ impl Tasks {
 /// The system as the engine sees it.
 pub(crate) struct System {
     pub clock: Clock,
-    pub timers: Timers,
+    pub reactor: Reactor,
     /// Weak, because the tasks in it own the engine.
     pub executor: Weak<Executor<'static>>,
 }
@@ -59,12 +60,13 @@ impl Outside for System {
     }
 
     fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
-        Box::new(TcpPipe::new(endpoint, &self.timers))
+        Box::new(TcpPipe::new(endpoint, &self.reactor))
     }
 
     fn spawn(&self, work: Box<dyn Background>) {
         if let Some(executor) = self.executor.upgrade() {
-            executor.spawn(run(work, self.timers.clone())).detach();
+            let timers = self.reactor.timers().clone();
+            executor.spawn(run(work, timers)).detach();
         }
     }
 }

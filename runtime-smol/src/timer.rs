@@ -7,7 +7,7 @@
 use mcp_local_provider_engine::{Clock, later};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -31,9 +31,9 @@ struct Engine {
 struct Table {
     entries: BTreeMap<Entry, Waker>,
     serial: u64,
-    /// The tick that the reactor's timer is set to.
+    /// The tick that a thread waits for.
     armed: Option<u64>,
-    /// The task of [`Timers::run`].
+    /// That thread, until it was woken.
     runner: Option<Waker>,
 }
 
@@ -99,36 +99,36 @@ impl Timers {
         entry
     }
 
-    /// Wakes who is due, for ever. Unless one task runs this, no [`Sleep`] ends by itself.
-    pub async fn run(&self) {
-        let mut reactor = smol::Timer::never();
-        let mut due = Vec::new();
-        poll_fn(|cx| {
-            loop {
-                let micros = self.0.clock.micros(Instant::now());
-                let next = {
-                    let mut table = self.table();
-                    while let Some(first) = table.entries.first_entry()
-                        && first.key().0 <= micros / TICK_MICROS
-                    {
-                        due.push(first.remove());
-                    }
-                    table.armed = table.entries.keys().next().map(|entry| entry.0);
-                    table.runner = Some(cx.waker().clone());
-                    table.armed
-                };
-                due.drain(..).for_each(Waker::wake);
-                let Some(next) = next else {
-                    return Poll::<()>::Pending;
-                };
-                let wait = next.saturating_mul(TICK_MICROS).saturating_sub(micros);
-                reactor.set_at(later(Instant::now(), Duration::from_micros(wait)));
-                if Pin::new(&mut reactor).poll(cx).is_pending() {
-                    return Poll::Pending;
+    /// Wakes who is due. Unless a thread does this again and again, no [`Sleep`] ends by itself.
+    pub(crate) fn fire(&self) {
+        let now = self.0.clock.micros(Instant::now()) / TICK_MICROS;
+        loop {
+            let due = {
+                let mut table = self.table();
+                match table.entries.first_entry() {
+                    Some(first) if first.key().0 <= now => first.remove(),
+                    Some(_) | None => return,
                 }
-            }
-        })
-        .await;
+            };
+            due.wake();
+        }
+    }
+
+    /// Returns the earliest deadline, for a thread that is about to wait for it. `runner` is woken when there is an earlier one.
+    pub(crate) fn arm(&self, runner: &Waker) -> Option<Instant> {
+        let mut table = self.table();
+        table.armed = table.entries.keys().next().map(|entry| entry.0);
+        match &mut table.runner {
+            Some(before) => before.clone_from(runner),
+            None => table.runner = Some(runner.clone()),
+        }
+        let armed = table.armed?;
+        let micros = armed.saturating_mul(TICK_MICROS);
+        Some(
+            self.0
+                .clock
+                .system(mcp_local_provider_core::time::Instant::from_micros(micros)),
+        )
     }
 }
 
@@ -198,16 +198,16 @@ impl Drop for Sleep {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
-    use futures_lite::future::{or, poll_once, zip};
+    use crate::reactor::Reactor;
+    use futures_lite::future::{poll_once, zip};
 
-    /// Runs `test` beside the task that serves the deadlines.
+    /// Runs `test` on a thread that serves the deadlines.
     fn with<T>(test: impl AsyncFnOnce(&Timers) -> T) -> T {
         let timers = Timers::new(Clock::start());
-        smol::block_on(or(test(&timers), async {
-            timers.run().await;
-            std::future::pending().await
-        }))
+        let reactor = Reactor::new(timers.clone()).unwrap();
+        reactor.block_on(test(&timers))
     }
 
     #[test]
