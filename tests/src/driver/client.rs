@@ -300,10 +300,7 @@ impl Call {
         let waker = self.alarm.reset().clone();
         self.alarm.until = None;
         for _ in 0..RESTLESS {
-            let ticket = self.running();
-            let (runs, admitted) = (ticket.is_some(), ticket.flatten().is_some());
-            self.ran |= runs;
-            self.admitted |= admitted;
+            self.note_progress();
             let Some(connection) = &mut self.connection else {
                 return;
             };
@@ -343,14 +340,18 @@ impl Call {
                     return;
                 }
             };
-            let ticket = self.running();
-            let (runs, admitted) = (ticket.is_some(), ticket.flatten().is_some());
-            self.ran |= runs;
-            self.admitted |= admitted;
+            self.note_progress();
             self.alarm.until = until;
             return;
         }
         panic!("{} never rests", self.id);
+    }
+
+    fn note_progress(&mut self) {
+        let ticket = self.running();
+        let (runs, admitted) = (ticket.is_some(), ticket.flatten().is_some());
+        self.ran |= runs;
+        self.admitted |= admitted;
     }
 
     /// Polls it although nobody has woken it: nothing may come of it.
