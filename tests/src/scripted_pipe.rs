@@ -175,7 +175,7 @@ impl Opener {
         self.servers.lock().unwrap().push_back(server.clone());
     }
 
-    /// What was opened since the last call: `tcp host:port`, `tls host`.
+    /// Pipes that were opened since the last call: `tcp host:port`, `tls host`.
     pub fn opened(&self) -> Vec<String> {
         std::mem::take(&mut self.opened.lock().unwrap())
     }

@@ -651,7 +651,7 @@ proptest! {
         }
     }
 
-    /// What the fuzzer asks of any bytes, asked of bytes near to answers.
+    /// The questions that the fuzzer asks of any bytes, asked of bytes near to answers.
     #[test]
     fn a_call_reads_the_same_in_any_split_with_any_damage(
         start: (u8, u8),

@@ -31,7 +31,7 @@ pub struct Tls<P: Pipe> {
     failed: Option<Failure>,
 }
 
-/// What every call after the failed one gives.
+/// The failure that every later call gives again.
 #[derive(Clone)]
 enum Failure {
     Tls(TlsError),

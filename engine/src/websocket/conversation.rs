@@ -126,7 +126,7 @@ impl<S: Stream> Conversation<S> {
     }
 }
 
-/// What moves while our side is there.
+/// The parts that move while our side is there.
 struct Open<'c, S> {
     link: &'c dyn Converse,
     turn: &'c mut Turn,

@@ -8,7 +8,7 @@ use alloc::borrow::ToOwned;
 use alloc::format;
 use proptest::prelude::*;
 
-/// What a reader makes of the pieces: `name|data|id` of each event.
+/// Events that a reader makes of the pieces: `name|data|id` of each event.
 fn read(limit: usize, pieces: &[&[u8]]) -> Vec<String> {
     let mut reader = Reader::new(limit);
     let mut out = Vec::new();
