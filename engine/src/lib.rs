@@ -36,6 +36,7 @@ pub mod dial;
 mod engine;
 #[doc(hidden)]
 pub mod feed;
+pub mod gateway;
 mod hearing;
 mod housekeeping;
 pub mod http_client;

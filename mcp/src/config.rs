@@ -1,0 +1,188 @@
+//! The owner's decisions about the gateway, with their defaults.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::time::Duration;
+
+/// Section `gateway` of the configuration, with the servers of `mcpServers`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Gateway {
+    /// The servers, in the order of the file.
+    pub servers: Vec<Server>,
+    /// `gateway.sessions`.
+    pub sessions: Sessions,
+    /// `gateway.processes`.
+    pub processes: Processes,
+    /// `gateway.restart`.
+    pub restart: Restart,
+    /// `gateway.timeouts`.
+    pub timeouts: Timeouts,
+    /// `gateway.rate`.
+    pub rate: Rate,
+    /// `gateway.resume`.
+    pub resume: Resume,
+    /// `gateway.message_bytes`: longest line that is taken from a server, in bytes.
+    pub message_bytes: usize,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            servers: Vec::new(),
+            sessions: Sessions::default(),
+            processes: Processes::default(),
+            restart: Restart::default(),
+            timeouts: Timeouts::default(),
+            rate: Rate::default(),
+            resume: Resume::default(),
+            message_bytes: 16 << 20,
+        }
+    }
+}
+
+impl Gateway {
+    /// Finds a server by its name.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| &*server.name == name)
+    }
+}
+
+/// One server that the gateway stands before.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Server {
+    /// Its name: a letter, then letters, digits, `-` and `_`, at most 32 bytes, without `__`.
+    pub name: Arc<str>,
+}
+
+/// Bounds of the sessions of clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sessions {
+    /// Sessions of one client. One too many ends that client's session that has been idle for longest.
+    pub per_client: usize,
+    /// Sessions of all clients.
+    pub max: usize,
+    /// A session ends when its last request is so long ago.
+    pub idle: Duration,
+    /// Requests that may be open in one session.
+    pub in_flight: usize,
+}
+
+impl Default for Sessions {
+    fn default() -> Self {
+        Self {
+            per_client: 3,
+            max: 1024,
+            idle: Duration::from_secs(3600),
+            in_flight: 256,
+        }
+    }
+}
+
+/// Bounds of the processes of servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Processes {
+    /// Processes at once, of all servers.
+    pub max: usize,
+    /// From the start of a process to the end of its handshake.
+    pub start: Duration,
+    /// A process without an open request, whose session nobody listens to, is stopped after so long.
+    pub idle: Duration,
+}
+
+impl Default for Processes {
+    fn default() -> Self {
+        Self {
+            max: 10,
+            start: Duration::from_secs(30),
+            idle: Duration::from_secs(600),
+        }
+    }
+}
+
+/// What follows the unwanted end of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Restart {
+    /// It is started again.
+    pub enabled: bool,
+    /// Failures in a row after which it is started on demand only.
+    pub attempts: u32,
+    /// Wait after the first failure; it doubles with each further one.
+    pub delay: Duration,
+    /// Time of service after which its failures are forgotten.
+    pub reset: Duration,
+}
+
+impl Default for Restart {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            attempts: 3,
+            delay: Duration::from_secs(1),
+            reset: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Times of requests and streams.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// Longest wait of a request for its answer, since it was sent or since its latest progress.
+    pub request: Duration,
+    /// The same in all, whatever progress there is.
+    pub request_max: Duration,
+    /// Silence of a stream after which a comment is sent.
+    pub heartbeat: Duration,
+    /// Time that a client is asked to wait before it connects a stream again.
+    pub retry: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            request: Duration::from_secs(300),
+            request_max: Duration::from_secs(3600),
+            heartbeat: Duration::from_secs(15),
+            retry: Duration::from_secs(1),
+        }
+    }
+}
+
+/// Requests that a client may make.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Rate {
+    /// Requests in one period, and at once. 0: no limit.
+    pub requests: u32,
+    /// The period.
+    pub period: Duration,
+}
+
+impl Default for Rate {
+    fn default() -> Self {
+        Self {
+            requests: 100,
+            period: Duration::from_secs(60),
+        }
+    }
+}
+
+/// What is kept of a session's messages for a client that comes back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resume {
+    /// Number of messages.
+    pub events: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Time for which the stream of an answer is kept behind its end.
+    pub keep: Duration,
+}
+
+impl Default for Resume {
+    fn default() -> Self {
+        Self {
+            events: 1024,
+            bytes: 1 << 20,
+            keep: Duration::from_secs(300),
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! The MCP gateway's machines: sessions of clients, servers, and what passes between them, without input or output.
+
+#![no_std]
+
+extern crate alloc;
+
+pub mod config;
