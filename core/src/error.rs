@@ -171,6 +171,22 @@ impl Code {
         })
     }
 
+    /// The reason of an error of the MCP gateway, `error.data.reason`.
+    #[must_use]
+    pub const fn gateway_reason(self) -> &'static str {
+        match self {
+            Self::InvalidKey => "unauthorized",
+            Self::RoleDenied => "scope_denied",
+            Self::OriginDenied => "forbidden",
+            Self::TooLarge => "too_large",
+            Self::RateLimited => "rate_limited",
+            other => match other.name() {
+                Some(name) => name,
+                None => "bad_request",
+            },
+        }
+    }
+
     /// Anthropic's `error.type`.
     #[must_use]
     pub const fn anthropic_kind(self) -> &'static str {

@@ -6,8 +6,8 @@
 //! | [`HUB`] | the hub and the housekeeper's alarm | the hub is called |
 //! | [`COMMANDS`] | the order of the hub's commands | from the end of a call of the hub to the last of its commands |
 //! | [`TABLE`] | links by id, connections that wait for a request, requests that wait for capacity, queues of caller tools, parts of health | something is looked up or entered |
-//! | [`LINK`] | one link each | the link's machine is called |
-//! | 5 | free: sessions of MCP are to come | |
+//! | [`LINK`] | one link each, one process of an MCP server each | its machine is called |
+//! | [`SESSION`] | one session of an MCP client each | its machine is called |
 //! | [`INBOX`] | the inbox of one exchange, the events for one agent's thread, the response of one request to caller tools | something is put in or taken out |
 //! | [`FEED`] | the feed of what happens | records are pushed or taken |
 //! | [`LEAF`] | configuration and keys, kept conversations, the state of a part, idle pipes, the audit file's error | a value is copied or replaced |
@@ -27,6 +27,8 @@ pub const COMMANDS: u8 = 2;
 pub const TABLE: u8 = 3;
 /// The rank of a link.
 pub const LINK: u8 = 4;
+/// The rank of a session of an MCP client.
+pub const SESSION: u8 = 5;
 /// The rank of an inbox.
 pub const INBOX: u8 = 6;
 /// The rank of the feed.
@@ -41,6 +43,7 @@ const fn name(rank: u8) -> &'static str {
         COMMANDS => "the order of commands",
         TABLE => "a table",
         LINK => "a link",
+        SESSION => "a session of an MCP client",
         INBOX => "an inbox",
         FEED => "the feed",
         LEAF => "a leaf",

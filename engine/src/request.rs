@@ -20,7 +20,7 @@ use super::inbound::Inbound;
 use super::link::Connected;
 use super::running::Running;
 use super::waiting::Waiting;
-use super::{status, websocket};
+use super::{gateway, status, websocket};
 use crate::outside::Usage;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
@@ -47,6 +47,7 @@ pub struct Request<'h> {
     head: api::Head<'h>,
     session: Option<&'h str>,
     asked_headers: Option<&'h str>,
+    mcp: gateway::Asked<'h>,
 }
 
 impl<'h> Request<'h> {
@@ -96,6 +97,14 @@ impl<'h> Request<'h> {
                 },
             },
             session: text("x-mcp-session"),
+            mcp: gateway::Asked {
+                method,
+                session: text("mcp-session-id"),
+                version: text("mcp-protocol-version"),
+                last_event: text("last-event-id"),
+                content_type: text("content-type"),
+                accept: text("accept"),
+            },
             asked_headers: text("access-control-request-headers"),
         }
     }
@@ -244,6 +253,12 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 }
             }
         }
+        Handler::Respond(Responder::Mcp) => {
+            match gateway::begin(inbound, &accepted, &request.mcp) {
+                gateway::Begun::Step(step) => step,
+                gateway::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
+            }
+        }
         Handler::Preflight => {
             if let Some(page) = &mut inbound.page {
                 page.preflight(request.asked_headers);
@@ -281,6 +296,8 @@ enum Recipient {
     Change(Prepare, Accepted<'static>),
     /// The thread of an agent does.
     Agent(ToolHead),
+    /// An MCP server does.
+    Mcp(gateway::Post),
 }
 
 /// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.
@@ -354,6 +371,7 @@ impl Expecting {
             }
             Recipient::Exchange(asker) => ask(inbound, &asker, body, share),
             Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
+            Recipient::Mcp(post) => post.complete(inbound, &body),
         }
     }
 }

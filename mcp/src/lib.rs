@@ -5,3 +5,8 @@
 extern crate alloc;
 
 pub mod config;
+pub mod refusal;
+pub mod revision;
+pub mod server;
+pub mod session;
+pub mod streams;

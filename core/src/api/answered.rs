@@ -43,6 +43,8 @@ pub enum Answered {
     Text(&'static str),
     /// A whole body of a `Content-Type`.
     Bytes(&'static str, Vec<u8>),
+    /// 202, without a body.
+    Accepted,
     /// 204.
     Nothing,
 }
@@ -69,6 +71,7 @@ impl Answered {
             }
             Self::Text(text) => (200, TEXT, text.into()),
             Self::Bytes(content_type, bytes) => (200, content_type, bytes),
+            Self::Accepted => (202, TEXT, Vec::new()),
             Self::Nothing => (204, TEXT, Vec::new()),
         };
         reply.head = Some(ReplyHead::new(status, content_type, id));

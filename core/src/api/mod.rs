@@ -36,7 +36,7 @@ pub use route::{
     Access, Change, Changed, Handler, Listener, Order, Prepare, Read, Report, Responder, Route,
 };
 
-use crate::config::HubConfig;
+use crate::config::{Area, HubConfig, Role};
 use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::hub::keys::{Caller, Keys};
@@ -68,6 +68,18 @@ const OF_THE_ENGINE: &[Route] = &[
         Handler::Respond(Responder::CallerTools),
     )
     .with_body()
+    .while_draining(),
+    Route::engine(
+        "/mcp",
+        &["POST", "GET", "DELETE"],
+        &["/mcp", "/servers/{server}/mcp"],
+        Handler::Respond(Responder::Mcp),
+    )
+    .with_body()
+    .for_roles(&[Role::Client])
+    .in_area(Area::Mcp)
+    .in_dialect(Dialect::Mcp)
+    // Answers to questions of a server belong to open work.
     .while_draining(),
 ];
 

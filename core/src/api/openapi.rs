@@ -75,6 +75,7 @@ const fn tag(dialect: Dialect) -> &'static str {
         Dialect::OpenAi => "OpenAI",
         Dialect::Ollama => "Ollama",
         Dialect::Anthropic => "Anthropic",
+        Dialect::Mcp => "MCP",
     }
 }
 

@@ -63,6 +63,8 @@ pub enum Order {
 pub enum Responder {
     /// The tools of a caller, for the agent that answers it.
     CallerTools,
+    /// The servers behind the gateway, for clients of the Model Context Protocol.
+    Mcp,
 }
 
 /// Callers that may use a route.

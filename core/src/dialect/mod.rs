@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::error::{Code, Refusal};
 use crate::id::ExchangeId;
 use crate::invocation::{Finish, Invocation, Usage};
+use crate::rpc;
 use crate::text::{self, JsonStr};
 use crate::time::{Instant, WallClock};
 use crate::wire::Records;
@@ -37,6 +38,8 @@ pub enum Dialect {
     Ollama,
     /// Anthropic's API (`/v1/messages`), version 2023-06-01.
     Anthropic,
+    /// The Model Context Protocol over HTTP, whose errors are JSON-RPC 2.0. No model is asked in it.
+    Mcp,
 }
 
 impl Dialect {
@@ -249,7 +252,7 @@ impl fmt::Debug for dyn Encoder + Send {
 pub fn error_body(dialect: Dialect, request: ExchangeId, refusal: &Refusal, out: &mut Vec<u8>) {
     let listed = refusal.lists_models().then(|| {
         let list = match dialect {
-            Dialect::OpenAi | Dialect::Anthropic => "/v1/models",
+            Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp => "/v1/models",
             Dialect::Ollama => "/api/tags",
         };
         alloc::format!("{}; GET {list} lists those that exist", refusal.message())
@@ -309,6 +312,20 @@ pub(crate) fn write_error(
                 out.push(b'"');
             }
             out.push(b'}');
+        }
+        Dialect::Mcp => {
+            out.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":null,\"error\":{\"code\":");
+            // Outside of the range that JSON-RPC reserves.
+            let number = match code.status() {
+                400 => rpc::INVALID_REQUEST,
+                status => -31_000 - i64::from(status),
+            };
+            out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+            out.extend_from_slice(b",\"message\":\"");
+            text::escape_into(out, message);
+            out.extend_from_slice(b"\",\"data\":{\"reason\":\"");
+            out.extend_from_slice(code.gateway_reason().as_bytes());
+            out.extend_from_slice(b"\"}}}");
         }
     }
 }

@@ -34,6 +34,8 @@ exposed! {
     REQUEST_ID = "x-request-id";
     /// The session that answers.
     SESSION_ID = "x-session-id";
+    /// The session that was opened (Model Context Protocol, Streamable HTTP).
+    MCP_SESSION_ID = "mcp-session-id";
     /// Seconds until a repetition may succeed.
     RETRY_AFTER = "retry-after";
     /// Requests a minute that the key has.

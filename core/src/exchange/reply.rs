@@ -41,6 +41,8 @@ pub struct ReplyHead {
     pub request: ExchangeId,
     /// `X-Session-ID`.
     pub session: Option<SessionId>,
+    /// `Mcp-Session-Id`, with the answer that opens a session of MCP.
+    pub mcp_session: Option<Box<str>>,
     /// `Retry-After` in seconds.
     pub retry_after: Option<u64>,
     /// `x-should-retry`, which OpenAI's clients obey.
@@ -73,6 +75,7 @@ impl ReplyHead {
             content_type,
             request,
             session: None,
+            mcp_session: None,
             retry_after: None,
             should_retry: None,
             standing: None,
@@ -91,6 +94,9 @@ impl ReplyHead {
         each(header::ANTHROPIC_REQUEST_ID, &self.request.text());
         if let Some(session) = &self.session {
             each(header::SESSION_ID, session.as_str().as_bytes());
+        }
+        if let Some(session) = &self.mcp_session {
+            each(header::MCP_SESSION_ID, session.as_bytes());
         }
         if let Some(seconds) = self.retry_after {
             each(header::RETRY_AFTER, number.format(seconds).as_bytes());
@@ -218,6 +224,7 @@ mod tests {
         for status in [200, 401] {
             let mut head = ReplyHead::new(status, JSON, Ids::new(1).next());
             head.session = SessionId::new("s-1");
+            head.mcp_session = Some("m-1".into());
             head.retry_after = Some(1);
             head.should_retry = Some(false);
             head.standing = Some(Standing::default());

@@ -332,7 +332,7 @@ impl Exchange {
     fn framing(&self) -> Framing {
         match (self.fold.is_some(), self.dialect) {
             (true, _) => Framing::Whole,
-            (false, Dialect::OpenAi | Dialect::Anthropic) => Framing::Sse,
+            (false, Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp) => Framing::Sse,
             (false, Dialect::Ollama) => Framing::Ndjson,
         }
     }

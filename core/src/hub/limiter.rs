@@ -26,6 +26,17 @@ pub struct Rate {
 }
 
 impl Rate {
+    /// So many units in each period, and at once. Zero is taken for one.
+    #[must_use]
+    pub fn in_period(units: u32, period: Duration) -> Self {
+        let units = u64::from(units.max(1));
+        let nanoseconds = u64::try_from(period.as_nanos()).unwrap_or(u64::MAX);
+        Self {
+            period: nanoseconds.div_ceil(units).max(1),
+            burst: units,
+        }
+    }
+
     /// Zero of either is taken for one.
     #[must_use]
     pub fn new(per_minute: u32, burst: u32) -> Self {

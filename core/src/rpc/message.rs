@@ -188,12 +188,15 @@ impl<'t> Message<'t> {
     }
 }
 
-/// Reads one message, or each of a batch in its order. An empty batch is no message.
-pub fn read_each<'t>(text: &'t str, mut message: impl FnMut(Result<Message<'t>, NotAMessage>)) {
+/// Reads one message, or each of a batch in its order, and gives each with its own text. An empty batch is no message.
+pub fn read_each<'t>(
+    text: &'t str,
+    mut message: impl FnMut(&'t str, Result<Message<'t>, NotAMessage>),
+) {
     let mut cursor = Cursor::new(text);
     cursor.blanks();
     if cursor.next() != Some(&b'[') {
-        return message(Message::read(text));
+        return message(text, Message::read(text));
     }
     // A batch that does not end is damaged as a whole: whoever wrote it believes that all of it is read.
     let mut batch = Vec::new();
@@ -204,11 +207,11 @@ pub fn read_each<'t>(text: &'t str, mut message: impl FnMut(Result<Message<'t>, 
         })
         .and_then(|()| cursor.end());
     if whole.is_none() || batch.is_empty() {
-        return message(Err(NotAMessage::of(text.as_bytes())));
+        return message(text, Err(NotAMessage::of(text.as_bytes())));
     }
     batch
         .into_iter()
-        .for_each(|one| message(Message::read(one)));
+        .for_each(|one| message(one, Message::read(one)));
 }
 
 /// Appends `text` with other values in the place of some that were read from it, which come in their order. Everything else
@@ -329,7 +332,7 @@ mod tests {
     fn a_batch_is_read_message_by_message() {
         let kinds = |text: &str| {
             let mut kinds = Vec::new();
-            read_each(text, |message| {
+            read_each(text, |_, message| {
                 kinds.push(match message {
                     Ok(Message::Request { .. }) => "request",
                     Ok(Message::Notification(_)) => "notification",

@@ -50,6 +50,27 @@ impl<T> Peer<T> {
         Some(to)
     }
 
+    /// Who wants the answer to a request; `None` when nobody waits for it.
+    #[must_use]
+    pub fn get(&self, id: u64) -> Option<&T> {
+        self.waiting.get(&id).map(|(to, _)| to)
+    }
+
+    /// The same, to be changed.
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut T> {
+        self.waiting.get_mut(&id).map(|(to, _)| to)
+    }
+
+    /// The answer to a request is wanted until then, instead of until what was said before.
+    pub fn defer(&mut self, id: u64, until: Instant) {
+        if let Some((_, deadline)) = self.waiting.get_mut(&id) {
+            if let Some(before) = deadline.replace(until) {
+                self.by_time.remove(&(before, id));
+            }
+            self.by_time.insert((until, id));
+        }
+    }
+
     /// The next deadline, and the request that it is for.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<(Instant, u64)> {
@@ -126,7 +147,7 @@ mod tests {
     proptest! {
         /// Each request ends once, answered, cancelled or due, and a deadline never outlives its request.
         #[test]
-        fn every_request_ends_once(steps in prop::collection::vec((0u8..4, 0u64..8), 0..60)) {
+        fn every_request_ends_once(steps in prop::collection::vec((0u8..5, 0u64..8), 0..60)) {
             let mut peer = Peer::new();
             let mut open: Vec<(u64, Option<u64>)> = Vec::new();
             for (now, (step, with)) in (0u64..).zip(steps) {
@@ -136,6 +157,15 @@ mod tests {
                         open.push((peer.expect((), until.map(at)), until));
                     }
                     2 => {
+                        let (id, until) = (with, now + with);
+                        peer.defer(id, at(until));
+                        let known = open.iter_mut().find(|known| known.0 == id);
+                        prop_assert_eq!(peer.get(id).is_some(), known.is_some());
+                        if let Some(known) = known {
+                            known.1 = Some(until);
+                        }
+                    }
+                    3 => {
                         let id = with.to_string();
                         let known = open.iter().position(|(id, _)| *id == with);
                         let took = peer.take(JsonValue::read(&id).unwrap());
@@ -150,7 +180,7 @@ mod tests {
                 }
                 let next = open.iter().filter_map(|(id, until)| Some((at((*until)?), *id))).min();
                 prop_assert_eq!(peer.poll_timeout(), next);
-                prop_assert!(step != 3 || next.is_none_or(|(next, _)| next > at(now)));
+                prop_assert!(step != 4 || next.is_none_or(|(next, _)| next > at(now)));
                 prop_assert_eq!(peer.len(), open.len());
             }
         }

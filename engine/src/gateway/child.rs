@@ -7,9 +7,12 @@
 //! loop { child.take(&waker, &mut work); carry out work.orders in order; write work.lines; wait until work.until; }
 //! ```
 
+use super::cell::ServerCell;
+use crate::engine::Engine;
 use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::Instant;
+pub use mcp_local_provider_mcp::refusal::Exit;
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -34,58 +37,65 @@ pub struct Work {
     pub lines: VecDeque<String>,
     /// The next deadline: [`Child::take`] is to be called then, though nobody woke the thread.
     pub until: Option<Instant>,
-    /// Nobody needs the process any more, and it has ended: the thread ends too.
+    /// There is no process any more, and none is to be started: the thread ends too. When one is needed again, the engine
+    /// gives another [`Child`].
     pub ended: bool,
-}
-
-/// The way in which a process of a server ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Exit {
-    /// It could not be started.
-    NotStarted,
-    /// It exited with this code.
-    Code(u8),
-    /// This signal ended it.
-    Signal(i32),
-    /// It closed its standard output.
-    OutputClosed,
 }
 
 /// One process of a server, for the thread that runs it.
 pub struct Child {
-    server: Arc<str>,
+    engine: Arc<Engine>,
+    cell: Arc<ServerCell>,
 }
 
 impl fmt::Debug for Child {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Child({})", self.server)
+        write!(f, "Child({})", self.cell.name)
     }
 }
 
 impl Child {
+    pub(super) const fn new(engine: Arc<Engine>, cell: Arc<ServerCell>) -> Self {
+        Self { engine, cell }
+    }
+
     /// Name of the server.
     #[must_use]
     pub fn server(&self) -> &Arc<str> {
-        &self.server
+        &self.cell.name
     }
 
     /// Serves the deadlines that are due, and moves the orders and lines that there are behind those in `work`. `waker` is
     /// woken when there are more.
     pub fn take(&self, waker: &Waker, work: &mut Work) {
-        let _ = (waker, work);
+        self.cell.serve_timers(&self.engine);
+        self.cell.take(waker, work);
+        if work.ended
+            && let Some(gateway) = self.engine.gateway()
+        {
+            gateway.process_ended(&self.cell);
+        }
     }
 
     /// The process was started.
-    pub fn handle_started(&self) {}
+    pub fn handle_started(&self) {
+        self.cell.call(&self.engine, |server, now, out, _| {
+            server.handle_started(now, out);
+        });
+    }
 
     /// The process wrote a line to its standard output.
     pub fn handle_line(&self, line: Line<'_>) {
-        let _ = line;
+        self.cell.call(&self.engine, |server, now, out, deliver| {
+            server.handle_line(now, line, out, deliver);
+        });
     }
 
-    /// The process has ended, or could not be started: `why`, as a sentence for the log and for operators, begins with "it".
-    /// Lines that it had not read are lost.
+    /// The process has ended, or could not be started: `why`, as a sentence for the log and for callers, begins with "it". Lines
+    /// that it had not read are lost.
     pub fn handle_exited(&self, exit: Exit, why: &str) {
-        let _ = (exit, why);
+        self.cell.call(&self.engine, |server, now, out, deliver| {
+            server.handle_exited(now, exit, why, out, deliver);
+        });
     }
 }

@@ -1,21 +1,332 @@
 //! The MCP gateway: sessions of clients and processes of servers, with their locks.
+//!
+//! What a client sends locks its session, releases it, and then locks the server; what a server says locks the server and, with
+//! that held, the session that it goes to. A client's answers are read from the streams of its session.
 
-pub mod child;
+mod cell;
+mod child;
+mod http;
+mod responding;
 
 pub use child::{Child, Children, Exit, Work};
+pub(crate) use http::{Asked, Begun, Post, begin};
 
 use super::engine::Engine;
+use crate::background::Background;
+use crate::ranked::{LEAF, Ranked, TABLE};
+use cell::{Client, ServerCell, SessionCell};
+use mcp_local_provider_core::hub::keys::{Digest, Keys, digest};
+use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
+use mcp_local_provider_core::id::Authority;
+use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Gateway as Config;
-use std::sync::Arc;
+use mcp_local_provider_mcp::refusal::{Reason, Refusal};
+use mcp_local_provider_mcp::session::Session;
+use mcp_local_provider_mcp::streams::StreamId;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+/// Time between two looks for sessions that have been idle for too long.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// Clients whose rate is remembered; when there are more, those whose rate is whole again are forgotten.
+const CLIENTS: usize = 10_000;
+
+/// The gateway of an engine.
+pub(crate) struct Gateway {
+    config: Ranked<Arc<Config>, LEAF>,
+    children: Arc<dyn Children>,
+    table: Ranked<Table, TABLE>,
+    /// Nobody else may know it: the ids of sessions are made from it.
+    seed: Digest,
+}
+
+#[derive(Default)]
+struct Table {
+    sessions: HashMap<Box<str>, Arc<SessionCell>>,
+    opened: u64,
+    /// Servers whose process a thread runs.
+    processes: Vec<Arc<ServerCell>>,
+    rates: HashMap<Client, Bucket>,
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Gateway({} sessions)", self.table.lock().sessions.len())
+    }
+}
 
 impl Engine {
     /// Opens the gateway: its servers, and who runs their processes. The first call counts; without one there is no gateway.
-    pub fn open_gateway(&self, config: Config, children: Arc<dyn Children>) {
-        let _ = (config, children);
+    pub fn open_gateway(self: &Arc<Self>, config: Config, children: Arc<dyn Children>) {
+        let seed = self.secret(b"sessions of MCP");
+        let gateway = Gateway {
+            config: Ranked::new(Arc::new(config)),
+            children,
+            table: Ranked::default(),
+            seed,
+        };
+        if self.set_gateway(gateway) {
+            self.outside().spawn(Box::new(Sweeper {
+                engine: Arc::downgrade(self),
+                next: None,
+            }));
+        }
     }
 
     /// Takes another configuration of the gateway over. Sessions of servers that are gone end.
-    pub fn reload_gateway(&self, config: Config) {
-        let _ = config;
+    pub fn reload_gateway(self: &Arc<Self>, config: Config) {
+        let Some(gateway) = self.gateway() else {
+            return;
+        };
+        let config = Arc::new(config);
+        *gateway.config.lock() = config.clone();
+        gateway.end_where(self, |cell| config.server(&cell.server.name).is_none());
+    }
+}
+
+impl Gateway {
+    pub(super) fn config(&self) -> Arc<Config> {
+        self.config.lock().clone()
+    }
+
+    /// The session of that id, if this key has opened it for that server.
+    fn find(&self, id: &str, client: &Client, server: &str) -> Option<Arc<SessionCell>> {
+        let cell = self.table.lock().sessions.get(id).cloned()?;
+        let is_own = cell.client.key == client.key && *cell.server.name == *server;
+        is_own.then_some(cell)
+    }
+
+    /// Counts a request to its client's rate.
+    fn count(&self, now: Instant, client: &Client) -> Result<(), Refusal> {
+        let limits = self.config().rate;
+        if limits.requests == 0 {
+            return Ok(());
+        }
+        let rate = Rate::in_period(limits.requests, limits.period);
+        let mut table = self.table.lock();
+        if table.rates.len() >= CLIENTS {
+            table
+                .rates
+                .retain(|_, bucket| !bucket.refill(now).is_zero());
+        }
+        let bucket = table.rates.entry(client.clone()).or_default();
+        bucket.take(now, 1, rate).map_err(|wait| {
+            Refusal::new(
+                Reason::RateLimited,
+                "this client makes more requests than it may (gateway.rate)",
+            )
+            .retry_after(wait)
+        })
+    }
+
+    /// Opens a session by the `initialize` with this id and these parameters.
+    fn open(
+        &self,
+        engine: &Arc<Engine>,
+        client: Client,
+        authority: Authority,
+        server: &Arc<str>,
+        id: &str,
+        hello: &str,
+    ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
+        let config = self.config();
+        let mut leaving = Vec::new();
+        let mut table = self.table.lock();
+        make_room(&table, &config, &client, &mut leaving)?;
+        table.opened += 1;
+        let name = session_id(&self.seed, table.opened);
+        let share = engine.budget().share();
+        let (session, stream) = Session::open(engine.clock(), id, &config, Some(share));
+        let cell = Arc::new(SessionCell {
+            id: name.clone(),
+            client,
+            authority,
+            machine: Ranked::new(session),
+            server: ServerCell::new(engine, server, hello, &config),
+        });
+        cell.server.belongs_to(&cell);
+        table.sessions.insert(name, cell.clone());
+        drop(table);
+        for other in leaving {
+            self.end(engine, &other);
+        }
+        cell.server
+            .call(engine, |server, now, out, _| server.start(now, out));
+        if let Err(refusal) = self.run(engine, &cell.server) {
+            self.end(engine, &cell);
+            return Err(refusal);
+        }
+        Ok((cell, stream))
+    }
+
+    /// Finds a thread for a server's process, if it has none and needs one.
+    fn run(&self, engine: &Arc<Engine>, cell: &Arc<ServerCell>) -> Result<(), Refusal> {
+        if !cell.wants_thread() {
+            return Ok(());
+        }
+        let most = self.config().processes.max;
+        let mut table = self.table.lock();
+        let mut leaving = None;
+        if table.processes.len() >= most {
+            let idle = table.processes.iter().enumerate();
+            let idle = idle.filter_map(|(at, other)| Some((other.idle_since()?, at)));
+            let Some((_, at)) = idle.min() else {
+                drop(table);
+                cell.not_run();
+                return Err(Refusal::new(
+                    Reason::ProcessesFull,
+                    "as many processes of MCP servers run as may, and all are in use (gateway.processes.max)",
+                )
+                .about(&cell.name)
+                .retry_after(Duration::from_secs(5)));
+            };
+            leaving = Some(table.processes.swap_remove(at));
+        }
+        table.processes.push(cell.clone());
+        drop(table);
+        if let Some(other) = leaving {
+            other.call(engine, |server, now, out, _| server.rest(now, out));
+        }
+        let child = Child::new(engine.clone(), cell.clone());
+        self.children.run(child).map_err(|error| {
+            cell.not_run();
+            self.process_ended(cell);
+            let message = format!("the MCP server `{}` cannot be run: {error}", cell.name);
+            Refusal::new(Reason::ServerUnavailable, message).about(&cell.name)
+        })
+    }
+
+    /// No thread runs this process any more.
+    fn process_ended(&self, cell: &Arc<ServerCell>) {
+        let mut table = self.table.lock();
+        table.processes.retain(|other| !Arc::ptr_eq(other, cell));
+    }
+
+    /// Ends a session and its process.
+    fn end(&self, engine: &Arc<Engine>, cell: &Arc<SessionCell>) {
+        let known = self.table.lock().sessions.remove(&cell.id);
+        if known.is_some() {
+            cell.end(engine);
+        }
+    }
+
+    fn sessions(&self) -> Vec<Arc<SessionCell>> {
+        self.table.lock().sessions.values().cloned().collect()
+    }
+
+    fn end_where(&self, engine: &Arc<Engine>, over: impl Fn(&SessionCell) -> bool) {
+        for cell in self.sessions() {
+            if over(&cell) {
+                self.end(engine, &cell);
+            }
+        }
+    }
+
+    /// Ends the sessions of keys that are gone.
+    pub(super) fn uphold(&self, engine: &Arc<Engine>, keys: &Keys) {
+        self.end_where(engine, |cell| !keys.uphold(cell.authority));
+    }
+
+    /// The program drains: nobody listens any more for what no request asked for.
+    pub(super) fn drain(&self) {
+        for cell in self.sessions() {
+            cell.call(|session, wake| wake.extend(session.streams_mut().wake_all()));
+        }
+    }
+
+    /// The program ends: so do all processes.
+    pub(super) fn stop(&self, engine: &Arc<Engine>) {
+        self.end_where(engine, |_| true);
+    }
+
+    /// Ends sessions that have been idle for too long, and forgets streams that nobody comes back for.
+    fn sweep(&self, engine: &Arc<Engine>, now: Instant) {
+        for cell in self.sessions() {
+            let mut session = cell.machine.lock();
+            session.streams_mut().sweep(now);
+            let is_over = session.expires().is_some_and(|at| at <= now);
+            drop(session);
+            if is_over {
+                self.end(engine, &cell);
+            }
+        }
+    }
+}
+
+/// Chooses the sessions that end for a new one of this client: its own that has been idle for longest.
+fn make_room(
+    table: &Table,
+    config: &Config,
+    client: &Client,
+    leaving: &mut Vec<Arc<SessionCell>>,
+) -> Result<(), Refusal> {
+    let own = table
+        .sessions
+        .values()
+        .filter(|cell| cell.client == *client);
+    let own: Vec<_> = own.collect();
+    let is_full = table.sessions.len() >= config.sessions.max;
+    if own.len() < config.sessions.per_client && !is_full {
+        return Ok(());
+    }
+    let idle = own.into_iter().filter_map(|cell| {
+        let session = cell.machine.lock();
+        session.is_idle().then(|| (session.last_request(), cell))
+    });
+    let longest = idle.min_by_key(|(since, _)| *since);
+    if let Some((_, cell)) = longest {
+        leaving.push(cell.clone());
+        return Ok(());
+    }
+    Err(if is_full {
+        Refusal::new(
+            Reason::GatewayFull,
+            "there are as many sessions as there may be (gateway.sessions.max)",
+        )
+        .retry_after(Duration::from_secs(5))
+    } else {
+        Refusal::new(
+            Reason::SessionsFull,
+            "this client has as many sessions as it may have, and all are in use (gateway.sessions.per_client)",
+        )
+        .retry_after(Duration::from_secs(5))
+    })
+}
+
+/// The id of a session: 128 bits that nobody can guess, as hexadecimal digits.
+fn session_id(seed: &Digest, number: u64) -> Box<str> {
+    let hash = digest(&[&seed[..], &number.to_be_bytes()].concat());
+    let digits = hash.iter().take(16).map(|byte| format!("{byte:02x}"));
+    digits.collect::<String>().into()
+}
+
+/// Looks after the sessions of an engine.
+#[derive(Debug)]
+struct Sweeper {
+    engine: Weak<Engine>,
+    next: Option<Instant>,
+}
+
+impl Background for Sweeper {
+    fn poll(&mut self, _waker: &Waker) -> Poll<()> {
+        let Some(engine) = self.engine.upgrade() else {
+            return Poll::Ready(());
+        };
+        let now = engine.clock();
+        if self.next.is_none_or(|next| next <= now) {
+            if let Some(gateway) = engine.gateway() {
+                gateway.sweep(&engine, now);
+            }
+            self.next = Some(now + SWEEP);
+        }
+        Poll::Pending
+    }
+
+    fn poll_timeout(&self) -> Option<Instant> {
+        self.next
     }
 }

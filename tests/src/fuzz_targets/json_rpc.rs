@@ -38,7 +38,7 @@ pub fn json_rpc(data: &[u8]) {
             Ok(text) => {
                 one(text);
                 let mut count = 0;
-                read_each(text, |_| count += 1);
+                read_each(text, |_, _| count += 1);
                 assert!(count > 0, "{text}");
             }
             Err(_) => assert!(Message::read_line(line).is_err()),

@@ -1,0 +1,490 @@
+//! Streamable HTTP (Model Context Protocol, revisions 2025-03-26 to 2025-11-25): what becomes of a POST, GET and DELETE.
+
+use super::Gateway;
+use super::cell::{Client, SessionCell};
+use super::responding::Responding;
+use crate::answer::Answer;
+use crate::engine::Engine;
+use crate::inbound::Inbound;
+use crate::request::Step;
+use crate::running::Running;
+use mcp_local_provider_core::api::{Accepted, Answered};
+use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
+use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
+use mcp_local_provider_core::hub::Verdict;
+use mcp_local_provider_core::hub::keys::Caller;
+use mcp_local_provider_core::rpc::{Call, Message, NotAMessage, read_each};
+use mcp_local_provider_core::text::JsonValue;
+use mcp_local_provider_mcp::refusal::{Reason, Refusal};
+use mcp_local_provider_mcp::revision::Revision;
+use mcp_local_provider_mcp::session::{Forward, RequestKey, State};
+use mcp_local_provider_mcp::streams::{Position, StreamId};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Messages that one batch may have.
+const BATCH: usize = 100;
+
+/// The headers of a request that matter here.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Asked<'h> {
+    pub(crate) method: &'h str,
+    /// `Mcp-Session-Id`.
+    pub(crate) session: Option<&'h str>,
+    /// `MCP-Protocol-Version`.
+    pub(crate) version: Option<&'h str>,
+    /// `Last-Event-ID`.
+    pub(crate) last_event: Option<&'h str>,
+    /// `Content-Type`.
+    pub(crate) content_type: Option<&'h str>,
+    /// `Accept`.
+    pub(crate) accept: Option<&'h str>,
+}
+
+/// A POST whose body is still to come.
+pub(crate) struct Post {
+    caller: Caller,
+    server: Arc<str>,
+    session: Option<String>,
+}
+
+impl fmt::Debug for Post {
+    /// Without the id of the session.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Post({})", self.server)
+    }
+}
+
+/// Next step after the head of a request.
+pub(crate) enum Begun {
+    /// An answer.
+    Step(Step),
+    /// The body is to be read.
+    Body(Inbound, Post),
+}
+
+/// Begins a request by its head.
+pub(crate) fn begin(mut inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Begun {
+    let engine = inbound.account.engine().clone();
+    let Some(gateway) = engine.gateway() else {
+        let refusal = CoreRefusal::new(
+            Code::NotFound,
+            "this program has no MCP servers; add some to `mcpServers` of its configuration",
+        );
+        return Begun::Step(inbound.refuse(&refusal).into());
+    };
+    let Some(caller) = accepted.caller.clone() else {
+        let refusal = CoreRefusal::new(Code::Internal, "a route of MCP servers must ask for a key");
+        return Begun::Step(inbound.refuse(&refusal).into());
+    };
+    let named = accepted.parameters.get("server");
+    let begun = gateway
+        .server(named.as_deref())
+        .and_then(|server| check(asked).map(|()| server));
+    let server = match begun {
+        Ok(server) => server,
+        Err(refusal) => return Begun::Step(refuse(inbound, &refusal, "null").into()),
+    };
+    if asked.method == "POST" {
+        let post = Post {
+            caller,
+            server,
+            session: asked.session.map(str::to_owned),
+        };
+        return Begun::Body(inbound, post);
+    }
+    inbound.is_head = false;
+    let client = client(&caller);
+    let cell = asked.session.ok_or_else(no_session).and_then(|id| {
+        let found = gateway.find(id, &client, &server);
+        found.ok_or_else(unknown_session)
+    });
+    Begun::Step(match cell {
+        Err(refusal) => refuse(inbound, &refusal, "null").into(),
+        Ok(cell) if asked.method == "DELETE" => {
+            gateway.end(&engine, &cell);
+            inbound.answered(Ok(Answered::Nothing)).into()
+        }
+        Ok(cell) => listen(gateway, &engine, inbound, &cell, asked.last_event),
+    })
+}
+
+/// Checks what the headers say about the form of the request.
+fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
+    let accepts = |form: &str| {
+        let (kind, _) = form.split_once('/').unwrap_or_default();
+        asked.accept.is_none_or(|accept| {
+            accept.split(',').any(|range| {
+                let range = range.split(';').next().unwrap_or_default().trim();
+                range == "*/*"
+                    || range.eq_ignore_ascii_case(form)
+                    || range.strip_suffix("/*") == Some(kind)
+            })
+        })
+    };
+    let wanted: &[&str] = match asked.method {
+        "POST" => &["application/json", "text/event-stream"],
+        "GET" => &["text/event-stream"],
+        _ => &[],
+    };
+    if let Some(missing) = wanted.iter().find(|form| !accepts(form)) {
+        let message = format!("the header Accept must name {missing}");
+        return Err(Refusal::new(Reason::NotAcceptable, message));
+    }
+    let is_json = asked.content_type.is_some_and(|given| {
+        let given = given.split(';').next().unwrap_or_default();
+        given.trim().eq_ignore_ascii_case("application/json")
+    });
+    if asked.method == "POST" && !is_json {
+        return Err(Refusal::new(
+            Reason::UnsupportedMediaType,
+            "the body must be JSON: Content-Type application/json",
+        ));
+    }
+    match asked.version {
+        Some(version) if Revision::named(version).is_none() => {
+            let known = Revision::ALL.map(Revision::as_str).join(", ");
+            let message = format!(
+                "the revision in MCP-Protocol-Version is not spoken here; those are {known}"
+            );
+            Err(Refusal::new(Reason::BadRequest, message))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn no_session() -> Refusal {
+    Refusal::new(
+        Reason::BadRequest,
+        "the header Mcp-Session-Id is missing; send `initialize` first, whose answer has it",
+    )
+}
+
+fn unknown_session() -> Refusal {
+    Refusal::new(
+        Reason::SessionNotFound,
+        "Session not found: it has ended, or was opened with another key or for another server; send `initialize` again",
+    )
+}
+
+fn client(caller: &Caller) -> Client {
+    Client {
+        key: caller.credential,
+        address: caller.credential.is_none().then_some(caller.address),
+        name: Box::default(),
+    }
+}
+
+/// Refuses what was not accepted: a status, and the error as JSON-RPC has it.
+fn refuse(inbound: Inbound, refusal: &Refusal, id: &str) -> Answer {
+    let mut reply = Reply::default();
+    refusal.write(id, &mut reply.body);
+    let mut head = ReplyHead::new(refusal.reason.status(), JSON, inbound.account.id());
+    head.retry_after = refusal.retry_after_seconds();
+    reply.head = Some(head);
+    inbound.complete(reply, Verdict::Failed(refusal.reason.audited()))
+}
+
+/// Answers a GET: the messages of the session's own stream, or the rest of one that was cut.
+fn listen(
+    gateway: &Gateway,
+    engine: &Arc<Engine>,
+    inbound: Inbound,
+    cell: &Arc<SessionCell>,
+    last_event: Option<&str>,
+) -> Step {
+    let stream = match last_event {
+        None => Some(StreamId::SESSION),
+        Some(text) => Position::parse(text).and_then(|to| {
+            let mut session = cell.machine.lock();
+            session.streams_mut().rewind(to).then_some(to.stream)
+        }),
+    };
+    let responding = stream.and_then(|stream| {
+        let times = gateway.config().timeouts;
+        Responding::events(engine, cell, stream, inbound.account.id(), times)
+    });
+    match responding {
+        Some(responding) => Step::Running(Running::new(responding, inbound)),
+        None => {
+            let refusal = Refusal::new(
+                Reason::EventGone,
+                "the event in Last-Event-ID is not kept any more; go on without the header",
+            );
+            refuse(inbound, &refusal, "null").into()
+        }
+    }
+}
+
+impl Gateway {
+    /// The server of a path: the one that is named, or the only one.
+    fn server(&self, named: Option<&str>) -> Result<Arc<str>, Refusal> {
+        let config = self.config();
+        let unknown = |message: String| {
+            let refusal = Refusal::new(Reason::ServerNotFound, message);
+            Err(refusal)
+        };
+        match (named, &*config.servers) {
+            (Some(name), _) => match config.server(name) {
+                Some(server) => Ok(server.name.clone()),
+                None => unknown("there is no MCP server of this name".to_owned()),
+            },
+            (None, [only]) => Ok(only.name.clone()),
+            (None, []) => unknown("no MCP server is configured".to_owned()),
+            (None, several) => {
+                let names: Vec<&str> = several.iter().map(|server| &*server.name).collect();
+                unknown(format!(
+                    "there are several MCP servers, so ask one of them at /servers/NAME/mcp: {}",
+                    names.join(", ")
+                ))
+            }
+        }
+    }
+}
+
+/// One message of a body, with its text.
+type Read<'b> = (&'b str, Message<'b>);
+
+/// Reads the messages of a body.
+fn read(body: &[u8]) -> Result<(Vec<Read<'_>>, bool), Refusal> {
+    let text = std::str::from_utf8(body)
+        .map_err(|_| Refusal::new(Reason::NotJson, "the body is not UTF-8"))?;
+    let (mut messages, mut wrong) = (Vec::new(), None);
+    read_each(text, |text, message| match message {
+        Ok(message) => messages.push((text, message)),
+        Err(NotAMessage::Noise | NotAMessage::Damaged) => wrong = Some(text),
+    });
+    let is_batch = text.trim_start().starts_with('[');
+    match wrong {
+        Some(_) if JsonValue::read(text).is_none() => {
+            Err(Refusal::new(Reason::NotJson, "the body is not JSON"))
+        }
+        Some(_) => Err(Refusal::new(
+            Reason::BadRequest,
+            "the body is no JSON-RPC message, or a batch with something else in it",
+        )),
+        None if messages.len() > BATCH => Err(Refusal::new(
+            Reason::BadRequest,
+            format!("a batch may have {BATCH} messages"),
+        )),
+        None => Ok((messages, is_batch)),
+    }
+}
+
+impl Post {
+    /// Goes on with the whole body.
+    pub(crate) fn complete(self, inbound: Inbound, body: &[u8]) -> Step {
+        let engine = inbound.account.engine().clone();
+        let Some(gateway) = engine.gateway() else {
+            return inbound
+                .refuse(&CoreRefusal::new(Code::NotFound, "no MCP servers"))
+                .into();
+        };
+        // The key may have gone since the head came.
+        if let Err(refusal) = engine.policy().keys.confirm(&self.caller) {
+            return inbound.refuse(&refusal).into();
+        }
+        let (messages, is_batch) = match read(body) {
+            Ok(read) => read,
+            Err(refusal) => return refuse(inbound, &refusal, "null").into(),
+        };
+        let posted = Posted {
+            gateway,
+            engine: &engine,
+            post: &self,
+        };
+        let id = match messages.as_slice() {
+            [(_, Message::Request { id, .. })] => id.get(),
+            _ => "null",
+        };
+        match posted.take(&inbound, &messages, is_batch) {
+            Ok(Some(responding)) => Step::Running(Running::new(responding, inbound)),
+            Ok(None) => inbound.answered(Ok(Answered::Accepted)).into(),
+            Err(refusal) => refuse(inbound, &refusal, id).into(),
+        }
+    }
+}
+
+/// A whole POST.
+struct Posted<'p> {
+    gateway: &'p Gateway,
+    engine: &'p Arc<Engine>,
+    post: &'p Post,
+}
+
+impl Posted<'_> {
+    /// Passes the messages on. There is an answer if one of them is a request.
+    fn take(
+        &self,
+        inbound: &Inbound,
+        messages: &[Read<'_>],
+        is_batch: bool,
+    ) -> Result<Option<Box<Responding>>, Refusal> {
+        let asks = |message: &Message<'_>| match message {
+            Message::Request { call, .. } => call.method != "ping",
+            Message::Notification(_) | Message::Response { .. } => false,
+        };
+        let is_request = |message: &Message<'_>| matches!(message, Message::Request { .. });
+        let requests = messages
+            .iter()
+            .filter(|(_, message)| is_request(message))
+            .count();
+        if requests > 0 && self.engine.is_draining() {
+            return Err(Refusal::new(
+                Reason::GatewayFull,
+                "the program is about to end and takes no new requests",
+            )
+            .retry_after(Duration::from_secs(5)));
+        }
+        for _ in messages.iter().filter(|(_, message)| asks(message)) {
+            self.gateway
+                .count(self.engine.clock(), &client(&self.post.caller))?;
+        }
+        let (id, times) = (inbound.account.id(), self.gateway.config().timeouts);
+        let Some(session) = &self.post.session else {
+            let (cell, stream) = self.open(messages, is_batch)?;
+            let answer = Responding::answer(self.engine, &cell, stream, id, times, true);
+            return answer.map(Some).ok_or_else(unknown_session);
+        };
+        let found = self
+            .gateway
+            .find(session, &client(&self.post.caller), &self.post.server);
+        let cell = found.ok_or_else(unknown_session)?;
+        if is_batch && !cell.machine.lock().revision().has_batches() {
+            return Err(Refusal::new(
+                Reason::BadRequest,
+                "batches are of revision 2025-03-26 alone; send each message by itself",
+            ));
+        }
+        if requests == 0 {
+            for (text, message) in messages {
+                self.forward(&cell, text, message, StreamId::SESSION)?;
+            }
+            return Ok(None);
+        }
+        let stream = cell.call(|session, _| session.open_stream(requests));
+        // Before anything can be on it: what nobody reads is bounded more narrowly.
+        let answer = Responding::answer(self.engine, &cell, stream, id, times, false);
+        let answer = answer.ok_or_else(unknown_session)?;
+        for (text, message) in messages {
+            if let Err(refusal) = self.forward(&cell, text, message, stream) {
+                match message {
+                    Message::Request { id, .. } if is_batch => cell.call(|session, wake| {
+                        session.refuse(self.engine.clock(), stream, *id, &refusal, wake);
+                    }),
+                    Message::Request { .. }
+                    | Message::Notification(_)
+                    | Message::Response { .. } => {
+                        return Err(refusal);
+                    }
+                }
+            }
+        }
+        Ok(Some(answer))
+    }
+
+    /// Opens a session, if that is what is asked for.
+    fn open(
+        &self,
+        messages: &[Read<'_>],
+        is_batch: bool,
+    ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
+        let hello = match messages {
+            [(_, Message::Request { id, call })] if call.method == "initialize" && !is_batch => {
+                call.params.map(|params| (id, params))
+            }
+            _ => return Err(no_session()),
+        };
+        let Some((id, params)) = hello.filter(|(_, params)| params.get().starts_with('{')) else {
+            let message = "`initialize` needs an object as `params`";
+            return Err(Refusal::new(Reason::BadParams, message));
+        };
+        let name = params.path(&["clientInfo", "name"]);
+        let name = name.and_then(JsonValue::text).unwrap_or_default();
+        let mut client = client(&self.post.caller);
+        client.name = name.chars().take(128).collect::<String>().into();
+        self.gateway.open(
+            self.engine,
+            client,
+            self.post.caller.authority,
+            &self.post.server,
+            id.get(),
+            params.get(),
+        )
+    }
+
+    /// Passes one message on.
+    fn forward(
+        &self,
+        cell: &Arc<SessionCell>,
+        text: &str,
+        message: &Message<'_>,
+        stream: StreamId,
+    ) -> Result<(), Refusal> {
+        let now = self.engine.clock();
+        let forward = cell.call(|session, wake| match session.state() {
+            State::Ended => Err(unknown_session()),
+            State::Opening | State::Open => session.from_client(now, message, stream, wake),
+        })?;
+        match forward {
+            Forward::Nothing => {}
+            Forward::Send(replaced) => {
+                let id = replaced.as_ref().map(|(old, new)| (*old, &**new));
+                cell.server.call(self.engine, |server, now, out, _| {
+                    server.send(now, text, id, out);
+                });
+            }
+            Forward::Cancel(call, reason) => {
+                cell.server.call(self.engine, |server, now, out, _| {
+                    server.cancel(now, call, reason, out);
+                });
+            }
+            Forward::Request(key) => {
+                if let Message::Request { id, call } = message {
+                    self.request(cell, key, text, *id, call)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn request(
+        &self,
+        cell: &Arc<SessionCell>,
+        key: RequestKey,
+        text: &str,
+        id: JsonValue<'_>,
+        call: &Call<'_>,
+    ) -> Result<(), Refusal> {
+        let sent = cell.server.call(self.engine, |server, now, out, _| {
+            server.request(now, text, id, call, key, out)
+        });
+        let take_back = |number| {
+            cell.server.call(self.engine, |server, now, out, _| {
+                server.cancel(now, number, None, out);
+            });
+        };
+        let number = match sent {
+            Ok(number) => number,
+            Err((refusal, key)) => {
+                // It was accepted: the answer says why it fails.
+                cell.call(|session, wake| {
+                    session.handle_failed(self.engine.clock(), key, &refusal, wake);
+                });
+                return Ok(());
+            }
+        };
+        if let Err(refusal) = self.gateway.run(self.engine, &cell.server) {
+            cell.call(|session, _| session.unsend(key));
+            take_back(number);
+            return Err(refusal);
+        }
+        let is_open = cell.call(|session, _| session.sent(key, number));
+        if !is_open {
+            // It was answered meanwhile, which leaves nothing to take back, or the client has cancelled it.
+            take_back(number);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,508 @@
+//! One client's session: its requests, the questions that servers ask it, and its streams.
+
+#[cfg(test)]
+mod tests;
+
+use crate::config::Gateway;
+use crate::refusal::{Reason, Refusal};
+use crate::revision::Revision;
+use crate::server::CallId;
+use crate::streams::{Overflow, StreamId, Streams, Weight};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt;
+use core::task::Waker;
+use core::time::Duration;
+use mcp_local_provider_core::budget::Share;
+use mcp_local_provider_core::rpc::{INTERNAL_ERROR, Json, Message, replace};
+use mcp_local_provider_core::text::JsonValue;
+use mcp_local_provider_core::time::Instant;
+
+/// Number of a client's request in its session. It is never used twice.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct RequestKey(u64);
+
+/// States of a session.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum State {
+    /// The server is not ready yet, and `initialize` not answered.
+    Opening,
+    /// Requests pass.
+    Open,
+    /// It is over, and nothing passes any more.
+    Ended,
+}
+
+/// The step that follows a client's message.
+#[derive(Clone, Debug)]
+pub enum Forward<'m> {
+    /// None: the session has done all.
+    Nothing,
+    /// The request goes to the server.
+    Request(RequestKey),
+    /// The notification goes to the server, or the answer with another id in the place of its own.
+    Send(Option<(JsonValue<'m>, Box<str>)>),
+    /// A request is taken back at the server; the reason is JSON.
+    Cancel(CallId, Option<JsonValue<'m>>),
+}
+
+/// A client's request that is not answered.
+struct ClientRequest {
+    /// As the client wrote it.
+    id: Box<str>,
+    /// The same.
+    token: Option<Box<str>>,
+    stream: StreamId,
+    /// Once it was sent.
+    call: Option<CallId>,
+}
+
+/// A server's request that is not answered.
+struct Question {
+    /// As the server wrote it.
+    id: Box<str>,
+    stream: StreamId,
+}
+
+/// One client's session with one server. What it has for the client is in its streams; `wake` takes whom a call has to wake,
+/// once the session's lock is released.
+pub struct Session {
+    state: State,
+    revision: Revision,
+    /// Id of `initialize`, until it is answered, and its stream.
+    opening: Option<(Box<str>, StreamId)>,
+    requests: BTreeMap<RequestKey, ClientRequest>,
+    by_id: BTreeMap<Box<str>, RequestKey>,
+    last_key: u64,
+    questions: BTreeMap<u64, Question>,
+    last_question: u64,
+    streams: Streams,
+    in_flight: usize,
+    idle: Duration,
+    last_request: Instant,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("state", &self.state)
+            .field("requests", &self.requests.len())
+            .field("questions", &self.questions.len())
+            .field("streams", &self.streams)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    /// Opens a session by a client's `initialize`, with this `id`. The stream will have its answer.
+    #[must_use]
+    pub fn open(
+        now: Instant,
+        id: &str,
+        config: &Gateway,
+        share: Option<Share>,
+    ) -> (Self, StreamId) {
+        let mut streams = Streams::new(config.resume, config.message_bytes, share);
+        let stream = streams.open(1);
+        let session = Self {
+            state: State::Opening,
+            revision: Revision::UNSAID,
+            opening: Some((id.into(), stream)),
+            requests: BTreeMap::new(),
+            by_id: BTreeMap::new(),
+            last_key: 0,
+            questions: BTreeMap::new(),
+            last_question: 0,
+            streams,
+            in_flight: config.sessions.in_flight,
+            idle: config.sessions.idle,
+            last_request: now,
+        };
+        (session, stream)
+    }
+
+    /// Returns the state.
+    #[must_use]
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    /// Returns the revision that server and client have agreed on.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Returns the streams.
+    #[must_use]
+    pub const fn streams(&self) -> &Streams {
+        &self.streams
+    }
+
+    /// Returns the streams, to be read.
+    pub const fn streams_mut(&mut self) -> &mut Streams {
+        &mut self.streams
+    }
+
+    /// Returns the number of requests that are not answered.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.requests.len() + usize::from(self.opening.is_some())
+    }
+
+    /// Returns the time of the latest request.
+    #[must_use]
+    pub const fn last_request(&self) -> Instant {
+        self.last_request
+    }
+
+    /// Returns true when nothing is open and nobody listens, so that the session may give way to another one.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.open_requests() == 0 && !self.streams.is_attended()
+    }
+
+    /// Opens a stream for so many requests that a client sends together.
+    pub fn open_stream(&mut self, requests: usize) -> StreamId {
+        self.streams.open(requests)
+    }
+
+    /// Takes one message of the client. A request is answered on `stream`.
+    ///
+    /// # Errors
+    /// The request is refused. It is not on its stream then.
+    pub fn from_client<'m>(
+        &mut self,
+        now: Instant,
+        message: &Message<'m>,
+        stream: StreamId,
+        wake: &mut Vec<Waker>,
+    ) -> Result<Forward<'m>, Refusal> {
+        match message {
+            Message::Request { id, call } => match &*call.method {
+                "ping" => {
+                    let answer = Json::result(*id, "{}");
+                    self.put(now, stream, Weight::Answer, answer, wake);
+                    Ok(Forward::Nothing)
+                }
+                "initialize" => Err(Refusal::new(
+                    Reason::BadRequest,
+                    "this session is initialized already; leave the header Mcp-Session-Id out to open another one",
+                )),
+                _ => self.take_request(now, *id, call.progress_token, stream),
+            },
+            Message::Notification(call) => {
+                let param = |name| call.params?.member(name);
+                match &*call.method {
+                    // The program has greeted the server, and said so.
+                    "notifications/initialized" => Ok(Forward::Nothing),
+                    "notifications/cancelled" => {
+                        let request = param("requestId").and_then(|id| self.by_id.remove(id.get()));
+                        let request = request.and_then(|key| self.requests.remove(&key));
+                        let Some(request) = request else {
+                            return Ok(Forward::Nothing);
+                        };
+                        wake.extend(self.streams.give_up(now, request.stream));
+                        Ok(match request.call {
+                            Some(call) => Forward::Cancel(call, param("reason")),
+                            None => Forward::Nothing,
+                        })
+                    }
+                    _ => Ok(Forward::Send(None)),
+                }
+            }
+            Message::Response { id, .. } => {
+                let question = id.whole().and_then(|number| self.questions.remove(&number));
+                Ok(match question {
+                    Some(question) => Forward::Send(Some((*id, question.id))),
+                    None => Forward::Nothing,
+                })
+            }
+        }
+    }
+
+    fn take_request<'m>(
+        &mut self,
+        now: Instant,
+        id: JsonValue<'m>,
+        token: Option<JsonValue<'m>>,
+        stream: StreamId,
+    ) -> Result<Forward<'m>, Refusal> {
+        if self.by_id.contains_key(id.get()) {
+            return Err(Refusal::new(
+                Reason::BadRequest,
+                "a request with this id is open in this session",
+            ));
+        }
+        if self.requests.len() >= self.in_flight {
+            return Err(Refusal::new(
+                Reason::InFlightFull,
+                "as many requests are open in this session as may be (gateway.sessions.in_flight)",
+            )
+            .retry_after(Duration::from_secs(1)));
+        }
+        self.last_request = self.last_request.max(now);
+        self.last_key += 1;
+        let key = RequestKey(self.last_key);
+        self.by_id.insert(id.get().into(), key);
+        self.requests.insert(
+            key,
+            ClientRequest {
+                id: id.get().into(),
+                token: token.map(|token| token.get().into()),
+                stream,
+                call: None,
+            },
+        );
+        Ok(Forward::Request(key))
+    }
+
+    /// A request was sent to the server. False when it is not open any more.
+    pub fn sent(&mut self, key: RequestKey, call: CallId) -> bool {
+        let request = self.requests.get_mut(&key);
+        request.map(|request| request.call = Some(call)).is_some()
+    }
+
+    /// Takes a request back that was not sent.
+    pub fn unsend(&mut self, key: RequestKey) {
+        if let Some(request) = self.requests.remove(&key) {
+            self.by_id.remove(&request.id);
+        }
+    }
+
+    /// Puts the answer of the gateway itself on a stream.
+    pub fn refuse(
+        &mut self,
+        now: Instant,
+        stream: StreamId,
+        id: JsonValue<'_>,
+        refusal: &Refusal,
+        wake: &mut Vec<Waker>,
+    ) {
+        self.put(now, stream, Weight::Answer, refusal.answer(id.get()), wake);
+    }
+
+    /// The server is ready; `result` is what it says to `initialize`.
+    pub fn handle_ready(&mut self, now: Instant, result: &str, again: bool, wake: &mut Vec<Waker>) {
+        let value = JsonValue::read(result);
+        if let Some((id, stream)) = self.opening.take() {
+            let version = value.and_then(|value| value.member("protocolVersion")?.text());
+            if let Some(revision) = version.and_then(|version| Revision::named(&version)) {
+                self.revision = revision;
+            }
+            self.state = State::Open;
+            let answer = answer(&id, result);
+            self.put(now, stream, Weight::Answer, answer, wake);
+        } else if again {
+            let capabilities = value.and_then(|value| value.member("capabilities"));
+            for kind in ["tools", "prompts", "resources"] {
+                let declared = capabilities.and_then(|all| all.path(&[kind, "listChanged"]));
+                if declared.is_some_and(|declared| declared.get() == "true") {
+                    let changed = alloc::format!(
+                        "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{kind}/list_changed\"}}"
+                    );
+                    self.put(now, StreamId::SESSION, Weight::Heavy, changed, wake);
+                }
+            }
+        }
+    }
+
+    /// The server cannot be started. A session that waits for it ends with that.
+    pub fn handle_not_ready(&mut self, now: Instant, refusal: &Refusal, wake: &mut Vec<Waker>) {
+        if let Some((id, stream)) = self.opening.take() {
+            self.put(now, stream, Weight::Answer, refusal.answer(&id), wake);
+            self.end(wake);
+        }
+    }
+
+    /// The answer to a request has come, with the server's `id` in it.
+    pub fn handle_answer(
+        &mut self,
+        now: Instant,
+        key: RequestKey,
+        text: &str,
+        id: JsonValue<'_>,
+        wake: &mut Vec<Waker>,
+    ) {
+        if let Some(request) = self.requests.remove(&key) {
+            self.by_id.remove(&request.id);
+            let answer = with(text, id, &request.id);
+            self.put(now, request.stream, Weight::Answer, answer, wake);
+        }
+    }
+
+    /// A request has failed without an answer.
+    pub fn handle_failed(
+        &mut self,
+        now: Instant,
+        key: RequestKey,
+        refusal: &Refusal,
+        wake: &mut Vec<Waker>,
+    ) {
+        if let Some(request) = self.requests.remove(&key) {
+            self.by_id.remove(&request.id);
+            let answer = refusal.answer(&request.id);
+            self.put(now, request.stream, Weight::Answer, answer, wake);
+        }
+    }
+
+    /// The server tells of the progress of a request.
+    pub fn handle_progress(
+        &mut self,
+        now: Instant,
+        key: RequestKey,
+        text: &str,
+        token: JsonValue<'_>,
+        wake: &mut Vec<Waker>,
+    ) {
+        let Some(request) = self.requests.get(&key) else {
+            return;
+        };
+        if let Some(own) = &request.token {
+            let (stream, text) = (request.stream, with(text, token, own));
+            self.put(now, stream, Weight::Light, text, wake);
+        }
+    }
+
+    /// The server asks the client. The client will know the request by a number of this session.
+    ///
+    /// # Errors
+    /// Too many are open: the line that answers the server.
+    pub fn handle_asked(
+        &mut self,
+        now: Instant,
+        text: &str,
+        id: JsonValue<'_>,
+        wake: &mut Vec<Waker>,
+    ) -> Result<(), String> {
+        if self.questions.len() >= self.in_flight {
+            let why = "too many requests of this server wait for the client";
+            return Err(Json::error(id, INTERNAL_ERROR, why));
+        }
+        let stream = self.stream_of_server();
+        self.last_question += 1;
+        let mut buffer = itoa::Buffer::new();
+        let text = with(text, id, buffer.format(self.last_question));
+        let id = id.get().into();
+        self.questions
+            .insert(self.last_question, Question { id, stream });
+        self.put(now, stream, Weight::Heavy, text, wake);
+        Ok(())
+    }
+
+    /// The server takes a request of its own back.
+    pub fn handle_withdrawn(
+        &mut self,
+        now: Instant,
+        text: &str,
+        id: JsonValue<'_>,
+        wake: &mut Vec<Waker>,
+    ) {
+        let number = self
+            .questions
+            .iter()
+            .find(|(_, asked)| &*asked.id == id.get());
+        let Some(number) = number.map(|(number, _)| *number) else {
+            return;
+        };
+        if let Some(question) = self.questions.remove(&number) {
+            let text = with(text, id, itoa::Buffer::new().format(number));
+            self.tell(now, question.stream, text, wake);
+        }
+    }
+
+    /// The server tells something that belongs to no request that it names.
+    pub fn handle_notified(
+        &mut self,
+        now: Instant,
+        text: &str,
+        method: &str,
+        wake: &mut Vec<Waker>,
+    ) {
+        let (stream, weight) = match method {
+            "notifications/message" => (self.stream_of_server(), Weight::Light),
+            _ => (StreamId::SESSION, Weight::Heavy),
+        };
+        self.put(now, stream, weight, text.into(), wake);
+    }
+
+    /// The server's process is gone: nobody waits for the client's answers any more.
+    pub fn handle_gone(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        for (number, question) in core::mem::take(&mut self.questions) {
+            let mut json = Json::notification("notifications/cancelled");
+            json.member("requestId")
+                .raw(itoa::Buffer::new().format(number));
+            json.member("reason").string("the server has ended");
+            self.tell(now, question.stream, json.end_params(), wake);
+        }
+    }
+
+    /// Ends the session. Readers of its streams find its end behind what waits for them.
+    pub fn end(&mut self, wake: &mut Vec<Waker>) {
+        self.state = State::Ended;
+        self.opening = None;
+        self.requests.clear();
+        self.by_id.clear();
+        self.questions.clear();
+        wake.extend(self.streams.wake_all());
+    }
+
+    /// Returns the moment at which the session ends if no request comes; `None` while one is open.
+    #[must_use]
+    pub fn expires(&self) -> Option<Instant> {
+        (self.open_requests() == 0).then(|| self.last_request + self.idle)
+    }
+
+    /// The stream of a message of the server that does not say to which request it belongs: that of the only one that is open, else
+    /// the session's own where somebody reads it, else that of the latest request.
+    fn stream_of_server(&self) -> StreamId {
+        let latest = self.requests.values().next_back();
+        match (latest, self.requests.len()) {
+            (Some(request), 1) => request.stream,
+            (Some(request), _) if !self.streams.is_read(StreamId::SESSION) => request.stream,
+            (Some(_) | None, _) => StreamId::SESSION,
+        }
+    }
+
+    /// Tells something about a message that went to a stream, there if it is open, and else on the session's own.
+    fn tell(&mut self, now: Instant, stream: StreamId, text: String, wake: &mut Vec<Waker>) {
+        let stream = if self.streams.is_complete(stream) {
+            StreamId::SESSION
+        } else {
+            stream
+        };
+        self.put(now, stream, Weight::Heavy, text, wake);
+    }
+
+    fn put(
+        &mut self,
+        now: Instant,
+        stream: StreamId,
+        weight: Weight,
+        mut text: String,
+        wake: &mut Vec<Waker>,
+    ) {
+        if text.ends_with('\n') {
+            text.pop();
+        }
+        match self.streams.push(now, stream, weight, text) {
+            Ok(waker) => wake.extend(waker),
+            Err(Overflow) => self.end(wake),
+        }
+    }
+}
+
+/// A message with another value in the place of one that was read from it.
+fn with(text: &str, old: JsonValue<'_>, new: &str) -> String {
+    let mut out = Vec::with_capacity(text.len() + new.len());
+    replace(&mut out, text, &[(old, new)]);
+    // Pieces of texts were put together.
+    String::from_utf8(out).unwrap_or_default()
+}
+
+/// The answer to a request.
+fn answer(id: &str, result: &str) -> String {
+    alloc::format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}")
+}
