@@ -1,1 +1,326 @@
+//! Tests of a server's process: what it is sent, and what becomes of what it says.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+use super::*;
+use alloc::vec;
+
+/// A server, with what came out of it as text.
+struct Bench {
+    server: Server<&'static str>,
+    out: Out,
+    said: Vec<String>,
+    now: u64,
+}
+
+impl Bench {
+    fn new(config: &Gateway) -> Self {
+        let hello = "{\"protocolVersion\":\"2025-11-25\",\n\"capabilities\":{}}";
+        Self {
+            server: Server::new("files".into(), hello, config),
+            out: Out::default(),
+            said: Vec::new(),
+            now: 0,
+        }
+    }
+
+    /// One whose process is ready.
+    fn ready() -> Self {
+        let mut bench = Self::new(&Gateway::default());
+        bench.server.start(bench.at(), &mut bench.out);
+        bench.begin();
+        bench
+    }
+
+    const fn at(&self) -> Instant {
+        Instant::from_micros(self.now)
+    }
+
+    fn wait(&mut self, time: Duration) {
+        self.now += u64::try_from(time.as_micros()).unwrap();
+        let now = self.at();
+        let said = &mut self.said;
+        self.server
+            .handle_timeout(now, &mut self.out, &mut |delivery| {
+                said.push(told(delivery))
+            });
+    }
+
+    /// The process starts and greets.
+    fn begin(&mut self) {
+        assert_eq!(self.out.orders.split_off(0), [Order::Spawn]);
+        self.server.handle_started(self.at(), &mut self.out);
+        let hello = self.lines().remove(0);
+        let id = id_of(&hello);
+        self.line(&format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"capabilities\":{{}}}}}}"
+        ));
+    }
+
+    fn ask(&mut self, text: &str, who: &'static str) -> Result<CallId, Refusal> {
+        let Ok(Message::Request { id, call }) = Message::read(text) else {
+            panic!("{text}")
+        };
+        self.server
+            .request(self.at(), text, id, &call, who, &mut self.out)
+            .map_err(|(refusal, _)| refusal)
+    }
+
+    fn line(&mut self, line: &str) {
+        let said = &mut self.said;
+        self.server.handle_line(
+            Instant::from_micros(self.now),
+            Line::Whole(line.as_bytes()),
+            &mut self.out,
+            &mut |delivery| said.push(told(delivery)),
+        );
+    }
+
+    fn exit(&mut self, exit: Exit) {
+        let said = &mut self.said;
+        self.server.handle_exited(
+            Instant::from_micros(self.now),
+            exit,
+            "it ended",
+            &mut self.out,
+            &mut |delivery| said.push(told(delivery)),
+        );
+    }
+
+    fn lines(&mut self) -> Vec<String> {
+        core::iter::from_fn(|| self.out.lines.pop()).collect()
+    }
+
+    fn said(&mut self) -> Vec<String> {
+        self.said.split_off(0)
+    }
+}
+
+fn id_of(line: &str) -> String {
+    let Ok(Message::Request { id, .. }) = Message::read(line.trim_end()) else {
+        panic!("{line}")
+    };
+    id.get().into()
+}
+
+fn told(delivery: Delivery<'_, &'static str>) -> String {
+    match delivery {
+        Delivery::Ready { again, .. } => format!("ready, again: {again}"),
+        Delivery::NotReady(refusal) => format!("not ready: {}", refusal.message),
+        Delivery::Answer { to, text, id } => format!("{to}: {} {text}", id.get()),
+        Delivery::Failed { to, refusal } => format!("{to}: {:?}", refusal.reason),
+        Delivery::Progress { to, token, .. } => format!("{to}: progress {}", token.get()),
+        Delivery::Asked { id, method, .. } => format!("asked {} {method}", id.get()),
+        Delivery::Withdrawn { id, .. } => format!("withdrawn {}", id.get()),
+        Delivery::Notified { method, .. } => format!("notified {method}"),
+        Delivery::Gone => "gone".into(),
+    }
+}
+
+#[test]
+fn a_request_waits_for_the_handshake_and_goes_out_as_one_line_under_another_id() {
+    let mut bench = Bench::new(&Gateway::default());
+    let text = "{\"id\":\"a\",\n \"method\":\"tools/call\",\"params\":{\"_meta\":{\"progressToken\":\"a\"},\"x\":1.0e0},\"jsonrpc\":\"2.0\"}";
+    bench.ask(text, "ann").unwrap();
+    assert!(bench.lines().is_empty());
+    bench.begin();
+    assert_eq!(bench.said(), ["ready, again: false"]);
+    assert_eq!(
+        bench.lines(),
+        [
+            "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n",
+            "{\"id\":1,  \"method\":\"tools/call\",\"params\":{\"_meta\":{\"progressToken\":1},\"x\":1.0e0},\"jsonrpc\":\"2.0\"}\n",
+        ]
+    );
+    bench.line(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":1,"progress":2}}"#);
+    bench.line(r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":7,"progress":2}}"#);
+    bench.line(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+    bench.line(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#);
+    assert_eq!(
+        bench.said(),
+        [
+            "ann: progress 1",
+            r#"ann: 1 {"jsonrpc":"2.0","id":1,"result":{}}"#
+        ]
+    );
+}
+
+#[test]
+fn what_the_process_says_of_itself_reaches_its_session_and_a_ping_is_answered() {
+    let mut bench = Bench::ready();
+    bench.lines();
+    bench.said();
+    bench.line(r#"{"jsonrpc":"2.0","id":"p","method":"ping"}"#);
+    bench.line("Listening on stdio");
+    bench.line(r#"[{"jsonrpc":"2.0","id":5,"method":"roots/list"},{"jsonrpc":"2.0","method":"notifications/message","params":{}}]"#);
+    bench.line(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":5}}"#);
+    assert_eq!(
+        bench.lines(),
+        ["{\"jsonrpc\":\"2.0\",\"id\":\"p\",\"result\":{}}\n"]
+    );
+    assert_eq!(
+        bench.said(),
+        [
+            "asked 5 roots/list",
+            "notified notifications/message",
+            "withdrawn 5"
+        ]
+    );
+    assert_eq!(bench.server.garbage(), 1);
+}
+
+#[test]
+fn a_request_that_is_taken_back_is_cancelled_at_the_process_and_its_answer_is_late() {
+    let mut bench = Bench::ready();
+    bench.lines();
+    bench.said();
+    let call = bench
+        .ask(r#"{"id":1,"method":"tools/call"}"#, "ann")
+        .unwrap();
+    bench.lines();
+    let reason = JsonValue::read("\"tired\"");
+    let now = bench.at();
+    assert_eq!(
+        bench.server.cancel(now, call, reason, &mut bench.out),
+        Some("ann")
+    );
+    assert_eq!(bench.server.cancel(now, call, reason, &mut bench.out), None);
+    assert_eq!(
+        bench.lines(),
+        [
+            "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/cancelled\",\"params\":{\"requestId\":2,\"reason\":\"tired\"}}\n"
+        ]
+    );
+    bench.line(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#);
+    assert!(bench.said().is_empty());
+}
+
+#[test]
+fn a_request_is_late_after_its_time_since_the_latest_progress_and_at_last_whatever_comes() {
+    let mut config = Gateway::default();
+    config.timeouts.request = Duration::from_secs(10);
+    config.timeouts.request_max = Duration::from_secs(25);
+    let mut bench = Bench::new(&config);
+    bench.server.start(bench.at(), &mut bench.out);
+    bench.begin();
+    bench
+        .ask(
+            r#"{"id":1,"method":"x","params":{"_meta":{"progressToken":9}}}"#,
+            "ann",
+        )
+        .unwrap();
+    bench.ask(r#"{"id":2,"method":"y"}"#, "bob").unwrap();
+    bench.said();
+    for _ in 0..3 {
+        bench.wait(Duration::from_secs(8));
+        bench.line(
+            r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":2}}"#,
+        );
+    }
+    assert_eq!(
+        bench.said(),
+        [
+            "ann: progress 2",
+            "bob: Timeout",
+            "ann: progress 2",
+            "ann: progress 2"
+        ]
+    );
+    bench.wait(Duration::from_secs(1));
+    assert_eq!(bench.said(), ["ann: Timeout"]);
+    assert_eq!(bench.server.open_calls(), 0);
+}
+
+#[test]
+fn a_process_that_ends_fails_what_it_was_sent_and_the_next_one_learns_what_it_knew() {
+    let mut bench = Bench::ready();
+    let knows = [
+        r#"{"id":1,"method":"logging/setLevel","params":{"level":"debug"}}"#,
+        r#"{"id":2,"method":"resources/subscribe","params":{"uri":"a"}}"#,
+        r#"{"id":3,"method":"resources/subscribe","params":{"uri":"b"}}"#,
+        r#"{"id":4,"method":"resources/unsubscribe","params":{"uri":"a"}}"#,
+    ];
+    for (text, id) in knows.into_iter().zip(2..) {
+        bench.ask(text, "ann").unwrap();
+        bench.line(&format!(
+            "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{}}}}"
+        ));
+    }
+    bench.ask(r#"{"id":5,"method":"x"}"#, "bob").unwrap();
+    bench.said();
+    bench.exit(Exit::Signal(9));
+    assert_eq!(bench.said(), ["gone", "bob: ServerExited"]);
+    // Another one comes meanwhile, and waits for the next process.
+    bench.ask(r#"{"id":6,"method":"y"}"#, "eve").unwrap();
+    bench.wait(Duration::from_secs(1));
+    bench.begin();
+    assert_eq!(bench.said(), ["ready, again: true"]);
+    let lines = bench.lines();
+    assert!(
+        lines[1].contains("\"logging/setLevel\",\"params\":{\"level\":\"debug\"}"),
+        "{lines:?}"
+    );
+    assert!(
+        lines[2].contains("\"resources/subscribe\",\"params\":{\"uri\":\"b\"}"),
+        "{lines:?}"
+    );
+    assert!(lines[3].contains("\"method\":\"y\""), "{lines:?}");
+    assert_eq!(lines.len(), 4);
+}
+
+#[test]
+fn a_server_that_cannot_be_started_says_so_to_everyone_who_waits() {
+    let mut bench = Bench::new(&Gateway::default());
+    bench.ask(r#"{"id":1,"method":"x"}"#, "ann").unwrap();
+    for attempt in 1..=3 {
+        bench.out.orders.clear();
+        bench.exit(Exit::NotStarted);
+        let said = bench.said();
+        let why = "not ready: the MCP server `files` is not available: it ended";
+        if attempt == 3 {
+            assert_eq!(said, vec!["gone", why, "ann: ServerUnavailable"]);
+        } else {
+            assert_eq!(said, vec!["gone", why]);
+            bench.wait(Duration::from_secs(60));
+        }
+    }
+    let refusal = bench.ask(r#"{"id":2,"method":"x"}"#, "bob").unwrap_err();
+    assert_eq!(refusal.retry_after, Some(RETRY));
+    bench.wait(RETRY);
+    bench.ask(r#"{"id":3,"method":"x"}"#, "bob").unwrap();
+    assert_eq!(bench.out.orders, [Order::Spawn]);
+}
+
+#[test]
+fn a_process_that_nobody_needs_is_stopped_and_the_next_request_starts_one() {
+    let mut bench = Bench::ready();
+    bench.wait(Duration::from_secs(3600));
+    assert!(bench.out.orders.is_empty(), "somebody listens");
+    let now = bench.at();
+    bench.server.attend(now, false);
+    bench.ask(r#"{"id":1,"method":"x"}"#, "ann").unwrap();
+    bench.wait(Duration::from_secs(299));
+    assert!(bench.out.orders.is_empty(), "a request is open");
+    bench.line(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#);
+    bench.wait(Duration::from_secs(601));
+    assert_eq!(bench.out.orders.split_off(0), [Order::CloseInput]);
+    bench.ask(r#"{"id":2,"method":"x"}"#, "bob").unwrap();
+    bench.exit(Exit::Code(0));
+    bench.lines();
+    bench.begin();
+    assert!(bench.lines()[1].contains("\"method\":\"x\""));
+}
+
+#[test]
+fn a_line_that_is_too_long_fails_the_only_request_that_it_can_belong_to() {
+    let mut bench = Bench::ready();
+    bench.ask(r#"{"id":1,"method":"x"}"#, "ann").unwrap();
+    bench.said();
+    let said = &mut bench.said;
+    bench.server.handle_line(
+        Instant::ZERO,
+        Line::TooLong,
+        &mut bench.out,
+        &mut |delivery| said.push(told(delivery)),
+    );
+    assert_eq!(bench.said(), ["ann: BadAnswer"]);
+}

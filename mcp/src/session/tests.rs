@@ -1,1 +1,221 @@
+//! Tests of a client's session: whose id goes where, and on which stream.
+#![allow(clippy::unwrap_used, clippy::panic)]
 
+use super::*;
+use crate::streams::Taken;
+use alloc::string::ToString;
+use alloc::vec;
+
+const NOW: Instant = Instant::ZERO;
+
+fn open() -> Session {
+    let (mut session, stream) = Session::open(NOW, "\"i\"", &Gateway::default(), None);
+    session.handle_ready(
+        NOW,
+        r#"{"protocolVersion":"2025-06-18"}"#,
+        false,
+        &mut Vec::new(),
+    );
+    assert_eq!(
+        session.streams().sole_answer(stream),
+        Some(r#"{"jsonrpc":"2.0","id":"i","result":{"protocolVersion":"2025-06-18"}}"#)
+    );
+    session.streams_mut().close(stream);
+    session
+}
+
+fn ask(session: &mut Session, text: &str) -> (RequestKey, StreamId) {
+    let stream = session.open_stream(1);
+    let message = Message::read(text).unwrap();
+    match session.from_client(NOW, &message, stream, &mut Vec::new()) {
+        Ok(Forward::Request(key)) => (key, stream),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn take(session: &mut Session, stream: StreamId) -> (Vec<String>, Taken) {
+    let (reader, _) = session.streams_mut().read(stream).unwrap();
+    let mut out = Vec::new();
+    let taken = session
+        .streams_mut()
+        .take(stream, reader, Waker::noop(), &mut out);
+    session.streams_mut().leave(NOW, stream, reader);
+    let text = String::from_utf8(out).unwrap();
+    let data = text.lines().filter_map(|line| line.strip_prefix("data: "));
+    (data.map(ToString::to_string).collect(), taken)
+}
+
+fn value(text: &str, path: &[&str]) -> JsonValue<'static> {
+    let leaked: &'static str = alloc::boxed::Box::leak(text.to_string().into_boxed_str());
+    JsonValue::read(leaked).unwrap().path(path).unwrap()
+}
+
+#[test]
+fn an_answer_and_its_progress_have_the_clients_own_id_and_token() {
+    let mut session = open();
+    assert_eq!(session.revision(), Revision::V2025_06_18);
+    let (key, stream) = ask(
+        &mut session,
+        r#"{"id":"7","method":"tools/call","params":{"_meta":{"progressToken":"t"}}}"#,
+    );
+    let progress = value(
+        r#"{"method":"notifications/progress","params":{"progressToken":31,"progress":1}}"#,
+        &[],
+    )
+    .get();
+    let token = JsonValue::read(progress)
+        .unwrap()
+        .path(&["params", "progressToken"])
+        .unwrap();
+    session.handle_progress(NOW, key, progress, token, &mut Vec::new());
+    let text = value(r#"{"jsonrpc":"2.0","result":{"n":1.50},"id":31}"#, &[]).get();
+    let id = JsonValue::read(text).unwrap().member("id").unwrap();
+    session.handle_answer(NOW, key, text, id, &mut Vec::new());
+    assert_eq!(
+        take(&mut session, stream),
+        (
+            vec![
+                r#"{"method":"notifications/progress","params":{"progressToken":"t","progress":1}}"#.into(),
+                r#"{"jsonrpc":"2.0","result":{"n":1.50},"id":"7"}"#.into(),
+            ],
+            Taken::Ended
+        )
+    );
+    assert_eq!(session.open_requests(), 0);
+}
+
+#[test]
+fn a_question_of_the_server_goes_to_the_open_request_and_its_answer_back_under_the_servers_id() {
+    let mut session = open();
+    let (_, stream) = ask(&mut session, r#"{"id":1,"method":"tools/call"}"#);
+    let text = value(
+        r#"{"jsonrpc":"2.0","id":"s-9","method":"sampling/createMessage","params":{}}"#,
+        &[],
+    )
+    .get();
+    let id = JsonValue::read(text).unwrap().member("id").unwrap();
+    session
+        .handle_asked(NOW, text, id, &mut Vec::new())
+        .unwrap();
+    let (texts, taken) = take(&mut session, stream);
+    assert_eq!(taken, Taken::Waiting);
+    assert_eq!(
+        texts,
+        [r#"{"jsonrpc":"2.0","id":1,"method":"sampling/createMessage","params":{}}"#]
+    );
+    for expected in [Some("\"s-9\""), None] {
+        let message = Message::read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#).unwrap();
+        let forward = session
+            .from_client(NOW, &message, StreamId::SESSION, &mut Vec::new())
+            .unwrap();
+        match (forward, expected) {
+            (Forward::Send(Some((_, own))), Some(id)) => assert_eq!(&*own, id),
+            (Forward::Nothing, None) => {}
+            (other, _) => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_belongs_to_no_request_goes_to_the_sessions_own_stream() {
+    let mut session = open();
+    let notify = |session: &mut Session, method: &str| {
+        let text = alloc::format!("{{\"method\":\"{method}\"}}");
+        session.handle_notified(NOW, &text, method, &mut Vec::new());
+    };
+    let (_, stream) = ask(&mut session, r#"{"id":1,"method":"a"}"#);
+    notify(&mut session, "notifications/tools/list_changed");
+    notify(&mut session, "notifications/message");
+    let (_, second) = ask(&mut session, r#"{"id":2,"method":"b"}"#);
+    notify(&mut session, "notifications/message");
+    let (reader, _) = session.streams_mut().read(StreamId::SESSION).unwrap();
+    notify(&mut session, "notifications/message");
+    session.streams_mut().leave(NOW, StreamId::SESSION, reader);
+    assert_eq!(take(&mut session, stream).0.len(), 1);
+    assert_eq!(take(&mut session, second).0.len(), 1);
+    assert_eq!(
+        take(&mut session, StreamId::SESSION).0,
+        [
+            r#"{"method":"notifications/tools/list_changed"}"#,
+            r#"{"method":"notifications/message"}"#
+        ]
+    );
+}
+
+#[test]
+fn a_request_that_the_client_cancels_ends_its_stream_without_an_answer() {
+    let mut session = open();
+    let (key, stream) = ask(&mut session, r#"{"id":1,"method":"a"}"#);
+    let message = Message::read(
+        r#"{"method":"notifications/cancelled","params":{"requestId":1,"reason":"x"}}"#,
+    )
+    .unwrap();
+    let forward = session
+        .from_client(NOW, &message, StreamId::SESSION, &mut Vec::new())
+        .unwrap();
+    assert!(matches!(forward, Forward::Nothing), "it was not sent yet");
+    session.handle_failed(
+        NOW,
+        key,
+        &Refusal::new(Reason::Timeout, ""),
+        &mut Vec::new(),
+    );
+    assert_eq!(take(&mut session, stream), (vec![], Taken::Ended));
+}
+
+#[test]
+fn an_id_that_is_in_use_and_one_request_too_many_are_refused() {
+    let config = Gateway {
+        sessions: crate::config::Sessions {
+            in_flight: 2,
+            ..Default::default()
+        },
+        ..Gateway::default()
+    };
+    let (mut session, _) = Session::open(NOW, "0", &config, None);
+    session.handle_ready(NOW, "{}", false, &mut Vec::new());
+    ask(&mut session, r#"{"id":1,"method":"a"}"#);
+    let refused = |session: &mut Session, text: &str| {
+        let stream = session.open_stream(1);
+        let message = Message::read(text).unwrap();
+        session
+            .from_client(NOW, &message, stream, &mut Vec::new())
+            .unwrap_err()
+            .reason
+    };
+    assert_eq!(
+        refused(&mut session, r#"{"id":1,"method":"a"}"#),
+        Reason::BadRequest
+    );
+    // Another type is another id.
+    ask(&mut session, r#"{"id":"1","method":"a"}"#);
+    assert_eq!(
+        refused(&mut session, r#"{"id":3,"method":"a"}"#),
+        Reason::InFlightFull
+    );
+    assert_eq!(
+        refused(&mut session, r#"{"id":4,"method":"initialize"}"#),
+        Reason::BadRequest
+    );
+}
+
+#[test]
+fn a_session_whose_server_cannot_start_ends_with_that() {
+    let (mut session, stream) = Session::open(NOW, "0", &Gateway::default(), None);
+    let refusal = Refusal::new(Reason::ServerUnavailable, "no");
+    session.handle_not_ready(NOW, &refusal, &mut Vec::new());
+    assert_eq!(session.state(), State::Ended);
+    let answer = session.streams().sole_answer(stream).unwrap();
+    assert!(answer.contains("-31503"), "{answer}");
+}
+
+#[test]
+fn a_server_that_comes_again_has_changed_its_lists() {
+    let mut session = open();
+    let result = r#"{"capabilities":{"tools":{"listChanged":true},"prompts":{}}}"#;
+    session.handle_ready(NOW, result, true, &mut Vec::new());
+    assert_eq!(
+        take(&mut session, StreamId::SESSION).0,
+        [r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]
+    );
+}
