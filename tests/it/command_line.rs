@@ -254,13 +254,13 @@ fn the_example_is_a_configuration_that_check_config_accepts() {
 fn every_error_of_a_configuration_is_told_at_once() {
     let folder = Folder::new();
     let config = folder.0.join("wrong.yaml");
-    std::fs::write(&config, "limits: { burst: many, messages: 5000000000 }\nmcpServers: {}\nlisten: here\n").unwrap();
+    std::fs::write(&config, "limits: { burst: many, messages: 5000000000 }\nmcpServers: { far: { url: http://x } }\nlisten: here\n").unwrap();
     let (code, told) = run(&folder, &["--config", config.to_str().unwrap()]);
     assert_eq!(code, Some(2), "{told}");
     for said in [
         "wrong.yaml:1: limits.burst: expected a whole number",
         "wrong.yaml:1: limits.messages: the number 5000000000 is too large; the largest is 4294967295",
-        "wrong.yaml:2: mcpServers: this build offers no MCP servers",
+        "wrong.yaml:2: mcpServers.far.url: not offered by this build",
         "wrong.yaml:3: listen: expected a section, found the text `here`; write `listen: { http: [\"127.0.0.1:8788\"] }`",
     ] {
         assert!(told.contains(said), "{said} is not in {told}");

@@ -44,14 +44,10 @@ fn expand_command(agent: &mut Node) -> Result<(), String> {
         return Ok(());
     };
     if let Some(text) = command.text().filter(|_| !command.is_null()) {
-        let words = words(text)?;
+        let words = shorthand::words(text)?;
         command.value = list(&words, &command.origin);
     }
     Ok(())
-}
-
-fn words(command: &str) -> Result<Vec<String>, String> {
-    shlex::split(command).ok_or_else(|| "a quotation mark of the command is not closed".to_owned())
 }
 
 fn list(words: &[String], origin: &Origin) -> Value {
@@ -74,7 +70,7 @@ fn agent(word: &str, origin: &Origin) -> Result<Node, String> {
         add("preset", text(word));
     } else {
         let named = agent_command::named(word);
-        let command = words(named.map_or(word, |(_, command)| command))?;
+        let command = shorthand::words(named.map_or(word, |(_, command)| command))?;
         let program = command
             .first()
             .ok_or_else(|| "the command is empty".to_owned())?;

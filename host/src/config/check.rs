@@ -5,8 +5,8 @@ use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
 use super::paths::Folders;
 use super::sections::{Config, Limits, PRESETS, Role, Timeouts, is_of_a_name};
-use super::tree::{Node, Origin, Value};
-use super::{Extra, Secret, bridge};
+use super::tree::{Node, Origin};
+use super::{Extra, Secret, bridge, gateway, mcp_server};
 use mcp_local_provider_core::config::Network;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -78,12 +78,12 @@ impl<'n> Report<'n> {
         self.problems.push(problem);
     }
 
-    fn warning(&mut self, path: &str, message: impl Into<String>) {
+    pub(super) fn warning(&mut self, path: &str, message: impl Into<String>) {
         let problem = self.make(path, message);
         self.warnings.push(problem);
     }
 
-    fn at_least(&mut self, path: &str, value: usize, least: usize, why: &str) {
+    pub(super) fn at_least(&mut self, path: &str, value: usize, least: usize, why: &str) {
         if value < least {
             self.problem(
                 path,
@@ -125,32 +125,7 @@ impl<'n> Report<'n> {
     }
 }
 
-/// Sections that a person may bring from an earlier version or from a client of MCP, and what this build does not do.
-const IDLE: [(&str, &str); 3] = [
-    ("mcpServers", "offers no MCP servers"),
-    ("mcp_servers", "offers no MCP servers"),
-    ("upstreams", "asks no model API beside its agents"),
-];
-
-/// Refuses sections that do nothing in this build.
-pub(crate) fn refuse_idle(root: &mut Node, problems: &mut Vec<Problem>) {
-    for (section, what) in IDLE {
-        let Value::Map(entries) = &mut root.value else {
-            return;
-        };
-        let mut named = entries.iter_mut();
-        if let Some(entry) = named.find(|entry| entry.key.eq_ignore_ascii_case(section)) {
-            problems.push(Problem {
-                origin: Some(entry.origin.clone()),
-                path: entry.key.clone(),
-                message: format!("this build {what}, so the section does nothing; remove it"),
-            });
-            entry.node.value = Value::Refused;
-        }
-    }
-}
-
-/// Looks up the keys of `auth` and the tokens of bridges.
+/// Looks up the keys of `auth`, the tokens of bridges and the variables of MCP servers.
 pub(crate) fn secrets(
     config: &mut Config,
     environment: &Environment,
@@ -194,6 +169,7 @@ pub(crate) fn secrets(
     for (path, secret, sent) in config.secrets_of_bridges() {
         resolve(path, secret, sent);
     }
+    mcp_server::secrets(&mut config.mcp_servers, environment, folders, report);
 }
 
 /// Checks every other section.
@@ -218,6 +194,8 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
     models(config, report);
     bridge::check(&config.bridges, report);
     agents(&config.agents, report);
+    mcp_server::check(&config.mcp_servers, report);
+    gateway::check(&config.gateway, config.limits.memory, report);
     let empty = |file: &Option<PathBuf>| {
         let file = file.as_ref();
         file.is_some_and(|file| file.as_os_str().is_empty())

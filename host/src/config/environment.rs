@@ -2,6 +2,7 @@
 
 use super::dot_env;
 use super::error::{ConfigError, Problem, nearest};
+use super::mcp_server;
 use super::parse::parse_inline;
 use super::settings;
 use super::shorthand;
@@ -134,7 +135,12 @@ impl Environment {
             let Some(path) = name.strip_prefix(PREFIX) else {
                 continue;
             };
-            let path: Vec<String> = path.split("__").map(segment).collect();
+            let mut path: Vec<String> = path.split("__").map(segment).collect();
+            if let Some(first) = path.first_mut()
+                && let Some(section) = mcp_server::section_named(first)
+            {
+                section.clone_into(first);
+            }
             let refused = if path.len() > MAX_PATH {
                 "the name has too many parts; no value is that deep"
             } else if path.iter().any(String::is_empty) {

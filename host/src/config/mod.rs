@@ -14,7 +14,10 @@ mod dot_env;
 mod environment;
 mod error;
 mod example;
+mod gateway;
 mod into_core;
+mod mcp_server;
+mod not_offered;
 mod parse;
 mod paths;
 mod secret;
@@ -31,7 +34,12 @@ pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub use example::EXAMPLE;
+pub use gateway::{
+    Gateway, GatewayEnabled, GatewayProcesses, GatewayRate, GatewayRestart, GatewayResume,
+    GatewaySessions, GatewayTimeouts,
+};
 pub(crate) use into_core::areas;
+pub use mcp_server::{McpServer, McpServers, is_server_name};
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
@@ -131,10 +139,13 @@ fn complete(
     override_by_flags(&mut root, overrides, &mut problems);
     agent_list::number(&mut root);
     paths::set_data_dir(&mut root, &environment);
-    check::refuse_idle(&mut root, &mut problems);
+    not_offered::refuse(&mut root, &mut problems);
+    let mut passed_over = Vec::new();
+    mcp_server::pass_over(&mut root, &mut passed_over);
     let mut config: Config = decode::decode(&mut root, &mut problems);
     let mut report = check::Report::new(&root);
     report.warnings.extend_from_slice(environment.warnings());
+    report.warnings.append(&mut passed_over);
     let folders = Folders::new(file.as_deref(), &environment);
     check::secrets(&mut config, &environment, &folders, &mut report);
     check::check(&config, &mut report);

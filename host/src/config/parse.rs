@@ -358,7 +358,10 @@ fn toml_tree(
 }
 
 fn toml_table(table: &DeTable<'_>, origin: &dyn Fn(usize) -> Origin) -> Value {
-    let entries = table.iter().map(|(key, value)| Entry {
+    let mut sorted: Vec<_> = table.iter().collect();
+    // The table is sorted by its keys.
+    sorted.sort_by_key(|(key, _)| key.span().start);
+    let entries = sorted.into_iter().map(|(key, value)| Entry {
         key: key.get_ref().to_string(),
         origin: origin(key.span().start),
         node: Node {

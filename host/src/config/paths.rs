@@ -131,6 +131,9 @@ pub(crate) fn resolve(config: &mut Config, folders: &Folders, report: &mut Repor
             program(format!("agents[{index}].command"), first);
         }
     }
+    for (name, server) in config.mcp_servers.iter_mut() {
+        program(format!("mcpServers.{name}.command"), &mut server.command);
+    }
     if let Some(file) = &mut config.tls.ca_file {
         in_place("tls.ca_file".to_owned(), file);
     }
@@ -139,16 +142,34 @@ pub(crate) fn resolve(config: &mut Config, folders: &Folders, report: &mut Repor
             in_place(format!("agents[{index}].cwd"), cwd);
         }
     }
-    for (index, agent) in config.agents.iter_mut().enumerate() {
-        let origin = report.origin(&format!("agents[{index}].command"));
-        if let Some(script) = agent_command::script(&agent.command)
-            && let Some(word) = agent.command.get_mut(script)
-            // A package may be named as a script is; only a file that is there is one.
-            && let Ok(path) = folders.absolute(Path::new(word.as_str()), origin)
+    for (name, server) in config.mcp_servers.iter_mut() {
+        if let Some(cwd) = &mut server.cwd {
+            in_place(format!("mcpServers.{name}.cwd"), cwd);
+        }
+    }
+    let script = |word: &mut String, origin: Option<&Origin>| {
+        // A package may be named as a script is; only a file that is there is one.
+        if let Ok(path) = folders.absolute(Path::new(word.as_str()), origin)
             && path.is_file()
             && let Ok(path) = path.into_os_string().into_string()
         {
             *word = path;
+        }
+    };
+    for (index, agent) in config.agents.iter_mut().enumerate() {
+        if let Some(at) = agent_command::script(&agent.command)
+            && let Some(word) = agent.command.get_mut(at)
+        {
+            script(word, report.origin(&format!("agents[{index}].command")));
+        }
+    }
+    for (name, server) in config.mcp_servers.iter_mut() {
+        let mut command = vec![server.command.clone()];
+        command.extend_from_slice(&server.args);
+        if let Some(at) = agent_command::script(&command).and_then(|at| at.checked_sub(1))
+            && let Some(word) = server.args.get_mut(at)
+        {
+            script(word, report.origin(&format!("mcpServers.{name}.args")));
         }
     }
 }

@@ -3,6 +3,8 @@
 use super::address::{Extra, Listener};
 use super::agent::Agent;
 use super::bridge::Bridge;
+use super::gateway::Gateway;
+use super::mcp_server::McpServers;
 use super::secret::Secret;
 use super::tls::Tls;
 use super::{paths, units};
@@ -35,6 +37,11 @@ pub struct Config {
     pub tls: Tls,
     /// Agents that the program starts itself.
     pub agents: Vec<Agent>,
+    /// MCP servers that the program starts for its clients.
+    #[serde(rename = "mcpServers")]
+    pub mcp_servers: McpServers,
+    /// The MCP gateway, which stands before them.
+    pub gateway: Gateway,
     /// The audit file.
     pub audit: Audit,
     /// The log.
@@ -57,6 +64,8 @@ impl Default for Config {
             bridges: Vec::new(),
             tls: Tls::default(),
             agents: Vec::new(),
+            mcp_servers: McpServers::default(),
+            gateway: Gateway::default(),
             audit: Audit::default(),
             log: Log::default(),
             data_dir: PathBuf::from("~/.local/share/mcp-local-provider"),

@@ -1,10 +1,12 @@
-//! Short forms of sections and lists: `log: debug`, `audit: off`, `agents: [claude]`, `command: "a --b"`.
+//! Short forms of sections and lists: `log: debug`, `audit: off`, `agents: [claude]`, `command: "a --b"`, and other names of
+//! sections.
 //!
 //! They are written out in the tree before anything else reads it, so that variables and flags change the same values
 //! whichever form a file has.
 
 use super::agent_list;
 use super::error::Problem;
+use super::mcp_server;
 use super::tree::{Entry, Form, Node, Value};
 
 /// Writes the short forms of a whole document out.
@@ -28,10 +30,11 @@ pub(crate) fn expand(root: &mut Node, problems: &mut Vec<Problem>) {
     if let Some(agents) = root.get_mut("agents") {
         agent_list::expand(agents, problems);
     }
+    mcp_server::expand(root, problems);
 }
 
 /// Makes a text that `fits` the value of `key` in a section of its own.
-fn expand_section(node: &mut Node, key: &str, fits: impl Fn(&str) -> bool) {
+pub(crate) fn expand_section(node: &mut Node, key: &str, fits: impl Fn(&str) -> bool) {
     if !node.is_null() && node.text().is_some_and(fits) {
         let entry = Entry {
             key: key.to_owned(),
@@ -53,6 +56,14 @@ pub(crate) fn expand_list(node: &mut Node) {
         Form::Plain | Form::Quoted => vec![node.clone()],
     };
     node.value = Value::List(items);
+}
+
+/// Splits a command that is one text as a shell does.
+///
+/// # Errors
+/// Returns a sentence about a quotation mark without an end.
+pub(crate) fn words(command: &str) -> Result<Vec<String>, String> {
+    shlex::split(command).ok_or_else(|| "a quotation mark of the command is not closed".to_owned())
 }
 
 /// Splits the text of a variable or flag at commas.

@@ -5,10 +5,11 @@ use super::super::parse;
 use super::*;
 use serde_json::{Value as Json, json};
 
-const VARIABLES: [(&str, &str); 3] = [
+const VARIABLES: [(&str, &str); 4] = [
     ("EDITOR_KEY", "editor-key-0123456789"),
     ("BRIDGE_TOKEN", "bridge-token-0123456789"),
     ("SESSION_TOKEN", "session-token-0123456789"),
+    ("FILES_TOKEN", "files-token-0123456789"),
 ];
 
 fn object(value: &Json) -> Vec<(String, Json)> {
@@ -77,6 +78,7 @@ fn the_example_has_every_key_and_its_real_default() {
     for required in [
         &example["auth"]["keys"][0],
         &example["bridges"][0]["session"],
+        &example["mcpServers"]["files"],
     ] {
         assert!(required.is_object());
     }
@@ -87,6 +89,7 @@ fn the_example_has_every_key_and_its_real_default() {
 auth: { keys: [{ name: editor, key: 'env:EDITOR_KEY' }] }
 models: { aliases: { my-gpt-4o: { model: claude } } }
 agents: [{ preset: claude }]
+mcpServers: { files: { command: npx } }
 bridges: [{ name: cursor, url: 'ws://127.0.0.1:8787', session: { agent_id: cursor-1 } }]
 ";
     let least = values(&load_text("c.yaml", least, &VARIABLES).unwrap().config);

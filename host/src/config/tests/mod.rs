@@ -8,6 +8,7 @@
 )]
 
 mod example;
+mod gateway;
 mod paths;
 mod short;
 mod wrong;

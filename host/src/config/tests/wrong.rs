@@ -229,10 +229,9 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
-            "mcpServers:\n  x: {command: y}\nupstreams: []\n",
+            "upstreams: []\n",
             &[],
-            "c.yaml:1: mcpServers: this build offers no MCP servers, so the section does nothing; remove it\n\
-             c.yaml:3: upstreams: this build asks no model API beside its agents, so the section does nothing; remove it",
+            "c.yaml:1: upstreams: not offered by this build; remove it",
         ),
         (
             "c.yaml",

@@ -1,0 +1,362 @@
+//! The section `gateway`: bounds and times of the MCP gateway, which stands before the servers of `mcpServers`.
+
+use super::check::{Report, at_most_a_week, duration};
+use super::sections::Config;
+use super::units;
+use mcp_local_provider_mcp::config as machine;
+use serde::de::{self, Deserializer, Visitor};
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+use std::time::Duration;
+
+/// The MCP gateway.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Default auto: it is there when a server is.
+    pub enabled: GatewayEnabled,
+    /// Sessions of clients.
+    pub sessions: GatewaySessions,
+    /// Processes of servers.
+    pub processes: GatewayProcesses,
+    /// Start of a process after its unwanted end.
+    pub restart: GatewayRestart,
+    /// Times of requests and streams.
+    pub timeouts: GatewayTimeouts,
+    /// Requests that a client may make.
+    pub rate: GatewayRate,
+    /// Messages that are kept for a client that comes back.
+    pub resume: GatewayResume,
+    /// Longest line that is taken from a server. Default 16 MiB.
+    #[serde(with = "units::size")]
+    pub message_bytes: usize,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        let machine::Gateway {
+            servers: _,
+            sessions,
+            processes,
+            restart,
+            timeouts,
+            rate,
+            resume,
+            message_bytes,
+        } = machine::Gateway::default();
+        Self {
+            enabled: GatewayEnabled::Auto,
+            sessions: GatewaySessions {
+                per_client: sessions.per_client,
+                max: sessions.max,
+                idle: sessions.idle,
+                in_flight: sessions.in_flight,
+            },
+            processes: GatewayProcesses {
+                max: processes.max,
+                start: processes.start,
+                idle: processes.idle,
+            },
+            restart: GatewayRestart {
+                enabled: restart.enabled,
+                attempts: restart.attempts,
+                delay: restart.delay,
+                reset: restart.reset,
+            },
+            timeouts: GatewayTimeouts {
+                request: timeouts.request,
+                request_max: timeouts.request_max,
+                heartbeat: timeouts.heartbeat,
+                retry: timeouts.retry,
+            },
+            rate: GatewayRate {
+                requests: rate.requests,
+                period: rate.period,
+            },
+            resume: GatewayResume {
+                events: resume.events,
+                bytes: resume.bytes,
+                keep: resume.keep,
+            },
+            message_bytes,
+        }
+    }
+}
+
+/// Presence of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayEnabled {
+    /// It is there when a server is.
+    Auto,
+    /// It is there, with or without servers.
+    Yes,
+    /// It is not there, whatever servers there are.
+    No,
+}
+
+impl Serialize for GatewayEnabled {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Auto => serializer.serialize_str("auto"),
+            Self::Yes => serializer.serialize_bool(true),
+            Self::No => serializer.serialize_bool(false),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for GatewayEnabled {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct EnabledVisitor;
+        impl Visitor<'_> for EnabledVisitor {
+            type Value = GatewayEnabled;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`auto`, `true` or `false`")
+            }
+
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<GatewayEnabled, E> {
+                Ok(if value {
+                    GatewayEnabled::Yes
+                } else {
+                    GatewayEnabled::No
+                })
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<GatewayEnabled, E> {
+                match text {
+                    "auto" => Ok(GatewayEnabled::Auto),
+                    other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
+                }
+            }
+        }
+        deserializer.deserialize_bool(EnabledVisitor)
+    }
+}
+
+/// Bounds of the sessions of clients. A client is a key, or an address where none is needed, with the name that its program
+/// gives.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewaySessions {
+    /// Sessions of one client; one too many ends its longest idle one. Default 3.
+    pub per_client: usize,
+    /// Sessions of all clients. Default 1024.
+    pub max: usize,
+    /// A session ends when its last request is so long ago. Default 1 h.
+    #[serde(with = "units::duration")]
+    pub idle: Duration,
+    /// Requests that may be open in one session. Default 256.
+    pub in_flight: usize,
+}
+
+/// Bounds of the processes of servers.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayProcesses {
+    /// Processes at once, of all servers. Default 10.
+    pub max: usize,
+    /// From the start of a process to the end of its handshake. Default 30 s.
+    #[serde(with = "units::duration")]
+    pub start: Duration,
+    /// A process without an open request, whose session nobody listens to, is stopped after so long. Default 10 min.
+    #[serde(with = "units::duration")]
+    pub idle: Duration,
+}
+
+/// Start of a process after its unwanted end.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayRestart {
+    /// It is started again. Default true.
+    pub enabled: bool,
+    /// Failures in a row after which it is started on demand only. Default 3.
+    pub attempts: u32,
+    /// Wait after the first failure; it doubles with each further one. Default 1 s.
+    #[serde(with = "units::duration")]
+    pub delay: Duration,
+    /// Time of service after which its failures are forgotten. Default 60 s.
+    #[serde(with = "units::duration")]
+    pub reset: Duration,
+}
+
+/// Times of requests and streams.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayTimeouts {
+    /// Longest wait of a request for its answer, since it was sent or since its latest progress. Default 300 s.
+    #[serde(with = "units::duration")]
+    pub request: Duration,
+    /// The same in all, whatever progress there is. Default 1 h.
+    #[serde(with = "units::duration")]
+    pub request_max: Duration,
+    /// Silence of a stream after which a comment is sent. Default 15 s.
+    #[serde(with = "units::duration")]
+    pub heartbeat: Duration,
+    /// Time that a client is asked to wait before it connects a stream again. Default 1 s.
+    #[serde(with = "units::duration")]
+    pub retry: Duration,
+}
+
+/// Requests that a client may make.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayRate {
+    /// Requests in one period, and at once; 0 is no limit. Default 100.
+    pub requests: u32,
+    /// The period. Default 60 s.
+    #[serde(with = "units::duration")]
+    pub period: Duration,
+}
+
+/// Messages of a session that are kept for a client that comes back.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayResume {
+    /// Number of messages. Default 1024.
+    pub events: usize,
+    /// Their bytes. Default 1 MiB.
+    #[serde(with = "units::size")]
+    pub bytes: usize,
+    /// Time for which the stream of an answer is kept behind its end. Default 300 s.
+    #[serde(with = "units::duration")]
+    pub keep: Duration,
+}
+
+macro_rules! defaults_of_the_gateway {
+    ($($section:ident => $field:ident),* $(,)?) => {
+        $(impl Default for $section {
+            fn default() -> Self {
+                Gateway::default().$field
+            }
+        })*
+    };
+}
+
+defaults_of_the_gateway! {
+    GatewaySessions => sessions, GatewayProcesses => processes, GatewayRestart => restart, GatewayTimeouts => timeouts,
+    GatewayRate => rate, GatewayResume => resume,
+}
+
+impl Config {
+    /// Returns the configuration of the gateway in the form of its machines, with the servers that are offered. `None` where it
+    /// is not to be there.
+    #[must_use]
+    pub fn gateway(&self) -> Option<machine::Gateway> {
+        let servers: Vec<machine::Server> = self
+            .mcp_servers
+            .offered()
+            .map(|(name, _)| machine::Server { name: name.into() })
+            .collect();
+        let is_there = match self.gateway.enabled {
+            GatewayEnabled::Auto => !servers.is_empty(),
+            GatewayEnabled::Yes => true,
+            GatewayEnabled::No => false,
+        };
+        let Gateway {
+            enabled: _,
+            sessions,
+            processes,
+            restart,
+            timeouts,
+            rate,
+            resume,
+            message_bytes,
+        } = &self.gateway;
+        is_there.then_some(machine::Gateway {
+            servers,
+            sessions: machine::Sessions {
+                per_client: sessions.per_client,
+                max: sessions.max,
+                idle: sessions.idle,
+                in_flight: sessions.in_flight,
+            },
+            processes: machine::Processes {
+                max: processes.max,
+                start: processes.start,
+                idle: processes.idle,
+            },
+            restart: machine::Restart {
+                enabled: restart.enabled,
+                attempts: restart.attempts,
+                delay: restart.delay,
+                reset: restart.reset,
+            },
+            timeouts: machine::Timeouts {
+                request: timeouts.request,
+                request_max: timeouts.request_max,
+                heartbeat: timeouts.heartbeat,
+                retry: timeouts.retry,
+            },
+            rate: machine::Rate {
+                requests: rate.requests,
+                period: rate.period,
+            },
+            resume: machine::Resume {
+                events: resume.events,
+                bytes: resume.bytes,
+                keep: resume.keep,
+            },
+            message_bytes: *message_bytes,
+        })
+    }
+}
+
+/// Checks the section. `memory` is `limits.memory`, in bytes.
+pub(super) fn check(gateway: &Gateway, memory: usize, report: &mut Report<'_>) {
+    let why = "everything would be refused; leave it out for the default";
+    let attempts = usize::try_from(gateway.restart.attempts).unwrap_or(usize::MAX);
+    for (name, value, why) in [
+        ("sessions.per_client", gateway.sessions.per_client, why),
+        ("sessions.max", gateway.sessions.max, why),
+        ("sessions.in_flight", gateway.sessions.in_flight, why),
+        ("processes.max", gateway.processes.max, why),
+        (
+            "restart.attempts",
+            attempts,
+            "`restart: { enabled: false }` starts none again",
+        ),
+        (
+            "resume.events",
+            gateway.resume.events,
+            "no answer would be kept",
+        ),
+    ] {
+        report.at_least(&format!("gateway.{name}"), value, 1, why);
+    }
+    for (name, value) in [
+        ("sessions.idle", gateway.sessions.idle),
+        ("processes.start", gateway.processes.start),
+        ("processes.idle", gateway.processes.idle),
+        ("restart.delay", gateway.restart.delay),
+        ("restart.reset", gateway.restart.reset),
+        ("timeouts.request", gateway.timeouts.request),
+        ("timeouts.request_max", gateway.timeouts.request_max),
+        ("timeouts.heartbeat", gateway.timeouts.heartbeat),
+        ("timeouts.retry", gateway.timeouts.retry),
+        ("rate.period", gateway.rate.period),
+    ] {
+        duration(report, &format!("gateway.{name}"), value);
+    }
+    at_most_a_week(report, "gateway.resume.keep", gateway.resume.keep);
+    if gateway.timeouts.request_max < gateway.timeouts.request {
+        let message = format!(
+            "must be at least `request`, which is {}",
+            units::show_duration(gateway.timeouts.request)
+        );
+        report.problem("gateway.timeouts.request_max", message);
+    }
+    for (name, value) in [
+        ("resume.bytes", gateway.resume.bytes),
+        ("message_bytes", gateway.message_bytes),
+    ] {
+        let path = format!("gateway.{name}");
+        report.at_least(&path, value, 4096, "no answer would fit");
+        if value > memory {
+            let message = format!(
+                "must be at most `limits.memory`, which is {}",
+                units::show_size(memory)
+            );
+            report.problem(&path, message);
+        }
+    }
+}

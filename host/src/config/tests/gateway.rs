@@ -1,0 +1,334 @@
+//! The sections `mcpServers` and `gateway`.
+
+use super::*;
+use mcp_local_provider_mcp::config as machine;
+
+fn server<'c>(config: &'c Config, name: &str) -> &'c McpServer {
+    let mut servers = config.mcp_servers.iter();
+    servers.find(|(other, _)| *other == name).unwrap().1
+}
+
+#[test]
+fn the_defaults_of_the_gateway_are_those_of_its_machines() {
+    let config = load_text("c.yaml", "mcpServers: { a: x }", &[])
+        .unwrap()
+        .config;
+    let expected = machine::Gateway {
+        servers: vec![machine::Server { name: "a".into() }],
+        ..machine::Gateway::default()
+    };
+    assert_eq!(config.gateway(), Some(expected));
+}
+
+#[test]
+fn the_gateway_is_there_when_a_server_is_or_as_it_is_told() {
+    let is_there = |text: &str| {
+        let config = load_text("c.yaml", text, &[]).unwrap().config;
+        config.gateway().map(|gateway| gateway.servers.len())
+    };
+    assert_eq!(is_there(""), None);
+    assert_eq!(is_there("gateway: { enabled: true }"), Some(0));
+    assert_eq!(is_there("mcpServers: { a: x }"), Some(1));
+    assert_eq!(
+        is_there("mcpServers: { a: { command: x, disabled: true } }"),
+        None
+    );
+    assert_eq!(
+        is_there("mcpServers: { a: x }\ngateway: { enabled: auto }"),
+        Some(1)
+    );
+    assert_eq!(
+        is_there("mcpServers: { a: x }\ngateway: { enabled: no }"),
+        None
+    );
+}
+
+#[test]
+fn servers_keep_their_order_and_every_language_says_the_same() {
+    let yaml = "
+mcpServers:
+  zoo: { command: npx, args: [-y, a-server], env: { A: '', PORT: 8080 }, pass_env: [AWS_*], cwd: /srv }
+  files: { command: uvx, disabled: true }
+  short: \"npx -y 'a server'\"
+  list: { command: [npx, -y, x] }
+  space: { command: '/opt/my server', args: [] }
+gateway:
+  sessions: { per_client: 7, idle: 90 }
+  rate: { requests: 0 }
+  resume: { bytes: 2MiB }
+";
+    let toml = "
+[mcp_servers.zoo]
+command = 'npx'
+args = ['-y', 'a-server']
+env = { A = '', PORT = '8080' }
+pass_env = ['AWS_*']
+cwd = '/srv'
+[mcp_servers.files]
+command = 'uvx'
+disabled = true
+[mcp_servers.short]
+command = \"npx -y 'a server'\"
+[mcp_servers.list]
+command = ['npx', '-y', 'x']
+[mcp_servers.space]
+command = '/opt/my server'
+args = []
+[gateway]
+sessions = { per_client = 7, idle = '1.5m' }
+rate.requests = 0
+resume.bytes = 2_097_152
+";
+    let json = r#"{
+"mcpServers": {
+  "zoo": {"command": "npx", "args": ["-y", "a-server"], "env": {"A": "", "PORT": "8080"}, "pass_env": ["AWS_*"], "cwd": "/srv"},
+  "files": {"command": "uvx", "disabled": true},
+  "short": {"command": "npx", "args": ["-y", "a server"]},
+  "list": {"command": "npx -y x"},
+  "space": {"command": "/opt/my server", "args": []}
+},
+"gateway": {"sessions": {"per_client": 7, "idle": 90}, "rate": {"requests": 0}, "resume": {"bytes": "2MiB"}}
+}"#;
+    let loaded = load_text("c.yaml", yaml, &[]).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let config = loaded.config;
+    let names: Vec<&str> = config.mcp_servers.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["zoo", "files", "short", "list", "space"]);
+    assert_eq!(server(&config, "short").args, ["-y", "a server"]);
+    assert_eq!(server(&config, "list").command, "npx");
+    assert_eq!(server(&config, "list").args, ["-y", "x"]);
+    assert_eq!(server(&config, "space").command, "/opt/my server");
+    assert_eq!(server(&config, "zoo").env["PORT"].text(), Some("8080"));
+    assert_eq!(server(&config, "zoo").env["A"].text(), Some(""));
+    let gateway = config.gateway().unwrap();
+    assert_eq!(gateway.sessions.per_client, 7);
+    assert_eq!(gateway.sessions.idle, Duration::from_secs(90));
+    assert_eq!((gateway.rate.requests, gateway.resume.bytes), (0, 2 << 20));
+    let offered: Vec<&str> = gateway.servers.iter().map(|server| &*server.name).collect();
+    assert_eq!(offered, ["zoo", "short", "list", "space"]);
+    assert_eq!(
+        load_text("c.toml", toml, &[]).unwrap().config.gateway(),
+        Some(gateway)
+    );
+    assert_eq!(load_text("c.json", json, &[]).unwrap().config, config);
+}
+
+#[test]
+fn what_other_programs_write_can_be_pasted() {
+    let pasted = r#"{
+"mcpServers": {
+  "files": {
+    "type": "stdio", "command": "npx", "args": ["-y", "a-server"], "env": {"TOKEN": "literal"},
+    "alwaysAllow": ["read"], "autoApprove": [], "timeout": 60, "description": "Files", "icon": "x.png",
+    "envFile": "${workspaceFolder}/.env", "scope": "session"
+  }
+}}"#;
+    let loaded = load_text("c.json", pasted, &[]).unwrap();
+    let files = server(&loaded.config, "files");
+    assert_eq!((&*files.command, files.args.len()), ("npx", 2));
+    let warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let expected = [
+        (5, "alwaysAllow"),
+        (5, "autoApprove"),
+        (5, "timeout"),
+        (5, "description"),
+        (5, "icon"),
+        (6, "envFile"),
+    ]
+    .map(|(line, key)| {
+        format!(
+            "c.json:{line}: mcpServers.files.{key}: this key of other programs does nothing here"
+        )
+    });
+    assert_eq!(warnings, expected);
+    let left = r#"{"mcpServers": {"a": {"command": "x", "env": {"T": "${input:token}"}}}}"#;
+    let loaded = load_text("c.json", left, &[]).unwrap();
+    let warning = loaded.warnings[0].to_string();
+    assert!(
+        warning.contains("mcpServers.a.env.T: `${…}` stays as it is"),
+        "{warning}"
+    );
+    assert!(!warning.contains("input:token"), "{warning}");
+}
+
+#[test]
+fn variables_of_servers_are_secrets_and_shown_nowhere() {
+    let directory = Directory::new();
+    directory.file("t.token", "of-the-file\n");
+    let text = "
+mcpServers:
+  a: { command: ./bin/x, env: { ONE: swordfish, TWO: 'env:T', THREE: 'file:t.token' }, cwd: work }
+  off: { command: x, disabled: true, env: { T: 'env:NOT_THERE' } }
+  b: { command: python3, args: [-u, s.py, s.py], env: { FOUR: $x } }
+";
+    directory.file("s.py", "");
+    let overrides = Overrides {
+        config: Some(directory.file("c.yaml", text)),
+        ..Overrides::default()
+    };
+    let variables = environment(&[
+        ("T", "of-the-variable"),
+        ("MLP_MCP_SERVERS__A__ENV__ONE", "swordfish-2"),
+    ]);
+    let loaded = load(&overrides, &variables).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let a = server(&loaded.config, "a");
+    let value = |name: &str| a.env[name].text().unwrap();
+    assert_eq!(value("ONE"), "swordfish-2");
+    assert_eq!(value("TWO"), "of-the-variable");
+    assert_eq!(value("THREE"), "of-the-file");
+    let place = |name: &str| directory.0.join(name).display().to_string();
+    assert_eq!(a.command, place("bin/x"));
+    assert_eq!(a.cwd, Some(directory.0.join("work")));
+    let b = server(&loaded.config, "b");
+    assert_eq!(b.args, ["-u".to_owned(), place("s.py"), "s.py".to_owned()]);
+    let settings = loaded.sources.settings(&loaded.config);
+    let told = settings
+        .iter()
+        .map(|setting| format!("{} = {}", setting.path, setting.value));
+    let told: Vec<String> = told.collect();
+    for expected in [
+        "mcpServers.a.env.ONE = (hidden)",
+        "mcpServers.a.env.TWO = env:T",
+        "mcpServers.b.command = python3",
+        "gateway.enabled = auto",
+        "gateway.timeouts.request = 300s",
+    ] {
+        assert!(
+            told.iter().any(|line| line == expected),
+            "{expected}: {told:?}"
+        );
+    }
+    let shown = format!("{loaded:?}{told:?}");
+    for secret in ["swordfish", "of-the-variable", "of-the-file"] {
+        assert!(!shown.contains(secret), "{secret}");
+    }
+}
+
+#[test]
+fn variables_of_the_program_make_and_change_servers() {
+    let variables = [
+        ("MLP_MCPSERVERS__FILES__COMMAND", "npx -y a-server"),
+        ("MLP_MCP_SERVERS__OTHER__COMMAND", "x"),
+        ("MLP_MCP_SERVERS__OTHER__ARGS", "-a,b"),
+        ("MLP_GATEWAY__ENABLED", "1"),
+        ("MLP_GATEWAY__SESSIONS__MAX", "9"),
+    ];
+    let config = load_text("c.yaml", "mcpServers: { z: y }", &variables)
+        .unwrap()
+        .config;
+    assert_eq!(server(&config, "files").args, ["-y", "a-server"]);
+    assert_eq!(server(&config, "other").args, ["-a", "b"]);
+    assert_eq!(server(&config, "z").command, "y");
+    assert_eq!(config.gateway.enabled, GatewayEnabled::Yes);
+    assert_eq!(config.gateway.sessions.max, 9);
+}
+
+#[test]
+fn what_this_build_does_not_offer_is_refused_by_name() {
+    let text = "
+auth: { keys: [{ name: a, key: 'env:K', servers: [files] }] }
+mcpServers:
+  far: { url: 'http://x', headers: { A: b } }
+  sse: { command: x, type: sse }
+  shared: { command: x, scope: shared }
+  plain: { command: x, type: stdio, scope: session }
+  other: { command: x, prefix: o, tools: { allow: [a] }, interactive: refuse }
+gateway:
+  prefix: always
+  interactive: lease
+  scope: session
+  transports: [http]
+  health: { interval: 0 }
+  cache_ttl: 1s
+  test_page: auto
+  sessions: { sweep: 1s, max: 2 }
+  processes: { probe: 1s, starts_at_once: 2, max: 2 }
+";
+    let refused = load_text("c.yaml", text, &[("K", "0123456789012345678")]).unwrap_err();
+    let expected = "c.yaml:2: auth.keys[0].servers: not offered by this build; remove it
+c.yaml:4: mcpServers.far.headers: not offered by this build; remove it
+c.yaml:4: mcpServers.far.url: not offered by this build; remove it
+c.yaml:5: mcpServers.sse.type: not offered by this build but as `stdio`; leave it out
+c.yaml:6: mcpServers.shared.scope: not offered by this build but as `session`; leave it out
+c.yaml:8: mcpServers.other.interactive: not offered by this build; remove it
+c.yaml:8: mcpServers.other.prefix: not offered by this build; remove it
+c.yaml:8: mcpServers.other.tools: not offered by this build; remove it
+c.yaml:10: gateway.prefix: not offered by this build; remove it
+c.yaml:11: gateway.interactive: not offered by this build; remove it
+c.yaml:14: gateway.health: not offered by this build; remove it
+c.yaml:15: gateway.cache_ttl: not offered by this build; remove it
+c.yaml:16: gateway.test_page: not offered by this build; remove it
+c.yaml:17: gateway.sessions.sweep: not offered by this build; remove it
+c.yaml:18: gateway.processes.probe: not offered by this build; remove it
+c.yaml:18: gateway.processes.starts_at_once: not offered by this build; remove it";
+    let (mut refused, mut expected): (Vec<&str>, Vec<&str>) =
+        (refused.lines().collect(), expected.lines().collect());
+    refused.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(refused, expected);
+    let refused = load_text("c.yaml", "gateway: { transports: [http, sse] }", &[]).unwrap_err();
+    assert!(
+        refused.contains("gateway.transports: not offered"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn wrong_servers_and_bounds_are_refused_with_place_and_remedy() {
+    for (text, expected) in [
+        (
+            "mcpServers: { 1x: y, a__b: y, 'a.b': y }",
+            "c.yaml:1: mcpServers.1x: `1x` is no name here; a server's name is a letter, then letters, digits, `-` and `_`, at most 32 in all and without `__`
+c.yaml:1: mcpServers.a__b: `a__b` is no name here; a server's name is a letter, then letters, digits, `-` and `_`, at most 32 in all and without `__`
+c.yaml:1: mcpServers.a.b: `a.b` is no name here; a server's name is a letter, then letters, digits, `-` and `_`, at most 32 in all and without `__`",
+        ),
+        (
+            "mcpServers:\n  a: { args: [x] }\n",
+            "c.yaml:2: mcpServers.a: give `command`, the program that is the server",
+        ),
+        (
+            "mcpServers:\n  a: { comand: x, command: y }\n",
+            "c.yaml:2: mcpServers.a.comand: unknown key; did you mean `command`?",
+        ),
+        (
+            "mcpServers:\n  a: \"x 'y\"\n",
+            "c.yaml:2: mcpServers.a.command: a quotation mark of the command is not closed",
+        ),
+        (
+            "mcpServers: [a]",
+            "c.yaml:1: mcpServers: expected a section, found a list; write `mcpServers: { files: { command: npx } }`",
+        ),
+        (
+            "mcpServers: { a: x }\nmcp_servers: { b: x }",
+            "c.yaml:2: `mcp_servers` is `mcpServers`, which is given twice; it was given before at c.yaml:1",
+        ),
+        (
+            "mcpServers:\n  a:\n    command: x\n    env: { A: 'env:NOT_THERE', B: 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08', 'C=D': e }\n    pass_env: ['', A=B]\n",
+            "c.yaml:4: mcpServers.a.env.A: the environment variable `NOT_THERE` is not set
+c.yaml:4: mcpServers.a.env.B: a digest is no value; give the value, `env:NAME` or `file:PATH`
+c.yaml:4: mcpServers.a.env.C=D: `C=D` is no name of a variable
+c.yaml:5: mcpServers.a.pass_env[0]: `` is no name of a variable; write `NAME`, or `PREFIX*` for all that begin so
+c.yaml:5: mcpServers.a.pass_env[1]: `A=B` is no name of a variable; write `NAME`, or `PREFIX*` for all that begin so",
+        ),
+        (
+            "gateway:\n  enabled: maybe\n  sessions: { per_client: 0, max: 0 }\n  restart: { attempts: 0 }\n  timeouts: { request: 2h, heartbeat: 0 }\n  resume: { keep: 8d, bytes: 1 }\n  message_bytes: 1GiB\n",
+            "c.yaml:2: gateway.enabled: expected `auto`, `true` or `false`, found the text `maybe`
+c.yaml:3: gateway.sessions.max: must be at least 1, not 0: everything would be refused; leave it out for the default
+c.yaml:3: gateway.sessions.per_client: must be at least 1, not 0: everything would be refused; leave it out for the default
+c.yaml:4: gateway.restart.attempts: must be at least 1, not 0: `restart: { enabled: false }` starts none again
+c.yaml:5: gateway.timeouts.heartbeat: must be at least 1ms; leave it out for the default
+c.yaml:5: gateway.timeouts.request_max: must be at least `request`, which is 7200s
+c.yaml:6: gateway.resume.bytes: must be at least 4096, not 1: no answer would fit
+c.yaml:6: gateway.resume.keep: must be at most 7d
+c.yaml:7: gateway.message_bytes: must be at most `limits.memory`, which is 256MiB",
+        ),
+    ] {
+        let refused = load_text("c.yaml", text, &[]).unwrap_err();
+        let (mut refused, mut expected): (Vec<&str>, Vec<&str>) =
+            (refused.lines().collect(), expected.lines().collect());
+        refused.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(refused, expected, "{text}");
+    }
+}
