@@ -17,6 +17,7 @@ pub mod control;
 pub mod credentials;
 pub mod demo;
 pub mod doctor;
+pub mod installed;
 pub mod keys;
 pub mod logging;
 mod owner;
@@ -25,6 +26,7 @@ mod private_file;
 pub mod process;
 pub mod program;
 mod serve;
+mod servers;
 mod shell;
 #[cfg(test)]
 mod test_directory;

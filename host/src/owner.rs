@@ -3,6 +3,7 @@
 use crate::config::{Config, Environment, Listen, Loaded, load};
 use crate::keys::{KeyFile, Stamp};
 use crate::program::Prepared;
+use crate::servers::Servers;
 use mcp_local_provider_core::api::status::DiskFigures;
 use mcp_local_provider_engine::{Handle, Owner};
 use signal_hook::consts::SIGTERM;
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct ProgramOwner {
     prepared: Arc<Prepared>,
     handle: Handle,
+    servers: Arc<Servers>,
     /// Held while something is taken over, so that two changes do not mix.
     held: Mutex<Held>,
 }
@@ -31,7 +33,7 @@ impl fmt::Debug for ProgramOwner {
 }
 
 impl ProgramOwner {
-    pub(crate) fn new(prepared: Arc<Prepared>, handle: Handle) -> Self {
+    pub(crate) fn new(prepared: Arc<Prepared>, handle: Handle, servers: Arc<Servers>) -> Self {
         let held = Mutex::new(Held {
             config: prepared.config.clone(),
             keys: prepared.key_stamp,
@@ -39,6 +41,7 @@ impl ProgramOwner {
         Self {
             prepared,
             handle,
+            servers,
             held,
         }
     }
@@ -72,6 +75,7 @@ impl Owner for ProgramOwner {
         let keys = keys.map_err(|error| error.to_string())?;
         let count = keys.len();
         self.handle.reload(config.hub_config(keys));
+        self.servers.take_over(&config);
         prepared.log.set(config.log.level);
         *held = Held {
             config,
@@ -79,7 +83,7 @@ impl Owner for ProgramOwner {
         };
         tracing::info!(
             keys = count,
-            "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models and the log's level"
+            "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models, mcpServers, gateway and the log's level"
         );
         if !restart.is_empty() {
             tracing::warn!(

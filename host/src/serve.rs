@@ -1,4 +1,4 @@
-//! Serving, as both programs do it: start of the provider and its agents, signals, and readiness.
+//! Serving, as both programs do it: start of the provider, its agents and its MCP servers, signals, and readiness.
 
 use crate::agents::{Agents, Local, Plan};
 use crate::audit::AuditWriter;
@@ -10,6 +10,7 @@ use crate::doctor::serves_already;
 use crate::owner::ProgramOwner;
 use crate::process::own_program;
 use crate::program::Prepared;
+use crate::servers::Servers;
 use mcp_local_provider_core::api::page::Setup;
 use mcp_local_provider_engine::listen::{self, reachable};
 use mcp_local_provider_engine::{Bridge, Config, Driver, Handle, ListenOllama, Owner, StartError};
@@ -58,8 +59,10 @@ pub fn serve<D: Driver>(
     {
         demo::connection::start(provider.engine(), key, reachable(*address))?;
     }
+    let servers = Servers::open(provider.engine(), &prepared.config)?;
     let handle = provider.handle();
-    let owner = Arc::new(ProgramOwner::new(prepared.clone(), handle.clone()));
+    let owner = ProgramOwner::new(prepared.clone(), handle.clone(), servers.clone());
+    let owner = Arc::new(owner);
     provider.engine().set_owner(owner.clone());
     let ear = signals.handle();
     std::thread::scope(|scope| {
@@ -69,6 +72,7 @@ pub fn serve<D: Driver>(
         ear.close();
     });
     agents.join();
+    servers.join();
     audit_writer.finish(AUDIT_PATIENCE);
     Ok(())
 }

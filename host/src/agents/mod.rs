@@ -15,5 +15,5 @@ mod serve;
 
 pub(crate) use directory::AgentDirectory;
 pub use environment::AGENT_VARIABLE;
-pub use plan::{NotInstalled, Plan};
+pub use plan::Plan;
 pub use serve::{Agents, Local};

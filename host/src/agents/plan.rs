@@ -2,11 +2,11 @@
 
 use super::directory::AgentDirectory;
 use super::environment::agent_environment;
-use super::presets::{FILES, Preset, find_program, named_files};
+use super::presets::{FILES, Preset};
 use crate::config;
+use crate::installed::{NotInstalled, find_program};
 use mcp_local_provider_core::api::AGENT_HEADER;
 use mcp_local_provider_process::{Launch, Supervision};
-use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,47 +23,6 @@ pub struct Plan {
     pub preset: Option<&'static Preset>,
     /// Its entry in the configuration.
     pub agent: config::Agent,
-}
-
-/// An agent's program cannot be run.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotInstalled {
-    /// Nothing has its name.
-    #[error("`{program}` is not {}; {}", place(.program), advice(*.install))]
-    Missing {
-        /// The program that was looked for.
-        program: String,
-        /// The command that installs it, when a preset knows one.
-        install: Option<&'static str>,
-    },
-    /// A file has its name, and nobody may run it.
-    #[error("`{0}` is not executable; run `chmod +x {0}`", .file.display())]
-    NotExecutable {
-        /// The file.
-        file: PathBuf,
-    },
-    /// A directory has its name.
-    #[error("`{}` is a directory; name the program in it", .path.display())]
-    Directory {
-        /// The directory.
-        path: PathBuf,
-    },
-}
-
-/// The place where a program was looked for.
-fn place(program: &str) -> &'static str {
-    if program.contains('/') {
-        "there"
-    } else {
-        "on the PATH"
-    }
-}
-
-fn advice(install: Option<&'static str>) -> Cow<'static, str> {
-    match install {
-        Some(install) => format!("install it with: {install}").into(),
-        None => "give its path, or install it".into(),
-    }
 }
 
 impl Plan {
@@ -94,15 +53,7 @@ impl Plan {
                     .and_then(|preset| preset.programs.first())
                     .map_or_else(|| self.name.clone(), |program| (*program).to_owned()),
             };
-            let mut named = named_files(&program, path).into_iter();
-            match named.find(|file| file.exists()) {
-                Some(path) if path.is_dir() => NotInstalled::Directory { path },
-                Some(file) => NotInstalled::NotExecutable { file },
-                None => NotInstalled::Missing {
-                    program,
-                    install: self.preset.map(|preset| preset.install),
-                },
-            }
+            NotInstalled::why(program, path, self.preset.map(|preset| preset.install))
         })
     }
 

@@ -4,8 +4,8 @@
 //! *Model mode* means that the agent answers as a plain model: its own instructions and tools are off, its working
 //! directory is empty, and it gets no permission. Where an agent cannot switch something off, its notice says so.
 
+use crate::installed::find_program;
 use std::ffi::OsStr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
 /// Placeholder for the directory of the agent's own files, in values of [`Preset::environment`] and
@@ -267,34 +267,13 @@ impl Preset {
     }
 }
 
-/// Finds a program as a shell does: a name with a `/` is a path, any other name is searched in the absolute directories
-/// of `path`.
-#[must_use]
-pub fn find_program(program: &str, path: &OsStr) -> Option<PathBuf> {
-    named_files(program, path).into_iter().find(|file| {
-        std::fs::metadata(file)
-            .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    })
-}
-
-/// Returns the paths at which a shell looks for a program, whether anything is there or not.
-pub(super) fn named_files(program: &str, path: &OsStr) -> Vec<PathBuf> {
-    if program.contains('/') {
-        return std::path::absolute(program).into_iter().collect();
-    }
-    let directories = std::env::split_paths(path).filter(|directory| directory.is_absolute());
-    directories
-        .map(|directory| directory.join(program))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::config::PRESETS;
     use crate::test_directory::Directory;
-    use std::path::Path;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn every_name_of_the_configuration_is_a_preset_and_every_preset_is_whole() {
@@ -317,22 +296,11 @@ mod tests {
     }
 
     #[test]
-    fn programs_are_found_as_a_shell_finds_them() {
+    fn a_program_of_a_preset_is_found_by_any_of_its_names() {
         let directory = Directory::new();
         let program = directory.file("bin/agent", "");
-        directory.file("other/agent", "");
-        let path = std::env::join_paths([
-            Path::new("relative"),
-            &directory.0.join("other"),
-            &directory.0.join("bin"),
-        ])
-        .unwrap();
-        assert_eq!(find_program("agent", &path), None, "it cannot be run");
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
-        assert_eq!(find_program("agent", &path), Some(program.clone()));
-        let by_path = program.to_str().unwrap();
-        assert_eq!(find_program(by_path, OsStr::new("")), Some(program.clone()));
-        assert_eq!(find_program("/", &path), None);
+        let path = directory.0.join("bin").into_os_string();
         let cursor = Preset::named("cursor").unwrap();
         assert_eq!(cursor.find(&path), Some(program));
     }

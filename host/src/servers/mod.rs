@@ -1,0 +1,134 @@
+//! MCP servers: programs that speak MCP over standard input and output, which the gateway of the engine has run here.
+//!
+//! [`Servers`] gives each process that the gateway needs a thread, as [`Agents`](crate::agents::Agents) does for agents. A process
+//! is started as the configuration has its server at that moment, so a reload holds from the next start of a process on.
+
+mod error_lines;
+mod plan;
+mod process;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use plan::ServerPlan;
+
+use crate::config::Config;
+use crate::process::own_program;
+use mcp_local_provider_engine::Engine;
+use mcp_local_provider_engine::gateway::{Child, Children};
+use process::{Runner, Surroundings};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+
+/// The servers as they are configured now, by name.
+#[derive(Debug, Default)]
+struct Plans(Mutex<BTreeMap<String, Arc<ServerPlan>>>);
+
+impl Plans {
+    fn get(&self, name: &str) -> Option<Arc<ServerPlan>> {
+        lock(&self.0).get(name).cloned()
+    }
+
+    fn replace(&self, config: &Config) {
+        let line_bytes = config.gateway.message_bytes;
+        let servers = config.mcp_servers.offered().map(|(name, server)| {
+            let plan = ServerPlan::new(name, server, line_bytes);
+            (name.to_owned(), Arc::new(plan))
+        });
+        *lock(&self.0) = servers.collect();
+    }
+}
+
+/// Locks a mutex. What is behind it is whole even where a thread panicked: it is replaced as one, or entered as one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The processes of the servers of a provider, each on a thread of its own. They end when the gateway ends them, which it does
+/// when the provider stops.
+pub(crate) struct Servers {
+    /// The engine holds this.
+    engine: Weak<Engine>,
+    /// True once the engine has a gateway.
+    is_open: AtomicBool,
+    surroundings: Arc<Surroundings>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Servers({} threads)", lock(&self.threads).len())
+    }
+}
+
+impl Servers {
+    /// Opens the gateway of `engine` as `config` has it. No process is started: the gateway asks for each when it is needed.
+    ///
+    /// # Errors
+    /// Fails when this program cannot be found, which supervises the processes.
+    pub(crate) fn open(engine: &Arc<Engine>, config: &Config) -> io::Result<Arc<Self>> {
+        let servers = Arc::new(Self {
+            engine: Arc::downgrade(engine),
+            is_open: AtomicBool::new(false),
+            surroundings: Arc::new(Surroundings {
+                plans: Plans::default(),
+                variables: std::env::vars_os().collect(),
+                supervisor: Some(own_program()?),
+            }),
+            threads: Mutex::default(),
+        });
+        servers.take_over(config);
+        Ok(servers)
+    }
+
+    /// Takes another configuration over.
+    pub(crate) fn take_over(self: &Arc<Self>, config: &Config) {
+        // The gateway may ask for a process at once.
+        self.surroundings.plans.replace(config);
+        let Some(engine) = self.engine.upgrade() else {
+            return;
+        };
+        let gateway = config.gateway();
+        if self.is_open.load(Ordering::Acquire) {
+            // One that is not to be there any more stays without servers.
+            engine.reload_gateway(gateway.unwrap_or_default());
+        } else if let Some(gateway) = gateway {
+            self.is_open.store(true, Ordering::Release);
+            engine.open_gateway(gateway, self.clone());
+        }
+    }
+
+    /// Waits until all processes have ended, which they do when the provider has stopped.
+    pub(crate) fn join(&self) {
+        loop {
+            let Some(thread) = lock(&self.threads).pop() else {
+                return;
+            };
+            // A thread that panicked has reported so on standard error.
+            let _ = thread.join();
+        }
+    }
+
+    /// Gives a process a thread.
+    fn spawn(&self, name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let thread = std::thread::Builder::new().name(format!("server-{name}"));
+        let thread = thread.spawn(run)?;
+        let mut threads = lock(&self.threads);
+        threads.retain(|thread| !thread.is_finished());
+        threads.push(thread);
+        Ok(())
+    }
+}
+
+impl Children for Servers {
+    fn run(&self, child: Child) -> io::Result<()> {
+        let engine = self.engine.upgrade();
+        let engine = engine.ok_or_else(|| io::Error::other("the provider is gone"))?;
+        let name = child.server().clone();
+        let runner = Runner::new(child, engine, self.surroundings.clone())?;
+        self.spawn(&name, move || runner.run())
+    }
+}
