@@ -170,6 +170,55 @@ Ctrl-C stops it.
     )
 }
 
+/// Values of the text of `mcp serve`.
+#[derive(Clone, Copy)]
+pub struct ServedServer<'a> {
+    /// Address of the API.
+    pub address: SocketAddr,
+    /// Name of the server.
+    pub name: &'a str,
+    /// The key of this run; `None` when no key is needed.
+    pub key: Option<&'a str>,
+}
+
+impl fmt::Debug for ServedServer<'_> {
+    /// Omits the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ServedServer({}, {})", self.address, self.name)
+    }
+}
+
+/// Returns the text of `mcp serve` for standard error: addresses, the key, and lines to paste into a client.
+pub fn server_banner(server: &ServedServer<'_>) -> String {
+    let ServedServer { name, key, .. } = server;
+    let url = base_url(server.address);
+    let (told, header, headers) = match key {
+        Some(key) => (
+            (*key).to_owned(),
+            format!(" --header 'Authorization: Bearer {key}'"),
+            format!(",\"headers\":{{\"Authorization\":\"Bearer {key}\"}}"),
+        ),
+        None => ("none is needed".to_owned(), String::new(), String::new()),
+    };
+    format!(
+        "\
+MCP server `{name}` is on the web until this program stops. Nothing is written, and the key ends with it.
+
+  MCP       {url}/mcp
+            {url}/servers/{name}/mcp
+  API key   {told}
+
+Claude Code:
+  claude mcp add --transport http {name} {url}/mcp{header}
+
+Files of MCP servers (Cursor, VS Code and others):
+  {{\"mcpServers\":{{\"{name}\":{{\"type\":\"http\",\"url\":\"{url}/mcp\"{headers}}}}}}}
+
+Ctrl-C stops it.
+"
+    )
+}
+
 /// Returns the address by which a client on this machine reaches a listener: loopback for a wildcard address.
 pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
     let ip = match address.ip() {
@@ -186,8 +235,38 @@ fn base_url(address: SocketAddr) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
+
+    #[test]
+    fn what_mcp_serve_prints_can_be_pasted() {
+        let address = "0.0.0.0:8788".parse().unwrap();
+        let name = "files";
+        let text = |key| server_banner(&ServedServer { address, name, key });
+        let banner = text(Some("mlp-k"));
+        for line in [
+            "  MCP       http://127.0.0.1:8788/mcp",
+            "            http://127.0.0.1:8788/servers/files/mcp",
+            "  API key   mlp-k",
+            "  claude mcp add --transport http files http://127.0.0.1:8788/mcp --header 'Authorization: Bearer mlp-k'",
+        ] {
+            assert!(
+                banner.lines().any(|other| other == line),
+                "{line}: {banner}"
+            );
+        }
+        let json = banner.lines().find(|line| line.starts_with("  {"));
+        let json: serde_json::Value = serde_json::from_str(json.unwrap()).unwrap();
+        assert_eq!(
+            json["mcpServers"]["files"],
+            serde_json::json!({ "type": "http", "url": "http://127.0.0.1:8788/mcp", "headers": { "Authorization": "Bearer mlp-k" } })
+        );
+        let open = text(None);
+        assert!(
+            !open.contains("Authorization") && open.contains("none is needed"),
+            "{open}"
+        );
+    }
 
     fn setup(models: &[&'static str]) -> Setup<'static> {
         Setup {

@@ -1,7 +1,8 @@
 //! The command line: options, commands and help.
 
-use crate::config::{Area, Overrides, Role};
+use crate::config::{Area, OneServer, Overrides, Role};
 use crate::keys::Rights;
+use crate::mode::Mode;
 use crate::shell::Shell;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -28,8 +29,9 @@ const SERVING: &[&str] = &[
     "config", "env_file", "listen", "ollama", "agent", "log", "demo", "open",
 ];
 
-/// Options that each command takes and its help shows; a command that is not here takes none.
-const OPTIONS: [(&str, &[&str]); 14] = [
+/// Options that each command takes and its help shows. A command of a command that is not here takes those of the first one;
+/// any other takes none.
+const OPTIONS: [(&str, &[&str]); 16] = [
     ("serve", SERVING),
     ("run", ADDRESS),
     ("list", ADDRESS),
@@ -41,6 +43,8 @@ const OPTIONS: [(&str, &[&str]); 14] = [
     ("approve", ADDRESS),
     ("revoke", ADDRESS),
     ("keys", ADDRESS),
+    ("mcp serve", &["listen", "log"]),
+    ("mcp list", PLACES),
     ("check-config", SETTINGS),
     ("doctor", SETTINGS),
     ("audit", PLACES),
@@ -148,6 +152,9 @@ pub enum Command {
     /// Make, show and remove API keys
     #[command(subcommand)]
     Keys(KeysCommand),
+    /// Put MCP servers on the web
+    #[command(subcommand)]
+    Mcp(McpCommand),
     /// Read the configuration, and show every value that holds and where it was written
     CheckConfig,
     /// Show how a configuration is written
@@ -226,6 +233,26 @@ pub enum AuditCommand {
     },
 }
 
+/// Commands on MCP servers.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum McpCommand {
+    /// Serve one MCP server over HTTP until stopped, without a configuration file; nothing is written
+    Serve {
+        /// Ask for no key; only where other machines cannot reach it
+        #[arg(long)]
+        no_auth: bool,
+        /// The server's program and its arguments
+        #[arg(last = true, required = true, value_name = "COMMAND")]
+        command: Vec<String>,
+    },
+    /// Show the MCP servers of the configuration, without starting any
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
 /// Commands on keys.
 #[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
 pub enum KeysCommand {
@@ -257,21 +284,34 @@ pub(crate) fn grammar(program: &'static str) -> clap::Command {
         .bin_name(program);
     let options: Vec<clap::Arg> = command.get_arguments().cloned().collect();
     command.mut_subcommands(|subcommand| {
-        let taken = taken_by(subcommand.get_name());
-        let options = options.iter().enumerate().map(|(at, option)| {
-            let is_taken = taken.contains(&option.get_id().as_str());
-            // The command's own come first.
-            option.clone().hide(!is_taken).display_order(100 + at)
-        });
-        let options: Vec<clap::Arg> = options.collect();
-        subcommand.args(options)
+        let name = subcommand.get_name().to_owned();
+        with_options(subcommand, &name, &options)
     })
 }
 
-/// Returns the options that a command takes.
-fn taken_by(command: &str) -> &'static [&'static str] {
-    let taken = OPTIONS.iter().find(|(name, _)| *name == command);
-    taken.map_or(&[], |(_, options)| options)
+/// Gives a command and its commands all options, of which each shows those that it takes. `path` is its name behind those of the
+/// commands above it.
+fn with_options(command: clap::Command, path: &str, options: &[clap::Arg]) -> clap::Command {
+    let taken = taken_by(path);
+    let own = options.iter().enumerate().map(|(at, option)| {
+        let is_taken = taken.contains(&option.get_id().as_str());
+        // The command's own come first.
+        option.clone().hide(!is_taken).display_order(100 + at)
+    });
+    let command = command.args(own.collect::<Vec<_>>());
+    command.mut_subcommands(|subcommand| {
+        let path = format!("{path} {}", subcommand.get_name());
+        with_options(subcommand, &path, options)
+    })
+}
+
+/// Returns the options that a command takes. `path` is its name behind those of the commands above it.
+fn taken_by(path: &str) -> &'static [&'static str] {
+    let first = path.split(' ').next().unwrap_or_default();
+    let of = |path: &str| OPTIONS.iter().find(|(name, _)| *name == path);
+    of(path)
+        .or_else(|| of(first))
+        .map_or(&[], |(_, options)| options)
 }
 
 impl ValueEnum for Area {
@@ -330,7 +370,13 @@ impl CommandLine {
                 && matches.value_source(id) == Some(ValueSource::CommandLine)
         });
         let given: Vec<String> = given.map(str::to_owned).collect();
-        let name = matches.subcommand_name().unwrap_or("serve").to_owned();
+        let mut name = matches.subcommand_name().unwrap_or("serve").to_owned();
+        let below = matches
+            .subcommand()
+            .and_then(|(_, below)| below.subcommand_name());
+        if let Some(below) = below {
+            name = format!("{name} {below}");
+        }
         let Arguments {
             options,
             command: chosen,
@@ -355,9 +401,32 @@ impl CommandLine {
         })
     }
 
-    /// Returns true when a built-in agent is to be served.
-    pub const fn is_demo(&self) -> bool {
-        self.options.demo
+    /// Returns what is to be served; `None` for a command that does not serve.
+    pub const fn mode(&self) -> Option<Mode> {
+        match self.command {
+            Command::Serve if self.options.demo => Some(Mode::Demo),
+            Command::Serve => Some(Mode::Configured),
+            Command::Mcp(McpCommand::Serve { .. }) => Some(Mode::OneServer),
+            Command::Run { .. }
+            | Command::List { .. }
+            | Command::Ps { .. }
+            | Command::Status { .. }
+            | Command::Reload
+            | Command::Stop { .. }
+            | Command::Sessions { .. }
+            | Command::Approve { .. }
+            | Command::Revoke { .. }
+            | Command::Keys(_)
+            | Command::Mcp(McpCommand::List { .. })
+            | Command::CheckConfig
+            | Command::Config(_)
+            | Command::Doctor { .. }
+            | Command::Audit(_)
+            | Command::Completions { .. }
+            | Command::Complete { .. }
+            | Command::OpenPage { .. }
+            | Command::ChildProcess { .. } => None,
+        }
     }
 
     /// Returns true when the page is to be opened in a browser.
@@ -367,6 +436,13 @@ impl CommandLine {
 
     /// Returns the options that override the configuration.
     pub fn overrides(&self) -> Overrides {
+        let mut server = None;
+        if let Command::Mcp(McpCommand::Serve { no_auth, command }) = &self.command {
+            server = Some(OneServer {
+                command: command.clone(),
+                needs_key: !no_auth,
+            });
+        }
         Overrides {
             config: self.options.config.clone(),
             env_file: self.options.env_file.clone(),
@@ -374,6 +450,7 @@ impl CommandLine {
             ollama: self.options.ollama,
             log: self.options.log.clone(),
             agents: self.options.agent.clone(),
+            server,
         }
     }
 }
@@ -393,6 +470,8 @@ Examples:
   {program} reload                      take a changed configuration over; stop ends the program
   {program} keys add editor             a key for an editor
   {program} keys add agent --role bridge
+  {program} mcp serve -- npx -y a-server
+                                        one MCP server at http://127.0.0.1:8788/mcp; `mcpServers` for more
   {program} sessions
   {program} approve SESSION-ID
   {program} config example              a configuration file with every key and its default
@@ -426,7 +505,7 @@ mod tests {
             let words = line.split_whitespace().chain(["y --acp"]);
             let arguments = CommandLine::parse("mlp", "1.2.3", words).unwrap();
             assert_eq!(arguments.command, Command::Serve, "{line}");
-            assert!(arguments.is_demo(), "{line}");
+            assert_eq!(arguments.mode(), Some(Mode::Demo), "{line}");
             let expected = Overrides {
                 config: Some("c".into()),
                 env_file: Some("e".into()),
@@ -434,6 +513,7 @@ mod tests {
                 ollama: true,
                 log: Some("debug".to_owned()),
                 agents: vec!["x".to_owned(), "y --acp".to_owned()],
+                server: None,
             };
             assert_eq!(arguments.overrides(), expected, "{line}");
         }
@@ -493,6 +573,44 @@ mod tests {
         let name = "a".to_owned();
         let add = Command::Keys(KeysCommand::Add { name, rights });
         assert_eq!(parse(line).unwrap().command, add);
+    }
+
+    #[test]
+    fn one_server_is_served_by_its_command_alone() {
+        let line = parse("mlp mcp serve --listen a --no-auth -- npx -y --log x").unwrap();
+        assert_eq!(line.mode(), Some(Mode::OneServer));
+        let overrides = line.overrides();
+        assert_eq!(overrides.listen, ["a"]);
+        let server = OneServer {
+            command: ["npx", "-y", "--log", "x"].map(str::to_owned).to_vec(),
+            needs_key: false,
+        };
+        assert_eq!(overrides.server, Some(server));
+        let error = |line: &str| parse(line).unwrap_err().to_string();
+        let foreign = error("mlp mcp serve --config x -- y");
+        assert!(
+            foreign.contains("--config is not for `mcp serve`"),
+            "{foreign}"
+        );
+        let help = error("mlp mcp serve --help");
+        assert!(
+            help.contains("--listen") && !help.contains("--config"),
+            "{help}"
+        );
+        let help = error("mlp mcp list --help");
+        assert!(
+            help.contains("--config") && !help.contains("--listen"),
+            "{help}"
+        );
+        for line in [
+            "mlp mcp serve",
+            "mlp mcp serve x",
+            "mlp mcp serve --",
+            "mlp mcp",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+        assert_eq!(parse("mlp mcp list").unwrap().mode(), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use crate::config::{Config, Environment, Listen, Loaded, load};
 use crate::keys::{KeyFile, Stamp};
+use crate::mode::Mode;
 use crate::program::Prepared;
 use crate::servers::Servers;
 use mcp_local_provider_core::api::status::DiskFigures;
@@ -68,10 +69,10 @@ impl Owner for ProgramOwner {
         for warning in warnings {
             tracing::warn!("{warning}");
         }
-        let restart = needs_restart(&prepared.config, &config, prepared.demo);
+        let restart = needs_restart(&prepared.config, &config, prepared.mode);
         config.data_dir.clone_from(&prepared.config.data_dir);
         let stamp = self.key_file().stamp();
-        let keys = prepared.keys.again(&config, prepared.demo);
+        let keys = prepared.keys.again(&config, prepared.mode);
         let keys = keys.map_err(|error| error.to_string())?;
         let count = keys.len();
         self.handle.reload(config.hub_config(keys));
@@ -96,7 +97,7 @@ impl Owner for ProgramOwner {
 
     /// Reads the key file when it has changed since it was read last: to ask for that costs less than to refuse a key.
     fn reload_keys(&self) -> Result<bool, String> {
-        if self.prepared.demo {
+        if !self.prepared.mode.keeps_files() {
             return Ok(false);
         }
         let mut held = self.held();
@@ -106,7 +107,7 @@ impl Owner for ProgramOwner {
         }
         // A damaged file is read again when it changes, and not for each request.
         held.keys = stamp;
-        let keys = self.prepared.keys.again(&held.config, false);
+        let keys = self.prepared.keys.again(&held.config, self.prepared.mode);
         let keys = keys.map_err(|error| error.to_string())?;
         tracing::info!(keys = keys.len(), "took the keys over");
         self.handle.reload(held.config.hub_config(keys));
@@ -126,7 +127,7 @@ impl Owner for ProgramOwner {
     }
 }
 
-fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
+fn needs_restart(now: &Config, new: &Config, mode: Mode) -> Vec<&'static str> {
     // The Hub's configuration has these, and holds at once.
     let listen = Listen {
         ollama_auth: now.listen.ollama_auth,
@@ -138,7 +139,7 @@ fn needs_restart(now: &Config, new: &Config, demo: bool) -> Vec<&'static str> {
         ("bridges", now.bridges != new.bridges),
         ("tls", now.tls != new.tls),
         ("agents", now.agents != new.agents),
-        ("audit", !demo && now.audit != new.audit),
+        ("audit", mode.keeps_files() && now.audit != new.audit),
         ("log.format", now.log.format != new.log.format),
         ("log.file", now.log.file != new.log.file),
         ("data_dir", now.data_dir != new.data_dir),

@@ -10,9 +10,11 @@ use crate::completion::complete;
 use crate::config::{Config, EXAMPLE, Environment, Loaded, Overrides, load};
 use crate::keys::{KeyFile, Stamp, StartKeys, start_keys};
 use crate::logging::{self, RunningLog};
+use crate::mode::Mode;
 use crate::private_file;
 use crate::process;
 use crate::serve::serve;
+use crate::servers::ServerPlan;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::process::Grace;
 use mcp_local_provider_engine::Driver;
@@ -60,10 +62,10 @@ pub enum Start {
 /// Values that serving needs. The log runs, and the warnings of the configuration are in it.
 #[derive(Debug)]
 pub struct Prepared {
-    /// The configuration. In a demo it names no audit file.
+    /// The configuration. Where no files are kept it names no audit file.
     pub config: Config,
-    /// True when the built-in agent runs.
-    pub demo: bool,
+    /// Things that are served.
+    pub mode: Mode,
     /// All keys, and the texts of those that were made just now.
     pub keys: StartKeys,
     /// State of the key file before it was read.
@@ -147,6 +149,7 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         | Command::Approve { .. }
         | Command::Revoke { .. }
         | Command::Keys(_)
+        | Command::Mcp(_)
         | Command::CheckConfig
         | Command::Doctor { .. }
         | Command::Audit(_) => {}
@@ -161,8 +164,8 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             );
         }
     };
-    if line.command == Command::Serve {
-        return match prepare(&line, loaded) {
+    if let Some(mode) = line.mode() {
+        return match prepare(&line, mode, loaded) {
             Ok(prepared) => Start::Serve(Box::new(prepared)),
             Err(message) => fail(program, EXIT_FAILURE, &message),
         };
@@ -189,7 +192,7 @@ fn fail(program: &str, code: u8, message: &str) -> Start {
     Start::Done(ExitCode::from(code))
 }
 
-fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
+fn prepare(line: &CommandLine, mode: Mode, loaded: Loaded) -> Result<Prepared, String> {
     let Loaded {
         mut config,
         file,
@@ -197,13 +200,15 @@ fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
         environment,
         ..
     } = loaded;
-    let demo = line.is_demo();
     let overrides = line.overrides();
-    if demo {
+    if !mode.keeps_files() {
         config.audit.file = None;
     }
     process::hide_from_others();
     check_agents(&config, !overrides.agents.is_empty())?;
+    if mode == Mode::OneServer {
+        check_servers(&config)?;
+    }
     let log = logging::start(&config.log).map_err(|error| error.to_string())?;
     if let Some(file) = &file {
         tracing::info!("the configuration is {}", file.display());
@@ -211,7 +216,7 @@ fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    if !demo {
+    if mode.keeps_files() {
         let (notices, remembered) = notices::due(&config.data_dir, &config.agents);
         let _ = io::stderr().write_all(notices.as_bytes());
         if let Err(error) = remembered {
@@ -219,7 +224,7 @@ fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
         }
     }
     let key_stamp = KeyFile::new(&config.data_dir).stamp();
-    let keys = start_keys(&config, demo).map_err(|error| error.to_string())?;
+    let keys = start_keys(&config, mode).map_err(|error| error.to_string())?;
     let files = process::raise_file_limit();
     if files.is_some_and(|files| files < u64::from(config.limits.connections)) {
         let files = files.unwrap_or_default();
@@ -228,13 +233,13 @@ fn prepare(line: &CommandLine, loaded: Loaded) -> Result<Prepared, String> {
             config.limits.connections
         );
     }
-    if !demo && !keys.fresh.is_empty() {
+    if mode.keeps_files() && !keys.fresh.is_empty() {
         show_first_keys(&keys, &config)?;
     }
     Ok(Prepared {
         proxies: environment.proxies(),
         config,
-        demo,
+        mode,
         keys,
         key_stamp,
         log,
@@ -257,6 +262,17 @@ fn check_agents(config: &Config, named: bool) -> Result<(), String> {
         let plan = Plan::new(agent);
         plan.find(&path)
             .map_err(|missing| format!("{}: {missing}", plan.name))?;
+    }
+    Ok(())
+}
+
+/// Refuses servers whose programs are not installed.
+fn check_servers(config: &Config) -> Result<(), String> {
+    let variables: Vec<_> = std::env::vars_os().collect();
+    for (name, server) in config.mcp_servers.offered() {
+        let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
+        plan.find(&variables)
+            .map_err(|missing| missing.to_string())?;
     }
     Ok(())
 }

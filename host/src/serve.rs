@@ -2,11 +2,14 @@
 
 use crate::agents::{Agents, Local, Plan};
 use crate::audit::AuditWriter;
-use crate::banner::{Demo, ShownKey, demo_banner, ready_line, start_banner};
+use crate::banner::{
+    Demo, ServedServer, ShownKey, demo_banner, ready_line, server_banner, start_banner,
+};
 use crate::browser;
 use crate::config::{Extra, OLLAMA, Role};
 use crate::demo;
 use crate::doctor::serves_already;
+use crate::mode::Mode;
 use crate::owner::ProgramOwner;
 use crate::process::own_program;
 use crate::program::Prepared;
@@ -52,7 +55,7 @@ pub fn serve<D: Driver>(
     let serving = serving(addresses, metrics);
     let locals = local_agents(prepared)?;
     let mut agents = Agents::start(provider.engine(), locals, addresses, serving)?;
-    if prepared.demo
+    if prepared.mode == Mode::Demo
         && let Some(key) = prepared.keys.fresh_text(Role::Bridge)
         // tiny_http, which takes no agents, may serve the first one.
         && let Some(address) = serving.last()
@@ -87,7 +90,7 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
     } else {
         Vec::new()
     };
-    if prepared.demo {
+    if prepared.mode == Mode::Demo {
         for address in std::mem::take(&mut config.listen) {
             config.listening.push(listen_somewhere(address)?);
         }
@@ -263,36 +266,53 @@ fn announce(program: &'static str, prepared: &Prepared, addresses: &[SocketAddr]
         return;
     };
     let url = format!("http://{}", reachable(*address));
-    if prepared.demo {
-        let banner = demo_banner(&Demo {
+    let banner = match prepared.mode {
+        Mode::Demo => Some(demo_banner(&Demo {
             program,
             address: *address,
             key: prepared.keys.fresh_text(Role::Client),
             model: demo::MODEL,
-        });
-        let _ = stderr().write_all(banner.as_bytes());
-    } else if stderr().is_terminal() {
-        let key = match &prepared.keys.client_key_file {
-            _ if !prepared.config.auth.required => ShownKey::NotNeeded,
-            Some(path) => ShownKey::File(path),
-            None => ShownKey::Own,
-        };
-        let models = model_names(prepared);
-        let setup = Setup {
-            url: url.clone(),
-            models: models.iter().map(|name| &**name).collect(),
-        };
-        let options = prepared.finding(*address);
-        let options: Vec<&str> = options.iter().map(|word| &**word).collect();
-        let banner = start_banner(program, &options, &setup, key);
-        let _ = stderr().write_all(banner.as_bytes());
-    }
+        })),
+        Mode::OneServer => Some(server_banner(&ServedServer {
+            address: *address,
+            name: only_server(prepared),
+            key: prepared.keys.fresh_text(Role::Client),
+        })),
+        Mode::Configured if stderr().is_terminal() => {
+            Some(configured_banner(program, prepared, *address))
+        }
+        Mode::Configured => None,
+    };
+    let _ = stderr().write_all(banner.unwrap_or_default().as_bytes());
     if prepared.opens_page {
         let page = format!("{url}/");
         if let Err(error) = own_program().and_then(|program| browser::open(&program, &page)) {
             tracing::warn!("{page} cannot be opened in a browser: {error}");
         }
     }
+}
+
+/// Returns the name of the one server that is served.
+fn only_server(prepared: &Prepared) -> &str {
+    let mut servers = prepared.config.mcp_servers.offered();
+    servers.next().map(|(name, _)| name).unwrap_or_default()
+}
+
+/// Returns the text of a start by the configuration.
+fn configured_banner(program: &'static str, prepared: &Prepared, address: SocketAddr) -> String {
+    let key = match &prepared.keys.client_key_file {
+        _ if !prepared.config.auth.required => ShownKey::NotNeeded,
+        Some(path) => ShownKey::File(path),
+        None => ShownKey::Own,
+    };
+    let models = model_names(prepared);
+    let setup = Setup {
+        url: format!("http://{}", reachable(address)),
+        models: models.iter().map(|name| &**name).collect(),
+    };
+    let options = prepared.finding(address);
+    let options: Vec<&str> = options.iter().map(|word| &**word).collect();
+    start_banner(program, &options, &setup, key)
 }
 
 #[cfg(test)]

@@ -23,6 +23,7 @@ mod framing;
 mod links;
 mod keys;
 mod logs;
+mod mcp_command;
 mod metrics;
 mod ollama_address;
 mod program;

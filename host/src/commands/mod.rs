@@ -2,11 +2,12 @@
 
 mod chat;
 mod keys;
+mod mcp;
 mod running;
 mod table;
 
 use crate::audit::tail;
-use crate::command_line::{AuditCommand, Command};
+use crate::command_line::{AuditCommand, Command, McpCommand};
 use crate::config::Loaded;
 use crate::credentials;
 use crate::doctor::{self, Surroundings};
@@ -40,6 +41,7 @@ pub fn run(
     let config = &loaded.config;
     match command {
         Command::Serve
+        | Command::Mcp(McpCommand::Serve { .. })
         | Command::ChildProcess { .. }
         | Command::OpenPage { .. }
         | Command::Complete { .. }
@@ -102,6 +104,10 @@ pub fn run(
                 ))),
                 other => Ok(other?),
             }
+        }
+        Command::Mcp(McpCommand::List { json }) => {
+            let variables: Vec<_> = std::env::vars_os().collect();
+            mcp::list(config, &variables, *json, out)
         }
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(command) => keys::run(command, program, loaded, out),

@@ -6,7 +6,8 @@ use super::error::{Problem, nearest};
 use super::paths::Folders;
 use super::secret::Secret;
 use super::shorthand;
-use super::tree::{Entry, Form, Node, Value};
+use super::tree::{Entry, Form, Node, Origin, Value};
+use super::{OneServer, agent_command};
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -167,6 +168,50 @@ fn expand_command(server: &mut Node) -> Result<(), String> {
     }
     server.set(&["args".to_owned()], arguments);
     Ok(())
+}
+
+/// Makes `server` the only one, in the current directory, and the gateway all that is served. `origin` is that of the values.
+pub(super) fn set_only(root: &mut Node, server: &OneServer, origin: &Origin) {
+    let text = |text: &str| Node::scalar(text, Form::Quoted, origin.clone());
+    let value = |value: &str| Node::scalar(value, Form::Plain, origin.clone());
+    let list = |items: Vec<Node>| Node {
+        value: Value::List(items),
+        origin: origin.clone(),
+    };
+    let mut words = server.command.iter().map(|word| text(word));
+    let command = words.next().unwrap_or_else(|| text(""));
+    let mut entry = Node::map(origin.clone());
+    entry.set(&["command".to_owned()], command);
+    entry.set(&["args".to_owned()], list(words.collect()));
+    entry.set(&["cwd".to_owned()], text("."));
+    let mut servers = Node::map(origin.clone());
+    servers.set(&[name_of(&server.command)], entry);
+    root.set(&[SECTION.to_owned()], servers);
+    for section in ["agents", "bridges"] {
+        root.set(&[section.to_owned()], list(Vec::new()));
+    }
+    let mut set = |path: [&str; 2], node| root.set(&path.map(str::to_owned), node);
+    set(["gateway", "enabled"], value("true"));
+    if !server.needs_key {
+        set(["auth", "required"], value("false"));
+    }
+}
+
+/// Makes a name for the server that `command` starts: `npx -y @scope/server-files` is `server-files`.
+fn name_of(command: &[String]) -> String {
+    let started = agent_command::name_of(command).unwrap_or_default();
+    let mut name = String::new();
+    for c in started.chars() {
+        let c = if c.is_ascii_alphanumeric() { c } else { '-' };
+        let is_first = name.is_empty();
+        if (is_first && !c.is_ascii_alphabetic()) || (c == '-' && name.ends_with('-')) {
+            continue;
+        }
+        name.push(c);
+    }
+    name.truncate(MAX_NAME_BYTES);
+    let name = name.trim_end_matches('-');
+    if name.is_empty() { "default" } else { name }.to_owned()
 }
 
 /// Takes the keys of other programs out of the section, and adds a warning for each. One that resembles a key of ours stays, to

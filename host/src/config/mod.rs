@@ -80,6 +80,17 @@ pub struct Overrides {
     /// `--agent NAME|[NAME=]COMMAND`, as often as it was given; replaces `agents`. A name is that of an agent of the
     /// configuration or of a preset; anything else is a command.
     pub agents: Vec<String>,
+    /// Server of `mcp serve`, which stands for the whole configuration file: none is read.
+    pub server: Option<OneServer>,
+}
+
+/// The one MCP server of a command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OneServer {
+    /// Its program and arguments.
+    pub command: Vec<String>,
+    /// False: callers need no key (`auth.required: false`).
+    pub needs_key: bool,
 }
 
 /// A configuration that was read and checked.
@@ -103,7 +114,10 @@ pub struct Loaded {
 /// # Errors
 /// Returns every problem that was found, each with its place; see [`ConfigError`].
 pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Loaded, ConfigError> {
-    let (file, origin) = find_file(overrides, environment)?;
+    let (file, origin) = match overrides.server {
+        Some(_) => (None, None),
+        None => find_file(overrides, environment)?,
+    };
     let environment = with_env_file(overrides, file.as_deref(), environment.clone())?;
     let mut problems = Vec::new();
     let root = match &file {
@@ -293,6 +307,9 @@ fn override_by_flags(root: &mut Node, overrides: &Overrides, problems: &mut Vec<
             ["log", "level"],
             Node::scalar(level, Form::Loose, Origin::Flag("--log")),
         );
+    }
+    if let Some(server) = &overrides.server {
+        mcp_server::set_only(root, server, &Origin::Flag("mcp serve"));
     }
     if !overrides.agents.is_empty() {
         match agent_list::chosen(root, &overrides.agents, &Origin::Flag("--agent")) {

@@ -1,7 +1,8 @@
 //! The keys that a program starts with, and goes on with after a change of them.
 
 use super::{FreshKey, KeyError, KeyFile, digest_of, first_keys, record_of};
-use crate::config::{Config, Role};
+use crate::config::{Area, Config, Role};
+use crate::mode::Mode;
 use crate::private_file;
 use mcp_local_provider_core::config as core;
 use std::path::PathBuf;
@@ -27,15 +28,14 @@ impl StartKeys {
     }
 
     /// Returns the keys that hold now, for a running program that takes over `config`. No key is made: after the last
-    /// one was removed, nobody may call. In a demo the keys of its start stay.
+    /// one was removed, nobody may call. Where no file keeps keys, those of the start stay.
     ///
     /// # Errors
     /// Returns the errors of the key file, and [`KeyError::Exists`] when a key of the configuration has the same name.
-    pub fn again(&self, config: &Config, demo: bool) -> Result<Vec<core::Key>, KeyError> {
-        if demo {
-            Ok(with_fresh(config, &self.fresh))
-        } else {
-            gather(config)
+    pub fn again(&self, config: &Config, mode: Mode) -> Result<Vec<core::Key>, KeyError> {
+        match mode {
+            Mode::Configured => gather(config),
+            Mode::Demo | Mode::OneServer => Ok(with_fresh(config, &self.fresh, mode)),
         }
     }
 }
@@ -52,13 +52,17 @@ fn gather(config: &Config) -> Result<Vec<core::Key>, KeyError> {
     Ok(keys)
 }
 
-/// Joins the keys of the configuration and those that were made for a demo.
-fn with_fresh(config: &Config, fresh: &[FreshKey]) -> Vec<core::Key> {
+/// Joins the keys of the configuration and those that were made for this run.
+fn with_fresh(config: &Config, fresh: &[FreshKey], mode: Mode) -> Vec<core::Key> {
     let mut keys = config.configured_keys();
     let named = |keys: &[core::Key], name: &str| keys.iter().any(|key| key.name == name);
     for fresh in fresh {
         if !named(&keys, &fresh.name) {
-            keys.push((&record_of(fresh)).into());
+            let mut record = record_of(fresh);
+            if mode == Mode::OneServer {
+                record.allow = Some(vec![Area::Mcp]);
+            }
+            keys.push((&record).into());
         }
     }
     keys
@@ -67,16 +71,21 @@ fn with_fresh(config: &Config, fresh: &[FreshKey]) -> Vec<core::Key> {
 /// Gathers the keys that a program starts with. When keys are required and there is none, a client's, a bridge's and an
 /// operator's key are made and stored in the key file.
 ///
-/// With `demo`, keys are always made and kept in memory only; the key file is neither read nor written.
+/// In a [`Mode`] without files, keys are made for each run and kept in memory only; the key file is neither read nor written.
 ///
 /// # Errors
 /// Returns the errors of the key file, and [`KeyError::Exists`] when a key of the configuration has the same name.
-pub fn start_keys(config: &Config, demo: bool) -> Result<StartKeys, KeyError> {
-    if demo {
+pub fn start_keys(config: &Config, mode: Mode) -> Result<StartKeys, KeyError> {
+    if !mode.keeps_files() {
         let configured = config.configured_keys();
         let mut fresh = first_keys()?;
+        // Who serves one server has nothing else that a key is for.
+        fresh.retain(|fresh| {
+            let is_wanted = fresh.role == Role::Client && config.auth.required;
+            mode == Mode::Demo || is_wanted
+        });
         fresh.retain(|fresh| configured.iter().all(|key| key.name != fresh.name));
-        let keys = with_fresh(config, &fresh);
+        let keys = with_fresh(config, &fresh, mode);
         return Ok(StartKeys {
             keys,
             fresh,

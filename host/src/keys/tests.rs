@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 use super::*;
 use crate::config::Config;
+use crate::mode::Mode;
 use crate::test_directory::Directory;
 use std::os::unix::fs::PermissionsExt;
 
@@ -63,11 +64,11 @@ fn a_key_file_keeps_digests_only_and_reads_back() {
 fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
     let directory = Directory::new();
     let config = config(&directory.0.join("data"));
-    let demo = start_keys(&config, true).unwrap();
+    let demo = start_keys(&config, Mode::Demo).unwrap();
     assert_eq!((demo.keys.len(), demo.fresh.len()), (3, 3));
     assert!(!config.data_dir.exists());
 
-    let first = start_keys(&config, false).unwrap();
+    let first = start_keys(&config, Mode::Configured).unwrap();
     let made: Vec<_> = first.fresh.iter().map(|key| key.role).collect();
     assert_eq!(made, [Role::Client, Role::Bridge, Role::Operator]);
     let file = KeyFile::new(&config.data_dir);
@@ -100,7 +101,7 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
         (None, areas(None))
     );
 
-    let second = start_keys(&config, false).unwrap();
+    let second = start_keys(&config, Mode::Configured).unwrap();
     assert_eq!((&second.keys, second.fresh.len()), (&first.keys, 0));
     assert_eq!(second.client_key_file, client_key_file);
 
@@ -115,7 +116,7 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
         },
         ..open
     };
-    assert_eq!(start_keys(&open, false).unwrap().keys, []);
+    assert_eq!(start_keys(&open, Mode::Configured).unwrap().keys, []);
     assert!(!open.data_dir.exists());
 }
 
@@ -124,22 +125,32 @@ fn the_client_key_is_kept_as_long_as_it_is_a_key_and_wanted() {
     let directory = Directory::new();
     let mut config = config(&directory.0);
     let file = KeyFile::new(&config.data_dir);
-    start_keys(&config, false).unwrap();
+    start_keys(&config, Mode::Configured).unwrap();
     file.add("other", Role::Client).unwrap();
     file.remove("other").unwrap();
     assert!(file.client_key().unwrap().is_some());
     // A file that holds no key of now is not offered.
     let kept = std::fs::read(file.client_key_path()).unwrap();
     std::fs::write(file.client_key_path(), "mlp-another\n").unwrap();
-    assert_eq!(start_keys(&config, false).unwrap().client_key_file, None);
+    assert_eq!(
+        start_keys(&config, Mode::Configured)
+            .unwrap()
+            .client_key_file,
+        None
+    );
     std::fs::write(file.client_key_path(), kept).unwrap();
     file.remove("client").unwrap();
     assert!(!file.client_key_path().exists());
-    assert_eq!(start_keys(&config, false).unwrap().client_key_file, None);
+    assert_eq!(
+        start_keys(&config, Mode::Configured)
+            .unwrap()
+            .client_key_file,
+        None
+    );
 
     config.data_dir = directory.0.join("none-kept");
     config.auth.keep_client_key = false;
-    let first = start_keys(&config, false).unwrap();
+    let first = start_keys(&config, Mode::Configured).unwrap();
     assert!(first.fresh_text(Role::Client).is_some());
     assert_eq!(first.client_key_file, None);
     assert!(!KeyFile::new(&config.data_dir).client_key_path().exists());
@@ -161,7 +172,7 @@ fn a_damaged_key_file_stops_the_start_with_a_remedy() {
     ] {
         std::fs::write(&path, text).unwrap();
         assert_eq!(
-            start_keys(&config(&directory.0), false)
+            start_keys(&config(&directory.0), Mode::Configured)
                 .unwrap_err()
                 .to_string(),
             format!(

@@ -332,3 +332,40 @@ c.yaml:7: gateway.message_bytes: must be at most `limits.memory`, which is 256Mi
         assert_eq!(refused, expected, "{text}");
     }
 }
+
+#[test]
+fn the_server_of_a_command_line_is_the_only_one_and_no_file_is_read() {
+    let directory = Directory::new();
+    let overrides = |command: &str| Overrides {
+        config: Some(directory.file("c.yaml", "nonsense: true")),
+        server: Some(OneServer {
+            command: command.split(' ').map(str::to_owned).collect(),
+            needs_key: true,
+        }),
+        ..Overrides::default()
+    };
+    let variables = environment(&[("MLP_AGENTS", "claude"), ("MLP_GATEWAY__ENABLED", "false")]);
+    for (command, name) in [
+        ("npx -y @scope/server-files@1.2", "server-files"),
+        ("uvx my.server__x", "my-server-x"),
+        ("/opt/9lives", "lives"),
+        ("./42", "default"),
+        ("python3 -m a", "a"),
+        (
+            "x-0123456789-0123456789-0123456789",
+            "x-0123456789-0123456789-01234567",
+        ),
+    ] {
+        let loaded = load(&overrides(command), &variables).unwrap();
+        let servers: Vec<_> = loaded.config.mcp_servers.iter().collect();
+        let [(found, server)] = servers[..] else {
+            panic!("{servers:?}")
+        };
+        assert_eq!(found, name, "{command}");
+        assert_eq!(server.args.len(), command.split(' ').count() - 1);
+        assert_eq!(server.cwd, std::env::current_dir().ok());
+        assert_eq!((loaded.file, loaded.config.agents), (None, Vec::new()));
+        assert_eq!(loaded.config.gateway.enabled, GatewayEnabled::Yes);
+        assert!(loaded.config.auth.required);
+    }
+}
