@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Runs every check of the gateway. Started by run.sh; see there."""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "clients"))
+import conformance  # noqa: E402
+from program import Failed, Program, own_environment  # noqa: E402
+
+KEY = "the-key-of-the-client"
+SERVERS = {"everything": "server.mjs", "only2025": "server_2025.mjs"}
+# What no gateway can pass: the suite knows a question by the name that its server gave it, and a 2025-era request has no such name.
+HOPELESS = {("only2025", "2026-07-28"): {"input-required-result-basic-elicitation"}}
+
+
+class Report:
+    """What was run, for the summary at the end."""
+
+    def __init__(self):
+        self.lines, self.failed = [], False
+
+    def add(self, passed, line):
+        self.lines.append(f"{'ok' if passed else 'FAILED'} {line}")
+        self.failed |= not passed
+        print(self.lines[-1], flush=True)
+
+
+def install(target):
+    """The folder with the servers, the checks in JavaScript and their packages."""
+    folder = target / "mcp"
+    wanted = (HERE / "servers/package.json").read_text()
+    stamp = folder / "installed.txt"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        shutil.copy(HERE / "servers/package.json", folder)
+        command = ["npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
+        done = subprocess.run(command, env=node_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        if done.returncode:
+            raise Failed(f"npm install ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+        stamp.write_text(wanted)
+    for file in [*(HERE / "servers").glob("*.mjs"), HERE / "sdk.mjs"]:
+        shutil.copy(file, folder)
+    return folder
+
+
+def node_environment():
+    """This environment with the Node that comes with the virtual environment."""
+    return {**os.environ, "PATH": f"{Path(sys.prefix, 'bin')}{os.pathsep}{os.environ.get('PATH', os.defpath)}"}
+
+
+def configuration(folder, mark, keyless):
+    """The program's file, as JSON, which is YAML too. `mark` is an argument of each server, to find its processes by."""
+    keys = [] if keyless else [{"name": "editor", "key": "env:CLIENT_KEY", "role": "client", "allow": ["mcp"]}]
+    return json.dumps(
+        {
+            "listen": {"http": ["127.0.0.1:0"]},
+            "auth": {"required": not keyless, "keys": keys},
+            "limits": {"requests_per_minute": 1_000_000, "burst": 1_000_000},
+            "gateway": {
+                "sessions": {"per_client": 64},
+                "processes": {"max": 64},
+                "rate": {"requests": 0},
+            },
+            "mcpServers": {name: {"command": "node", "args": [str(folder / file), mark]} for name, file in SERVERS.items()},
+            "audit": {"file": "audit.jsonl"},
+            "data_dir": "./data",
+        },
+        indent=1,
+    )
+
+
+def marked(mark):
+    """The ids of processes that have `mark` as an argument, whoever started them."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if mark.encode() in file.read_bytes().split(b"\0"):
+                found.append(int(file.parent.name))
+        except OSError:
+            pass
+    return found
+
+
+def left(mark, seconds):
+    """The marked processes that have not ended after so many seconds."""
+    until = time.monotonic() + seconds
+    while (found := marked(mark)) and time.monotonic() < until:
+        time.sleep(0.05)
+    return found
+
+
+def checks(report, what, command, environment):
+    """Runs sdk.py or sdk.mjs, whose lines go to standard output."""
+    done = subprocess.Popen([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
+    last = ""
+    for line in done.stdout:
+        print(line, end="", flush=True)
+        last = line.strip() or last
+    report.add(done.wait() == 0, f"{what}: {last}")
+
+
+def sdks(report, what, folder, url, *more):
+    """Runs the checks of both packages."""
+    environment = node_environment()
+    checks(report, f"{what}, Python SDK", [sys.executable, "-B", HERE / "sdk.py", url, "--key", KEY, *more], environment)
+    checks(report, f"{what}, TypeScript SDK", ["node", folder / "sdk.mjs", url, "--key", KEY, *more], environment)
+
+
+def suite(report, what, folder, url, revision, hopeless=frozenset()):
+    """Runs the conformance suite."""
+    score = conformance.run(folder, node_environment(), url, revision)
+    for name, faults in score.failed.items():
+        print(f"    {name}{' (no gateway can pass it)' if name in hopeless else ''}", *faults, sep="\n        ", flush=True)
+    whole = score.total == conformance.SCORED[revision]
+    passed = score.total - len(score.failed)
+    report.add(whole and not set(score.failed) - hopeless, f"{what}, conformance {revision}: {passed} of {score.total}")
+
+
+@contextmanager
+def program(report, given, folder, keyless):
+    """The running program, whose servers have to be gone after it."""
+    mark = f"mark-{uuid.uuid4().hex}"
+    with tempfile.TemporaryDirectory(prefix="mlp-mcp-") as home:
+        file = Path(home, "config.yaml")
+        file.write_text(configuration(folder, mark, keyless))
+        environment = {"CLIENT_KEY": KEY, "PATH": node_environment()["PATH"]}
+        running = Program(given, home, "--config", str(file), environment=environment)
+        try:
+            yield running, mark
+            # Every client has deleted its sessions, which ends their servers within 2 s.
+            report.add(not left(mark, 3), f"server processes after the last session: {len(marked(mark))}")
+        except BaseException:
+            print(running.tail(), flush=True)
+            raise
+        finally:
+            status = running.stop()
+            found = left(mark, 2)
+            report.add(not found, f"server processes after the program: {len(found)}")
+            report.add(status == 0, f"exit status of the program: {status}")
+        if report.failed:
+            print(running.tail(), flush=True)
+
+
+def through(report, given, folder):
+    """The checks through a gateway."""
+    if not given.skip_sdk:
+        with program(report, given.program, folder, keyless=False) as (running, mark):
+            for name in SERVERS:
+                sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway")
+    # The suite has no way to send a key.
+    for revision in given.revision or ["2025-11-25"]:
+        with program(report, given.program, folder, keyless=True) as (running, mark):
+            for name in SERVERS:
+                hopeless = HOPELESS.get((name, revision), frozenset())
+                suite(report, name, folder, f"{running.base}/servers/{name}/mcp", revision, hopeless)
+
+
+@contextmanager
+def front(folder, eras, *key):
+    """The address of the servers' own HTTP front."""
+    command = ["node", str(folder / "http.mjs"), eras, *key]
+    process = subprocess.Popen(command, env=node_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        line = process.stdout.readline()
+        if not line.startswith("ready "):
+            raise Failed(f"no line `ready http://…` of {' '.join(command)}")
+        yield line.removeprefix("ready ").strip()
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def direct(report, folder):
+    """The checks without a gateway."""
+    with front(folder, "both", KEY) as url:
+        sdks(report, "direct", folder, url)
+    for eras, revision in (("both", "2025-11-25"), ("both", "2026-07-28"), ("2025", "2025-11-25")):
+        with front(folder, eras) as url:
+            suite(report, f"direct, {eras}", folder, url, revision)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--target", type=Path, required=True)
+    parser.add_argument("--direct", action="store_true")
+    parser.add_argument("--revision", action="append", choices=list(conformance.SCORED))
+    parser.add_argument("--skip-sdk", action="store_true")
+    parser.add_argument("program", nargs="?", type=Path)
+    given = parser.parse_args()
+    given.program = (given.program or given.target / "release/mcp-local-provider").absolute()
+    if not given.direct and not os.access(given.program, os.X_OK):
+        print(f"{given.program} is not there: run cargo build --release first, or name the program", file=sys.stderr)
+        return 2
+    report = Report()
+    began = time.monotonic()
+    try:
+        folder = install(given.target.absolute())
+        if given.direct:
+            direct(report, folder)
+        else:
+            through(report, given, folder)
+    except Failed as failure:
+        report.add(False, str(failure))
+    print(f"\nSummary, after {time.monotonic() - began:.0f} s:", *report.lines, sep="\n    ", flush=True)
+    return 1 if report.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

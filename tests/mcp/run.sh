@@ -1,0 +1,19 @@
+#!/bin/sh
+# Drives the gateway with the official MCP packages of Python and TypeScript and with the official conformance suite. The servers
+# behind it are those of servers/, on the official TypeScript SDK.
+#
+#   tests/mcp/run.sh [PROGRAM] [--revision REVISION ...] [--skip-sdk]
+#   tests/mcp/run.sh --direct
+#
+# PROGRAM is the release build when it is left out. --revision: the sets of the suite to run, 2025-11-25 and 2026-07-28; 2025-11-25
+# when none is named. --direct asks the servers without a gateway, which proves the servers and the checks. Prints one line for each
+# check and a summary; the exit status is 1 if anything failed. Packages are installed below the target directory.
+set -eu
+
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+root=$(CDPATH='' cd -- "$here/../.." && pwd)
+target=${CARGO_TARGET_DIR:-$root/target}
+requirements=$here/requirements.txt
+venv=$target/mcp-venv
+. "$root/tests/venv.sh"
+exec "$venv/bin/python" -B "$here/gateway.py" --target "$target" "$@"
