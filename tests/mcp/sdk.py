@@ -514,7 +514,7 @@ async def main():
             failed += 1
             print(f"FAILED python {each.__name__}: {each.__doc__}\n    {type(error).__name__}: {error}", flush=True)
             if not isinstance(error, (Failed, TimeoutError)):
-                traceback.print_exception(error)
+                traceback.print_exception(error, limit=-3, chain=False)
         else:
             print(f"ok python {each.__name__} ({time.monotonic() - began:.1f} s): {each.__doc__}", flush=True)
     print(f"{failed} of {len(chosen)} checks failed" if failed else f"{len(chosen)} checks passed", flush=True)
