@@ -35,7 +35,8 @@ def run(installed, environment, url, revision):
     names = scored(suite, revision)
     with tempfile.TemporaryDirectory(prefix="mlp-suite-") as results:
         command = ["node", suite / "dist/index.js", "server", "--url", url, "--requirements", revision, "-o", results]
-        done = subprocess.run([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
+        command = [str(word) for word in command]
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=900)
         seen = {}
         for file in Path(results).glob("server-*/checks.json"):
             # server-NAME-TIME, the time in 24 characters.

@@ -20,7 +20,7 @@ import conformance  # noqa: E402
 from program import Failed, Program, own_environment  # noqa: E402
 
 KEY = "the-key-of-the-client"
-SERVERS = {"everything": "server.mjs", "only2025": "server_2025.mjs"}
+SERVERS = {"everything": "server.mjs", "only2025": "server_2025.mjs", "only2026": "server_2026.mjs"}
 # What no gateway can pass: the suite knows a question by the name that its server gave it, and a 2025-era request has no such name.
 HOPELESS = {("only2025", "2026-07-28"): {"input-required-result-basic-elicitation"}}
 
@@ -162,15 +162,15 @@ def through(report, given, folder):
     """The checks through a gateway."""
     if not given.skip_sdk:
         with program(report, given.program, folder, keyless=False) as (running, mark):
-            for name in SERVERS:
+            for name in given.server:
                 sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway")
             # The packages delete their sessions, which ends the servers within 2 s; the suite leaves some.
             found = left(mark, 3)
             report.add(not found, f"server processes after the last session: {len(found)}")
     # The suite has no way to send a key.
-    for revision in given.revision or ["2025-11-25"]:
+    for revision in given.revision:
         with program(report, given.program, folder, keyless=True) as (running, _):
-            for name in SERVERS:
+            for name in given.server:
                 hopeless = HOPELESS.get((name, revision), frozenset())
                 suite(report, name, folder, f"{running.base}/servers/{name}/mcp", revision, hopeless)
 
@@ -179,7 +179,8 @@ def through(report, given, folder):
 def front(folder, eras, *key):
     """The address of the servers' own HTTP front."""
     command = ["node", str(folder / "http.mjs"), eras, *key]
-    process = subprocess.Popen(command, env=node_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env=node_environment(), text=True, **streams)
     try:
         line = process.stdout.readline()
         if not line.startswith("ready "):
@@ -204,9 +205,12 @@ def main():
     parser.add_argument("--target", type=Path, required=True)
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--revision", action="append", choices=list(conformance.SCORED))
+    parser.add_argument("--server", action="append", choices=list(SERVERS))
     parser.add_argument("--skip-sdk", action="store_true")
     parser.add_argument("program", nargs="?", type=Path)
-    given = parser.parse_args()
+    given = parser.parse_intermixed_args()
+    given.revision = given.revision or ["2025-11-25"]
+    given.server = given.server or ["everything", "only2025"]
     given.program = (given.program or given.target / "release/mcp-local-provider").absolute()
     if not given.direct and not os.access(given.program, os.X_OK):
         print(f"{given.program} is not there: run cargo build --release first, or name the program", file=sys.stderr)

@@ -2,11 +2,12 @@
 # Drives the gateway with the official MCP packages of Python and TypeScript and with the official conformance suite. The servers
 # behind it are those of servers/, on the official TypeScript SDK.
 #
-#   tests/mcp/run.sh [PROGRAM] [--revision REVISION ...] [--skip-sdk]
+#   tests/mcp/run.sh [PROGRAM] [--server SERVER ...] [--revision REVISION ...] [--skip-sdk]
 #   tests/mcp/run.sh --direct
 #
-# PROGRAM is the release build when it is left out. --revision: the sets of the suite to run, 2025-11-25 and 2026-07-28; 2025-11-25
-# when none is named. --direct asks the servers without a gateway, which proves the servers and the checks. Prints one line for each
+# PROGRAM is the release build when it is left out. --server: the servers to ask: everything (both eras), only2025, only2026; the
+# first two when none is named. --revision: the sets of the suite to run, 2025-11-25 and 2026-07-28; the first when none is named.
+# --skip-sdk leaves the packages out. --direct asks the servers without a gateway, which proves the servers and the checks. Prints one line for each
 # check and a summary; the exit status is 1 if anything failed. Packages are installed below the target directory.
 set -eu
 

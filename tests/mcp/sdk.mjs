@@ -21,7 +21,15 @@ import {
 } from "@modelcontextprotocol/sdk/types.js";
 
 const SECONDS = 30;
-const TEXTS = ["plain", "", "line\nline\r\n\ttab", "\u2028\u2029\u0000\u007f", "\u{1f600} \u00e9 \u4e2d\u6587", '"\\" {"id":1}', "data: x\n\nid: 9\n"];
+const TEXTS = [
+  "plain",
+  "",
+  "line\nline\r\n\ttab",
+  "\u2028\u2029\u0000\u007f",
+  "\u{1f600} \u00e9 \u4e2d\u6587",
+  '"\\" {"id":1,"jsonrpc":"2.0"}',
+  "data: x\n\nid: 9\n",
+];
 const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
 
 const { values: given, positionals } = parseArgs({
@@ -101,7 +109,8 @@ class Seen {
       return { action: this.action, ...(this.action === "accept" && { content: { response: this.name } }) };
     });
     this.client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: [{ uri: `file:///${this.name}`, name: this.name }] }));
-    this.client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params }) => this.note(this.logs, `${params.level}: ${params.data}`));
+    this.client.setNotificationHandler(LoggingMessageNotificationSchema, ({ params: { level, data } }) =>
+      this.note(this.logs, `${level}: ${data}`));
     for (const schema of [
       ResourceUpdatedNotificationSchema,
       ToolListChangedNotificationSchema,
@@ -170,7 +179,13 @@ check("initialize", "initialize: the server's capabilities and instructions", ()
     const { tools, resources, prompts, logging, completions } = client.getServerCapabilities();
     assert.deepEqual(
       { tools, resources, prompts, logging, completions },
-      { tools: { listChanged: true }, resources: { subscribe: true, listChanged: true }, prompts: { listChanged: true }, logging: {}, completions: {} },
+      {
+        tools: { listChanged: true },
+        resources: { subscribe: true, listChanged: true },
+        prompts: { listChanged: true },
+        logging: {},
+        completions: {},
+      },
     );
   }));
 
@@ -178,11 +193,13 @@ check("lists", "lists of tools, resources, templates and prompts; schemas come u
   withClient(async ({ client }) => {
     const tools = new Map((await client.listTools()).tools.map((tool) => [tool.name, tool]));
     const schema = tools.get("json_schema_2020_12_tool").inputSchema;
-    assert.deepEqual([schema.$schema, schema.$defs.address.$anchor, schema.then], ["https://json-schema.org/draft/2020-12/schema", "addressDef", { required: ["phone"] }]);
+    assert.equal(schema.$schema, "https://json-schema.org/draft/2020-12/schema");
+    assert.deepEqual([schema.$defs.address.$anchor, schema.then], ["addressDef", { required: ["phone"] }]);
     assert.deepEqual(tools.get("sum").outputSchema.required, ["sum"]);
     const { resources } = await client.listResources();
     assert.equal(resources.find(({ uri }) => uri === "test://static-binary").mimeType, "image/png");
-    assert.deepEqual((await client.listResourceTemplates()).resourceTemplates.map((each) => each.uriTemplate), ["test://template/{id}/data"]);
+    const { resourceTemplates } = await client.listResourceTemplates();
+    assert.deepEqual(resourceTemplates.map((each) => each.uriTemplate), ["test://template/{id}/data"]);
     const { prompts } = await client.listPrompts();
     assert.deepEqual(prompts.find(({ name }) => name === "test_prompt_with_arguments").arguments.map(({ name }) => name), ["arg1", "arg2"]);
   }));
@@ -271,7 +288,8 @@ check("cancellation", "cancellation: the server hears which call is cancelled, a
 
 check("completion", "completion: of a prompt's argument", () =>
   withClient(async ({ client }) => {
-    const { completion } = await client.complete({ ref: { type: "ref/prompt", name: "test_prompt_with_arguments" }, argument: { name: "arg1", value: "par" } });
+    const ref = { type: "ref/prompt", name: "test_prompt_with_arguments" };
+    const { completion } = await client.complete({ ref, argument: { name: "arg1", value: "par" } });
     assert.deepEqual(completion, { values: ["parallel", "parameter", "paris", "party"], total: 4, hasMore: false });
   }));
 
@@ -285,14 +303,16 @@ check("resources", "resources: a text, bytes, a template", () =>
 
 check("subscriptions", "subscriptions: a change is told to who subscribes, until unsubscribed", () =>
   withClient(async (c) => {
-    const uri = "test://watched-resource";
-    assert.equal(await c.call("touch", { uri }), "nobody subscribes");
-    await c.client.subscribeResource({ uri });
-    assert.equal(await c.call("touch", { uri }), "told");
+    const both = ["test://watched-resource", "test://static-text"];
+    const [first] = both;
+    await c.call("touch", { uri: first });
+    for (const uri of both) await c.client.subscribeResource({ uri });
+    await c.call("touch", { uri: first });
     await c.until(() => c.told.length > 0);
-    assert.deepEqual(c.told.map(({ method, params }) => [method, params.uri]), [["notifications/resources/updated", uri]]);
-    await c.client.unsubscribeResource({ uri });
-    assert.equal(await c.call("touch", { uri }), "nobody subscribes");
+    await c.client.unsubscribeResource({ uri: first });
+    for (const uri of both) await c.call("touch", { uri });
+    await c.until(() => c.told.length >= 2);
+    assert.deepEqual(c.told.map(({ method, params }) => [method, params.uri]), both.map((uri) => ["notifications/resources/updated", uri]));
   }));
 
 check("changed_lists", "changed lists: told for tools, resources and prompts, and the new ones are there", () =>
@@ -369,7 +389,7 @@ check("canaries", "two clients at once: nothing of one reaches the other, with e
       await c.call("grow", { name: c.name });
     }));
     for (const [c, other] of [both, both.toReversed()]) {
-      await c.until(() => c.methods().filter((method) => method === "notifications/resources/updated").length === 10);
+      await c.until(() => c.methods().filter((method) => method === "notifications/resources/updated").length >= 10);
       const everything = JSON.stringify([c.told, c.logs, c.asked]);
       assert.ok(!everything.includes(other.name), `${c.name} was told of ${other.name}`);
       assert.ok(!(await c.client.listTools()).tools.some(({ name }) => name === other.name), `${c.name} lists a tool of ${other.name}`);
@@ -391,18 +411,21 @@ check("deleted", "a session that its client has deleted is gone: 404", async () 
   assert.equal((await ping(c.session)).status, 404);
 });
 
+/** A check that took longer than it may. */
+class Late extends Error {}
+
 const chosen = checks.filter(({ name }) => words.length === 0 || words.some((word) => name.includes(word)));
 let failed = 0;
 for (const { name, line, run } of chosen) {
   const began = performance.now();
   let limit;
-  const late = new Promise((_, reject) => (limit = setTimeout(() => reject(new Error(`not done within ${SECONDS} s`)), SECONDS * 1000)));
+  const late = new Promise((_, reject) => (limit = setTimeout(() => reject(new Late(`not done within ${SECONDS} s`)), SECONDS * 1000)));
   try {
     await Promise.race([run(), late]);
     console.log(`ok typescript ${name} (${((performance.now() - began) / 1000).toFixed(1)} s): ${line}`);
   } catch (error) {
     failed += 1;
-    console.log(`FAILED typescript ${name}: ${line}\n    ${error.stack}`);
+    console.log(`FAILED typescript ${name}: ${line}\n    ${error instanceof Late ? error.message : error.stack}`);
   } finally {
     clearTimeout(limit);
   }

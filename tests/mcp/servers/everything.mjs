@@ -1,5 +1,5 @@
 // A server that has every feature of the protocol, on the official TypeScript SDK. It speaks the 2025-era revisions and
-// 2026-07-28; which one is decided by what it is served with: server.mjs, server_2025.mjs, http.mjs.
+// 2026-07-28; which one is decided by what it is served with: server.mjs, server_2025.mjs, server_2026.mjs, http.mjs.
 import { randomBytes } from "node:crypto";
 import { createRequestStateCodec, McpServer } from "@modelcontextprotocol/server";
 import { addProbes } from "./probes.mjs";

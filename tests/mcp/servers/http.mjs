@@ -5,7 +5,12 @@
 // Prints `ready http://127.0.0.1:PORT/mcp`. With a KEY, requests without `Authorization: Bearer KEY` are refused.
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
-import { localhostHostValidation, localhostOriginValidation, NodeStreamableHTTPServerTransport, toNodeHandler } from "@modelcontextprotocol/node";
+import {
+  localhostHostValidation,
+  localhostOriginValidation,
+  NodeStreamableHTTPServerTransport,
+  toNodeHandler,
+} from "@modelcontextprotocol/node";
 import { classifyInboundRequest, createMcpHandler, isInitializeRequest } from "@modelcontextprotocol/server";
 import { everything } from "./everything.mjs";
 

@@ -1,5 +1,5 @@
 // The tools that sdk.py and sdk.mjs call: each makes one thing happen that a client can see.
-import { fromJsonSchema } from "@modelcontextprotocol/server";
+import { fromJsonSchema, inputRequired } from "@modelcontextprotocol/server";
 import { said } from "./contents.mjs";
 
 const LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
@@ -30,13 +30,18 @@ export function addProbes(server, tell) {
   };
 
   tool("echo", "Answers with its text", { text: name }, ({ text }) => said(text));
-  tool("repeat", "Answers with a text of so many bytes", { bytes: { type: "integer" } }, ({ bytes }) => said("0123456789abcdef".repeat(bytes / 16)));
+  tool("repeat", "Answers with a text of so many bytes", { bytes: { type: "integer" } }, ({ bytes }) =>
+    said("0123456789abcdef".repeat(bytes / 16)));
   tool("process", "Answers with the id of its process", {}, () => said(String(process.pid)));
   server.registerTool(
     "sum",
     {
       description: "Adds",
-      inputSchema: fromJsonSchema({ type: "object", properties: { numbers: { type: "array", items: { type: "number" } } }, required: ["numbers"] }),
+      inputSchema: fromJsonSchema({
+        type: "object",
+        properties: { numbers: { type: "array", items: { type: "number" } } },
+        required: ["numbers"],
+      }),
       outputSchema: fromJsonSchema({ type: "object", properties: { sum: { type: "number" } }, required: ["sum"] }),
     },
     ({ numbers }) => {
@@ -82,21 +87,25 @@ export function addProbes(server, tell) {
     for (const level of LEVELS) await mcpReq.log(level, `${note} ${level}`, "probe");
     return said(note);
   });
-  tool("roots", "Asks for the client's roots", {}, async (_, { mcpReq }) => {
-    const { roots } = await mcpReq.send({ method: "roots/list" });
-    return said(JSON.stringify(roots.map(({ uri, name }) => [uri, name])));
+  tool("roots", "Asks for the client's roots", {}, (_, { mcpReq }) => {
+    const answer = mcpReq.inputResponses?.answer;
+    if (answer === undefined) return inputRequired({ inputRequests: { answer: inputRequired.listRoots() } });
+    return said(JSON.stringify(answer.roots.map(({ uri, name }) => [uri, name])));
   });
   tool("ping_client", "Pings the client", {}, async (_, { mcpReq }) => said(JSON.stringify(await mcpReq.send({ method: "ping" }))));
 
   tool("grow", "Adds a tool, a resource and a prompt", { name }, ({ name }) => {
     tool(name, "Added later", {}, () => said(name));
-    server.registerResource(name, `test://${name}`, { mimeType: "text/plain" }, ({ href }) => ({ contents: [{ uri: href, text: name }] }));
-    server.registerPrompt(name, { description: "Added later" }, () => ({ messages: [{ role: "user", content: { type: "text", text: name } }] }));
+    const uri = `test://${name}`;
+    server.registerResource(name, uri, { mimeType: "text/plain" }, () => ({ contents: [{ uri, text: name }] }));
+    const messages = [{ role: "user", content: { type: "text", text: name } }];
+    server.registerPrompt(name, { description: "Added later" }, () => ({ messages }));
     return said("added");
   });
-  tool("touch", "Tells those who subscribe to a resource that it has changed", { uri: name }, async ({ uri }) => {
-    if (subscribed.has(uri)) await tell.updated(uri);
-    return said(subscribed.has(uri) ? "told" : "nobody subscribes");
+  tool("touch", "Tells those who subscribe to a resource that it has changed", { uri: name }, async ({ uri }, { mcpReq }) => {
+    // On 2026-07-28 the SDK knows who listens.
+    if (mcpReq.envelope !== undefined || subscribed.has(uri)) await tell.updated(uri);
+    return said("told");
   });
   server.server.setRequestHandler("resources/subscribe", ({ params }) => {
     subscribed.add(params.uri);

@@ -1,5 +1,5 @@
 // The tools that the conformance suite calls, but for those that ask the client in several rounds (questions.mjs).
-import { fromJsonSchema } from "@modelcontextprotocol/server";
+import { fromJsonSchema, inputRequired } from "@modelcontextprotocol/server";
 import { form, PICTURE, said, SOUND } from "./contents.mjs";
 
 const NOTHING = { type: "object", properties: {} };
@@ -111,14 +111,16 @@ export function addTools(server, tell) {
     return said("answered after the stream was closed");
   });
 
-  const ask = async (mcpReq, message, requestedSchema) => {
-    const { action, content } = await mcpReq.send({ method: "elicitation/create", params: { message, requestedSchema } });
-    return said(`${action}: ${JSON.stringify(content ?? {})}`);
+  const ask = ({ inputResponses }, message, requestedSchema) => {
+    const answer = inputResponses?.answer;
+    if (answer === undefined) return inputRequired({ inputRequests: { answer: inputRequired.elicit({ message, requestedSchema }) } });
+    return said(`${answer.action}: ${JSON.stringify(answer.content ?? {})}`);
   };
-  tool("test_sampling", "Asks the client's model", form("prompt"), async ({ prompt }, { mcpReq }) => {
+  tool("test_sampling", "Asks the client's model", form("prompt"), ({ prompt }, { mcpReq }) => {
+    const answer = mcpReq.inputResponses?.answer;
     const messages = [{ role: "user", content: { type: "text", text: prompt } }];
-    const { content } = await mcpReq.send({ method: "sampling/createMessage", params: { messages, maxTokens: 100 } });
-    return said(`the model says: ${content.text}`);
+    if (answer === undefined) return inputRequired({ inputRequests: { answer: inputRequired.createMessage({ messages, maxTokens: 100 }) } });
+    return said(`the model says: ${answer.content.text}`);
   });
   tool("test_elicitation", "Asks the person at the client", form("message"), ({ message }, { mcpReq }) =>
     ask(mcpReq, message, form("response")));
