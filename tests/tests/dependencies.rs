@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "core",
+    "mcp",
     "heap",
     "engine",
     "process",
@@ -147,6 +148,7 @@ fn thiserror_writes_the_error_types() {
     let mut files = Vec::new();
     for name in [
         "core",
+        "mcp",
         "engine",
         "process",
         "host",
