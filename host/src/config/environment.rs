@@ -124,6 +124,13 @@ impl Environment {
         self.get(name).filter(|value| !value.is_empty())
     }
 
+    /// Returns the value and the place of a variable unless it is empty.
+    pub(crate) fn entry(&self, name: &str) -> Option<(&str, &Origin)> {
+        let entry = self.variables.get(name);
+        let entry = entry.map(|(value, origin)| (value.as_str(), origin));
+        entry.filter(|(value, _)| !value.trim().is_empty())
+    }
+
     pub(crate) fn warnings(&self) -> &[Problem] {
         &self.warnings
     }

@@ -340,10 +340,10 @@ pub(super) fn check(gateway: &Gateway, memory: usize, report: &mut Report<'_>) {
     at_most_a_week(report, "gateway.resume.keep", gateway.resume.keep);
     if gateway.timeouts.request_max < gateway.timeouts.request {
         let message = format!(
-            "must be at least `request`, which is {}",
-            units::show_duration(gateway.timeouts.request)
+            "must be at most `gateway.timeouts.request_max`, which is {}",
+            units::show_duration(gateway.timeouts.request_max)
         );
-        report.problem("gateway.timeouts.request_max", message);
+        report.problem("gateway.timeouts.request", message);
     }
     for (name, value) in [
         ("resume.bytes", gateway.resume.bytes),

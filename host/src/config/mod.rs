@@ -1,4 +1,5 @@
-//! Configuration: the command line overrides the environment, which overrides the file, which overrides the defaults.
+//! Configuration: the command line overrides the environment, which overrides the file, which overrides the defaults. Of the
+//! environment `MLP_…` overrides `BRIDGE_…` and `MCP_…`.
 //!
 //! A file is YAML, TOML or JSON. All sources are merged into one tree whose values keep their origins. The tree is
 //! decoded into [`Config`] and then checked, so that every error names the line, variable or flag.
@@ -8,6 +9,7 @@ mod agent;
 mod agent_command;
 mod agent_list;
 mod bridge;
+mod bridge_environment;
 mod check;
 mod decode;
 mod dot_env;
@@ -149,12 +151,13 @@ fn complete(
     environment: Environment,
 ) -> Result<Loaded, ConfigError> {
     shorthand::expand(&mut root, &mut problems);
+    let mut passed_over = Vec::new();
+    bridge_environment::override_tree(&environment, &mut root, &mut problems, &mut passed_over);
     environment.override_tree(&mut root, &mut problems);
     override_by_flags(&mut root, overrides, &mut problems);
     agent_list::number(&mut root);
     paths::set_data_dir(&mut root, &environment);
     not_offered::refuse(&mut root, &mut problems);
-    let mut passed_over = Vec::new();
     mcp_server::pass_over(&mut root, &mut passed_over);
     let mut config: Config = decode::decode(&mut root, &mut problems);
     let mut report = check::Report::new(&root);

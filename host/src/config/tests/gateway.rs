@@ -318,7 +318,7 @@ c.yaml:3: gateway.sessions.max: must be at least 1, not 0: everything would be r
 c.yaml:3: gateway.sessions.per_client: must be at least 1, not 0: everything would be refused; leave it out for the default
 c.yaml:4: gateway.restart.attempts: must be at least 1, not 0: `restart: { enabled: false }` starts none again
 c.yaml:5: gateway.timeouts.heartbeat: must be at least 1ms; leave it out for the default
-c.yaml:5: gateway.timeouts.request_max: must be at least `request`, which is 7200s
+c.yaml:5: gateway.timeouts.request: must be at most `gateway.timeouts.request_max`, which is 3600s
 c.yaml:6: gateway.resume.bytes: must be at least 4096, not 1: no answer would fit
 c.yaml:6: gateway.resume.keep: must be at most 7d
 c.yaml:7: gateway.message_bytes: must be at most `limits.memory`, which is 256MiB",

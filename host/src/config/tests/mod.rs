@@ -7,6 +7,7 @@
     clippy::panic
 )]
 
+mod bridge_environment;
 mod example;
 mod gateway;
 mod paths;
