@@ -199,10 +199,6 @@ impl<O: Owner> Runner<O> {
                 return;
             }
         };
-        let why = match process.last_words().told() {
-            words if words.is_empty() => why,
-            words => format!("{why}; its last words: {words}"),
-        };
         drop(process);
         tell_missed(self.owner.server(), self.error_lines.take_missed());
         self.work.lines.clear();
