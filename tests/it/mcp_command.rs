@@ -1,7 +1,8 @@
 //! `mcp serve` and `mcp list`, as a person uses them.
 
-use crate::program::{Folder, Program, program};
-use serde_json::Value;
+use crate::program::{Answer, Folder, Program, program};
+use serde_json::{Value, json};
+use std::io::Read;
 use std::process::{Command, Output};
 
 fn run(folder: &Folder, arguments: &[&str]) -> Output {
@@ -110,4 +111,104 @@ fn servers_are_listed_from_the_configuration_and_none_is_started() {
     let checked = said(&run(&folder, &["check-config", "--config", config]));
     assert!(checked.contains("mcpServers.files.env.TOKEN"), "{checked}");
     assert!(!checked.contains("swordfish"), "{checked}");
+}
+
+/// An MCP server in the language of the shell: a tool answers with a variable and the process's id, another one ends it.
+const SERVER: &str = r#"while read -r line; do
+  case "$line" in *'"id":'*) ;; *) continue ;; esac
+  id=${line#*'"id":'}; id=${id%%[,\}]*}
+  case "$line" in
+    *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}' ;;
+    *'"die"'*) echo token=swordfish >&2; exit 3 ;;
+    *) result="{\"content\":[{\"type\":\"text\",\"text\":\"$GREETING $$\"}]}" ;;
+  esac
+  echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":$result}"
+done"#;
+
+const KEY: &str = "mcp-key-for-tests-0123";
+
+fn write_servers(path: &std::path::Path, greeting: &str) {
+    let text = json!({
+        "listen": { "http": ["127.0.0.1:0"] },
+        "auth": { "keys": [{ "name": "mcp", "key": KEY, "allow": ["mcp"] }] },
+        "data_dir": "./data",
+        "mcpServers": { "files": { "command": "/bin/sh", "args": ["-c", SERVER], "env": { "GREETING": greeting } } },
+    });
+    std::fs::write(path, text.to_string()).unwrap();
+}
+
+/// Sends one message of MCP and reads the whole answer.
+fn send(program: &Program, session: Option<&str>, message: &Value) -> Answer {
+    let session = session.map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
+    let body = message.to_string();
+    let mut stream = program.raw(&format!(
+        "POST /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json\r\n\
+         Accept: application/json, text/event-stream\r\n{session}Content-Length: {}\r\nConnection: close\r\n\r\n{body}",
+        body.len()
+    ));
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    Answer::parse(&bytes)
+}
+
+/// Calls a tool. The answer may come as JSON or in a stream.
+fn call(program: &Program, session: &str, id: u32, tool: &str) -> Value {
+    let message = json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": { "name": tool } });
+    let answer = send(program, Some(session), &message);
+    let lines = answer.body.lines();
+    let lines = lines.map(|line| line.strip_prefix("data:").unwrap_or(line));
+    let mut values = lines.filter_map(|line| serde_json::from_str::<Value>(line.trim()).ok());
+    let found = values.find(|value| value["id"] == id);
+    found.unwrap_or_else(|| panic!("no answer in {}", answer.body))
+}
+
+#[test]
+fn a_server_of_the_configuration_is_started_reloaded_and_ended() {
+    let folder = Folder::new();
+    let config = folder.0.join("c.json");
+    write_servers(&config, "one");
+    let mut command = Command::new(program());
+    command.arg("--config").arg(&config);
+    let mut program = Program::spawn(command, folder, config);
+    let hello = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "c", "version": "1" } });
+    let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello });
+    let opened = send(&program, None, &hello);
+    assert_eq!(opened.status, 200, "{}", opened.body);
+    let session = opened.header("mcp-session-id").unwrap().to_owned();
+    let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
+    assert_eq!(send(&program, Some(&session), &initialized).status, 202);
+    let greeted = |program: &Program, id| {
+        let answer = call(program, &session, id, "greet");
+        let text = answer["result"]["content"][0]["text"].as_str();
+        let text = text.unwrap_or_else(|| panic!("{answer}"));
+        let (greeting, pid) = text.split_once(' ').unwrap();
+        (greeting.to_owned(), pid.to_owned())
+    };
+    let (greeting, first) = greeted(&program, 2);
+    assert_eq!(greeting, "one");
+
+    let died = call(&program, &session, 3, "die");
+    assert_eq!(died["error"]["data"]["reason"], "server_exited", "{died}");
+    assert!(!died.to_string().contains("swordfish"), "{died}");
+    program.wait_for_log("token=swordfish");
+    program.wait_for_log("a process has ended: it ended with exit code 3");
+
+    write_servers(&program.config, "two");
+    program.signal("HUP");
+    program.wait_for_log("took the configuration over");
+    // The process that was started meanwhile may be older than the reload.
+    let (greeting, second) = greeted(&program, 4);
+    assert_ne!(first, second);
+    if greeting == "one" {
+        call(&program, &session, 5, "die");
+    }
+    let (greeting, last) = greeted(&program, 6);
+    assert_eq!(greeting, "two");
+
+    program.signal("TERM");
+    assert!(program.wait().0.success());
+    for pid in [first, second, last] {
+        let place = format!("/proc/{pid}/stat");
+        assert!(!std::path::Path::new(&place).exists(), "{pid} is left");
+    }
 }

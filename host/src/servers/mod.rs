@@ -126,7 +126,9 @@ impl Servers {
 impl Children for Servers {
     fn run(&self, child: Child) -> io::Result<()> {
         let engine = self.engine.upgrade();
-        let engine = engine.ok_or_else(|| io::Error::other("the provider is gone"))?;
+        // A session that is opened while the provider stops is none that the gateway ends.
+        let engine = engine.filter(|engine| !engine.is_stopped());
+        let engine = engine.ok_or_else(|| io::Error::other("the provider has stopped"))?;
         let name = child.server().clone();
         let runner = Runner::new(child, engine, self.surroundings.clone())?;
         self.spawn(&name, move || runner.run())

@@ -63,6 +63,8 @@ pub(super) struct Runner<O> {
     engine: Arc<Engine>,
     surroundings: Arc<Surroundings>,
     process: Option<Process>,
+    /// The process was told to end.
+    ending: bool,
     process_waker: Arc<ProcessWaker>,
     waker: Waker,
     work: Work,
@@ -84,6 +86,7 @@ impl<O: Owner> Runner<O> {
             owner,
             surroundings,
             process: None,
+            ending: false,
             waker: Waker::from(process_waker.clone()),
             process_waker,
             work: Work::default(),
@@ -118,6 +121,7 @@ impl<O: Owner> Runner<O> {
             // The lines that came with the order are before the end.
             self.write();
         }
+        self.ending = order != Order::Spawn;
         match (order, &mut self.process) {
             (Order::Spawn, _) => self.start(),
             (Order::CloseInput, Some(process)) => process.close_input(),
@@ -168,6 +172,7 @@ impl<O: Owner> Runner<O> {
             Err(error) => {
                 self.work.lines.clear();
                 let why = format!("it cannot be started: {error}");
+                tracing::warn!(server, "a process is missing: {why}");
                 self.owner.handle_exited(Exit::NotStarted, &why);
             }
         }
@@ -200,7 +205,13 @@ impl<O: Owner> Runner<O> {
             }
         };
         drop(process);
-        tell_missed(self.owner.server(), self.error_lines.take_missed());
+        let server = self.owner.server();
+        tell_missed(server, self.error_lines.take_missed());
+        if self.ending {
+            tracing::debug!(server, "a process has ended as it was told: {why}");
+        } else {
+            tracing::warn!(server, "a process has ended: {why}");
+        }
         self.work.lines.clear();
         self.owner.handle_exited(exit, &why);
     }
