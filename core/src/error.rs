@@ -173,17 +173,15 @@ impl Code {
 
     /// The reason of an error of the MCP gateway, `error.data.reason`.
     #[must_use]
-    pub const fn gateway_reason(self) -> &'static str {
-        match self {
-            Self::InvalidKey => "unauthorized",
-            Self::RoleDenied => "scope_denied",
-            Self::OriginDenied => "forbidden",
-            Self::TooLarge => "too_large",
-            Self::RateLimited => "rate_limited",
-            other => match other.name() {
-                Some(name) => name,
-                None => "bad_request",
-            },
+    pub fn gateway_reason(self) -> &'static str {
+        match (self.status(), self.name()) {
+            (401, _) => "unauthorized",
+            (403, Some("origin_denied")) => "forbidden",
+            (403, _) => "scope_denied",
+            (413, _) => "too_large",
+            (429, _) => "rate_limited",
+            (_, Some(name)) => name,
+            (_, None) => "bad_request",
         }
     }
 

@@ -21,7 +21,7 @@ use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::exchange::Exchange;
-use mcp_local_provider_core::hub::keys::{Caller, Digest, Keys, digest};
+use mcp_local_provider_core::hub::keys::{Caller, Digest, Keys};
 use mcp_local_provider_core::hub::responses::{Conversation, Responses};
 use mcp_local_provider_core::hub::{Claim, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, WaitId};
@@ -81,8 +81,8 @@ pub struct Engine {
     tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
     pool: Arc<Pool>,
     /// Secrets of the engine's own are made from it.
-    seed: [u8; 32],
-    gateway: OnceLock<Gateway>,
+    pub(super) seed: [u8; 32],
+    pub(super) gateway: OnceLock<Gateway>,
     owner: OnceLock<Arc<dyn Owner>>,
     trust: OnceLock<Trust>,
     pub(super) proxies: OnceLock<Proxies>,
@@ -266,9 +266,7 @@ impl Engine {
             *self.policy.lock() = Policy { config, keys };
         });
         self.keys.notify(usize::MAX);
-        if let Some(gateway) = self.gateway() {
-            gateway.uphold(self, &self.policy().keys);
-        }
+        self.reload_keys_of_gateway();
     }
 
     /// Limits and times of links.
@@ -448,21 +446,6 @@ impl Engine {
         self.links.lock().len()
     }
 
-    /// A secret of this run for one purpose.
-    pub(super) fn secret(&self, purpose: &[u8]) -> Digest {
-        digest(&[&self.seed[..], purpose].concat())
-    }
-
-    /// Opens the gateway. False when there was one.
-    pub(super) fn set_gateway(&self, gateway: Gateway) -> bool {
-        self.gateway.set(gateway).is_ok()
-    }
-
-    /// The MCP gateway, where there is one.
-    pub(super) fn gateway(&self) -> Option<&Gateway> {
-        self.gateway.get()
-    }
-
     /// Names the owner, who reloads on an operator's order. The first one stays.
     pub fn set_owner(&self, owner: Arc<dyn Owner>) {
         // A second one is a fault of the host, and changes nothing.
@@ -571,9 +554,7 @@ impl Handle {
         }
         engine.hub(|hub, now, out| hub.drain(now, out));
         engine.drain.notify(usize::MAX);
-        if let Some(gateway) = engine.gateway() {
-            gateway.drain();
-        }
+        engine.drain_gateway();
         engine.wake_housekeeper();
     }
 
@@ -612,9 +593,7 @@ impl Handle {
     pub fn stop(&self) {
         self.0.stopped.store(true, Ordering::Release);
         self.0.stop.notify(usize::MAX);
-        if let Some(gateway) = self.0.gateway() {
-            gateway.stop(&self.0);
-        }
+        self.0.stop_gateway();
         self.0.wake_housekeeper();
     }
 }

@@ -125,7 +125,11 @@ fn core_names_no_clock_no_socket_and_no_thread() {
     let mut broken = Vec::new();
     for (name, text) in sources()
         .iter()
-        .filter(|(name, _)| ["core/src/", "mcp/src/"].iter().any(|of| name.starts_with(of)))
+        .filter(|(name, _)| {
+            ["core/src/", "mcp/src/"]
+                .iter()
+                .any(|of| name.starts_with(of))
+        })
         .filter(|(name, _)| !is_test(name))
     {
         let code: String = without_tests(text)

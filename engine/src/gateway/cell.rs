@@ -1,7 +1,7 @@
 //! The machines of the gateway behind their locks: a client's session, and a server's process.
 
 use super::child::Work;
-use crate::engine::Engine;
+use crate::Engine;
 use crate::ranked::{LINK, Ranked, SESSION};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::id::Authority;

@@ -8,7 +8,7 @@
 //! ```
 
 use super::cell::ServerCell;
-use crate::engine::Engine;
+use crate::Engine;
 use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::Instant;

@@ -3,8 +3,8 @@
 use super::Gateway;
 use super::cell::{Client, SessionCell};
 use super::responding::Responding;
+use crate::Engine;
 use crate::answer::Answer;
-use crate::engine::Engine;
 use crate::inbound::Inbound;
 use crate::request::Step;
 use crate::running::Running;

@@ -11,11 +11,11 @@ mod responding;
 pub use child::{Child, Children, Exit, Work};
 pub(crate) use http::{Asked, Begun, Post, begin};
 
-use super::engine::Engine;
+use crate::Engine;
 use crate::background::Background;
 use crate::ranked::{LEAF, Ranked, TABLE};
 use cell::{Client, ServerCell, SessionCell};
-use mcp_local_provider_core::hub::keys::{Digest, Keys, digest};
+use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
 use mcp_local_provider_core::time::Instant;
@@ -62,14 +62,14 @@ impl fmt::Debug for Gateway {
 impl Engine {
     /// Opens the gateway: its servers, and who runs their processes. The first call counts; without one there is no gateway.
     pub fn open_gateway(self: &Arc<Self>, config: Config, children: Arc<dyn Children>) {
-        let seed = self.secret(b"sessions of MCP");
+        let seed = digest(&[&self.seed[..], b"sessions of MCP"].concat());
         let gateway = Gateway {
             config: Ranked::new(Arc::new(config)),
             children,
             table: Ranked::default(),
             seed,
         };
-        if self.set_gateway(gateway) {
+        if self.gateway.set(gateway).is_ok() {
             self.outside().spawn(Box::new(Sweeper {
                 engine: Arc::downgrade(self),
                 next: None,
@@ -85,6 +85,33 @@ impl Engine {
         let config = Arc::new(config);
         *gateway.config.lock() = config.clone();
         gateway.end_where(self, |cell| config.server(&cell.server.name).is_none());
+    }
+
+    /// The gateway, where there is one.
+    pub(super) fn gateway(&self) -> Option<&Gateway> {
+        self.gateway.get()
+    }
+
+    /// Ends the sessions of keys that are gone.
+    pub(super) fn reload_keys_of_gateway(self: &Arc<Self>) {
+        let keys = self.policy().keys;
+        if let Some(gateway) = self.gateway() {
+            gateway.end_where(self, |cell| !keys.uphold(cell.authority));
+        }
+    }
+
+    /// Ends the streams of what no request asked for: the program drains.
+    pub(super) fn drain_gateway(&self) {
+        for cell in self.gateway().into_iter().flat_map(Gateway::sessions) {
+            cell.call(|session, wake| wake.extend(session.streams_mut().wake_all()));
+        }
+    }
+
+    /// Ends all sessions and processes: the program ends.
+    pub(super) fn stop_gateway(self: &Arc<Self>) {
+        if let Some(gateway) = self.gateway() {
+            gateway.end_where(self, |_| true);
+        }
     }
 }
 
@@ -224,23 +251,6 @@ impl Gateway {
                 self.end(engine, &cell);
             }
         }
-    }
-
-    /// Ends the sessions of keys that are gone.
-    pub(super) fn uphold(&self, engine: &Arc<Engine>, keys: &Keys) {
-        self.end_where(engine, |cell| !keys.uphold(cell.authority));
-    }
-
-    /// The program drains: nobody listens any more for what no request asked for.
-    pub(super) fn drain(&self) {
-        for cell in self.sessions() {
-            cell.call(|session, wake| wake.extend(session.streams_mut().wake_all()));
-        }
-    }
-
-    /// The program ends: so do all processes.
-    pub(super) fn stop(&self, engine: &Arc<Engine>) {
-        self.end_where(engine, |_| true);
     }
 
     /// Ends sessions that have been idle for too long, and forgets streams that nobody comes back for.

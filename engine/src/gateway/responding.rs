@@ -1,8 +1,8 @@
 //! The answer to a client: one stream of its session, read until it ends.
 
 use super::cell::SessionCell;
+use crate::Engine;
 use crate::account::Account;
-use crate::engine::Engine;
 use crate::running::{Polled, Respond};
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};

@@ -1,5 +1,5 @@
 //! Tests of a server's process: what it is sent, and what becomes of what it says.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;
 use alloc::vec;

@@ -1,5 +1,5 @@
 //! Tests of a client's session: whose id goes where, and on which stream.
-#![allow(clippy::unwrap_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;
 use crate::streams::Taken;

@@ -1,5 +1,5 @@
 //! Tests of a session's streams: a client that comes back loses and repeats nothing.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
 use alloc::format;
