@@ -121,6 +121,8 @@ pub struct Streams {
     last_number: u64,
     last_stream: u64,
     last_reader: u64,
+    /// Streams that are read.
+    readers: usize,
     share: Option<Share>,
 }
 
@@ -152,6 +154,7 @@ impl Streams {
             last_number: 0,
             last_stream: 0,
             last_reader: 0,
+            readers: 0,
             share,
         }
     }
@@ -182,8 +185,8 @@ impl Streams {
 
     /// Returns true when somebody reads any stream.
     #[must_use]
-    pub fn is_attended(&self) -> bool {
-        self.streams.values().any(|stream| stream.reader.is_some())
+    pub const fn is_attended(&self) -> bool {
+        self.readers > 0
     }
 
     /// Returns the number of streams that are kept, the session's own among them.
@@ -250,6 +253,7 @@ impl Streams {
         let reader = Reader(self.last_reader);
         let stream = self.streams.get_mut(&id)?;
         let before = stream.reader.replace((reader, None));
+        self.readers += usize::from(before.is_none());
         Some((reader, before.and_then(|(_, waker)| waker)))
     }
 
@@ -272,6 +276,7 @@ impl Streams {
             && stream.reader.as_ref().is_some_and(|(of, _)| *of == reader)
         {
             stream.reader = None;
+            self.readers = self.readers.saturating_sub(1);
             if stream.ends && stream.answers == 0 {
                 stream.left = Some(now);
             }
@@ -281,7 +286,9 @@ impl Streams {
     /// Forgets a stream whose only message the client has got as a whole answer, without any event.
     pub fn close(&mut self, id: StreamId) {
         if id != StreamId::SESSION {
-            self.streams.remove(&id);
+            let gone = self.streams.remove(&id);
+            let was_read = gone.is_some_and(|stream| stream.reader.is_some());
+            self.readers = self.readers.saturating_sub(usize::from(was_read));
             self.drop_where(|entry| entry.stream == id);
         }
     }

@@ -67,8 +67,9 @@ pub(super) struct ServerCell {
 struct ServerState {
     machine: Server<RequestKey>,
     out: Out,
-    /// The thread that runs the process, while it waits.
+    /// The thread that runs the process, and the next deadline that it knows.
     waker: Option<Waker>,
+    until: Option<Instant>,
     /// A thread runs the process.
     is_run: bool,
 }
@@ -91,6 +92,7 @@ impl ServerCell {
                     ..Out::default()
                 },
                 waker: None,
+                until: None,
                 is_run: false,
             }),
             session: OnceLock::new(),
@@ -122,7 +124,10 @@ impl ServerCell {
             }
         });
         replies.into_iter().for_each(|line| out.lines.push(line));
-        if !out.orders.is_empty() || !out.lines.is_empty() || machine.poll_timeout().is_some() {
+        let has_work = !out.orders.is_empty() || !out.lines.is_empty();
+        let next = machine.poll_timeout().map(|timeout| timeout.at);
+        let is_sooner = next.is_some_and(|next| state.until.is_none_or(|until| next < until));
+        if has_work || is_sooner {
             wake.extend(state.waker.take());
         }
         drop(state);
@@ -150,6 +155,7 @@ impl ServerCell {
             work.lines.push_back(line);
         }
         work.until = state.machine.poll_timeout().map(|timeout| timeout.at);
+        state.until = work.until;
         let is_over = match state.machine.state() {
             State::Stopped | State::Failing { .. } => true,
             State::Starting

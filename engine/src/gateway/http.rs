@@ -337,6 +337,13 @@ impl Posted<'_> {
             )
             .retry_after(Duration::from_secs(5)));
         }
+        if requests > 0 && self.engine.budget().is_used_up() {
+            return Err(Refusal::new(
+                Reason::GatewayFull,
+                "the program has no memory left for another request (limits.memory)",
+            )
+            .retry_after(Duration::from_secs(1)));
+        }
         for _ in messages.iter().filter(|(_, message)| asks(message)) {
             self.gateway
                 .count(self.engine.clock(), &client(&self.post.caller))?;
