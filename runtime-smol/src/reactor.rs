@@ -144,7 +144,7 @@ impl Inner {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return self.park(parking),
         };
-        self.timers.fire();
+        // What is due by now makes the wait short, and is fired behind it.
         let next = self.timers.arm(waker);
         let waits = parking.rest(IN_KERNEL);
         let timeout = match (waits, next) {

@@ -201,7 +201,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::reactor::Reactor;
-    use futures_lite::future::{poll_once, zip};
+    use futures_lite::future::{or, poll_once, zip};
 
     /// Runs `test` on a thread that serves the deadlines.
     fn with<T>(test: impl AsyncFnOnce(&Timers) -> T) -> T {
@@ -226,6 +226,26 @@ mod tests {
             // Where a busy machine has all of them due at once, the first is looked at first.
             zip(zip(note(1), note(20)), note(40)).await;
             assert_eq!(order.into_inner().unwrap_or_default(), [1, 20, 40]);
+        });
+    }
+
+    #[test]
+    fn a_deadline_that_comes_while_the_thread_works_is_met() {
+        with(async |timers| {
+            let begun = Instant::now();
+            let busy = async {
+                // Polled behind the first, which is in the table by now.
+                while begun.elapsed() < 3 * TICK {}
+            };
+            let far = async {
+                timers.after(Duration::from_secs(600)).await;
+                false
+            };
+            let near = async {
+                zip(timers.after(TICK), busy).await;
+                true
+            };
+            assert!(or(near, far).await);
         });
     }
 
