@@ -3,7 +3,7 @@
 
 use crate::invocation::{Kind, Needs, ParameterSet};
 use crate::scope::{Scope, Scopes};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Everything that an agent supports. It declares this in its registration, or its form of agent does for it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,7 +59,7 @@ impl Supports {
 
 /// The abilities that an agent declares, by their names on every wire. Absent is false, or not known. The lists of models show
 /// them, and of several agents the one that declares what a request brings goes first.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize, Serialize)]
 #[serde(default)]
 pub struct Capabilities {
     /// Calls the caller's tools.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// An agent that the program starts itself: a preset or a command that speaks ACP.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Agent {
     /// A known agent by name; see [`PRESETS`](super::PRESETS). When absent, the one that `command` starts.
     pub preset: Option<String>,
@@ -79,7 +79,7 @@ impl Agent {
 
 /// Bounds on the sessions that an agent keeps between turns, and on the memory of all its processes.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct AgentSessions {
     /// Sessions in which no turn runs, the empty one for the next conversation among them. Default 4; 0 keeps none.
     pub keep: usize,

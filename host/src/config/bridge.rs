@@ -7,7 +7,7 @@ use mcp_local_provider_core::hub::sessions::Registration;
 use mcp_local_provider_core::id::SessionId;
 use mcp_local_provider_core::invocation::InvokeForm;
 use mcp_local_provider_core::scope::{Scope, Scopes};
-use mcp_local_provider_core::supports::{self, Supports};
+use mcp_local_provider_core::supports::{Capabilities, Supports};
 use mcp_local_provider_engine::BridgeTimes;
 use mcp_local_provider_engine::tls::{IS_BUILT_IN, TlsError};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,6 @@ use std::time::Duration;
 
 /// An external bridge, which the program dials over WebSocket.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Bridge {
     /// Its name, for people.
     pub name: String,
@@ -87,7 +86,6 @@ pub enum Invocations {
 
 /// A session of a bridge, with the fields of `POST /control/register`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct BridgeSession {
     /// Its id; made here when absent.
     #[serde(default)]
@@ -123,24 +121,6 @@ pub struct BridgeSession {
     pub capabilities: Capabilities,
 }
 
-/// Abilities of a bridge's models.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Capabilities {
-    /// They call the caller's tools.
-    pub tools: bool,
-    /// They read images.
-    pub vision: bool,
-    /// They make embeddings.
-    pub embeddings: bool,
-    /// They complete a prompt that has a suffix.
-    pub insert: bool,
-    /// They think aloud.
-    pub thinking: bool,
-    /// Tokens that their context holds.
-    pub context_length: Option<u64>,
-}
-
 impl Bridge {
     /// Returns the times in the engine's form.
     pub(crate) fn times(&self) -> BridgeTimes {
@@ -165,18 +145,9 @@ impl Bridge {
 
 impl From<&BridgeSession> for Registration {
     fn from(session: &BridgeSession) -> Self {
-        let can = session.capabilities;
         let scopes = match &session.allowed_scopes {
             Some(names) => Scopes::from(names.clone()),
             None => Scope::Inference.into(),
-        };
-        let capabilities = supports::Capabilities {
-            tools: can.tools,
-            vision: can.vision,
-            embeddings: can.embeddings,
-            insert: can.insert,
-            thinking: can.thinking,
-            context_length: can.context_length,
         };
         Registration {
             session_id: session.session_id.as_deref().and_then(SessionId::new),
@@ -193,7 +164,7 @@ impl From<&BridgeSession> for Registration {
             requests_per_minute: session.requests_per_minute,
             max_concurrency: session.max_concurrency,
             form: None,
-            supports: Supports::declared(scopes, capabilities),
+            supports: Supports::declared(scopes, session.capabilities),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(crate) fn decode<T: de::DeserializeOwned + Default>(
     problems: &mut Vec<Problem>,
 ) -> T {
     for _ in 0..MAX_PROBLEMS {
-        let error = match T::deserialize(Decoder { node: root }) {
+        let error = match T::deserialize(Decoder::of(root)) {
             Ok(value) => return value,
             Err(error) => error,
         };
@@ -280,6 +280,8 @@ type Decoded<T> = Result<T, DecodeError>;
 #[derive(Clone, Copy)]
 struct Decoder<'n> {
     node: &'n Node,
+    /// The keys that a section may have, where a type names them.
+    fields: Option<&'static [&'static str]>,
 }
 
 /// Type of a plain scalar, by YAML's core schema (YAML 1.2, chapter 10.3); digits may be grouped by `_`.
@@ -321,15 +323,16 @@ fn resolve(text: &str) -> Resolved {
 }
 
 impl<'n> Decoder<'n> {
+    const fn of(node: &'n Node) -> Self {
+        Decoder { node, fields: None }
+    }
+
     fn visit<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         match &self.node.value {
             Value::List(items) => visitor.visit_seq(Items {
                 items: items.iter().enumerate(),
             }),
-            Value::Map(entries) => visitor.visit_map(Entries {
-                entries: entries.iter(),
-                value: None,
-            }),
+            Value::Map(entries) => visitor.visit_map(Entries::new(entries, self.fields)),
             Value::Refused => visitor.visit_unit(),
             Value::Scalar {
                 text,
@@ -381,10 +384,7 @@ impl<'n> Decoder<'n> {
     /// Visits a section. An empty one has all its defaults.
     fn visit_section<'de, V: Visitor<'de>>(self, visitor: V) -> Decoded<V::Value> {
         if self.node.is_null() {
-            return visitor.visit_map(Entries {
-                entries: [].iter(),
-                value: None,
-            });
+            return visitor.visit_map(Entries::new(&[], self.fields));
         }
         self.visit(visitor)
     }
@@ -480,7 +480,7 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
     fn deserialize_struct<V: Visitor<'de>>(
         self,
         _: &'static str,
-        _: &'static [&'static str],
+        fields: &'static [&'static str],
         visitor: V,
     ) -> Decoded<V::Value> {
         if matches!(self.node.value, Value::List(_)) {
@@ -488,7 +488,8 @@ impl<'de> de::Deserializer<'de> for Decoder<'_> {
             let error = de::Error::invalid_type(Unexpected::Seq, &"a section");
             return Err(DecodeError::at(error, &self.node.origin));
         }
-        self.deserialize_map(visitor)
+        let fields = Some(fields);
+        Decoder { fields, ..self }.deserialize_map(visitor)
     }
 
     fn deserialize_enum<V: Visitor<'de>>(
@@ -525,7 +526,7 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
         let Some((index, node)) = items.next() else {
             return Ok(None);
         };
-        seed.deserialize(Decoder { node })
+        seed.deserialize(Decoder::of(node))
             .map(Some)
             .map_err(|error| error.at(&node.origin).within(Segment::Index(index)))
     }
@@ -533,7 +534,18 @@ impl<'de> de::SeqAccess<'de> for Items<'_> {
 
 struct Entries<'n> {
     entries: std::slice::Iter<'n, Entry>,
+    fields: Option<&'static [&'static str]>,
     value: Option<&'n Entry>,
+}
+
+impl<'n> Entries<'n> {
+    fn new(entries: &'n [Entry], fields: Option<&'static [&'static str]>) -> Self {
+        Entries {
+            entries: entries.iter(),
+            fields,
+            value: None,
+        }
+    }
 }
 
 impl<'de> de::MapAccess<'de> for Entries<'_> {
@@ -543,8 +555,13 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         let Some(entry) = self.entries.find(|entry| !entry.node.is_refused()) else {
             return Ok(None);
         };
+        let key = entry.key.as_str();
+        if let Some(fields) = self.fields.filter(|fields| !fields.contains(&key)) {
+            let error: DecodeError = de::Error::unknown_field(key, fields);
+            return Err(error.of(entry, &entry.origin));
+        }
         self.value = Some(entry);
-        let key: StrDeserializer<'_, DecodeError> = entry.key.as_str().into_deserializer();
+        let key: StrDeserializer<'_, DecodeError> = key.into_deserializer();
         seed.deserialize(key)
             .map(Some)
             .map_err(|error| error.of(entry, &entry.origin))
@@ -554,7 +571,7 @@ impl<'de> de::MapAccess<'de> for Entries<'_> {
         let Some(entry) = self.value.take() else {
             return Err(DecodeError::new("a value was asked for before its key"));
         };
-        seed.deserialize(Decoder { node: &entry.node })
+        seed.deserialize(Decoder::of(&entry.node))
             .map_err(|error| error.of(entry, &entry.node.origin))
     }
 }

@@ -32,7 +32,7 @@ mod units;
 
 pub use address::{Extra, Listener, OLLAMA, parse_address};
 pub use agent::{Agent, AgentSessions};
-pub use bridge::{Bridge, BridgeSession, Capabilities, Invocations};
+pub use bridge::{Bridge, BridgeSession, Invocations};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub use example::EXAMPLE;

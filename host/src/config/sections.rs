@@ -17,7 +17,7 @@ use std::time::Duration;
 
 /// The whole configuration. `Config::default()` is used when nothing is given.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Config {
     /// Addresses of the program.
     pub listen: Listen,
@@ -76,7 +76,7 @@ impl Default for Config {
 
 /// Addresses of the program.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Listen {
     /// Addresses of the API; at least one. Port 0 picks a free one. Default `127.0.0.1:8788`.
     pub http: Vec<Listener>,
@@ -123,7 +123,7 @@ pub enum OllamaAuth {
 
 /// Keys, and the hosts and origins that may call.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Auth {
     /// True when requests need a key. `false` is allowed only when every listener is on a loopback address.
     pub required: bool,
@@ -151,7 +151,6 @@ impl Default for Auth {
 
 /// An API key of the configuration.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Key {
     /// Its name, for people and for the audit file.
     pub name: String,
@@ -215,7 +214,7 @@ impl Role {
 
 /// Limits of sizes and rates. Sizes are in bytes.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Limits {
     /// Requests a minute of one key or address. Default 60.
     pub requests_per_minute: u32,
@@ -280,7 +279,7 @@ impl Default for Limits {
 
 /// The queue in front of a busy session.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Queue {
     /// Exchanges that may wait; 0 refuses at once. Default 64.
     pub length: u32,
@@ -300,7 +299,7 @@ impl Default for Queue {
 
 /// Limits of time.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Timeouts {
     /// Time for the head of a request to arrive. Default 5 s.
     #[serde(with = "units::duration")]
@@ -349,7 +348,7 @@ impl Default for Timeouts {
 
 /// Registration of agents.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Sessions {
     /// Approval of registrations on a link. Default automatic.
     pub approval: Approval,
@@ -397,7 +396,7 @@ pub enum Renew {
 
 /// Names of models for clients.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Models {
     /// Model that answers to the name `default`, which clients send when they know none. Default none.
     pub default: Option<String>,
@@ -407,7 +406,6 @@ pub struct Models {
 
 /// A further name of a model; `name: model` alone is short for `name: { model: model }`.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
 pub struct Alias {
     /// The model that answers.
     pub model: String,
@@ -443,7 +441,7 @@ pub const PRESETS: [&str; 7] = [
 
 /// The audit file. `audit: off` writes none.
 #[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Audit {
     /// Path of the file, or `None` to write none. A relative path is in `data_dir`. Default `audit.jsonl`.
     #[serde(with = "paths::off_or_path")]
@@ -481,7 +479,7 @@ impl Default for Audit {
 
 /// The log. `log: debug` is short for `log: { level: debug }`.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Log {
     /// Lowest level that is logged. Default info.
     pub level: LogLevel,
@@ -525,7 +523,7 @@ pub enum LogFormat {
 
 /// Execution of the program itself.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Runtime {
     /// Threads that answer requests, where the driver has a choice; 0 is one. Default 0.
     pub threads: u32,

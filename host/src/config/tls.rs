@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 /// TLS with servers that the program dials.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct Tls {
     /// PEM file of root certificates that are trusted beside the system's. Default none.
     pub ca_file: Option<PathBuf>,

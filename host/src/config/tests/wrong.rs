@@ -196,6 +196,12 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
+            "bridges:\n- name: a\n  url: 'ws://x'\n  session: {agent_id: x, capabilities: {tool: true}}\n",
+            &[],
+            "c.yaml:4: bridges[0].session.capabilities.tool: unknown key; did you mean `tools`?",
+        ),
+        (
+            "c.yaml",
             "bridges:\n- {name: a, url: 'ws://x', invocations: fat}\n",
             &[],
             "c.yaml:2: bridges[0].invocations: expected `nested` or `flat`, found `fat`; did you mean `flat`?",
