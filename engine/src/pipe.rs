@@ -57,6 +57,35 @@ impl<P: Pipe + ?Sized> Pipe for Box<P> {
     }
 }
 
+/// Most bytes that one read makes room for.
+const ROOM: usize = 16 << 10;
+
+/// Makes room behind the bytes of `into`, at most `most` bytes and 16 KiB, and keeps what `read` fills of it: as many bytes as it
+/// returns. [`Pipe::poll_read`] over a call that fills a slice.
+///
+/// # Errors
+/// Those of `read`. One of a call that would block ([`io::ErrorKind::WouldBlock`]) is pending instead.
+pub fn read_behind(
+    into: &mut Vec<u8>,
+    most: usize,
+    read: impl FnOnce(&mut [u8]) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    let begin = into.len();
+    into.resize(begin.saturating_add(most.min(ROOM)), 0);
+    let read = read(into.get_mut(begin..).unwrap_or_default());
+    let count = match &read {
+        Poll::Ready(Ok(count)) => *count,
+        Poll::Ready(Err(_)) | Poll::Pending => 0,
+    };
+    into.truncate(begin.saturating_add(count));
+    if let Poll::Ready(Err(error)) = &read
+        && error.kind() == io::ErrorKind::WouldBlock
+    {
+        return Poll::Pending;
+    }
+    read
+}
+
 /// A pipe that was never open: every call fails with the same error.
 #[derive(Debug)]
 pub struct NeverOpen(io::ErrorKind);

@@ -1,6 +1,6 @@
 //! Connection of a thread that has nothing else to do than to wait for it.
 
-use mcp_local_provider_engine::pipe::Pipe;
+use mcp_local_provider_engine::pipe::{Pipe, read_behind};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::task::{Poll, Waker};
@@ -47,16 +47,7 @@ impl Pipe for WaitingPipe {
         into: &mut Vec<u8>,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        let start = into.len();
-        into.resize(start.saturating_add(most), 0);
-        let room = into.get_mut(start..).unwrap_or_default();
-        let read = waited(|| self.0.read(room));
-        let count = match &read {
-            Poll::Ready(Ok(count)) => *count,
-            Poll::Ready(Err(_)) | Poll::Pending => 0,
-        };
-        into.truncate(start.saturating_add(count));
-        read
+        read_behind(into, most, |room| waited(|| self.0.read(room)))
     }
 
     fn poll_write(&mut self, _waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -4,15 +4,12 @@ use crate::parker::{Interest, watch};
 use crate::peer::Peer;
 use crate::threads::{Open, Threads};
 use mcp_local_provider_engine::later;
-use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe, read_behind};
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker, ready};
 use std::time::{Duration, Instant};
-
-/// Most bytes that one read makes room for.
-const READ: usize = 16 << 10;
 
 /// A TCP connection that the program opened, or opens.
 pub(crate) struct TcpPipe {
@@ -109,17 +106,11 @@ impl Pipe for TcpPipe {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let peer = ready!(self.poll_open(waker))?;
-        let begin = into.len();
-        into.resize(begin + most.min(READ), 0);
-        let read = peer.read_now(into.get_mut(begin..).unwrap_or_default());
-        into.truncate(begin + read.as_ref().copied().unwrap_or(0));
-        match read {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                watch(peer, Interest::Read, None, waker);
-                Poll::Pending
-            }
-            read => Poll::Ready(read),
+        let read = read_behind(into, most, |room| Poll::Ready(peer.read_now(room)));
+        if read.is_pending() {
+            watch(peer, Interest::Read, None, waker);
         }
+        read
     }
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -4,7 +4,7 @@ use crate::io::Io;
 use crate::reactor::{Reactor, Registered};
 use blocking::unblock;
 use futures_lite::future::or;
-use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe, read_behind};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -13,9 +13,6 @@ use std::io::{self, ErrorKind, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
-
-/// Most bytes that one read makes room for.
-const READ: usize = 16 << 10;
 
 /// A TCP connection that the program opened, or opens while it is polled.
 pub(crate) struct TcpPipe(State);
@@ -81,15 +78,7 @@ impl Pipe for TcpPipe {
         let io = ready!(self.poll_open(cx))?;
         // The reactor may not have heard of what came while the program was stopped.
         io.look();
-        let begin = into.len();
-        into.resize(begin + most.min(READ), 0);
-        let read = io.poll_read(cx, into.get_mut(begin..).unwrap_or_default());
-        let count = match &read {
-            Poll::Ready(Ok(count)) => *count,
-            Poll::Ready(Err(_)) | Poll::Pending => 0,
-        };
-        into.truncate(begin + count);
-        read
+        read_behind(into, most, |room| io.poll_read(cx, room))
     }
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {

@@ -1,7 +1,7 @@
 //! The client's side of TLS as a pipe over a pipe. rustls turns bytes into bytes; nothing here waits.
 
 use super::{TlsError, Trust};
-use crate::pipe::Pipe;
+use crate::pipe::{Pipe, read_behind};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConnection, Error};
 use std::fmt;
@@ -172,21 +172,17 @@ impl<P: Pipe> Pipe for Tls<P> {
             if let Poll::Ready(Err(error)) = self.poll_send(waker) {
                 return Poll::Ready(Err(error));
             }
-            let begin = into.len();
-            into.resize(begin + most.min(WRITE), 0);
-            let read = self
-                .connection
-                .reader()
-                .read(into.get_mut(begin..).unwrap_or_default());
-            into.truncate(begin + read.as_ref().copied().unwrap_or(0));
+            let read = read_behind(into, most, |room| {
+                Poll::Ready(self.connection.reader().read(room))
+            });
             match read {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                Poll::Pending => {
                     ready!(self.poll_receive(waker))?;
                 }
-                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                Poll::Ready(Err(error)) if error.kind() == ErrorKind::UnexpectedEof => {
                     return Poll::Ready(Err(self.fail(TlsError::Cut)));
                 }
-                read => return Poll::Ready(read),
+                read => return read,
             }
         }
     }
