@@ -1,7 +1,8 @@
 //! Memory for all that is buffered, shared by every queue: `limits.memory`.
 //!
-//! A [`Budget`] counts, it does not refuse: each queue takes a [`Share`] as large as what it holds, and whoever lets new work
-//! in asks [`Budget::is_used_up`] first. Who holds most gives way then, see [`Budget::excess`].
+//! A queue that takes what comes has a [`Share`] as large as what it holds ([`Share::hold`]), and whoever lets new work in asks
+//! [`Budget::is_used_up`] first. Who holds most gives way then, see [`Budget::excess`]. A queue that can wait takes no more than
+//! is left ([`Share::reserve`]).
 
 use alloc::sync::Arc;
 use core::fmt;
@@ -61,6 +62,12 @@ impl Budget {
         self.taken().saturating_sub(self.limit())
     }
 
+    /// Bytes that may be taken before the limit is reached.
+    #[must_use]
+    pub fn left(&self) -> usize {
+        self.limit().saturating_sub(self.taken())
+    }
+
     /// A share that holds nothing yet.
     #[must_use]
     pub fn share(&self) -> Share {
@@ -89,15 +96,32 @@ impl Share {
     /// all the same.
     #[inline]
     pub fn hold(&mut self, bytes: usize) -> bool {
-        let taken = if bytes <= STEP {
-            0
-        } else {
-            bytes.checked_next_multiple_of(STEP).unwrap_or(bytes)
-        };
+        let taken = counted(bytes);
         if taken != self.taken {
             self.take(taken);
         }
         taken == 0 || !self.budget.is_used_up()
+    }
+
+    /// Makes the share large enough for `more` bytes beside the `bytes` that its queue holds, or for as many as the budget has
+    /// left, and returns their number. Up to [`STEP`] bytes in all there is always room. Unlike [`Share::hold`] it never exceeds
+    /// the limit, and never makes the share smaller.
+    #[must_use]
+    pub fn reserve(&mut self, bytes: usize, more: usize) -> usize {
+        let wanted = counted(bytes.saturating_add(more));
+        if wanted > self.taken {
+            let (count, limit) = (&self.budget.0.taken, self.budget.limit());
+            let had = self.taken;
+            let order = Ordering::Relaxed;
+            let _ = count.fetch_update(order, order, |taken| {
+                let left = limit.saturating_sub(taken);
+                let most = had.saturating_add(left - left % STEP);
+                // One step alone is free.
+                self.taken = wanted.min(if most <= STEP { had } else { most });
+                Some(taken.saturating_add(self.taken - had))
+            });
+        }
+        self.taken.max(STEP).saturating_sub(bytes).min(more)
     }
 
     fn take(&mut self, taken: usize) {
@@ -108,6 +132,16 @@ impl Share {
             count.fetch_sub(self.taken - taken, Ordering::Relaxed);
         }
         self.taken = taken;
+    }
+}
+
+/// The size of a share for so many bytes.
+#[inline]
+fn counted(bytes: usize) -> usize {
+    if bytes <= STEP {
+        0
+    } else {
+        bytes.checked_next_multiple_of(STEP).unwrap_or(bytes)
     }
 }
 
@@ -147,6 +181,35 @@ mod tests {
                     prop_assert!(budget.taken() <= 150_000);
                 }
                 prop_assert_eq!(budget.is_used_up(), budget.taken() > 150_000);
+            }
+            drop(shares);
+            prop_assert_eq!(budget.taken(), 0);
+        }
+
+        #[test]
+        fn what_is_reserved_never_exceeds_the_limit_and_a_step_is_always_free(
+            limit in 0usize..100_000,
+            steps in prop::collection::vec((0usize..4, 0usize..50_000, any::<bool>()), 0..100),
+        ) {
+            let budget = Budget::new(limit);
+            let mut shares: Vec<(Share, usize)> = (0..4).map(|_| (budget.share(), 0)).collect();
+            for (at, bytes, grows) in steps {
+                let Some((share, held)) = shares.get_mut(at) else {
+                    continue;
+                };
+                if grows {
+                    let left = budget.left();
+                    let room = share.reserve(*held, bytes);
+                    prop_assert!(room == bytes || *held + room >= STEP);
+                    prop_assert!(room == bytes || room + STEP >= left, "{room} of {left}");
+                    *held += room;
+                } else {
+                    *held = (*held).min(bytes);
+                    prop_assert!(share.hold(*held));
+                }
+                prop_assert!(budget.taken() <= limit);
+                let free: usize = shares.iter().map(|(_, held)| held.saturating_sub(STEP)).sum();
+                prop_assert!(budget.taken() >= free);
             }
             drop(shares);
             prop_assert_eq!(budget.taken(), 0);

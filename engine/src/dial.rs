@@ -186,7 +186,8 @@ impl Dial {
 
     fn begin(&self, engine: &Engine) -> Result<Shaken, DialError> {
         let uri = self.target.uri()?;
-        let incoming = Incoming::dialling(Piped::new(self.target.open(&uri, engine)?));
+        let incoming =
+            Incoming::dialling(Piped::new(self.target.open(&uri, engine)?, engine.budget()));
         let config = Some(config(self.target.frame_bytes));
         Ok(client_with_config(
             self.target.request(&uri, self.offer),

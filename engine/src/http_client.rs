@@ -1,9 +1,11 @@
 //! HTTP/1.1 client on any pipe: one request, and its answer as it comes.
 
 use crate::engine::Engine;
+use crate::pipe::MemoryUsedUp;
 use crate::pool::Pool;
 use crate::proxy::{Open, Origin, PipeTimes, Route};
 use bytes::Bytes;
+use mcp_local_provider_core::budget::{Budget, Share};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{
     Asked, Connection, HeadWriter, InvalidHeader, ResponseError,
@@ -83,6 +85,9 @@ pub enum CallError {
     /// A wait took too long.
     #[error("{0}")]
     Timeout(Wait),
+    /// There is no memory for the request, or for the head of the answer.
+    #[error(transparent)]
+    Memory(#[from] MemoryUsedUp),
     /// The call has failed before.
     #[error("the call has failed before")]
     Failed,
@@ -117,6 +122,8 @@ struct Outgoing {
     asked: Asked,
     /// True for a method that may be sent twice (RFC 9110, 9.2.2).
     repeatable: bool,
+    /// Memory of `start` and `rest`.
+    _share: Share,
 }
 
 impl Outgoing {
@@ -126,11 +133,12 @@ impl Outgoing {
         origin: &Origin,
         authorization: Option<&str>,
         connection: Connection,
-    ) -> Result<Self, InvalidHeader> {
+        budget: &Budget,
+    ) -> Result<Self, CallError> {
         // Behind the name of a server, in a URL for a proxy, another path would be a part of that name.
         if !request.path.starts_with('/') {
             let name = "request line".to_owned();
-            return Err(InvalidHeader { name });
+            return Err(InvalidHeader { name }.into());
         }
         let length = request.body.as_ref().map(|body| body.len() as u64);
         let mut start = Vec::new();
@@ -149,7 +157,13 @@ impl Outgoing {
             start.extend_from_slice(&rest);
             rest = Bytes::new();
         }
+        let bytes = start.capacity().saturating_add(rest.len());
+        let mut share = budget.share();
+        if share.reserve(0, bytes) < bytes {
+            return Err(MemoryUsedUp.into());
+        }
         Ok(Self {
+            _share: share,
             start,
             rest,
             asked: Asked::of(method),
@@ -195,7 +209,8 @@ impl HttpClient {
     /// Begins a call at `now`: on an idle pipe of the route where there is one, else on a fresh one.
     ///
     /// # Errors
-    /// [`CallError::Request`] when the request cannot be sent, [`CallError::Unreachable`] when there is no TLS to be had.
+    /// [`CallError::Request`] when the request cannot be sent, [`CallError::Unreachable`] when there is no TLS to be had,
+    /// [`CallError::Memory`] when there is no memory for it even without the idle pipes.
     pub fn call(
         &self,
         now: Instant,
@@ -203,6 +218,10 @@ impl HttpClient {
         request: HttpRequest,
         times: CallTimes,
     ) -> Result<Call, CallError> {
+        let body = request.body.as_ref().map_or(0, Bytes::len);
+        if self.open.budget().left() < body.saturating_add(SMALL) {
+            self.pool.clear();
+        }
         let asks_proxy = route.asks_proxy();
         let url = format!("http://{}{}", route.origin.host_header(), request.path);
         let target = if asks_proxy {
@@ -219,6 +238,7 @@ impl HttpClient {
             &route.origin,
             authorization,
             Connection::Implied,
+            self.open.budget(),
         )?;
         Call::pooled(now, self.clone(), route, outgoing, times)
     }

@@ -70,12 +70,14 @@ struct Holder {
     inbox: Arc<Inbox>,
 }
 
-/// Cuts the answers with the most unread bytes until the others fit into `limits.memory`, if they do not.
+/// Closes idle pipes, and then cuts the answers with the most unread bytes, until the rest fits into `limits.memory`, if it does
+/// not.
 pub(super) fn relieve(engine: &Engine) {
     let budget = engine.budget();
     if !budget.is_used_up() {
         return;
     }
+    engine.pool().clear();
     // Who comes second would cut for the same bytes again.
     let Some(_relieving) = engine.relieving() else {
         return;

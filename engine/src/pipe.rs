@@ -1,6 +1,10 @@
 //! A connection that the program opens: to an upstream, a bridge, a remote server. Bytes only; TLS, HTTP and WebSocket sit
 //! above it, once for every driver.
 
+mod buffer;
+
+pub use buffer::{Buffer, MemoryUsedUp};
+
 use std::io;
 use std::task::{Poll, Waker};
 use std::time::Duration;

@@ -112,6 +112,13 @@ impl Pool {
         }
     }
 
+    /// Closes all idle pipes, for their memory.
+    pub fn clear(&self) {
+        // Dropped after the lock is released.
+        let closed = std::mem::take(&mut *self.idle.lock());
+        drop(closed);
+    }
+
     /// Polls every idle pipe, and closes those that have been idle for long or on which something has happened. To be called again
     /// when `waker` was woken, at the time that is returned at the latest.
     pub fn poll(&self, now: Instant, waker: &Waker) -> Option<Instant> {

@@ -2,8 +2,9 @@
 
 use crate::engine::Engine;
 use crate::pipe::{Endpoint, Pipe};
-use crate::tls::{Tls, TlsError};
+use crate::tls::{self, Tls, TlsError};
 use crate::tunnel::Tunnel;
+use mcp_local_provider_core::budget::Budget;
 use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -347,6 +348,9 @@ pub trait Open: Send + Sync {
     /// # Errors
     /// When there is no such name, or there are no roots to trust.
     fn tls(&self, pipe: Box<dyn Pipe>, host: &str) -> Result<Box<dyn Pipe>, TlsError>;
+
+    /// The memory that connections take their shares of.
+    fn budget(&self) -> &Budget;
 }
 
 impl Open for Engine {
@@ -355,7 +359,19 @@ impl Open for Engine {
     }
 
     fn tls(&self, pipe: Box<dyn Pipe>, host: &str) -> Result<Box<dyn Pipe>, TlsError> {
-        Ok(Box::new(Tls::new(pipe, host, self.trust())?))
+        if self.budget().left() < tls::MEMORY {
+            self.pool().clear();
+        }
+        Ok(Box::new(Tls::new(
+            pipe,
+            host,
+            self.trust(),
+            Engine::budget(self),
+        )?))
+    }
+
+    fn budget(&self) -> &Budget {
+        Engine::budget(self)
     }
 }
 
@@ -418,7 +434,7 @@ impl Route {
     ) -> Result<Box<dyn Pipe>, TlsError> {
         let mut pipe = self.tcp(with, times);
         if let Some(proxy) = &self.proxy {
-            pipe = Box::new(Tunnel::new(pipe, &self.origin, proxy));
+            pipe = Box::new(Tunnel::new(pipe, &self.origin, proxy, with.budget()));
         }
         if self.origin.secure {
             pipe = with.tls(pipe, &self.origin.host)?;

@@ -11,9 +11,9 @@ mod error;
 mod trust;
 
 #[cfg(not(feature = "tls"))]
-pub use absent::{Tls, Trust, check_ca_file};
+pub use absent::{MEMORY, Tls, Trust, check_ca_file};
 #[cfg(feature = "tls")]
-pub use client::Tls;
+pub use client::{MEMORY, Tls};
 pub use error::{CaFileError, TlsError};
 #[cfg(feature = "tls")]
 pub use rustls::pki_types::CertificateDer;

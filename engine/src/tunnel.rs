@@ -1,7 +1,8 @@
 //! Tunnel through an HTTP proxy (`CONNECT`), as a pipe above the pipe to the proxy.
 
-use crate::pipe::Pipe;
+use crate::pipe::{Buffer, Pipe};
 use crate::proxy::{Origin, Proxy};
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_core::wire::http1::{
     Asked, Connection, HeadWriter, InvalidHeader, ResponseError, ResponsePart, ResponseReader,
 };
@@ -11,9 +12,6 @@ use std::task::{Poll, Waker, ready};
 
 /// Longest head of a proxy's answer, in bytes.
 const HEAD: usize = 16 << 10;
-
-/// Most that is read of a proxy's answer at once, in bytes.
-const READ: usize = 4 << 10;
 
 /// Reason for which a proxy opened no tunnel. It is inside of the [`io::Error`] of the pipe's calls.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,10 +50,10 @@ enum State {
     },
     Answering {
         reader: ResponseReader,
-        received: Vec<u8>,
+        received: Buffer,
     },
     /// The tunnel is open; these bytes of the server came with the proxy's answer.
-    Open(Vec<u8>),
+    Open(Buffer),
     Failed(TunnelError),
 }
 
@@ -64,6 +62,7 @@ enum State {
 pub struct Tunnel {
     pipe: Box<dyn Pipe>,
     state: State,
+    budget: Budget,
 }
 
 impl fmt::Debug for Tunnel {
@@ -80,9 +79,9 @@ impl fmt::Debug for Tunnel {
 }
 
 impl Tunnel {
-    /// A tunnel to a server, on a pipe to the proxy.
+    /// A tunnel to a server, on a pipe to the proxy. What it holds counts against the budget.
     #[must_use]
-    pub fn new(pipe: Box<dyn Pipe>, origin: &Origin, proxy: &Proxy) -> Self {
+    pub fn new(pipe: Box<dyn Pipe>, origin: &Origin, proxy: &Proxy, budget: &Budget) -> Self {
         let place = origin.authority();
         let mut request = Vec::new();
         let mut head = HeadWriter::request(
@@ -103,7 +102,11 @@ impl Tunnel {
             },
             Err(error) => State::Failed(error.into()),
         };
-        Self { pipe, state }
+        Self {
+            pipe,
+            state,
+            budget: budget.clone(),
+        }
     }
 
     /// Goes on with the handshake; ready when the tunnel is open.
@@ -120,14 +123,14 @@ impl Tunnel {
                     if rest.is_empty() {
                         self.state = State::Answering {
                             reader: ResponseReader::new(Asked::Connect, HEAD),
-                            received: Vec::new(),
+                            received: Buffer::new(&self.budget),
                         };
                     } else {
                         *written += ready!(self.pipe.poll_write(waker, rest))?;
                     }
                 }
                 State::Answering { reader, received } => {
-                    let mut input = received.as_slice();
+                    let mut input = received.unread();
                     let status = match reader.read(&mut input) {
                         Ok(ResponsePart::Head(head)) => Ok(Some(head.status())),
                         Ok(ResponsePart::More | ResponsePart::Body(_) | ResponsePart::End) => {
@@ -135,15 +138,18 @@ impl Tunnel {
                         }
                         Err(error) => Err(error),
                     };
-                    let used = received.len() - input.len();
-                    received.drain(..used);
+                    let used = received.unread().len() - input.len();
+                    received.take(used);
                     let next = match status {
-                        Ok(Some(200..=299)) => State::Open(std::mem::take(received)),
+                        Ok(Some(200..=299)) => {
+                            let early = Buffer::new(&self.budget);
+                            State::Open(std::mem::replace(received, early))
+                        }
                         Ok(Some(407)) => State::Failed(TunnelError::Credentials),
                         Ok(Some(status)) => State::Failed(TunnelError::Refused(status)),
                         Err(error) => State::Failed(error.into()),
                         Ok(None) => {
-                            if ready!(self.pipe.poll_read(waker, received, READ))? > 0 {
+                            if ready!(received.poll_fill(&mut *self.pipe, waker))? > 0 {
                                 continue;
                             }
                             State::Failed(ResponseError::Cut.into())
@@ -165,9 +171,12 @@ impl Pipe for Tunnel {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_open(waker))?;
         match &mut self.state {
-            State::Open(early) if !early.is_empty() => {
-                let count = early.len().min(most);
-                into.extend(early.drain(..count));
+            State::Open(early) if !early.unread().is_empty() => {
+                let part = early.unread();
+                let part = part.get(..most).unwrap_or(part);
+                into.extend_from_slice(part);
+                let count = part.len();
+                early.take(count);
                 Poll::Ready(Ok(count))
             }
             State::Open(_) | State::Asking { .. } | State::Answering { .. } | State::Failed(_) => {

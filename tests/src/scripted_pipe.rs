@@ -1,5 +1,6 @@
 //! Pipes in memory whose server follows a script, and who opens them.
 
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
 use mcp_local_provider_engine::proxy::Open;
 use mcp_local_provider_engine::tls::TlsError;
@@ -163,13 +164,29 @@ impl Pipe for Scripted {
 }
 
 /// Opens scripted pipes one after the other, and notes for whom.
-#[derive(Default)]
 pub struct Opener {
     servers: Mutex<VecDeque<Server>>,
     opened: Mutex<Vec<String>>,
+    budget: Budget,
+}
+
+impl Default for Opener {
+    /// With as much memory as anybody wants.
+    fn default() -> Self {
+        Self::within(Budget::new(usize::MAX))
+    }
 }
 
 impl Opener {
+    /// For pipes that share a budget.
+    pub fn within(budget: Budget) -> Self {
+        Self {
+            servers: Mutex::default(),
+            opened: Mutex::default(),
+            budget,
+        }
+    }
+
     /// Adds the server of a pipe that is opened later.
     pub fn add(&self, server: &Server) {
         self.servers.lock().unwrap().push_back(server.clone());
@@ -201,5 +218,9 @@ impl Open for Opener {
     fn tls(&self, pipe: Box<dyn Pipe>, host: &str) -> Result<Box<dyn Pipe>, TlsError> {
         self.note(format!("tls {host}"));
         Ok(pipe)
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.budget
     }
 }

@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::audit::Audit;
@@ -497,7 +498,12 @@ fn a_proxy_that_opens_no_tunnel_says_why() {
 fn a_tunnel_gives_what_came_with_its_opening() {
     let server = Server::sending("HTTP/1.1 200 OK\r\n\r\nfirst");
     let route = proxied("wss://a.example/");
-    let mut tunnel = Tunnel::new(server.pipe(), &route.origin, &route.proxy.unwrap());
+    let mut tunnel = Tunnel::new(
+        server.pipe(),
+        &route.origin,
+        &route.proxy.unwrap(),
+        &Budget::new(usize::MAX),
+    );
     assert!(!format!("{tunnel:?}").contains("Basic"));
     let mut into = Vec::new();
     let mut read = |most| match tunnel.poll_read(Waker::noop(), &mut into, most) {

@@ -1,8 +1,9 @@
 //! One call: a request that goes out on a pipe, and its answer.
 
 use super::{CallError, CallTimes, HttpClient, HttpRequest, Outgoing, Wait};
-use crate::pipe::Pipe;
+use crate::pipe::{Buffer, MemoryUsedUp, Pipe};
 use crate::proxy::{Origin, Route};
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_core::machine::{Move, OUTSIDE, Table};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{
@@ -15,9 +16,6 @@ use std::time::Duration;
 
 /// Longest head of an answer with those of all interim ones, in bytes.
 const HEAD: usize = 64 << 10;
-
-/// Most that is read at once, in bytes.
-const READ: usize = 16 << 10;
 
 /// The moves of a call.
 pub static STATES: Table = Table::new(&[
@@ -116,7 +114,7 @@ pub struct Call {
     /// The pipe takes no more of the request. An answer may have come before.
     send_error: Option<io::Error>,
     reader: ResponseReader,
-    received: Vec<u8>,
+    received: Buffer,
     /// True once a byte of the answer came.
     is_answered: bool,
     times: CallTimes,
@@ -134,16 +132,25 @@ impl Call {
     /// Begins a call on a pipe of its own, which is closed after the answer.
     ///
     /// # Errors
-    /// [`CallError::Request`] when the request cannot be sent.
+    /// [`CallError::Request`] when the request cannot be sent, [`CallError::Memory`] when there is no memory for it.
     pub fn once(
         pipe: Box<dyn Pipe>,
         origin: &Origin,
         request: HttpRequest,
         times: CallTimes,
+        budget: &Budget,
     ) -> Result<Self, CallError> {
         let target = request.path.clone();
-        let outgoing = Outgoing::new(request, &target, origin, None, Connection::Close)?;
-        Ok(Self::new(State::Opening, pipe, None, outgoing, times))
+        let outgoing = Outgoing::new(request, &target, origin, None, Connection::Close, budget)?;
+        let received = Buffer::new(budget);
+        Ok(Self::new(
+            State::Opening,
+            pipe,
+            None,
+            outgoing,
+            received,
+            times,
+        ))
     }
 
     /// Begins a call on a pipe of the pool, or on a fresh one.
@@ -158,8 +165,9 @@ impl Call {
             Some(pipe) => (State::Sending, pipe),
             None => (State::Opening, open(&client, &route, times)?),
         };
+        let received = Buffer::new(client.open.budget());
         let pooled = Some((client, route));
-        Ok(Self::new(state, pipe, pooled, outgoing, times))
+        Ok(Self::new(state, pipe, pooled, outgoing, received, times))
     }
 
     fn new(
@@ -167,6 +175,7 @@ impl Call {
         pipe: Box<dyn Pipe>,
         pooled: Option<(HttpClient, Route)>,
         outgoing: Outgoing,
+        received: Buffer,
         times: CallTimes,
     ) -> Self {
         STATES.step(OUTSIDE, state.name());
@@ -179,7 +188,7 @@ impl Call {
             outgoing,
             sent: 0,
             send_error: None,
-            received: Vec::new(),
+            received,
             is_answered: false,
             times,
             pending: None,
@@ -198,6 +207,12 @@ impl Call {
         self.to(State::Failed);
         self.pipe = None;
         error
+    }
+
+    /// The memory that it holds: its request and what came of the answer and was not given yet, in bytes.
+    #[must_use]
+    pub const fn memory(&self) -> usize {
+        self.outgoing.start.capacity() + self.outgoing.rest.len() + self.received.capacity()
     }
 
     /// The time at which the call is to be polled again though nobody woke it.
@@ -260,7 +275,7 @@ impl Call {
 
     /// Takes the next part from what was received. `None` where more has to come.
     fn parse(&mut self, now: Instant, into: &mut Vec<u8>) -> Result<Option<Part>, CallError> {
-        let mut input = self.received.as_slice();
+        let mut input = self.received.unread();
         let mut has_body = false;
         let part = loop {
             match self.reader.read(&mut input)? {
@@ -275,8 +290,8 @@ impl Call {
                 ResponsePart::End => break Some(Part::End),
             }
         };
-        let used = self.received.len() - input.len();
-        self.received.drain(..used);
+        let used = self.received.unread().len() - input.len();
+        self.received.take(used);
         match part {
             Some(Part::Head(_)) => self.to(State::Receiving),
             Some(Part::Body) => self.pending = None,
@@ -290,7 +305,7 @@ impl Call {
     fn end(&mut self, now: Instant) {
         self.to(State::Ended);
         let is_clean = self.reader.keeps()
-            && self.received.is_empty()
+            && self.received.unread().is_empty()
             && self.send_error.is_none()
             && self.outgoing.from(self.sent).is_empty();
         if let (true, Some(pipe), Some((client, route))) =
@@ -335,7 +350,7 @@ impl Call {
         let Some(pipe) = self.pipe.as_mut().filter(|_| self.state != State::Opening) else {
             return Poll::Pending;
         };
-        let read = match pipe.poll_read(waker, &mut self.received, READ) {
+        let read = match self.received.poll_fill(&mut **pipe, waker) {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(read) => read,
         };
@@ -343,6 +358,9 @@ impl Call {
             Ok(count) if count > 0 => {
                 self.is_answered = true;
                 return Poll::Ready(Ok(()));
+            }
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => {
+                return Poll::Ready(Err(MemoryUsedUp.into()));
             }
             Ok(_) | Err(_) => {}
         }

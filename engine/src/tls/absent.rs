@@ -2,9 +2,13 @@
 
 use super::{CaFileError, TlsError};
 use crate::pipe::Pipe;
+use mcp_local_provider_core::budget::Budget;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::task::{Poll, Waker};
+
+/// Memory of a connection, in bytes: there is none.
+pub const MEMORY: usize = 0;
 
 /// A pipe that cannot be made in this build.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ impl<P: Pipe> Tls<P> {
     ///
     /// # Errors
     /// [`TlsError::NotBuiltIn`], always.
-    pub fn new(below: P, _host: &str, _trust: &Trust) -> Result<Self, TlsError> {
+    pub fn new(below: P, _host: &str, _trust: &Trust, _budget: &Budget) -> Result<Self, TlsError> {
         drop(below);
         Err(TlsError::NotBuiltIn)
     }

@@ -1,15 +1,17 @@
 //! The client's side of TLS as a pipe over a pipe. rustls turns bytes into bytes; nothing here waits.
 
 use super::{TlsError, Trust};
-use crate::pipe::{Pipe, read_behind};
+use crate::pipe::{Buffer, Pipe, read_behind};
+use mcp_local_provider_core::budget::{Budget, Share};
 use rustls::pki_types::ServerName;
 use rustls::{CertificateError, ClientConnection, Error};
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::task::{Poll, Waker, ready};
 
-/// Most that is read from the pipe below at once, in bytes: one record and its frame.
-const READ: usize = 17 << 10;
+/// Memory that a connection counts from its beginning to its end, in bytes, because rustls does not tell what it holds. In the
+/// handshake it joins messages of up to 64 KiB; later it holds at most two records that came, and one that goes out.
+pub const MEMORY: usize = 64 << 10;
 /// Most that is encrypted at once, in bytes.
 const WRITE: usize = 16 << 10;
 
@@ -23,9 +25,11 @@ pub struct Tls<P: Pipe> {
     connection: ClientConnection,
     host: String,
     /// Bytes of the server that are not decrypted yet.
-    received: Vec<u8>,
+    received: Buffer,
     /// Encrypted bytes that are not written yet.
     unwritten: Vec<u8>,
+    /// [`MEMORY`], until it is dropped.
+    _share: Share,
     /// The server has sent something.
     is_answered: bool,
     failed: Option<Failure>,
@@ -57,8 +61,12 @@ impl<P: Pipe> Tls<P> {
     /// Begins TLS with the server that `host` names, a DNS name or an address, which its certificate has to be for.
     ///
     /// # Errors
-    /// When `host` is no such name, or there are no roots to trust.
-    pub fn new(below: P, host: &str, trust: &Trust) -> Result<Self, TlsError> {
+    /// When `host` is no such name, there are no roots to trust, or the budget has less than [`MEMORY`] left.
+    pub fn new(below: P, host: &str, trust: &Trust, budget: &Budget) -> Result<Self, TlsError> {
+        let mut share = budget.share();
+        if share.reserve(0, MEMORY) < MEMORY {
+            return Err(TlsError::Memory);
+        }
         let name = ServerName::try_from(host.to_owned())
             .map_err(|_| TlsError::NoServerName(host.to_owned()))?;
         let connection = ClientConnection::new(trust.client_config()?, name)
@@ -67,8 +75,9 @@ impl<P: Pipe> Tls<P> {
             below,
             connection,
             host: host.to_owned(),
-            received: Vec::new(),
+            received: Buffer::new(budget),
             unwritten: Vec::new(),
+            _share: share,
             is_answered: false,
             failed: None,
         })
@@ -99,20 +108,17 @@ impl<P: Pipe> Tls<P> {
 
     /// Takes in a part of what the server sent. The number of bytes that came; zero is the end of the pipe below.
     fn poll_receive(&mut self, waker: &Waker) -> Poll<io::Result<usize>> {
-        if self.received.is_empty() {
-            let received = self.below.poll_read(waker, &mut self.received, READ);
+        if self.received.unread().is_empty() {
+            let received = self.received.poll_fill(&mut self.below, waker);
             if self.below(ready!(received))? == 0 {
                 self.connection.read_tls(&mut io::empty())?;
                 return Poll::Ready(Ok(0));
             }
         }
-        let count = self.connection.read_tls(&mut self.received.as_slice())?;
-        if count == 0 {
-            // Behind close_notify nothing counts.
-            self.received.clear();
-        } else {
-            self.received.drain(..count);
-        }
+        let count = self.connection.read_tls(&mut self.received.unread())?;
+        // Behind close_notify nothing counts.
+        let used = if count == 0 { usize::MAX } else { count };
+        self.received.take(used);
         self.is_answered = true;
         match self.connection.process_new_packets() {
             Ok(_) => Poll::Ready(Ok(count.max(1))),
@@ -131,6 +137,7 @@ impl<P: Pipe> Tls<P> {
         loop {
             if self.unwritten.is_empty() {
                 if !self.connection.wants_write() {
+                    self.unwritten = Vec::new();
                     return Poll::Ready(Ok(()));
                 }
                 self.connection.write_tls(&mut self.unwritten)?;

@@ -55,6 +55,9 @@ pub enum TlsError {
     /// The file of further roots cannot be used.
     #[error("the CA file {0}")]
     CaFile(#[from] CaFileError),
+    /// There is no memory for one connection more.
+    #[error("limits.memory is used up")]
+    Memory,
     /// This build has no TLS.
     #[error("this build has no TLS: the cargo feature `tls` brings it")]
     NotBuiltIn,
@@ -89,6 +92,7 @@ impl From<TlsError> for io::Error {
                 ErrorKind::UnexpectedEof
             }
             TlsError::CaFile(_) | TlsError::NoRoots => ErrorKind::NotFound,
+            TlsError::Memory => ErrorKind::OutOfMemory,
             TlsError::NotBuiltIn => ErrorKind::Unsupported,
             TlsError::NoServerName(_) => ErrorKind::InvalidInput,
             TlsError::UnknownIssuer

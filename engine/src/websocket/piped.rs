@@ -1,23 +1,20 @@
 //! A pipe as a WebSocket wants its connection: `Read` and `Write` over buffers, which polls fill and empty.
 
 use super::socket::Stream;
-use crate::pipe::Pipe;
+use crate::pipe::{Buffer, Pipe};
+use mcp_local_provider_core::budget::Budget;
 use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::task::{Context, Poll, ready};
 
-/// Most that is read from the pipe at once, in bytes.
-const READ: usize = 16 << 10;
 /// Bytes behind which no more is taken to write before some are written.
 const UNWRITTEN: usize = 64 << 10;
 
-/// A pipe with what was read and not yet taken, and what was taken and not yet written.
+/// A pipe with what was read and not yet taken, and what was taken and not yet written, both within `limits.memory`.
 pub(crate) struct Piped {
     pipe: Box<dyn Pipe>,
-    read: Vec<u8>,
-    /// Bytes of `read` that were taken.
-    taken: usize,
-    unwritten: Vec<u8>,
+    read: Buffer,
+    unwritten: Buffer,
     received: u64,
     is_ended: bool,
 }
@@ -29,12 +26,11 @@ impl fmt::Debug for Piped {
 }
 
 impl Piped {
-    pub(crate) const fn new(pipe: Box<dyn Pipe>) -> Self {
+    pub(crate) fn new(pipe: Box<dyn Pipe>, budget: &Budget) -> Self {
         Self {
             pipe,
-            read: Vec::new(),
-            taken: 0,
-            unwritten: Vec::new(),
+            read: Buffer::new(budget),
+            unwritten: Buffer::new(budget),
             received: 0,
             is_ended: false,
         }
@@ -43,29 +39,27 @@ impl Piped {
 
 impl Read for Piped {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut left = self.read.get(self.taken..).unwrap_or_default();
+        let mut left = self.read.unread();
         if left.is_empty() && !self.is_ended {
             return Err(ErrorKind::WouldBlock.into());
         }
         let count = left.read(buf)?;
-        self.taken += count;
+        self.read.take(count);
         Ok(count)
     }
 }
 
 impl Write for Piped {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        let room = UNWRITTEN.saturating_sub(self.unwritten.len());
-        if room == 0 {
-            return Err(ErrorKind::WouldBlock.into());
+        let room = UNWRITTEN.saturating_sub(self.unwritten.unread().len());
+        match self.unwritten.push(buf.get(..room).unwrap_or(buf)) {
+            0 if !buf.is_empty() => Err(ErrorKind::WouldBlock.into()),
+            count => Ok(count),
         }
-        let part = buf.get(..room).unwrap_or(buf);
-        self.unwritten.extend_from_slice(part);
-        Ok(part.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        if self.unwritten.is_empty() {
+        if self.unwritten.unread().is_empty() {
             Ok(())
         } else {
             Err(ErrorKind::WouldBlock.into())
@@ -79,10 +73,8 @@ impl Stream for Piped {
         if let Poll::Ready(Err(error)) = self.poll_writable(cx) {
             return Poll::Ready(Err(error));
         }
-        if self.taken == self.read.len() && !self.is_ended {
-            self.read.clear();
-            self.taken = 0;
-            let count = ready!(self.pipe.poll_read(cx.waker(), &mut self.read, READ))?;
+        if self.read.unread().is_empty() && !self.is_ended {
+            let count = ready!(self.read.poll_fill(&mut *self.pipe, cx.waker()))?;
             self.is_ended = count == 0;
             self.received += u64::try_from(count).unwrap_or(0);
         }
@@ -90,9 +82,10 @@ impl Stream for Piped {
     }
 
     fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.unwritten.is_empty() {
-            let written = ready!(self.pipe.poll_write(cx.waker(), &self.unwritten))?;
-            self.unwritten.drain(..written);
+        while !self.unwritten.unread().is_empty() {
+            let unwritten = self.unwritten.unread();
+            let written = ready!(self.pipe.poll_write(cx.waker(), unwritten))?;
+            self.unwritten.take(written);
         }
         Poll::Ready(Ok(()))
     }

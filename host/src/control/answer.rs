@@ -56,6 +56,7 @@ fn into_io(error: CallError) -> io::Error {
         CallError::Answer(error @ (ResponseError::NotHttp | ResponseError::Malformed(_))) => {
             io::Error::new(ErrorKind::InvalidData, error)
         }
+        CallError::Memory(error) => io::Error::new(ErrorKind::OutOfMemory, error),
         error @ (CallError::Request(_) | CallError::Timeout(_) | CallError::Failed) => {
             io::Error::other(error)
         }

@@ -3,6 +3,7 @@
 use crate::printable::printable;
 use crate::waiting_pipe::WaitingPipe;
 use answer::Answer;
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_engine::http_client::{Call, CallError, CallTimes, HttpRequest};
 use mcp_local_provider_engine::proxy::Origin;
 use serde_json::Value;
@@ -290,7 +291,9 @@ impl ControlClient {
             answer: Duration::MAX,
             progress: Duration::MAX,
         };
-        let call = Call::once(Box::new(pipe), &origin, request, times);
+        // The command serves nobody.
+        let budget = Budget::new(usize::MAX);
+        let call = Call::once(Box::new(pipe), &origin, request, times, &budget);
         call.map_err(unsendable)
             .and_then(Answer::read)
             .map_err(|error| self.broken(error))

@@ -5,6 +5,7 @@ use super::{CONNECT, Findings, Health};
 use crate::config::Loaded;
 use crate::printable::printable;
 use crate::waiting_pipe::WaitingPipe;
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_engine::pipe::Pipe;
 use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
 use mcp_local_provider_engine::tls::{Tls, Trust};
@@ -58,14 +59,16 @@ fn check(url: &str, proxies: &Proxies, trust: &Trust) -> Result<String, String> 
             return Err(refused(&error));
         }
     };
+    // It serves nobody meanwhile.
+    let budget = Budget::new(usize::MAX);
     if let Some(proxy) = &route.proxy {
-        let mut tunnel = Tunnel::new(pipe, &route.origin, proxy);
+        let mut tunnel = Tunnel::new(pipe, &route.origin, proxy, &budget);
         waited(tunnel.poll_open(Waker::noop())).map_err(|error| refused(&error))?;
         text.push_str(&format!(" by the proxy at {first}:{port}"));
         pipe = Box::new(tunnel);
     }
     if is_secure {
-        let mut tls = Tls::new(pipe, &host, trust).map_err(|error| refused(&error))?;
+        let mut tls = Tls::new(pipe, &host, trust, &budget).map_err(|error| refused(&error))?;
         waited(tls.poll_handshake(Waker::noop())).map_err(|error| refused(&error))?;
         text.push_str(", and its TLS certificate is trusted");
     }

@@ -2,6 +2,7 @@
 
 use crate::certificates::Authority;
 use crate::memory_pipe::{FarEnd, Fault, MemoryPipe, pipe as memory_pipe};
+use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_engine::pipe::Pipe;
 use mcp_local_provider_engine::tls::{Tls, Trust};
 use rustls::{ServerConfig, ServerConnection};
@@ -64,7 +65,7 @@ fn talk(fault: Fault, question: &[u8], answer: &[u8], script: &[u8]) {
     let (trust, server) = both();
     let (near, far) = memory_pipe(fault, script);
     let mut client = Client {
-        tls: Tls::new(near, HOST, trust).unwrap(),
+        tls: Tls::new(near, HOST, trust, &Budget::new(usize::MAX)).unwrap(),
         unsent: question,
         heard: Vec::new(),
         end: None,
