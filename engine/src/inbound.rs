@@ -74,7 +74,7 @@ impl Inbound {
         self.answered(done.map(|()| order.done(open, drain)))
     }
 
-    fn input<'r>(&self, accepted: &'r Accepted<'r>, body: &'r [u8]) -> Input<'r> {
+    fn input<'r>(&'r self, accepted: &'r Accepted<'r>, body: &'r [u8]) -> Input<'r> {
         Input {
             now: self.account.engine().now(),
             caller: accepted.caller.as_ref(),
@@ -86,6 +86,7 @@ impl Inbound {
                 LinkTotals::default()
             },
             parameters: &accepted.parameters,
+            limits: &self.config.limits,
             body,
         }
     }

@@ -54,6 +54,29 @@ fn a_missing_field_is_named_as_a_wrong_one_is() {
 }
 
 #[test]
+fn a_list_in_place_of_an_object_is_refused() {
+    let program = Program::start("");
+    let listed = json!([null, null, "a", null, null, null, null, null, null, null, null]);
+    let able = json!({ "agent_id": "a", "capabilities": [true, true, true, true, true, null] });
+    for (path, key, body, param) in [
+        ("/control/register", BRIDGE, &listed, json!(null)),
+        ("/control/register", BRIDGE, &able, json!("capabilities")),
+        ("/control/revoke", BRIDGE, &json!(["s-1"]), json!(null)),
+        ("/api/show", crate::program::CLIENT, &json!(["m", null, null]), json!(null)),
+    ] {
+        let refused = program.request("POST", path, Some(key), &body.to_string());
+        assert_eq!(refused.status, 400, "{path} {body}: {}", refused.body);
+        let refused = refused.json();
+        if path.starts_with("/control") {
+            assert_eq!(refused["error"]["param"], param, "{refused}");
+        }
+        assert!(refused.to_string().contains("a list"), "{refused}");
+    }
+    let sessions = program.request("GET", "/control/sessions", Some(OPERATOR), "");
+    assert_eq!(sessions.json()["total_count"], 0, "{}", sessions.body);
+}
+
+#[test]
 fn a_session_tells_its_tokens_and_when_it_has_ended() {
     let program = Program::start("");
     let mut agent = Agent::connect(&program);

@@ -2,15 +2,14 @@
 
 use super::Parameters;
 use super::status::LinkTotals;
+use crate::config::Limits;
+use crate::dialect::body::{self, Take};
 use crate::error::Refusal;
 use crate::exchange::{NDJSON, Reply, ReplyHead, TEXT};
 use crate::hub::keys::Caller;
 use crate::id::ExchangeId;
 use crate::time::Instant;
-use alloc::format;
-use alloc::string::{String, ToString};
 use alloc::vec::Vec;
-use serde::Deserialize;
 use serde_json::Value;
 
 /// Inputs of a handler.
@@ -28,6 +27,8 @@ pub struct Input<'r> {
     pub links: LinkTotals,
     /// Parameters of the path.
     pub parameters: &'r Parameters<'r>,
+    /// Bounds on what is read.
+    pub limits: &'r Limits,
     /// The body; empty where the route reads none.
     pub body: &'r [u8],
 }
@@ -79,44 +80,12 @@ impl Answered {
     }
 }
 
-/// The field that an error is about: the path to a wrong value, and for one that is missing its name behind that.
-fn field_of(error: &serde_path_to_error::Error<serde_json::Error>) -> Option<String> {
-    // That a field is missing is noticed at the end of its object; only the words of `serde` name it.
-    let message = error.inner().to_string();
-    let missing = message
-        .strip_prefix("missing field `")
-        .and_then(|rest| rest.split_once('`'))
-        .map(|(name, _)| name);
-    let path = error.path();
-    match (path.iter().len(), missing) {
-        (0, None) => None,
-        (0, Some(name)) => Some(name.into()),
-        (_, None) => Some(path.to_string()),
-        (_, Some(name)) => Some(format!("{path}.{name}")),
-    }
-}
-
-/// Reads a small JSON body; the error names the field.
-pub(super) fn parse<'b, T: Deserialize<'b>>(body: &'b [u8]) -> Result<T, Refusal> {
-    let text = core::str::from_utf8(body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-        let field = field_of(&error);
-        let message = match &field {
-            Some(field) => format!("{field}: {}", error.inner()),
-            None => format!(
-                "the body is not the JSON object that is wanted: {}",
-                error.inner()
-            ),
-        };
-        let refusal = Refusal::invalid(message);
-        match field {
-            Some(field) => refusal.at(field),
-            None => refusal,
-        }
-    })?;
-    reader
-        .end()
-        .map_err(|_| Refusal::invalid("there is something behind the JSON object"))?;
-    Ok(value)
+/// Reads a small body: one JSON object, whose fields the handler takes one by one.
+///
+/// # Errors
+/// A body that is not one JSON object, or nested deeper than `limits.json_depth`.
+pub(super) fn read<'b, T: Take<'b>>(input: &Input<'b>) -> Result<T, Refusal> {
+    let text =
+        core::str::from_utf8(input.body).map_err(|_| Refusal::invalid("the body is not UTF-8"))?;
+    body::read(text, input.limits)
 }

@@ -1,8 +1,9 @@
 //! `/control/…`: bridges and operators list and change sessions, and operators reload and stop the program.
 
-use super::answered::{Answered, Input, parse};
+use super::answered::{Answered, Input, read};
 use super::route::{Change, Order, Route};
 use crate::config::Role;
+use crate::dialect::body::{Path, raw_fields};
 use crate::error::{Code, Refusal};
 use crate::hub::Requester;
 use crate::hub::control::unknown_session;
@@ -12,12 +13,13 @@ use crate::hub::sessions::{Action, Registration};
 use crate::id::SessionId;
 use crate::scope::{Scope, Scopes};
 use crate::supports::{Capabilities, Supports};
+use crate::text::JsonValue;
 use crate::time::Instant;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::time::Duration;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 const EITHER: &[Role] = &[Role::Bridge, Role::Operator];
@@ -128,14 +130,15 @@ fn caller(input: &Input<'_>) -> Result<Caller, Refusal> {
         .ok_or_else(|| Refusal::new(Code::InvalidKey, "no API key was given"))
 }
 
-#[derive(Deserialize)]
-struct SessionRequest {
-    session_id: String,
+raw_fields! {
+    /// The body of an action on a session.
+    SessionFields { session_id: "session_id" }
 }
 
 fn act(input: &Input<'_>, action: Action) -> Result<Change, Refusal> {
     let caller = caller(input)?;
-    let SessionRequest { session_id } = parse(input.body)?;
+    let fields: SessionFields<'_> = read(input)?;
+    let session_id = needed_text(fields.session_id, "session_id")?;
     Ok(Box::new(move |hub, now, out| {
         let requester = Requester::Caller(&caller);
         let status = hub.control(now, requester, &session_id, action, out)?;
@@ -155,61 +158,143 @@ fn act(input: &Input<'_>, action: Action) -> Result<Change, Refusal> {
     }))
 }
 
-#[derive(Deserialize)]
-struct RegisterRequest {
-    session_id: Option<String>,
-    session_token: Option<String>,
-    agent_id: String,
-    allowed_scopes: Option<Vec<String>>,
-    ttl_seconds: Option<u32>,
-    label: Option<String>,
-    models: Option<Vec<String>>,
-    max_requests: Option<u64>,
-    requests_per_minute: Option<u32>,
-    max_concurrency: Option<usize>,
-    capabilities: Option<Capabilities>,
+raw_fields! {
+    /// The body of a registration.
+    RegisterFields {
+        session_id: "session_id",
+        session_token: "session_token",
+        agent_id: "agent_id",
+        allowed_scopes: "allowed_scopes",
+        ttl_seconds: "ttl_seconds",
+        label: "label",
+        models: "models",
+        max_requests: "max_requests",
+        requests_per_minute: "requests_per_minute",
+        max_concurrency: "max_concurrency",
+        capabilities: "capabilities",
+    }
 }
 
-impl RegisterRequest {
-    fn registration(self) -> Result<Registration, Refusal> {
-        let session_id = match self.session_id {
+raw_fields! {
+    /// The abilities of an agent.
+    CapabilityFields {
+        tools: "tools",
+        vision: "vision",
+        embeddings: "embeddings",
+        insert: "insert",
+        thinking: "thinking",
+        context_length: "context_length",
+    }
+}
+
+impl RegisterFields<'_> {
+    fn registration(&self) -> Result<Registration, Refusal> {
+        let session_id = match text(self.session_id, "session_id")? {
             None => None,
             Some(text) => Some(SessionId::new(&text).ok_or_else(|| {
-                Refusal::invalid("session_id: expected 1 to 128 characters of A-Z a-z 0-9 . _ : -")
-                    .at("session_id")
+                Path::root("session_id")
+                    .wrong("expected 1 to 128 characters of A-Z a-z 0-9 . _ : -")
             })?),
         };
-        if self
-            .session_token
-            .as_ref()
-            .is_some_and(|token| token.len() < 16 || token.len() > 512)
-        {
-            return Err(
-                Refusal::invalid("session_token: expected 16 to 512 bytes").at("session_token")
-            );
-        }
-        let scopes = self
-            .allowed_scopes
+        let session_token = match text(self.session_token, "session_token")? {
+            Some(token) if token.len() < 16 || token.len() > 512 => {
+                return Err(Path::root("session_token").wrong("expected 16 to 512 bytes"));
+            }
+            token => token.map(|token| digest(token.as_bytes())),
+        };
+        let scopes = texts(self.allowed_scopes, "allowed_scopes")?
             .map_or_else(|| Scope::Inference.into(), Scopes::from);
         Ok(Registration {
             session_id,
-            session_token: self.session_token.map(|token| digest(token.as_bytes())),
-            agent_id: self.agent_id,
-            label: self.label,
-            ttl_seconds: self.ttl_seconds,
-            models: self.models.unwrap_or_default(),
-            max_requests: self.max_requests,
-            requests_per_minute: self.requests_per_minute,
-            max_concurrency: self.max_concurrency,
+            session_token,
+            agent_id: needed_text(self.agent_id, "agent_id")?,
+            label: text(self.label, "label")?,
+            ttl_seconds: whole(self.ttl_seconds, Path::root("ttl_seconds"), u32::MAX)?,
+            models: texts(self.models, "models")?.unwrap_or_default(),
+            max_requests: whole(self.max_requests, Path::root("max_requests"), u64::MAX)?,
+            requests_per_minute: whole(
+                self.requests_per_minute,
+                Path::root("requests_per_minute"),
+                u32::MAX,
+            )?,
+            max_concurrency: whole(
+                self.max_concurrency,
+                Path::root("max_concurrency"),
+                usize::MAX,
+            )?,
             form: None,
-            supports: Supports::declared(scopes, self.capabilities.unwrap_or_default()),
+            supports: Supports::declared(scopes, self.capabilities()?),
+        })
+    }
+
+    fn capabilities(&self) -> Result<Capabilities, Refusal> {
+        let path = Path::root("capabilities");
+        let Some(value) = path.find(self.capabilities) else {
+            return Ok(Capabilities::default());
+        };
+        let fields: CapabilityFields<'_> = value.object()?;
+        let can = |field, key| {
+            path.key(key)
+                .find(field)
+                .map_or(Ok(false), |value| value.boolean())
+        };
+        Ok(Capabilities {
+            tools: can(fields.tools, "tools")?,
+            vision: can(fields.vision, "vision")?,
+            embeddings: can(fields.embeddings, "embeddings")?,
+            insert: can(fields.insert, "insert")?,
+            thinking: can(fields.thinking, "thinking")?,
+            context_length: whole(fields.context_length, path.key("context_length"), u64::MAX)?,
         })
     }
 }
 
+/// A text that may be absent.
+fn text(field: Option<JsonValue<'_>>, key: &'static str) -> Result<Option<String>, Refusal> {
+    Path::root(key)
+        .find(field)
+        .map(|value| Ok(value.string()?.decode().into_owned()))
+        .transpose()
+}
+
+/// A text that has to be there.
+fn needed_text(field: Option<JsonValue<'_>>, key: &'static str) -> Result<String, Refusal> {
+    let value = Path::root(key).need(field, "a string")?;
+    Ok(value.string()?.decode().into_owned())
+}
+
+/// A list of texts that may be absent.
+fn texts(field: Option<JsonValue<'_>>, key: &'static str) -> Result<Option<Vec<String>>, Refusal> {
+    let path = Path::root(key);
+    let Some(value) = path.find(field) else {
+        return Ok(None);
+    };
+    let mut all = Vec::new();
+    for (index, raw) in value.list()?.into_iter().enumerate() {
+        let element = path.index(index).need(Some(raw), "a string")?;
+        all.push(element.string()?.decode().into_owned());
+    }
+    Ok(Some(all))
+}
+
+/// A whole number of 0 to `most`, which may be absent.
+fn whole<T: TryFrom<i64> + fmt::Display>(
+    field: Option<JsonValue<'_>>,
+    path: Path<'_>,
+    most: T,
+) -> Result<Option<T>, Refusal> {
+    let Some(value) = path.find(field) else {
+        return Ok(None);
+    };
+    let number = T::try_from(value.integer()?);
+    number
+        .map(Some)
+        .map_err(|_| value.expected(format_args!("a whole number from 0 to {most}")))
+}
+
 fn register(input: &Input<'_>) -> Result<Change, Refusal> {
     let caller = caller(input)?;
-    let registration = parse::<RegisterRequest>(input.body)?.registration()?;
+    let registration = read::<RegisterFields<'_>>(input)?.registration()?;
     Ok(Box::new(move |hub, now, out| {
         let (slot, token) = hub.register_by_control(now, &caller, registration, out)?;
         let Some(session) = hub.sessions().get(slot) else {

@@ -1,11 +1,12 @@
 //! Ollama's routes that ask no model: lists, versions, and the store of models, which this program has not.
 
-use super::answered::{Answered, Input, parse};
+use super::answered::{Answered, Input, read};
 use super::models::{ARCHITECTURE, context_length, find, known};
 use super::page;
 use super::route::Route;
 use crate::config::Area;
 use crate::dialect::Dialect;
+use crate::dialect::body::{Path, raw_fields};
 use crate::error::{Code, Refusal};
 use crate::hub::keys::digest;
 use crate::hub::lists::{Lists, Model};
@@ -14,7 +15,6 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 /// The version that `/api/version` tells. Clients ask for at least 0.13.4.
@@ -75,7 +75,7 @@ fn ps(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
 }
 
 fn pull(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
-    let (name, stream) = ModelRequest::read(input.body)?;
+    let (name, stream) = ModelFields::read(input)?;
     // Programs pull before they ask; what is here already needs no more than the last line.
     find(lists, input, &name).map_err(|_| not_kept())?;
     let done = json!({ "status": "success" });
@@ -91,7 +91,7 @@ fn store(_: &Lists, _: &Input<'_>) -> Result<Answered, Refusal> {
 }
 
 fn show(lists: &Lists, input: &Input<'_>) -> Result<Answered, Refusal> {
-    let name = ModelRequest::read(input.body)?.0;
+    let name = ModelFields::read(input)?.0;
     let model = find(lists, input, &name)?;
     let can = &model.capabilities;
     let mut capabilities = alloc::vec!["completion"];
@@ -136,23 +136,25 @@ fn not_kept() -> Refusal {
     )
 }
 
-/// A request about one model, which older clients name in `name`.
-#[derive(Deserialize)]
-struct ModelRequest {
-    model: Option<String>,
-    name: Option<String>,
-    stream: Option<bool>,
+raw_fields! {
+    /// A request about one model, which older clients name in `name`.
+    ModelFields { model: "model", name: "name", stream: "stream" }
 }
 
-impl ModelRequest {
+impl ModelFields<'_> {
     /// The model's name, and whether the answer is a stream.
-    fn read(body: &[u8]) -> Result<(String, bool), Refusal> {
-        let request: Self = parse(body)?;
-        let name = request
-            .model
-            .or(request.name)
-            .ok_or_else(|| Refusal::invalid("model: the request names no model").at("model"))?;
-        Ok((name, request.stream.unwrap_or(true)))
+    fn read(input: &Input<'_>) -> Result<(String, bool), Refusal> {
+        let fields: ModelFields<'_> = read(input)?;
+        let named = match fields.model {
+            Some(_) => Path::root("model").find(fields.model),
+            None => Path::root("name").find(fields.name),
+        };
+        let name = named
+            .ok_or_else(|| Refusal::invalid("model: the request names no model").at("model"))?
+            .string()?;
+        let stream = Path::root("stream").find(fields.stream);
+        let stream = stream.map_or(Ok(true), |value| value.boolean())?;
+        Ok((name.decode().into_owned(), stream))
     }
 }
 

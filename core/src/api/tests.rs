@@ -4,6 +4,7 @@
 mod keyless;
 
 use super::*;
+use crate::config::Limits;
 use crate::exchange::Reply;
 use crate::hub::{Hub, HubOut};
 use crate::id::Ids;
@@ -284,6 +285,7 @@ fn a_route_is_one_row_and_one_function() {
         page_at: None,
         links: status::LinkTotals::default(),
         parameters: &found.parameters,
+        limits: &Limits::default(),
         body: &[],
     };
     let mut reply = Reply::default();
@@ -338,6 +340,7 @@ fn strangers_learn_from_health_whether_the_program_serves_and_no_more() {
                 ..status::LinkTotals::default()
             },
             parameters: &found.parameters,
+            limits: &Limits::default(),
             body: &[],
         };
         match read(&lists, &input).unwrap() {
@@ -375,6 +378,7 @@ fn the_description_has_every_method_of_every_path_and_the_page_has_them_too() {
             page_at: None,
             links: status::LinkTotals::default(),
             parameters: &found.parameters,
+            limits: &Limits::default(),
             body: &[],
         };
         read(&lists, &input).unwrap()

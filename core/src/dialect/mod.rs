@@ -5,7 +5,7 @@
 
 pub mod answer;
 pub mod anthropic;
-mod body;
+pub(crate) mod body;
 mod embedding;
 mod fields;
 pub mod ollama;
