@@ -4,7 +4,9 @@
 mod tests;
 
 use super::engine::Engine;
+use mcp_local_provider_core::exchange::Reply;
 use mcp_local_provider_core::hub::audit::{RequestInfo, RequestKind};
+use mcp_local_provider_core::hub::limiter::Payer;
 use mcp_local_provider_core::hub::{Outcome, Ticket, Verdict};
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::time::Instant;
@@ -25,6 +27,8 @@ pub(crate) struct Account {
     started: Instant,
     /// Until the end is recorded.
     info: Option<Box<RequestInfo>>,
+    /// Of a request to an agent, once its caller is known.
+    payer: Option<Payer>,
     /// From admission on.
     ticket: Option<Ticket>,
 }
@@ -46,6 +50,7 @@ impl Account {
             address,
             started,
             info: Some(Box::new(info)),
+            payer: None,
             ticket: None,
         }
     }
@@ -77,6 +82,22 @@ impl Account {
         }
     }
 
+    /// The request is one to an agent, and draws on the limits of `payer`.
+    pub const fn draws_on(&mut self, payer: Payer) {
+        self.payer = Some(payer);
+    }
+
+    /// Adds what is left of the payer's limits to the head of an answer that does not tell it: one without a ticket.
+    pub fn tell_limits(&self, reply: &mut Reply) {
+        if let Some(payer) = self.payer
+            && let Some(head) = &mut reply.head
+            && head.standing.is_none()
+        {
+            let standing = self.engine.hub(|hub, now, _| hub.standing(now, payer));
+            head.standing = Some(standing);
+        }
+    }
+
     /// Takes the permission to run the exchange, to give it back at the end.
     pub fn admit(&mut self, ticket: Ticket) {
         self.ticket = Some(ticket);
@@ -99,7 +120,14 @@ impl Account {
             return;
         };
         let ticket = self.ticket.take();
-        log(&info, self.engine.clock(), ticket.as_ref(), outcome);
+        let prompts = self.payer.is_some();
+        log(
+            &info,
+            prompts,
+            self.engine.clock(),
+            ticket.as_ref(),
+            outcome,
+        );
         self.engine
             .hub(|hub, now, out| hub.conclude(now, info, ticket, outcome, out));
     }

@@ -142,7 +142,8 @@ impl Inbound {
     }
 
     /// `closing` is the status of an answer that ends its connection.
-    fn finish(self, reply: Reply, verdict: Verdict, closing: Option<u16>) -> Answer {
+    fn finish(self, mut reply: Reply, verdict: Verdict, closing: Option<u16>) -> Answer {
+        self.account.tell_limits(&mut reply);
         let mut answer = Answer::new(reply, self.account.id(), self.page);
         if let Some(status) = closing {
             answer = answer.closing(status);

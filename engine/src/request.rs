@@ -30,6 +30,7 @@ use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
 use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
+use mcp_local_provider_core::hub::limiter::Payer;
 use mcp_local_provider_core::hub::{Admission, Ask, Hello, Outcome, Ticket, Verdict};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::wire::http1::RequestError;
@@ -182,6 +183,10 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         info.endpoint = route.name;
         info.key = accepted.caller.as_ref().map(|caller| caller.name.clone());
     });
+    if let (Handler::Ask(_), Some(caller)) = (route.handler, &accepted.caller) {
+        let payer = Payer::new(caller.authority, caller.address);
+        inbound.account.draws_on(payer);
+    }
     if engine.is_draining() && !route.drains {
         return Begun::Step(Step::Answer(inbound.refuse(&Refusal::draining())));
     }

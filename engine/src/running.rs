@@ -109,7 +109,9 @@ impl Running {
             return Progress::Ready;
         };
         let now = account.engine().clock();
-        match self.respond.poll(now, waker, account, &mut self.reply) {
+        let polled = self.respond.poll(now, waker, account, &mut self.reply);
+        account.tell_limits(&mut self.reply);
+        match polled {
             Polled::Ready => Progress::Ready,
             Polled::Until(at) => Progress::Until(at),
             Polled::Ended(outcome) => {

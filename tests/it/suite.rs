@@ -20,6 +20,7 @@ mod embeddings;
 mod failures;
 mod foreign_folder;
 mod framing;
+mod limits;
 mod links;
 mod keys;
 mod logs;

@@ -152,11 +152,9 @@ impl Hub {
         match self.try_admit(now, caller, ask)? {
             Ok(slot) => {
                 let granted = self.grant(now, slot, ask.model, payer, Costs::of(ask));
-                granted.map(Admission::Granted).map_err(|refusal| {
+                granted.map(Admission::Granted).inspect_err(|_| {
                     // The payer has used nothing.
                     self.limiter.correct(now, payer, ask.tokens, 0);
-                    let standing = self.limiter.standing(now, payer);
-                    refusal.standing(standing)
                 })
             }
             Err(busy) => {
@@ -219,6 +217,12 @@ impl Hub {
         let payer = Payer::new(caller.authority, caller.address);
         self.charge(now, payer, Costs::of(ask))?;
         Ok(routed)
+    }
+
+    /// Returns what is left of a payer's limits: zeros for one whose key is gone.
+    pub fn standing(&mut self, now: Instant, payer: Payer) -> Standing {
+        let now = self.latest.clamp(now);
+        self.limiter.standing(now, payer)
     }
 
     /// A request from `address` is refused for its key. It counts to the limit of the address all the same, so that nobody
