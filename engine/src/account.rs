@@ -141,9 +141,15 @@ impl Drop for Account {
     }
 }
 
-/// The line of a request: at `info` for what an agent is asked, so that an owner sees each. The message of a refusal may
-/// quote the request, so that the log names its code alone.
-fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outcome) {
+/// The line of a request: at `info` for one to an agent (`prompts`), admitted or not, so that an owner sees each. The message
+/// of a refusal may quote the request, and that of an agent the prompt, so that the log names the code alone.
+fn log(
+    info: &RequestInfo,
+    prompts: bool,
+    now: Instant,
+    ticket: Option<&Ticket>,
+    outcome: &Outcome,
+) {
     let id = info.exchange.text();
     let request_id = std::str::from_utf8(&id).unwrap_or_default();
     let (endpoint, status) = (info.endpoint, outcome.status);
@@ -162,7 +168,7 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
         }
         (Verdict::Completed | Verdict::ClientGone | Verdict::Failed(_), _) => {}
     }
-    let Some(model) = info.model.as_deref() else {
+    if !prompts {
         let bytes = outcome.bytes_out;
         let what = match outcome.verdict {
             Verdict::Completed => "answered",
@@ -171,7 +177,8 @@ fn log(info: &RequestInfo, now: Instant, ticket: Option<&Ticket>, outcome: &Outc
         };
         tracing::debug!(%request_id, endpoint, status, bytes, code, "{what}");
         return;
-    };
+    }
+    let model = info.model.as_deref();
     let code = (outcome.verdict != Verdict::Completed).then_some(code);
     let millis = |from: Instant, to: Instant| u64::try_from(to.since(from).as_millis()).ok();
     let duration_ms = millis(info.started, now);

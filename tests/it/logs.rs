@@ -80,7 +80,7 @@ fn the_id_that_a_client_reads_is_in_every_line_about_its_request() {
             ("WARN", "failed")
         ]
     );
-    assert_eq!(about(refused), [("TRACE", "begun"), ("DEBUG", "refused")]);
+    assert_eq!(about(refused), [("TRACE", "begun"), ("INFO", "refused")]);
     assert_eq!(about(unknown), [("WARN", "refused for its key")]);
     let told = lines.iter().find(|line| {
         line["request_id"] == *answered && line["level"] == "INFO"
