@@ -1,4 +1,4 @@
-//! Indexes of the sessions that have not ended: by model, and those that no link carries by whoever may take them over. So a connection or a registration looks at its own and at no others.
+//! Indexes of the sessions: by model, those that have ended apart, and those that no link carries by whoever may take them over. So a request, a connection or a registration looks at its own and at no others.
 
 use super::keys::Digest;
 use super::routing::Slot;
@@ -24,16 +24,39 @@ pub(super) struct Owners {
     of_agents: Orphans,
     /// The sessions in these two.
     places: HashMap<Slot, Inactive>,
-    /// Sessions for each model.
-    models: HashMap<Arc<str>, usize>,
+    /// Those that have not ended.
+    models: Models,
+    /// Those that have, as long as they are remembered.
+    ended: Models,
+}
+
+/// The number of sessions for each model; none is 0.
+#[derive(Debug, Default)]
+struct Models(HashMap<Arc<str>, usize>);
+
+impl Models {
+    fn add(&mut self, session: &Session) {
+        for model in session.models.iter() {
+            *self.0.entry(model.clone()).or_default() += 1;
+        }
+    }
+
+    fn remove(&mut self, session: &Session) {
+        for model in session.models.iter() {
+            if let Some(count) = self.0.get_mut(model) {
+                *count = count.saturating_sub(1);
+                if *count == 0 {
+                    self.0.remove(model);
+                }
+            }
+        }
+    }
 }
 
 impl Owners {
     /// A session has been registered.
     pub(super) fn add(&mut self, slot: Slot, session: &Session) {
-        for model in session.models.iter() {
-            *self.models.entry(model.clone()).or_default() += 1;
-        }
+        self.models.add(session);
         self.refile(slot, session);
     }
 
@@ -68,22 +91,30 @@ impl Owners {
         }
     }
 
-    /// A session has ended.
+    /// A session has ended, or gets other terms.
     pub(super) fn remove(&mut self, slot: Slot, session: &Session) {
-        for model in session.models.iter() {
-            if let Some(count) = self.models.get_mut(model) {
-                *count = count.saturating_sub(1);
-                if *count == 0 {
-                    self.models.remove(model);
-                }
-            }
-        }
+        self.models.remove(session);
         self.refile(slot, session);
     }
 
-    /// True when there is a session for the model, whatever its state.
+    /// A session has ended, and is remembered.
+    pub(super) fn remember(&mut self, session: &Session) {
+        self.ended.add(session);
+    }
+
+    /// A session that had ended is forgotten.
+    pub(super) fn forget(&mut self, session: &Session) {
+        self.ended.remove(session);
+    }
+
+    /// True when there is a session for the model that has not ended, whatever its state.
     pub(super) fn know(&self, model: &str) -> bool {
-        self.models.contains_key(model)
+        self.models.0.contains_key(model)
+    }
+
+    /// True when a session for the model has ended and is remembered.
+    pub(super) fn remembers(&self, model: &str) -> bool {
+        self.ended.0.contains_key(model)
     }
 
     /// The orphans that were registered over HTTP, in no particular order.

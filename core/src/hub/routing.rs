@@ -170,17 +170,20 @@ impl Hub {
         } else if self.expected.awaited(model).is_some() {
             return Err(Unrouted::Busy(Busy::Starting));
         } else {
-            if self.pools.is_empty() || self.expects(model) {
-                if let Some(why) = self.expected.why_late(model) {
-                    return refuse(Code::NoAgent, why);
-                }
-                if let Some(why) = self.why_nobody(model) {
-                    let who = for_model(asked);
-                    return refuse(
-                        Code::NoAgent,
-                        alloc::format!("nobody answers{who} now: {why}"),
-                    );
-                }
+            let known = self.pools.is_empty() || self.expects(model);
+            if known && let Some(why) = self.expected.why_late(model) {
+                return refuse(Code::NoAgent, why);
+            }
+            // A model whose sessions have all ended is one that is gone, and no unknown one.
+            let was_known = known || self.sessions.owners().remembers(model);
+            if was_known && let Some(why) = self.why_nobody(model) {
+                let who = for_model(asked);
+                return refuse(
+                    Code::NoAgent,
+                    alloc::format!("nobody answers{who} now: {why}"),
+                );
+            }
+            if known {
                 return refuse(
                     Code::NoAgent,
                     alloc::format!(

@@ -395,7 +395,7 @@ impl Sessions {
             .is_some_and(|session| !session.status.is_final())
     }
 
-    /// Those that have not ended, by who registered them.
+    /// Indexes by model and by who registered them.
     pub(super) const fn owners(&self) -> &Owners {
         &self.owners
     }
@@ -451,6 +451,7 @@ impl Sessions {
         self.live = self.live.saturating_sub(1);
         if let Some(session) = self.slots.get(slot.0).and_then(Option::as_ref) {
             self.owners.remove(slot, session);
+            self.owners.remember(session);
         }
         self.ended.push_back(slot);
         if self.ended.len() > remembered {
@@ -511,6 +512,7 @@ impl Sessions {
         {
             self.by_id.remove(&session.id);
             self.forget_token(slot, &session.token);
+            self.owners.forget(&session);
             self.free.push(slot.0);
             self.recount(Some(session.status), None);
         }

@@ -123,6 +123,23 @@ fn a_name_that_nobody_knows_is_the_alias_of_every_name_or_refused_with_the_neare
 }
 
 #[test]
+fn a_model_whose_sessions_have_ended_says_so_beside_other_agents() {
+    let mut bench = plain();
+    bench.models("a", &["a"]);
+    let (_, revoked) = bench.models("b", &["b"]);
+    bench.control("operator", &revoked, Action::Revoke).unwrap();
+    let (lost, _) = bench.models("c", &["c"]);
+    bench.hub.disconnected(bench.now, lost, &mut bench.out);
+    bench.pass(Duration::from_secs(301));
+    for (model, why) in [("b", "was revoked"), ("c", "has expired")] {
+        let refusal = bench.refusal(model);
+        assert_eq!(refusal.code(), Code::NoAgent, "{refusal}");
+        assert!(refusal.message().contains(why), "{refusal}");
+    }
+    assert_eq!(bench.refusal("d").code(), Code::ModelNotFound);
+}
+
+#[test]
 fn the_nearest_is_looked_for_among_few_models_alone() {
     let mut bench = plain();
     let many: Vec<String> = (0..65).map(|number| format!("model-{number}")).collect();
