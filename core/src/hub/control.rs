@@ -92,9 +92,6 @@ impl Hub {
         let session = self.sessions.get(slot);
         let link = session.and_then(|session| session.link);
         let status = session.map(|session| session.status);
-        if let Some(status) = status.filter(|status| status.is_repeated_by(action)) {
-            return Ok(status);
-        }
         let by = Cause {
             why: action.done(),
             key: match requester {
@@ -102,7 +99,11 @@ impl Hub {
                 Requester::Provider => None,
             },
         };
-        let status = self.change(now, slot, action, &by, out)?;
+        let status = match status.filter(|status| status.is_repeated_by(action)) {
+            // An operator's word counts all the same: a bridge may begin anew what it has ended itself.
+            Some(repeated) => repeated,
+            None => self.change(now, slot, action, &by, out)?,
+        };
         if status == Status::Revoked
             && !own
             && let Some(session) = self.sessions.get_mut(slot)

@@ -238,3 +238,23 @@ fn a_bridge_that_registers_its_session_again_goes_on_with_it() {
     let refusal = bench.over_http("bridge", named(&["m"])).unwrap_err();
     assert!(refusal.message().contains("operator"), "{refusal}");
 }
+
+#[test]
+fn what_an_operator_ends_stays_ended_though_its_bridge_had_ended_it_before() {
+    let mut bench = plain();
+    let named = || Registration {
+        session_id: SessionId::new("s-1"),
+        ..registration("m")
+    };
+    let (id, _) = bench.over_http("bridge", named()).unwrap();
+    bench.control("bridge", &id, Action::Revoke).unwrap();
+    bench.over_http("bridge", named()).unwrap();
+    bench.control("bridge", &id, Action::Revoke).unwrap();
+    bench.control("operator", &id, Action::Revoke).unwrap();
+    let refusal = bench.over_http("bridge", named()).unwrap_err();
+    assert_eq!(refusal.code(), Code::Conflict);
+    assert!(
+        refusal.message().contains("ended by an operator"),
+        "{refusal}"
+    );
+}
