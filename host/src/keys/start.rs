@@ -52,18 +52,22 @@ fn gather(config: &Config) -> Result<Vec<core::Key>, KeyError> {
     Ok(keys)
 }
 
-/// Joins the keys of the configuration and those that were made for this run.
+/// Joins the keys of the configuration and those that were made for this run. One whose name a key of the configuration has
+/// gets a number behind it.
 fn with_fresh(config: &Config, fresh: &[FreshKey], mode: Mode) -> Vec<core::Key> {
     let mut keys = config.configured_keys();
-    let named = |keys: &[core::Key], name: &str| keys.iter().any(|key| key.name == name);
     for fresh in fresh {
-        if !named(&keys, &fresh.name) {
-            let mut record = record_of(fresh);
-            if mode == Mode::OneServer {
-                record.allow = Some(vec![Area::Mcp]);
-            }
-            keys.push((&record).into());
+        let mut record = record_of(fresh);
+        if mode == Mode::OneServer {
+            record.allow = Some(vec![Area::Mcp]);
         }
+        let is_free = |name: &String| keys.iter().all(|key| key.name != *name);
+        let numbered = (2u32..).map(|number| format!("{}-{number}", fresh.name));
+        let free = std::iter::once(fresh.name.clone())
+            .chain(numbered)
+            .find(is_free);
+        record.name = free.unwrap_or_default();
+        keys.push((&record).into());
     }
     keys
 }
@@ -77,14 +81,12 @@ fn with_fresh(config: &Config, fresh: &[FreshKey], mode: Mode) -> Vec<core::Key>
 /// Returns the errors of the key file, and [`KeyError::Exists`] when a key of the configuration has the same name.
 pub fn start_keys(config: &Config, mode: Mode) -> Result<StartKeys, KeyError> {
     if !mode.keeps_files() {
-        let configured = config.configured_keys();
         let mut fresh = first_keys()?;
         // Who serves one server has nothing else that a key is for.
         fresh.retain(|fresh| {
             let is_wanted = fresh.role == Role::Client && config.auth.required;
             mode == Mode::Demo || is_wanted
         });
-        fresh.retain(|fresh| configured.iter().all(|key| key.name != fresh.name));
         let keys = with_fresh(config, &fresh, mode);
         return Ok(StartKeys {
             keys,

@@ -68,6 +68,23 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
     assert_eq!((demo.keys.len(), demo.fresh.len()), (3, 3));
     assert!(!config.data_dir.exists());
 
+    let names = |keys: &[core::Key]| keys.iter().map(|key| key.name.clone()).collect::<Vec<_>>();
+    let mut own = config.clone();
+    own.auth.keys = vec![crate::config::Key {
+        name: "bridge".into(),
+        key: crate::config::Secret::literal("a bridge's key"),
+        role: crate::config::Role::Bridge,
+        requests_per_minute: None,
+        tokens_per_minute: None,
+        allow: None,
+        models: Vec::new(),
+    }];
+    let demo = start_keys(&own, Mode::Demo).unwrap();
+    assert_eq!(demo.fresh.len(), 3, "its agent needs its own bridge key");
+    let known = ["bridge", "client", "bridge-2", "operator"];
+    assert_eq!(names(&demo.keys), known);
+    assert_eq!(names(&demo.again(&own, Mode::Demo).unwrap()), known);
+
     let first = start_keys(&config, Mode::Configured).unwrap();
     let made: Vec<_> = first.fresh.iter().map(|key| key.role).collect();
     assert_eq!(made, [Role::Client, Role::Bridge, Role::Operator]);
