@@ -50,6 +50,8 @@ pub struct Script {
     made: usize,
     /// Working directories that a session was ever given.
     directories: BTreeSet<String>,
+    /// Each session must get a directory of its own.
+    pub own_directories: bool,
     /// Without `session/close`.
     pub never_closes: bool,
     running: bool,
@@ -88,6 +90,7 @@ impl Script {
                     *self = Self {
                         made: self.made,
                         directories: std::mem::take(&mut self.directories),
+                        own_directories: self.own_directories,
                         never_closes: self.never_closes,
                         running: true,
                         ..Self::default()
@@ -139,8 +142,11 @@ impl Script {
             Some("session/new") => {
                 self.made += 1;
                 let cwd = params["cwd"].as_str().unwrap().to_owned();
-                let is_own = cwd.matches('/').count() < 2 || self.directories.insert(cwd);
-                assert!(is_own, "two sessions in one directory");
+                let is_new = self.directories.insert(cwd);
+                assert!(
+                    is_new || !self.own_directories,
+                    "two sessions in one directory"
+                );
                 let name = format!("s-{}", self.made);
                 let server = params["mcpServers"].get(0).map(|server| {
                     let url = server["url"].as_str().unwrap();

@@ -57,6 +57,7 @@ impl Turmoil {
             ],
         };
         it.agent.never_closes = never_closes;
+        it.agent.own_directories = true;
         it.agent.rest(&mut it.bench);
         it
     }
