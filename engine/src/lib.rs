@@ -45,6 +45,8 @@ mod inspect;
 #[doc(hidden)]
 pub mod link;
 pub mod listen;
+mod mcp_answering;
+mod mcp_request;
 mod outside;
 mod owner;
 pub mod pipe;

@@ -20,7 +20,7 @@ use super::inbound::Inbound;
 use super::link::Connected;
 use super::running::Running;
 use super::waiting::Waiting;
-use super::{gateway, status, websocket};
+use super::{mcp_request, status, websocket};
 use crate::outside::Usage;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
@@ -48,7 +48,7 @@ pub struct Request<'h> {
     head: api::Head<'h>,
     session: Option<&'h str>,
     asked_headers: Option<&'h str>,
-    mcp: gateway::Asked<'h>,
+    mcp: mcp_request::Asked<'h>,
 }
 
 impl<'h> Request<'h> {
@@ -98,7 +98,7 @@ impl<'h> Request<'h> {
                 },
             },
             session: text("x-mcp-session"),
-            mcp: gateway::Asked {
+            mcp: mcp_request::Asked {
                 method,
                 session: text("mcp-session-id"),
                 version: text("mcp-protocol-version"),
@@ -259,9 +259,9 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
             }
         }
         Handler::Respond(Responder::Mcp) => {
-            match gateway::begin(inbound, &accepted, &request.mcp) {
-                gateway::Begun::Step(step) => step,
-                gateway::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
+            match mcp_request::begin(inbound, &accepted, &request.mcp) {
+                mcp_request::Begun::Step(step) => step,
+                mcp_request::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
             }
         }
         Handler::Preflight => {
@@ -302,7 +302,7 @@ enum Recipient {
     /// The thread of an agent does.
     Agent(ToolHead),
     /// An MCP server does.
-    Mcp(gateway::Post),
+    Mcp(mcp_request::Post),
 }
 
 /// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.

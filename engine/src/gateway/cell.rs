@@ -17,24 +17,24 @@ use std::task::Waker;
 
 /// Somebody whose sessions are counted together: a key, or an address where none is needed, with the name of its program.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Client {
-    pub(super) key: Option<Digest>,
-    pub(super) address: Option<IpAddr>,
-    pub(super) name: Box<str>,
+pub(crate) struct Client {
+    pub(crate) key: Option<Digest>,
+    pub(crate) address: Option<IpAddr>,
+    pub(crate) name: Box<str>,
 }
 
 /// One client's session.
-pub(super) struct SessionCell {
-    pub(super) id: Box<str>,
-    pub(super) client: Client,
-    pub(super) authority: Authority,
-    pub(super) machine: Ranked<Session, SESSION>,
-    pub(super) server: Arc<ServerCell>,
+pub(crate) struct SessionCell {
+    pub(crate) id: Box<str>,
+    pub(crate) client: Client,
+    pub(crate) authority: Authority,
+    pub(crate) machine: Ranked<Session, SESSION>,
+    pub(crate) server: Arc<ServerCell>,
 }
 
 impl SessionCell {
     /// Calls the machine, and wakes whom that wakes.
-    pub(super) fn call<R>(&self, call: impl FnOnce(&mut Session, &mut Vec<Waker>) -> R) -> R {
+    pub(crate) fn call<R>(&self, call: impl FnOnce(&mut Session, &mut Vec<Waker>) -> R) -> R {
         let mut wake = Vec::new();
         let result = call(&mut self.machine.lock(), &mut wake);
         wake.into_iter().for_each(Waker::wake);
@@ -42,7 +42,7 @@ impl SessionCell {
     }
 
     /// Tells the server whether anybody listens to this session.
-    pub(super) fn attend(&self, engine: &Arc<Engine>) {
+    pub(crate) fn attend(&self, engine: &Arc<Engine>) {
         let is_attended = self.machine.lock().streams().is_attended();
         self.server.call(engine, |server, now, _, _| {
             server.attend(now, is_attended);
@@ -50,7 +50,7 @@ impl SessionCell {
     }
 
     /// Ends session and process.
-    pub(super) fn end(&self, engine: &Arc<Engine>) {
+    pub(crate) fn end(&self, engine: &Arc<Engine>) {
         self.call(|session, wake| session.end(wake));
         self.server
             .call(engine, |server, now, out, _| server.stop(now, out));
@@ -58,8 +58,8 @@ impl SessionCell {
 }
 
 /// One process of a server, with the requests that wait for its answers.
-pub(super) struct ServerCell {
-    pub(super) name: Arc<str>,
+pub(crate) struct ServerCell {
+    pub(crate) name: Arc<str>,
     state: Ranked<ServerState, LINK>,
     session: OnceLock<Weak<SessionCell>>,
 }
@@ -75,10 +75,10 @@ struct ServerState {
 }
 
 /// A call of a [`Server`] gives its deliveries to this.
-pub(super) type Deliver<'d> = dyn FnMut(Delivery<'_, RequestKey>) + 'd;
+pub(crate) type Deliver<'d> = dyn FnMut(Delivery<'_, RequestKey>) + 'd;
 
 impl ServerCell {
-    pub(super) fn new(engine: &Engine, name: &Arc<str>, hello: &str, config: &Config) -> Arc<Self> {
+    pub(crate) fn new(engine: &Engine, name: &Arc<str>, hello: &str, config: &Config) -> Arc<Self> {
         let limits = OutboxLimits {
             bytes: engine.config().limits.link_queue_bytes,
             ..OutboxLimits::default()
@@ -100,13 +100,13 @@ impl ServerCell {
     }
 
     /// Names the session that everything goes to that no request asked for.
-    pub(super) fn belongs_to(&self, session: &Arc<SessionCell>) {
+    pub(crate) fn belongs_to(&self, session: &Arc<SessionCell>) {
         // It is called once, where both are made.
         let _ = self.session.set(Arc::downgrade(session));
     }
 
     /// Calls the machine, gives its deliveries to the session, and wakes whom that wakes. A session that ends by it is forgotten.
-    pub(super) fn call<R>(
+    pub(crate) fn call<R>(
         &self,
         engine: &Arc<Engine>,
         call: impl FnOnce(&mut Server<RequestKey>, Instant, &mut Out, &mut Deliver<'_>) -> R,
@@ -138,7 +138,7 @@ impl ServerCell {
         result
     }
 
-    pub(super) fn serve_timers(&self, engine: &Arc<Engine>) {
+    pub(crate) fn serve_timers(&self, engine: &Arc<Engine>) {
         let now = engine.clock();
         let timeout = self.state.lock().machine.poll_timeout();
         if timeout.is_some_and(|timeout| timeout.at <= now) {
@@ -148,7 +148,7 @@ impl ServerCell {
         }
     }
 
-    pub(super) fn take(&self, waker: &Waker, work: &mut Work) {
+    pub(crate) fn take(&self, waker: &Waker, work: &mut Work) {
         let mut state = self.state.lock();
         work.orders.append(&mut state.out.orders);
         while let Some(line) = state.out.lines.pop() {
@@ -169,7 +169,7 @@ impl ServerCell {
     }
 
     /// True when a thread is to be found for the process, which from now on is run.
-    pub(super) fn wants_thread(&self) -> bool {
+    pub(crate) fn wants_thread(&self) -> bool {
         let mut state = self.state.lock();
         let wants = !state.is_run && !state.out.orders.is_empty();
         state.is_run |= wants;
@@ -177,12 +177,12 @@ impl ServerCell {
     }
 
     /// There is no thread for the process.
-    pub(super) fn not_run(&self) {
+    pub(crate) fn not_run(&self) {
         self.state.lock().is_run = false;
     }
 
     /// Since when nobody needs the process.
-    pub(super) fn idle_since(&self) -> Option<Instant> {
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
         self.state.lock().machine.idle_since()
     }
 }

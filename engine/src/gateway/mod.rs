@@ -5,16 +5,14 @@
 
 mod cell;
 mod child;
-mod http;
-mod responding;
 
 pub use child::{Child, Children, Exit, Work};
-pub(crate) use http::{Asked, Begun, Post, begin};
 
 use crate::Engine;
 use crate::background::Background;
 use crate::ranked::{LEAF, Ranked, TABLE};
-use cell::{Client, ServerCell, SessionCell};
+use cell::ServerCell;
+pub(crate) use cell::{Client, SessionCell};
 use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
@@ -88,7 +86,7 @@ impl Engine {
     }
 
     /// The gateway, where there is one.
-    pub(super) fn gateway(&self) -> Option<&Gateway> {
+    pub(crate) fn gateway(&self) -> Option<&Gateway> {
         self.gateway.get()
     }
 
@@ -116,19 +114,19 @@ impl Engine {
 }
 
 impl Gateway {
-    pub(super) fn config(&self) -> Arc<Config> {
+    pub(crate) fn config(&self) -> Arc<Config> {
         self.config.lock().clone()
     }
 
     /// The session of that id, if this key has opened it for that server.
-    fn find(&self, id: &str, client: &Client, server: &str) -> Option<Arc<SessionCell>> {
+    pub(crate) fn find(&self, id: &str, client: &Client, server: &str) -> Option<Arc<SessionCell>> {
         let cell = self.table.lock().sessions.get(id).cloned()?;
         let is_own = cell.client.key == client.key && *cell.server.name == *server;
         is_own.then_some(cell)
     }
 
     /// Counts a request to its client's rate.
-    fn count(&self, now: Instant, client: &Client) -> Result<(), Refusal> {
+    pub(crate) fn count(&self, now: Instant, client: &Client) -> Result<(), Refusal> {
         let limits = self.config().rate;
         if limits.requests == 0 {
             return Ok(());
@@ -151,7 +149,7 @@ impl Gateway {
     }
 
     /// Opens a session by the `initialize` with this id and these parameters.
-    fn open(
+    pub(crate) fn open(
         &self,
         engine: &Arc<Engine>,
         client: Client,
@@ -191,7 +189,7 @@ impl Gateway {
     }
 
     /// Finds a thread for a server's process, if it has none and needs one.
-    fn run(&self, engine: &Arc<Engine>, cell: &Arc<ServerCell>) -> Result<(), Refusal> {
+    pub(crate) fn run(&self, engine: &Arc<Engine>, cell: &Arc<ServerCell>) -> Result<(), Refusal> {
         if !cell.wants_thread() {
             return Ok(());
         }
@@ -234,7 +232,7 @@ impl Gateway {
     }
 
     /// Ends a session and its process.
-    fn end(&self, engine: &Arc<Engine>, cell: &Arc<SessionCell>) {
+    pub(crate) fn end(&self, engine: &Arc<Engine>, cell: &Arc<SessionCell>) {
         let known = self.table.lock().sessions.remove(&cell.id);
         if known.is_some() {
             cell.end(engine);

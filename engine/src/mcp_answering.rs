@@ -1,9 +1,9 @@
 //! The answer to a client: one stream of its session, read until it ends.
 
-use super::cell::SessionCell;
-use crate::Engine;
-use crate::account::Account;
-use crate::running::{Polled, Respond};
+use super::Engine;
+use super::account::Account;
+use super::gateway::SessionCell;
+use super::running::{Polled, Respond};
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
 use mcp_local_provider_core::id::ExchangeId;

@@ -1,13 +1,12 @@
-//! Streamable HTTP (Model Context Protocol, revisions 2025-03-26 to 2025-11-25): what becomes of a POST, GET and DELETE.
+//! Requests to MCP servers by Streamable HTTP (Model Context Protocol, revisions 2025-03-26 to 2025-11-25): POST, GET and DELETE.
 
-use super::Gateway;
-use super::cell::{Client, SessionCell};
-use super::responding::Responding;
-use crate::Engine;
-use crate::answer::Answer;
-use crate::inbound::Inbound;
-use crate::request::Step;
-use crate::running::Running;
+use super::Engine;
+use super::answer::Answer;
+use super::gateway::{Client, Gateway, SessionCell};
+use super::inbound::Inbound;
+use super::mcp_answering::Responding;
+use super::request::Step;
+use super::running::Running;
 use mcp_local_provider_core::api::{Accepted, Answered};
 use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
@@ -79,9 +78,8 @@ pub(crate) fn begin(mut inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked
         return Begun::Step(inbound.refuse(&refusal).into());
     };
     let named = accepted.parameters.get("server");
-    let begun = gateway
-        .server(named.as_deref())
-        .and_then(|server| check(asked).map(|()| server));
+    let begun =
+        server_of(gateway, named.as_deref()).and_then(|server| check(asked).map(|()| server));
     let server = match begun {
         Ok(server) => server,
         Err(refusal) => return Begun::Step(refuse(inbound, &refusal, "null").into()),
@@ -217,28 +215,23 @@ fn listen(
     }
 }
 
-impl Gateway {
-    /// The server of a path: the one that is named, or the only one.
-    fn server(&self, named: Option<&str>) -> Result<Arc<str>, Refusal> {
-        let config = self.config();
-        let unknown = |message: String| {
-            let refusal = Refusal::new(Reason::ServerNotFound, message);
-            Err(refusal)
-        };
-        match (named, &*config.servers) {
-            (Some(name), _) => match config.server(name) {
-                Some(server) => Ok(server.name.clone()),
-                None => unknown("there is no MCP server of this name".to_owned()),
-            },
-            (None, [only]) => Ok(only.name.clone()),
-            (None, []) => unknown("no MCP server is configured".to_owned()),
-            (None, several) => {
-                let names: Vec<&str> = several.iter().map(|server| &*server.name).collect();
-                unknown(format!(
-                    "there are several MCP servers, so ask one of them at /servers/NAME/mcp: {}",
-                    names.join(", ")
-                ))
-            }
+/// The server of a path: the one that is named, or the only one.
+fn server_of(gateway: &Gateway, named: Option<&str>) -> Result<Arc<str>, Refusal> {
+    let config = gateway.config();
+    let unknown = |message: String| Err(Refusal::new(Reason::ServerNotFound, message));
+    match (named, &*config.servers) {
+        (Some(name), _) => match config.server(name) {
+            Some(server) => Ok(server.name.clone()),
+            None => unknown("there is no MCP server of this name".to_owned()),
+        },
+        (None, [only]) => Ok(only.name.clone()),
+        (None, []) => unknown("no MCP server is configured".to_owned()),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(|server| &*server.name).collect();
+            unknown(format!(
+                "there are several MCP servers, so ask one of them at /servers/NAME/mcp: {}",
+                names.join(", ")
+            ))
         }
     }
 }
