@@ -7,9 +7,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::task::{Poll, Waker};
 
-/// Memory of a connection, in bytes: there is none.
-pub const MEMORY: usize = 0;
-
 /// A pipe that cannot be made in this build.
 #[derive(Debug)]
 pub struct Tls<P: Pipe>(P);

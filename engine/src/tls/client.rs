@@ -1,6 +1,6 @@
 //! The client's side of TLS as a pipe over a pipe. rustls turns bytes into bytes; nothing here waits.
 
-use super::{TlsError, Trust};
+use super::{MEMORY, TlsError, Trust};
 use crate::pipe::{Buffer, Pipe, read_behind};
 use mcp_local_provider_core::budget::{Budget, Share};
 use rustls::pki_types::ServerName;
@@ -9,9 +9,6 @@ use std::fmt;
 use std::io::{self, ErrorKind, Read, Write};
 use std::task::{Poll, Waker, ready};
 
-/// Memory that a connection counts from its beginning to its end, in bytes, because rustls does not tell what it holds. In the
-/// handshake it joins messages of up to 64 KiB; later it holds at most two records that came, and one that goes out.
-pub const MEMORY: usize = 64 << 10;
 /// Most that is encrypted at once, in bytes.
 const WRITE: usize = 16 << 10;
 
