@@ -1,5 +1,6 @@
 //! One process of a server: its life, its handshake, and the requests that wait for its answers.
 
+mod incoming;
 #[cfg(test)]
 mod tests;
 
@@ -8,15 +9,14 @@ use crate::refusal::{Exit, Reason, Refusal};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
+use incoming::Lesson;
 use mcp_local_provider_core::process::{Grace, Life, Order, Rules, State};
-use mcp_local_provider_core::rpc::{
-    Call, INVALID_REQUEST, Json, Line, Message, NotAMessage, Outbox, Peer, read_each, replace,
-};
+use mcp_local_provider_core::rpc::{Call, Json, Outbox, Peer, replace};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::{Instant, Timeout};
 
@@ -28,9 +28,6 @@ const GRACE: Grace = Grace {
 
 /// From the end of a process that failed too often to the next start on demand.
 const RETRY: Duration = Duration::from_secs(60);
-
-/// URIs of resources to which a new process is subscribed anew.
-const SUBSCRIPTIONS: usize = 1024;
 
 /// Number of a request at a process. It is never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -126,29 +123,6 @@ struct Waiting<T> {
     line: Option<String>,
     /// What a new process is to be told if this succeeds.
     teaches: Option<Lesson>,
-}
-
-/// What a process has been told that the next one does not know.
-enum Lesson {
-    /// `logging/setLevel`, with its parameters.
-    Level(Box<str>),
-    /// `resources/subscribe` to a URI, with its parameters.
-    Subscribe(Box<str>, Box<str>),
-    /// `resources/unsubscribe` from a URI.
-    Unsubscribe(Box<str>),
-}
-
-impl Lesson {
-    fn of(call: &Call<'_>) -> Option<Self> {
-        let params = call.params?;
-        let uri = || Some(params.member("uri")?.get().into());
-        match &*call.method {
-            "logging/setLevel" => Some(Self::Level(params.get().into())),
-            "resources/subscribe" => Some(Self::Subscribe(uri()?, params.get().into())),
-            "resources/unsubscribe" => Some(Self::Unsubscribe(uri()?)),
-            _ => None,
-        }
-    }
 }
 
 /// Times and bounds of a server.
@@ -455,198 +429,6 @@ impl<T> Server<T> {
                     to: waiting.to,
                     refusal,
                 });
-            }
-        }
-    }
-
-    /// The process wrote a line to its standard output.
-    pub fn handle_line(
-        &mut self,
-        now: Instant,
-        line: Line<'_>,
-        out: &mut Out,
-        deliver: &mut dyn FnMut(Delivery<'_, T>),
-    ) {
-        let text = match line {
-            Line::Whole(line) => core::str::from_utf8(line).map_err(|_| NotAMessage::of(line)),
-            Line::TooLong => Err(NotAMessage::Damaged),
-        };
-        match text {
-            // Servers of revision 2025-03-26 may write batches.
-            Ok(text) => read_each(text, |text, message| {
-                self.handle_message(now, text, message, out, deliver);
-            }),
-            Err(why) => self.handle_message(now, "", Err(why), out, deliver),
-        }
-        self.check_lines(now, out);
-        self.weigh(now);
-    }
-
-    fn handle_message(
-        &mut self,
-        now: Instant,
-        text: &str,
-        message: Result<Message<'_>, NotAMessage>,
-        out: &mut Out,
-        deliver: &mut dyn FnMut(Delivery<'_, T>),
-    ) {
-        let message = match message {
-            Ok(message) => message,
-            Err(why) => {
-                self.garbage = self.garbage.saturating_add(1);
-                if why == NotAMessage::Damaged {
-                    self.lose_answer(deliver);
-                }
-                return;
-            }
-        };
-        match message {
-            Message::Response { id, outcome } => match self.peer.take(id) {
-                Some(Open::Call(waiting)) => {
-                    if let (Ok(_), Some(lesson)) = (&outcome, waiting.teaches) {
-                        self.learn(lesson);
-                    }
-                    deliver(Delivery::Answer {
-                        to: waiting.to,
-                        text,
-                        id,
-                    });
-                }
-                Some(Open::Handshake) => match outcome {
-                    Ok(result) => {
-                        self.greeted(now, result.map_or("{}", JsonValue::get), out, deliver)
-                    }
-                    Err(error) => {
-                        self.trouble = Some(format!(
-                            "it refused `initialize`: {}",
-                            error.message.decode()
-                        ));
-                        self.life.handle_failed(now, &mut out.orders);
-                    }
-                },
-                // Told, cancelled or late.
-                Some(Open::Own) | None => {}
-            },
-            Message::Request { id, call } => match &*call.method {
-                "ping" => out.lines.push(Json::result(id, "{}")),
-                _ if !self.is_ready() => {
-                    let why = "the handshake is not done";
-                    out.lines.push(Json::error(id, INVALID_REQUEST, why));
-                }
-                method => deliver(Delivery::Asked { text, id, method }),
-            },
-            Message::Notification(call) => self.handle_notification(now, text, &call, deliver),
-        }
-    }
-
-    fn handle_notification(
-        &mut self,
-        now: Instant,
-        text: &str,
-        call: &Call<'_>,
-        deliver: &mut dyn FnMut(Delivery<'_, T>),
-    ) {
-        let param = |name| call.params?.member(name);
-        match &*call.method {
-            "notifications/progress" => {
-                let Some(token) = param("progressToken") else {
-                    return;
-                };
-                let number = token.whole().unwrap_or_default();
-                let Some(Open::Call(waiting)) = self.peer.get(number) else {
-                    return;
-                };
-                deliver(Delivery::Progress {
-                    to: &waiting.to,
-                    text,
-                    token,
-                });
-                let latest = waiting.since + self.times.request_max;
-                self.peer
-                    .defer(number, latest.min(now + self.times.request));
-            }
-            "notifications/cancelled" => {
-                if let Some(id) = param("requestId") {
-                    deliver(Delivery::Withdrawn { text, id });
-                }
-            }
-            method => deliver(Delivery::Notified { text, method }),
-        }
-    }
-
-    /// An answer has come that cannot be read. Where it can be only one request's, that fails now; others wait until they are late.
-    fn lose_answer(&mut self, deliver: &mut dyn FnMut(Delivery<'_, T>)) {
-        let mut sent = self.peer.iter().filter(|(_, open)| match open {
-            Open::Call(waiting) => waiting.line.is_none(),
-            Open::Handshake | Open::Own => false,
-        });
-        let (Some((number, _)), None) = (sent.next(), sent.next()) else {
-            return;
-        };
-        drop(sent);
-        if let Some(Open::Call(waiting)) = self.peer.cancel(number) {
-            let message = format!(
-                "the MCP server `{}` wrote a line that is too long, or no message",
-                self.name
-            );
-            deliver(Delivery::Failed {
-                to: waiting.to,
-                refusal: Refusal::new(Reason::BadAnswer, message).about(&self.name),
-            });
-        }
-    }
-
-    /// The process has answered `initialize`.
-    fn greeted(
-        &mut self,
-        now: Instant,
-        result: &str,
-        out: &mut Out,
-        deliver: &mut dyn FnMut(Delivery<'_, T>),
-    ) {
-        self.life.handle_ready(now);
-        if !self.is_ready() {
-            // It was told to end meanwhile.
-            return;
-        }
-        self.trouble = None;
-        out.lines
-            .push("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n".to_string());
-        let again = core::mem::replace(&mut self.was_ready, true);
-        let levels = self
-            .level
-            .iter()
-            .map(|level| ("logging/setLevel", &**level));
-        let subscriptions = self.subscriptions.values();
-        let subscriptions = subscriptions.map(|params| ("resources/subscribe", &**params));
-        for (method, params) in levels.chain(subscriptions) {
-            let number = self.peer.expect(Open::Own, Some(now + self.times.request));
-            out.lines.push(format!(
-                "{{\"jsonrpc\":\"2.0\",\"id\":{number},\"method\":\"{method}\",\"params\":{params}}}\n"
-            ));
-        }
-        deliver(Delivery::Ready { result, again });
-        for CallId(number) in core::mem::take(&mut self.early) {
-            if let Some(Open::Call(waiting)) = self.peer.get_mut(number)
-                && let Some(line) = waiting.line.take()
-            {
-                out.lines.push(line);
-                self.peer
-                    .defer(number, now + self.times.request.min(self.times.request_max));
-            }
-        }
-    }
-
-    fn learn(&mut self, lesson: Lesson) {
-        match lesson {
-            Lesson::Level(params) => self.level = Some(one_line(&params).into()),
-            Lesson::Subscribe(uri, params) => {
-                if self.subscriptions.len() < SUBSCRIPTIONS {
-                    self.subscriptions.insert(uri, one_line(&params).into());
-                }
-            }
-            Lesson::Unsubscribe(uri) => {
-                self.subscriptions.remove(&uri);
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use super::*;
 use alloc::vec;
+use mcp_local_provider_core::rpc::{Line, Message};
 
 /// A server, with what came out of it as text.
 struct Bench {
