@@ -349,7 +349,7 @@ fn a_command_that_cannot_run_is_told() {
 
 /// Waits for the end of the process whose id the child's script wrote: whoever was sent SIGKILL needs a moment. False when
 /// it lives on.
-fn ends(pid: &str) -> bool {
+pub fn ends(pid: &str) -> bool {
     let pid = Pid::from_raw(pid.parse().unwrap()).unwrap();
     let Ok(process) = pidfd_open(pid, PidfdFlags::empty()) else {
         return true;

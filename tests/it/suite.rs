@@ -19,6 +19,7 @@ mod control;
 mod embeddings;
 mod failures;
 mod foreign_folder;
+mod gateway;
 mod framing;
 mod limits;
 mod links;

@@ -1,0 +1,159 @@
+//! The life of servers: whatever ends a session or a server, no process stays behind, and nobody else notices.
+
+use super::client::{
+    Client, KEY, NEWEST, OTHER, assert_refused, call, configure, hello, request, server, start,
+    start_one,
+};
+use crate::child_process::ends;
+use serde_json::{Value, json};
+use std::process::Command;
+
+/// The server of the suite with SIGTERM ignored.
+fn stubborn() -> String {
+    let command = env!("CARGO_BIN_EXE_mcp_server");
+    let script = format!("trap '' TERM; exec '{command}' stubborn");
+    format!("  suite: {{ command: /bin/sh, args: [-c, {script:?}] }}\n")
+}
+
+#[test]
+fn a_session_that_is_deleted_takes_its_process_and_its_listener_along() {
+    let program = start_one("");
+    let client = Client::open(&program);
+    let other = Client::open(&program);
+    let (pid, stays) = (client.pid(), other.pid());
+    let mut listening = client.listen(None);
+    assert_eq!(client.delete().status, 204);
+    assert_eq!(listening.message(), None);
+    assert!(ends(&pid), "the process lives on");
+    assert_eq!(other.pid(), stays, "each session has a process of its own");
+}
+
+#[test]
+fn a_server_that_will_not_end_is_killed() {
+    let program = start("", &[stubborn()]);
+    let client = Client::open(&program);
+    let pid = client.pid();
+    assert_eq!(client.delete().status, 204);
+    assert!(ends(&pid), "the process lives on");
+}
+
+#[test]
+fn a_session_goes_on_with_another_process_when_its_server_is_killed() {
+    let program = start_one("gateway: { restart: { delay: 10ms } }\n");
+    let client = Client::open(&program);
+    let level = request(1, "logging/setLevel", &json!({ "level": "error" }));
+    assert_eq!(client.post(&level).json()["result"], json!({}));
+    let pid = client.pid();
+    let mut listening = client.listen(None);
+    let killed = Command::new("kill").args(["-9", &pid]).status().unwrap();
+    assert!(killed.success() && ends(&pid));
+    // The client is told when another one is there.
+    let changed = listening.message().unwrap();
+    assert_eq!(changed["method"], "notifications/tools/list_changed");
+    let next = client.pid();
+    assert_ne!(next, pid);
+    let heard = client.text("heard", &json!({}));
+    let heard: Vec<Value> = serde_json::from_str(&heard).unwrap();
+    assert_eq!(heard[0]["params"]["clientInfo"]["name"], "suite", "it is greeted as the first was");
+    let level = heard.iter().find(|message| message["method"] == "logging/setLevel").unwrap();
+    assert_eq!(level["params"]["level"], "error", "it is told what the first was told");
+    assert_eq!(client.delete().status, 204);
+    assert!(ends(&next));
+}
+
+#[test]
+fn a_program_that_is_told_to_end_leaves_no_server() {
+    let mut program = start("", &[server("suite", "")]);
+    let pids: Vec<String> = [KEY, OTHER]
+        .into_iter()
+        .map(|key| {
+            let mut client = Client::new(&program, key);
+            client.initialize(NEWEST, "suite");
+            client.pid()
+        })
+        .collect();
+    let mut listening = {
+        let mut client = Client::new(&program, KEY);
+        client.initialize(NEWEST, "suite");
+        client.listen(None)
+    };
+    program.signal("TERM");
+    assert_eq!(listening.message(), None);
+    assert!(program.wait().0.success());
+    for pid in pids {
+        assert!(ends(&pid), "the process lives on");
+    }
+}
+
+#[test]
+fn a_program_that_is_killed_leaves_no_server() {
+    let mut program = start("", &[stubborn()]);
+    let pid = Client::open(&program).pid();
+    program.signal("KILL");
+    program.wait();
+    assert!(ends(&pid), "the process lives on");
+}
+
+#[test]
+fn noise_of_a_server_goes_to_the_log_at_most() {
+    let program = start("", &[server("suite", "loud")]);
+    let client = Client::open(&program);
+    assert_eq!(client.text("echo", &json!({ "text": "fine" })), "fine");
+    assert_eq!(client.text("flood", &json!({ "lines": 500, "text": "still" })), "still");
+    // What was left out is told at its end.
+    assert_eq!(client.delete().status, 204);
+    program.wait_for_log("more lines to standard error, which are left out");
+    let log = program.log();
+    assert!(log.len() < 1 << 20, "{} bytes", log.len());
+    assert!(!log.contains("this server starts now"), "its standard output is no log");
+}
+
+#[test]
+fn a_key_that_is_removed_ends_its_sessions_and_their_processes() {
+    let servers = [server("suite", "")];
+    let program = start("", &servers);
+    let client = Client::open(&program);
+    let mut other = Client::new(&program, OTHER);
+    other.initialize(NEWEST, "suite");
+    let (pid, stays) = (client.pid(), other.pid());
+    let text = std::fs::read_to_string(&program.config).unwrap();
+    let text = text.replace(&format!("key: {KEY}"), "key: another-mcp-key-for-tests");
+    std::fs::write(&program.config, text).unwrap();
+    program.signal("HUP");
+    assert!(ends(&pid), "the process lives on");
+    let refused = client.post(&call(1, "echo", &json!({})));
+    assert_refused(&refused, 401, -31401, "unauthorized");
+    let mut thief = client.clone();
+    thief.key = "another-mcp-key-for-tests";
+    let refused = thief.post(&call(1, "echo", &json!({})));
+    assert_refused(&refused, 404, -31404, "session_not_found");
+    assert_eq!(other.pid(), stays);
+}
+
+#[test]
+fn a_server_that_is_removed_ends_its_sessions() {
+    let program = start("", &[server("one", ""), server("two", "")]);
+    let open = |name: &str| {
+        let mut client = Client::new(&program, KEY);
+        client.path = format!("/servers/{name}/mcp");
+        client.initialize(NEWEST, "suite");
+        client
+    };
+    // Without a name it is not said which of them is asked.
+    let nobody = Client::new(&program, KEY);
+    let refused = nobody.post(&request(0, "initialize", &hello(NEWEST, "suite")));
+    assert_refused(&refused, 404, -32602, "server_not_found");
+    let (one, two) = (open("one"), open("two"));
+    let (pid, stays) = (one.pid(), two.pid());
+    let mut crossed = one.clone();
+    crossed.path.clone_from(&two.path);
+    let refused = crossed.post(&call(1, "echo", &json!({})));
+    assert_refused(&refused, 404, -31404, "session_not_found");
+
+    configure(&program.folder, "", &[server("two", "")]);
+    program.signal("HUP");
+    assert!(ends(&pid), "the process lives on");
+    let refused = one.post(&call(1, "echo", &json!({})));
+    assert_refused(&refused, 404, -32602, "server_not_found");
+    assert_eq!(two.pid(), stays);
+}
