@@ -236,6 +236,19 @@ fn server_of(gateway: &Gateway, named: Option<&str>) -> Result<Arc<str>, Refusal
     }
 }
 
+/// True when the message's id is a string or a number, or there is none. One that is `null` asks for an answer that could not be
+/// told from that to a message without an id.
+fn has_good_id(text: &str, message: &Message<'_>) -> bool {
+    match message {
+        Message::Request { id, .. } | Message::Response { id, .. } => id
+            .get()
+            .starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9')),
+        Message::Notification(_) => {
+            JsonValue::read(text).is_none_or(|all| all.member("id").is_none())
+        }
+    }
+}
+
 /// One message of a body, with its text.
 type Read<'b> = (&'b str, Message<'b>);
 
@@ -245,7 +258,8 @@ fn read(body: &[u8]) -> Result<(Vec<Read<'_>>, bool), Refusal> {
         .map_err(|_| Refusal::new(Reason::NotJson, "the body is not UTF-8"))?;
     let (mut messages, mut wrong) = (Vec::new(), None);
     read_each(text, |text, message| match message {
-        Ok(message) => messages.push((text, message)),
+        Ok(message) if has_good_id(text, &message) => messages.push((text, message)),
+        Ok(_) => wrong = Some(text),
         Err(NotAMessage::Noise | NotAMessage::Damaged) => wrong = Some(text),
     });
     let is_batch = text.trim_start().starts_with('[');
@@ -255,7 +269,7 @@ fn read(body: &[u8]) -> Result<(Vec<Read<'_>>, bool), Refusal> {
         }
         Some(_) => Err(Refusal::new(
             Reason::BadRequest,
-            "the body is no JSON-RPC message, or a batch with something else in it",
+            "the body is no JSON-RPC message with a string or a number as `id`, or a batch with something else in it",
         )),
         None if messages.len() > BATCH => Err(Refusal::new(
             Reason::BadRequest,

@@ -282,7 +282,7 @@ impl<T> Server<T> {
     ) -> Result<CallId, (Refusal, T)> {
         self.life.demand(now, &mut out.orders);
         if let State::Failing { .. } = self.life.state() {
-            return Err((self.unavailable(), to));
+            return Err((self.unavailable(now), to));
         }
         let teaches = Lesson::of(call);
         let number = self.peer.expect(
@@ -401,10 +401,10 @@ impl<T> Server<T> {
             },
         );
         if !self.was_ready {
-            deliver(Delivery::NotReady(self.unavailable()));
+            deliver(Delivery::NotReady(self.unavailable(now)));
         }
         if let State::Failing { .. } = self.life.state() {
-            self.fail(|_| true, deliver, &Self::unavailable);
+            self.fail(|_| true, deliver, &|server: &Self| server.unavailable(now));
         }
         self.weigh(now);
     }
@@ -522,17 +522,22 @@ impl<T> Server<T> {
     }
 
     /// The error for those who want a process that cannot be had.
-    fn unavailable(&self) -> Refusal {
+    fn unavailable(&self, now: Instant) -> Refusal {
         let trouble = self.trouble.as_deref().unwrap_or("it cannot be started");
         let message = format!("the MCP server `{}` is not available: {trouble}", self.name);
         let refusal = Refusal::new(Reason::ServerUnavailable, message).about(&self.name);
-        match self.life.state() {
-            State::Failing { .. } => refusal.retry_after(RETRY),
+        // One that failed too often is started by a request alone, and not before.
+        let next = match self.life.state() {
+            State::Failing { since } => Some(since + RETRY),
             State::Stopped
             | State::Starting
             | State::Running { .. }
             | State::Stopping { .. }
-            | State::Waiting { .. } => refusal,
+            | State::Waiting { .. } => self.life.next_start(),
+        };
+        match next {
+            Some(next) => refusal.retry_after(next.since(now)),
+            None => refusal,
         }
     }
 }

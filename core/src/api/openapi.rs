@@ -26,7 +26,7 @@ pub(super) const ROUTES: &[Route] = &[
 const HEAD: &str = concat!(
     r#"{"openapi":"3.1.0","info":{"title":"MCP Local Provider","version":""#,
     env!("CARGO_PKG_VERSION"),
-    r#"","summary":"Agents as local models, for programs that speak the OpenAI, Ollama or Anthropic API.","#,
+    r#"","summary":"Agents as local models, for programs that speak the OpenAI, Ollama or Anthropic API, and MCP servers over HTTP.","#,
     r#""description":"Each path answers with and without `/v1` before it, and under `/k/KEY/…` for clients without a field for a key. "#,
     r#"At the address of `listen.ollama` programs on this machine need no key for what the role `client` may do with models, unless "#,
     r#"`listen.ollama_auth` is `required`."},"servers":[{"url":"/"}],"paths":{"#,
@@ -42,12 +42,16 @@ const TAIL: &str = concat!(
     r#""Answer":{"description":"The answer."},"#,
     r##""OpenAI":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/OpenAI"}}}},"##,
     r##""Ollama":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Ollama"}}}},"##,
-    r##""Anthropic":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Anthropic"}}}}},"##,
+    r##""Anthropic":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Anthropic"}}}},"##,
+    r##""MCP":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/MCP"}}}}},"##,
     r#""schemas":{"OpenAI":{"type":"object","required":["error"],"properties":{"error":{"type":"object","properties":{"#,
     r#""message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]}}}}},"#,
     r#""Ollama":{"type":"object","required":["error"],"properties":{"error":{"type":"string"}}},"#,
     r#""Anthropic":{"type":"object","required":["error"],"properties":{"type":{"const":"error"},"error":{"type":"object","properties":{"#,
-    r#""type":{"type":"string"},"message":{"type":"string"}}},"request_id":{"type":"string"}}}}}}"#,
+    r#""type":{"type":"string"},"message":{"type":"string"}}},"request_id":{"type":"string"}}},"#,
+    r#""MCP":{"type":"object","required":["jsonrpc","error"],"properties":{"jsonrpc":{"const":"2.0"},"id":{"type":["string","number","null"]},"#,
+    r#""error":{"type":"object","required":["code","message"],"properties":{"code":{"type":"integer"},"message":{"type":"string"},"#,
+    r#""data":{"type":"object","properties":{"reason":{"type":"string"},"server":{"type":"string"},"retry_after":{"type":"integer"}}}}}}}}}}"#,
 );
 
 /// OpenAPI 3.1. It is put together as text: the names of routes and roles need no escape.

@@ -80,6 +80,8 @@ fn what_is_wrong_with_a_request_is_named_before_anything_is_started() {
         ("{} {}", -32700),
         ("{\"x\":1}", -32600),
         ("7", -32600),
+        (r#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, -32600),
+        (r#"{"jsonrpc":"2.0","id":{},"method":"ping"}"#, -32600),
         ("[]", -32600),
     ] {
         let refused = post(&own, body);
