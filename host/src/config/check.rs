@@ -195,7 +195,8 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
     bridge::check(&config.bridges, report);
     agents(&config.agents, report);
     mcp_server::check(&config.mcp_servers, report);
-    gateway::check(&config.gateway, config.limits.memory, report);
+    let has_gateway = config.gateway().is_some();
+    gateway::check(&config.gateway, has_gateway, config.limits.memory, report);
     let empty = |file: &Option<PathBuf>| {
         let file = file.as_ref();
         file.is_some_and(|file| file.as_os_str().is_empty())

@@ -301,8 +301,9 @@ impl Config {
     }
 }
 
-/// Checks the section. `memory` is `limits.memory`, in bytes.
-pub(super) fn check(gateway: &Gateway, memory: usize, report: &mut Report<'_>) {
+/// Checks the section. `memory` is `limits.memory`, in bytes. Without a gateway its defaults may be anything.
+pub(super) fn check(gateway: &Gateway, is_there: bool, memory: usize, report: &mut Report<'_>) {
+    let usual = Gateway::default();
     let why = "everything would be refused; leave it out for the default";
     let attempts = usize::try_from(gateway.restart.attempts).unwrap_or(usize::MAX);
     for (name, value, why) in [
@@ -345,13 +346,13 @@ pub(super) fn check(gateway: &Gateway, memory: usize, report: &mut Report<'_>) {
         );
         report.problem("gateway.timeouts.request", message);
     }
-    for (name, value) in [
-        ("resume.bytes", gateway.resume.bytes),
-        ("message_bytes", gateway.message_bytes),
+    for (name, value, usual) in [
+        ("resume.bytes", gateway.resume.bytes, usual.resume.bytes),
+        ("message_bytes", gateway.message_bytes, usual.message_bytes),
     ] {
         let path = format!("gateway.{name}");
         report.at_least(&path, value, 4096, "no answer would fit");
-        if value > memory {
+        if value > memory && (is_there || value != usual) {
             let message = format!(
                 "must be at most `limits.memory`, which is {}",
                 units::show_size(memory)
