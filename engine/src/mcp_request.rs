@@ -64,7 +64,7 @@ pub(crate) enum Begun {
 }
 
 /// Begins a request by its head.
-pub(crate) fn begin(mut inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Begun {
+pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Begun {
     let engine = inbound.account.engine().clone();
     let Some(gateway) = engine.gateway() else {
         let refusal = CoreRefusal::new(
@@ -92,7 +92,6 @@ pub(crate) fn begin(mut inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked
         };
         return Begun::Body(inbound, post);
     }
-    inbound.is_head = false;
     let client = client(&caller);
     let cell = asked.session.ok_or_else(no_session).and_then(|id| {
         let found = gateway.find(id, &client, &server);

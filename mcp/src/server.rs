@@ -21,7 +21,7 @@ use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::{Instant, Timeout};
 
 /// Grace of a process that is told to end.
-const GRACE: Grace = Grace {
+pub const GRACE: Grace = Grace {
     before_terminate: Duration::from_millis(500),
     before_kill: Duration::from_millis(1000),
 };
@@ -206,15 +206,6 @@ impl<T> Server<T> {
     #[must_use]
     pub const fn state(&self) -> State {
         self.life.state()
-    }
-
-    /// Returns true while there is a process, or one is about to be started.
-    #[must_use]
-    pub const fn has_process(&self) -> bool {
-        match self.life.state() {
-            State::Starting | State::Running { .. } | State::Stopping { .. } => true,
-            State::Stopped | State::Waiting { .. } | State::Failing { .. } => false,
-        }
     }
 
     /// Returns the number of requests that wait for answers.

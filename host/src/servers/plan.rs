@@ -3,21 +3,14 @@
 use crate::config::McpServer;
 use crate::installed::{NotInstalled, find_program};
 use mcp_local_provider_core::budget::Budget;
-use mcp_local_provider_core::process::Grace;
+use mcp_local_provider_mcp::server::GRACE;
 use mcp_local_provider_process::{Launch, Supervision, clean_environment};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Bytes that are given to a process at once. The rest waits on its thread.
 const INPUT_BYTES: usize = 64 << 10;
-/// Grace of a server's process when the program is gone, which is the one that the gateway gives it.
-const GRACE: Grace = Grace {
-    before_terminate: Duration::from_millis(500),
-    before_kill: Duration::from_millis(1000),
-};
-
 /// One server of the configuration, ready to be started.
 #[derive(Debug, Clone)]
 pub(crate) struct ServerPlan {
@@ -95,6 +88,7 @@ impl ServerPlan {
             environment,
             supervisor: supervisor.map(Path::to_owned),
             supervision: Supervision {
+                // When the program is gone it is the one that the gateway gives.
                 grace: GRACE,
                 remove: None,
             },
