@@ -1,5 +1,14 @@
 //! Revisions of the Model Context Protocol that the gateway speaks with its clients.
 
+/// The two forms that the protocol has had.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Era {
+    /// Sessions that begin with `initialize`: revisions 2024-11-05 to 2025-11-25.
+    Sessions,
+    /// Requests that each say what they need: revision 2026-07-28.
+    Stateless,
+}
+
 /// A revision with sessions, named by its date.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Revision {

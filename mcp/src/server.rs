@@ -6,6 +6,7 @@ mod tests;
 
 use crate::config::Gateway;
 use crate::refusal::{Exit, Reason, Refusal};
+use crate::revision::Era;
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
@@ -206,6 +207,12 @@ impl<T> Server<T> {
     #[must_use]
     pub const fn state(&self) -> State {
         self.life.state()
+    }
+
+    /// Returns the form of the protocol that the process speaks.
+    #[must_use]
+    pub const fn era(&self) -> Era {
+        Era::Sessions
     }
 
     /// Returns the number of requests that wait for answers.
