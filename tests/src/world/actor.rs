@@ -17,6 +17,8 @@ pub(super) struct Actor {
     pub(super) of_program: bool,
     /// Exchanges that it takes at once.
     pub(super) most: Option<u64>,
+    /// It says much at a time.
+    pub(super) is_wordy: bool,
     /// Its connection.
     pub(super) link: Option<LinkId>,
     /// Sessions that it was given.
@@ -57,6 +59,7 @@ impl Actor {
             key,
             of_program: false,
             most,
+            is_wordy: false,
             link: None,
             sessions: Vec::new(),
             token: None,
@@ -142,11 +145,11 @@ impl Actor {
         let said = said.entry(id).or_default();
         match how {
             0..=9 => {
-                let members = said.more(u)?;
+                let members = said.more(self.is_wordy, u)?;
                 self.chunk(at, &members, "null");
             }
             10 => {
-                let members = said.more(u)?;
+                let members = said.more(self.is_wordy, u)?;
                 self.end(at, said, &members);
             }
             11 => self.end(at, said, ""),
@@ -203,7 +206,7 @@ impl Actor {
     fn result(&mut self, at: usize, said: &mut Said, u: &mut Unstructured<'_>) -> Result<()> {
         let job = self.jobs.remove(at);
         let members = if job.next == 0 {
-            said.more(u)?
+            said.more(self.is_wordy, u)?
         } else {
             String::new()
         };

@@ -178,6 +178,8 @@ struct World {
     began: Instant,
     /// Commands of the hub are held before the links.
     holds: bool,
+    /// The step that is taken again and again, so that what is rare meets itself and all else.
+    often: Option<u8>,
     told: bool,
 }
 

@@ -121,7 +121,9 @@ impl World {
         let mut actors = Vec::new();
         for name in &["ada", "bob", "cyd"][..u.int_in_range(1..=3)?] {
             let key = u.ratio(3, 4)?.then_some(BRIDGE);
-            actors.push(Actor::new(name, key, *u.choose(&[None, Some(1), Some(2)])?));
+            let mut actor = Actor::new(name, key, *u.choose(&[None, Some(1), Some(2)])?);
+            actor.is_wordy = u.ratio(1, 3)?;
+            actors.push(actor);
         }
         let mut driver = Driver::with_link_config(config, link);
         driver.eager = false;
@@ -135,6 +137,7 @@ impl World {
             driver.expect_agents(&[(STARTED.to_owned(), patience)]);
             starting = Some(driver.now() + patience);
         }
+        let often = u.arbitrary::<bool>()?.then(|| u.arbitrary()).transpose()?;
         Ok(Self {
             driver,
             actors,
@@ -154,6 +157,7 @@ impl World {
             awaited: BTreeSet::new(),
             began: Instant::ZERO,
             holds: false,
+            often,
             told: false,
         })
     }

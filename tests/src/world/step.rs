@@ -17,7 +17,12 @@ const MODELS: [&str; 6] = ["alpha", "alpha", "alpha:latest", "beta", "beta", "no
 impl World {
     pub(super) fn step(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         self.began = self.now();
-        match u.arbitrary::<u8>()? {
+        let drawn = u.arbitrary()?;
+        let step: u8 = match self.often {
+            Some(often) if u.ratio(1, 4)? => often,
+            Some(_) | None => drawn,
+        };
+        match step {
             // Nothing, so that an input of zeros is the smallest.
             0 => return Ok(()),
             1..=22 => self.ask(u)?,

@@ -49,8 +49,13 @@ impl Said {
     }
 
     /// Says something more; the members of the delta that says it, as JSON.
-    pub(super) fn more(&mut self, u: &mut Unstructured<'_>) -> Result<String> {
-        let word = *u.choose(&WORDS)?;
+    pub(super) fn more(&mut self, is_wordy: bool, u: &mut Unstructured<'_>) -> Result<String> {
+        let words = if is_wordy && u.arbitrary()? {
+            &WORDS[WORDS.len() - 2..]
+        } else {
+            &WORDS[..]
+        };
+        let word = *u.choose(words)?;
         let escaped = u.arbitrary()?;
         let text = json(word, escaped);
         Ok(match u.int_in_range(0..=7u8)? {
