@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::answer::Answer;
-use super::gateway::{Client, Gateway, SessionCell};
+use super::gateway::{Asker, Client, Gateway, SessionCell};
 use super::inbound::Inbound;
 use super::mcp_answering::Responding;
 use super::request::Step;
@@ -16,7 +16,7 @@ use mcp_local_provider_core::rpc::{Call, Message, NotAMessage, read_each};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::Revision;
-use mcp_local_provider_mcp::session::{Forward, RequestKey, State};
+use mcp_local_provider_mcp::session::{Attachment, Forward, RequestKey, State};
 use mcp_local_provider_mcp::streams::{Position, StreamId};
 use std::fmt;
 use std::sync::Arc;
@@ -442,16 +442,26 @@ impl Posted<'_> {
         })?;
         match forward {
             Forward::Nothing => {}
-            Forward::Send(replaced) => {
-                let id = replaced.as_ref().map(|(old, new)| (*old, &**new));
-                cell.server.call(self.engine, |server, now, out, _| {
-                    server.send(now, text, id, out);
-                });
+            Forward::Tell => {
+                for server in cell.servers() {
+                    server.call(self.engine, |server, now, out, _| {
+                        server.send(now, text, None, out);
+                    });
+                }
             }
-            Forward::Cancel(call, reason) => {
-                cell.server.call(self.engine, |server, now, out, _| {
-                    server.cancel(now, call, reason, out);
-                });
+            Forward::Answer { to, id, own } => {
+                if let Some(server) = cell.server(to) {
+                    server.call(self.engine, |server, now, out, _| {
+                        server.send(now, text, Some((id, &own)), out);
+                    });
+                }
+            }
+            Forward::Cancel(at, call, reason) => {
+                if let Some(server) = cell.server(at) {
+                    server.call(self.engine, |server, now, out, _| {
+                        server.cancel(now, call, reason, out);
+                    });
+                }
             }
             Forward::Request(key) => {
                 if let Message::Request { id, call } = message {
@@ -470,30 +480,36 @@ impl Posted<'_> {
         id: JsonValue<'_>,
         call: &Call<'_>,
     ) -> Result<(), Refusal> {
-        let sent = cell.server.call(self.engine, |server, now, out, _| {
-            server.request(now, text, id, call, key, out)
+        // A session has one server as yet.
+        let at = Attachment(0);
+        let Some(server) = cell.server(at) else {
+            return Err(unknown_session());
+        };
+        let asker = Asker::new(cell, key);
+        let sent = server.call(self.engine, |server, now, out, _| {
+            server.request(now, text, id, call, asker, out)
         });
         let take_back = |number| {
-            cell.server.call(self.engine, |server, now, out, _| {
+            server.call(self.engine, |server, now, out, _| {
                 server.cancel(now, number, None, out);
             });
         };
         let number = match sent {
             Ok(number) => number,
-            Err((refusal, key)) => {
+            Err((refusal, asker)) => {
                 // It was accepted: the answer says why it fails.
                 cell.call(|session, wake| {
-                    session.handle_failed(self.engine.clock(), key, &refusal, wake);
+                    session.handle_failed(self.engine.clock(), asker.key, &refusal, wake);
                 });
                 return Ok(());
             }
         };
-        if let Err(refusal) = self.gateway.run(self.engine, &cell.server) {
+        if let Err(refusal) = self.gateway.run(self.engine, server) {
             cell.call(|session, _| session.unsend(key));
             take_back(number);
             return Err(refusal);
         }
-        let is_open = cell.call(|session, _| session.sent(key, number));
+        let is_open = cell.call(|session, _| session.sent(key, at, number));
         if !is_open {
             // It was answered meanwhile, which leaves nothing to take back, or the client has cancelled it.
             take_back(number);

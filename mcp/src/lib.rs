@@ -1,6 +1,7 @@
 //! The MCP gateway's machines: sessions of clients, processes of servers, and what passes between them, without input or output.
 //!
-//! A [`Session`](session::Session) is one client's. A [`Server`](server::Server) is one process of a server. Messages pass between them
+//! A [`Session`](session::Session) is one client's, with one server or several. A [`Server`](server::Server) is one process of a
+//! server, for one session or several. Messages pass between them
 //! as the texts that they are, each read once; only ids and progress tokens are replaced in place. What a client is to be told waits
 //! in the [`Streams`](streams::Streams) of its session, for as long as it may come back for it.
 //!
@@ -9,7 +10,7 @@
 //! use mcp_local_provider_core::time::Instant;
 //! use mcp_local_provider_mcp::config::Gateway;
 //! use mcp_local_provider_mcp::server::{Delivery, Out, Server};
-//! use mcp_local_provider_mcp::session::{Forward, Session};
+//! use mcp_local_provider_mcp::session::{Attachment, Forward, Session};
 //!
 //! let (now, config, mut wake, mut out) = (Instant::ZERO, Gateway::default(), Vec::new(), Out::default());
 //!
@@ -33,7 +34,7 @@
 //! let forward = session.from_client(now, &message, stream, &mut wake).unwrap();
 //! let (Forward::Request(key), Message::Request { id, call }) = (forward, &message) else { panic!() };
 //! let call = server.request(now, text, *id, call, key, &mut out).unwrap();
-//! session.sent(key, call);
+//! session.sent(key, Attachment(0), call);
 //!
 //! // The process has it under another one, and answers that.
 //! let lines: Vec<String> = std::iter::from_fn(|| out.lines.pop()).collect();

@@ -24,6 +24,10 @@ use mcp_local_provider_core::time::Instant;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct RequestKey(u64);
 
+/// Place of a server among those of a session.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct Attachment(pub u16);
+
 /// States of a session.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum State {
@@ -42,10 +46,19 @@ pub enum Forward<'m> {
     Nothing,
     /// The request goes to the server.
     Request(RequestKey),
-    /// The notification goes to the server, or the answer with another id in the place of its own.
-    Send(Option<(JsonValue<'m>, Box<str>)>),
-    /// A request is taken back at the server; the reason is JSON.
-    Cancel(CallId, Option<JsonValue<'m>>),
+    /// The notification goes to all servers of the session.
+    Tell,
+    /// The answer goes to the server that had asked, with that server's own id in the place of `id`.
+    Answer {
+        /// The server.
+        to: Attachment,
+        /// The id in the client's message.
+        id: JsonValue<'m>,
+        /// The id that the server knows.
+        own: Box<str>,
+    },
+    /// A request is taken back at the server that has it; the reason is JSON.
+    Cancel(Attachment, CallId, Option<JsonValue<'m>>),
 }
 
 /// A client's request that is not answered.
@@ -55,18 +68,20 @@ struct ClientRequest {
     /// The same.
     token: Option<Box<str>>,
     stream: StreamId,
-    /// Once it was sent.
-    call: Option<CallId>,
+    /// Where it is, once it was sent.
+    call: Option<(Attachment, CallId)>,
 }
 
 /// A server's request that is not answered.
 struct Question {
+    /// The server that asks.
+    from: Attachment,
     /// As the server wrote it.
     id: Box<str>,
     stream: StreamId,
 }
 
-/// One client's session with one server. What it has for the client is in its streams; `wake` takes whom a call has to wake,
+/// One client's session with its servers. What it has for the client is in its streams; `wake` takes whom a call has to wake,
 /// once the session's lock is released.
 pub struct Session {
     state: State,
@@ -206,17 +221,21 @@ impl Session {
                         };
                         wake.extend(self.streams.give_up(now, request.stream));
                         Ok(match request.call {
-                            Some(call) => Forward::Cancel(call, param("reason")),
+                            Some((at, call)) => Forward::Cancel(at, call, param("reason")),
                             None => Forward::Nothing,
                         })
                     }
-                    _ => Ok(Forward::Send(None)),
+                    _ => Ok(Forward::Tell),
                 }
             }
             Message::Response { id, .. } => {
                 let question = id.whole().and_then(|number| self.questions.remove(&number));
                 Ok(match question {
-                    Some(question) => Forward::Send(Some((*id, question.id))),
+                    Some(question) => Forward::Answer {
+                        to: question.from,
+                        id: *id,
+                        own: question.id,
+                    },
                     None => Forward::Nothing,
                 })
             }
@@ -259,10 +278,12 @@ impl Session {
         Ok(Forward::Request(key))
     }
 
-    /// A request was sent to the server. False when it is not open any more.
-    pub fn sent(&mut self, key: RequestKey, call: CallId) -> bool {
+    /// A request was sent to a server. False when it is not open any more.
+    pub fn sent(&mut self, key: RequestKey, at: Attachment, call: CallId) -> bool {
         let request = self.requests.get_mut(&key);
-        request.map(|request| request.call = Some(call)).is_some()
+        request
+            .map(|request| request.call = Some((at, call)))
+            .is_some()
     }
 
     /// Takes a request back that was not sent.
@@ -366,13 +387,14 @@ impl Session {
         }
     }
 
-    /// The server asks the client. The client will know the request by a number of this session.
+    /// A server asks the client. The client will know the request by a number of this session.
     ///
     /// # Errors
     /// Too many are open: the line that answers the server.
     pub fn handle_asked(
         &mut self,
         now: Instant,
+        from: Attachment,
         text: &str,
         id: JsonValue<'_>,
         wake: &mut Vec<Waker>,
@@ -387,15 +409,16 @@ impl Session {
         let text = with(text, id, buffer.format(self.last_question));
         let id = id.get().into();
         self.questions
-            .insert(self.last_question, Question { id, stream });
+            .insert(self.last_question, Question { from, id, stream });
         self.put(now, stream, Weight::Heavy, text, wake);
         Ok(())
     }
 
-    /// The server takes a request of its own back.
+    /// A server takes a request of its own back.
     pub fn handle_withdrawn(
         &mut self,
         now: Instant,
+        from: Attachment,
         text: &str,
         id: JsonValue<'_>,
         wake: &mut Vec<Waker>,
@@ -403,7 +426,7 @@ impl Session {
         let number = self
             .questions
             .iter()
-            .find(|(_, asked)| &*asked.id == id.get());
+            .find(|(_, asked)| asked.from == from && &*asked.id == id.get());
         let Some(number) = number.map(|(number, _)| *number) else {
             return;
         };
@@ -428,9 +451,14 @@ impl Session {
         self.put(now, stream, weight, text.into(), wake);
     }
 
-    /// The server's process is gone: nobody waits for the client's answers any more.
-    pub fn handle_gone(&mut self, now: Instant, wake: &mut Vec<Waker>) {
-        for (number, question) in core::mem::take(&mut self.questions) {
+    /// A server's process is gone: nobody waits for the client's answers to it any more.
+    pub fn handle_gone(&mut self, now: Instant, from: Attachment, wake: &mut Vec<Waker>) {
+        let (gone, left) = core::mem::take(&mut self.questions)
+            .into_iter()
+            .partition(|(_, question)| question.from == from);
+        self.questions = left;
+        let gone: BTreeMap<u64, Question> = gone;
+        for (number, question) in gone {
             let mut json = Json::notification("notifications/cancelled");
             json.member("requestId")
                 .raw(itoa::Buffer::new().format(number));

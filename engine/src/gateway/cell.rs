@@ -6,13 +6,15 @@ use crate::ranked::{LINK, Ranked, SESSION};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::id::Authority;
 use mcp_local_provider_core::process::State;
-use mcp_local_provider_core::rpc::{Outbox, OutboxLimits};
+use mcp_local_provider_core::rpc::{Json, METHOD_NOT_FOUND, Outbox, OutboxLimits};
+use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Gateway as Config;
 use mcp_local_provider_mcp::server::{Delivery, Out, Server};
-use mcp_local_provider_mcp::session::{self, RequestKey, Session};
+use mcp_local_provider_mcp::session::{self, Attachment, RequestKey, Session};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 /// Somebody whose sessions are counted together: a key, or an address where none is needed, with the name of its program.
@@ -26,13 +28,38 @@ pub(crate) struct Client {
 /// One client's session.
 pub(crate) struct SessionCell {
     pub(crate) id: Box<str>,
+    /// Number of the session, which tells it from all others.
+    pub(super) number: u64,
     pub(crate) client: Client,
     pub(crate) authority: Authority,
     pub(crate) machine: Ranked<Session, SESSION>,
-    pub(crate) server: Arc<ServerCell>,
+    /// Its servers. An [`Attachment`] is a place in this list.
+    servers: Vec<Arc<ServerCell>>,
 }
 
 impl SessionCell {
+    /// Makes the session, and attaches it to its servers in their order.
+    pub(super) fn attached(
+        (id, number): (Box<str>, u64),
+        client: Client,
+        authority: Authority,
+        session: Session,
+        servers: Vec<Arc<ServerCell>>,
+    ) -> Arc<Self> {
+        let cell = Arc::new(Self {
+            id,
+            number,
+            client,
+            authority,
+            machine: Ranked::new(session),
+            servers,
+        });
+        for (server, at) in cell.servers.iter().zip(0..) {
+            server.attach(&cell, Attachment(at));
+        }
+        cell
+    }
+
     /// Calls the machine, and wakes whom that wakes.
     pub(crate) fn call<R>(&self, call: impl FnOnce(&mut Session, &mut Vec<Waker>) -> R) -> R {
         let mut wake = Vec::new();
@@ -41,32 +68,70 @@ impl SessionCell {
         result
     }
 
-    /// Tells the server whether anybody listens to this session.
-    pub(crate) fn attend(&self, engine: &Arc<Engine>) {
-        let is_attended = self.machine.lock().streams().is_attended();
-        self.server.call(engine, |server, now, _, _| {
-            server.attend(now, is_attended);
-        });
+    /// The servers, in the order of their attachments.
+    pub(crate) fn servers(&self) -> &[Arc<ServerCell>] {
+        &self.servers
     }
 
-    /// Ends session and process.
+    /// The server at a place.
+    pub(crate) fn server(&self, at: Attachment) -> Option<&Arc<ServerCell>> {
+        self.servers.get(usize::from(at.0))
+    }
+
+    /// Tells the servers whether anybody listens to this session.
+    pub(crate) fn attend(&self, engine: &Arc<Engine>) {
+        let is_attended = self.machine.lock().streams().is_attended();
+        for server in &self.servers {
+            server.attend(engine, self, is_attended);
+        }
+    }
+
+    /// Ends the session, and each process that no other session has.
     pub(crate) fn end(&self, engine: &Arc<Engine>) {
         self.call(|session, wake| session.end(wake));
-        self.server
-            .call(engine, |server, now, out, _| server.stop(now, out));
+        for server in &self.servers {
+            server.detach(engine, self);
+        }
     }
 }
 
-/// One process of a server, with the requests that wait for its answers.
+/// Request of a session that waits for the answer of a process.
+pub(crate) struct Asker {
+    /// A session that has ended wants no answer.
+    session: Weak<SessionCell>,
+    /// The request in it.
+    pub(crate) key: RequestKey,
+}
+
+impl Asker {
+    pub(crate) fn new(session: &Arc<SessionCell>, key: RequestKey) -> Self {
+        let session = Arc::downgrade(session);
+        Self { session, key }
+    }
+}
+
+/// A session that a process serves.
+struct Attached {
+    session: Weak<SessionCell>,
+    /// The process's place in that session.
+    at: Attachment,
+    /// Somebody listens to the session.
+    is_attended: bool,
+}
+
+/// Sessions that a process serves, by their numbers.
+type Sessions = BTreeMap<u64, Attached>;
+
+/// One process of a server, with the sessions that it serves and the requests that wait for its answers.
 pub(crate) struct ServerCell {
     pub(crate) name: Arc<str>,
     state: Ranked<ServerState, LINK>,
-    session: OnceLock<Weak<SessionCell>>,
 }
 
 struct ServerState {
-    machine: Server<RequestKey>,
+    machine: Server<Asker>,
     out: Out,
+    sessions: Sessions,
     /// The thread that runs the process, and the next deadline that it knows.
     waker: Option<Waker>,
     until: Option<Instant>,
@@ -75,7 +140,7 @@ struct ServerState {
 }
 
 /// A call of a [`Server`] gives its deliveries to this.
-pub(crate) type Deliver<'d> = dyn FnMut(Delivery<'_, RequestKey>) + 'd;
+pub(crate) type Deliver<'d> = dyn FnMut(Delivery<'_, Asker>) + 'd;
 
 impl ServerCell {
     pub(crate) fn new(engine: &Engine, name: &Arc<str>, hello: &str, config: &Config) -> Arc<Self> {
@@ -91,38 +156,72 @@ impl ServerCell {
                     lines: Outbox::new(limits).sharing(engine.budget().share()),
                     ..Out::default()
                 },
+                sessions: Sessions::new(),
                 waker: None,
                 until: None,
                 is_run: false,
             }),
-            session: OnceLock::new(),
         })
     }
 
-    /// Names the session that everything goes to that no request asked for.
-    pub(crate) fn belongs_to(&self, session: &Arc<SessionCell>) {
-        // It is called once, where both are made.
-        let _ = self.session.set(Arc::downgrade(session));
+    /// Adds a session to those that the process serves.
+    fn attach(&self, session: &Arc<SessionCell>, at: Attachment) {
+        let attached = Attached {
+            session: Arc::downgrade(session),
+            at,
+            is_attended: true,
+        };
+        let mut state = self.state.lock();
+        state.sessions.insert(session.number, attached);
     }
 
-    /// Calls the machine, gives its deliveries to the session, and wakes whom that wakes. A session that ends by it is forgotten.
+    /// Takes a session from those that the process serves. With the last one it ends.
+    fn detach(&self, engine: &Arc<Engine>, session: &SessionCell) {
+        let mut state = self.state.lock();
+        state.sessions.remove(&session.number);
+        let is_last = state.sessions.is_empty();
+        drop(state);
+        if is_last {
+            self.call(engine, |server, now, out, _| server.stop(now, out));
+        }
+    }
+
+    /// Notes whether anybody listens to a session of the process.
+    fn attend(&self, engine: &Arc<Engine>, session: &SessionCell, is_attended: bool) {
+        let mut state = self.state.lock();
+        if let Some(attached) = state.sessions.get_mut(&session.number) {
+            attached.is_attended = is_attended;
+        }
+        let is_attended =
+            is_attended || state.sessions.values().any(|attached| attached.is_attended);
+        drop(state);
+        self.call(engine, |server, now, _, _| server.attend(now, is_attended));
+    }
+
+    /// Calls the machine, gives its deliveries to the sessions that they are for, and wakes whom that wakes. A session that ends by
+    /// it is forgotten.
     pub(crate) fn call<R>(
         &self,
         engine: &Arc<Engine>,
-        call: impl FnOnce(&mut Server<RequestKey>, Instant, &mut Out, &mut Deliver<'_>) -> R,
+        call: impl FnOnce(&mut Server<Asker>, Instant, &mut Out, &mut Deliver<'_>) -> R,
     ) -> R {
-        let session = self.session.get().and_then(Weak::upgrade);
         let now = engine.clock();
-        let (mut wake, mut replies, mut ended) = (Vec::new(), Vec::new(), false);
+        let mut delivered = Delivered::default();
         let mut state = self.state.lock();
-        let ServerState { machine, out, .. } = &mut *state;
+        let ServerState {
+            machine,
+            out,
+            sessions,
+            ..
+        } = &mut *state;
         let result = call(machine, now, out, &mut |delivery| {
-            if let Some(session) = &session {
-                let mut session = session.machine.lock();
-                deliver(&mut session, now, delivery, &mut wake, &mut replies);
-                ended |= session.state() == session::State::Ended;
-            }
+            delivered.take(sessions, now, delivery);
         });
+        let Delivered {
+            mut wake,
+            replies,
+            ended,
+        } = delivered;
         replies.into_iter().for_each(|line| out.lines.push(line));
         let has_work = !out.orders.is_empty() || !out.lines.is_empty();
         let next = machine.poll_timeout().map(|timeout| timeout.at);
@@ -132,8 +231,10 @@ impl ServerCell {
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
-        if let (true, Some(session), Some(gateway)) = (ended, session, engine.gateway()) {
-            gateway.end(engine, &session);
+        if let Some(gateway) = engine.gateway() {
+            for session in ended {
+                gateway.end(engine, &session);
+            }
         }
         result
     }
@@ -187,26 +288,89 @@ impl ServerCell {
     }
 }
 
-fn deliver(
-    session: &mut Session,
-    now: Instant,
-    delivery: Delivery<'_, RequestKey>,
-    wake: &mut Vec<Waker>,
-    replies: &mut Vec<String>,
-) {
-    match delivery {
-        Delivery::Ready { result, again } => session.handle_ready(now, result, again, wake),
-        Delivery::NotReady(refusal) => session.handle_not_ready(now, &refusal, wake),
-        Delivery::Answer { to, text, id } => session.handle_answer(now, to, text, id, wake),
-        Delivery::Failed { to, refusal } => session.handle_failed(now, to, &refusal, wake),
-        Delivery::Progress { to, text, token } => {
-            session.handle_progress(now, *to, text, token, wake);
+/// What follows from the deliveries of one call.
+#[derive(Default)]
+struct Delivered {
+    wake: Vec<Waker>,
+    /// Lines for the process.
+    replies: Vec<String>,
+    /// Sessions that have ended by it.
+    ended: Vec<Arc<SessionCell>>,
+}
+
+impl Delivered {
+    /// Gives a delivery to the session of its request, or to those of the process.
+    fn take(&mut self, sessions: &Sessions, now: Instant, delivery: Delivery<'_, Asker>) {
+        match delivery {
+            Delivery::Answer { to, text, id } => self.at(&to.session, |session, wake| {
+                session.handle_answer(now, to.key, text, id, wake);
+            }),
+            Delivery::Failed { to, refusal } => self.at(&to.session, |session, wake| {
+                session.handle_failed(now, to.key, &refusal, wake);
+            }),
+            Delivery::Progress { to, text, token } => self.at(&to.session, |session, wake| {
+                session.handle_progress(now, to.key, text, token, wake);
+            }),
+            Delivery::Ready { result, again } => self.each(sessions, |session, _, wake| {
+                session.handle_ready(now, result, again, wake);
+            }),
+            Delivery::NotReady(refusal) => self.each(sessions, |session, _, wake| {
+                session.handle_not_ready(now, &refusal, wake);
+            }),
+            Delivery::Asked { text, id, .. } => self.ask(sessions, now, text, id),
+            Delivery::Withdrawn { text, id } => self.each(sessions, |session, at, wake| {
+                session.handle_withdrawn(now, at, text, id, wake);
+            }),
+            Delivery::Notified { text, method } => self.each(sessions, |session, _, wake| {
+                session.handle_notified(now, text, method, wake);
+            }),
+            Delivery::Gone => self.each(sessions, |session, at, wake| {
+                session.handle_gone(now, at, wake);
+            }),
         }
-        Delivery::Asked { text, id, .. } => {
-            replies.extend(session.handle_asked(now, text, id, wake).err());
+    }
+
+    /// Calls one session, if it is still there.
+    fn at(
+        &mut self,
+        session: &Weak<SessionCell>,
+        call: impl FnOnce(&mut Session, &mut Vec<Waker>),
+    ) {
+        let Some(cell) = session.upgrade() else {
+            return;
+        };
+        let mut session = cell.machine.lock();
+        call(&mut session, &mut self.wake);
+        let has_ended = session.state() == session::State::Ended;
+        drop(session);
+        if has_ended {
+            self.ended.push(cell);
         }
-        Delivery::Withdrawn { text, id } => session.handle_withdrawn(now, text, id, wake),
-        Delivery::Notified { text, method } => session.handle_notified(now, text, method, wake),
-        Delivery::Gone => session.handle_gone(now, wake),
+    }
+
+    /// Calls each session of the process.
+    fn each(
+        &mut self,
+        sessions: &Sessions,
+        mut call: impl FnMut(&mut Session, Attachment, &mut Vec<Waker>),
+    ) {
+        for attached in sessions.values() {
+            self.at(&attached.session, |session, wake| {
+                call(session, attached.at, wake);
+            });
+        }
+    }
+
+    /// Gives a request of the process to its session. Where there are several, nothing says whom it is for.
+    fn ask(&mut self, sessions: &Sessions, now: Instant, text: &str, id: JsonValue<'_>) {
+        let why = "no client of this process can be asked";
+        let mut reply = Err(Json::error(id, METHOD_NOT_FOUND, why));
+        let mut all = sessions.values();
+        if let (Some(only), None) = (all.next(), all.next()) {
+            self.at(&only.session, |session, wake| {
+                reply = session.handle_asked(now, only.at, text, id, wake);
+            });
+        }
+        self.replies.extend(reply.err());
     }
 }

@@ -12,7 +12,7 @@ use crate::Engine;
 use crate::background::Background;
 use crate::ranked::{LEAF, Ranked, TABLE};
 use cell::ServerCell;
-pub(crate) use cell::{Client, SessionCell};
+pub(crate) use cell::{Asker, Client, SessionCell};
 use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
@@ -82,7 +82,10 @@ impl Engine {
         };
         let config = Arc::new(config);
         *gateway.config.lock() = config.clone();
-        gateway.end_where(self, |cell| config.server(&cell.server.name).is_none());
+        gateway.end_where(self, |cell| {
+            let mut servers = cell.servers().iter();
+            servers.any(|server| config.server(&server.name).is_none())
+        });
     }
 
     /// The gateway, where there is one.
@@ -121,7 +124,8 @@ impl Gateway {
     /// The session of that id, if this key has opened it for that server.
     pub(crate) fn find(&self, id: &str, client: &Client, server: &str) -> Option<Arc<SessionCell>> {
         let cell = self.table.lock().sessions.get(id).cloned()?;
-        let is_own = cell.client.key == client.key && *cell.server.name == *server;
+        let mut servers = cell.servers().iter();
+        let is_own = cell.client.key == client.key && servers.any(|of| *of.name == *server);
         is_own.then_some(cell)
     }
 
@@ -166,24 +170,20 @@ impl Gateway {
         let name = session_id(&self.seed, table.opened);
         let share = engine.budget().share();
         let (session, stream) = Session::open(engine.clock(), id, &config, Some(share));
-        let cell = Arc::new(SessionCell {
-            id: name.clone(),
-            client,
-            authority,
-            machine: Ranked::new(session),
-            server: ServerCell::new(engine, server, hello, &config),
-        });
-        cell.server.belongs_to(&cell);
+        let servers = vec![ServerCell::new(engine, server, hello, &config)];
+        let number = (name.clone(), table.opened);
+        let cell = SessionCell::attached(number, client, authority, session, servers);
         table.sessions.insert(name, cell.clone());
         drop(table);
         for other in leaving {
             self.end(engine, &other);
         }
-        cell.server
-            .call(engine, |server, now, out, _| server.start(now, out));
-        if let Err(refusal) = self.run(engine, &cell.server) {
-            self.end(engine, &cell);
-            return Err(refusal);
+        for server in cell.servers() {
+            server.call(engine, |server, now, out, _| server.start(now, out));
+            if let Err(refusal) = self.run(engine, server) {
+                self.end(engine, &cell);
+                return Err(refusal);
+            }
         }
         Ok((cell, stream))
     }

@@ -7,6 +7,8 @@ use alloc::string::ToString;
 use alloc::vec;
 
 const NOW: Instant = Instant::ZERO;
+const FIRST: Attachment = Attachment(0);
+const SECOND: Attachment = Attachment(1);
 
 fn open() -> Session {
     let (mut session, stream) = Session::open(NOW, "\"i\"", &Gateway::default(), None);
@@ -95,7 +97,7 @@ fn a_question_of_the_server_goes_to_the_open_request_and_its_answer_back_under_t
     .get();
     let id = JsonValue::read(text).unwrap().member("id").unwrap();
     session
-        .handle_asked(NOW, text, id, &mut Vec::new())
+        .handle_asked(NOW, SECOND, text, id, &mut Vec::new())
         .unwrap();
     let (texts, taken) = take(&mut session, stream);
     assert_eq!(taken, Taken::Waiting);
@@ -109,11 +111,51 @@ fn a_question_of_the_server_goes_to_the_open_request_and_its_answer_back_under_t
             .from_client(NOW, &message, StreamId::SESSION, &mut Vec::new())
             .unwrap();
         match (forward, expected) {
-            (Forward::Send(Some((_, own))), Some(id)) => assert_eq!(&*own, id),
+            (Forward::Answer { to, own, .. }, Some(id)) => assert_eq!((to, &*own), (SECOND, id)),
             (Forward::Nothing, None) => {}
             (other, _) => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn two_servers_of_a_session_may_ask_under_the_same_id() {
+    let mut session = open();
+    let text = r#"{"id":1,"method":"roots/list"}"#;
+    let id = JsonValue::read(text).unwrap().member("id").unwrap();
+    let wake = &mut Vec::new();
+    for from in [FIRST, SECOND] {
+        session.handle_asked(NOW, from, text, id, wake).unwrap();
+    }
+    take(&mut session, StreamId::SESSION);
+    // One takes its question back, and the other one's stays.
+    let back = r#"{"method":"notifications/cancelled","params":{"requestId":1}}"#;
+    let of = JsonValue::read(back).unwrap();
+    let of = of.path(&["params", "requestId"]).unwrap();
+    session.handle_withdrawn(NOW, SECOND, back, of, wake);
+    session.handle_gone(NOW, SECOND, wake);
+    assert_eq!(
+        take(&mut session, StreamId::SESSION).0,
+        [r#"{"method":"notifications/cancelled","params":{"requestId":2}}"#]
+    );
+    let answer = Message::read(r#"{"id":1,"result":{}}"#).unwrap();
+    let forward = session.from_client(NOW, &answer, StreamId::SESSION, wake);
+    assert!(matches!(forward, Ok(Forward::Answer { to: FIRST, .. })));
+    // A request is taken back where it is.
+    let (key, _) = ask(&mut session, r#"{"id":5,"method":"a"}"#);
+    let mut server = crate::server::Server::new("s".into(), "{}", &Gateway::default());
+    let text = r#"{"id":5,"method":"a"}"#;
+    let Ok(Message::Request { id, call }) = Message::read(text) else {
+        panic!("it is a request");
+    };
+    let call = server
+        .request(NOW, text, id, &call, (), &mut Default::default())
+        .unwrap();
+    assert!(session.sent(key, SECOND, call));
+    let back =
+        Message::read(r#"{"method":"notifications/cancelled","params":{"requestId":5}}"#).unwrap();
+    let forward = session.from_client(NOW, &back, StreamId::SESSION, wake);
+    assert!(matches!(forward, Ok(Forward::Cancel(SECOND, of, None)) if of == call));
 }
 
 #[test]
