@@ -47,6 +47,7 @@ pub mod link;
 pub mod listen;
 mod mcp_answering;
 mod mcp_request;
+mod mcp_stateless;
 mod outside;
 mod owner;
 pub mod pipe;

@@ -1,10 +1,12 @@
-//! Requests to MCP servers by Streamable HTTP (Model Context Protocol, revisions 2025-03-26 to 2025-11-25): POST, GET and DELETE.
+//! Requests to MCP servers by Streamable HTTP (Model Context Protocol, revisions 2025-03-26 to 2025-11-25): POST, GET and DELETE. A POST of
+//! revision 2026-07-28 goes on in `mcp_stateless`.
 
 use super::Engine;
 use super::answer::Answer;
 use super::gateway::{Asker, Client, Gateway, SessionCell};
 use super::inbound::Inbound;
 use super::mcp_answering::Responding;
+use super::mcp_stateless;
 use super::request::Step;
 use super::running::Running;
 use mcp_local_provider_core::api::{Accepted, Answered};
@@ -17,6 +19,7 @@ use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::Revision;
 use mcp_local_provider_mcp::session::{Attachment, Forward, RequestKey, State};
+use mcp_local_provider_mcp::stateless;
 use mcp_local_provider_mcp::streams::{Position, StreamId};
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +42,10 @@ pub(crate) struct Asked<'h> {
     pub(crate) content_type: Option<&'h str>,
     /// `Accept`.
     pub(crate) accept: Option<&'h str>,
+    /// `Mcp-Method`.
+    pub(crate) called: Option<&'h str>,
+    /// `Mcp-Name`.
+    pub(crate) name: Option<&'h str>,
 }
 
 /// A POST whose body is still to come.
@@ -46,6 +53,9 @@ pub(crate) struct Post {
     caller: Caller,
     server: Arc<str>,
     session: Option<String>,
+    version: Option<String>,
+    called: Option<String>,
+    name: Option<String>,
 }
 
 impl fmt::Debug for Post {
@@ -89,6 +99,9 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
             caller,
             server,
             session: asked.session.map(str::to_owned),
+            version: asked.version.map(str::to_owned),
+            called: asked.called.map(str::to_owned),
+            name: asked.name.map(str::to_owned),
         };
         return Begun::Body(inbound, post);
     }
@@ -139,7 +152,20 @@ fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
             "the body must be JSON: Content-Type application/json",
         ));
     }
-    match asked.version {
+    match asked.method {
+        // The body of a POST says of which era it is.
+        "POST" => Ok(()),
+        _ if asked.version == Some(stateless::REVISION) => Err(Refusal::new(
+            Reason::MethodNotAllowed,
+            "revision 2026-07-28 has POST alone",
+        )),
+        _ => spoken(asked.version),
+    }
+}
+
+/// Checks the revision of a request in a session.
+fn spoken(version: Option<&str>) -> Result<(), Refusal> {
+    match version {
         Some(version) if Revision::named(version).is_none() => {
             let known = Revision::ALL.map(Revision::as_str).join(", ");
             let message = format!(
@@ -149,6 +175,25 @@ fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
         }
         Some(_) | None => Ok(()),
     }
+}
+
+/// Refuses new requests of a program that ends, or has no memory for them.
+fn admit(engine: &Engine) -> Result<(), Refusal> {
+    if engine.is_draining() {
+        return Err(Refusal::new(
+            Reason::GatewayFull,
+            "the program is about to end and takes no new requests",
+        )
+        .retry_after(Duration::from_secs(5)));
+    }
+    if engine.budget().is_used_up() {
+        return Err(Refusal::new(
+            Reason::GatewayFull,
+            "the program has no memory left for another request (limits.memory)",
+        )
+        .retry_after(Duration::from_secs(1)));
+    }
+    Ok(())
 }
 
 fn no_session() -> Refusal {
@@ -179,6 +224,7 @@ fn refuse(inbound: Inbound, refusal: &Refusal, id: &str) -> Answer {
     refusal.write(id, &mut reply.body);
     let mut head = ReplyHead::new(refusal.reason.status(), JSON, inbound.account.id());
     head.retry_after = refusal.retry_after_seconds();
+    head.allow = (refusal.reason == Reason::MethodNotAllowed).then(|| "POST".into());
     reply.head = Some(head);
     inbound.complete(reply, Verdict::Failed(refusal.reason.audited()))
 }
@@ -295,6 +341,19 @@ impl Post {
             Ok(read) => read,
             Err(refusal) => return refuse(inbound, &refusal, "null").into(),
         };
+        if let [(_, message)] = messages.as_slice()
+            && stateless::is_meant(self.version.as_deref(), message)
+        {
+            let id = mcp_stateless::id_of(message);
+            return match self.without_session(&engine, gateway, &inbound, message) {
+                Ok(Some(responding)) => Step::Running(Running::new(responding, inbound)),
+                Ok(None) => inbound.answered(Ok(Answered::Accepted)).into(),
+                Err(refusal) => refuse(inbound, &refusal, id).into(),
+            };
+        }
+        if let Err(refusal) = spoken(self.version.as_deref()) {
+            return refuse(inbound, &refusal, "null").into();
+        }
         let posted = Posted {
             gateway,
             engine: &engine,
@@ -309,6 +368,35 @@ impl Post {
             Ok(None) => inbound.answered(Ok(Answered::Accepted)).into(),
             Err(refusal) => refuse(inbound, &refusal, id).into(),
         }
+    }
+
+    /// Takes a message of revision 2026-07-28. There is an answer if it is a request.
+    fn without_session(
+        &self,
+        engine: &Arc<Engine>,
+        gateway: &Gateway,
+        inbound: &Inbound,
+        message: &Message<'_>,
+    ) -> Result<Option<Box<mcp_stateless::Responding>>, Refusal> {
+        let client = client(&self.caller);
+        if let Message::Request { .. } = message {
+            admit(engine)?;
+            gateway.count(engine.clock(), &client)?;
+        }
+        let asking = mcp_stateless::Asking {
+            engine,
+            gateway,
+            client,
+            authority: self.caller.authority,
+            server: &self.server,
+            id: inbound.account.id(),
+        };
+        let headers = stateless::Headers {
+            version: self.version.as_deref(),
+            method: self.called.as_deref(),
+            name: self.name.as_deref(),
+        };
+        asking.take(&headers, message)
     }
 }
 
@@ -336,19 +424,8 @@ impl Posted<'_> {
             .iter()
             .filter(|(_, message)| is_request(message))
             .count();
-        if requests > 0 && self.engine.is_draining() {
-            return Err(Refusal::new(
-                Reason::GatewayFull,
-                "the program is about to end and takes no new requests",
-            )
-            .retry_after(Duration::from_secs(5)));
-        }
-        if requests > 0 && self.engine.budget().is_used_up() {
-            return Err(Refusal::new(
-                Reason::GatewayFull,
-                "the program has no memory left for another request (limits.memory)",
-            )
-            .retry_after(Duration::from_secs(1)));
+        if requests > 0 {
+            admit(self.engine)?;
         }
         for _ in messages.iter().filter(|(_, message)| asks(message)) {
             self.gateway
@@ -485,7 +562,7 @@ impl Posted<'_> {
         let Some(server) = cell.server(at) else {
             return Err(unknown_session());
         };
-        let asker = Asker::new(cell, key);
+        let asker = Asker::Session(Arc::downgrade(cell), key);
         let sent = server.call(self.engine, |server, now, out, _| {
             server.request(now, text, id, call, asker, out)
         });
@@ -496,10 +573,10 @@ impl Posted<'_> {
         };
         let number = match sent {
             Ok(number) => number,
-            Err((refusal, asker)) => {
+            Err((refusal, _)) => {
                 // It was accepted: the answer says why it fails.
                 cell.call(|session, wake| {
-                    session.handle_failed(self.engine.clock(), asker.key, &refusal, wake);
+                    session.handle_failed(self.engine.clock(), key, &refusal, wake);
                 });
                 return Ok(());
             }

@@ -105,6 +105,8 @@ impl<'h> Request<'h> {
                 last_event: text("last-event-id"),
                 content_type: text("content-type"),
                 accept: text("accept"),
+                called: text("mcp-method"),
+                name: text("mcp-name"),
             },
             asked_headers: text("access-control-request-headers"),
         }

@@ -60,4 +60,5 @@ pub mod refusal;
 pub mod revision;
 pub mod server;
 pub mod session;
+pub mod stateless;
 pub mod streams;

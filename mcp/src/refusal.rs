@@ -5,7 +5,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
 use mcp_local_provider_core::error::Code;
-use mcp_local_provider_core::rpc::{INVALID_PARAMS, INVALID_REQUEST, PARSE_ERROR};
+use mcp_local_provider_core::rpc::{
+    INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR,
+};
 use mcp_local_provider_core::text::escape_into;
 
 /// The reasons for which the gateway refuses or fails a request.
@@ -17,6 +19,16 @@ pub enum Reason {
     BadRequest,
     /// A parameter is missing or wrong.
     BadParams,
+    /// A header of revision 2026-07-28 is missing, or says something else than the body.
+    HeaderMismatch,
+    /// A client of revision 2026-07-28 has not declared what the request needs of it.
+    MissingCapability,
+    /// The request is of a revision that is not spoken here.
+    UnsupportedVersion,
+    /// Nothing of this name can be asked in revision 2026-07-28.
+    MethodNotFound,
+    /// Revision 2026-07-28 has POST alone.
+    MethodNotAllowed,
     /// The session is unknown, has ended, or is another key's.
     SessionNotFound,
     /// No server has this name.
@@ -53,6 +65,11 @@ impl Reason {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NotJson | Self::BadRequest | Self::BadParams => "bad_request",
+            Self::HeaderMismatch => "header_mismatch",
+            Self::MissingCapability => "missing_capability",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::MethodNotFound => "method_not_found",
+            Self::MethodNotAllowed => "method_not_allowed",
             Self::SessionNotFound => "session_not_found",
             Self::ServerNotFound => "server_not_found",
             Self::EventGone => "event_gone",
@@ -74,8 +91,15 @@ impl Reason {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Self::NotJson | Self::BadRequest | Self::BadParams | Self::EventGone => 400,
-            Self::SessionNotFound | Self::ServerNotFound => 404,
+            Self::NotJson
+            | Self::BadRequest
+            | Self::BadParams
+            | Self::HeaderMismatch
+            | Self::MissingCapability
+            | Self::UnsupportedVersion
+            | Self::EventGone => 400,
+            Self::SessionNotFound | Self::ServerNotFound | Self::MethodNotFound => 404,
+            Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::UnsupportedMediaType => 415,
             Self::RateLimited | Self::SessionsFull | Self::InFlightFull => 429,
@@ -90,7 +114,11 @@ impl Reason {
     pub const fn code(self) -> i64 {
         match self {
             Self::NotJson => PARSE_ERROR,
-            Self::BadRequest | Self::EventGone => INVALID_REQUEST,
+            Self::BadRequest | Self::EventGone | Self::MethodNotAllowed => INVALID_REQUEST,
+            Self::HeaderMismatch => -32020,
+            Self::MissingCapability => -32021,
+            Self::UnsupportedVersion => -32022,
+            Self::MethodNotFound => METHOD_NOT_FOUND,
             Self::BadParams | Self::ServerNotFound => INVALID_PARAMS,
             Self::SessionNotFound
             | Self::NotAcceptable
@@ -114,10 +142,14 @@ impl Reason {
             Self::NotJson
             | Self::BadRequest
             | Self::BadParams
+            | Self::HeaderMismatch
+            | Self::MissingCapability
+            | Self::UnsupportedVersion
+            | Self::MethodNotAllowed
             | Self::EventGone
             | Self::NotAcceptable
             | Self::UnsupportedMediaType => Code::InvalidRequest,
-            Self::SessionNotFound | Self::ServerNotFound => Code::NotFound,
+            Self::SessionNotFound | Self::ServerNotFound | Self::MethodNotFound => Code::NotFound,
             Self::RateLimited | Self::SessionsFull | Self::InFlightFull => Code::RateLimited,
             Self::GatewayFull | Self::ProcessesFull => Code::Overloaded,
             Self::ServerUnavailable => Code::NoAgent,
@@ -154,6 +186,8 @@ pub struct Refusal {
     pub retry_after: Option<Duration>,
     /// The end of the process, for [`Reason::ServerExited`].
     pub exit: Option<Exit>,
+    /// Further members of `error.data`, as JSON without braces.
+    pub details: Option<String>,
 }
 
 impl Refusal {
@@ -166,7 +200,15 @@ impl Refusal {
             server: None,
             retry_after: None,
             exit: None,
+            details: None,
         }
+    }
+
+    /// Adds members to `error.data`; `details` is JSON without braces.
+    #[must_use]
+    pub fn detailed(mut self, details: String) -> Self {
+        self.details = Some(details);
+        self
     }
 
     /// Names the server that it is about.
@@ -210,6 +252,10 @@ impl Refusal {
         if let Some(seconds) = self.retry_after_seconds() {
             out.extend_from_slice(b",\"retry_after\":");
             out.extend_from_slice(number.format(seconds).as_bytes());
+        }
+        if let Some(details) = &self.details {
+            out.push(b',');
+            out.extend_from_slice(details.as_bytes());
         }
         let exit = match self.exit {
             None | Some(Exit::NotStarted | Exit::OutputClosed) => None,

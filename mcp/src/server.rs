@@ -231,6 +231,19 @@ impl<T> Server<T> {
         self.idle_since
     }
 
+    /// Returns the error for those who want a process that cannot be had now; `None` where it is there, or comes.
+    #[must_use]
+    pub fn refusal(&self, now: Instant) -> Option<Refusal> {
+        match self.life.state() {
+            State::Failing { .. } => Some(self.unavailable(now)),
+            State::Stopped
+            | State::Starting
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Waiting { .. } => None,
+        }
+    }
+
     /// Returns the number of lines that were no messages.
     #[must_use]
     pub const fn garbage(&self) -> u64 {
@@ -279,8 +292,8 @@ impl<T> Server<T> {
         out: &mut Out,
     ) -> Result<CallId, (Refusal, T)> {
         self.life.demand(now, &mut out.orders);
-        if let State::Failing { .. } = self.life.state() {
-            return Err((self.unavailable(now), to));
+        if let Some(refusal) = self.refusal(now) {
+            return Err((refusal, to));
         }
         let teaches = Lesson::of(call);
         let number = self.peer.expect(

@@ -3,6 +3,7 @@
 mod client;
 mod errors;
 mod life;
+mod stateless;
 mod streams;
 
 use client::{Client, KEY, NEWEST, OTHER, call, request, start_one, whole};

@@ -104,13 +104,19 @@ impl Json {
 
     /// A member of an object. The first follows its brace.
     pub fn member(&mut self, name: &str) -> &mut Self {
-        if !self.0.ends_with(b"{") {
+        if !self.is_at_brace() {
             self.0.push(b',');
         }
         self.0.push(b'"');
         self.raw(name);
         self.raw("\":");
         self
+    }
+
+    /// True behind the opening brace of an object, where no comma stands before a member.
+    #[must_use]
+    pub fn is_at_brace(&self) -> bool {
+        self.0.ends_with(b"{")
     }
 
     /// The text.

@@ -1,17 +1,20 @@
 //! The machines of the gateway behind their locks: a client's session, and a server's process.
 
 use super::child::Work;
+use super::stateless::RequestCell;
 use crate::Engine;
 use crate::ranked::{LINK, Ranked, SESSION};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::id::Authority;
 use mcp_local_provider_core::process::State;
-use mcp_local_provider_core::rpc::{Json, METHOD_NOT_FOUND, Outbox, OutboxLimits};
+use mcp_local_provider_core::rpc::{Call, Json, METHOD_NOT_FOUND, Message, Outbox, OutboxLimits};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Gateway as Config;
-use mcp_local_provider_mcp::server::{Delivery, Out, Server};
+use mcp_local_provider_mcp::refusal::Refusal;
+use mcp_local_provider_mcp::server::{CallId, Delivery, Out, Server};
 use mcp_local_provider_mcp::session::{self, Attachment, RequestKey, Session};
+use mcp_local_provider_mcp::stateless::{Exchange, Level};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Weak};
@@ -95,19 +98,14 @@ impl SessionCell {
     }
 }
 
-/// Request of a session that waits for the answer of a process.
-pub(crate) struct Asker {
-    /// A session that has ended wants no answer.
-    session: Weak<SessionCell>,
-    /// The request in it.
-    pub(crate) key: RequestKey,
-}
-
-impl Asker {
-    pub(crate) fn new(session: &Arc<SessionCell>, key: RequestKey) -> Self {
-        let session = Arc::downgrade(session);
-        Self { session, key }
-    }
+/// Who waits for the answer of a process. One that has ended wants none.
+pub(crate) enum Asker {
+    /// A request of a session.
+    Session(Weak<SessionCell>, RequestKey),
+    /// A request without a session.
+    Request(Weak<RequestCell>),
+    /// The gateway itself, which does not look at it.
+    Nobody,
 }
 
 /// A session that a process serves.
@@ -122,6 +120,35 @@ struct Attached {
 /// Sessions that a process serves, by their numbers.
 type Sessions = BTreeMap<u64, Attached>;
 
+/// All whom a process serves.
+#[derive(Default)]
+struct Audience {
+    sessions: Sessions,
+    /// Requests without a session, by their numbers. True for those that listen and ask the process nothing.
+    requests: BTreeMap<u64, (Weak<RequestCell>, bool)>,
+    /// What the process said to `initialize`, while it is ready.
+    greeting: Option<Box<str>>,
+    /// Resources to which requests without a session subscribe, as JSON, with the number of those.
+    subscriptions: BTreeMap<Box<str>, usize>,
+    /// The least severe log messages that the process was told to write for requests without a session.
+    level: Option<Level>,
+}
+
+impl Audience {
+    /// The only request that the process works for.
+    fn only_request(&self) -> Option<&Weak<RequestCell>> {
+        let mut asking = self.requests.values().filter(|(_, listens)| !listens);
+        match (asking.next(), asking.next()) {
+            (Some((only, _)), None) if self.sessions.is_empty() => Some(only),
+            _ => None,
+        }
+    }
+
+    fn is_attended(&self) -> bool {
+        !self.requests.is_empty() || self.sessions.values().any(|attached| attached.is_attended)
+    }
+}
+
 /// One process of a server, with the sessions that it serves and the requests that wait for its answers.
 pub(crate) struct ServerCell {
     pub(crate) name: Arc<str>,
@@ -131,7 +158,7 @@ pub(crate) struct ServerCell {
 struct ServerState {
     machine: Server<Asker>,
     out: Out,
-    sessions: Sessions,
+    audience: Audience,
     /// The thread that runs the process, and the next deadline that it knows.
     waker: Option<Waker>,
     until: Option<Instant>,
@@ -156,7 +183,7 @@ impl ServerCell {
                     lines: Outbox::new(limits).sharing(engine.budget().share()),
                     ..Out::default()
                 },
-                sessions: Sessions::new(),
+                audience: Audience::default(),
                 waker: None,
                 until: None,
                 is_run: false,
@@ -172,14 +199,14 @@ impl ServerCell {
             is_attended: true,
         };
         let mut state = self.state.lock();
-        state.sessions.insert(session.number, attached);
+        state.audience.sessions.insert(session.number, attached);
     }
 
     /// Takes a session from those that the process serves. With the last one it ends.
     fn detach(&self, engine: &Arc<Engine>, session: &SessionCell) {
         let mut state = self.state.lock();
-        state.sessions.remove(&session.number);
-        let is_last = state.sessions.is_empty();
+        state.audience.sessions.remove(&session.number);
+        let is_last = state.audience.sessions.is_empty();
         drop(state);
         if is_last {
             self.call(engine, |server, now, out, _| server.stop(now, out));
@@ -189,11 +216,10 @@ impl ServerCell {
     /// Notes whether anybody listens to a session of the process.
     fn attend(&self, engine: &Arc<Engine>, session: &SessionCell, is_attended: bool) {
         let mut state = self.state.lock();
-        if let Some(attached) = state.sessions.get_mut(&session.number) {
+        if let Some(attached) = state.audience.sessions.get_mut(&session.number) {
             attached.is_attended = is_attended;
         }
-        let is_attended =
-            is_attended || state.sessions.values().any(|attached| attached.is_attended);
+        let is_attended = is_attended || state.audience.is_attended();
         drop(state);
         self.call(engine, |server, now, _, _| server.attend(now, is_attended));
     }
@@ -211,11 +237,11 @@ impl ServerCell {
         let ServerState {
             machine,
             out,
-            sessions,
+            audience,
             ..
         } = &mut *state;
         let result = call(machine, now, out, &mut |delivery| {
-            delivered.take(sessions, now, delivery);
+            delivered.take(audience, now, delivery);
         });
         let Delivered {
             mut wake,
@@ -237,6 +263,121 @@ impl ServerCell {
             }
         }
         result
+    }
+
+    /// Adds a request without a session to those that the process serves, and starts it.
+    pub(super) fn attach_request(
+        &self,
+        engine: &Arc<Engine>,
+        cell: &Arc<RequestCell>,
+    ) -> Result<(), Refusal> {
+        let exchange = cell.machine.lock();
+        let (listens, level) = (exchange.is_listening(), exchange.level());
+        let uris: Vec<Box<str>> = exchange.subscriptions().map(Box::from).collect();
+        drop(exchange);
+        let mut state = self.state.lock();
+        let audience = &mut state.audience;
+        let request = (Arc::downgrade(cell), listens);
+        audience.requests.insert(cell.number, request);
+        if let Some(greeting) = &audience.greeting {
+            cell.call(|exchange, wake| exchange.handle_ready(greeting, wake));
+        }
+        let mut tell = Vec::new();
+        if let Some(level) = level.filter(|level| audience.level.is_none_or(|least| *level < least))
+        {
+            audience.level = Some(level);
+            let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
+            tell.push(("logging/setLevel", params));
+        }
+        for uri in uris {
+            let params = format!(r#"{{"uri":{uri}}}"#);
+            let count = audience.subscriptions.entry(uri).or_default();
+            *count += 1;
+            if *count == 1 {
+                tell.push(("resources/subscribe", params));
+            }
+        }
+        drop(state);
+        let unavailable = self.call(engine, |server, now, out, _| {
+            server.attend(now, true);
+            server.start(now, out);
+            server.refusal(now)
+        });
+        match unavailable {
+            Some(refusal) => return Err(refusal),
+            None => self.tell(engine, tell),
+        }
+        Ok(())
+    }
+
+    /// Takes a request from those that the process serves.
+    pub(super) fn detach_request(&self, engine: &Arc<Engine>, cell: &Arc<RequestCell>) {
+        let exchange = cell.machine.lock();
+        let uris: Vec<Box<str>> = exchange.subscriptions().map(Box::from).collect();
+        drop(exchange);
+        let mut state = self.state.lock();
+        let audience = &mut state.audience;
+        if audience.requests.remove(&cell.number).is_none() {
+            return;
+        }
+        let mut tell = Vec::new();
+        for uri in uris {
+            let count = audience.subscriptions.get_mut(&uri);
+            let is_last = count.is_some_and(|count| {
+                *count = count.saturating_sub(1);
+                *count == 0
+            });
+            if is_last {
+                tell.push(("resources/unsubscribe", format!(r#"{{"uri":{uri}}}"#)));
+                audience.subscriptions.remove(&uri);
+            }
+        }
+        let is_attended = audience.is_attended();
+        drop(state);
+        self.tell(engine, tell);
+        self.call(engine, |server, now, _, _| server.attend(now, is_attended));
+    }
+
+    /// Asks the process something for the gateway itself.
+    fn tell(&self, engine: &Arc<Engine>, asked: Vec<(&str, String)>) {
+        for (method, params) in asked {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":0,"method":"{method}","params":{params}}}"#);
+            if let Ok(Message::Request { id, call }) = Message::read(&text) {
+                self.call(engine, |server, now, out, _| {
+                    // A process that cannot be started is not told.
+                    let _ = server.request(now, &text, id, &call, Asker::Nobody, out);
+                });
+            }
+        }
+    }
+
+    /// Sends a request without a session.
+    pub(super) fn request_for(
+        &self,
+        engine: &Arc<Engine>,
+        cell: &Arc<RequestCell>,
+        text: &str,
+        id: JsonValue<'_>,
+        asked: &Call<'_>,
+    ) -> Result<CallId, Refusal> {
+        let asker = Asker::Request(Arc::downgrade(cell));
+        self.call(engine, |server, now, out, _| {
+            let sent = server.request(now, text, id, asked, asker, out);
+            sent.map_err(|(refusal, _)| refusal)
+        })
+    }
+
+    /// Ends the answers to those that listen.
+    pub(super) fn end_listeners(&self) {
+        let state = self.state.lock();
+        let all: Vec<_> = state.audience.requests.values().cloned().collect();
+        drop(state);
+        for (cell, _) in all {
+            if let Some(cell) = cell.upgrade() {
+                cell.call(|exchange, wake| exchange.handle_over(wake));
+            }
+        }
     }
 
     pub(crate) fn serve_timers(&self, engine: &Arc<Engine>) {
@@ -299,34 +440,68 @@ struct Delivered {
 }
 
 impl Delivered {
-    /// Gives a delivery to the session of its request, or to those of the process.
-    fn take(&mut self, sessions: &Sessions, now: Instant, delivery: Delivery<'_, Asker>) {
+    /// Gives a delivery to whom its request belongs to, or to those of the process.
+    fn take(&mut self, audience: &mut Audience, now: Instant, delivery: Delivery<'_, Asker>) {
         match delivery {
-            Delivery::Answer { to, text, id } => self.at(&to.session, |session, wake| {
-                session.handle_answer(now, to.key, text, id, wake);
-            }),
-            Delivery::Failed { to, refusal } => self.at(&to.session, |session, wake| {
-                session.handle_failed(now, to.key, &refusal, wake);
-            }),
-            Delivery::Progress { to, text, token } => self.at(&to.session, |session, wake| {
-                session.handle_progress(now, to.key, text, token, wake);
-            }),
-            Delivery::Ready { result, again } => self.each(sessions, |session, _, wake| {
-                session.handle_ready(now, result, again, wake);
-            }),
-            Delivery::NotReady(refusal) => self.each(sessions, |session, _, wake| {
-                session.handle_not_ready(now, &refusal, wake);
-            }),
-            Delivery::Asked { text, id, .. } => self.ask(sessions, now, text, id),
-            Delivery::Withdrawn { text, id } => self.each(sessions, |session, at, wake| {
-                session.handle_withdrawn(now, at, text, id, wake);
-            }),
-            Delivery::Notified { text, method } => self.each(sessions, |session, _, wake| {
-                session.handle_notified(now, text, method, wake);
-            }),
-            Delivery::Gone => self.each(sessions, |session, at, wake| {
-                session.handle_gone(now, at, wake);
-            }),
+            Delivery::Answer { to, text, id } => match to {
+                Asker::Session(session, key) => self.at(&session, |session, wake| {
+                    session.handle_answer(now, key, text, id, wake);
+                }),
+                Asker::Request(request) => self.request(&request, |exchange, wake| {
+                    exchange.handle_answer(text, wake);
+                }),
+                Asker::Nobody => {}
+            },
+            Delivery::Failed { to, refusal } => match to {
+                Asker::Session(session, key) => self.at(&session, |session, wake| {
+                    session.handle_failed(now, key, &refusal, wake);
+                }),
+                Asker::Request(request) => self.request(&request, |exchange, wake| {
+                    exchange.handle_failed(&refusal, wake);
+                }),
+                Asker::Nobody => {}
+            },
+            Delivery::Progress { to, text, token } => match to {
+                Asker::Session(session, key) => self.at(session, |session, wake| {
+                    session.handle_progress(now, *key, text, token, wake);
+                }),
+                Asker::Request(request) => self.request(request, |exchange, wake| {
+                    exchange.handle_progress(text, token, wake);
+                }),
+                Asker::Nobody => {}
+            },
+            Delivery::Ready { result, again } => {
+                audience.greeting = Some(result.into());
+                self.each(audience, |session, _, wake| {
+                    session.handle_ready(now, result, again, wake);
+                });
+                self.each_request(audience, |exchange, wake| {
+                    exchange.handle_ready(result, wake)
+                });
+            }
+            Delivery::NotReady(refusal) => {
+                self.each(audience, |session, _, wake| {
+                    session.handle_not_ready(now, &refusal, wake);
+                });
+                self.each_request(audience, |exchange, wake| {
+                    exchange.handle_failed(&refusal, wake);
+                });
+            }
+            Delivery::Asked { text, id, method } => self.ask(audience, now, text, id, method),
+            Delivery::Withdrawn { text, id } => {
+                self.each(audience, |session, at, wake| {
+                    session.handle_withdrawn(now, at, text, id, wake);
+                });
+                self.each_request(audience, |exchange, _| exchange.handle_withdrawn(id));
+            }
+            Delivery::Notified { text, method } => self.notify(audience, now, text, method),
+            Delivery::Gone => {
+                audience.greeting = None;
+                self.each(audience, |session, at, wake| {
+                    session.handle_gone(now, at, wake)
+                });
+                self.each_request(audience, |exchange, _| exchange.handle_gone());
+            }
         }
     }
 
@@ -348,25 +523,78 @@ impl Delivered {
         }
     }
 
+    /// Calls one request, if it is still there.
+    fn request(
+        &mut self,
+        request: &Weak<RequestCell>,
+        call: impl FnOnce(&mut Exchange, &mut Vec<Waker>),
+    ) {
+        if let Some(cell) = request.upgrade() {
+            call(&mut cell.machine.lock(), &mut self.wake);
+        }
+    }
+
     /// Calls each session of the process.
     fn each(
         &mut self,
-        sessions: &Sessions,
+        audience: &Audience,
         mut call: impl FnMut(&mut Session, Attachment, &mut Vec<Waker>),
     ) {
-        for attached in sessions.values() {
+        for attached in audience.sessions.values() {
             self.at(&attached.session, |session, wake| {
                 call(session, attached.at, wake);
             });
         }
     }
 
-    /// Gives a request of the process to its session. Where there are several, nothing says whom it is for.
-    fn ask(&mut self, sessions: &Sessions, now: Instant, text: &str, id: JsonValue<'_>) {
+    /// Calls each request without a session.
+    fn each_request(
+        &mut self,
+        audience: &Audience,
+        mut call: impl FnMut(&mut Exchange, &mut Vec<Waker>),
+    ) {
+        for (request, _) in audience.requests.values() {
+            self.request(request, &mut call);
+        }
+    }
+
+    /// Tells what the process tells to all. A log message that several requests could have caused goes to none of them.
+    fn notify(&mut self, audience: &Audience, now: Instant, text: &str, method: &str) {
+        self.each(audience, |session, _, wake| {
+            session.handle_notified(now, text, method, wake);
+        });
+        for (request, _) in audience.requests.values().filter(|(_, listens)| *listens) {
+            self.request(request, |exchange, wake| {
+                exchange.handle_notified(text, method, wake);
+            });
+        }
+        if let Some(only) = audience.only_request() {
+            self.request(only, |exchange, wake| {
+                exchange.handle_notified(text, method, wake);
+            });
+        }
+    }
+
+    /// Gives a request of the process to its session, or to the only request that it works for. Where there are several, nothing says
+    /// whom it is for.
+    fn ask(
+        &mut self,
+        audience: &Audience,
+        now: Instant,
+        text: &str,
+        id: JsonValue<'_>,
+        method: &str,
+    ) {
         let why = "no client of this process can be asked";
         let mut reply = Err(Json::error(id, METHOD_NOT_FOUND, why));
-        let mut all = sessions.values();
-        if let (Some(only), None) = (all.next(), all.next()) {
+        let mut all = audience.sessions.values();
+        if let Some(only) = audience.only_request() {
+            self.request(only, |exchange, wake| {
+                reply = exchange.handle_asked(now, text, id, method, wake);
+            });
+        } else if let (Some(only), None) = (all.next(), all.next())
+            && audience.requests.is_empty()
+        {
             self.at(&only.session, |session, wake| {
                 reply = session.handle_asked(now, only.at, text, id, wake);
             });

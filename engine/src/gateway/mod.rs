@@ -5,6 +5,7 @@
 
 mod cell;
 mod child;
+mod stateless;
 
 pub use child::{Child, Children, Exit, Work};
 
@@ -21,6 +22,8 @@ use mcp_local_provider_mcp::config::Gateway as Config;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::session::Session;
 use mcp_local_provider_mcp::streams::StreamId;
+use stateless::Pools;
+pub(crate) use stateless::RequestCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -38,6 +41,7 @@ pub(crate) struct Gateway {
     config: Ranked<Arc<Config>, LEAF>,
     children: Arc<dyn Children>,
     table: Ranked<Table, TABLE>,
+    pools: Ranked<Pools, TABLE>,
     /// Nobody else may know it: the ids of sessions are made from it.
     seed: Digest,
 }
@@ -65,6 +69,7 @@ impl Engine {
             config: Ranked::new(Arc::new(config)),
             children,
             table: Ranked::default(),
+            pools: Ranked::default(),
             seed,
         };
         if self.gateway.set(gateway).is_ok() {
@@ -86,6 +91,7 @@ impl Engine {
             let mut servers = cell.servers().iter();
             servers.any(|server| config.server(&server.name).is_none())
         });
+        gateway.end_pools(self, |name| config.server(name).is_none());
     }
 
     /// The gateway, where there is one.
@@ -106,12 +112,16 @@ impl Engine {
         for cell in self.gateway().into_iter().flat_map(Gateway::sessions) {
             cell.call(|session, wake| wake.extend(session.streams_mut().wake_all()));
         }
+        if let Some(gateway) = self.gateway() {
+            gateway.end_listeners();
+        }
     }
 
     /// Ends all sessions and processes: the program ends.
     pub(super) fn stop_gateway(self: &Arc<Self>) {
         if let Some(gateway) = self.gateway() {
             gateway.end_where(self, |_| true);
+            gateway.end_pools(self, |_| true);
         }
     }
 }
@@ -167,7 +177,7 @@ impl Gateway {
         let mut table = self.table.lock();
         make_room(&table, &config, &client, &mut leaving)?;
         table.opened += 1;
-        let name = session_id(&self.seed, table.opened);
+        let name = hex_id(&self.seed, table.opened);
         let share = engine.budget().share();
         let (session, stream) = Session::open(engine.clock(), id, &config, Some(share));
         let servers = vec![ServerCell::new(engine, server, hello, &config)];
@@ -227,6 +237,7 @@ impl Gateway {
 
     /// No thread runs this process any more.
     fn process_ended(&self, cell: &Arc<ServerCell>) {
+        self.forget_lease(cell);
         let mut table = self.table.lock();
         table.processes.retain(|other| !Arc::ptr_eq(other, cell));
     }
@@ -253,6 +264,7 @@ impl Gateway {
 
     /// Ends sessions that have been idle for too long, and forgets streams that nobody comes back for.
     fn sweep(&self, engine: &Arc<Engine>, now: Instant) {
+        self.sweep_requests(engine, now);
         for cell in self.sessions() {
             let mut session = cell.machine.lock();
             session.streams_mut().sweep(now);
@@ -305,8 +317,8 @@ fn make_room(
     })
 }
 
-/// The id of a session: 128 bits that nobody can guess, as hexadecimal digits.
-fn session_id(seed: &Digest, number: u64) -> Box<str> {
+/// An id of 128 bits that nobody can guess who does not know the seed, as hexadecimal digits.
+fn hex_id(seed: &Digest, number: u64) -> Box<str> {
     let hash = digest(&[&seed[..], &number.to_be_bytes()].concat());
     let digits = hash.iter().take(16).map(|byte| format!("{byte:02x}"));
     digits.collect::<String>().into()

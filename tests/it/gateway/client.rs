@@ -306,6 +306,16 @@ impl Events {
         }
     }
 
+    /// The next message of an answer whose events have no ids.
+    pub fn untagged(&mut self) -> Value {
+        loop {
+            let line = self.line().expect("the stream has ended");
+            if let Some(data) = line.strip_prefix("data: ") {
+                return serde_json::from_str(data).unwrap();
+            }
+        }
+    }
+
     /// All that is to come.
     pub fn rest(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.next()).collect()

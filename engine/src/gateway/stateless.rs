@@ -1,0 +1,265 @@
+//! Requests of revision 2026-07-28, and the processes that serve them: one that all share, and one each while a request runs that may
+//! ask its client.
+
+use super::cell::{Client, ServerCell};
+use super::{Gateway, hex_id};
+use crate::Engine;
+use crate::ranked::{Ranked, SESSION};
+use mcp_local_provider_core::hub::keys::digest;
+use mcp_local_provider_core::rpc::Message;
+use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_mcp::refusal::{Reason, Refusal};
+use mcp_local_provider_mcp::stateless::{Exchange, Wanted};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// Capabilities that the gateway declares to a process that several clients share. A server that asks for one of them fails the
+/// request of a client that does not have it, which the client learns by an error of its own.
+const SHARED: &str = r#"{"sampling":{},"elicitation":{},"roots":{}}"#;
+
+/// One request of a client, with those that go on with it.
+pub(crate) struct RequestCell {
+    pub(super) number: u64,
+    pub(crate) machine: Ranked<Exchange, SESSION>,
+    pub(super) server: Arc<ServerCell>,
+    client: Client,
+    /// The capabilities that the process was told, where it is this request's alone.
+    lease: Option<Box<str>>,
+}
+
+impl RequestCell {
+    /// Calls the machine, and wakes whom that wakes.
+    pub(super) fn call<R>(&self, call: impl FnOnce(&mut Exchange, &mut Vec<Waker>) -> R) -> R {
+        let mut wake = Vec::new();
+        let result = call(&mut self.machine.lock(), &mut wake);
+        wake.into_iter().for_each(Waker::wake);
+        result
+    }
+}
+
+/// A process that waits for the next request of its client.
+struct Lease {
+    client: Client,
+    told: Box<str>,
+    cell: Arc<ServerCell>,
+}
+
+/// Processes that belong to no session, and requests whose questions are with their clients.
+#[derive(Default)]
+pub(super) struct Pools {
+    shared: HashMap<Arc<str>, Arc<ServerCell>>,
+    idle: Vec<Lease>,
+    suspended: HashMap<Box<str>, (Arc<RequestCell>, Instant)>,
+    made: u64,
+}
+
+impl Pools {
+    fn next(&mut self) -> u64 {
+        self.made += 1;
+        self.made
+    }
+}
+
+impl Gateway {
+    /// Passes a request on.
+    pub(crate) fn ask(
+        &self,
+        engine: &Arc<Engine>,
+        client: Client,
+        server: &Arc<str>,
+        wanted: &Wanted<'_>,
+    ) -> Result<Arc<RequestCell>, Refusal> {
+        let told = (wanted.may_ask() && wanted.capabilities.any()).then(|| wanted.told().into());
+        let mut pools = self.pools.lock();
+        let number = pools.next();
+        let process = match &told {
+            None => {
+                let made = || self.process(engine, server, SHARED);
+                let shared = pools.shared.entry(server.clone()).or_insert_with(made);
+                shared.clone()
+            }
+            Some(told) => {
+                let fits = |lease: &Lease| {
+                    lease.client == client && lease.told == *told && lease.cell.name == *server
+                };
+                match pools.idle.iter().position(fits) {
+                    Some(at) => pools.idle.swap_remove(at).cell,
+                    None => self.process(engine, server, told),
+                }
+            }
+        };
+        drop(pools);
+        let cell = Arc::new(RequestCell {
+            number,
+            machine: Ranked::new(Exchange::new(wanted)),
+            server: process,
+            client,
+            lease: told,
+        });
+        let sent = cell.server.attach_request(engine, &cell).and_then(|()| {
+            let is_own = matches!(
+                &*wanted.call.method,
+                "server/discover" | "subscriptions/listen"
+            );
+            if is_own {
+                Ok(())
+            } else {
+                send(engine, &cell, wanted)
+            }
+        });
+        let run = sent.and_then(|()| self.run(engine, &cell.server));
+        match run {
+            Ok(()) => Ok(cell),
+            Err(refusal) => {
+                self.finish(engine, &cell);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Goes on with a request whose questions this client has answered.
+    pub(crate) fn go_on(
+        &self,
+        engine: &Arc<Engine>,
+        client: &Client,
+        server: &str,
+        state: &str,
+        wanted: &Wanted<'_>,
+    ) -> Result<Arc<RequestCell>, Refusal> {
+        let known = self
+            .pools
+            .lock()
+            .suspended
+            .get(state)
+            .map(|(cell, _)| cell.clone());
+        let own = known.filter(|cell| cell.client == *client && *cell.server.name == *server);
+        let Some(cell) = own else {
+            let message = "`requestState` is not known: its request is over, or it was changed; leave it out to begin anew";
+            return Err(Refusal::new(Reason::BadParams, message));
+        };
+        let lines = cell.call(|exchange, _| exchange.resume(engine.clock(), wanted))?;
+        self.pools.lock().suspended.remove(state);
+        for line in lines {
+            cell.server.call(engine, |server, now, out, _| {
+                server.send(now, &line, None, out)
+            });
+        }
+        Ok(cell)
+    }
+
+    /// Gives the questions of a request to its client. Returns the message.
+    pub(crate) fn suspend(&self, now: Instant, cell: &Arc<RequestCell>) -> String {
+        let mut pools = self.pools.lock();
+        let number = pools.next();
+        let seed = digest(&[&self.seed[..], b"states of requests"].concat());
+        let state = hex_id(&seed, number);
+        pools.suspended.insert(state.clone(), (cell.clone(), now));
+        drop(pools);
+        cell.call(|exchange, _| exchange.suspend(&state))
+    }
+
+    /// Ends a request. A process that was its own waits for the next one of the client where all was said, and else ends.
+    pub(crate) fn finish(&self, engine: &Arc<Engine>, cell: &Arc<RequestCell>) {
+        let Some(end) = cell.call(|exchange, _| exchange.end()) else {
+            return;
+        };
+        if let Some(call) = end.call {
+            cell.server.call(engine, |server, now, out, _| {
+                server.cancel(now, call, None, out);
+            });
+        }
+        cell.server.detach_request(engine, cell);
+        match &cell.lease {
+            Some(told) if end.is_clean => self.pools.lock().idle.push(Lease {
+                client: cell.client.clone(),
+                told: told.clone(),
+                cell: cell.server.clone(),
+            }),
+            Some(_) => cell
+                .server
+                .call(engine, |server, now, out, _| server.stop(now, out)),
+            None => {}
+        }
+    }
+
+    /// Ends requests whose clients have not answered for too long.
+    pub(super) fn sweep_requests(&self, engine: &Arc<Engine>, now: Instant) {
+        let keep = self.config().timeouts.request;
+        self.end_suspended(engine, |_, since| since + keep <= now);
+    }
+
+    /// Ends the processes of these servers.
+    pub(super) fn end_pools(&self, engine: &Arc<Engine>, is_over: impl Fn(&str) -> bool) {
+        self.end_suspended(engine, |cell, _| is_over(&cell.server.name));
+        let mut pools = self.pools.lock();
+        let mut over = Vec::new();
+        pools.shared.retain(|name, cell| {
+            let stays = !is_over(name);
+            if !stays {
+                over.push(cell.clone());
+            }
+            stays
+        });
+        pools.idle.retain(|lease| {
+            let stays = !is_over(&lease.cell.name);
+            if !stays {
+                over.push(lease.cell.clone());
+            }
+            stays
+        });
+        drop(pools);
+        for cell in over {
+            cell.end_listeners();
+            cell.call(engine, |server, now, out, _| server.stop(now, out));
+        }
+    }
+
+    fn end_suspended(&self, engine: &Arc<Engine>, is_over: impl Fn(&RequestCell, Instant) -> bool) {
+        let mut over = Vec::new();
+        self.pools.lock().suspended.retain(|_, (cell, since)| {
+            let stays = !is_over(cell, *since);
+            if !stays {
+                over.push(cell.clone());
+            }
+            stays
+        });
+        over.iter().for_each(|cell| self.finish(engine, cell));
+    }
+
+    /// Ends the answers to all listeners: the program drains.
+    pub(super) fn end_listeners(&self) {
+        let pools = self.pools.lock();
+        let shared: Vec<_> = pools.shared.values().cloned().collect();
+        drop(pools);
+        shared.iter().for_each(|cell| cell.end_listeners());
+    }
+
+    /// Forgets a process that nobody runs any more and no request has.
+    pub(super) fn forget_lease(&self, cell: &Arc<ServerCell>) {
+        let mut pools = self.pools.lock();
+        pools.idle.retain(|lease| !Arc::ptr_eq(&lease.cell, cell));
+    }
+
+    fn process(&self, engine: &Engine, server: &Arc<str>, told: &str) -> Arc<ServerCell> {
+        let hello = format!(
+            r#"{{"protocolVersion":"2025-11-25","capabilities":{told},"clientInfo":{{"name":"mcp-local-provider","version":"{}"}}}}"#,
+            env!("CARGO_PKG_VERSION")
+        );
+        ServerCell::new(engine, server, &hello, &self.config())
+    }
+}
+
+/// Gives the request to the process.
+fn send(engine: &Arc<Engine>, cell: &Arc<RequestCell>, wanted: &Wanted<'_>) -> Result<(), Refusal> {
+    let text = wanted.lowered();
+    let Ok(Message::Request { id, call }) = Message::read(&text) else {
+        return Err(Refusal::new(
+            Reason::BadRequest,
+            "the request has a member twice",
+        ));
+    };
+    let sent = cell.server.request_for(engine, cell, &text, id, &call)?;
+    cell.call(|exchange, _| exchange.sent(sent));
+    Ok(())
+}

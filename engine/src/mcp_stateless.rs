@@ -1,0 +1,215 @@
+//! Requests to MCP servers without a session (Model Context Protocol, revision 2026-07-28): each is answered on its own, and a client
+//! that closes its answer takes its request back.
+
+use super::Engine;
+use super::account::Account;
+use super::gateway::{Client, Gateway, RequestCell};
+use super::running::{Polled, Respond};
+use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
+use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
+use mcp_local_provider_core::id::{Authority, ExchangeId};
+use mcp_local_provider_core::rpc::Message;
+use mcp_local_provider_core::text::JsonValue;
+use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::wire::sse;
+use mcp_local_provider_mcp::refusal::{Reason, Refusal};
+use mcp_local_provider_mcp::stateless::{Ending, Headers, Wanted};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+/// An answer that is the first message and comes within this time is given as JSON, others as events.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Somebody who asks, and what.
+pub(super) struct Asking<'a> {
+    pub(super) engine: &'a Arc<Engine>,
+    pub(super) gateway: &'a Gateway,
+    pub(super) client: Client,
+    pub(super) authority: Authority,
+    pub(super) server: &'a Arc<str>,
+    pub(super) id: ExchangeId,
+}
+
+impl Asking<'_> {
+    /// Takes a message. There is an answer if it is a request.
+    pub(super) fn take(
+        self,
+        headers: &Headers<'_>,
+        message: &Message<'_>,
+    ) -> Result<Option<Box<Responding>>, Refusal> {
+        let Message::Request { id, call } = message else {
+            return match message {
+                Message::Request { .. } | Message::Notification(_) => Ok(None),
+                Message::Response { .. } => Err(Refusal::new(
+                    Reason::BadRequest,
+                    "nothing is asked of a client but by the answer to its own request",
+                )),
+            };
+        };
+        let wanted = Wanted::read(headers, *id, call)?;
+        let state = wanted
+            .may_ask()
+            .then(|| wanted.param("requestState"))
+            .flatten();
+        let cell = match state {
+            None => self
+                .gateway
+                .ask(self.engine, self.client, self.server, &wanted)?,
+            Some(state) => {
+                let state = state.text().unwrap_or_default();
+                let (client, server) = (&self.client, self.server);
+                self.gateway
+                    .go_on(self.engine, client, server, &state, &wanted)?
+            }
+        };
+        let now = self.engine.clock();
+        let heartbeat = self.gateway.config().timeouts.heartbeat;
+        Ok(Some(Box::new(Responding {
+            engine: self.engine.clone(),
+            cell,
+            id: self.id,
+            authority: self.authority,
+            until: now + PATIENCE,
+            has_begun: false,
+            is_suspended: false,
+            every: heartbeat,
+            heartbeat: now + heartbeat,
+            bytes_out: 0,
+        })))
+    }
+}
+
+/// The id of a message, as JSON; `null` where it has none.
+pub(super) const fn id_of<'m>(message: &Message<'m>) -> &'m str {
+    match message {
+        Message::Request { id, .. } => JsonValue::get(*id),
+        Message::Notification(_) | Message::Response { .. } => "null",
+    }
+}
+
+/// The answer to one request. Dropping it takes the request back.
+pub(super) struct Responding {
+    engine: Arc<Engine>,
+    cell: Arc<RequestCell>,
+    id: ExchangeId,
+    authority: Authority,
+    /// Until then it may still be one JSON message.
+    until: Instant,
+    has_begun: bool,
+    /// The request goes on with another one of the client.
+    is_suspended: bool,
+    /// Time between two comments, so that nobody in between takes the stream for dead.
+    every: Duration,
+    heartbeat: Instant,
+    bytes_out: u64,
+}
+
+impl Responding {
+    fn begin(&mut self, reply: &mut Reply) {
+        if !self.has_begun {
+            self.has_begun = true;
+            let mut head = ReplyHead::new(200, EVENT_STREAM, self.id);
+            head.streamed = true;
+            reply.head = Some(head);
+        }
+    }
+
+    /// Adds the last message.
+    fn end(&mut self, status: u16, text: &str, reply: &mut Reply) -> Polled {
+        let before = reply.body.len();
+        if self.has_begun {
+            write_event(&mut reply.body, text);
+        } else {
+            self.has_begun = true;
+            reply.head = Some(ReplyHead::new(status, JSON, self.id));
+            reply.body.extend_from_slice(text.as_bytes());
+        }
+        self.bytes_out += (reply.body.len() - before) as u64;
+        Polled::Ended(Outcome::new(Verdict::Completed, status, self.bytes_out))
+    }
+}
+
+impl Respond for Responding {
+    fn poll(
+        &mut self,
+        now: Instant,
+        waker: &Waker,
+        _account: &mut Account,
+        reply: &mut Reply,
+    ) -> Polled {
+        let step = self.cell.machine.lock().take(now, waker);
+        if !step.messages.is_empty() {
+            self.begin(reply);
+        }
+        let before = reply.body.len();
+        for message in &step.messages {
+            write_event(&mut reply.body, message);
+        }
+        self.bytes_out += (reply.body.len() - before) as u64;
+        match step.ending {
+            Some(Ending::Answer { status, text }) => return self.end(status, &text, reply),
+            Some(Ending::Questions) => {
+                if let Some(gateway) = self.engine.gateway() {
+                    let text = gateway.suspend(now, &self.cell);
+                    self.is_suspended = true;
+                    return self.end(200, &text, reply);
+                }
+            }
+            Some(Ending::Cut) => {
+                return Polled::Ended(Outcome::new(Verdict::ClientGone, 200, self.bytes_out));
+            }
+            None => {}
+        }
+        if !self.has_begun {
+            if now < self.until {
+                let until = step.until.map_or(self.until, |at| at.min(self.until));
+                return Polled::Until(Some(until));
+            }
+            self.begin(reply);
+        }
+        if reply.body.len() > before {
+            self.heartbeat = now + self.every;
+        } else if now >= self.heartbeat {
+            // The key may be gone, and a listener would listen for ever.
+            if !self.engine.policy().keys.uphold(self.authority) {
+                return Polled::Ended(Outcome::new(Verdict::Completed, 200, self.bytes_out));
+            }
+            sse::write_comment(&mut reply.body, "keep-alive");
+            self.heartbeat = now + self.every;
+        }
+        if reply.head.is_some() || !reply.body.is_empty() {
+            Polled::Ready
+        } else {
+            let until = step
+                .until
+                .map_or(self.heartbeat, |at| at.min(self.heartbeat));
+            Polled::Until(Some(until))
+        }
+    }
+
+    fn client_gone(&mut self, _now: Instant, _account: &mut Account) -> Outcome {
+        let status = if self.has_begun { 200 } else { CLIENT_GONE };
+        Outcome::new(Verdict::ClientGone, status, self.bytes_out)
+    }
+}
+
+impl Drop for Responding {
+    fn drop(&mut self) {
+        if let (false, Some(gateway)) = (self.is_suspended, self.engine.gateway()) {
+            gateway.finish(&self.engine, &self.cell);
+        }
+    }
+}
+
+/// Appends a message as an event. There is no coming back to one in this revision, so it has no id.
+fn write_event(out: &mut Vec<u8>, text: &str) {
+    out.extend_from_slice(b"event: message\n");
+    sse::begin(out, None);
+    // JSON may stand on several lines, of which each would end the event's line.
+    out.extend(text.bytes().map(|byte| match byte {
+        b'\n' | b'\r' => b' ',
+        byte => byte,
+    }));
+    sse::end(out);
+}
