@@ -53,7 +53,7 @@ pub enum Delivery<'m, T> {
         /// A process before this one had done it too.
         again: bool,
     },
-    /// A start has failed before any process was ready.
+    /// A start has failed before any process was ready, or so many have failed that none follows.
     NotReady(Refusal),
     /// The answer to a request, with the id that the process knows.
     Answer {
@@ -411,10 +411,11 @@ impl<T> Server<T> {
                 ..Refusal::new(Reason::ServerExited, message.clone()).about(&server.name)
             },
         );
-        if !self.was_ready {
+        let is_failing = matches!(self.life.state(), State::Failing { .. });
+        if is_failing || !self.was_ready {
             deliver(Delivery::NotReady(self.unavailable(now)));
         }
-        if let State::Failing { .. } = self.life.state() {
+        if is_failing {
             self.fail(|_| true, deliver, &|server: &Self| server.unavailable(now));
         }
         self.weigh(now);

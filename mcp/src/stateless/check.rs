@@ -1,4 +1,4 @@
-//! What a request of revision 2026-07-28 must say, in its headers and in its `_meta`.
+//! Checks of a request of revision 2026-07-28: what it must say in its headers and in its `_meta`.
 
 use super::{CAPABILITIES, CLIENT, LEVEL, REVISION, VERSION, params};
 use crate::refusal::{Reason, Refusal};
@@ -155,7 +155,7 @@ pub struct Wanted<'m> {
     pub id: JsonValue<'m>,
     /// Method and parameters.
     pub call: Call<'m>,
-    /// What the client declares.
+    /// The client's capabilities, as it declares them.
     pub declared: JsonValue<'m>,
     /// The same, as far as servers with sessions ask for it.
     pub capabilities: Capabilities,

@@ -52,7 +52,7 @@ pub struct Step {
     pub until: Option<Instant>,
 }
 
-/// What the end of an exchange leaves to do.
+/// Remains of an exchange that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct End {
     /// A call that the server is to give up.
@@ -75,7 +75,7 @@ struct Question {
 enum Outcome {
     /// The server's answer.
     Answer(String),
-    /// What the server says to `initialize`, for `server/discover`.
+    /// The server's answer to `initialize`, for `server/discover`.
     Greeting(String),
     Refusal(Refusal),
     /// The program ends what a listener listens to.
@@ -233,7 +233,7 @@ impl Exchange {
         self.conclude(Outcome::Refusal(refusal.clone()), wake);
     }
 
-    /// What a listener listens to is over.
+    /// The source of a listener's messages has ended.
     pub fn handle_over(&mut self, wake: &mut Vec<Waker>) {
         if self.is_listening() {
             self.conclude(Outcome::Over, wake);
@@ -518,7 +518,7 @@ impl Filter {
         }
     }
 
-    /// What a listener is told of a server that is ready: first what it will be told of, and of one that is ready again, that its lists
+    /// Messages to a listener about a server that is ready: first what it will be told of, and of one that is ready again, that its lists
     /// may have changed.
     fn messages(&self, capabilities: Option<JsonValue<'_>>, again: bool, id: &str) -> Vec<String> {
         let has = |path: &[&str]| {
