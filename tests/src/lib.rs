@@ -17,6 +17,7 @@ pub mod client;
 pub mod driver;
 pub mod echo;
 pub mod fuzz_targets;
+pub mod mcp_world;
 pub mod memory_pipe;
 pub mod response;
 pub mod scripted_pipe;

@@ -24,7 +24,7 @@ impl fmt::Debug for Virtual {
 }
 
 impl Virtual {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             now: AtomicU64::new(0),
             steps: Mutex::new(vec![(Instant::ZERO, micros(EPOCH))]),
