@@ -4,16 +4,17 @@
 mod tests;
 
 use crate::config::Gateway;
+use crate::greeting::Greeting;
 use crate::refusal::{Reason, Refusal};
 use crate::revision::Revision;
 use crate::server::CallId;
-use crate::streams::{Overflow, StreamId, Streams, Weight};
+use crate::streams::{Overflow, Reader, StreamId, Streams, Weight};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
-use core::task::Waker;
+use core::task::{Poll, Waker};
 use core::time::Duration;
 use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::rpc::{INTERNAL_ERROR, Json, Message, replace};
@@ -88,6 +89,8 @@ pub struct Session {
     revision: Revision,
     /// Id of `initialize`, until it is answered, and its stream.
     opening: Option<(Box<str>, StreamId)>,
+    /// Once the server is ready; or why it could not be started.
+    greeting: Option<Result<Greeting, Refusal>>,
     requests: BTreeMap<RequestKey, ClientRequest>,
     by_id: BTreeMap<Box<str>, RequestKey>,
     last_key: u64,
@@ -125,6 +128,7 @@ impl Session {
             state: State::Opening,
             revision: Revision::UNSAID,
             opening: Some((id.into(), stream)),
+            greeting: None,
             requests: BTreeMap::new(),
             by_id: BTreeMap::new(),
             last_key: 0,
@@ -148,6 +152,37 @@ impl Session {
     #[must_use]
     pub const fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Returns what the server has said of itself, once it is ready.
+    #[must_use]
+    pub fn greeting(&self) -> Option<&Greeting> {
+        self.greeting.as_ref()?.as_ref().ok()
+    }
+
+    /// Waits for the server for somebody who has opened the session without `initialize`, with [`hello`](crate::greeting::hello).
+    /// `stream` is the one that [`Session::open`] gave, `reader` its reader; it is forgotten with the first answer of this call.
+    pub fn poll_open(
+        &mut self,
+        stream: StreamId,
+        reader: Reader,
+        waker: &Waker,
+    ) -> Poll<Result<Greeting, Refusal>> {
+        let opened = match (&self.greeting, self.state) {
+            (None, State::Opening | State::Open) => {
+                // There is nothing yet: it takes the waker.
+                let _ = self.streams.take(stream, reader, waker, &mut Vec::new());
+                return Poll::Pending;
+            }
+            (Some(opened), State::Opening | State::Open) => opened.clone(),
+            (Some(Err(refusal)), State::Ended) => Err(refusal.clone()),
+            (Some(Ok(_)) | None, State::Ended) => {
+                let message = "Session not found: it has ended before its server was ready";
+                Err(Refusal::new(Reason::SessionNotFound, message))
+            }
+        };
+        self.streams.close(stream);
+        Poll::Ready(opened)
     }
 
     /// Returns the streams.
@@ -308,6 +343,7 @@ impl Session {
     /// The server is ready; `result` is what it says to `initialize`.
     pub fn handle_ready(&mut self, now: Instant, result: &str, again: bool, wake: &mut Vec<Waker>) {
         let value = JsonValue::read(result);
+        self.greeting = Some(Ok(Greeting::read(result)));
         if let Some((id, stream)) = self.opening.take() {
             let version = value.and_then(|value| value.member("protocolVersion")?.text());
             if let Some(revision) = version.and_then(|version| Revision::named(&version)) {
@@ -333,6 +369,7 @@ impl Session {
     /// The server cannot be started. A session that waits for it ends with that.
     pub fn handle_not_ready(&mut self, now: Instant, refusal: &Refusal, wake: &mut Vec<Waker>) {
         if let Some((id, stream)) = self.opening.take() {
+            self.greeting = Some(Err(refusal.clone()));
             self.put(now, stream, Weight::Answer, refusal.answer(&id), wake);
             self.end(wake);
         }

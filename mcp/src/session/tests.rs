@@ -261,3 +261,40 @@ fn a_server_that_comes_again_has_changed_its_lists() {
         [r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]
     );
 }
+
+#[test]
+fn who_opens_a_session_without_initialize_waits_for_its_server() {
+    let opened = || {
+        let hello = crate::greeting::hello(None, None, "ide").unwrap();
+        assert!(hello.contains("2025-11-25"));
+        let (mut session, stream) = Session::open(NOW, "0", &Gateway::default(), None);
+        let (reader, _) = session.streams_mut().read(stream).unwrap();
+        let waits = session.poll_open(stream, reader, Waker::noop());
+        assert!(waits.is_pending());
+        (session, stream, reader)
+    };
+    let (mut session, stream, reader) = opened();
+    let mut wake = Vec::new();
+    let result = r#"{"protocolVersion":"2025-11-25","serverInfo":{"name":"s"}}"#;
+    session.handle_ready(NOW, result, false, &mut wake);
+    assert_eq!(wake.len(), 1, "who waits is woken");
+    let Poll::Ready(Ok(greeting)) = session.poll_open(stream, reader, Waker::noop()) else {
+        panic!("it is ready")
+    };
+    assert_eq!(&*greeting.server_info, r#"{"name":"s"}"#);
+    assert_eq!(session.greeting(), Some(&greeting));
+    assert_eq!(session.streams().len(), 1, "nothing is left of the wait");
+
+    let (mut session, stream, reader) = opened();
+    let refusal = Refusal::new(Reason::ServerUnavailable, "it cannot be started");
+    session.handle_not_ready(NOW, &refusal, &mut Vec::new());
+    let failed = session.poll_open(stream, reader, Waker::noop());
+    assert_eq!(failed, Poll::Ready(Err(refusal)));
+
+    let (mut session, stream, reader) = opened();
+    session.end(&mut Vec::new());
+    let Poll::Ready(Err(ended)) = session.poll_open(stream, reader, Waker::noop()) else {
+        panic!("it has ended")
+    };
+    assert_eq!(ended.reason, Reason::SessionNotFound);
+}
