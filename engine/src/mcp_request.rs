@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::answer::Answer;
-use super::gateway::{Asker, Client, Gateway, SessionCell};
+use super::gateway::{Asker, Client, Gateway, SessionCell, SessionName};
 use super::inbound::Inbound;
 use super::mcp_answering::Responding;
 use super::mcp_stateless;
@@ -32,6 +32,8 @@ const BATCH: usize = 100;
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Asked<'h> {
     pub(crate) method: &'h str,
+    /// Path and query.
+    pub(crate) target: &'h str,
     /// `Mcp-Session-Id`.
     pub(crate) session: Option<&'h str>,
     /// `MCP-Protocol-Version`.
@@ -73,19 +75,29 @@ pub(crate) enum Begun {
     Body(Inbound, Post),
 }
 
+/// Lets a request in, if there is a gateway.
+pub(super) fn enter<'e>(
+    engine: &'e Engine,
+    accepted: &Accepted<'_>,
+) -> Result<(&'e Gateway, Caller), CoreRefusal> {
+    let gateway = engine.gateway().ok_or_else(|| {
+        CoreRefusal::new(
+            Code::NotFound,
+            "this program has no MCP servers; add some to `mcpServers` of its configuration",
+        )
+    })?;
+    let caller = accepted.caller.clone().ok_or_else(|| {
+        CoreRefusal::new(Code::Internal, "a route of MCP servers must ask for a key")
+    })?;
+    Ok((gateway, caller))
+}
+
 /// Begins a request by its head.
 pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Begun {
     let engine = inbound.account.engine().clone();
-    let Some(gateway) = engine.gateway() else {
-        let refusal = CoreRefusal::new(
-            Code::NotFound,
-            "this program has no MCP servers; add some to `mcpServers` of its configuration",
-        );
-        return Begun::Step(inbound.refuse(&refusal).into());
-    };
-    let Some(caller) = accepted.caller.clone() else {
-        let refusal = CoreRefusal::new(Code::Internal, "a route of MCP servers must ask for a key");
-        return Begun::Step(inbound.refuse(&refusal).into());
+    let (gateway, caller) = match enter(&engine, accepted) {
+        Ok(entered) => entered,
+        Err(refusal) => return Begun::Step(inbound.refuse(&refusal).into()),
     };
     let named = accepted.parameters.get("server");
     let begun =
@@ -95,14 +107,11 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
         Err(refusal) => return Begun::Step(refuse(inbound, &refusal, "null").into()),
     };
     if asked.method == "POST" {
-        let post = Post {
-            caller,
-            server,
-            session: asked.session.map(str::to_owned),
-            version: asked.version.map(str::to_owned),
-            called: asked.called.map(str::to_owned),
-            name: asked.name.map(str::to_owned),
-        };
+        let mut post = Post::new(caller, server);
+        post.session = asked.session.map(str::to_owned);
+        post.version = asked.version.map(str::to_owned);
+        post.called = asked.called.map(str::to_owned);
+        post.name = asked.name.map(str::to_owned);
         return Begun::Body(inbound, post);
     }
     let client = client(&caller);
@@ -121,7 +130,7 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
 }
 
 /// Checks what the headers say about the form of the request.
-fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
+pub(super) fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
     let accepts = |form: &str| {
         let (kind, _) = form.split_once('/').unwrap_or_default();
         asked.accept.is_none_or(|accept| {
@@ -203,14 +212,14 @@ fn no_session() -> Refusal {
     )
 }
 
-fn unknown_session() -> Refusal {
+pub(super) fn unknown_session() -> Refusal {
     Refusal::new(
         Reason::SessionNotFound,
         "Session not found: it has ended, or was opened with another key or for another server; send `initialize` again",
     )
 }
 
-fn client(caller: &Caller) -> Client {
+pub(super) fn client(caller: &Caller) -> Client {
     Client {
         key: caller.credential,
         address: caller.credential.is_none().then_some(caller.address),
@@ -219,7 +228,7 @@ fn client(caller: &Caller) -> Client {
 }
 
 /// Refuses what was not accepted: a status, and the error as JSON-RPC has it.
-fn refuse(inbound: Inbound, refusal: &Refusal, id: &str) -> Answer {
+pub(super) fn refuse(inbound: Inbound, refusal: &Refusal, id: &str) -> Answer {
     let mut reply = Reply::default();
     refusal.write(id, &mut reply.body);
     let mut head = ReplyHead::new(refusal.reason.status(), JSON, inbound.account.id());
@@ -261,7 +270,7 @@ fn listen(
 }
 
 /// The server of a path: the one that is named, or the only one.
-fn server_of(gateway: &Gateway, named: Option<&str>) -> Result<Arc<str>, Refusal> {
+pub(super) fn server_of(gateway: &Gateway, named: Option<&str>) -> Result<Arc<str>, Refusal> {
     let config = gateway.config();
     let unknown = |message: String| Err(Refusal::new(Reason::ServerNotFound, message));
     match (named, &*config.servers) {
@@ -295,10 +304,10 @@ fn has_good_id(text: &str, message: &Message<'_>) -> bool {
 }
 
 /// One message of a body, with its text.
-type Read<'b> = (&'b str, Message<'b>);
+pub(super) type Read<'b> = (&'b str, Message<'b>);
 
 /// Reads the messages of a body.
-fn read(body: &[u8]) -> Result<(Vec<Read<'_>>, bool), Refusal> {
+pub(super) fn read(body: &[u8]) -> Result<(Vec<Read<'_>>, bool), Refusal> {
     let text = std::str::from_utf8(body)
         .map_err(|_| Refusal::new(Reason::NotJson, "the body is not UTF-8"))?;
     let (mut messages, mut wrong) = (Vec::new(), None);
@@ -325,6 +334,18 @@ fn read(body: &[u8]) -> Result<(Vec<Read<'_>>, bool), Refusal> {
 }
 
 impl Post {
+    /// A request of that caller to a server, without a session.
+    pub(super) const fn new(caller: Caller, server: Arc<str>) -> Self {
+        Self {
+            caller,
+            server,
+            session: None,
+            version: None,
+            called: None,
+            name: None,
+        }
+    }
+
     /// Goes on with the whole body.
     pub(crate) fn complete(self, inbound: Inbound, body: &[u8]) -> Step {
         let engine = inbound.account.engine().clone();
@@ -354,11 +375,7 @@ impl Post {
         if let Err(refusal) = spoken(self.version.as_deref()) {
             return refuse(inbound, &refusal, "null").into();
         }
-        let posted = Posted {
-            gateway,
-            engine: &engine,
-            post: &self,
-        };
+        let posted = Posted::new(gateway, &engine, &self);
         let id = match messages.as_slice() {
             [(_, Message::Request { id, .. })] => id.get(),
             _ => "null",
@@ -400,21 +417,35 @@ impl Post {
     }
 }
 
+/// Refuses a batch in a session whose revision has none.
+pub(super) fn check_batch(cell: &SessionCell, is_batch: bool) -> Result<(), Refusal> {
+    if is_batch && !cell.machine.lock().revision().has_batches() {
+        return Err(Refusal::new(
+            Reason::BadRequest,
+            "batches are of revision 2025-03-26 alone; send each message by itself",
+        ));
+    }
+    Ok(())
+}
+
 /// A whole POST.
-struct Posted<'p> {
+pub(super) struct Posted<'p> {
     gateway: &'p Gateway,
     engine: &'p Arc<Engine>,
     post: &'p Post,
 }
 
-impl Posted<'_> {
-    /// Passes the messages on. There is an answer if one of them is a request.
-    fn take(
-        &self,
-        inbound: &Inbound,
-        messages: &[Read<'_>],
-        is_batch: bool,
-    ) -> Result<Option<Box<Responding>>, Refusal> {
+impl<'p> Posted<'p> {
+    pub(super) const fn new(gateway: &'p Gateway, engine: &'p Arc<Engine>, post: &'p Post) -> Self {
+        Self {
+            gateway,
+            engine,
+            post,
+        }
+    }
+
+    /// Counts messages to the limits of their client. Gives the number of requests among them.
+    pub(super) fn admit(&self, messages: &[Read<'_>]) -> Result<usize, Refusal> {
         let asks = |message: &Message<'_>| match message {
             Message::Request { call, .. } => call.method != "ping",
             Message::Notification(_) | Message::Response { .. } => false,
@@ -431,9 +462,21 @@ impl Posted<'_> {
             self.gateway
                 .count(self.engine.clock(), &client(&self.post.caller))?;
         }
+        Ok(requests)
+    }
+
+    /// Passes the messages on. There is an answer if one of them is a request.
+    fn take(
+        &self,
+        inbound: &Inbound,
+        messages: &[Read<'_>],
+        is_batch: bool,
+    ) -> Result<Option<Box<Responding>>, Refusal> {
+        let requests = self.admit(messages)?;
         let (id, times) = (inbound.account.id(), self.gateway.config().timeouts);
         let Some(session) = &self.post.session else {
-            let (cell, stream) = self.open(messages, is_batch)?;
+            let name = self.gateway.mint();
+            let (cell, stream) = self.open(messages, is_batch, name)?;
             let answer = Responding::answer(self.engine, &cell, stream, id, times, true);
             return answer.map(Some).ok_or_else(unknown_session);
         };
@@ -441,12 +484,7 @@ impl Posted<'_> {
             .gateway
             .find(session, &client(&self.post.caller), &self.post.server);
         let cell = found.ok_or_else(unknown_session)?;
-        if is_batch && !cell.machine.lock().revision().has_batches() {
-            return Err(Refusal::new(
-                Reason::BadRequest,
-                "batches are of revision 2025-03-26 alone; send each message by itself",
-            ));
-        }
+        check_batch(&cell, is_batch)?;
         if requests == 0 {
             for (text, message) in messages {
                 self.forward(&cell, text, message, StreamId::SESSION)?;
@@ -474,11 +512,12 @@ impl Posted<'_> {
         Ok(Some(answer))
     }
 
-    /// Opens a session, if that is what is asked for.
-    fn open(
+    /// Opens a session with this id, if that is what is asked for.
+    pub(super) fn open(
         &self,
         messages: &[Read<'_>],
         is_batch: bool,
+        session: SessionName,
     ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
         let hello = match messages {
             [(_, Message::Request { id, call })] if call.method == "initialize" && !is_batch => {
@@ -499,13 +538,14 @@ impl Posted<'_> {
             client,
             self.post.caller.authority,
             &self.post.server,
+            session,
             id.get(),
             params.get(),
         )
     }
 
     /// Passes one message on.
-    fn forward(
+    pub(super) fn forward(
         &self,
         cell: &Arc<SessionCell>,
         text: &str,

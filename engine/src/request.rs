@@ -20,7 +20,7 @@ use super::inbound::Inbound;
 use super::link::Connected;
 use super::running::Running;
 use super::waiting::Waiting;
-use super::{mcp_request, status, websocket};
+use super::{mcp_request, mcp_sse, status, websocket};
 use crate::outside::Usage;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
@@ -100,6 +100,7 @@ impl<'h> Request<'h> {
             session: text("x-mcp-session"),
             mcp: mcp_request::Asked {
                 method,
+                target,
                 session: text("mcp-session-id"),
                 version: text("mcp-protocol-version"),
                 last_event: text("last-event-id"),
@@ -266,6 +267,13 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 mcp_request::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
             }
         }
+        Handler::Respond(Responder::McpSse) => mcp_sse::begin(inbound, &accepted, &request.mcp),
+        Handler::Respond(Responder::McpMessages) => {
+            match mcp_sse::message(inbound, &accepted, &request.mcp) {
+                Ok((inbound, message)) => expect(inbound, Recipient::McpMessage(message)),
+                Err(step) => step,
+            }
+        }
         Handler::Preflight => {
             if let Some(page) = &mut inbound.page {
                 page.preflight(request.asked_headers);
@@ -305,6 +313,8 @@ enum Recipient {
     Agent(ToolHead),
     /// An MCP server does.
     Mcp(mcp_request::Post),
+    /// The same, on the stream of its session.
+    McpMessage(mcp_sse::Message),
 }
 
 /// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.
@@ -379,6 +389,7 @@ impl Expecting {
             Recipient::Exchange(asker) => ask(inbound, &asker, body, share),
             Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
             Recipient::Mcp(post) => post.complete(inbound, &body),
+            Recipient::McpMessage(message) => message.complete(inbound, &body).into(),
         }
     }
 }

@@ -219,6 +219,11 @@ impl Session {
         self.streams.open(requests)
     }
 
+    /// Opens a stream for a batch with so many requests, whose answers go to the session's own stream together.
+    pub fn open_batch(&mut self, requests: usize) -> StreamId {
+        self.streams.gather(requests)
+    }
+
     /// Takes one message of the client. A request is answered on `stream`.
     ///
     /// # Errors
@@ -254,7 +259,10 @@ impl Session {
                         let Some(request) = request else {
                             return Ok(Forward::Nothing);
                         };
-                        wake.extend(self.streams.give_up(now, request.stream));
+                        match self.streams.give_up(now, request.stream) {
+                            Ok(waker) => wake.extend(waker),
+                            Err(Overflow) => self.end(wake),
+                        }
                         Ok(match request.call {
                             Some((at, call)) => Forward::Cancel(at, call, param("reason")),
                             None => Forward::Nothing,

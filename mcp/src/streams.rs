@@ -50,7 +50,8 @@ impl Position {
         })
     }
 
-    fn write(self, out: &mut Vec<u8>) {
+    /// Appends it as an event id.
+    pub fn write(self, out: &mut Vec<u8>) {
         let mut buffer = itoa::Buffer::new();
         out.extend_from_slice(buffer.format(self.stream.0).as_bytes());
         out.push(b'-');
@@ -105,6 +106,8 @@ struct Stream {
     answers: usize,
     /// It ends with its last answer. The session's own does not.
     ends: bool,
+    /// Its answers go to the session's own stream, as one array, when all are there.
+    gathers: bool,
     reader: Option<(Reader, Option<Waker>)>,
     /// Since when it has been complete, or unread.
     left: Option<Instant>,
@@ -175,6 +178,16 @@ impl Streams {
         id
     }
 
+    /// Opens a stream for the answers to a batch, of so many requests: when all are there, they go to the session's own stream as one
+    /// array. What else is pushed to it goes there at once.
+    pub fn gather(&mut self, answers: usize) -> StreamId {
+        let id = self.open(answers);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.gathers = true;
+        }
+        id
+    }
+
     /// Returns true when somebody reads the stream.
     #[must_use]
     pub fn is_read(&self, stream: StreamId) -> bool {
@@ -215,8 +228,14 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Ok(None);
         };
+        if stream.gathers && weight != Weight::Answer {
+            return self.push(now, StreamId::SESSION, weight, text);
+        }
         if weight == Weight::Answer {
             stream.answers = stream.answers.saturating_sub(1);
+            if stream.gathers && stream.answers == 0 {
+                return self.gathered(now, id, Some(text));
+            }
             if stream.answers == 0 && stream.reader.is_none() {
                 stream.left = Some(now);
             }
@@ -234,17 +253,44 @@ impl Streams {
         Ok(waker)
     }
 
+    /// Moves the answers to a batch to the session's own stream.
+    fn gathered(
+        &mut self,
+        now: Instant,
+        id: StreamId,
+        last: Option<String>,
+    ) -> Result<Option<Waker>, Overflow> {
+        let before = self.log.iter().filter(|entry| entry.stream == id);
+        let answers = before.map(|entry| &*entry.text).chain(last.as_deref());
+        let answers: Vec<&str> = answers.collect();
+        let array = (!answers.is_empty()).then(|| alloc::format!("[{}]", answers.join(",")));
+        self.close(id);
+        match array {
+            Some(array) => self.push(now, StreamId::SESSION, Weight::Answer, array),
+            None => Ok(None),
+        }
+    }
+
     /// An answer will not come: its request was taken back. Gives who is to be woken.
-    pub fn give_up(&mut self, now: Instant, id: StreamId) -> Option<Waker> {
-        let stream = self.streams.get_mut(&id)?;
+    ///
+    /// # Errors
+    /// It was the last one of a batch, and more waits for the client than may: the session is to end.
+    pub fn give_up(&mut self, now: Instant, id: StreamId) -> Result<Option<Waker>, Overflow> {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Ok(None);
+        };
         stream.answers = stream.answers.saturating_sub(1);
         if stream.answers > 0 {
-            return None;
+            return Ok(None);
+        }
+        if stream.gathers {
+            return self.gathered(now, id, None);
         }
         if stream.reader.is_none() {
             stream.left = Some(now);
         }
-        stream.reader.as_mut().and_then(|(_, waker)| waker.take())
+        let reader = stream.reader.as_mut();
+        Ok(reader.and_then(|(_, waker)| waker.take()))
     }
 
     /// Takes a stream over from whoever reads it, who is to be woken.
@@ -312,6 +358,13 @@ impl Streams {
         stream.is_some_and(|stream| self.waiting(id, stream.told).next().is_some())
     }
 
+    /// Returns the number of messages that wait on a stream.
+    #[must_use]
+    pub fn news(&self, id: StreamId) -> usize {
+        let stream = self.streams.get(&id);
+        stream.map_or(0, |stream| self.waiting(id, stream.told).count())
+    }
+
     /// Returns true when no answer is to come on a stream any more, or it is gone.
     #[must_use]
     pub fn is_complete(&self, id: StreamId) -> bool {
@@ -335,43 +388,64 @@ impl Streams {
         waker: &Waker,
         out: &mut Vec<u8>,
     ) -> Taken {
-        let Some(stream) = self.streams.get_mut(&id) else {
-            return Taken::Ended;
-        };
-        let complete = stream.ends && stream.answers == 0;
-        let told = match &mut stream.reader {
-            Some((of, _)) if *of != reader => return Taken::Replaced,
-            None => return Taken::Replaced,
-            Some((_, known)) => {
-                if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
-                    *known = Some(waker.clone());
-                }
-                core::mem::replace(&mut stream.told, self.last_number)
-            }
-        };
-        for entry in self.waiting(id, told) {
+        self.take_each(id, reader, waker, &mut |at, text| {
             out.extend_from_slice(b"id: ");
+            at.write(out);
+            out.push(b'\n');
+            write_message(text, out);
+        })
+    }
+
+    /// Gives the messages that a stream's client has not got, each with its place, and marks them as told. `waker` is woken when
+    /// there are more.
+    pub fn take_each(
+        &mut self,
+        id: StreamId,
+        reader: Reader,
+        waker: &Waker,
+        each: &mut dyn FnMut(Position, &str),
+    ) -> Taken {
+        let taken = self.listen(id, reader, waker);
+        let last = self.last_number;
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return taken;
+        };
+        if taken == Taken::Replaced {
+            return taken;
+        }
+        let told = core::mem::replace(&mut stream.told, last);
+        for entry in self.waiting(id, told) {
             let at = Position {
                 stream: id,
                 number: entry.number,
             };
-            at.write(out);
-            // Every client understands the usual type, and old ones want to see it.
-            out.extend_from_slice(b"\nevent: message\n");
-            sse::begin(out, None);
-            // JSON may stand on several lines, of which each would end the event's line.
-            out.extend(entry.text.bytes().map(|byte| match byte {
-                b'\n' | b'\r' => b' ',
-                byte => byte,
-            }));
-            sse::end(out);
+            each(at, &entry.text);
         }
         // What was told may be too much to keep.
         let _ = self.make_room();
-        if complete {
-            Taken::Ended
-        } else {
-            Taken::Waiting
+        taken
+    }
+
+    /// Leaves the waker of a reader that takes nothing yet: it is woken by the next message. The result is that of a
+    /// [`Streams::take`].
+    pub fn listen(&mut self, id: StreamId, reader: Reader, waker: &Waker) -> Taken {
+        let Some(stream) = self.streams.get_mut(&id) else {
+            return Taken::Ended;
+        };
+        let complete = stream.ends && stream.answers == 0;
+        match &mut stream.reader {
+            Some((of, _)) if *of != reader => Taken::Replaced,
+            None => Taken::Replaced,
+            Some((_, known)) => {
+                if !known.as_ref().is_some_and(|known| known.will_wake(waker)) {
+                    *known = Some(waker.clone());
+                }
+                if complete {
+                    Taken::Ended
+                } else {
+                    Taken::Waiting
+                }
+            }
         }
     }
 
@@ -480,6 +554,19 @@ impl Streams {
             let _ = share.hold(self.bytes);
         }
     }
+}
+
+/// Appends a message as an event, behind its id where it has one.
+pub fn write_message(text: &str, out: &mut Vec<u8>) {
+    // Every client understands the usual type, and old ones want to see it.
+    out.extend_from_slice(b"event: message\n");
+    sse::begin(out, None);
+    // JSON may stand on several lines, of which each would end the event's line.
+    out.extend(text.bytes().map(|byte| match byte {
+        b'\n' | b'\r' => b' ',
+        byte => byte,
+    }));
+    sse::end(out);
 }
 
 fn charge(text: &str) -> usize {

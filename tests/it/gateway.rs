@@ -4,6 +4,7 @@ mod client;
 mod errors;
 mod life;
 mod stateless;
+mod sse;
 mod streams;
 
 use client::{Client, KEY, NEWEST, OTHER, call, request, start_one, whole};

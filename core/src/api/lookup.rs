@@ -17,8 +17,8 @@ pub struct Routes(&'static [&'static [Route]]);
 static PREFLIGHT: Route = Route::engine("OPTIONS", &["OPTIONS"], &[], Handler::Preflight);
 
 impl Routes {
-    /// The routes of these tables. Where two rows fit, a path without parameters is preferred to one with them, and then the
-    /// row that comes first.
+    /// The routes of these tables. Where two rows fit, one that wants a parameter of the query is preferred to one that does not,
+    /// then a path without parameters to one with them, and then the row that comes first.
     #[must_use]
     pub const fn with(tables: &'static [&'static [Route]]) -> Self {
         Self(tables)
@@ -42,6 +42,7 @@ impl Routes {
     /// another method; in the dialect that the path belongs to.
     pub fn find<'h>(self, method: &str, target: &'h str) -> Result<Found<'h>, (Dialect, Refusal)> {
         let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let asks = |name: &&str| query_value(target, name).is_some();
         let (path_key, path) = match path.strip_prefix("/k/") {
             Some(rest) => {
                 let (key, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
@@ -55,11 +56,14 @@ impl Routes {
             .unwrap_or(path);
         let bare = bare(trimmed);
         let mut other: Option<&'static Route> = None;
-        for has_parameters in [false, true] {
-            for route in self
-                .iter()
-                .filter(|route| route.has_parameters == has_parameters)
-            {
+        for (by_query, has_parameters) in
+            [(true, true), (true, false), (false, false), (false, true)]
+        {
+            for route in self.iter().filter(|route| {
+                route.query.is_empty() != by_query
+                    && route.has_parameters == has_parameters
+                    && (!by_query || route.query.iter().any(asks))
+            }) {
                 let Some(pattern) = route.pattern_of(bare) else {
                     continue;
                 };
@@ -207,6 +211,18 @@ fn walk<'a>(
         (pattern, path) = (rest, after);
     }
     pattern == path
+}
+
+/// Returns the value of a parameter in the query of a target (WHATWG URL, `application/x-www-form-urlencoded`), decoded; `None` when
+/// there is none of that name. Of several the first counts.
+#[must_use]
+pub fn query_value<'h>(target: &'h str, name: &str) -> Option<Cow<'h, str>> {
+    let (_, query) = target.split_once('?')?;
+    let mut pairs = query
+        .split('&')
+        .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    let (_, value) = pairs.find(|(key, _)| percent_decode(key) == name)?;
+    Some(percent_decode(value))
 }
 
 /// A path for a message: cut, and without control characters.

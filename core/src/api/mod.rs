@@ -27,7 +27,7 @@ pub use answered::{Answered, Input};
 pub use browser::Page;
 pub use client::{Client, Forwarding};
 pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
-pub use lookup::{Found, Parameters, Routes};
+pub use lookup::{Found, Parameters, Routes, query_value};
 pub use refusals::{
     body_broken, body_too_large, body_too_slow, out_of_memory, over_connection_limit,
     too_many_agents,
@@ -80,6 +80,39 @@ const OF_THE_ENGINE: &[Route] = &[
     .in_area(Area::Mcp)
     .in_dialect(Dialect::Mcp)
     // Answers to questions of a server belong to open work.
+    .while_draining(),
+    Route::engine(
+        "GET /sse",
+        &["GET"],
+        &["/sse", "/servers/{server}/sse"],
+        Handler::Respond(Responder::McpSse),
+    )
+    .for_roles(&[Role::Client])
+    .in_area(Area::Mcp)
+    .in_dialect(Dialect::Mcp),
+    Route::engine(
+        "POST /sse/messages",
+        &["POST"],
+        &["/sse/messages", "/servers/{server}/sse/messages"],
+        Handler::Respond(Responder::McpMessages),
+    )
+    .with_body()
+    .for_roles(&[Role::Client])
+    .in_area(Area::Mcp)
+    .in_dialect(Dialect::Mcp)
+    .while_draining(),
+    // Without the id of a session the path is that of Anthropic's API.
+    Route::engine(
+        "POST /messages",
+        &["POST"],
+        &["/messages"],
+        Handler::Respond(Responder::McpMessages),
+    )
+    .with_query(&["session_id", "sessionId"])
+    .with_body()
+    .for_roles(&[Role::Client])
+    .in_area(Area::Mcp)
+    .in_dialect(Dialect::Mcp)
     .while_draining(),
 ];
 

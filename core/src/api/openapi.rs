@@ -2,7 +2,7 @@
 
 use super::ROUTES as ALL;
 use super::answered::{Answered, Input};
-use super::route::{Access, Handler, Route};
+use super::route::{Access, Handler, Responder, Route};
 use crate::config::Role;
 use crate::dialect::Dialect;
 use crate::error::Refusal;
@@ -137,7 +137,14 @@ fn summary(route: &Route) -> &'static str {
         Handler::Change(_) => "Changes a session.",
         Handler::Report(_) => "Tells how the program does.",
         Handler::Order(_) => "Reloads or stops the program.",
-        Handler::Respond(_) => "The tools of a caller, for the agent that answers it.",
+        Handler::Respond(Responder::CallerTools) => {
+            "The tools of a caller, for the agent that answers it."
+        }
+        Handler::Respond(Responder::Mcp) => "MCP servers by Streamable HTTP.",
+        Handler::Respond(Responder::McpSse) => {
+            "MCP servers by HTTP+SSE: opens a session and is its stream."
+        }
+        Handler::Respond(Responder::McpMessages) => "Takes a message of a session of HTTP+SSE.",
         Handler::Upgrade => "An agent connects by a WebSocket.",
         Handler::Preflight => "A browser asks whether it may.",
     }

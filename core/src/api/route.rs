@@ -63,8 +63,12 @@ pub enum Order {
 pub enum Responder {
     /// The tools of a caller, for the agent that answers it.
     CallerTools,
-    /// The servers behind the gateway, for clients of the Model Context Protocol.
+    /// The servers behind the gateway, for clients of the Model Context Protocol: Streamable HTTP.
     Mcp,
+    /// The same by HTTP+SSE (revision 2024-11-05): the stream of a session that this opens.
+    McpSse,
+    /// The same: messages of such a session.
+    McpMessages,
 }
 
 /// Callers that may use a route.
@@ -133,6 +137,8 @@ pub struct Route {
     pub drains: bool,
     /// The work that it does.
     pub handler: Handler,
+    /// Names of parameters of the query, one of which a request has to have; any query will do where there are none.
+    pub(super) query: &'static [&'static str],
     /// True when one of its paths has a parameter.
     pub(super) has_parameters: bool,
 }
@@ -156,6 +162,7 @@ impl Route {
             monitors: false,
             drains: false,
             handler,
+            query: &[],
             has_parameters: has_parameters(paths),
         }
     }
@@ -220,6 +227,12 @@ impl Route {
     #[must_use]
     pub const fn by(self, methods: &'static [&'static str]) -> Self {
         Self { methods, ..self }
+    }
+
+    /// For requests whose query has one of these parameters.
+    #[must_use]
+    pub const fn with_query(self, query: &'static [&'static str]) -> Self {
+        Self { query, ..self }
     }
 
     /// `POST`, with a body.

@@ -5,6 +5,7 @@
 
 mod cell;
 mod child;
+mod door;
 mod stateless;
 
 pub use child::{Child, Children, Exit, Work};
@@ -14,6 +15,7 @@ use crate::background::Background;
 use crate::ranked::{LEAF, Ranked, TABLE};
 use cell::ServerCell;
 pub(crate) use cell::{Asker, Client, SessionCell};
+pub(crate) use door::Door;
 use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
@@ -42,9 +44,14 @@ pub(crate) struct Gateway {
     children: Arc<dyn Children>,
     table: Ranked<Table, TABLE>,
     pools: Ranked<Pools, TABLE>,
+    /// Sessions that are still to be opened, by their ids.
+    doors: Ranked<HashMap<Box<str>, Arc<Door>>, TABLE>,
     /// Nobody else may know it: the ids of sessions are made from it.
     seed: Digest,
 }
+
+/// Id and number of a session, both of which no other one has.
+pub(crate) type SessionName = (Box<str>, u64);
 
 #[derive(Default)]
 struct Table {
@@ -70,6 +77,7 @@ impl Engine {
             children,
             table: Ranked::default(),
             pools: Ranked::default(),
+            doors: Ranked::default(),
             seed,
         };
         if self.gateway.set(gateway).is_ok() {
@@ -115,6 +123,7 @@ impl Engine {
         if let Some(gateway) = self.gateway() {
             gateway.end_listeners();
         }
+        self.gateway().into_iter().for_each(Gateway::wake_doors);
     }
 
     /// Ends all sessions and processes: the program ends.
@@ -162,13 +171,21 @@ impl Gateway {
         })
     }
 
-    /// Opens a session by the `initialize` with this id and these parameters.
+    /// Makes the id of a new session.
+    pub(crate) fn mint(&self) -> SessionName {
+        let mut table = self.table.lock();
+        table.opened += 1;
+        (hex_id(&self.seed, table.opened), table.opened)
+    }
+
+    /// Opens a session of this name by the `initialize` with this id and these parameters.
     pub(crate) fn open(
         &self,
         engine: &Arc<Engine>,
         client: Client,
         authority: Authority,
         server: &Arc<str>,
+        name: SessionName,
         id: &str,
         hello: &str,
     ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
@@ -176,14 +193,11 @@ impl Gateway {
         let mut leaving = Vec::new();
         let mut table = self.table.lock();
         make_room(&table, &config, &client, &mut leaving)?;
-        table.opened += 1;
-        let name = hex_id(&self.seed, table.opened);
         let share = engine.budget().share();
         let (session, stream) = Session::open(engine.clock(), id, &config, Some(share));
         let servers = vec![ServerCell::new(engine, server, hello, &config)];
-        let number = (name.clone(), table.opened);
-        let cell = SessionCell::attached(number, client, authority, session, servers);
-        table.sessions.insert(name, cell.clone());
+        let cell = SessionCell::attached(name, client, authority, session, servers);
+        table.sessions.insert(cell.id.clone(), cell.clone());
         drop(table);
         for other in leaving {
             self.end(engine, &other);

@@ -100,7 +100,8 @@ impl<'p> Client<'p> {
         answer
     }
 
-    fn head(&self, method: &str) -> String {
+    /// The head of a request, up to its last line.
+    pub fn head(&self, method: &str) -> String {
         let (path, key) = (&self.path, self.key);
         let session = self.session.as_ref();
         let session = session.map_or(String::new(), |id| format!("Mcp-Session-Id: {id}\r\n"));
@@ -281,17 +282,29 @@ impl Events {
     /// The next event; `None` at the end. Comments and events without id are passed over.
     pub fn next(&mut self) -> Option<Event> {
         assert_eq!(self.head.header("content-type"), Some("text/event-stream"), "{:?}", self.head);
-        let (mut id, mut data) = (None, String::new());
+        loop {
+            let (_, event) = self.named()?;
+            if !event.id.is_empty() {
+                return Some(event);
+            }
+        }
+    }
+
+    /// The next event with its type, though it has no id; `None` at the end. Comments are passed over.
+    pub fn named(&mut self) -> Option<(String, Event)> {
+        let (mut name, mut id, mut data) = (String::new(), String::new(), None);
         loop {
             let line = self.line()?;
             if let Some(value) = line.strip_prefix("id: ") {
-                id = Some(value.to_owned());
+                id = value.to_owned();
+            } else if let Some(value) = line.strip_prefix("event: ") {
+                name = value.to_owned();
             } else if let Some(value) = line.strip_prefix("data: ") {
-                data.push_str(value);
+                data = Some(value.to_owned());
             } else if line.is_empty()
-                && let Some(id) = id.take()
+                && let Some(data) = data.take()
             {
-                return Some(Event { id, data });
+                return Some((name, Event { id, data }));
             }
         }
     }

@@ -1,0 +1,141 @@
+//! Sessions whose id is told before they are opened: the client of a stream of HTTP+SSE hears first where it is to send `initialize`.
+
+use super::{Client, Gateway, SessionCell, SessionName};
+use crate::ranked::{LEAF, Ranked};
+use mcp_local_provider_mcp::streams::StreamId;
+use std::sync::Arc;
+use std::task::Waker;
+
+/// A session that was opened, and the stream with the answer to its `initialize`.
+type Opened = (Arc<SessionCell>, StreamId);
+
+/// A session that a stream waits for.
+pub(crate) struct Door {
+    /// The name that the session will have.
+    pub(crate) name: SessionName,
+    pub(crate) client: Client,
+    pub(crate) server: Arc<str>,
+    state: Ranked<State, LEAF>,
+}
+
+#[derive(Default)]
+struct State {
+    step: Step,
+    /// Who reads the stream.
+    waker: Option<Waker>,
+}
+
+#[derive(Default)]
+enum Step {
+    #[default]
+    Waiting,
+    /// `initialize` has come.
+    Opening,
+    Opened(Opened),
+    /// The stream has the session, or is gone.
+    Passed,
+}
+
+impl Door {
+    /// True for the only one who may open the session now.
+    pub(crate) fn claim(&self) -> bool {
+        let mut state = self.state.lock();
+        let is_waiting = matches!(state.step, Step::Waiting);
+        if is_waiting {
+            state.step = Step::Opening;
+        }
+        is_waiting
+    }
+
+    /// The session could not be opened: another one may try.
+    pub(crate) fn release(&self) {
+        let mut state = self.state.lock();
+        if matches!(state.step, Step::Opening) {
+            state.step = Step::Waiting;
+        }
+    }
+
+    /// The session was opened. False when the stream is gone.
+    pub(crate) fn open(&self, cell: Arc<SessionCell>, stream: StreamId) -> bool {
+        let mut state = self.state.lock();
+        let is_there = matches!(state.step, Step::Opening);
+        let mut waker = None;
+        if is_there {
+            state.step = Step::Opened((cell, stream));
+            waker = state.waker.take();
+        }
+        drop(state);
+        waker.into_iter().for_each(Waker::wake);
+        is_there
+    }
+
+    /// Takes the session for its stream; `waker` is woken when there is one.
+    pub(crate) fn poll(&self, waker: &Waker) -> Option<Opened> {
+        let mut state = self.state.lock();
+        match std::mem::replace(&mut state.step, Step::Passed) {
+            Step::Opened(opened) => Some(opened),
+            step @ (Step::Waiting | Step::Opening | Step::Passed) => {
+                state.step = step;
+                state.waker = Some(waker.clone());
+                None
+            }
+        }
+    }
+
+    fn wake(&self) {
+        let waker = self.state.lock().waker.take();
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl SessionCell {
+    /// The name of its first server; empty when it has none.
+    pub(crate) fn first_server(&self) -> Arc<str> {
+        let first = self.servers().first();
+        first.map(|server| server.name.clone()).unwrap_or_default()
+    }
+}
+
+impl Gateway {
+    /// The session of that id, if this key has opened it.
+    pub(crate) fn session(&self, id: &str, client: &Client) -> Option<Arc<SessionCell>> {
+        let cell = self.table.lock().sessions.get(id).cloned()?;
+        (cell.client.key == client.key).then_some(cell)
+    }
+
+    /// Makes the id of a session that this client is to open at that server.
+    pub(crate) fn reserve(&self, client: Client, server: Arc<str>) -> Arc<Door> {
+        let name = self.mint();
+        let id = name.0.clone();
+        let door = Arc::new(Door {
+            name,
+            client,
+            server,
+            state: Ranked::default(),
+        });
+        self.doors.lock().insert(id, door.clone());
+        door
+    }
+
+    /// The session of that id that this key is to open.
+    pub(crate) fn door(&self, id: &str, client: &Client) -> Option<Arc<Door>> {
+        let door = self.doors.lock().get(id).cloned()?;
+        (door.client.key == client.key).then_some(door)
+    }
+
+    /// The stream is gone: nobody may open its session any more. Gives the session that it has not taken.
+    pub(crate) fn shut(&self, door: &Door) -> Option<Arc<SessionCell>> {
+        self.doors.lock().remove(&door.name.0);
+        let mut state = door.state.lock();
+        match std::mem::replace(&mut state.step, Step::Passed) {
+            Step::Opened((cell, _)) => Some(cell),
+            Step::Waiting | Step::Opening | Step::Passed => None,
+        }
+    }
+
+    /// Wakes the streams that wait for a session.
+    pub(super) fn wake_doors(&self) {
+        let doors: Vec<_> = self.doors.lock().values().cloned().collect();
+        doors.iter().for_each(|door| door.wake());
+    }
+}
