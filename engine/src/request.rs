@@ -20,7 +20,7 @@ use super::inbound::Inbound;
 use super::link::Connected;
 use super::running::Running;
 use super::waiting::Waiting;
-use super::{mcp_request, mcp_sse, status, websocket};
+use super::{mcp_events, mcp_request, mcp_sse, status, websocket};
 use crate::outside::Usage;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
@@ -266,6 +266,9 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 mcp_request::Begun::Step(step) => step,
                 mcp_request::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
             }
+        }
+        Handler::Respond(Responder::McpEvents) => {
+            mcp_events::begin(inbound, &accepted, &request.mcp)
         }
         Handler::Respond(Responder::McpSse) => mcp_sse::begin(inbound, &accepted, &request.mcp),
         Handler::Respond(Responder::McpMessages) => {

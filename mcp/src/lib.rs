@@ -56,6 +56,7 @@
 extern crate alloc;
 
 pub mod config;
+pub mod events;
 pub mod greeting;
 pub mod refusal;
 pub mod revision;

@@ -2,6 +2,7 @@
 
 mod client;
 mod errors;
+mod events;
 mod life;
 mod stateless;
 mod sse;

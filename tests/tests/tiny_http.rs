@@ -79,6 +79,10 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "a client that leaves in silence is noticed by the next write only",
     ),
     (
+        "gateway::sse::a_stream_that_is_lost_ends_its_session_and_its_process",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
         "stopped::what_a_client_sent_meanwhile_is_not_late",
         "its pool gives a connection to a thread that another one has just taken, where it waits for the other's head",
     ),

@@ -101,6 +101,15 @@ const OF_THE_ENGINE: &[Route] = &[
     .in_area(Area::Mcp)
     .in_dialect(Dialect::Mcp)
     .while_draining(),
+    Route::engine(
+        "GET /events/{session}",
+        &["GET"],
+        &["/events/{session}"],
+        Handler::Respond(Responder::McpEvents),
+    )
+    .for_roles(&[Role::Client])
+    .in_area(Area::Mcp)
+    .in_dialect(Dialect::Mcp),
     // Without the id of a session the path is that of Anthropic's API.
     Route::engine(
         "POST /messages",

@@ -144,6 +144,7 @@ fn summary(route: &Route) -> &'static str {
         Handler::Respond(Responder::McpSse) => {
             "MCP servers by HTTP+SSE: opens a session and is its stream."
         }
+        Handler::Respond(Responder::McpEvents) => "What a session of MCP tells, as events.",
         Handler::Respond(Responder::McpMessages) => "Takes a message of a session of HTTP+SSE.",
         Handler::Upgrade => "An agent connects by a WebSocket.",
         Handler::Preflight => "A browser asks whether it may.",

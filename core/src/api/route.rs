@@ -69,6 +69,8 @@ pub enum Responder {
     McpSse,
     /// The same: messages of such a session.
     McpMessages,
+    /// The same: the events of a session of any transport.
+    McpEvents,
 }
 
 /// Callers that may use a route.

@@ -11,13 +11,14 @@ use mcp_local_provider_core::rpc::{Call, Json, METHOD_NOT_FOUND, Message, Outbox
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Gateway as Config;
+use mcp_local_provider_mcp::events::Closed;
 use mcp_local_provider_mcp::refusal::Refusal;
 use mcp_local_provider_mcp::server::{CallId, Delivery, Out, Server};
 use mcp_local_provider_mcp::session::{self, Attachment, RequestKey, Session};
 use mcp_local_provider_mcp::stateless::{Exchange, Level};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::task::Waker;
 
 /// Somebody whose sessions are counted together: a key, or an address where none is needed, with the name of its program.
@@ -36,6 +37,8 @@ pub(crate) struct SessionCell {
     pub(crate) client: Client,
     pub(crate) authority: Authority,
     pub(crate) machine: Ranked<Session, SESSION>,
+    /// Why it ends, where it is not its client who ends it.
+    closed: OnceLock<Closed>,
     /// Its servers. An [`Attachment`] is a place in this list.
     servers: Vec<Arc<ServerCell>>,
 }
@@ -55,6 +58,7 @@ impl SessionCell {
             client,
             authority,
             machine: Ranked::new(session),
+            closed: OnceLock::new(),
             servers,
         });
         for (server, at) in cell.servers.iter().zip(0..) {
@@ -69,6 +73,17 @@ impl SessionCell {
         let result = call(&mut self.machine.lock(), &mut wake);
         wake.into_iter().for_each(Waker::wake);
         result
+    }
+
+    /// Notes why the session is about to end. The first reason counts.
+    pub(super) fn close(&self, why: Closed) {
+        // A later one changes nothing.
+        let _ = self.closed.set(why);
+    }
+
+    /// Why the session has ended.
+    pub(crate) fn closed(&self) -> Closed {
+        self.closed.get().copied().unwrap_or(Closed::Deleted)
     }
 
     /// The servers, in the order of their attachments.

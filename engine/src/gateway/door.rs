@@ -94,6 +94,14 @@ impl SessionCell {
         let first = self.servers().first();
         first.map(|server| server.name.clone()).unwrap_or_default()
     }
+
+    /// The name of its server, if it has one alone.
+    pub(crate) fn only_server(&self) -> Option<&str> {
+        match self.servers() {
+            [only] => Some(&only.name),
+            _ => None,
+        }
+    }
 }
 
 impl Gateway {

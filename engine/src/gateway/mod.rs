@@ -21,6 +21,7 @@ use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Gateway as Config;
+use mcp_local_provider_mcp::events::Closed;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::session::Session;
 use mcp_local_provider_mcp::streams::StreamId;
@@ -129,7 +130,10 @@ impl Engine {
     /// Ends all sessions and processes: the program ends.
     pub(super) fn stop_gateway(self: &Arc<Self>) {
         if let Some(gateway) = self.gateway() {
-            gateway.end_where(self, |_| true);
+            gateway.end_where(self, |cell| {
+                cell.close(Closed::Drain);
+                true
+            });
             gateway.end_pools(self, |_| true);
         }
     }
@@ -285,6 +289,7 @@ impl Gateway {
             let is_over = session.expires().is_some_and(|at| at <= now);
             drop(session);
             if is_over {
+                cell.close(Closed::Expired);
                 self.end(engine, &cell);
             }
         }
