@@ -560,7 +560,8 @@ impl<'p> Posted<'p> {
         match forward {
             Forward::Nothing => {}
             Forward::Tell => {
-                for server in cell.servers() {
+                // What one client tells is nothing to the others of a shared process.
+                for server in cell.servers().iter().filter(|server| !server.is_shared()) {
                     server.call(self.engine, |server, now, out, _| {
                         server.send(now, text, None, out);
                     });
@@ -602,6 +603,16 @@ impl<'p> Posted<'p> {
         let Some(server) = cell.server(at) else {
             return Err(unknown_session());
         };
+        if server.is_shared() && server.note(self.engine, cell, call) {
+            let done = r#"{"jsonrpc":"2.0","id":0,"result":{}}"#;
+            let zero = JsonValue::read(done).and_then(|all| all.member("id"));
+            cell.call(|session, wake| {
+                if let Some(zero) = zero {
+                    session.handle_answer(self.engine.clock(), key, done, zero, wake);
+                }
+            });
+            return Ok(());
+        }
         let asker = Asker::Session(Arc::downgrade(cell), key);
         let sent = server.call(self.engine, |server, now, out, _| {
             server.request(now, text, id, call, asker, out)

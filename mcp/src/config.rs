@@ -53,6 +53,30 @@ impl Gateway {
 pub struct Server {
     /// Its name: a letter, then letters, digits, `-` and `_`, at most 32 bytes, without `__`.
     pub name: Arc<str>,
+    /// `scope`: sharing of its processes.
+    pub scope: Scope,
+    /// `interactive`: its way with clients that can be asked, where it is shared.
+    pub interactive: Interactive,
+}
+
+/// Sharing of the processes of a server.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Scope {
+    /// Nobody: each session has its own.
+    #[default]
+    Session,
+    /// All sessions.
+    Shared,
+}
+
+/// The way of a shared server with clients that can be asked for sampling, elicitation or roots.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Interactive {
+    /// Each has a process of its own, since nothing says on a shared one whom a question is for.
+    #[default]
+    Lease,
+    /// They share the process, which is told that nobody can be asked.
+    Refuse,
 }
 
 /// Bounds of the sessions of clients.

@@ -100,6 +100,8 @@ pub struct Session {
     in_flight: usize,
     idle: Duration,
     last_request: Instant,
+    /// The revision that the client has asked for, where the server was greeted by somebody else.
+    asked: Option<Revision>,
 }
 
 impl fmt::Debug for Session {
@@ -138,8 +140,22 @@ impl Session {
             in_flight: config.sessions.in_flight,
             idle: config.sessions.idle,
             last_request: now,
+            asked: None,
         };
         (session, stream)
+    }
+
+    /// Lets the client have the revision that it asks for: the server may have been greeted with another one, for other clients. `None`
+    /// where it asks for one that is not spoken here.
+    #[must_use]
+    pub const fn asking(mut self, asked: Option<Revision>) -> Self {
+        self.asked = asked;
+        self
+    }
+
+    /// Returns the calls of its open requests, each with its server.
+    pub fn calls(&self) -> impl Iterator<Item = (Attachment, CallId)> {
+        self.requests.values().filter_map(|request| request.call)
     }
 
     /// Returns the state.
@@ -353,12 +369,20 @@ impl Session {
         let value = JsonValue::read(result);
         self.greeting = Some(Ok(Greeting::read(result)));
         if let Some((id, stream)) = self.opening.take() {
-            let version = value.and_then(|value| value.member("protocolVersion")?.text());
-            if let Some(revision) = version.and_then(|version| Revision::named(&version)) {
-                self.revision = revision;
-            }
+            let version = value.and_then(|value| value.member("protocolVersion"));
+            let agreed = version.and_then(|version| Revision::named(&version.text()?));
+            let result = match (version, self.asked) {
+                (Some(version), Some(asked)) => {
+                    self.revision = asked;
+                    with(result, version, &alloc::format!("\"{}\"", asked.as_str()))
+                }
+                (Some(_) | None, _) => {
+                    self.revision = agreed.unwrap_or(self.revision);
+                    result.into()
+                }
+            };
             self.state = State::Open;
-            let answer = answer(&id, result);
+            let answer = answer(&id, &result);
             self.put(now, stream, Weight::Answer, answer, wake);
         } else if again {
             let capabilities = value.and_then(|value| value.member("capabilities"));

@@ -4,6 +4,7 @@ mod client;
 mod errors;
 mod events;
 mod life;
+mod shared;
 mod stateless;
 mod sse;
 mod streams;

@@ -1,5 +1,6 @@
 //! The machines of the gateway behind their locks: a client's session, and a server's process.
 
+use super::audience::{Asker, Attached, Audience, Delivered, Noted};
 use super::child::Work;
 use super::stateless::RequestCell;
 use crate::Engine;
@@ -7,18 +8,16 @@ use crate::ranked::{LINK, Ranked, SESSION};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::id::Authority;
 use mcp_local_provider_core::process::State;
-use mcp_local_provider_core::rpc::{Call, Json, METHOD_NOT_FOUND, Message, Outbox, OutboxLimits};
+use mcp_local_provider_core::rpc::{Call, Message, Outbox, OutboxLimits};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Gateway as Config;
 use mcp_local_provider_mcp::events::Closed;
 use mcp_local_provider_mcp::refusal::Refusal;
 use mcp_local_provider_mcp::server::{CallId, Delivery, Out, Server};
-use mcp_local_provider_mcp::session::{self, Attachment, RequestKey, Session};
-use mcp_local_provider_mcp::stateless::{Exchange, Level};
-use std::collections::BTreeMap;
+use mcp_local_provider_mcp::session::{Attachment, Session};
 use std::net::IpAddr;
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 /// Somebody whose sessions are counted together: a key, or an address where none is needed, with the name of its program.
@@ -106,67 +105,24 @@ impl SessionCell {
 
     /// Ends the session, and each process that no other session has.
     pub(crate) fn end(&self, engine: &Arc<Engine>) {
-        self.call(|session, wake| session.end(wake));
-        for server in &self.servers {
-            server.detach(engine, self);
+        let calls = self.call(|session, wake| {
+            let calls: Vec<_> = session.calls().collect();
+            session.end(wake);
+            calls
+        });
+        for (server, at) in self.servers.iter().zip(0..) {
+            let own = calls.iter().filter(|(of, _)| of.0 == at);
+            let own: Vec<CallId> = own.map(|(_, call)| *call).collect();
+            server.detach(engine, self, &own);
         }
-    }
-}
-
-/// Who waits for the answer of a process. One that has ended wants none.
-pub(crate) enum Asker {
-    /// A request of a session.
-    Session(Weak<SessionCell>, RequestKey),
-    /// A request without a session.
-    Request(Weak<RequestCell>),
-    /// The gateway itself, which does not look at it.
-    Nobody,
-}
-
-/// A session that a process serves.
-struct Attached {
-    session: Weak<SessionCell>,
-    /// The process's place in that session.
-    at: Attachment,
-    /// Somebody listens to the session.
-    is_attended: bool,
-}
-
-/// Sessions that a process serves, by their numbers.
-type Sessions = BTreeMap<u64, Attached>;
-
-/// All whom a process serves.
-#[derive(Default)]
-struct Audience {
-    sessions: Sessions,
-    /// Requests without a session, by their numbers. True for those that listen and ask the process nothing.
-    requests: BTreeMap<u64, (Weak<RequestCell>, bool)>,
-    /// What the process said to `initialize`, while it is ready.
-    greeting: Option<Box<str>>,
-    /// Resources to which requests without a session subscribe, as JSON, with the number of those.
-    subscriptions: BTreeMap<Box<str>, usize>,
-    /// The least severe log messages that the process was told to write for requests without a session.
-    level: Option<Level>,
-}
-
-impl Audience {
-    /// The only request that the process works for.
-    fn only_request(&self) -> Option<&Weak<RequestCell>> {
-        let mut asking = self.requests.values().filter(|(_, listens)| !listens);
-        match (asking.next(), asking.next()) {
-            (Some((only, _)), None) if self.sessions.is_empty() => Some(only),
-            _ => None,
-        }
-    }
-
-    fn is_attended(&self) -> bool {
-        !self.requests.is_empty() || self.sessions.values().any(|attached| attached.is_attended)
     }
 }
 
 /// One process of a server, with the sessions that it serves and the requests that wait for its answers.
 pub(crate) struct ServerCell {
     pub(crate) name: Arc<str>,
+    /// It serves whoever comes, and stays when they leave.
+    is_shared: bool,
     state: Ranked<ServerState, LINK>,
 }
 
@@ -185,20 +141,27 @@ struct ServerState {
 pub(crate) type Deliver<'d> = dyn FnMut(Delivery<'_, Asker>) + 'd;
 
 impl ServerCell {
-    pub(crate) fn new(engine: &Engine, name: &Arc<str>, hello: &str, config: &Config) -> Arc<Self> {
+    pub(crate) fn new(
+        engine: &Engine,
+        name: &Arc<str>,
+        hello: &str,
+        config: &Config,
+        is_shared: bool,
+    ) -> Arc<Self> {
         let limits = OutboxLimits {
             bytes: engine.config().limits.link_queue_bytes,
             ..OutboxLimits::default()
         };
         Arc::new(Self {
             name: name.clone(),
+            is_shared,
             state: Ranked::new(ServerState {
                 machine: Server::new(name.clone(), hello, config),
                 out: Out {
                     lines: Outbox::new(limits).sharing(engine.budget().share()),
                     ..Out::default()
                 },
-                audience: Audience::default(),
+                audience: Audience::new(is_shared),
                 waker: None,
                 until: None,
                 is_run: false,
@@ -206,35 +169,71 @@ impl ServerCell {
         })
     }
 
-    /// Adds a session to those that the process serves.
-    fn attach(&self, session: &Arc<SessionCell>, at: Attachment) {
-        let attached = Attached {
-            session: Arc::downgrade(session),
-            at,
-            is_attended: true,
-        };
-        let mut state = self.state.lock();
-        state.audience.sessions.insert(session.number, attached);
+    /// True for a process that serves whoever comes.
+    pub(crate) const fn is_shared(&self) -> bool {
+        self.is_shared
     }
 
-    /// Takes a session from those that the process serves. With the last one it ends.
-    fn detach(&self, engine: &Arc<Engine>, session: &SessionCell) {
+    /// Adds a session to those that the process serves.
+    fn attach(&self, session: &Arc<SessionCell>, at: Attachment) {
         let mut state = self.state.lock();
-        state.audience.sessions.remove(&session.number);
-        let is_last = state.audience.sessions.is_empty();
+        state
+            .audience
+            .attach(session.number, Attached::new(session, at));
+    }
+
+    /// Tells a session that has come to a process that is ready already what that said.
+    pub(super) fn greet(&self, now: Instant, session: &SessionCell) {
+        let state = self.state.lock();
+        if let Some(greeting) = state.audience.greeting() {
+            session.call(|session, wake| session.handle_ready(now, greeting, false, wake));
+        }
+    }
+
+    /// Takes a session from those that the process serves. A process of its own ends with it.
+    fn detach(&self, engine: &Arc<Engine>, session: &SessionCell, calls: &[CallId]) {
+        let mut state = self.state.lock();
+        let unwanted = state.audience.detach(session.number);
+        let is_attended = state.audience.is_attended();
         drop(state);
-        if is_last {
-            self.call(engine, |server, now, out, _| server.stop(now, out));
+        if !self.is_shared {
+            return self.call(engine, |server, now, out, _| server.stop(now, out));
+        }
+        let tell = unwanted
+            .into_iter()
+            .map(|params| ("resources/unsubscribe", params));
+        self.tell(engine, tell.collect());
+        self.call(engine, |server, now, out, _| {
+            for call in calls {
+                server.cancel(now, *call, None, out);
+            }
+            server.attend(now, is_attended);
+        });
+    }
+
+    /// Notes what a session asks of a shared process for itself. True when the process need not be asked.
+    pub(crate) fn note(
+        &self,
+        engine: &Arc<Engine>,
+        session: &SessionCell,
+        call: &Call<'_>,
+    ) -> bool {
+        let mut state = self.state.lock();
+        let noted = state.audience.note(session.number, call);
+        drop(state);
+        match noted {
+            Noted::Passes => false,
+            Noted::Done(tell) => {
+                self.tell(engine, tell.into_iter().collect());
+                true
+            }
         }
     }
 
     /// Notes whether anybody listens to a session of the process.
     fn attend(&self, engine: &Arc<Engine>, session: &SessionCell, is_attended: bool) {
         let mut state = self.state.lock();
-        if let Some(attached) = state.audience.sessions.get_mut(&session.number) {
-            attached.is_attended = is_attended;
-        }
-        let is_attended = is_attended || state.audience.is_attended();
+        let is_attended = state.audience.attend(session.number, is_attended);
         drop(state);
         self.call(engine, |server, now, _, _| server.attend(now, is_attended));
     }
@@ -291,27 +290,7 @@ impl ServerCell {
         let uris: Vec<Box<str>> = exchange.subscriptions().map(Box::from).collect();
         drop(exchange);
         let mut state = self.state.lock();
-        let audience = &mut state.audience;
-        let request = (Arc::downgrade(cell), listens);
-        audience.requests.insert(cell.number, request);
-        if let Some(greeting) = &audience.greeting {
-            cell.call(|exchange, wake| exchange.handle_ready(greeting, wake));
-        }
-        let mut tell = Vec::new();
-        if let Some(level) = level.filter(|level| audience.level.is_none_or(|least| *level < least))
-        {
-            audience.level = Some(level);
-            let params = format!(r#"{{"level":"{}"}}"#, level.as_str());
-            tell.push(("logging/setLevel", params));
-        }
-        for uri in uris {
-            let params = format!(r#"{{"uri":{uri}}}"#);
-            let count = audience.subscriptions.entry(uri).or_default();
-            *count += 1;
-            if *count == 1 {
-                tell.push(("resources/subscribe", params));
-            }
-        }
+        let tell = state.audience.admit(cell, listens, level, uris);
         drop(state);
         let unavailable = self.call(engine, |server, now, out, _| {
             server.attend(now, true);
@@ -331,24 +310,15 @@ impl ServerCell {
         let uris: Vec<Box<str>> = exchange.subscriptions().map(Box::from).collect();
         drop(exchange);
         let mut state = self.state.lock();
-        let audience = &mut state.audience;
-        if audience.requests.remove(&cell.number).is_none() {
+        let Some(unwanted) = state.audience.dismiss(cell.number(), &uris) else {
             return;
-        }
-        let mut tell = Vec::new();
-        for uri in uris {
-            let count = audience.subscriptions.get_mut(&uri);
-            let is_last = count.is_some_and(|count| {
-                *count = count.saturating_sub(1);
-                *count == 0
-            });
-            if is_last {
-                tell.push(("resources/unsubscribe", format!(r#"{{"uri":{uri}}}"#)));
-                audience.subscriptions.remove(&uri);
-            }
-        }
-        let is_attended = audience.is_attended();
+        };
+        let is_attended = state.audience.is_attended();
         drop(state);
+        let tell = unwanted
+            .into_iter()
+            .map(|params| ("resources/unsubscribe", params));
+        let tell = tell.collect();
         self.tell(engine, tell);
         self.call(engine, |server, now, _, _| server.attend(now, is_attended));
     }
@@ -386,12 +356,10 @@ impl ServerCell {
     /// Ends the answers to those that listen.
     pub(super) fn end_listeners(&self) {
         let state = self.state.lock();
-        let all: Vec<_> = state.audience.requests.values().cloned().collect();
+        let all = state.audience.requests();
         drop(state);
-        for (cell, _) in all {
-            if let Some(cell) = cell.upgrade() {
-                cell.call(|exchange, wake| exchange.handle_over(wake));
-            }
+        for cell in all {
+            cell.call(|exchange, wake| exchange.handle_over(wake));
         }
     }
 
@@ -441,179 +409,5 @@ impl ServerCell {
     /// Since when nobody needs the process.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         self.state.lock().machine.idle_since()
-    }
-}
-
-/// What follows from the deliveries of one call.
-#[derive(Default)]
-struct Delivered {
-    wake: Vec<Waker>,
-    /// Lines for the process.
-    replies: Vec<String>,
-    /// Sessions that have ended by it.
-    ended: Vec<Arc<SessionCell>>,
-}
-
-impl Delivered {
-    /// Gives a delivery to whom its request belongs to, or to those of the process.
-    fn take(&mut self, audience: &mut Audience, now: Instant, delivery: Delivery<'_, Asker>) {
-        match delivery {
-            Delivery::Answer { to, text, id } => match to {
-                Asker::Session(session, key) => self.at(&session, |session, wake| {
-                    session.handle_answer(now, key, text, id, wake);
-                }),
-                Asker::Request(request) => self.request(&request, |exchange, wake| {
-                    exchange.handle_answer(text, wake);
-                }),
-                Asker::Nobody => {}
-            },
-            Delivery::Failed { to, refusal } => match to {
-                Asker::Session(session, key) => self.at(&session, |session, wake| {
-                    session.handle_failed(now, key, &refusal, wake);
-                }),
-                Asker::Request(request) => self.request(&request, |exchange, wake| {
-                    exchange.handle_failed(&refusal, wake);
-                }),
-                Asker::Nobody => {}
-            },
-            Delivery::Progress { to, text, token } => match to {
-                Asker::Session(session, key) => self.at(session, |session, wake| {
-                    session.handle_progress(now, *key, text, token, wake);
-                }),
-                Asker::Request(request) => self.request(request, |exchange, wake| {
-                    exchange.handle_progress(text, token, wake);
-                }),
-                Asker::Nobody => {}
-            },
-            Delivery::Ready { result, again } => {
-                audience.greeting = Some(result.into());
-                self.each(audience, |session, _, wake| {
-                    session.handle_ready(now, result, again, wake);
-                });
-                self.each_request(audience, |exchange, wake| {
-                    exchange.handle_ready(result, wake)
-                });
-            }
-            Delivery::NotReady(refusal) => {
-                self.each(audience, |session, _, wake| {
-                    session.handle_not_ready(now, &refusal, wake);
-                });
-                self.each_request(audience, |exchange, wake| {
-                    exchange.handle_failed(&refusal, wake);
-                });
-            }
-            Delivery::Asked { text, id, method } => self.ask(audience, now, text, id, method),
-            Delivery::Withdrawn { text, id } => {
-                self.each(audience, |session, at, wake| {
-                    session.handle_withdrawn(now, at, text, id, wake);
-                });
-                self.each_request(audience, |exchange, _| exchange.handle_withdrawn(id));
-            }
-            Delivery::Notified { text, method } => self.notify(audience, now, text, method),
-            Delivery::Gone => {
-                audience.greeting = None;
-                self.each(audience, |session, at, wake| {
-                    session.handle_gone(now, at, wake)
-                });
-                self.each_request(audience, |exchange, _| exchange.handle_gone());
-            }
-        }
-    }
-
-    /// Calls one session, if it is still there.
-    fn at(
-        &mut self,
-        session: &Weak<SessionCell>,
-        call: impl FnOnce(&mut Session, &mut Vec<Waker>),
-    ) {
-        let Some(cell) = session.upgrade() else {
-            return;
-        };
-        let mut session = cell.machine.lock();
-        call(&mut session, &mut self.wake);
-        let has_ended = session.state() == session::State::Ended;
-        drop(session);
-        if has_ended {
-            self.ended.push(cell);
-        }
-    }
-
-    /// Calls one request, if it is still there.
-    fn request(
-        &mut self,
-        request: &Weak<RequestCell>,
-        call: impl FnOnce(&mut Exchange, &mut Vec<Waker>),
-    ) {
-        if let Some(cell) = request.upgrade() {
-            call(&mut cell.machine.lock(), &mut self.wake);
-        }
-    }
-
-    /// Calls each session of the process.
-    fn each(
-        &mut self,
-        audience: &Audience,
-        mut call: impl FnMut(&mut Session, Attachment, &mut Vec<Waker>),
-    ) {
-        for attached in audience.sessions.values() {
-            self.at(&attached.session, |session, wake| {
-                call(session, attached.at, wake);
-            });
-        }
-    }
-
-    /// Calls each request without a session.
-    fn each_request(
-        &mut self,
-        audience: &Audience,
-        mut call: impl FnMut(&mut Exchange, &mut Vec<Waker>),
-    ) {
-        for (request, _) in audience.requests.values() {
-            self.request(request, &mut call);
-        }
-    }
-
-    /// Tells what the process tells to all. A log message that several requests could have caused goes to none of them.
-    fn notify(&mut self, audience: &Audience, now: Instant, text: &str, method: &str) {
-        self.each(audience, |session, _, wake| {
-            session.handle_notified(now, text, method, wake);
-        });
-        for (request, _) in audience.requests.values().filter(|(_, listens)| *listens) {
-            self.request(request, |exchange, wake| {
-                exchange.handle_notified(text, method, wake);
-            });
-        }
-        if let Some(only) = audience.only_request() {
-            self.request(only, |exchange, wake| {
-                exchange.handle_notified(text, method, wake);
-            });
-        }
-    }
-
-    /// Gives a request of the process to its session, or to the only request that it works for. Where there are several, nothing says
-    /// whom it is for.
-    fn ask(
-        &mut self,
-        audience: &Audience,
-        now: Instant,
-        text: &str,
-        id: JsonValue<'_>,
-        method: &str,
-    ) {
-        let why = "no client of this process can be asked";
-        let mut reply = Err(Json::error(id, METHOD_NOT_FOUND, why));
-        let mut all = audience.sessions.values();
-        if let Some(only) = audience.only_request() {
-            self.request(only, |exchange, wake| {
-                reply = exchange.handle_asked(now, text, id, method, wake);
-            });
-        } else if let (Some(only), None) = (all.next(), all.next())
-            && audience.requests.is_empty()
-        {
-            self.at(&only.session, |session, wake| {
-                reply = session.handle_asked(now, only.at, text, id, wake);
-            });
-        }
-        self.replies.extend(reply.err());
     }
 }

@@ -3,6 +3,7 @@
 //! What a client sends locks its session, releases it, and then locks the server; what a server says locks the server and, with
 //! that held, the session that it goes to. A client's answers are read from the streams of its session.
 
+mod audience;
 mod cell;
 mod child;
 mod door;
@@ -13,17 +14,21 @@ pub use child::{Child, Children, Exit, Work};
 use crate::Engine;
 use crate::background::Background;
 use crate::ranked::{LEAF, Ranked, TABLE};
+pub(crate) use audience::Asker;
 use cell::ServerCell;
-pub(crate) use cell::{Asker, Client, SessionCell};
+pub(crate) use cell::{Client, SessionCell};
 pub(crate) use door::Door;
 use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
+use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_mcp::config::Gateway as Config;
+use mcp_local_provider_mcp::config::{Gateway as Config, Interactive, Scope};
 use mcp_local_provider_mcp::events::Closed;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
+use mcp_local_provider_mcp::revision::Revision;
 use mcp_local_provider_mcp::session::Session;
+use mcp_local_provider_mcp::stateless::Capabilities;
 use mcp_local_provider_mcp::streams::StreamId;
 use stateless::Pools;
 pub(crate) use stateless::RequestCell;
@@ -195,11 +200,14 @@ impl Gateway {
     ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
         let config = self.config();
         let mut leaving = Vec::new();
+        let process = self.process_for(engine, &config, server, hello);
         let mut table = self.table.lock();
         make_room(&table, &config, &client, &mut leaving)?;
         let share = engine.budget().share();
         let (session, stream) = Session::open(engine.clock(), id, &config, Some(share));
-        let servers = vec![ServerCell::new(engine, server, hello, &config)];
+        let asked = process.is_shared().then(|| revision_of(hello)).flatten();
+        let session = session.asking(asked);
+        let servers = vec![process];
         let cell = SessionCell::attached(name, client, authority, session, servers);
         table.sessions.insert(cell.id.clone(), cell.clone());
         drop(table);
@@ -207,13 +215,40 @@ impl Gateway {
             self.end(engine, &other);
         }
         for server in cell.servers() {
-            server.call(engine, |server, now, out, _| server.start(now, out));
-            if let Err(refusal) = self.run(engine, server) {
+            server.greet(engine.clock(), &cell);
+            let refusal = server.call(engine, |server, now, out, _| {
+                server.start(now, out);
+                server.refusal(now)
+            });
+            let run = refusal.map_or_else(|| self.run(engine, server), Err);
+            if let Err(refusal) = run {
                 self.end(engine, &cell);
                 return Err(refusal);
             }
         }
         Ok((cell, stream))
+    }
+
+    /// The process for a session that begins with these parameters: the one that all share, where the owner wants that and the server
+    /// cannot ask the client, else one of its own.
+    fn process_for(
+        &self,
+        engine: &Engine,
+        config: &Config,
+        server: &Arc<str>,
+        hello: &str,
+    ) -> Arc<ServerCell> {
+        let declared = JsonValue::read(hello).and_then(|all| all.member("capabilities"));
+        let asks = declared.is_some_and(|declared| Capabilities::read(declared).any());
+        let is_shared = config.server(server).is_some_and(|server| {
+            let refuses = server.interactive == Interactive::Refuse;
+            server.scope == Scope::Shared && (refuses || !asks)
+        });
+        if is_shared {
+            self.shared(engine, server)
+        } else {
+            ServerCell::new(engine, server, hello, config, false)
+        }
     }
 
     /// Finds a thread for a server's process, if it has none and needs one.
@@ -334,6 +369,12 @@ fn make_room(
         )
         .retry_after(Duration::from_secs(5))
     })
+}
+
+/// The revision that `initialize` asks for, if it is spoken here.
+fn revision_of(hello: &str) -> Option<Revision> {
+    let asked = JsonValue::read(hello)?.member("protocolVersion")?;
+    Revision::named(&asked.text()?)
 }
 
 /// An id of 128 bits that nobody can guess who does not know the seed, as hexadecimal digits.

@@ -8,19 +8,20 @@ use crate::ranked::{Ranked, SESSION};
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_mcp::config::Interactive;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::stateless::{Exchange, Wanted};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::task::Waker;
 
-/// Capabilities that the gateway declares to a process that several clients share. A server that asks for one of them fails the
+/// Capabilities that the gateway declares to a process that several clients share, and that is not the only one of its server. A server that asks for one of them fails the
 /// request of a client that does not have it, which the client learns by an error of its own.
 const SHARED: &str = r#"{"sampling":{},"elicitation":{},"roots":{}}"#;
 
 /// One request of a client, with those that go on with it.
 pub(crate) struct RequestCell {
-    pub(super) number: u64,
+    number: u64,
     pub(crate) machine: Ranked<Exchange, SESSION>,
     pub(super) server: Arc<ServerCell>,
     client: Client,
@@ -29,6 +30,11 @@ pub(crate) struct RequestCell {
 }
 
 impl RequestCell {
+    /// Number of the request, which tells it from all others.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
+    }
+
     /// Calls the machine, and wakes whom that wakes.
     pub(super) fn call<R>(&self, call: impl FnOnce(&mut Exchange, &mut Vec<Waker>) -> R) -> R {
         let mut wake = Vec::new();
@@ -70,26 +76,26 @@ impl Gateway {
         server: &Arc<str>,
         wanted: &Wanted<'_>,
     ) -> Result<Arc<RequestCell>, Refusal> {
-        let told = (wanted.may_ask() && wanted.capabilities.any()).then(|| wanted.told().into());
+        let leases = self.interactive(server) == Interactive::Lease;
+        let asks = leases && wanted.may_ask() && wanted.capabilities.any();
+        let told = asks.then(|| wanted.told().into());
         let mut pools = self.pools.lock();
         let number = pools.next();
         let process = match &told {
             None => {
-                let made = || self.process(engine, server, SHARED);
-                let shared = pools.shared.entry(server.clone()).or_insert_with(made);
-                shared.clone()
+                drop(pools);
+                self.shared(engine, server)
             }
             Some(told) => {
                 let fits = |lease: &Lease| {
                     lease.client == client && lease.told == *told && lease.cell.name == *server
                 };
-                match pools.idle.iter().position(fits) {
-                    Some(at) => pools.idle.swap_remove(at).cell,
-                    None => self.process(engine, server, told),
-                }
+                let idle = pools.idle.iter().position(fits);
+                let idle = idle.map(|at| pools.idle.swap_remove(at).cell);
+                drop(pools);
+                idle.unwrap_or_else(|| self.process(engine, server, told, false))
             }
         };
-        drop(pools);
         let cell = Arc::new(RequestCell {
             number,
             machine: Ranked::new(Exchange::new(wanted)),
@@ -241,12 +247,36 @@ impl Gateway {
         pools.idle.retain(|lease| !Arc::ptr_eq(&lease.cell, cell));
     }
 
-    fn process(&self, engine: &Engine, server: &Arc<str>, told: &str) -> Arc<ServerCell> {
+    /// The process of a server that all share.
+    pub(super) fn shared(&self, engine: &Engine, server: &Arc<str>) -> Arc<ServerCell> {
+        let told = match self.interactive(server) {
+            Interactive::Lease => SHARED,
+            Interactive::Refuse => "{}",
+        };
+        let mut pools = self.pools.lock();
+        let made = || self.process(engine, server, told, true);
+        let shared = pools.shared.entry(server.clone()).or_insert_with(made);
+        shared.clone()
+    }
+
+    fn interactive(&self, server: &str) -> Interactive {
+        let config = self.config();
+        let server = config.server(server);
+        server.map(|server| server.interactive).unwrap_or_default()
+    }
+
+    fn process(
+        &self,
+        engine: &Engine,
+        server: &Arc<str>,
+        told: &str,
+        is_shared: bool,
+    ) -> Arc<ServerCell> {
         let hello = format!(
             r#"{{"protocolVersion":"2025-11-25","capabilities":{told},"clientInfo":{{"name":"mcp-local-provider","version":"{}"}}}}"#,
             env!("CARGO_PKG_VERSION")
         );
-        ServerCell::new(engine, server, &hello, &self.config())
+        ServerCell::new(engine, server, &hello, &self.config(), is_shared)
     }
 }
 

@@ -15,6 +15,10 @@ use std::time::Duration;
 pub struct Gateway {
     /// Default auto: it is there when a server is.
     pub enabled: GatewayEnabled,
+    /// Processes of servers that say nothing else: one for each session, or one for all. Default session.
+    pub scope: Scope,
+    /// Clients that a shared server may ask something: each has a process of its own, or none is asked. Default lease.
+    pub interactive: Interactive,
     /// Sessions of clients.
     pub sessions: GatewaySessions,
     /// Processes of servers.
@@ -46,6 +50,8 @@ impl Default for Gateway {
         } = machine::Gateway::default();
         Self {
             enabled: GatewayEnabled::Auto,
+            scope: Scope::Session,
+            interactive: Interactive::Lease,
             sessions: GatewaySessions {
                 per_client: sessions.per_client,
                 max: sessions.max,
@@ -79,6 +85,44 @@ impl Default for Gateway {
                 keep: resume.keep,
             },
             message_bytes,
+        }
+    }
+}
+
+/// Sessions that have a process of a server together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// None: each has its own.
+    Session,
+    /// All.
+    Shared,
+}
+
+impl From<Scope> for machine::Scope {
+    fn from(scope: Scope) -> Self {
+        match scope {
+            Scope::Session => Self::Session,
+            Scope::Shared => Self::Shared,
+        }
+    }
+}
+
+/// Way of a shared server with clients that can be asked for sampling, elicitation or roots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Interactive {
+    /// Each has a process of its own.
+    Lease,
+    /// They share the process, and nobody is asked.
+    Refuse,
+}
+
+impl From<Interactive> for machine::Interactive {
+    fn from(interactive: Interactive) -> Self {
+        match interactive {
+            Interactive::Lease => Self::Lease,
+            Interactive::Refuse => Self::Refuse,
         }
     }
 }
@@ -245,7 +289,14 @@ impl Config {
         let servers: Vec<machine::Server> = self
             .mcp_servers
             .offered()
-            .map(|(name, _)| machine::Server { name: name.into() })
+            .map(|(name, server)| machine::Server {
+                name: name.into(),
+                scope: server.scope.unwrap_or(self.gateway.scope).into(),
+                interactive: server
+                    .interactive
+                    .unwrap_or(self.gateway.interactive)
+                    .into(),
+            })
             .collect();
         let is_there = match self.gateway.enabled {
             GatewayEnabled::Auto => !servers.is_empty(),
@@ -254,6 +305,8 @@ impl Config {
         };
         let Gateway {
             enabled: _,
+            scope: _,
+            interactive: _,
             sessions,
             processes,
             restart,

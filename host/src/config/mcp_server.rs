@@ -3,6 +3,7 @@
 use super::check::Report;
 use super::environment::Environment;
 use super::error::{Problem, nearest};
+use super::gateway::{Interactive, Scope};
 use super::paths::Folders;
 use super::secret::Secret;
 use super::shorthand;
@@ -19,7 +20,16 @@ const SECTION: &str = "mcpServers";
 /// Longest name of a server, in bytes.
 const MAX_NAME_BYTES: usize = 32;
 /// Keys of a server. All others are keys of other programs.
-const KEYS: [&str; 6] = ["command", "args", "env", "cwd", "pass_env", "disabled"];
+const KEYS: [&str; 8] = [
+    "command",
+    "args",
+    "env",
+    "cwd",
+    "pass_env",
+    "disabled",
+    "scope",
+    "interactive",
+];
 
 /// One MCP server: a program that speaks MCP over its standard input and output.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
@@ -37,6 +47,10 @@ pub struct McpServer {
     pub pass_env: Vec<String>,
     /// True for a server that is not offered.
     pub disabled: bool,
+    /// Sessions that have a process of it together; as `gateway.scope` says when absent.
+    pub scope: Option<Scope>,
+    /// Its way with clients that can be asked; as `gateway.interactive` says when absent.
+    pub interactive: Option<Interactive>,
 }
 
 /// The servers by name, in the order of the file.

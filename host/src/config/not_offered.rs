@@ -7,12 +7,10 @@ use super::tree::{Node, Value};
 /// or list.
 type NotOffered = (&'static [&'static str], &'static [&'static str]);
 
-const NOT_OFFERED: [NotOffered; 22] = [
+const NOT_OFFERED: [NotOffered; 18] = [
     (&["upstreams"], &[]),
     (&["auth", "keys", "*", "servers"], &[]),
     (&["gateway", "prefix"], &[]),
-    (&["gateway", "scope"], &["session"]),
-    (&["gateway", "interactive"], &[]),
     (&["gateway", "transports"], &["http"]),
     (&["gateway", "health"], &[]),
     (&["gateway", "cache_ttl"], &[]),
@@ -26,9 +24,7 @@ const NOT_OFFERED: [NotOffered; 22] = [
     (&["mcpServers", "*", "headers"], &[]),
     (&["mcpServers", "*", "type"], &["stdio"]),
     (&["mcpServers", "*", "transport"], &["stdio"]),
-    (&["mcpServers", "*", "scope"], &["session"]),
     (&["mcpServers", "*", "prefix"], &[]),
-    (&["mcpServers", "*", "interactive"], &[]),
     (&["mcpServers", "*", "tools"], &[]),
 ];
 

@@ -119,6 +119,22 @@ fn a_question_of_the_server_goes_to_the_open_request_and_its_answer_back_under_t
 }
 
 #[test]
+fn a_client_of_a_shared_process_has_the_revision_that_it_asks_for() {
+    for (asked, revision) in [
+        (Some(Revision::V2025_06_18), "2025-06-18"),
+        (None, "2025-11-25"),
+    ] {
+        let (session, stream) = Session::open(NOW, "0", &Gateway::default(), None);
+        let mut session = session.asking(asked);
+        let greeting = r#"{"protocolVersion":"2025-11-25"}"#;
+        session.handle_ready(NOW, greeting, false, &mut Vec::new());
+        let answer = session.streams().sole_answer(stream).unwrap();
+        assert!(answer.contains(revision), "{answer}");
+        assert_eq!(session.revision().as_str(), revision);
+    }
+}
+
+#[test]
 fn two_servers_of_a_session_may_ask_under_the_same_id() {
     let mut session = open();
     let text = r#"{"id":1,"method":"roots/list"}"#;

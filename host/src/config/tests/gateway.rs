@@ -14,10 +14,31 @@ fn the_defaults_of_the_gateway_are_those_of_its_machines() {
         .unwrap()
         .config;
     let expected = machine::Gateway {
-        servers: vec![machine::Server { name: "a".into() }],
+        servers: vec![machine::Server {
+            name: "a".into(),
+            scope: machine::Scope::Session,
+            interactive: machine::Interactive::Lease,
+        }],
         ..machine::Gateway::default()
     };
     assert_eq!(config.gateway(), Some(expected));
+}
+
+#[test]
+fn a_server_is_shared_as_it_says_itself_or_the_gateway_does() {
+    let text = "mcpServers: { a: x, b: { command: x, scope: session, interactive: lease } }\ngateway: { scope: shared, interactive: refuse }";
+    let config = load_text("c.yaml", text, &[]).unwrap().config;
+    let servers = config.gateway().unwrap().servers;
+    let of = |server: &machine::Server| (server.scope, server.interactive);
+    assert_eq!(
+        servers.iter().map(of).collect::<Vec<_>>(),
+        [
+            (machine::Scope::Shared, machine::Interactive::Refuse),
+            (machine::Scope::Session, machine::Interactive::Lease),
+        ]
+    );
+    let refused = load_text("c.yaml", "gateway: { scope: mine }", &[]).unwrap_err();
+    assert!(refused.contains("c.yaml:1: gateway.scope"), "{refused}");
 }
 
 #[test]
@@ -231,13 +252,10 @@ auth: { keys: [{ name: a, key: 'env:K', servers: [files] }] }
 mcpServers:
   far: { url: 'http://x', headers: { A: b } }
   sse: { command: x, type: sse }
-  shared: { command: x, scope: shared }
-  plain: { command: x, type: stdio, scope: session }
-  other: { command: x, prefix: o, tools: { allow: [a] }, interactive: refuse }
+  plain: { command: x, type: stdio }
+  other: { command: x, prefix: o, tools: { allow: [a] } }
 gateway:
   prefix: always
-  interactive: lease
-  scope: session
   transports: [http]
   health: { interval: 0 }
   cache_ttl: 1s
@@ -250,18 +268,15 @@ gateway:
 c.yaml:4: mcpServers.far.headers: not offered by this build; remove it
 c.yaml:4: mcpServers.far.url: not offered by this build; remove it
 c.yaml:5: mcpServers.sse.type: not offered by this build but as `stdio`; leave it out
-c.yaml:6: mcpServers.shared.scope: not offered by this build but as `session`; leave it out
-c.yaml:8: mcpServers.other.interactive: not offered by this build; remove it
-c.yaml:8: mcpServers.other.prefix: not offered by this build; remove it
-c.yaml:8: mcpServers.other.tools: not offered by this build; remove it
-c.yaml:10: gateway.prefix: not offered by this build; remove it
-c.yaml:11: gateway.interactive: not offered by this build; remove it
-c.yaml:14: gateway.health: not offered by this build; remove it
-c.yaml:15: gateway.cache_ttl: not offered by this build; remove it
-c.yaml:16: gateway.test_page: not offered by this build; remove it
-c.yaml:17: gateway.sessions.sweep: not offered by this build; remove it
-c.yaml:18: gateway.processes.probe: not offered by this build; remove it
-c.yaml:18: gateway.processes.starts_at_once: not offered by this build; remove it";
+c.yaml:7: mcpServers.other.prefix: not offered by this build; remove it
+c.yaml:7: mcpServers.other.tools: not offered by this build; remove it
+c.yaml:9: gateway.prefix: not offered by this build; remove it
+c.yaml:11: gateway.health: not offered by this build; remove it
+c.yaml:12: gateway.cache_ttl: not offered by this build; remove it
+c.yaml:13: gateway.test_page: not offered by this build; remove it
+c.yaml:14: gateway.sessions.sweep: not offered by this build; remove it
+c.yaml:15: gateway.processes.probe: not offered by this build; remove it
+c.yaml:15: gateway.processes.starts_at_once: not offered by this build; remove it";
     let (mut refused, mut expected): (Vec<&str>, Vec<&str>) =
         (refused.lines().collect(), expected.lines().collect());
     refused.sort_unstable();
