@@ -55,6 +55,7 @@
 
 extern crate alloc;
 
+pub mod catalogue;
 pub mod config;
 pub mod events;
 pub mod greeting;

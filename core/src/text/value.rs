@@ -81,6 +81,20 @@ impl<'t> JsonValue<'t> {
         found
     }
 
+    /// The members of an object in their order, those whose name stood before too; none when the value is no object.
+    #[must_use]
+    pub fn members(self) -> Vec<(JsonStr<'t>, Self)> {
+        let mut members = Vec::new();
+        let whole = self.cursor().object(|cursor, name| {
+            members.push((name, Self(cursor.value()?)));
+            Some(())
+        });
+        if whole.is_none() {
+            members.clear();
+        }
+        members
+    }
+
     /// A member of a member, and so on.
     #[must_use]
     pub fn path(self, names: &[&str]) -> Option<Self> {
@@ -160,6 +174,12 @@ mod tests {
         assert_eq!(value.member("f"), None);
         assert_eq!(value.path(&["a", "d"]), None);
         assert!(value.elements().is_empty());
+        let members = value.members().into_iter();
+        let members: Vec<_> = members
+            .map(|(name, it)| (name.decode(), it.get()))
+            .collect();
+        assert_eq!(members[2..], [("e".into(), "true"), ("a".into(), "0")]);
+        assert!(value.member("a").unwrap().members().is_empty());
     }
 
     #[test]
