@@ -1,5 +1,6 @@
 //! The owner's decisions about the gateway, with their defaults.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -9,6 +10,8 @@ use core::time::Duration;
 pub struct Gateway {
     /// The servers, in the order of the file.
     pub servers: Vec<Server>,
+    /// `gateway.prefix`.
+    pub prefix: Prefix,
     /// `gateway.sessions`.
     pub sessions: Sessions,
     /// `gateway.processes`.
@@ -29,6 +32,7 @@ impl Default for Gateway {
     fn default() -> Self {
         Self {
             servers: Vec::new(),
+            prefix: Prefix::Auto,
             sessions: Sessions::default(),
             processes: Processes::default(),
             restart: Restart::default(),
@@ -53,10 +57,75 @@ impl Gateway {
 pub struct Server {
     /// Its name: a letter, then letters, digits, `-` and `_`, at most 32 bytes, without `__`.
     pub name: Arc<str>,
+    /// Text of the same form that stands before the names of its tools in the place of its name.
+    pub prefix: Option<Arc<str>>,
+    /// The tools that clients know of.
+    pub tools: ToolFilter,
     /// `scope`: sharing of its processes.
     pub scope: Scope,
     /// `interactive`: its way with clients that can be asked, where it is shared.
     pub interactive: Interactive,
+}
+
+impl Server {
+    /// Makes a server that has all of its tools under its own name.
+    #[must_use]
+    pub fn named(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            prefix: None,
+            tools: ToolFilter::default(),
+            scope: Scope::default(),
+            interactive: Interactive::default(),
+        }
+    }
+
+    /// Returns the text that tells it from other servers.
+    #[must_use]
+    pub fn prefix(&self) -> &Arc<str> {
+        self.prefix.as_ref().unwrap_or(&self.name)
+    }
+}
+
+/// Forms of the names of tools and prompts at the address of all servers.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub enum Prefix {
+    /// `SERVER__NAME` where there are several servers, and else as the server has them.
+    #[default]
+    Auto,
+    /// `SERVER__NAME`.
+    Always,
+    /// As the server has them; no two servers may have the same.
+    Never,
+}
+
+/// The choice of a server's tools, by the names that the server has for them. One that ends in `*` stands for all that begin so.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct ToolFilter {
+    /// The only ones that clients know of; all when it is absent.
+    pub allow: Option<Vec<Box<str>>>,
+    /// Those that clients do not know of, allowed or not.
+    pub deny: Vec<Box<str>>,
+}
+
+impl ToolFilter {
+    /// Returns true when no tool is left out.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.allow.is_none() && self.deny.is_empty()
+    }
+
+    /// Returns true when clients know of this tool.
+    #[must_use]
+    pub fn allows(&self, tool: &str) -> bool {
+        let is_among = |names: &[Box<str>]| {
+            names.iter().any(|name| match name.strip_suffix('*') {
+                Some(beginning) => tool.starts_with(beginning),
+                None => **name == *tool,
+            })
+        };
+        self.allow.as_deref().is_none_or(is_among) && !is_among(&self.deny)
+    }
 }
 
 /// Sharing of the processes of a server.
@@ -208,5 +277,32 @@ impl Default for Resume {
             bytes: 1 << 20,
             keep: Duration::from_secs(300),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    #[test]
+    fn a_tool_is_known_when_it_is_allowed_and_not_denied() {
+        let mut filter = ToolFilter::default();
+        assert!(filter.is_open() && filter.allows("x"));
+        filter.deny = vec!["write*".into(), "x".into()];
+        for (tool, known) in [
+            ("read", true),
+            ("write_file", false),
+            ("x", false),
+            ("xy", true),
+        ] {
+            assert_eq!(filter.allows(tool), known, "{tool}");
+        }
+        filter.allow = Some(vec!["read".into(), "write_file".into()]);
+        for (tool, known) in [("read", true), ("reader", false), ("write_file", false)] {
+            assert_eq!(filter.allows(tool), known, "{tool}");
+        }
+        filter.allow = Some(Vec::new());
+        assert!(!filter.is_open() && !filter.allows("read"));
     }
 }

@@ -10,6 +10,9 @@ use mcp_local_provider_core::rpc::{
 };
 use mcp_local_provider_core::text::escape_into;
 
+/// `Resource not found`, as the revisions with sessions have it.
+const RESOURCE_NOT_FOUND: i64 = -32002;
+
 /// The reasons for which the gateway refuses or fails a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reason {
@@ -25,14 +28,22 @@ pub enum Reason {
     MissingCapability,
     /// The request is of a revision that is not spoken here.
     UnsupportedVersion,
-    /// Nothing of this name can be asked in revision 2026-07-28.
-    MethodNotFound,
     /// Revision 2026-07-28 has POST alone.
     MethodNotAllowed,
     /// The session is unknown, has ended, or is another key's.
     SessionNotFound,
     /// No server has this name.
     ServerNotFound,
+    /// No server has a tool of this name.
+    ToolNotFound,
+    /// No server has a prompt of this name.
+    PromptNotFound,
+    /// No server has a resource with this URI.
+    ResourceNotFound,
+    /// Nothing of this name can be asked in revision 2026-07-28, or of several servers together.
+    MethodNotFound,
+    /// Two servers have a tool or prompt of the same name.
+    NameClash,
     /// The event to resume from is not kept any more.
     EventGone,
     /// The request does not accept the forms that an answer may have.
@@ -68,10 +79,14 @@ impl Reason {
             Self::HeaderMismatch => "header_mismatch",
             Self::MissingCapability => "missing_capability",
             Self::UnsupportedVersion => "unsupported_version",
-            Self::MethodNotFound => "method_not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SessionNotFound => "session_not_found",
             Self::ServerNotFound => "server_not_found",
+            Self::ToolNotFound => "tool_not_found",
+            Self::PromptNotFound => "prompt_not_found",
+            Self::ResourceNotFound => "resource_not_found",
+            Self::MethodNotFound => "method_not_found",
+            Self::NameClash => "name_clash",
             Self::EventGone => "event_gone",
             Self::NotAcceptable => "not_acceptable",
             Self::UnsupportedMediaType => "unsupported_media_type",
@@ -98,12 +113,17 @@ impl Reason {
             | Self::MissingCapability
             | Self::UnsupportedVersion
             | Self::EventGone => 400,
-            Self::SessionNotFound | Self::ServerNotFound | Self::MethodNotFound => 404,
+            Self::SessionNotFound
+            | Self::ServerNotFound
+            | Self::ToolNotFound
+            | Self::PromptNotFound
+            | Self::ResourceNotFound
+            | Self::MethodNotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::NotAcceptable => 406,
             Self::UnsupportedMediaType => 415,
             Self::RateLimited | Self::SessionsFull | Self::InFlightFull => 429,
-            Self::ServerExited | Self::BadAnswer => 502,
+            Self::ServerExited | Self::BadAnswer | Self::NameClash => 502,
             Self::GatewayFull | Self::ProcessesFull | Self::ServerUnavailable => 503,
             Self::Timeout => 504,
         }
@@ -119,7 +139,10 @@ impl Reason {
             Self::MissingCapability => -32021,
             Self::UnsupportedVersion => -32022,
             Self::MethodNotFound => METHOD_NOT_FOUND,
-            Self::BadParams | Self::ServerNotFound => INVALID_PARAMS,
+            Self::BadParams | Self::ServerNotFound | Self::ToolNotFound | Self::PromptNotFound => {
+                INVALID_PARAMS
+            }
+            Self::ResourceNotFound => RESOURCE_NOT_FOUND,
             Self::SessionNotFound
             | Self::NotAcceptable
             | Self::UnsupportedMediaType
@@ -131,6 +154,7 @@ impl Reason {
             | Self::ServerUnavailable
             | Self::ServerExited
             | Self::BadAnswer
+            | Self::NameClash
             | Self::Timeout => -31000 - (self.status() as i64),
         }
     }
@@ -149,12 +173,17 @@ impl Reason {
             | Self::EventGone
             | Self::NotAcceptable
             | Self::UnsupportedMediaType => Code::InvalidRequest,
-            Self::SessionNotFound | Self::ServerNotFound | Self::MethodNotFound => Code::NotFound,
+            Self::SessionNotFound
+            | Self::ServerNotFound
+            | Self::ToolNotFound
+            | Self::PromptNotFound
+            | Self::ResourceNotFound
+            | Self::MethodNotFound => Code::NotFound,
             Self::RateLimited | Self::SessionsFull | Self::InFlightFull => Code::RateLimited,
             Self::GatewayFull | Self::ProcessesFull => Code::Overloaded,
             Self::ServerUnavailable => Code::NoAgent,
             Self::ServerExited => Code::AgentLost,
-            Self::BadAnswer => Code::AgentFault,
+            Self::BadAnswer | Self::NameClash => Code::AgentFault,
             Self::Timeout => Code::AgentTimeout,
         }
     }

@@ -103,20 +103,6 @@ impl<'t> JsonValue<'t> {
             .try_fold(self, |value, name| value.member(name))
     }
 
-    /// The members of an object in their order, each with its name; none when the value is no object.
-    #[must_use]
-    pub fn members(self) -> Vec<(Cow<'t, str>, Self)> {
-        let mut members = Vec::new();
-        let whole = self.cursor().object(|cursor, name| {
-            members.push((name.decode(), Self(cursor.value()?)));
-            Some(())
-        });
-        if whole.is_none() {
-            members.clear();
-        }
-        members
-    }
-
     /// The elements of an array; none when the value is no array.
     #[must_use]
     pub fn elements(self) -> Vec<Self> {

@@ -40,6 +40,7 @@ impl Default for Gateway {
     fn default() -> Self {
         let machine::Gateway {
             servers: _,
+            prefix: _,
             sessions,
             processes,
             restart,
@@ -290,12 +291,12 @@ impl Config {
             .mcp_servers
             .offered()
             .map(|(name, server)| machine::Server {
-                name: name.into(),
                 scope: server.scope.unwrap_or(self.gateway.scope).into(),
                 interactive: server
                     .interactive
                     .unwrap_or(self.gateway.interactive)
                     .into(),
+                ..machine::Server::named(name)
             })
             .collect();
         let is_there = match self.gateway.enabled {
@@ -317,6 +318,7 @@ impl Config {
         } = &self.gateway;
         is_there.then_some(machine::Gateway {
             servers,
+            prefix: machine::Prefix::Auto,
             sessions: machine::Sessions {
                 per_client: sessions.per_client,
                 max: sessions.max,

@@ -45,8 +45,8 @@ pub enum Found<'t> {
     Two(usize, usize),
     /// Nobody has it.
     Nobody,
-    /// Nobody is known to have it, and the list of the server at this place is not known in full.
-    NotYet(usize),
+    /// Nobody is known to have it, and not all names are known.
+    NotYet,
 }
 
 /// The names of one kind, by which servers are found. A name is looked up and never split.
@@ -83,9 +83,10 @@ impl Table {
             (Some((one, _)), Some((other, _))) => Found::Two(one, other),
             (None, _) => {
                 let mut rows = self.rows.iter().enumerate();
-                match rows.find(|(at, row)| !row.is_whole && lists(*at)) {
-                    Some((at, _)) => Found::NotYet(at),
-                    None => Found::Nobody,
+                if rows.any(|(at, row)| !row.is_whole && lists(at)) {
+                    Found::NotYet
+                } else {
+                    Found::Nobody
                 }
             }
         }
@@ -108,6 +109,12 @@ impl Table {
         if let Some(row) = self.rows.get_mut(at) {
             *row = Row::default();
         }
+    }
+
+    /// Returns true when all names of the server are there.
+    #[must_use]
+    pub fn is_whole(&self, at: usize) -> bool {
+        self.rows.get(at).is_some_and(|row| row.is_whole)
     }
 
     /// All names of the server are there, or are not any more: it has told that they have changed.
@@ -149,7 +156,7 @@ mod tests {
     #[test]
     fn a_name_is_looked_up_and_not_split() {
         let mut table = Table::new(2);
-        assert_eq!(table.find("a__b", |at| at == 1), Found::NotYet(1));
+        assert_eq!(table.find("a__b", |at| at == 1), Found::NotYet);
         assert_eq!(table.find("a__b", |_| false), Found::Nobody);
         // The server `a` has no tool `b`; the other one has one of this name.
         table.set_whole(0, true);
@@ -158,7 +165,7 @@ mod tests {
         assert_eq!(table.find("a__b", |_| true), Found::One(1, "b"));
         assert_eq!(table.find("a__c", |_| true), Found::Nobody);
         table.set_whole(0, false);
-        assert_eq!(table.find("a__c", |_| true), Found::NotYet(0));
+        assert_eq!(table.find("a__c", |_| true), Found::NotYet);
         assert_eq!(table.clash(), None);
         assert!(table.learn(0, "a__b", "other"));
         assert_eq!(table.find("a__b", |_| true), Found::Two(0, 1));

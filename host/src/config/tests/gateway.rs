@@ -14,11 +14,7 @@ fn the_defaults_of_the_gateway_are_those_of_its_machines() {
         .unwrap()
         .config;
     let expected = machine::Gateway {
-        servers: vec![machine::Server {
-            name: "a".into(),
-            scope: machine::Scope::Session,
-            interactive: machine::Interactive::Lease,
-        }],
+        servers: vec![machine::Server::named("a")],
         ..machine::Gateway::default()
     };
     assert_eq!(config.gateway(), Some(expected));
