@@ -203,6 +203,8 @@ pub struct Key {
     pub allow: Vec<Area>,
     /// Models that it may ask; all when empty.
     pub models: Vec<String>,
+    /// MCP servers that it may use; all when empty.
+    pub servers: Vec<String>,
 }
 
 impl Key {
@@ -217,7 +219,20 @@ impl Key {
             tokens_per_minute: None,
             allow: alloc::vec![Area::Models],
             models: Vec::new(),
+            servers: Vec::new(),
         }
+    }
+
+    /// True when the key may use this area.
+    #[must_use]
+    pub fn may_use(&self, area: Area) -> bool {
+        self.role != Role::Client || self.allow.contains(&area)
+    }
+
+    /// True when the key may use the MCP server of this name, where it may use any.
+    #[must_use]
+    pub fn may_use_server(&self, server: &str) -> bool {
+        self.servers.is_empty() || self.servers.iter().any(|own| own == server)
     }
 }
 

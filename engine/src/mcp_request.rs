@@ -16,6 +16,7 @@ use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::rpc::{Call, Message, NotAMessage, read_each};
 use mcp_local_provider_core::text::JsonValue;
+use mcp_local_provider_mcp::config::Server;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::Revision;
 use mcp_local_provider_mcp::session::{Attachment, Forward, RequestKey, State};
@@ -100,8 +101,8 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
         Err(refusal) => return Begun::Step(inbound.refuse(&refusal).into()),
     };
     let named = accepted.parameters.get("server");
-    let begun =
-        server_of(gateway, named.as_deref()).and_then(|server| check(asked).map(|()| server));
+    let begun = server_of(gateway, &caller, named.as_deref())
+        .and_then(|server| check(asked).map(|()| server));
     let server = match begun {
         Ok(server) => server,
         Err(refusal) => return Begun::Step(refuse(inbound, &refusal, "null").into()),
@@ -219,6 +220,13 @@ pub(super) fn unknown_session() -> Refusal {
     )
 }
 
+fn unknown_server() -> Refusal {
+    Refusal::new(
+        Reason::ServerNotFound,
+        "there is no MCP server of this name",
+    )
+}
+
 pub(super) fn client(caller: &Caller) -> Client {
     Client {
         key: caller.credential,
@@ -269,16 +277,26 @@ fn listen(
     }
 }
 
-/// The server of a path: the one that is named, or the only one.
-pub(super) fn server_of(gateway: &Gateway, named: Option<&str>) -> Result<Arc<str>, Refusal> {
+/// The server of a path: the one that is named, or the only one. Servers that the caller may not use do not exist for it.
+pub(super) fn server_of(
+    gateway: &Gateway,
+    caller: &Caller,
+    named: Option<&str>,
+) -> Result<Arc<str>, Refusal> {
     let config = gateway.config();
+    let servers = config.servers.iter();
+    let servers = servers.filter(|server| caller.may_use_server(&server.name));
+    let servers: Vec<&Server> = servers.collect();
     let unknown = |message: String| Err(Refusal::new(Reason::ServerNotFound, message));
-    match (named, &*config.servers) {
-        (Some(name), _) => match config.server(name) {
+    match (named, &*servers) {
+        (Some(name), _) => match servers.iter().find(|server| *server.name == *name) {
             Some(server) => Ok(server.name.clone()),
-            None => unknown("there is no MCP server of this name".to_owned()),
+            None => Err(unknown_server()),
         },
         (None, [only]) => Ok(only.name.clone()),
+        (None, []) if !config.servers.is_empty() => {
+            unknown("there is no MCP server that this key may use".to_owned())
+        }
         (None, []) => unknown("no MCP server is configured".to_owned()),
         (None, several) => {
             let names: Vec<&str> = several.iter().map(|server| &*server.name).collect();
@@ -354,9 +372,13 @@ impl Post {
                 .refuse(&CoreRefusal::new(Code::NotFound, "no MCP servers"))
                 .into();
         };
-        // The key may have gone since the head came.
-        if let Err(refusal) = engine.policy().keys.confirm(&self.caller) {
+        // The key may have gone since the head came, or may not use the server any more.
+        let keys = engine.policy().keys;
+        if let Err(refusal) = keys.confirm(&self.caller) {
             return inbound.refuse(&refusal).into();
+        }
+        if !keys.uphold_server(self.caller.authority, &self.server) {
+            return refuse(inbound, &unknown_server(), "null").into();
         }
         let (messages, is_batch) = match read(body) {
             Ok(read) => read,

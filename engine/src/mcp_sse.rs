@@ -37,7 +37,7 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
         Err(refusal) => return inbound.refuse(&refusal).into(),
     };
     let named = accepted.parameters.get("server");
-    let server = server_of(gateway, named.as_deref());
+    let server = server_of(gateway, &caller, named.as_deref());
     let server = match server.and_then(|server| check(asked).map(|()| server)) {
         Ok(server) => server,
         Err(refusal) => return refuse(inbound, &refusal, "null").into(),

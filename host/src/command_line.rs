@@ -562,12 +562,13 @@ mod tests {
 
     #[test]
     fn a_key_is_given_its_limits_models_and_areas() {
-        let line = "mlp keys add a --requests-per-minute 5 --tokens-per-minute 9 --models x,y --allow models,mcp";
+        let line = "mlp keys add a --requests-per-minute 5 --tokens-per-minute 9 --models x,y --allow models,mcp --servers s,t";
         let rights = Rights {
             requests_per_minute: Some(5),
             tokens_per_minute: Some(9),
             models: vec!["x".to_owned(), "y".to_owned()],
             allow: Some(vec![Area::Models, Area::Mcp]),
+            servers: vec!["s".to_owned(), "t".to_owned()],
             ..Rights::default()
         };
         let name = "a".to_owned();

@@ -56,15 +56,15 @@ fn params(
     let members = params.map(JsonValue::members).unwrap_or_default();
     let mut meta = Json::new();
     meta.raw("{");
-    for (name, value) in &members {
-        if name == "_meta" {
+    for (name, value) in members {
+        if name.is("_meta") {
             for (name, value) in value.members() {
-                if !leave_meta.contains(&&*name) {
-                    put(&mut meta, &name, value.get());
+                if !leave_meta.iter().any(|left| name.is(left)) {
+                    put(&mut meta, &name.decode(), value.get());
                 }
             }
-        } else if !leave.contains(&&**name) {
-            put(&mut json, name, value.get());
+        } else if !leave.iter().any(|left| name.is(left)) {
+            put(&mut json, &name.decode(), value.get());
         }
     }
     if let Some((name, value)) = extra {

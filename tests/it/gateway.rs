@@ -3,6 +3,7 @@
 mod client;
 mod errors;
 mod events;
+mod keys;
 mod life;
 mod shared;
 mod stateless;

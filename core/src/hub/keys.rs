@@ -102,9 +102,7 @@ impl Caller {
     pub fn require_area(&self, area: Area) -> Result<(), Refusal> {
         let rights = self.rights.as_deref();
         let may = match self.authority {
-            Authority::Key(_) => {
-                rights.is_none_or(|key| key.role != Role::Client || key.allow.contains(&area))
-            }
+            Authority::Key(_) => rights.is_none_or(|key| key.may_use(area)),
             Authority::Local => area == Area::Models,
             Authority::Anyone | Authority::Configuration => true,
         };
@@ -137,6 +135,13 @@ impl Caller {
             || names
                 .iter()
                 .any(|name| models.iter().any(|own| own == name))
+    }
+
+    /// True when the key may use the MCP server of this name. Others do not exist for it.
+    #[must_use]
+    pub fn may_use_server(&self, server: &str) -> bool {
+        let rights = self.rights.as_deref();
+        rights.is_none_or(|key| key.may_use_server(server))
     }
 }
 
@@ -215,6 +220,19 @@ impl Keys {
             Authority::Anyone => !self.required,
             Authority::Local => !self.required_of_local,
             Authority::Configuration => true,
+        }
+    }
+
+    /// True while these keys permit `authority` to use the MCP server of this name.
+    #[must_use]
+    pub fn uphold_server(&self, authority: Authority, server: &str) -> bool {
+        match authority {
+            Authority::Key(id) => self
+                .get(id)
+                .is_some_and(|key| key.may_use(Area::Mcp) && key.may_use_server(server)),
+            // It is for models alone.
+            Authority::Local => false,
+            Authority::Anyone | Authority::Configuration => self.uphold(authority),
         }
     }
 
@@ -426,6 +444,33 @@ mod tests {
         let nobody = open.authenticate(None, HOME).unwrap();
         assert!(open.confirm(&nobody).is_ok());
         assert!(keys(true).confirm(&nobody).is_err());
+    }
+
+    #[test]
+    fn a_key_uses_the_servers_that_it_names_while_it_may_use_any() {
+        let rights = |allow: &[Area], servers: &[&str]| Key {
+            allow: allow.to_vec(),
+            servers: servers.iter().map(|name| (*name).into()).collect(),
+            ..Key::new("ide", digest(b"ide"), Role::Client)
+        };
+        let keys = |allow, servers| Keys::new(&config(alloc::vec![rights(allow, servers)], true));
+        let may = |keys: &Keys| {
+            let caller = keys.authenticate(Some("ide"), HOME).unwrap();
+            ["files", "search"].map(|server| {
+                let may = keys.uphold_server(caller.authority, server);
+                assert_eq!(
+                    may,
+                    caller.may_use_server(server) && caller.require_area(Area::Mcp).is_ok()
+                );
+                may
+            })
+        };
+        assert_eq!(may(&keys(&[Area::Mcp], &["files"])), [true, false]);
+        assert_eq!(may(&keys(&[Area::Mcp], &[])), [true, true]);
+        assert_eq!(may(&keys(&[Area::Models], &["files"])), [false, false]);
+        let known = keys(&[Area::Mcp], &[]);
+        assert!(!known.uphold_server(Authority::Anyone, "files"));
+        assert!(!known.uphold_server(Authority::Local, "files"));
     }
 
     #[test]

@@ -113,11 +113,14 @@ impl Engine {
         self.gateway.get()
     }
 
-    /// Ends the sessions of keys that are gone.
+    /// Ends the sessions of keys that are gone, and of those that may not use the session's server any more.
     pub(super) fn reload_keys_of_gateway(self: &Arc<Self>) {
         let keys = self.policy().keys;
         if let Some(gateway) = self.gateway() {
-            gateway.end_where(self, |cell| !keys.uphold(cell.authority));
+            gateway.end_where(self, |cell| {
+                let mut servers = cell.servers().iter();
+                servers.any(|server| !keys.uphold_server(cell.authority, &server.name))
+            });
         }
     }
 

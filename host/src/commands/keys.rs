@@ -7,6 +7,7 @@ use crate::config::{Loaded, Role};
 use crate::control::{ControlClient, ControlError};
 use crate::credentials;
 use crate::keys::{KeyError, KeyFile, KeyRecord, Rights};
+use mcp_local_provider_core::config as core;
 use serde_json::json;
 use std::io::{self, Write};
 
@@ -65,6 +66,7 @@ pub(super) fn run(
                 "TOKENS/MIN",
                 "ALLOW",
                 "MODELS",
+                "SERVERS",
                 "CREATED",
             ];
             Ok(table(heads, &rows, out)?)
@@ -94,9 +96,8 @@ fn forgotten(client: &ControlClient) -> String {
     }
 }
 
-fn row(record: &KeyRecord) -> [String; 7] {
+fn row(record: &KeyRecord) -> [String; 8] {
     let number = |limit: Option<u32>| limit.map_or("-".to_owned(), |limit| limit.to_string());
-    let areas = record.areas().collect::<Vec<_>>().join(",");
     let or = |text: String, empty: &str| {
         if text.is_empty() {
             empty.to_owned()
@@ -104,6 +105,9 @@ fn row(record: &KeyRecord) -> [String; 7] {
             text
         }
     };
+    let areas = record.areas().collect::<Vec<_>>().join(",");
+    let may_use_mcp = core::Key::from(record).may_use(core::Area::Mcp);
+    let servers = may_use_mcp.then(|| or(record.servers.join(","), "all"));
     [
         record.name.clone(),
         record.role.name().to_owned(),
@@ -111,6 +115,7 @@ fn row(record: &KeyRecord) -> [String; 7] {
         number(record.tokens_per_minute),
         or(areas, "-"),
         or(record.models.join(","), "all"),
+        servers.unwrap_or_else(|| "-".to_owned()),
         record.created_at.clone(),
     ]
 }
@@ -123,6 +128,7 @@ fn without_digest(record: &KeyRecord) -> serde_json::Value {
         "tokens_per_minute": record.tokens_per_minute,
         "allow": record.areas().collect::<Vec<_>>(),
         "models": record.models,
+        "servers": record.servers,
         "created_at": record.created_at,
     })
 }

@@ -183,7 +183,7 @@ mod tests {
         assert!(key.starts_with("mlp-"));
         let listed = said(&list, &directory).unwrap();
         assert!(
-            listed.starts_with("NAME    ROLE    REQUESTS/MIN  TOKENS/MIN  ALLOW   MODELS  CREATED\neditor  client  -             -           models  all     20"),
+            listed.starts_with("NAME    ROLE    REQUESTS/MIN  TOKENS/MIN  ALLOW   MODELS  SERVERS  CREATED\neditor  client  -             -           models  all     -        20"),
             "{listed}"
         );
         assert!(!listed.contains(key.trim()));

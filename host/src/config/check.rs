@@ -3,11 +3,12 @@
 use super::agent::Agent;
 use super::environment::Environment;
 use super::error::{Problem, nearest, one_of};
+use super::into_core::areas;
 use super::paths::Folders;
 use super::sections::{Config, Limits, PRESETS, Role, Timeouts, is_of_a_name};
 use super::tree::{Node, Origin};
 use super::{Extra, Secret, bridge, gateway, mcp_server};
-use mcp_local_provider_core::config::Network;
+use mcp_local_provider_core::config::{self as core, Network};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -292,6 +293,20 @@ fn auth(config: &Config, report: &mut Report<'_>) {
                 key.role.name()
             );
             report.problem(&format!("auth.keys[{index}].allow"), message);
+        }
+        let areas = areas(key.allow.as_deref());
+        if !key.servers.is_empty() && key.role == Role::Client && !areas.contains(&core::Area::Mcp)
+        {
+            report.problem(
+                &format!("auth.keys[{index}].servers"),
+                "this key may use no MCP server; write `mcp` in its `allow`",
+            );
+        }
+        for (at, server) in key.servers.iter().enumerate() {
+            if config.mcp_servers.iter().all(|(name, _)| name != server) {
+                let message = format!("`mcpServers` has no server `{}`", server.escape_debug());
+                report.warning(&format!("auth.keys[{index}].servers[{at}]"), message);
+            }
         }
     }
     let names = auth

@@ -101,6 +101,7 @@ impl Config {
                 tokens_per_minute: key.tokens_per_minute,
                 allow: areas(key.allow.as_deref()),
                 models: key.models.clone(),
+                servers: key.servers.clone(),
             })
         };
         self.auth.keys.iter().filter_map(key).collect()

@@ -7,9 +7,8 @@ use super::tree::{Node, Value};
 /// or list.
 type NotOffered = (&'static [&'static str], &'static [&'static str]);
 
-const NOT_OFFERED: [NotOffered; 18] = [
+const NOT_OFFERED: [NotOffered; 17] = [
     (&["upstreams"], &[]),
-    (&["auth", "keys", "*", "servers"], &[]),
     (&["gateway", "prefix"], &[]),
     (&["gateway", "transports"], &["http"]),
     (&["gateway", "health"], &[]),

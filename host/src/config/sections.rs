@@ -171,6 +171,9 @@ pub struct Key {
     /// Models that it may ask; all when empty.
     #[serde(default)]
     pub models: Vec<String>,
+    /// MCP servers that it may use; all when empty.
+    #[serde(default)]
+    pub servers: Vec<String>,
 }
 
 /// Areas of the program that a key of the role `client` may use.

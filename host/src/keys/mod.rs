@@ -1,7 +1,7 @@
 //! The key file: API keys that the program made, stored as digests.
 //!
 //! `data_dir/keys.json` (mode 0600) is a list of `{name, role, sha256, created_at, requests_per_minute?,
-//! tokens_per_minute?, allow?, models?}`. A key's text is shown once, when it is made, and not stored, with two exceptions
+//! tokens_per_minute?, allow?, models?, servers?}`. A key's text is shown once, when it is made, and not stored, with two exceptions
 //! for the same person's own commands. `data_dir/operator.token` (mode 0600) keeps the key `operator`, with which commands
 //! such as `sessions` and `stop` ask the running program; `data_dir/client.key` (mode 0600) keeps the key `client`, for
 //! requests (`auth.keep_client_key: false` keeps none). A first start makes both. A process that can read these
@@ -65,6 +65,9 @@ pub struct KeyRecord {
     /// Models that it may ask; all when empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub models: Vec<String>,
+    /// MCP servers that it may use; all when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<String>,
 }
 
 impl KeyRecord {
@@ -86,6 +89,7 @@ impl From<&KeyRecord> for core::Key {
             tokens_per_minute: record.tokens_per_minute,
             allow: areas(record.allow.as_deref()),
             models: record.models.clone(),
+            servers: record.servers.clone(),
         }
     }
 }
@@ -108,6 +112,9 @@ pub struct Rights {
     /// Areas that a key of the role `client` may use, separated by commas; models alone when none is named
     #[arg(long, value_enum, value_name = "AREA", value_delimiter = ',')]
     pub allow: Option<Vec<Area>>,
+    /// MCP servers that the key may use, separated by commas; all when none is named. It needs `mcp` in --allow
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    pub servers: Vec<String>,
     /// True when the key's text is kept, too, in the file of its role for the owner's commands.
     #[arg(skip)]
     pub kept: bool,
@@ -174,6 +181,11 @@ pub enum KeyError {
     /// The text cannot be a key's name.
     #[error("`{}` is no name for a key; use 1 to 64 letters, digits, `-`, `_` and `.`", .0.escape_debug())]
     Name(String),
+    /// Servers are named for a key that may use none.
+    #[error(
+        "`--servers` needs `mcp` among the areas of the key: add `--allow mcp`, or `--allow models,mcp`"
+    )]
+    ServersWithoutMcp,
     /// The key file is full.
     #[error("the key file has {MAX_KEYS} keys, which is the most; remove some")]
     Full,
@@ -274,12 +286,16 @@ impl KeyFile {
     ///
     /// # Errors
     /// Returns [`KeyError::Exists`] when the name is taken, [`KeyError::Name`] when it is malformed,
-    /// [`KeyError::Full`], or an error of the file.
+    /// [`KeyError::ServersWithoutMcp`], [`KeyError::Full`], or an error of the file.
     pub fn add(&self, name: &str, rights: impl Into<Rights>) -> Result<FreshKey, KeyError> {
         let rights = rights.into();
         let proper = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
         if name.is_empty() || name.len() > 64 || !name.chars().all(proper) {
             return Err(KeyError::Name(name.to_owned()));
+        }
+        let may_use_mcp = areas(rights.allow.as_deref()).contains(&core::Area::Mcp);
+        if rights.role == Role::Client && !rights.servers.is_empty() && !may_use_mcp {
+            return Err(KeyError::ServersWithoutMcp);
         }
         self.change(|records| {
             if records.iter().any(|record| record.name == name) {
@@ -297,6 +313,7 @@ impl KeyFile {
                 tokens_per_minute: rights.tokens_per_minute,
                 allow: rights.allow,
                 models: rights.models,
+                servers: rights.servers,
                 ..record_of(&fresh)
             });
             Ok(fresh)
@@ -445,6 +462,7 @@ fn record_of(fresh: &FreshKey) -> KeyRecord {
         tokens_per_minute: None,
         allow: None,
         models: Vec::new(),
+        servers: Vec::new(),
     }
 }
 

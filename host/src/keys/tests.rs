@@ -58,6 +58,17 @@ fn a_key_file_keeps_digests_only_and_reads_back() {
     file.remove("editor").unwrap();
     assert!(matches!(file.remove("editor"), Err(KeyError::Unknown(_))));
     assert_eq!(file.read().unwrap().len(), 1);
+
+    let for_files = |allow: Option<Vec<Area>>| Rights {
+        allow,
+        servers: vec!["files".to_owned()],
+        ..Rights::default()
+    };
+    let refused = file.add("ide", for_files(None)).unwrap_err().to_string();
+    assert!(refused.contains("`--allow mcp`"), "{refused}");
+    file.add("ide", for_files(Some(vec![Area::Mcp]))).unwrap();
+    let records = file.read().unwrap();
+    assert_eq!(core::Key::from(&records[1]).servers, ["files"]);
 }
 
 #[test]
@@ -78,6 +89,7 @@ fn a_first_start_makes_keys_once_and_a_demo_writes_nothing() {
         tokens_per_minute: None,
         allow: None,
         models: Vec::new(),
+        servers: Vec::new(),
     }];
     let demo = start_keys(&own, Mode::Demo).unwrap();
     assert_eq!(demo.fresh.len(), 3, "its agent needs its own bridge key");

@@ -142,8 +142,10 @@ pub(super) fn discovered(id: &str, greeting: &str) -> String {
     let capabilities = said("capabilities")
         .map(JsonValue::members)
         .unwrap_or_default();
-    for (name, value) in capabilities.iter().filter(|(name, _)| name != "tasks") {
-        put(&mut json, name, value.get());
+    for (name, value) in capabilities {
+        if !name.is("tasks") {
+            put(&mut json, &name.decode(), value.get());
+        }
     }
     json.raw("}");
     if let Some(instructions) = said("instructions") {

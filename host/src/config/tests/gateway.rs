@@ -244,7 +244,7 @@ fn variables_of_the_program_make_and_change_servers() {
 #[test]
 fn what_this_build_does_not_offer_is_refused_by_name() {
     let text = "
-auth: { keys: [{ name: a, key: 'env:K', servers: [files] }] }
+upstreams: []
 mcpServers:
   far: { url: 'http://x', headers: { A: b } }
   sse: { command: x, type: sse }
@@ -260,7 +260,7 @@ gateway:
   processes: { probe: 1s, starts_at_once: 2, max: 2 }
 ";
     let refused = load_text("c.yaml", text, &[("K", "0123456789012345678")]).unwrap_err();
-    let expected = "c.yaml:2: auth.keys[0].servers: not offered by this build; remove it
+    let expected = "c.yaml:2: upstreams: not offered by this build; remove it
 c.yaml:4: mcpServers.far.headers: not offered by this build; remove it
 c.yaml:4: mcpServers.far.url: not offered by this build; remove it
 c.yaml:5: mcpServers.sse.type: not offered by this build but as `stdio`; leave it out

@@ -51,6 +51,12 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
+            "auth:\n  keys:\n    - { name: a, key: \"sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08\", servers: [files] }\n",
+            &[],
+            "c.yaml:3: auth.keys[0].servers: this key may use no MCP server; write `mcp` in its `allow`",
+        ),
+        (
+            "c.yaml",
             "limits: 7",
             &[],
             "c.yaml:1: limits: expected a section, found the number 7; write `limits: { requests_per_minute: 60 }`",
@@ -362,7 +368,7 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
             "MLP_: a part of the name is empty; write MLP_SECTION__KEY, as in MLP_LIMITS__BURST\n\
              c.yaml:3: auth.keys[0].name: expected text, found a list\n\
              c.yaml:4: auth.keys[1].role: expected `client`, `bridge`, `operator` or `admin`, found `king`\n\
-             c.yaml:4: auth.keys[1].zzz: unknown key; the keys here are `name`, `key`, `role`, `requests_per_minute`, `tokens_per_minute`, `allow` and `models`\n\
+             c.yaml:4: auth.keys[1].zzz: unknown key; the keys here are `name`, `key`, `role`, `requests_per_minute`, `tokens_per_minute`, `allow`, `models` and `servers`\n\
              c.yaml:4: auth.keys[1].key: the environment variable `NOT_THERE` is not set\n\
              c.yaml:5: auth.keys[2]: expected a section, found the number 7; write `{ name: editor, key: \"env:EDITOR_KEY\" }`\n\
              c.yaml:6: auth.keys[3]: `name` is missing\n\
