@@ -1,5 +1,9 @@
 //! The command line: options, commands and help.
 
+mod mcp;
+
+pub use mcp::McpCommand;
+
 use crate::config::{Area, OneServer, Overrides, Role};
 use crate::keys::Rights;
 use crate::mode::Mode;
@@ -31,7 +35,7 @@ const SERVING: &[&str] = &[
 
 /// Options that each command takes and its help shows. A command of a command that is not here takes those of the first one;
 /// any other takes none.
-const OPTIONS: [(&str, &[&str]); 16] = [
+const OPTIONS: [(&str, &[&str]); 18] = [
     ("serve", SERVING),
     ("run", ADDRESS),
     ("list", ADDRESS),
@@ -44,7 +48,9 @@ const OPTIONS: [(&str, &[&str]); 16] = [
     ("revoke", ADDRESS),
     ("keys", ADDRESS),
     ("mcp serve", &["listen", "log"]),
-    ("mcp list", PLACES),
+    ("mcp list", ADDRESS),
+    ("mcp call", ADDRESS),
+    ("mcp add", PLACES),
     ("check-config", SETTINGS),
     ("doctor", SETTINGS),
     ("audit", PLACES),
@@ -162,7 +168,7 @@ pub enum Command {
     Config(ConfigCommand),
     /// Look for what stands in the way of serving on this machine, and say what to do
     Doctor {
-        /// Start each agent too, without a prompt, and say whether it can be asked
+        /// Start each agent, without a prompt, and each MCP server too, and say whether it can be asked
         #[arg(long = "try")]
         start_agents: bool,
     },
@@ -228,26 +234,6 @@ pub enum AuditCommand {
         #[arg(short, long)]
         follow: bool,
         /// As JSON lines, as they are in the file
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Commands on MCP servers.
-#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
-pub enum McpCommand {
-    /// Serve one MCP server over HTTP until stopped, without a configuration file; nothing is written
-    Serve {
-        /// Ask for no key; only where other machines cannot reach it
-        #[arg(long)]
-        no_auth: bool,
-        /// The server's program and its arguments
-        #[arg(last = true, required = true, value_name = "COMMAND")]
-        command: Vec<String>,
-    },
-    /// Show the MCP servers of the configuration, without starting any
-    List {
-        /// As JSON
         #[arg(long)]
         json: bool,
     },
@@ -417,7 +403,9 @@ impl CommandLine {
             | Command::Approve { .. }
             | Command::Revoke { .. }
             | Command::Keys(_)
-            | Command::Mcp(McpCommand::List { .. })
+            | Command::Mcp(
+                McpCommand::List { .. } | McpCommand::Call { .. } | McpCommand::Add { .. },
+            )
             | Command::CheckConfig
             | Command::Config(_)
             | Command::Doctor { .. }
@@ -471,7 +459,10 @@ Examples:
   {program} keys add editor             a key for an editor
   {program} keys add agent --role bridge
   {program} mcp serve -- npx -y a-server
-                                        one MCP server at http://127.0.0.1:8788/mcp; `mcpServers` for more
+                                        one MCP server at http://127.0.0.1:8788/mcp
+  {program} mcp add files -- npx -y a-server
+                                        one more in the configuration; mcp list --tools shows what they can do
+  {program} mcp call files read '{{\"path\": \"a\"}}'
   {program} sessions
   {program} approve SESSION-ID
   {program} config example              a configuration file with every key and its default
@@ -574,44 +565,6 @@ mod tests {
         let name = "a".to_owned();
         let add = Command::Keys(KeysCommand::Add { name, rights });
         assert_eq!(parse(line).unwrap().command, add);
-    }
-
-    #[test]
-    fn one_server_is_served_by_its_command_alone() {
-        let line = parse("mlp mcp serve --listen a --no-auth -- npx -y --log x").unwrap();
-        assert_eq!(line.mode(), Some(Mode::OneServer));
-        let overrides = line.overrides();
-        assert_eq!(overrides.listen, ["a"]);
-        let server = OneServer {
-            command: ["npx", "-y", "--log", "x"].map(str::to_owned).to_vec(),
-            needs_key: false,
-        };
-        assert_eq!(overrides.server, Some(server));
-        let error = |line: &str| parse(line).unwrap_err().to_string();
-        let foreign = error("mlp mcp serve --config x -- y");
-        assert!(
-            foreign.contains("--config is not for `mcp serve`"),
-            "{foreign}"
-        );
-        let help = error("mlp mcp serve --help");
-        assert!(
-            help.contains("--listen") && !help.contains("--config"),
-            "{help}"
-        );
-        let help = error("mlp mcp list --help");
-        assert!(
-            help.contains("--config") && !help.contains("--listen"),
-            "{help}"
-        );
-        for line in [
-            "mlp mcp serve",
-            "mlp mcp serve x",
-            "mlp mcp serve --",
-            "mlp mcp",
-        ] {
-            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
-        }
-        assert_eq!(parse("mlp mcp list").unwrap().mode(), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 mod agents;
 mod bridges;
+mod servers;
 mod trial;
 
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
@@ -70,7 +71,7 @@ impl Findings {
 pub struct Surroundings {
     /// The environment of this program.
     pub variables: Vec<(OsString, OsString)>,
-    /// The path of this program, when each agent is to be started; it supervises them.
+    /// The path of this program, when each agent and MCP server is to be started; it supervises them.
     pub start: Option<PathBuf>,
     /// The operator's key of a running program.
     pub operator_token: Option<String>,
@@ -93,6 +94,7 @@ pub fn examine(
     clock(SystemTime::now(), &mut findings);
     bridges::examine(loaded, &mut findings);
     agents::examine(config, surroundings, &mut findings);
+    servers::examine(config, surroundings, &mut findings);
     findings.0
 }
 

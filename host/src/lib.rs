@@ -20,6 +20,7 @@ pub mod doctor;
 pub mod installed;
 pub mod keys;
 pub mod logging;
+mod mcp_client;
 pub mod mode;
 mod owner;
 mod printable;

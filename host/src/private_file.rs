@@ -30,6 +30,11 @@ pub(crate) fn is_exposed(path: &Path) -> bool {
 
 /// Replaces a file by `content`, with mode 0600. After a crash at any moment it has the old or the new content.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    replace_with_mode(path, content, 0o600)
+}
+
+/// Replaces a file by `content` as [`replace`] does, with another mode.
+pub(crate) fn replace_with_mode(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
@@ -39,7 +44,10 @@ pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut new_name = name.to_owned();
     new_name.push(format!(".new-{}", std::process::id()));
     let new = directory.join(new_name);
-    let written = write_new(&new, content).and_then(|()| std::fs::rename(&new, path));
+    let mode = std::fs::Permissions::from_mode(mode);
+    let written = write_new(&new, content)
+        .and_then(|()| std::fs::set_permissions(&new, mode))
+        .and_then(|()| std::fs::rename(&new, path));
     if written.is_err() {
         // The write's error is the one to report, whether or not the leftover can be removed.
         let _ = std::fs::remove_file(&new);

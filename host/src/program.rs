@@ -4,10 +4,14 @@
 
 use crate::agents::{AGENT_VARIABLE, Plan, loops, notices};
 use crate::browser;
-use crate::command_line::{Command, CommandLine, ConfigCommand, EXIT_FAILURE, EXIT_USAGE};
-use crate::commands;
+use crate::command_line::{
+    Command, CommandLine, ConfigCommand, EXIT_FAILURE, EXIT_USAGE, McpCommand,
+};
+use crate::commands::{self, NotAdded};
 use crate::completion::complete;
-use crate::config::{Config, EXAMPLE, Environment, Loaded, Overrides, load};
+use crate::config::{
+    Config, ConfigError, EXAMPLE, Environment, Loaded, NewServer, Overrides, load,
+};
 use crate::keys::{KeyFile, Stamp, StartKeys, start_keys};
 use crate::logging::{self, RunningLog};
 use crate::mode::Mode;
@@ -138,6 +142,27 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
             let lines: String = found.map(|word| word + "\n").collect();
             return print(&lines);
         }
+        // The file need not be there yet.
+        Command::Mcp(McpCommand::Add { name, env, command }) => {
+            let server = NewServer {
+                name: name.clone(),
+                command: command.clone(),
+                env: env.clone(),
+            };
+            let environment = Environment::of_process();
+            let added = commands::add_server(
+                program,
+                server,
+                &line.overrides(),
+                &environment,
+                &mut io::stdout(),
+            );
+            return match added {
+                Ok(()) => Start::Done(ExitCode::SUCCESS),
+                Err(NotAdded::Configuration(error)) => unusable(program, &error),
+                Err(NotAdded::Other(message)) => fail(program, EXIT_FAILURE, &message),
+            };
+        }
         Command::Serve
         | Command::Run { .. }
         | Command::List { .. }
@@ -149,7 +174,9 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         | Command::Approve { .. }
         | Command::Revoke { .. }
         | Command::Keys(_)
-        | Command::Mcp(_)
+        | Command::Mcp(
+            McpCommand::Serve { .. } | McpCommand::List { .. } | McpCommand::Call { .. },
+        )
         | Command::CheckConfig
         | Command::Doctor { .. }
         | Command::Audit(_) => {}
@@ -157,11 +184,7 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
     let loaded = match load(&line.overrides(), &Environment::of_process()) {
         Ok(loaded) => loaded,
         Err(error) => {
-            return fail(
-                program,
-                EXIT_USAGE,
-                &format!("the configuration cannot be used:\n{error}"),
-            );
+            return unusable(program, &error);
         }
     };
     if let Some(mode) = line.mode() {
@@ -190,6 +213,12 @@ fn print(text: &str) -> Start {
 fn fail(program: &str, code: u8, message: &str) -> Start {
     let _ = writeln!(io::stderr(), "{program}: {message}");
     Start::Done(ExitCode::from(code))
+}
+
+/// Says what is wrong with the configuration.
+fn unusable(program: &str, error: &ConfigError) -> Start {
+    let message = format!("the configuration cannot be used:\n{error}");
+    fail(program, EXIT_USAGE, &message)
 }
 
 fn prepare(line: &CommandLine, mode: Mode, loaded: Loaded) -> Result<Prepared, String> {

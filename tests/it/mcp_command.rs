@@ -1,4 +1,4 @@
-//! `mcp serve` and `mcp list`, as a person uses them.
+//! `mcp serve`, `mcp list`, `mcp call` and `mcp add`, as a person uses them.
 
 use crate::program::{Answer, Folder, Program, program};
 use serde_json::{Value, json};
@@ -119,6 +119,8 @@ const SERVER: &str = r#"while read -r line; do
   id=${line#*'"id":'}; id=${id%%[,\}]*}
   case "$line" in
     *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{"tools":{}},"serverInfo":{"name":"s","version":"1"}}' ;;
+    *'"tools/list"'*) result='{"tools":[{"name":"greet"},{"name":"die"}]}' ;;
+    *'"fail"'*) result='{"isError":true,"content":[{"type":"text","text":"no such luck"}]}' ;;
     *'"die"'*) echo token=swordfish >&2; exit 3 ;;
     *) result="{\"content\":[{\"type\":\"text\",\"text\":\"$GREETING $$\"}]}" ;;
   esac
@@ -211,4 +213,100 @@ fn a_server_of_the_configuration_is_started_reloaded_and_ended() {
         let place = format!("/proc/{pid}/stat");
         assert!(!std::path::Path::new(&place).exists(), "{pid} is left");
     }
+}
+
+#[test]
+fn a_tool_is_called_and_tools_are_listed_with_and_without_a_running_program() {
+    let folder = Folder::new();
+    let config = folder.0.join("c.json");
+    write_servers(&config, "one");
+    let place = config.to_str().unwrap().to_owned();
+    // Nothing listens at the port of this system's choice, so each server is started for the command.
+    let call = |folder: &Folder, more: &[&str]| {
+        let mut words = vec!["mcp", "call", "--config", &place];
+        words.extend(more);
+        run(folder, &words)
+    };
+    let called = call(&folder, &["files", "greet", "{\"a\": 1}"]);
+    assert_eq!(called.status.code(), Some(0), "{}", said(&called));
+    let (greeting, pid) = answer_of(&called);
+    assert_eq!(greeting, "one");
+    assert!(crate::child_process::ends(&pid), "the server is left");
+    let whole = call(&folder, &["files", "greet", "--json"]);
+    let whole: Value = serde_json::from_slice(&whole.stdout).unwrap();
+    assert_eq!(whole["content"][0]["type"], "text");
+    for (words, code, why) in [
+        (&["files", "fail"][..], 1, "no such luck"),
+        (&["files", "die"], 1, "it ended with exit code 3"),
+        (&["none", "greet"], 1, "no MCP server `none`"),
+        (&["files", "greet", "[]"], 2, "the arguments are an object"),
+    ] {
+        let failed = call(&folder, words);
+        assert_eq!(failed.status.code(), Some(code), "{words:?}: {}", said(&failed));
+        assert!(said(&failed).contains(why), "{words:?}: {}", said(&failed));
+    }
+    let list = |folder: &Folder, more: &[&str]| {
+        let mut words = vec!["mcp", "list", "--tools", "--json", "--config", &place];
+        words.extend(more);
+        let listed = run(folder, &words);
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{}", said(&listed)));
+        listed["servers"][0].clone()
+    };
+    let listed = list(&folder, &[]);
+    assert_eq!((&listed["state"], &listed["tools"][1]["name"]), (&json!("answers"), &json!("die")));
+
+    // The running program keeps its servers as they were when it read them.
+    let mut command = Command::new(program());
+    command.arg("--config").arg(&config);
+    let running = Program::spawn(command, folder, config);
+    write_servers(&running.config, "two");
+    let listen = ["--listen", &running.address.to_string()];
+    let called = call(&running.folder, &[&["files", "greet"][..], &listen].concat());
+    assert_eq!(answer_of(&called).0, "one", "{}", said(&called));
+    let failed = call(&running.folder, &[&["files", "die"][..], &listen].concat());
+    assert_eq!(failed.status.code(), Some(1));
+    assert!(said(&failed).contains("ended while it worked for this request"), "{}", said(&failed));
+    assert_eq!(list(&running.folder, &listen)["tools"][0]["name"], "greet");
+}
+
+/// Returns the greeting and the process's id of a call of `greet`.
+fn answer_of(called: &Output) -> (String, String) {
+    let text = String::from_utf8_lossy(&called.stdout).into_owned();
+    let (greeting, pid) = text.trim().split_once(' ').unwrap_or_else(|| panic!("{}", said(called)));
+    (greeting.to_owned(), pid.to_owned())
+}
+
+#[test]
+fn a_server_is_added_to_the_file_which_keeps_its_comments() {
+    let folder = Folder::new();
+    // Without a file the usual one is made.
+    let made = run(&folder, &["mcp", "add", "one", "--env", "TOKEN=swordfish", "--", "/bin/cat", "-u"]);
+    assert_eq!(made.status.code(), Some(0), "{}", said(&made));
+    assert!(said(&made).contains("keys add NAME --allow mcp"), "{}", said(&made));
+    let usual = folder.0.join(".config/mcp-local-provider/config.yaml");
+    let text = std::fs::read_to_string(&usual).unwrap();
+    assert_eq!(text, "mcpServers:\n  one: { command: \"/bin/cat\", args: [\"-u\"], env: { \"TOKEN\": \"swordfish\" } }\n");
+    let with_comments = format!("# mine\n{text}  # the last one\nlog: debug # loud\n");
+    std::fs::write(&usual, &with_comments).unwrap();
+    let added = run(&folder, &["mcp", "add", "two", "--", "./server", "x y"]);
+    assert_eq!(added.status.code(), Some(0), "{}", said(&added));
+    let server = folder.0.canonicalize().unwrap().join("server");
+    let line = format!("  two: {{ command: {server:?}, args: [\"x y\"] }}\n");
+    let expected = with_comments.replace("  # the last one", &format!("{line}  # the last one"));
+    assert_eq!(std::fs::read_to_string(&usual).unwrap(), expected);
+
+    for (words, code, why) in [
+        (&["two", "--", "x"][..], 1, "there is a server `two` already"),
+        (&["t__o", "--", "x"], 2, "without `__`"),
+        (&["three", "--env", "=x", "--", "x"], 2, "NAME=VALUE"),
+        (&["three", "--", ""], 1, "nothing was written"),
+    ] {
+        let refused = run(&folder, &[&["mcp", "add"], words].concat());
+        assert_eq!(refused.status.code(), Some(code), "{words:?}: {}", said(&refused));
+        assert!(said(&refused).contains(why), "{words:?}: {}", said(&refused));
+    }
+    std::fs::write(&usual, "mcpServers: [\n").unwrap();
+    let refused = run(&folder, &["mcp", "add", "three", "--", "x"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert_eq!(std::fs::read_to_string(&usual).unwrap(), "mcpServers: [\n");
 }

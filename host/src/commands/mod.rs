@@ -14,6 +14,7 @@ use crate::doctor::{self, Surroundings};
 use crate::keys::KeyFile;
 use crate::printable::printable;
 use crate::process::own_program;
+pub(crate) use mcp::{NotAdded, add_server};
 use std::io::{self, Write};
 use table::table;
 
@@ -41,7 +42,7 @@ pub fn run(
     let config = &loaded.config;
     match command {
         Command::Serve
-        | Command::Mcp(McpCommand::Serve { .. })
+        | Command::Mcp(McpCommand::Serve { .. } | McpCommand::Add { .. })
         | Command::ChildProcess { .. }
         | Command::OpenPage { .. }
         | Command::Complete { .. }
@@ -105,10 +106,15 @@ pub fn run(
                 other => Ok(other?),
             }
         }
-        Command::Mcp(McpCommand::List { json }) => {
-            let variables: Vec<_> = std::env::vars_os().collect();
-            mcp::list(config, &variables, *json, out)
+        Command::Mcp(McpCommand::List { tools, json }) => {
+            mcp::list(program, loaded, *tools, *json, out)
         }
+        Command::Mcp(McpCommand::Call {
+            server,
+            tool,
+            arguments,
+            json,
+        }) => mcp::call(program, loaded, server, tool, arguments, *json, out),
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(command) => keys::run(command, program, loaded, out),
         Command::Sessions { json } => {

@@ -13,6 +13,7 @@ mod bridge_environment;
 mod check;
 mod decode;
 mod dot_env;
+mod edit;
 mod environment;
 mod error;
 mod example;
@@ -33,6 +34,7 @@ mod units;
 pub use address::{Extra, Listener, OLLAMA, parse_address};
 pub use agent::{Agent, AgentSessions};
 pub use bridge::{Bridge, BridgeSession, Invocations};
+pub(crate) use edit::{NewServer, with_server};
 pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub use example::EXAMPLE;
@@ -53,7 +55,7 @@ pub use settings::{Setting, Sources};
 pub use tls::Tls;
 pub use tree::Origin;
 
-use parse::Format;
+pub(crate) use parse::Format;
 use paths::Folders;
 use std::path::{Path, PathBuf};
 use tree::{Form, Node, Value};
@@ -127,6 +129,45 @@ pub fn load(overrides: &Overrides, environment: &Environment) -> Result<Loaded, 
         None => Node::map(Origin::Flag("the defaults")),
     };
     complete(root, problems, file, overrides, environment)
+}
+
+/// Finds the file that a change of the configuration belongs into, which need not be there yet.
+///
+/// # Errors
+/// Fails when nothing names a file, and there is no home directory for the usual one.
+pub(crate) fn file_to_change(
+    overrides: &Overrides,
+    environment: &Environment,
+) -> Result<PathBuf, ConfigError> {
+    let (file, _) = find_file(overrides, environment)?;
+    let usual = || Some(usual_folder(environment)?.join("config.yaml"));
+    file.or_else(usual).ok_or_else(|| {
+        let message = "there is no home directory; name the file with --config";
+        ConfigError::one(None, "", message)
+    })
+}
+
+/// Reads and checks `text` as if it stood in the file at `path`.
+///
+/// # Errors
+/// Returns the same errors as [`load`].
+pub(crate) fn load_as(
+    path: &Path,
+    text: &str,
+    overrides: &Overrides,
+    environment: &Environment,
+) -> Result<Loaded, ConfigError> {
+    let environment = with_env_file(overrides, Some(path), environment.clone())?;
+    let name = path.display().to_string();
+    let mut problems = Vec::new();
+    let root = parse::parse(&name, text, format_of(&name)?, &mut problems)?;
+    complete(
+        root,
+        problems,
+        Some(path.to_owned()),
+        overrides,
+        environment,
+    )
 }
 
 /// Reads and checks a configuration from `text`. The extension of `name` gives its format. No `.env` file is read, and
@@ -208,19 +249,10 @@ fn find_file(
         }
         return Ok((Some(path), Some(origin)));
     }
-    let base = match (
-        environment.get_nonempty("XDG_CONFIG_HOME"),
-        paths::home(environment),
-    ) {
-        (Some(base), _) if Path::new(base).is_absolute() => PathBuf::from(base),
-        (_, Some(home)) => home.join(".config"),
-        _ => return Ok((None, None)),
+    let Some(folder) = usual_folder(environment) else {
+        return Ok((None, None));
     };
-    let candidates = EXTENSIONS.map(|extension| {
-        base.join(DIRECTORY)
-            .join("config")
-            .with_extension(extension)
-    });
+    let candidates = EXTENSIONS.map(|extension| folder.join("config").with_extension(extension));
     let mut there = candidates.into_iter().filter(|path| path.is_file());
     let first = there.next();
     if let (Some(first), Some(second)) = (&first, there.next()) {
@@ -232,6 +264,18 @@ fn find_file(
         return Err(ConfigError::one(None, "", message));
     }
     Ok((first, None))
+}
+
+/// Returns the folder of the configuration by the XDG Base Directory specification; `None` where neither it nor a home directory
+/// is known.
+fn usual_folder(environment: &Environment) -> Option<PathBuf> {
+    let named = environment.get_nonempty("XDG_CONFIG_HOME").map(Path::new);
+    let base = match (named, paths::home(environment)) {
+        (Some(base), _) if base.is_absolute() => base.to_owned(),
+        (_, Some(home)) => home.join(".config"),
+        _ => return None,
+    };
+    Some(base.join(DIRECTORY))
 }
 
 /// Adds the variables of the `.env` file that `--env-file` names, or else of the one beside the configuration file,

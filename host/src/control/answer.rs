@@ -1,6 +1,6 @@
 //! Answer of the running program, which the thread that reads it waits for.
 
-use mcp_local_provider_core::wire::http1::ResponseError;
+use mcp_local_provider_core::wire::http1::{ResponseError, ResponseHead};
 use mcp_local_provider_engine::Clock;
 use mcp_local_provider_engine::http_client::{Call, CallError, Part};
 use std::io::{self, BufRead, ErrorKind, Read};
@@ -8,8 +8,9 @@ use std::task::{Poll, Waker};
 
 /// An answer whose head was read. Reading it gives its body: an end that comes too early is an error of the kind
 /// [`ErrorKind::UnexpectedEof`], and bytes that are not HTTP one of [`ErrorKind::InvalidData`].
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: Option<ResponseHead>,
     call: Call,
     clock: Clock,
     body: Vec<u8>,
@@ -25,6 +26,7 @@ impl Answer {
     pub(super) fn read(call: Call) -> io::Result<Self> {
         let mut answer = Self {
             status: 0,
+            head: None,
             call,
             clock: Clock::start(),
             body: Vec::new(),
@@ -32,11 +34,20 @@ impl Answer {
         };
         while answer.status == 0 {
             match answer.part()? {
-                Part::Head(head) => answer.status = head.status(),
+                Part::Head(head) => {
+                    answer.status = head.status();
+                    answer.head = Some(head);
+                }
                 Part::Body | Part::End => return Err(ErrorKind::InvalidData.into()),
             }
         }
         Ok(answer)
+    }
+
+    /// Returns a header of the answer that is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let value = self.head.as_ref()?.header(name)?;
+        std::str::from_utf8(value).ok()
     }
 
     fn part(&mut self) -> io::Result<Part> {

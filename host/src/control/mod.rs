@@ -2,7 +2,7 @@
 
 use crate::printable::printable;
 use crate::waiting_pipe::WaitingPipe;
-use answer::Answer;
+pub(crate) use answer::Answer;
 use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_engine::http_client::{Call, CallError, CallTimes, HttpRequest};
 use mcp_local_provider_engine::proxy::Origin;
@@ -100,6 +100,36 @@ const fn unauthorized(presented: bool, is_client: bool) -> &'static str {
     }
 }
 
+/// One request, without what all have.
+pub(crate) struct Sent<'s> {
+    pub(crate) method: &'static str,
+    pub(crate) path: &'s str,
+    /// Forms that the answer may have.
+    pub(crate) accept: &'static str,
+    pub(crate) headers: &'s [(&'static str, &'s str)],
+    /// JSON.
+    pub(crate) body: Option<String>,
+}
+
+impl<'s> Sent<'s> {
+    const fn new(method: &'static str, path: &'s str) -> Self {
+        Self {
+            method,
+            path,
+            accept: "application/json",
+            headers: &[],
+            body: None,
+        }
+    }
+
+    fn json(method: &'static str, path: &'s str, body: &Value) -> Self {
+        Self {
+            body: Some(body.to_string()),
+            ..Self::new(method, path)
+        }
+    }
+}
+
 /// Cancels an answer from another thread. Clones cancel the same answer.
 #[derive(Clone, Debug, Default)]
 pub struct Cancel(Arc<Mutex<Cancelling>>);
@@ -174,7 +204,7 @@ impl ControlClient {
     /// # Errors
     /// See [`ControlError`].
     pub fn get(&self, path: &str) -> Result<Value, ControlError> {
-        let answer = self.send("GET", path, None, Some(PROGRESS), None)?;
+        let answer = self.send(&Sent::new("GET", path), Some(PROGRESS), None)?;
         self.json(self.accept(answer)?)
     }
 
@@ -183,7 +213,7 @@ impl ControlClient {
     /// # Errors
     /// See [`ControlError`].
     pub fn report(&self, path: &str) -> Result<Value, ControlError> {
-        let answer = self.send("GET", path, None, Some(PROGRESS), None)?;
+        let answer = self.send(&Sent::new("GET", path), Some(PROGRESS), None)?;
         if answer.status == 503 {
             return self.json(answer);
         }
@@ -195,7 +225,7 @@ impl ControlClient {
     /// # Errors
     /// See [`ControlError`].
     pub fn post(&self, path: &str, body: &Value) -> Result<Value, ControlError> {
-        let answer = self.send("POST", path, Some(body), Some(PROGRESS), None)?;
+        let answer = self.send(&Sent::json("POST", path, body), Some(PROGRESS), None)?;
         self.json(self.accept(answer)?)
     }
 
@@ -209,7 +239,16 @@ impl ControlClient {
         body: &Value,
         cancel: &Cancel,
     ) -> Result<impl BufRead + use<>, ControlError> {
-        let answer = self.send("POST", path, Some(body), None, Some(cancel))?;
+        let answer = self.send(&Sent::json("POST", path, body), None, Some(cancel))?;
+        self.accept(answer)
+    }
+
+    /// Sends any request, however long its answer takes, and returns an answer of success to be read as it comes.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub(crate) fn exchange(&self, sent: &Sent<'_>) -> Result<Answer, ControlError> {
+        let answer = self.send(sent, None, None)?;
         self.accept(answer)
     }
 
@@ -252,7 +291,11 @@ impl ControlClient {
         Err(ControlError::Refused { status, message })
     }
 
-    fn whole(&self, answer: &mut Answer) -> Result<Vec<u8>, ControlError> {
+    /// Reads the rest of an answer.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub(crate) fn whole(&self, answer: &mut Answer) -> Result<Vec<u8>, ControlError> {
         let mut body = Vec::new();
         let read = answer.take(MAX_ANSWER_BYTES).read_to_end(&mut body);
         read.map_err(|error| self.broken(error))?;
@@ -261,9 +304,7 @@ impl ControlClient {
 
     fn send(
         &self,
-        method: &'static str,
-        path: &str,
-        body: Option<&Value>,
+        sent: &Sent<'_>,
         patience: Option<Duration>,
         cancel: Option<&Cancel>,
     ) -> Result<Answer, ControlError> {
@@ -279,7 +320,7 @@ impl ControlClient {
             .map_or(Ok(()), |cancel| cancel.begin(&stream))
             .and_then(|()| WaitingPipe::new(stream, PROGRESS, patience));
         let pipe = pipe.map_err(|error| self.broken(error))?;
-        let request = self.request(method, path, body);
+        let request = self.request(sent);
         let origin = Origin {
             secure: false,
             host: address.ip().to_string(),
@@ -299,22 +340,24 @@ impl ControlClient {
             .map_err(|error| self.broken(error))
     }
 
-    fn request(&self, method: &'static str, path: &str, body: Option<&Value>) -> HttpRequest {
+    fn request(&self, sent: &Sent<'_>) -> HttpRequest {
         let mut headers = vec![
-            ("accept", "application/json".to_owned()),
+            ("accept", sent.accept.to_owned()),
             ("user-agent", self.program.to_owned()),
         ];
         if let Some(token) = &self.token {
             headers.push(("authorization", format!("Bearer {token}")));
         }
-        if body.is_some() {
+        if sent.body.is_some() {
             headers.push(("content-type", "application/json".to_owned()));
         }
+        let further = sent.headers.iter();
+        headers.extend(further.map(|(name, value)| (*name, (*value).to_owned())));
         HttpRequest {
-            method,
-            path: path.to_owned(),
+            method: sent.method,
+            path: sent.path.to_owned(),
             headers,
-            body: body.map(|body| body.to_string().into_bytes().into()),
+            body: sent.body.clone().map(|body| body.into_bytes().into()),
         }
     }
 }

@@ -10,6 +10,7 @@ mod process;
 mod tests;
 
 pub(crate) use plan::ServerPlan;
+pub(crate) use process::exit;
 
 use crate::config::Config;
 use crate::process::own_program;

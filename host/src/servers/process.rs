@@ -237,7 +237,7 @@ fn tell_missed(server: &str, missed: u64) {
     }
 }
 
-const fn exit(ending: Ending) -> Exit {
+pub(crate) const fn exit(ending: Ending) -> Exit {
     match ending {
         Ending::Code(code) => Exit::Code(code),
         Ending::Signal(signal) => Exit::Signal(signal),

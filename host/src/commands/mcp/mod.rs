@@ -1,0 +1,190 @@
+//! The commands on MCP servers that do not serve.
+
+mod add;
+mod call;
+
+pub(crate) use add::{NotAdded, add_server};
+pub(super) use call::call;
+
+use super::Failure;
+use super::table::table;
+use crate::config::Loaded;
+use crate::control::ControlClient;
+use crate::credentials::{self, CredentialError};
+use crate::doctor::serves_already;
+use crate::mcp_client::{NoResult, RunningServer, Server, StartedServer, tools};
+use crate::printable::printable;
+use crate::process::own_program;
+use crate::servers::ServerPlan;
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+/// Place where servers are asked.
+enum Asked {
+    /// The running program.
+    Running(ControlClient),
+    /// This process. It starts each server for that.
+    Started {
+        variables: Vec<(OsString, OsString)>,
+        supervisor: PathBuf,
+    },
+}
+
+/// Finds the running program; where there is none, servers are started here.
+fn find(program: &'static str, loaded: &Loaded) -> Result<Asked, Failure> {
+    let client = match credentials::client(program, loaded) {
+        Ok(client) => Some(client).filter(|client| serves_already(program, client.address())),
+        Err(CredentialError::OpenPort) => None,
+        Err(error @ CredentialError::Key(_)) => return Err(error.into()),
+    };
+    Ok(match client {
+        Some(client) => Asked::Running(client),
+        None => Asked::Started {
+            variables: std::env::vars_os().collect(),
+            supervisor: own_program()?,
+        },
+    })
+}
+
+impl Asked {
+    /// Asks the server `name`.
+    fn with<T>(
+        &self,
+        loaded: &Loaded,
+        name: &str,
+        ask: impl FnOnce(&mut dyn Server) -> Result<T, NoResult>,
+    ) -> Result<T, NoResult> {
+        let config = &loaded.config;
+        let unknown = || {
+            let name = printable(name);
+            let message = format!(
+                "there is no MCP server `{name}`; `mcp list` shows those of the configuration"
+            );
+            NoResult::NoAnswer(message)
+        };
+        match self {
+            Self::Running(client) if crate::config::is_server_name(name) => {
+                ask(&mut RunningServer::open(client, name)?)
+            }
+            Self::Running(_) => Err(unknown()),
+            Self::Started {
+                variables,
+                supervisor,
+            } => {
+                let mut offered = config.mcp_servers.offered();
+                let (name, server) = offered.find(|(own, _)| *own == name).ok_or_else(unknown)?;
+                let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
+                let gateway = config.gateway().unwrap_or_default();
+                let mut started =
+                    StartedServer::start(&plan, variables, Some(supervisor), &gateway)?;
+                let asked = ask(&mut started);
+                started.end();
+                asked
+            }
+        }
+    }
+}
+
+/// Shows the servers of the configuration, and on request their tools. Without that none is started: a state is what is known
+/// without a start.
+pub(super) fn list(
+    program: &'static str,
+    loaded: &Loaded,
+    with_tools: bool,
+    as_json: bool,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let config = &loaded.config;
+    let variables: Vec<_> = std::env::vars_os().collect();
+    let asked = with_tools.then(|| find(program, loaded)).transpose()?;
+    let mut servers: Vec<Value> = Vec::new();
+    let mut rows = Vec::new();
+    for (name, server) in config.mcp_servers.iter() {
+        let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
+        let missing = plan
+            .find(&variables)
+            .err()
+            .map(|missing| missing.to_string());
+        let mut found = Vec::new();
+        let (state, why) = match (missing, &asked) {
+            _ if server.disabled => ("disabled", String::new()),
+            // The running program may have another PATH.
+            (Some(missing), None | Some(Asked::Started { .. })) => ("missing", missing),
+            (_, None) => ("installed", String::new()),
+            (_, Some(asked)) => match asked.with(loaded, name, tools) {
+                Ok(tools) => {
+                    found = tools;
+                    ("answers", String::new())
+                }
+                Err(error) => ("fails", error.to_string()),
+            },
+        };
+        let command = [&server.command].into_iter().chain(&server.args);
+        let command: Vec<&str> = command.map(String::as_str).collect();
+        let names = found.iter().filter_map(|tool| tool.get("name")?.as_str());
+        let names: Vec<&str> = names.collect();
+        let told = match why.as_str() {
+            "" => printable(&names.join(", ")),
+            why => printable(why),
+        };
+        rows.push([
+            printable(name),
+            state.to_owned(),
+            printable(&command.join(" ")),
+            told,
+        ]);
+        let mut entry = json!({ "name": name, "state": state, "command": command, "error": why });
+        if with_tools && let Some(entry) = entry.as_object_mut() {
+            entry.insert("tools".to_owned(), found.into());
+        }
+        servers.push(entry);
+    }
+    if as_json {
+        return Ok(writeln!(out, "{:#}", json!({ "servers": servers }))?);
+    }
+    if rows.is_empty() {
+        writeln!(
+            out,
+            "the configuration names no MCP servers; `mcp add NAME -- COMMAND` adds one"
+        )?;
+    }
+    let last = if with_tools { "TOOLS" } else { "" };
+    Ok(table(["NAME", "STATE", "COMMAND", last], &rows, out)?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::config::{Environment, load_text};
+
+    fn listed(text: &str, as_json: bool) -> String {
+        let text = format!("data_dir: /d\n{text}");
+        let loaded = load_text("c.yaml", &text, &Environment::new([])).unwrap();
+        let mut out = Vec::new();
+        list("mlp", &loaded, false, as_json, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn servers_are_listed_without_being_started() {
+        let text = "mcpServers: { zoo: { command: /bin/sh, args: [-c, 'exit 1'] }, off: { command: x, disabled: true }, no: no-such-server }";
+        assert_eq!(
+            listed(text, false),
+            "NAME  STATE      COMMAND
+zoo   installed  /bin/sh -c exit 1
+off   disabled   x
+no    missing    no-such-server     `no-such-server` is not on the PATH; give its path, or install it
+"
+        );
+        let json: Value = serde_json::from_str(&listed(text, true)).unwrap();
+        assert_eq!(json["servers"][1]["state"], "disabled");
+        assert_eq!(
+            json["servers"][0]["command"],
+            json!(["/bin/sh", "-c", "exit 1"])
+        );
+        assert!(listed("", false).contains("no MCP servers"));
+    }
+}

@@ -1,0 +1,132 @@
+//! Checks of the MCP servers of the configuration: their programs, and a start.
+
+use super::{Findings, Health, Surroundings};
+use crate::config::{Config, GatewayEnabled};
+use crate::mcp_client::{NoResult, StartedServer, tools};
+use crate::printable::printable;
+use crate::servers::ServerPlan;
+use serde_json::Value;
+use std::path::Path;
+
+/// Subject of the findings.
+const SUBJECT: &str = "mcp server";
+
+/// Checks the servers that are offered. With [`Surroundings::start`] it starts each.
+pub(super) fn examine(config: &Config, surroundings: &Surroundings, findings: &mut Findings) {
+    if config.gateway.enabled == GatewayEnabled::No && config.mcp_servers.offered().count() > 0 {
+        let text = "`gateway.enabled` is false: no MCP server is offered";
+        findings.add(Health::Warn, SUBJECT, text.to_owned());
+    }
+    for (name, server) in config.mcp_servers.offered() {
+        let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
+        match plan.find(&surroundings.variables) {
+            Err(missing) => findings.add(Health::Fail, SUBJECT, format!("{name}: {missing}")),
+            Ok(program) => {
+                let text = format!("{name} is {}", program.display());
+                findings.add(Health::Ok, SUBJECT, text);
+                if let Some(supervisor) = surroundings.start.as_deref() {
+                    let (health, text) = try_server(&plan, config, surroundings, Some(supervisor));
+                    findings.add(health, SUBJECT, text);
+                }
+            }
+        }
+    }
+}
+
+/// Starts a server, and ends it again.
+fn try_server(
+    plan: &ServerPlan,
+    config: &Config,
+    surroundings: &Surroundings,
+    supervisor: Option<&Path>,
+) -> (Health, String) {
+    let gateway = config.gateway().unwrap_or_default();
+    let variables = &surroundings.variables;
+    let started = StartedServer::start(plan, variables, supervisor, &gateway);
+    let found = started.map_err(NoResult::from).and_then(|mut server| {
+        let greeting = server.greet();
+        let found = greeting.and_then(|greeting| Ok((greeting, tools(&mut server)?)));
+        server.end();
+        found
+    });
+    let name = &plan.name;
+    match found {
+        Ok((greeting, tools)) => {
+            let greeting: Value = serde_json::from_str(&greeting).unwrap_or_default();
+            let text = |pointer: &str| {
+                let text = greeting.pointer(pointer).and_then(Value::as_str);
+                printable(text.unwrap_or("?"))
+            };
+            let text = format!(
+                "{name} starts, says that it is {} {}, and speaks revision {}; tools: {}",
+                text("/serverInfo/name"),
+                text("/serverInfo/version"),
+                text("/protocolVersion"),
+                tools.len()
+            );
+            (Health::Ok, text)
+        }
+        Err(NoResult::Refused { code: -32601, .. }) => {
+            (Health::Ok, format!("{name} starts, and has no tools"))
+        }
+        Err(error) => (
+            Health::Fail,
+            format!("{name} was started, and cannot be used: {error}"),
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::{Environment, load_text};
+
+    const SERVER: &str = r#"while read -r line; do
+      id=${line#*'"id":'}; id=${id%%,*}
+      case "$line" in
+        *'"initialize"'*) result='{"protocolVersion":"2025-06-18","capabilities":{},"serverInfo":{"name":"s","version":"2"}}' ;;
+        *'"cursor":"b"'*) result='{"tools":[{"name":"b"}]}' ;;
+        *'"tools/list"'*) result='{"tools":[{"name":"a"}],"nextCursor":"b"}' ;;
+        *) continue ;;
+      esac
+      echo "{\"jsonrpc\":\"2.0\",\"id\":$id,\"result\":$result}"
+    done"#;
+
+    fn tried(script: &str) -> (Health, String) {
+        let text = serde_json::json!({
+            "data_dir": "/d",
+            "gateway": { "processes": { "start": "2s" } },
+            "mcpServers": { "zoo": { "command": "/bin/sh", "args": ["-c", script] } },
+        });
+        let loaded = load_text("c.json", &text.to_string(), &Environment::new([])).unwrap();
+        let config = &loaded.config;
+        let (name, server) = config.mcp_servers.iter().next().unwrap();
+        let plan = ServerPlan::new(name, server, 1 << 20);
+        try_server(&plan, config, &Surroundings::default(), None)
+    }
+
+    #[test]
+    fn a_start_tells_what_keeps_a_server_from_being_used() {
+        assert_eq!(
+            tried(SERVER),
+            (
+                Health::Ok,
+                "zoo starts, says that it is s 2, and speaks revision 2025-06-18; tools: 2"
+                    .to_owned()
+            )
+        );
+        let (health, text) = tried("echo no licence >&2; exit 3");
+        assert_eq!(health, Health::Fail);
+        assert_eq!(
+            text,
+            "zoo was started, and cannot be used: the MCP server `zoo` is not available: it ended with exit code 3; its last words: no licence"
+        );
+        let (health, text) = tried("read -r line; sleep 60");
+        assert_eq!(health, Health::Fail);
+        assert!(
+            text.contains("did not answer `initialize` in time"),
+            "{text}"
+        );
+    }
+}
