@@ -157,6 +157,8 @@ pub struct Sessions {
     pub max: usize,
     /// A session ends when its last request is so long ago.
     pub idle: Duration,
+    /// Time between two looks for such sessions.
+    pub sweep: Duration,
     /// Requests that may be open in one session.
     pub in_flight: usize,
 }
@@ -167,6 +169,7 @@ impl Default for Sessions {
             per_client: 3,
             max: 1024,
             idle: Duration::from_secs(3600),
+            sweep: Duration::from_secs(60),
             in_flight: 256,
         }
     }
@@ -177,8 +180,10 @@ impl Default for Sessions {
 pub struct Processes {
     /// Processes at once, of all servers.
     pub max: usize,
-    /// From the start of a process to the end of its handshake.
+    /// From the demand for a process to the end of its handshake.
     pub start: Duration,
+    /// Processes that may be on the way to the end of their handshake at once. Others are started when one of those is there.
+    pub starts_at_once: usize,
     /// A process without an open request, whose session nobody listens to, is stopped after so long.
     pub idle: Duration,
 }
@@ -188,6 +193,7 @@ impl Default for Processes {
         Self {
             max: 10,
             start: Duration::from_secs(30),
+            starts_at_once: 4,
             idle: Duration::from_secs(600),
         }
     }

@@ -174,19 +174,22 @@ fn a_server_of_the_configuration_is_started_reloaded_and_ended() {
     let mut program = Program::spawn(command, folder, config);
     let hello = json!({ "protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": { "name": "c", "version": "1" } });
     let hello = json!({ "jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello });
-    let opened = send(&program, None, &hello);
-    assert_eq!(opened.status, 200, "{}", opened.body);
-    let session = opened.header("mcp-session-id").unwrap().to_owned();
+    let open = |program: &Program| {
+        let opened = send(program, None, &hello);
+        assert_eq!(opened.status, 200, "{}", opened.body);
+        opened.header("mcp-session-id").unwrap().to_owned()
+    };
+    let mut session = open(&program);
     let initialized = json!({ "jsonrpc": "2.0", "method": "notifications/initialized" });
     assert_eq!(send(&program, Some(&session), &initialized).status, 202);
-    let greeted = |program: &Program, id| {
-        let answer = call(program, &session, id, "greet");
+    let greeted = |program: &Program, session: &str, id| {
+        let answer = call(program, session, id, "greet");
         let text = answer["result"]["content"][0]["text"].as_str();
         let text = text.unwrap_or_else(|| panic!("{answer}"));
         let (greeting, pid) = text.split_once(' ').unwrap();
         (greeting.to_owned(), pid.to_owned())
     };
-    let (greeting, first) = greeted(&program, 2);
+    let (greeting, first) = greeted(&program, &session, 2);
     assert_eq!(greeting, "one");
 
     let died = call(&program, &session, 3, "die");
@@ -195,16 +198,18 @@ fn a_server_of_the_configuration_is_started_reloaded_and_ended() {
     program.wait_for_log("token=swordfish");
     program.wait_for_log("a process has ended: it ended with exit code 3");
 
+    let (greeting, second) = greeted(&program, &session, 4);
+    assert_eq!(greeting, "one");
+    assert_ne!(first, second);
+
+    // Who has a session of the server as it was begins anew.
     write_servers(&program.config, "two");
     program.signal("HUP");
     program.wait_for_log("took the configuration over");
-    // The process that was started meanwhile may be older than the reload.
-    let (greeting, second) = greeted(&program, 4);
-    assert_ne!(first, second);
-    if greeting == "one" {
-        call(&program, &session, 5, "die");
-    }
-    let (greeting, last) = greeted(&program, 6);
+    assert!(crate::child_process::ends(&second));
+    assert_eq!(send(&program, Some(&session), &initialized).status, 404);
+    session = open(&program);
+    let (greeting, last) = greeted(&program, &session, 2);
     assert_eq!(greeting, "two");
 
     program.signal("TERM");

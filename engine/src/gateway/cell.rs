@@ -7,7 +7,7 @@ use crate::Engine;
 use crate::ranked::{LINK, Ranked, SESSION};
 use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::id::Authority;
-use mcp_local_provider_core::process::State;
+use mcp_local_provider_core::process::{Order, State};
 use mcp_local_provider_core::rpc::{Call, Message, Outbox, OutboxLimits};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
@@ -135,6 +135,8 @@ struct ServerState {
     until: Option<Instant>,
     /// A thread runs the process.
     is_run: bool,
+    /// The process is on the way to the end of its handshake, and is counted among those.
+    is_starting: bool,
 }
 
 /// A call of a [`Server`] gives its deliveries to this.
@@ -165,6 +167,7 @@ impl ServerCell {
                 waker: None,
                 until: None,
                 is_run: false,
+                is_starting: false,
             }),
         })
     }
@@ -268,6 +271,12 @@ impl ServerCell {
         let is_sooner = next.is_some_and(|next| state.until.is_none_or(|until| next < until));
         if has_work || is_sooner {
             wake.extend(state.waker.take());
+        }
+        if let (true, Some(gateway)) = (state.is_starting, engine.gateway())
+            && state.machine.state() != State::Starting
+        {
+            state.is_starting = false;
+            wake.extend(gateway.starts.end());
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
@@ -373,12 +382,20 @@ impl ServerCell {
         }
     }
 
-    pub(crate) fn take(&self, waker: &Waker, work: &mut Work) {
+    /// Moves what is to be done to the thread of the process. `may_start` counts a start, unless there are too many.
+    pub(crate) fn take(&self, waker: &Waker, work: &mut Work, may_start: impl FnOnce() -> bool) {
         let mut state = self.state.lock();
-        work.orders.append(&mut state.out.orders);
-        while let Some(line) = state.out.lines.pop() {
-            work.lines.push_back(line);
+        let starts = state.out.orders.contains(&Order::Spawn);
+        if !starts || state.is_starting || may_start() {
+            state.is_starting |= starts;
+            work.orders.append(&mut state.out.orders);
         }
+        if work.lines.is_empty() {
+            while let Some(line) = state.out.lines.pop() {
+                work.lines.push_back(line);
+            }
+        }
+        work.has_more = !state.out.lines.is_empty();
         work.until = state.machine.poll_timeout().map(|timeout| timeout.at);
         state.until = work.until;
         let is_over = match state.machine.state() {
@@ -388,7 +405,7 @@ impl ServerCell {
             | State::Stopping { .. }
             | State::Waiting { .. } => false,
         };
-        work.ended = is_over && work.orders.is_empty();
+        work.ended = is_over && work.orders.is_empty() && state.out.orders.is_empty();
         state.is_run = !work.ended;
         state.waker = Some(waker.clone());
     }

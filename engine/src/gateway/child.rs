@@ -35,6 +35,8 @@ pub struct Work {
     pub orders: Vec<Order>,
     /// Lines for the process, each with its end. Those that were not written when the process ends are dropped.
     pub lines: VecDeque<String>,
+    /// More lines wait: [`Child::take`] gives them when `lines` is empty.
+    pub has_more: bool,
     /// The next deadline: [`Child::take`] is to be called then, though nobody woke the thread.
     pub until: Option<Instant>,
     /// There is no process any more, and none is to be started: the thread ends too. When one is needed again, the engine
@@ -65,11 +67,17 @@ impl Child {
         &self.cell.name
     }
 
-    /// Serves the deadlines that are due, and moves the orders and lines that there are behind those in `work`. `waker` is
-    /// woken when there are more.
+    /// Serves the deadlines that are due, moves the orders that there are behind those in `work`, and the lines when `work` has
+    /// none. `waker` is woken when there are more. Lines that are not moved are bounded: a process that does not read its input is
+    /// ended.
     pub fn take(&self, waker: &Waker, work: &mut Work) {
         self.cell.serve_timers(&self.engine);
-        self.cell.take(waker, work);
+        self.cell.take(waker, work, || {
+            self.engine.gateway().is_none_or(|gateway| {
+                let most = gateway.config().processes.starts_at_once;
+                gateway.starts.begin(most, waker)
+            })
+        });
         if work.ended
             && let Some(gateway) = self.engine.gateway()
         {

@@ -7,6 +7,7 @@ mod audience;
 mod cell;
 mod child;
 mod door;
+mod starts;
 mod stateless;
 
 pub use child::{Child, Children, Exit, Work};
@@ -30,6 +31,7 @@ use mcp_local_provider_mcp::revision::Revision;
 use mcp_local_provider_mcp::session::Session;
 use mcp_local_provider_mcp::stateless::Capabilities;
 use mcp_local_provider_mcp::streams::StreamId;
+use starts::Starts;
 use stateless::Pools;
 pub(crate) use stateless::RequestCell;
 use std::collections::HashMap;
@@ -38,9 +40,6 @@ use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-/// Time between two looks for sessions that have been idle for too long.
-const SWEEP: Duration = Duration::from_secs(10);
-
 /// Clients whose rate is remembered; when there are more, those whose rate is whole again are forgotten.
 const CLIENTS: usize = 10_000;
 
@@ -48,6 +47,7 @@ const CLIENTS: usize = 10_000;
 pub(crate) struct Gateway {
     config: Ranked<Arc<Config>, LEAF>,
     children: Arc<dyn Children>,
+    starts: Starts,
     table: Ranked<Table, TABLE>,
     pools: Ranked<Pools, TABLE>,
     /// Sessions that are still to be opened, by their ids.
@@ -81,6 +81,7 @@ impl Engine {
         let gateway = Gateway {
             config: Ranked::new(Arc::new(config)),
             children,
+            starts: Starts::default(),
             table: Ranked::default(),
             pools: Ranked::default(),
             doors: Ranked::default(),
@@ -94,18 +95,21 @@ impl Engine {
         }
     }
 
-    /// Takes another configuration of the gateway over. Sessions of servers that are gone end.
-    pub fn reload_gateway(self: &Arc<Self>, config: Config) {
+    /// Takes another configuration of the gateway over. Sessions of servers that are gone end, and those of the servers in
+    /// `changed`, whose processes are started in another way from now on.
+    pub fn reload_gateway(self: &Arc<Self>, config: Config, changed: &[String]) {
         let Some(gateway) = self.gateway() else {
             return;
         };
         let config = Arc::new(config);
         *gateway.config.lock() = config.clone();
+        let is_over =
+            |name: &str| config.server(name).is_none() || changed.iter().any(|other| other == name);
         gateway.end_where(self, |cell| {
-            let mut servers = cell.servers().iter();
-            servers.any(|server| config.server(&server.name).is_none())
+            let mut servers = cell.servers().iter().map(|server| &*server.name);
+            servers.any(|name| is_over(name))
         });
-        gateway.end_pools(self, |name| config.server(name).is_none());
+        gateway.end_pools(self, is_over);
     }
 
     /// The gateway, where there is one.
@@ -400,12 +404,15 @@ impl Background for Sweeper {
             return Poll::Ready(());
         };
         let now = engine.clock();
-        if self.next.is_none_or(|next| next <= now) {
-            if let Some(gateway) = engine.gateway() {
-                gateway.sweep(&engine, now);
-            }
-            self.next = Some(now + SWEEP);
+        let Some(gateway) = engine.gateway() else {
+            return Poll::Ready(());
+        };
+        if self.next.is_some_and(|next| next <= now) {
+            gateway.sweep(&engine, now);
+            self.next = None;
         }
+        self.next
+            .get_or_insert(now + gateway.config().sessions.sweep);
         Poll::Pending
     }
 

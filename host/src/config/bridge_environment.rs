@@ -11,8 +11,11 @@ use crate::installed::find_program;
 use std::ffi::OsStr;
 use std::path::Path;
 
-/// Variables that hold a value as it stands, each with the path of the value.
-const VALUES: [(&str, &[&str]); 11] = [
+/// Variables that hold a value as it stands, each with the path of the value. Of two for one path the later one counts.
+const VALUES: [(&str, &[&str]); 15] = [
+    ("MCP_DATA_DIR", &["data_dir"]),
+    ("MCP_MAX_CONNECTIONS", &["limits", "connections"]),
+    ("MCP_RATE_LIMIT", &["gateway", "rate", "requests"]),
     ("BRIDGE_MAX_PROCESSES", &["gateway", "processes", "max"]),
     (
         "BRIDGE_PROCESS_IDLE_TIMEOUT",
@@ -36,6 +39,10 @@ const VALUES: [(&str, &[&str]); 11] = [
     ),
     ("BRIDGE_SESSION_TIMEOUT", &["gateway", "sessions", "idle"]),
     (
+        "BRIDGE_SESSION_CLEANUP_INTERVAL",
+        &["gateway", "sessions", "sweep"],
+    ),
+    (
         "BRIDGE_RATE_LIMIT_REQUESTS",
         &["gateway", "rate", "requests"],
     ),
@@ -45,28 +52,20 @@ const VALUES: [(&str, &[&str]); 11] = [
 ];
 
 /// Variables that would set what this build does not offer.
-const NOT_OFFERED: [&str; 10] = [
-    "BRIDGE_HEALTH_CHECK_INTERVAL",
-    "BRIDGE_SESSION_CLEANUP_INTERVAL",
-    "BRIDGE_ENABLE_WEBSOCKET",
-    "BRIDGE_ENABLE_SSE",
-    "BRIDGE_ENABLE_HTTP",
-    "BRIDGE_API_KEYS",
-    "BRIDGE_CORS_ORIGINS",
-    "BRIDGE_ENABLE_METRICS",
-    "BRIDGE_METRICS_PORT",
-    "BRIDGE_LOG_LEVEL",
-];
+const NOT_OFFERED: [&str; 1] = ["BRIDGE_HEALTH_CHECK_INTERVAL"];
 
 /// Variables that change nothing here. Those of `MCP_…` may be for other programs.
-const WITHOUT_EFFECT: [&str; 6] = [
-    "BRIDGE_WORKERS",
-    "MCP_LOG_LEVEL",
-    "MCP_DATA_DIR",
-    "MCP_MAX_CONNECTIONS",
-    "MCP_CACHE_TTL",
-    "MCP_RATE_LIMIT",
+const WITHOUT_EFFECT: [&str; 2] = ["BRIDGE_WORKERS", "MCP_CACHE_TTL"];
+
+/// Transports of the gateway that a variable of its own takes out.
+const TRANSPORTS: [(&str, &[&str]); 3] = [
+    ("BRIDGE_ENABLE_WEBSOCKET", &["websocket"]),
+    ("BRIDGE_ENABLE_SSE", &["sse", "events"]),
+    ("BRIDGE_ENABLE_HTTP", &["http", "rest"]),
 ];
+
+/// All transports, which are there where the file names none.
+const ALL_TRANSPORTS: [&str; 5] = ["http", "sse", "websocket", "events", "rest"];
 
 /// Writes the values of the variables into the tree, over the values of the file. Adds a problem for each one that is wrong or not
 /// offered, and a warning for each one that has no effect.
@@ -89,6 +88,11 @@ pub(super) fn override_tree(
         }
     }
     tree.set_rate_limiting();
+    tree.set_transports();
+    tree.set_metrics();
+    tree.add_keys();
+    tree.set_origins();
+    tree.set_log_level();
     let problem = |(_, origin): (&str, &Origin), message: &str| Problem {
         origin: Some(origin.clone()),
         path: String::new(),
@@ -193,19 +197,124 @@ impl Tree<'_> {
         self.set(&PATH, list(vec![node], origin));
     }
 
+    /// Returns what a variable switches on or off; `None` where it is not set. What it says else is refused as a value of `path`.
+    fn switch(&mut self, name: &str, path: &[&str]) -> Option<(bool, Origin)> {
+        let (text, origin) = self.environment.entry(name)?;
+        let is_on = match text.trim().to_ascii_lowercase().as_str() {
+            "true" | "yes" | "on" | "1" => true,
+            "false" | "no" | "off" | "0" => false,
+            _ => {
+                self.refuse(origin, path, "expected `true` or `false`");
+                return None;
+            }
+        };
+        Some((is_on, origin.clone()))
+    }
+
     /// Lifts the limit of the rate where `BRIDGE_ENABLE_RATE_LIMITING` says so.
     fn set_rate_limiting(&mut self) {
         const PATH: [&str; 3] = ["gateway", "rate", "requests"];
-        let Some((text, origin)) = self.environment.entry("BRIDGE_ENABLE_RATE_LIMITING") else {
+        if let Some((false, origin)) = self.switch("BRIDGE_ENABLE_RATE_LIMITING", &PATH) {
+            self.set(&PATH, Node::scalar("0", Form::Loose, origin));
+        }
+    }
+
+    /// Takes out the transports that a variable switches off.
+    fn set_transports(&mut self) {
+        const PATH: [&str; 2] = ["gateway", "transports"];
+        for (name, transports) in TRANSPORTS {
+            let Some((false, origin)) = self.switch(name, &PATH) else {
+                continue;
+            };
+            let node = |text: &str| Node::scalar(text, Form::Quoted, origin.clone());
+            let named = self.root.get("gateway");
+            let named = named.and_then(|gateway| gateway.get("transports"));
+            let mut left = match named {
+                Some(named) => named.items().to_vec(),
+                None => ALL_TRANSPORTS.map(node).to_vec(),
+            };
+            left.retain(|item| !item.text().is_some_and(|text| transports.contains(&text)));
+            self.set(&PATH, list(left, &origin));
+        }
+    }
+
+    /// Sets the address for metrics by `BRIDGE_ENABLE_METRICS` and `BRIDGE_METRICS_PORT`.
+    fn set_metrics(&mut self) {
+        const PATH: [&str; 2] = ["listen", "metrics"];
+        let wanted = self.switch("BRIDGE_ENABLE_METRICS", &PATH);
+        let port = self.environment.entry("BRIDGE_METRICS_PORT");
+        if let Some((text, origin)) = port
+            && text.trim().parse::<u16>().is_err()
+        {
+            return self.refuse(origin, &PATH, "a port is a number from 0 to 65535");
+        }
+        let (address, origin) = match (wanted, port) {
+            (Some((false, origin)), _) => ("off".to_owned(), origin),
+            (_, Some((port, origin))) => (format!("127.0.0.1:{}", port.trim()), origin.clone()),
+            (Some((true, origin)), None) => ("127.0.0.1:9090".to_owned(), origin),
+            (None, None) => return,
+        };
+        self.set(&PATH, Node::scalar(address, Form::Quoted, origin));
+    }
+
+    /// Adds the keys of `BRIDGE_API_KEYS`, for models and MCP servers.
+    fn add_keys(&mut self) {
+        const PATH: [&str; 2] = ["auth", "keys"];
+        let Some((text, origin)) = self.environment.entry("BRIDGE_API_KEYS") else {
             return;
         };
-        match text.trim().to_ascii_lowercase().as_str() {
-            "true" | "yes" | "on" | "1" => {}
-            "false" | "no" | "off" | "0" => {
-                self.set(&PATH, Node::scalar("0", Form::Loose, origin.clone()));
-            }
-            _ => self.refuse(origin, &PATH, "expected `true` or `false`"),
+        let Some(texts) = texts(text, origin) else {
+            // The text holds secrets.
+            let message = "expected keys with commas between several, or a JSON array of texts";
+            return self.refuse(origin, &PATH, message);
+        };
+        let quoted = |text: &str| Node::scalar(text, Form::Quoted, origin.clone());
+        let named = self.root.get("auth").and_then(|auth| auth.get("keys"));
+        let mut keys = named.map_or(Vec::new(), |keys| keys.items().to_vec());
+        for (number, text) in (1..).zip(texts) {
+            let mut key = Node::map(origin.clone());
+            let mut set = |name: &str, node| key.set(&[name.to_owned()], node);
+            set("name", quoted(&format!("bridge-{number}")));
+            set("key", quoted(&text));
+            set("role", quoted("client"));
+            let areas = ["models", "mcp"].map(quoted).to_vec();
+            set("allow", list(areas, origin));
+            keys.push(key);
         }
+        self.set(&PATH, list(keys, origin));
+    }
+
+    /// Sets the origins that may call by `BRIDGE_CORS_ORIGINS`.
+    fn set_origins(&mut self) {
+        const PATH: [&str; 2] = ["auth", "allowed_origins"];
+        let Some((text, origin)) = self.environment.entry("BRIDGE_CORS_ORIGINS") else {
+            return;
+        };
+        let Some(texts) = texts(text, origin) else {
+            let message = "expected origins with commas between several, or a JSON array of texts";
+            return self.refuse(origin, &PATH, message);
+        };
+        let texts = texts.iter();
+        let nodes = texts.map(|text| Node::scalar(text, Form::Quoted, origin.clone()));
+        self.set(&PATH, list(nodes.collect(), origin));
+    }
+
+    /// Sets the level of the log by `BRIDGE_LOG_LEVEL` or `MCP_LOG_LEVEL`, which may have the names that Python gives to levels.
+    fn set_log_level(&mut self) {
+        let names = ["BRIDGE_LOG_LEVEL", "MCP_LOG_LEVEL"];
+        let mut entries = names.iter().filter_map(|name| self.environment.entry(name));
+        let Some((text, origin)) = entries.next() else {
+            return;
+        };
+        let level = match text.trim().to_ascii_lowercase().as_str() {
+            "warning" => "warn".to_owned(),
+            "critical" | "fatal" => "error".to_owned(),
+            other => other.to_owned(),
+        };
+        self.set(
+            &["log", "level"],
+            Node::scalar(level, Form::Quoted, origin.clone()),
+        );
     }
 }
 
@@ -234,6 +343,20 @@ fn started(path: &str, search: &OsStr) -> (&'static [&'static str], bool) {
     } else {
         (&[], false)
     }
+}
+
+/// Reads texts with commas between them, or a JSON array.
+fn texts(text: &str, origin: &Origin) -> Option<Vec<String>> {
+    if text.trim_start().starts_with('[') {
+        let items = words(text, origin)?;
+        return items
+            .iter()
+            .map(|item| item.text().map(str::to_owned))
+            .collect();
+    }
+    let parts = text.split(',').map(str::trim);
+    let parts = parts.filter(|part| !part.is_empty());
+    Some(parts.map(str::to_owned).collect())
 }
 
 /// Reads words of a shell or a JSON array.

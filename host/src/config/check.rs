@@ -337,6 +337,15 @@ fn auth(config: &Config, report: &mut Report<'_>) {
         }
     }
     for (index, origin) in auth.allowed_origins.iter().enumerate() {
+        if origin == "*" {
+            if !auth.required {
+                report.problem(
+                    &format!("auth.allowed_origins[{index}]"),
+                    "`*` lets every page call, so it needs keys; name the origins, or leave `auth.required` true",
+                );
+            }
+            continue;
+        }
         let host = origin.split_once("://").map(|(_, host)| host);
         if host.is_none_or(|host| host.is_empty() || host.contains(['/', ' ', '*'])) {
             let message = format!(

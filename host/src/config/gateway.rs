@@ -57,11 +57,13 @@ impl Default for Gateway {
                 per_client: sessions.per_client,
                 max: sessions.max,
                 idle: sessions.idle,
+                sweep: sessions.sweep,
                 in_flight: sessions.in_flight,
             },
             processes: GatewayProcesses {
                 max: processes.max,
                 start: processes.start,
+                starts_at_once: processes.starts_at_once,
                 idle: processes.idle,
             },
             restart: GatewayRestart {
@@ -190,6 +192,9 @@ pub struct GatewaySessions {
     /// A session ends when its last request is so long ago. Default 1 h.
     #[serde(with = "units::duration")]
     pub idle: Duration,
+    /// Time between two looks for sessions that end so. Default 60 s.
+    #[serde(with = "units::duration")]
+    pub sweep: Duration,
     /// Requests that may be open in one session. Default 256.
     pub in_flight: usize,
 }
@@ -200,9 +205,11 @@ pub struct GatewaySessions {
 pub struct GatewayProcesses {
     /// Processes at once, of all servers. Default 10.
     pub max: usize,
-    /// From the start of a process to the end of its handshake. Default 30 s.
+    /// From the demand for a process to the end of its handshake. Default 30 s.
     #[serde(with = "units::duration")]
     pub start: Duration,
+    /// Processes that are started at once. Default 4.
+    pub starts_at_once: usize,
     /// A process without an open request, whose session nobody listens to, is stopped after so long. Default 10 min.
     #[serde(with = "units::duration")]
     pub idle: Duration,
@@ -323,11 +330,13 @@ impl Config {
                 per_client: sessions.per_client,
                 max: sessions.max,
                 idle: sessions.idle,
+                sweep: sessions.sweep,
                 in_flight: sessions.in_flight,
             },
             processes: machine::Processes {
                 max: processes.max,
                 start: processes.start,
+                starts_at_once: processes.starts_at_once,
                 idle: processes.idle,
             },
             restart: machine::Restart {
@@ -367,6 +376,11 @@ pub(super) fn check(gateway: &Gateway, is_there: bool, memory: usize, report: &m
         ("sessions.in_flight", gateway.sessions.in_flight, why),
         ("processes.max", gateway.processes.max, why),
         (
+            "processes.starts_at_once",
+            gateway.processes.starts_at_once,
+            "no process would ever be started",
+        ),
+        (
             "restart.attempts",
             attempts,
             "`restart: { enabled: false }` starts none again",
@@ -381,6 +395,7 @@ pub(super) fn check(gateway: &Gateway, is_there: bool, memory: usize, report: &m
     }
     for (name, value) in [
         ("sessions.idle", gateway.sessions.idle),
+        ("sessions.sweep", gateway.sessions.sweep),
         ("processes.start", gateway.processes.start),
         ("processes.idle", gateway.processes.idle),
         ("restart.delay", gateway.restart.delay),

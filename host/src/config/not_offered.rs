@@ -7,16 +7,14 @@ use super::tree::{Node, Value};
 /// or list.
 type NotOffered = (&'static [&'static str], &'static [&'static str]);
 
-const NOT_OFFERED: [NotOffered; 17] = [
+const NOT_OFFERED: &[NotOffered] = &[
     (&["upstreams"], &[]),
     (&["gateway", "prefix"], &[]),
     (&["gateway", "transports"], &["http"]),
     (&["gateway", "health"], &[]),
     (&["gateway", "cache_ttl"], &[]),
     (&["gateway", "test_page"], &[]),
-    (&["gateway", "sessions", "sweep"], &[]),
     (&["gateway", "processes", "probe"], &[]),
-    (&["gateway", "processes", "starts_at_once"], &[]),
     (&["mcpServers", "*", "url"], &[]),
     (&["mcpServers", "*", "serverUrl"], &[]),
     (&["mcpServers", "*", "httpUrl"], &[]),

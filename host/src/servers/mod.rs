@@ -1,7 +1,7 @@
 //! MCP servers: programs that speak MCP over standard input and output, which the gateway of the engine has run here.
 //!
 //! [`Servers`] gives each process that the gateway needs a thread, as [`Agents`](crate::agents::Agents) does for agents. A process
-//! is started as the configuration has its server at that moment, so a reload holds from the next start of a process on.
+//! is started as the configuration has its server at that moment; a reload that changes that ends the sessions of the server.
 
 mod error_lines;
 mod plan;
@@ -33,13 +33,22 @@ impl Plans {
         lock(&self.0).get(name).cloned()
     }
 
-    fn replace(&self, config: &Config) {
+    /// Takes other servers over, and returns the names of those that were there and are started in another way now.
+    fn replace(&self, config: &Config) -> Vec<String> {
         let line_bytes = config.gateway.message_bytes;
         let servers = config.mcp_servers.offered().map(|(name, server)| {
             let plan = ServerPlan::new(name, server, line_bytes);
             (name.to_owned(), Arc::new(plan))
         });
-        *lock(&self.0) = servers.collect();
+        let servers: BTreeMap<String, Arc<ServerPlan>> = servers.collect();
+        let mut plans = lock(&self.0);
+        let changed = servers.iter().filter(|(name, plan)| {
+            let before = plans.get(*name);
+            before.is_some_and(|before| !before.starts_as(plan))
+        });
+        let changed = changed.map(|(name, _)| name.clone()).collect();
+        *plans = servers;
+        changed
     }
 }
 
@@ -88,14 +97,14 @@ impl Servers {
     /// Takes another configuration over.
     pub(crate) fn take_over(self: &Arc<Self>, config: &Config) {
         // The gateway may ask for a process at once.
-        self.surroundings.plans.replace(config);
+        let changed = self.surroundings.plans.replace(config);
         let Some(engine) = self.engine.upgrade() else {
             return;
         };
         let gateway = config.gateway();
         if self.is_open.load(Ordering::Acquire) {
             // One that is not to be there any more stays without servers.
-            engine.reload_gateway(gateway.unwrap_or_default());
+            engine.reload_gateway(gateway.unwrap_or_default(), &changed);
         } else if let Some(gateway) = gateway {
             self.is_open.store(true, Ordering::Release);
             engine.open_gateway(gateway, self.clone());

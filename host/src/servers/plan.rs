@@ -32,6 +32,11 @@ impl ServerPlan {
         }
     }
 
+    /// True when `other` starts the same program in the same way.
+    pub(crate) fn starts_as(&self, other: &Self) -> bool {
+        self.server == other.server
+    }
+
     /// Builds its environment from `variables`, those of this program.
     fn environment(&self, variables: &[(OsString, OsString)]) -> Vec<(OsString, OsString)> {
         let own = self.server.env.iter();

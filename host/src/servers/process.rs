@@ -109,8 +109,9 @@ impl<O: Owner> Runner<O> {
             if self.work.ended {
                 return;
             }
-            // A start has been reported meanwhile, and may have left work.
-            if !obeyed {
+            // A start has been reported meanwhile, and may have left work; and who has taken all lines can take more.
+            let takes_more = self.work.has_more && self.work.lines.is_empty();
+            if !obeyed && !takes_more {
                 self.wait();
             }
         }

@@ -2,9 +2,10 @@
 
 use super::client::{
     Client, KEY, NEWEST, OTHER, assert_refused, call, configure, hello, request, server, start,
-    start_one,
+    start_one, whole,
 };
 use crate::child_process::ends;
+use crate::program::Folder;
 use serde_json::{Value, json};
 use std::process::Command;
 
@@ -156,4 +157,73 @@ fn a_server_that_is_removed_ends_its_sessions() {
     let refused = one.post(&call(1, "echo", &json!({})));
     assert_refused(&refused, 404, -32602, "server_not_found");
     assert_eq!(two.pid(), stays);
+}
+
+#[test]
+fn a_server_that_is_started_in_another_way_ends_its_sessions() {
+    let program = start("", &[server("one", ""), server("two", "")]);
+    let open = |name: &str| {
+        let mut client = Client::new(&program, KEY);
+        client.path = format!("/servers/{name}/mcp");
+        client.initialize(NEWEST, "suite");
+        client
+    };
+    let (mut one, two) = (open("one"), open("two"));
+    let (pid, stays) = (one.pid(), two.pid());
+    configure(&program.folder, "", &[server("one", "other"), server("two", "")]);
+    program.signal("HUP");
+    assert!(ends(&pid), "the process lives on");
+    let refused = one.post(&call(1, "echo", &json!({})));
+    assert_refused(&refused, 404, -31404, "session_not_found");
+    one.initialize(NEWEST, "suite");
+    assert_ne!(one.pid(), pid);
+    assert_eq!(two.pid(), stays);
+}
+
+#[test]
+fn a_server_that_does_not_read_is_ended_when_too_much_waits_for_it() {
+    let limits = "limits: { link_queue_bytes: 1MiB, agent_frame_bytes: 1MiB }\n";
+    let program = start(limits, &[server("suite", "deaf")]);
+    let client = Client::open(&program);
+    let text = "x".repeat(256 << 10);
+    let waiting: Vec<_> = (0..24)
+        .map(|id| client.send(&call(id, "echo", &json!({ "text": text })).to_string()))
+        .collect();
+    let mut exited = 0;
+    for stream in waiting {
+        let answer = whole(stream);
+        // What came after the end is answered by the next process, or waits for it.
+        exited += usize::from(answer.body.contains("server_exited"));
+        if exited == 3 {
+            return;
+        }
+    }
+    panic!("{exited} callers were told");
+}
+
+#[test]
+fn servers_are_started_so_many_at_once() {
+    let folder = Folder::new();
+    let mark = folder.0.join("starting");
+    let late = folder.0.join("overlap");
+    let (mark, late) = (mark.display(), late.display());
+    let suite = env!("CARGO_BIN_EXE_mcp_server");
+    // It is alone until it has read `initialize` and a while more.
+    let script = format!("mkdir '{mark}' || touch '{late}'; sleep 0.05; rmdir '{mark}'; exec '{suite}'");
+    let one = format!("  suite: {{ command: /bin/sh, args: [-c, {script:?}] }}\n");
+    let config = configure(&folder, "gateway: { processes: { starts_at_once: 1 } }\n", &[one]);
+    let mut command = Command::new(crate::program::program());
+    command.arg("--config").arg(&config);
+    let program = crate::program::Program::spawn(command, folder, config);
+    std::thread::scope(|scope| {
+        for name in ["a", "b", "c", "d", "e"] {
+            let program = &program;
+            scope.spawn(move || {
+                let mut client = Client::new(program, KEY);
+                client.initialize(NEWEST, name);
+                assert_eq!(client.text("echo", &json!({ "text": name })), name);
+            });
+        }
+    });
+    assert!(!program.folder.0.join("overlap").exists(), "two were started at once");
 }

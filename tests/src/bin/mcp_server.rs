@@ -2,7 +2,7 @@
 //!
 //! `mcp_server [WORD…]`, where each word is a habit: `mute` answers nothing, not even `initialize`; `brief` exits with code 7 on its first
 //! line; `loud` writes lines to standard output that are no messages and 10 MiB to standard error before anything else; `stubborn`
-//! goes on when its input has ended.
+//! goes on when its input has ended; `deaf` reads no more once it has answered `initialize`.
 //!
 //! Tools, with their arguments: `echo {text}`; `pid {}`; `heard {}` tells what came before; `hold {text}` answers when `release {}` is
 //! called; `progress {steps, hold}` tells steps under the token of the call, then answers or holds; `log {text}`; `change {text}` tells
@@ -48,6 +48,9 @@ fn main() -> ExitCode {
         }
         if !has("mute") {
             server.take(serde_json::from_str(&line).unwrap());
+        }
+        while has("deaf") {
+            std::thread::park();
         }
     }
     while has("stubborn") {

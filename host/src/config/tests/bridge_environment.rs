@@ -64,6 +64,7 @@ fn bounds_of_bridges_are_those_of_the_gateway() {
         ("BRIDGE_MAX_RESTART_ATTEMPTS", "5"),
         ("BRIDGE_MAX_SESSIONS_PER_CLIENT", "6"),
         ("BRIDGE_SESSION_TIMEOUT", "30m"),
+        ("BRIDGE_SESSION_CLEANUP_INTERVAL", "20"),
         ("BRIDGE_RATE_LIMIT_REQUESTS", "7"),
         ("BRIDGE_RATE_LIMIT_PERIOD", "8"),
         ("BRIDGE_ENABLE_RATE_LIMITING", "1"),
@@ -85,6 +86,7 @@ fn bounds_of_bridges_are_those_of_the_gateway() {
         (gateway.sessions.per_client, gateway.sessions.idle),
         (6, 1800 * second)
     );
+    assert_eq!(gateway.sessions.sweep, 20 * second);
     assert_eq!(
         (gateway.rate.requests, gateway.rate.period),
         (7, 8 * second)
@@ -98,6 +100,103 @@ fn bounds_of_bridges_are_those_of_the_gateway() {
     let address = |variables| self::config(variables).listen.http_addresses()[0].to_string();
     assert_eq!(address(&[("BRIDGE_PORT", "9000")]), "127.0.0.1:9000");
     assert_eq!(address(&[("BRIDGE_HOST", "127.0.0.2")]), "127.0.0.2:8788");
+}
+
+#[test]
+fn keys_origins_metrics_and_the_log_of_bridges_are_those_of_the_program() {
+    let config = config(&[
+        (
+            "BRIDGE_API_KEYS",
+            "first-key-for-tests, second-key-for-tests",
+        ),
+        (
+            "BRIDGE_CORS_ORIGINS",
+            "https://a.example,http://b.example:80",
+        ),
+        ("BRIDGE_METRICS_PORT", "9100"),
+        ("BRIDGE_LOG_LEVEL", "CRITICAL"),
+        ("MCP_LOG_LEVEL", "DEBUG"),
+        ("MCP_DATA_DIR", "/srv/data"),
+        ("MCP_MAX_CONNECTIONS", "77"),
+        ("MCP_RATE_LIMIT", "8"),
+    ]);
+    let keys: Vec<_> = config
+        .configured_keys()
+        .into_iter()
+        .map(|key| (key.name, key.allow.len(), key.sha256))
+        .collect();
+    let expected =
+        ["first-key-for-tests", "second-key-for-tests"].map(super::super::secret::sha256);
+    assert_eq!(
+        keys,
+        [
+            ("bridge-1".to_owned(), 2, expected[0]),
+            ("bridge-2".to_owned(), 2, expected[1])
+        ]
+    );
+    assert_eq!(
+        config.auth.allowed_origins,
+        ["https://a.example", "http://b.example:80"]
+    );
+    assert_eq!(
+        config.listen.metrics,
+        Extra::Address("127.0.0.1:9100".parse().unwrap())
+    );
+    assert_eq!(config.log.level, LogLevel::Error);
+    assert_eq!(config.data_dir, std::path::Path::new("/srv/data"));
+    assert_eq!(config.limits.connections, 77);
+    assert_eq!(config.gateway.rate.requests, 8);
+
+    let metrics = |variables: &[(&str, &str)]| self::config(variables).listen.metrics;
+    let usual = Extra::Address("127.0.0.1:9090".parse().unwrap());
+    assert_eq!(metrics(&[("BRIDGE_ENABLE_METRICS", "yes")]), usual);
+    let off = [
+        ("BRIDGE_ENABLE_METRICS", "0"),
+        ("BRIDGE_METRICS_PORT", "9100"),
+    ];
+    assert_eq!(metrics(&off), Extra::Off);
+    let level = |variables: &[(&str, &str)]| {
+        let loaded = load_text("c.yaml", "log: debug", variables).unwrap();
+        loaded.config.log.level
+    };
+    assert_eq!(level(&[("MCP_LOG_LEVEL", "WARNING")]), LogLevel::Warn);
+    assert_eq!(level(&[("BRIDGE_LOG_LEVEL", "")]), LogLevel::Debug);
+    // Those of the file stay, and `BRIDGE_…` beats `MCP_…`.
+    let text = "auth: { keys: [ { name: mine, key: 'my-own-key-for-tests' } ] }";
+    let variables = [
+        ("BRIDGE_API_KEYS", "[\"a,key-with-a-comma\"]"),
+        ("BRIDGE_RATE_LIMIT_REQUESTS", "9"),
+        ("MCP_RATE_LIMIT", "8"),
+        ("BRIDGE_CORS_ORIGINS", "*"),
+    ];
+    let config = load_text("c.yaml", text, &variables).unwrap().config;
+    let names: Vec<_> = config.auth.keys.iter().map(|key| &*key.name).collect();
+    assert_eq!(names, ["mine", "bridge-1"]);
+    assert_eq!(config.auth.keys[1].key.text(), Some("a,key-with-a-comma"));
+    assert_eq!(config.gateway.rate.requests, 9);
+    let keyless = [
+        ("BRIDGE_CORS_ORIGINS", "*"),
+        ("BRIDGE_REQUIRE_AUTH", "false"),
+    ];
+    let refused = load_text("c.yaml", "", &keyless).unwrap_err();
+    assert!(refused.contains("it needs keys"), "{refused}");
+}
+
+#[test]
+fn a_transport_that_is_switched_off_is_taken_out_of_those_that_there_are() {
+    // Those that are left are more than this build has.
+    let refused = load_text("c.yaml", "", &[("BRIDGE_ENABLE_WEBSOCKET", "false")]).unwrap_err();
+    assert!(
+        refused.starts_with("BRIDGE_ENABLE_WEBSOCKET: gateway.transports: not offered"),
+        "{refused}"
+    );
+    let variables = [
+        ("BRIDGE_ENABLE_WEBSOCKET", "false"),
+        ("BRIDGE_ENABLE_SSE", "off"),
+        ("BRIDGE_ENABLE_HTTP", "on"),
+    ];
+    let text = "gateway: { transports: [http, sse, websocket, events] }";
+    assert!(load_text("c.yaml", text, &variables).is_ok());
 }
 
 #[test]
@@ -189,9 +288,59 @@ fn a_wrong_value_is_refused_by_the_name_of_its_variable() {
             "gateway.rate.requests: expected `true` or `false`",
         ),
         (
-            "BRIDGE_API_KEYS",
-            "swordfish",
+            "BRIDGE_HEALTH_CHECK_INTERVAL",
+            "30",
             "not offered by this build; unset it",
+        ),
+        (
+            "BRIDGE_SESSION_CLEANUP_INTERVAL",
+            "soon",
+            "gateway.sessions.sweep: expected a duration such as `30s`, `5m` or `250ms` (a bare number means seconds), found the text `soon`",
+        ),
+        (
+            "BRIDGE_API_KEYS",
+            "[swordfish, [a]]",
+            "auth.keys: expected keys with commas between several, or a JSON array of texts",
+        ),
+        (
+            "BRIDGE_CORS_ORIGINS",
+            "https://a.example,b.example",
+            "auth.allowed_origins[1]: `b.example` is no origin; write scheme, host and port, such as `https://chat.example`",
+        ),
+        (
+            "BRIDGE_METRICS_PORT",
+            "http",
+            "listen.metrics: a port is a number from 0 to 65535",
+        ),
+        (
+            "BRIDGE_ENABLE_METRICS",
+            "maybe",
+            "listen.metrics: expected `true` or `false`",
+        ),
+        (
+            "BRIDGE_ENABLE_SSE",
+            "maybe",
+            "gateway.transports: expected `true` or `false`",
+        ),
+        (
+            "BRIDGE_LOG_LEVEL",
+            "LOUD",
+            "log.level: expected `off`, `error`, `warn`, `info`, `debug` or `trace`, found `loud`",
+        ),
+        (
+            "MCP_LOG_LEVEL",
+            "LOUD",
+            "log.level: expected `off`, `error`, `warn`, `info`, `debug` or `trace`, found `loud`",
+        ),
+        (
+            "MCP_MAX_CONNECTIONS",
+            "0",
+            "limits.connections: must be at least 1, not 0: everything would be refused; leave it out for the default",
+        ),
+        (
+            "MCP_RATE_LIMIT",
+            "many",
+            "gateway.rate.requests: expected a whole number that is not negative, found the text `many`",
         ),
         (
             "MCP_SERVER_PATH",

@@ -256,8 +256,7 @@ gateway:
   health: { interval: 0 }
   cache_ttl: 1s
   test_page: auto
-  sessions: { sweep: 1s, max: 2 }
-  processes: { probe: 1s, starts_at_once: 2, max: 2 }
+  processes: { probe: 1s, max: 2 }
 ";
     let refused = load_text("c.yaml", text, &[("K", "0123456789012345678")]).unwrap_err();
     let expected = "c.yaml:2: upstreams: not offered by this build; remove it
