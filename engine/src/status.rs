@@ -1,6 +1,7 @@
 //! Status of the running program: gathered when metrics or health are asked for, and only then.
 
 use super::Engine;
+use crate::gateway::Gateway;
 use crate::outside::Usage;
 use crate::ranked::{LEAF, Ranked};
 use mcp_local_provider_core::agents::acp::SessionFigures;
@@ -202,6 +203,7 @@ pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatu
             .filter(|part| part.part == Part::Agent)
             .map(|agent| agent.figures())
             .collect(),
+        servers: engine.gateway().map_or(Vec::new(), Gateway::figures),
         components: parts
             .iter()
             .map(|part| part.component(snapshot.now))

@@ -2,6 +2,7 @@
 
 mod agents;
 mod json;
+mod servers;
 
 use super::answered::Answered;
 use super::route::Route;
@@ -182,6 +183,7 @@ fn table<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus) -> Vec<Family<'s
     sessions(snapshot, status, &mut table);
     queues(snapshot, status, &mut table);
     agents::add(status, &mut table);
+    servers::add(status, &mut table);
     process(snapshot, status, &mut table);
     table
 }

@@ -24,6 +24,8 @@ pub struct ProgramStatus {
     pub process: Option<ProcessFigures>,
     /// The agents that the program starts itself.
     pub agents: Vec<AgentFigures>,
+    /// The MCP servers that the program offers.
+    pub servers: Vec<ServerFigures>,
     /// Parts that only the driver has, such as `bridge:NAME` and `agent:NAME`.
     pub components: Vec<Component>,
 }
@@ -39,6 +41,21 @@ pub struct AgentFigures {
     pub starts: u64,
     /// Its sessions and the memory of its processes, with their bounds.
     pub sessions: SessionFigures,
+}
+
+/// An MCP server that the program offers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerFigures {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Sessions of clients.
+    pub sessions: usize,
+    /// Processes by their state, each state once.
+    pub processes: Vec<(&'static str, usize)>,
+    /// Requests of clients that have ended, by their outcome, each outcome once.
+    pub requests: Vec<(&'static str, u64)>,
+    /// Processes that took the place of one that had ended.
+    pub restarts: u64,
 }
 
 /// The links of agents, all together.

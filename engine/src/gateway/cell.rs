@@ -2,6 +2,7 @@
 
 use super::audience::{Asker, Attached, Audience, Delivered, Noted};
 use super::child::Work;
+use super::figures::Counts;
 use super::stateless::RequestCell;
 use crate::Engine;
 use crate::ranked::{LINK, Ranked, SESSION};
@@ -124,6 +125,7 @@ pub(crate) struct ServerCell {
     /// It serves whoever comes, and stays when they leave.
     is_shared: bool,
     state: Ranked<ServerState, LINK>,
+    counts: Arc<Counts>,
 }
 
 struct ServerState {
@@ -143,12 +145,13 @@ struct ServerState {
 pub(crate) type Deliver<'d> = dyn FnMut(Delivery<'_, Asker>) + 'd;
 
 impl ServerCell {
-    pub(crate) fn new(
+    pub(super) fn new(
         engine: &Engine,
         name: &Arc<str>,
         hello: &str,
         config: &Config,
         is_shared: bool,
+        counts: Arc<Counts>,
     ) -> Arc<Self> {
         let limits = OutboxLimits {
             bytes: engine.config().limits.link_queue_bytes,
@@ -169,6 +172,7 @@ impl ServerCell {
                 is_run: false,
                 is_starting: false,
             }),
+            counts,
         })
     }
 
@@ -258,6 +262,7 @@ impl ServerCell {
             ..
         } = &mut *state;
         let result = call(machine, now, out, &mut |delivery| {
+            self.counts.add(&delivery);
             delivered.take(audience, now, delivery);
         });
         let Delivered {
@@ -421,6 +426,11 @@ impl ServerCell {
     /// There is no thread for the process.
     pub(crate) fn not_run(&self) {
         self.state.lock().is_run = false;
+    }
+
+    /// The state of the process.
+    pub(super) fn process_state(&self) -> State {
+        self.state.lock().machine.state()
     }
 
     /// Since when nobody needs the process.

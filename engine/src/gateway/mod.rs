@@ -7,6 +7,7 @@ mod audience;
 mod cell;
 mod child;
 mod door;
+mod figures;
 mod starts;
 mod stateless;
 
@@ -19,6 +20,7 @@ pub(crate) use audience::Asker;
 use cell::ServerCell;
 pub(crate) use cell::{Client, SessionCell};
 pub(crate) use door::Door;
+use figures::Counts;
 use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
@@ -48,6 +50,7 @@ pub(crate) struct Gateway {
     config: Ranked<Arc<Config>, LEAF>,
     children: Arc<dyn Children>,
     starts: Starts,
+    counts: Ranked<HashMap<Arc<str>, Arc<Counts>>, LEAF>,
     table: Ranked<Table, TABLE>,
     pools: Ranked<Pools, TABLE>,
     /// Sessions that are still to be opened, by their ids.
@@ -82,6 +85,7 @@ impl Engine {
             config: Ranked::new(Arc::new(config)),
             children,
             starts: Starts::default(),
+            counts: Ranked::default(),
             table: Ranked::default(),
             pools: Ranked::default(),
             doors: Ranked::default(),
@@ -254,7 +258,7 @@ impl Gateway {
         if is_shared {
             self.shared(engine, server)
         } else {
-            ServerCell::new(engine, server, hello, config, false)
+            ServerCell::new(engine, server, hello, config, false, self.counts(server))
         }
     }
 

@@ -276,7 +276,14 @@ impl Gateway {
             r#"{{"protocolVersion":"2025-11-25","capabilities":{told},"clientInfo":{{"name":"mcp-local-provider","version":"{}"}}}}"#,
             env!("CARGO_PKG_VERSION")
         );
-        ServerCell::new(engine, server, &hello, &self.config(), is_shared)
+        ServerCell::new(
+            engine,
+            server,
+            &hello,
+            &self.config(),
+            is_shared,
+            self.counts(server),
+        )
     }
 }
 

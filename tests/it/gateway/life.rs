@@ -227,3 +227,24 @@ fn servers_are_started_so_many_at_once() {
     });
     assert!(!program.folder.0.join("overlap").exists(), "two were started at once");
 }
+
+#[test]
+fn metrics_tell_of_sessions_processes_requests_and_restarts() {
+    let program = start_one("gateway: { restart: { delay: 100ms } }\n");
+    let client = Client::open(&program);
+    assert_eq!(client.text("echo", &json!({ "text": "x" })), "x");
+    client.call("exit", &json!({ "code": 3 }));
+    // It is answered by the process that took the other's place.
+    assert_eq!(client.text("echo", &json!({ "text": "y" })), "y");
+    let metrics = program.get("/metrics").body;
+    for line in [
+        "mcp_local_provider_mcp_sessions{server=\"suite\"} 1",
+        "mcp_local_provider_mcp_processes{server=\"suite\",state=\"ready\"} 1",
+        "mcp_local_provider_mcp_processes{server=\"suite\",state=\"starting\"} 0",
+        "mcp_local_provider_mcp_requests_total{server=\"suite\",outcome=\"answered\"} 2",
+        "mcp_local_provider_mcp_requests_total{server=\"suite\",outcome=\"server_exited\"} 1",
+        "mcp_local_provider_mcp_restarts_total{server=\"suite\"} 1",
+    ] {
+        assert!(metrics.lines().any(|other| other == line), "{line} is not in {metrics}");
+    }
+}
