@@ -3,6 +3,8 @@
 mod chat;
 mod keys;
 mod mcp;
+mod mcp_add;
+mod mcp_call;
 mod running;
 mod table;
 
@@ -14,7 +16,7 @@ use crate::doctor::{self, Surroundings};
 use crate::keys::KeyFile;
 use crate::printable::printable;
 use crate::process::own_program;
-pub(crate) use mcp::{NotAdded, add_server};
+pub(crate) use mcp_add::{NotAdded, add_server};
 use std::io::{self, Write};
 use table::table;
 
@@ -114,7 +116,7 @@ pub fn run(
             tool,
             arguments,
             json,
-        }) => mcp::call(program, loaded, server, tool, arguments, *json, out),
+        }) => mcp_call::call(program, loaded, server, tool, arguments, *json, out),
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(command) => keys::run(command, program, loaded, out),
         Command::Sessions { json } => {

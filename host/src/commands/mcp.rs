@@ -1,10 +1,4 @@
-//! The commands on MCP servers that do not serve.
-
-mod add;
-mod call;
-
-pub(crate) use add::{NotAdded, add_server};
-pub(super) use call::call;
+//! `mcp list`, and where the commands on MCP servers ask one.
 
 use super::Failure;
 use super::table::table;
@@ -22,7 +16,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 /// Place where servers are asked.
-enum Asked {
+pub(super) enum Asked {
     /// The running program.
     Running(ControlClient),
     /// This process. It starts each server for that.
@@ -33,7 +27,7 @@ enum Asked {
 }
 
 /// Finds the running program; where there is none, servers are started here.
-fn find(program: &'static str, loaded: &Loaded) -> Result<Asked, Failure> {
+pub(super) fn find(program: &'static str, loaded: &Loaded) -> Result<Asked, Failure> {
     let client = match credentials::client(program, loaded) {
         Ok(client) => Some(client).filter(|client| serves_already(program, client.address())),
         Err(CredentialError::OpenPort) => None,
@@ -50,7 +44,7 @@ fn find(program: &'static str, loaded: &Loaded) -> Result<Asked, Failure> {
 
 impl Asked {
     /// Asks the server `name`.
-    fn with<T>(
+    pub(super) fn with<T>(
         &self,
         loaded: &Loaded,
         name: &str,

@@ -1,14 +1,14 @@
 //! `mcp call`: one call of a tool.
 
-use super::find;
-use crate::commands::Failure;
+use super::Failure;
+use super::mcp::find;
 use crate::config::Loaded;
 use crate::printable::printable;
 use serde_json::{Value, json};
 use std::io::Write;
 
 /// Calls a tool and shows its result. `arguments` is a JSON object.
-pub(in crate::commands) fn call(
+pub(super) fn call(
     program: &'static str,
     loaded: &Loaded,
     server: &str,
