@@ -7,7 +7,7 @@
 //! | [`COMMANDS`] | the order of the hub's commands | from the end of a call of the hub to the last of its commands |
 //! | [`TABLE`] | links by id, connections that wait for a request, requests that wait for capacity, queues of caller tools, parts of health | something is looked up or entered |
 //! | [`LINK`] | one link each, one process of an MCP server each | its machine is called |
-//! | [`SESSION`] | one session of an MCP client each | its machine is called |
+//! | [`SESSION`] | one session of an MCP client each, one request without a session each | its machine is called |
 //! | [`INBOX`] | the inbox of one exchange, the events for one agent's thread, the response of one request to caller tools | something is put in or taken out |
 //! | [`FEED`] | the feed of what happens | records are pushed or taken |
 //! | [`LEAF`] | configuration and keys, kept conversations, the state of a part, idle pipes, the audit file's error | a value is copied or replaced |

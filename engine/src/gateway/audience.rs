@@ -134,13 +134,19 @@ impl Audience {
             return Noted::Passes;
         };
         match &*call.method {
-            "logging/setLevel" if logs => {
+            "logging/setLevel" => {
                 let level = param("level").and_then(JsonValue::text);
-                let Some(level) = level.and_then(|name| Level::named(&name)) else {
-                    return Noted::Passes;
-                };
-                attached.level = Some(level);
-                Noted::Done(self.wish(level))
+                match level.and_then(|name| Level::named(&name)) {
+                    Some(level) if logs => {
+                        attached.level = Some(level);
+                        Noted::Done(self.wish(level))
+                    }
+                    // The process says what is wrong with it, or is not ready to be told twice.
+                    level @ (Some(_) | None) => {
+                        attached.level = level.or(attached.level);
+                        Noted::Passes
+                    }
+                }
             }
             "resources/subscribe" => {
                 // The process is asked each time, which changes nothing for it and tells the client of what cannot be.
