@@ -18,8 +18,9 @@ use crate::answer::{Answer, Head};
 use crate::connections::Client;
 use crate::converse::Converse;
 use crate::outside::Usage;
-use crate::request::{self, Begun, Expecting, Report, Request, SWITCHING, Step, Upgrade, Upgraded};
+use crate::request::{self, Begun, Expecting, Report, Request, Step, Upgrade, Upgraded};
 use crate::running::{Progress, Running};
+use crate::upgrade::SWITCHING;
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{

@@ -49,6 +49,7 @@ mod mcp_answering;
 mod mcp_events;
 mod mcp_listening;
 mod mcp_request;
+mod mcp_socket;
 mod mcp_sse;
 mod mcp_stateless;
 mod outside;
@@ -64,6 +65,7 @@ mod running;
 pub mod status;
 pub mod tls;
 pub mod tunnel;
+mod upgrade;
 mod waiting;
 pub mod websocket;
 

@@ -14,6 +14,7 @@ use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_mcp::config::Transport;
 use mcp_local_provider_mcp::events::{Closed, write_closed, write_connected, write_heartbeat};
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::streams::{Position, StreamId, Taken, write_message};
@@ -24,7 +25,7 @@ use std::time::Duration;
 /// Begins a stream of events.
 pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Step {
     let engine = inbound.account.engine().clone();
-    let (gateway, caller) = match enter(&engine, accepted) {
+    let (gateway, caller) = match enter(&engine, accepted, Transport::Events) {
         Ok(entered) => entered,
         Err(refusal) => return inbound.refuse(&refusal).into(),
     };
@@ -67,7 +68,7 @@ fn listen(
 }
 
 /// Has the next reader of a session's own stream begin behind an event.
-fn go_back(cell: &SessionCell, event: &str) -> Result<(), Refusal> {
+pub(super) fn go_back(cell: &SessionCell, event: &str) -> Result<(), Refusal> {
     let to = Position::parse(event).filter(|to| to.stream == StreamId::SESSION);
     let is_kept = to.is_some_and(|to| cell.machine.lock().streams_mut().rewind(to));
     if is_kept {

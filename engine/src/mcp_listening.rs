@@ -39,25 +39,16 @@ impl Listening {
 
     /// Gives the messages that wait, in their order. `waker` is woken when there are more.
     pub(super) fn take(&mut self, waker: &Waker, each: &mut dyn FnMut(Position, &str)) -> Taken {
-        self.go(|listening, session| {
-            let (stream, reader) = (listening.stream, listening.reader);
-            session.streams_mut().take_each(stream, reader, waker, each)
-        })
-    }
-
-    fn go(
-        &mut self,
-        mut step: impl FnMut(&Self, &mut mcp_local_provider_mcp::session::Session) -> Taken,
-    ) -> Taken {
         let cell = self.cell.clone();
         cell.call(|session, wake| {
             loop {
                 let is_over = session.state() == State::Ended;
-                match step(self, session) {
+                let streams = session.streams_mut();
+                match streams.take_each(self.stream, self.reader, waker, each) {
                     Taken::Ended if self.stream != StreamId::SESSION => {
-                        session.streams_mut().close(self.stream);
-                        let Some((reader, before)) = session.streams_mut().read(StreamId::SESSION)
-                        else {
+                        // That was the answer to what has opened the session.
+                        streams.close(self.stream);
+                        let Some((reader, before)) = streams.read(StreamId::SESSION) else {
                             return Taken::Ended;
                         };
                         wake.extend(before);
@@ -67,6 +58,17 @@ impl Listening {
                     taken @ (Taken::Waiting | Taken::Ended | Taken::Replaced) => return taken,
                 }
             }
+        })
+    }
+
+    /// True when there is something to take, the end among it. `waker` is woken when there is.
+    pub(super) fn has_news(&mut self, waker: &Waker) -> bool {
+        let (stream, reader) = (self.stream, self.reader);
+        self.cell.call(|session, _| {
+            let is_over = session.state() == State::Ended;
+            let streams = session.streams_mut();
+            let taken = streams.listen(stream, reader, waker);
+            is_over || taken != Taken::Waiting || streams.has_news(stream)
         })
     }
 

@@ -16,7 +16,7 @@ use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::rpc::{Call, Message, NotAMessage, read_each};
 use mcp_local_provider_core::text::JsonValue;
-use mcp_local_provider_mcp::config::Server;
+use mcp_local_provider_mcp::config::{Server, Transport};
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::Revision;
 use mcp_local_provider_mcp::session::{Attachment, Forward, RequestKey, State};
@@ -76,10 +76,11 @@ pub(crate) enum Begun {
     Body(Inbound, Post),
 }
 
-/// Lets a request in, if there is a gateway.
+/// Lets a request in, if there is a gateway that serves its transport.
 pub(super) fn enter<'e>(
     engine: &'e Engine,
     accepted: &Accepted<'_>,
+    transport: Transport,
 ) -> Result<(&'e Gateway, Caller), CoreRefusal> {
     let gateway = engine.gateway().ok_or_else(|| {
         CoreRefusal::new(
@@ -87,6 +88,12 @@ pub(super) fn enter<'e>(
             "this program has no MCP servers; add some to `mcpServers` of its configuration",
         )
     })?;
+    if !gateway.config().transports.contains(&transport) {
+        return Err(CoreRefusal::new(
+            Code::NotFound,
+            "this transport is not among those that are served (gateway.transports)",
+        ));
+    }
     let caller = accepted.caller.clone().ok_or_else(|| {
         CoreRefusal::new(Code::Internal, "a route of MCP servers must ask for a key")
     })?;
@@ -96,7 +103,7 @@ pub(super) fn enter<'e>(
 /// Begins a request by its head.
 pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Begun {
     let engine = inbound.account.engine().clone();
-    let (gateway, caller) = match enter(&engine, accepted) {
+    let (gateway, caller) = match enter(&engine, accepted, Transport::Http) {
         Ok(entered) => entered,
         Err(refusal) => return Begun::Step(inbound.refuse(&refusal).into()),
     };
@@ -436,6 +443,17 @@ impl Post {
             name: self.name.as_deref(),
         };
         asking.take(&headers, message)
+    }
+}
+
+/// Refuses everything but `initialize`, by which a session is opened.
+pub(super) fn check_opening(messages: &[Read<'_>]) -> Result<(), Refusal> {
+    match messages {
+        [(_, Message::Request { call, .. })] if call.method == "initialize" => Ok(()),
+        _ => Err(Refusal::new(
+            Reason::BadRequest,
+            "this session is not open; send `initialize` first",
+        )),
     }
 }
 

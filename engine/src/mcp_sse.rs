@@ -8,8 +8,8 @@ use super::gateway::{Door, Gateway, SessionCell};
 use super::inbound::Inbound;
 use super::mcp_listening::Listening;
 use super::mcp_request::{
-    Asked, Post, Posted, Read, check, check_batch, client, enter, read, refuse, server_of,
-    unknown_session,
+    Asked, Post, Posted, Read, check, check_batch, check_opening, client, enter, read, refuse,
+    server_of, unknown_session,
 };
 use super::request::Step;
 use super::running::{Polled, Respond, Running};
@@ -22,6 +22,7 @@ use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::rpc::Message as Rpc;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::sse;
+use mcp_local_provider_mcp::config::Transport;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::streams::{StreamId, Taken, write_message};
 use std::fmt;
@@ -32,7 +33,7 @@ use std::time::Duration;
 /// Begins a stream.
 pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Step {
     let engine = inbound.account.engine().clone();
-    let (gateway, caller) = match enter(&engine, accepted) {
+    let (gateway, caller) = match enter(&engine, accepted, Transport::Sse) {
         Ok(entered) => entered,
         Err(refusal) => return inbound.refuse(&refusal).into(),
     };
@@ -180,7 +181,7 @@ pub(crate) fn message(
     asked: &Asked<'_>,
 ) -> Result<(Inbound, Message), Step> {
     let engine = inbound.account.engine().clone();
-    let caller = match enter(&engine, accepted) {
+    let caller = match enter(&engine, accepted, Transport::Sse) {
         Ok((_, caller)) => caller,
         Err(refusal) => return Err(inbound.refuse(&refusal).into()),
     };
@@ -253,14 +254,7 @@ impl Message {
         let post = Post::new(self.caller, door.server.clone());
         let posted = Posted::new(gateway, engine, &post);
         posted.admit(messages)?;
-        let opens = match messages {
-            [(_, Rpc::Request { call, .. })] => call.method == "initialize",
-            _ => false,
-        };
-        if !opens {
-            let message = "this session is not open; send `initialize` first";
-            return Err(Refusal::new(Reason::BadRequest, message));
-        }
+        check_opening(messages)?;
         if !door.claim() {
             let message = "this session is initialized already";
             return Err(Refusal::new(Reason::BadRequest, message));

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | [`HUB`] | the hub and the housekeeper's alarm | the hub is called |
 //! | [`COMMANDS`] | the order of the hub's commands | from the end of a call of the hub to the last of its commands |
+//! | [`SOCKET`] | one WebSocket of an MCP client each | a frame is taken or given |
 //! | [`TABLE`] | links by id, connections that wait for a request, requests that wait for capacity, queues of caller tools, parts of health | something is looked up or entered |
 //! | [`LINK`] | one link each, one process of an MCP server each | its machine is called |
 //! | [`SESSION`] | one session of an MCP client each, one request without a session each | its machine is called |
@@ -23,24 +24,27 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 pub const HUB: u8 = 1;
 /// The rank of the order of commands.
 pub const COMMANDS: u8 = 2;
+/// The rank of a WebSocket of an MCP client.
+pub const SOCKET: u8 = 3;
 /// The rank of the tables of what is shared.
-pub const TABLE: u8 = 3;
+pub const TABLE: u8 = 4;
 /// The rank of a link.
-pub const LINK: u8 = 4;
+pub const LINK: u8 = 5;
 /// The rank of a session of an MCP client.
-pub const SESSION: u8 = 5;
+pub const SESSION: u8 = 6;
 /// The rank of an inbox.
-pub const INBOX: u8 = 6;
+pub const INBOX: u8 = 7;
 /// The rank of the feed.
-pub const FEED: u8 = 7;
+pub const FEED: u8 = 8;
 /// The rank of locks under which no other is taken.
-pub const LEAF: u8 = 8;
+pub const LEAF: u8 = 9;
 
 /// The name of a rank, for the panic of a debug build.
 const fn name(rank: u8) -> &'static str {
     match rank {
         HUB => "the hub",
         COMMANDS => "the order of commands",
+        SOCKET => "a WebSocket of an MCP client",
         TABLE => "a table",
         LINK => "a link",
         SESSION => "a session of an MCP client",

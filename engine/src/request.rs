@@ -14,16 +14,16 @@ use super::account::Account;
 use super::answer::Answer;
 use super::answering::Answering;
 use super::caller_tools::ToolHead;
-use super::converse::Converse;
 use super::engine::{Engine, Policy};
 use super::inbound::Inbound;
-use super::link::Connected;
 use super::running::Running;
+use super::upgrade::Peer;
 use super::waiting::Waiting;
-use super::{mcp_events, mcp_request, mcp_sse, status, websocket};
+use super::{mcp_events, mcp_request, mcp_socket, mcp_sse, status};
 use crate::outside::Usage;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
+    Socket,
 };
 use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::dialect::Form;
@@ -31,16 +31,14 @@ use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
 use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
 use mcp_local_provider_core::hub::limiter::Payer;
-use mcp_local_provider_core::hub::{Admission, Ask, Hello, Outcome, Ticket, Verdict};
+use mcp_local_provider_core::hub::{Admission, Ask, Ticket, Verdict};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::wire::http1::RequestError;
-use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use tungstenite::http;
 
-/// The status that accepts a WebSocket.
-pub(super) const SWITCHING: u16 = 101;
+pub use super::upgrade::{Upgrade, Upgraded};
 
 /// The parts of a request's head that decide what happens.
 #[derive(Clone, Copy)]
@@ -204,9 +202,17 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         Step::Body(Box::new(Expecting { inbound, to, share }))
     };
     Begun::Step(match route.handler {
-        Handler::Upgrade => {
-            let token = accepted.token.map(str::to_owned);
-            return Begun::Upgrade(Upgrade { inbound, token });
+        Handler::Upgrade(Socket::Agent) => {
+            let peer = Peer::Agent(accepted.token.map(str::to_owned));
+            return Begun::Upgrade(Upgrade::new(inbound, peer));
+        }
+        Handler::Upgrade(Socket::Mcp) => {
+            match mcp_socket::Upgrading::read(engine, &accepted, head.target) {
+                Ok(upgrading) => {
+                    return Begun::Upgrade(Upgrade::new(inbound, Peer::Mcp(upgrading)));
+                }
+                Err(refusal) => Step::Answer(inbound.refuse(&refusal)),
+            }
         }
         Handler::Ask(_) if engine.budget().is_used_up() => {
             Step::Answer(inbound.refuse(&api::out_of_memory(&config.limits)))
@@ -537,72 +543,5 @@ impl Report {
         let (snapshot, status) = status::gather(self.inbound.account.engine(), usage);
         let answered = (self.report)(&snapshot, &status, self.accept.as_deref());
         self.inbound.answered(Ok(answered))
-    }
-}
-
-/// The response that changes a connection to a WebSocket, and our side of the conversation on it.
-pub type Upgraded = (http::Response<()>, Box<dyn Converse>);
-
-/// An agent that wants to open a WebSocket.
-pub struct Upgrade {
-    inbound: Inbound,
-    token: Option<String>,
-}
-
-impl fmt::Debug for Upgrade {
-    /// Without the token.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Upgrade({:?})", self.inbound.account)
-    }
-}
-
-impl Upgrade {
-    /// Agents cannot connect here, and `why` says where they can.
-    #[must_use]
-    pub fn refuse(self, why: &'static str) -> Answer {
-        let refusal = Refusal::new(Code::NotImplemented, why);
-        self.inbound.refuse(&refusal)
-    }
-
-    /// Checks the handshake and the token. The conversation begins as soon as the response, which has status 101, is written.
-    ///
-    /// # Errors
-    /// What is to be answered instead.
-    pub fn accept<B>(self, request: &http::Request<B>) -> Result<Upgraded, Box<Answer>> {
-        let accepted = websocket::accept(request).and_then(|mut response| {
-            if let Some(page) = &self.inbound.page {
-                page.headers(|name, value| {
-                    if let Ok(value) = http::HeaderValue::from_bytes(value) {
-                        let headers = response.headers_mut();
-                        headers.insert(http::HeaderName::from_static(name), value);
-                    }
-                });
-            }
-            let engine = self.inbound.account.engine();
-            let connect = || {
-                let hello = Hello {
-                    token: self.token.as_deref(),
-                    dialled: None,
-                };
-                Connected::new(engine, hello)
-            };
-            let link = connect().or_else(|refusal| {
-                if engine.has_new_keys(&refusal) {
-                    connect()
-                } else {
-                    Err(refusal)
-                }
-            })?;
-            let link: Box<dyn Converse> = Box::new(link);
-            Ok((response, link))
-        });
-        match accepted {
-            Ok(accepted) => {
-                let outcome = Outcome::new(Verdict::Completed, SWITCHING, 0);
-                self.inbound.account.close(&outcome);
-                Ok(accepted)
-            }
-            Err(refusal) => Err(Box::new(self.inbound.refuse(&refusal))),
-        }
     }
 }

@@ -7,7 +7,6 @@ mod piped;
 mod socket;
 
 use crate::converse::{Converse, Frame, Turn};
-use mcp_local_provider_core::agents::websocket::SUBPROTOCOL;
 use mcp_local_provider_core::error::Refusal;
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -98,26 +97,30 @@ pub fn receive(conversation: &dyn Converse, turn: &mut Turn, message: Message) {
     conversation.finish(turn);
 }
 
-/// Answers an upgrade request (RFC 6455, section 4.2).
+/// Answers an upgrade request (RFC 6455, section 4.2). `subprotocol` is chosen where the peer offers it.
 ///
 /// # Errors
 /// When the request is no WebSocket handshake of version 13.
-pub fn accept<B>(request: &Request<B>) -> Result<Response<()>, Refusal> {
+pub fn accept<B>(request: &Request<B>, subprotocol: &'static str) -> Result<Response<()>, Refusal> {
     let mut response = tungstenite::handshake::server::create_response_with_body(request, || ())
         .map_err(|error| {
             Refusal::invalid(format!(
                 "this is a WebSocket endpoint of version 13; connect with a WebSocket client ({error})"
             ))
         })?;
-    let asked = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
-    let ours = asked
-        .iter()
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|name| name.trim() == SUBPROTOCOL);
-    if ours {
-        let name = HeaderValue::from_static(SUBPROTOCOL);
+    if offers(request, subprotocol) {
+        let name = HeaderValue::from_static(subprotocol);
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
     }
     Ok(response)
+}
+
+/// True when the peer offers this subprotocol.
+pub(super) fn offers<B>(request: &Request<B>, subprotocol: &str) -> bool {
+    let offered = request.headers().get_all(SEC_WEBSOCKET_PROTOCOL);
+    offered
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|name| name.trim() == subprotocol)
 }

@@ -12,6 +12,8 @@ pub struct Gateway {
     pub servers: Vec<Server>,
     /// `gateway.prefix`.
     pub prefix: Prefix,
+    /// `gateway.transports`: ways on which clients reach the servers.
+    pub transports: Vec<Transport>,
     /// `gateway.sessions`.
     pub sessions: Sessions,
     /// `gateway.processes`.
@@ -33,6 +35,7 @@ impl Default for Gateway {
         Self {
             servers: Vec::new(),
             prefix: Prefix::Auto,
+            transports: Transport::ALL.to_vec(),
             sessions: Sessions::default(),
             processes: Processes::default(),
             restart: Restart::default(),
@@ -146,6 +149,24 @@ pub enum Interactive {
     Lease,
     /// They share the process, which is told that nobody can be asked.
     Refuse,
+}
+
+/// Ways on which clients reach the servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// Streamable HTTP.
+    Http,
+    /// HTTP+SSE, of revision 2024-11-05.
+    Sse,
+    /// WebSockets.
+    WebSocket,
+    /// `/events/ID`.
+    Events,
+}
+
+impl Transport {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Http, Self::Sse, Self::WebSocket, Self::Events];
 }
 
 /// Bounds of the sessions of clients.

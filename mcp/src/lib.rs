@@ -63,5 +63,6 @@ pub mod refusal;
 pub mod revision;
 pub mod server;
 pub mod session;
+pub mod socket;
 pub mod stateless;
 pub mod streams;

@@ -30,6 +30,8 @@ pub enum Reason {
     UnsupportedVersion,
     /// Revision 2026-07-28 has POST alone.
     MethodNotAllowed,
+    /// The socket has no session yet.
+    NoSession,
     /// The session is unknown, has ended, or is another key's.
     SessionNotFound,
     /// No server has this name.
@@ -80,6 +82,7 @@ impl Reason {
             Self::MissingCapability => "missing_capability",
             Self::UnsupportedVersion => "unsupported_version",
             Self::MethodNotAllowed => "method_not_allowed",
+            Self::NoSession => "no_session",
             Self::SessionNotFound => "session_not_found",
             Self::ServerNotFound => "server_not_found",
             Self::ToolNotFound => "tool_not_found",
@@ -109,6 +112,7 @@ impl Reason {
             Self::NotJson
             | Self::BadRequest
             | Self::BadParams
+            | Self::NoSession
             | Self::HeaderMismatch
             | Self::MissingCapability
             | Self::UnsupportedVersion
@@ -134,7 +138,9 @@ impl Reason {
     pub const fn code(self) -> i64 {
         match self {
             Self::NotJson => PARSE_ERROR,
-            Self::BadRequest | Self::EventGone | Self::MethodNotAllowed => INVALID_REQUEST,
+            Self::BadRequest | Self::NoSession | Self::EventGone | Self::MethodNotAllowed => {
+                INVALID_REQUEST
+            }
             Self::HeaderMismatch => -32020,
             Self::MissingCapability => -32021,
             Self::UnsupportedVersion => -32022,
@@ -170,6 +176,7 @@ impl Reason {
             | Self::MissingCapability
             | Self::UnsupportedVersion
             | Self::MethodNotAllowed
+            | Self::NoSession
             | Self::EventGone
             | Self::NotAcceptable
             | Self::UnsupportedMediaType => Code::InvalidRequest,

@@ -213,13 +213,13 @@ fn begin(engine: &Arc<Engine>, request: &tiny_http::Request, version: Version) -
     });
     match request::begin(engine, Listener::All, &head) {
         Begun::Step(step) => step,
-        Begun::Upgrade(upgrade) => Step::Answer(no_agents(upgrade)),
+        Begun::Upgrade(upgrade) => Step::Answer(no_websocket(upgrade)),
     }
 }
 
-fn no_agents(upgrade: request::Upgrade) -> Answer {
+fn no_websocket(upgrade: request::Upgrade) -> Answer {
     upgrade.refuse(
-        "agents cannot connect to the address that tiny_http serves, which is the first of listen.http; use another one",
+        "no WebSocket can be opened at the address that tiny_http serves, which is the first of listen.http; use another one",
     )
 }
 

@@ -7,6 +7,7 @@ mod keys;
 mod life;
 mod shared;
 mod stateless;
+mod socket;
 mod sse;
 mod streams;
 

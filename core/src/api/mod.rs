@@ -34,6 +34,7 @@ pub use refusals::{
 };
 pub use route::{
     Access, Change, Changed, Handler, Listener, Order, Prepare, Read, Report, Responder, Route,
+    Socket,
 };
 
 use crate::config::{Area, HubConfig, Role};
@@ -60,7 +61,12 @@ pub const ROUTES: Routes = Routes::with(&[
 /// Routes that the engine answers by itself. Their tokens are checked there: an agent's by `Hub::connect`, the one for the
 /// tools of a caller by the machine that serves them.
 const OF_THE_ENGINE: &[Route] = &[
-    Route::engine("GET /agent", &["GET"], &["/agent"], Handler::Upgrade),
+    Route::engine(
+        "GET /agent",
+        &["GET"],
+        &["/agent"],
+        Handler::Upgrade(Socket::Agent),
+    ),
     Route::engine(
         "/agents/{agent}/mcp/{server}",
         &["POST", "GET", "DELETE"],
@@ -101,6 +107,15 @@ const OF_THE_ENGINE: &[Route] = &[
     .in_area(Area::Mcp)
     .in_dialect(Dialect::Mcp)
     .while_draining(),
+    Route::engine(
+        "GET /ws",
+        &["GET"],
+        &["/ws", "/servers/{server}/ws"],
+        Handler::Upgrade(Socket::Mcp),
+    )
+    .for_roles(&[Role::Client])
+    .in_area(Area::Mcp)
+    .in_dialect(Dialect::Mcp),
     Route::engine(
         "GET /events/{session}",
         &["GET"],

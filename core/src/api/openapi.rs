@@ -2,7 +2,7 @@
 
 use super::ROUTES as ALL;
 use super::answered::{Answered, Input};
-use super::route::{Access, Handler, Responder, Route};
+use super::route::{Access, Handler, Responder, Route, Socket};
 use crate::config::Role;
 use crate::dialect::Dialect;
 use crate::error::Refusal;
@@ -146,7 +146,8 @@ fn summary(route: &Route) -> &'static str {
         }
         Handler::Respond(Responder::McpEvents) => "What a session of MCP tells, as events.",
         Handler::Respond(Responder::McpMessages) => "Takes a message of a session of HTTP+SSE.",
-        Handler::Upgrade => "An agent connects by a WebSocket.",
+        Handler::Upgrade(Socket::Agent) => "An agent connects by a WebSocket.",
+        Handler::Upgrade(Socket::Mcp) => "MCP servers by a WebSocket.",
         Handler::Preflight => "A browser asks whether it may.",
     }
 }

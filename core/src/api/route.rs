@@ -41,8 +41,8 @@ pub enum Handler {
     Order(Order),
     /// The engine answers.
     Respond(Responder),
-    /// The connection becomes a WebSocket, and that a link of an agent.
-    Upgrade,
+    /// The connection becomes a WebSocket.
+    Upgrade(Socket),
     /// The headers say all: a browser's preflight.
     Preflight,
 }
@@ -56,6 +56,15 @@ pub enum Order {
     ReloadKeys,
     /// Drain and end; given again, end at once.
     Stop,
+}
+
+/// Peers on a WebSocket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Socket {
+    /// An agent, whose link it is.
+    Agent,
+    /// A client of the Model Context Protocol.
+    Mcp,
 }
 
 /// Parts of the engine that answer a route themselves.
@@ -313,7 +322,7 @@ impl Route {
             | Handler::Report(_)
             | Handler::Order(_)
             | Handler::Respond(_)
-            | Handler::Upgrade
+            | Handler::Upgrade(_)
             | Handler::Preflight => None,
         }
     }

@@ -176,6 +176,8 @@ pub enum CloseCode {
     NoSignOfLife = 4003,
     /// The agent does not read: its outgoing queue is over `limits.link_queue_bytes`.
     NotReading = 4004,
+    /// The session of an MCP client has ended.
+    SessionEnded = 4404,
 }
 
 impl CloseCode {
@@ -193,10 +195,11 @@ impl CloseCode {
             Self::GoingAway => "shutting down",
             Self::Policy => "token no longer valid",
             Self::TooLarge => "frame too large",
-            Self::Replaced => "replaced by a newer link of the same session",
+            Self::Replaced => "replaced by a newer connection of the same session",
             Self::Protocol => "protocol faults",
             Self::NoSignOfLife => "no sign of life",
-            Self::NotReading => "the agent does not read",
+            Self::NotReading => "the peer does not read",
+            Self::SessionEnded => "the session has ended",
         }
     }
 }

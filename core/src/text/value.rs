@@ -158,6 +158,14 @@ mod tests {
         assert_eq!(value.path(&["c", "d"]).unwrap().get(), "-1.5e+3");
         assert_eq!(value.member("e").unwrap().get(), "true");
         assert_eq!(value.member("f"), None);
+        let names: Vec<_> = value
+            .members()
+            .iter()
+            .map(|(name, _)| name.decode())
+            .collect();
+        assert_eq!(names, ["a", "c", "e", "a"]);
+        assert_eq!(value.members()[1].1.get(), r#"{"d":-1.5e+3}"#);
+        assert!(value.members()[0].1.members().is_empty());
         assert_eq!(value.path(&["a", "d"]), None);
         assert!(value.elements().is_empty());
         let members = value.members().into_iter();

@@ -141,9 +141,25 @@ impl Gateway {
         }
     }
 
-    /// Wakes the streams that wait for a session.
+    /// Wakes the streams and sockets that may wait for a session.
     pub(super) fn wake_doors(&self) {
         let doors: Vec<_> = self.doors.lock().values().cloned().collect();
         doors.iter().for_each(|door| door.wake());
+        let sockets: Vec<_> = self.sockets.lock().values().cloned().collect();
+        sockets.into_iter().for_each(Waker::wake);
+    }
+
+    /// Has the socket of this number woken when the program drains.
+    pub(crate) fn hear_of_drain(&self, socket: u64, waker: &Waker) {
+        let mut sockets = self.sockets.lock();
+        match sockets.get_mut(&socket) {
+            Some(kept) => kept.clone_from(waker),
+            None => drop(sockets.insert(socket, waker.clone())),
+        }
+    }
+
+    /// The socket of this number is gone.
+    pub(crate) fn forget_waker(&self, socket: u64) {
+        self.sockets.lock().remove(&socket);
     }
 }

@@ -54,6 +54,7 @@ impl Counts {
                 | Reason::PromptNotFound
                 | Reason::ResourceNotFound
                 | Reason::NameClash
+                | Reason::NoSession
                 | Reason::SessionNotFound
                 | Reason::ServerNotFound
                 | Reason::EventGone

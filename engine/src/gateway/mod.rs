@@ -55,6 +55,8 @@ pub(crate) struct Gateway {
     pools: Ranked<Pools, TABLE>,
     /// Sessions that are still to be opened, by their ids.
     doors: Ranked<HashMap<Box<str>, Arc<Door>>, TABLE>,
+    /// Who writes to each WebSocket, by its number.
+    sockets: Ranked<HashMap<u64, Waker>, TABLE>,
     /// Nobody else may know it: the ids of sessions are made from it.
     seed: Digest,
 }
@@ -89,6 +91,7 @@ impl Engine {
             table: Ranked::default(),
             pools: Ranked::default(),
             doors: Ranked::default(),
+            sockets: Ranked::default(),
             seed,
         };
         if self.gateway.set(gateway).is_ok() {

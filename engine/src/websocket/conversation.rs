@@ -98,6 +98,8 @@ impl<S: Stream> Conversation<S> {
             return;
         };
         let id = link.number();
+        // What was not taken until now is for whoever comes back.
+        link.disconnect();
         link.take_frames(&mut self.writing);
         drop(link);
         match end {

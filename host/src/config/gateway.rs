@@ -19,6 +19,8 @@ pub struct Gateway {
     pub scope: Scope,
     /// Clients that a shared server may ask something: each has a process of its own, or none is asked. Default lease.
     pub interactive: Interactive,
+    /// Ways on which clients reach the servers. Default all that there are.
+    pub transports: Vec<GatewayTransport>,
     /// Sessions of clients.
     pub sessions: GatewaySessions,
     /// Processes of servers.
@@ -41,6 +43,7 @@ impl Default for Gateway {
         let machine::Gateway {
             servers: _,
             prefix: _,
+            transports: _,
             sessions,
             processes,
             restart,
@@ -53,6 +56,7 @@ impl Default for Gateway {
             enabled: GatewayEnabled::Auto,
             scope: Scope::Session,
             interactive: Interactive::Lease,
+            transports: GatewayTransport::ALL.to_vec(),
             sessions: GatewaySessions {
                 per_client: sessions.per_client,
                 max: sessions.max,
@@ -126,6 +130,34 @@ impl From<Interactive> for machine::Interactive {
         match interactive {
             Interactive::Lease => Self::Lease,
             Interactive::Refuse => Self::Refuse,
+        }
+    }
+}
+
+/// Ways on which clients reach the servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayTransport {
+    /// Streamable HTTP.
+    Http,
+    /// HTTP+SSE, of revision 2024-11-05.
+    Sse,
+    /// WebSockets.
+    WebSocket,
+    /// `/events/ID`.
+    Events,
+}
+
+impl GatewayTransport {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Http, Self::Sse, Self::WebSocket, Self::Events];
+
+    const fn machine(self) -> machine::Transport {
+        match self {
+            Self::Http => machine::Transport::Http,
+            Self::Sse => machine::Transport::Sse,
+            Self::WebSocket => machine::Transport::WebSocket,
+            Self::Events => machine::Transport::Events,
         }
     }
 }
@@ -315,6 +347,7 @@ impl Config {
             enabled: _,
             scope: _,
             interactive: _,
+            transports,
             sessions,
             processes,
             restart,
@@ -326,6 +359,7 @@ impl Config {
         is_there.then_some(machine::Gateway {
             servers,
             prefix: machine::Prefix::Auto,
+            transports: transports.iter().map(|it| it.machine()).collect(),
             sessions: machine::Sessions {
                 per_client: sessions.per_client,
                 max: sessions.max,

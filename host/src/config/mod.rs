@@ -40,7 +40,7 @@ pub use error::{ConfigError, Problem};
 pub use example::EXAMPLE;
 pub use gateway::{
     Gateway, GatewayEnabled, GatewayProcesses, GatewayRate, GatewayRestart, GatewayResume,
-    GatewaySessions, GatewayTimeouts,
+    GatewaySessions, GatewayTimeouts, GatewayTransport,
 };
 pub(crate) use into_core::areas;
 pub use mcp_server::{McpServer, McpServers, is_server_name};

@@ -10,7 +10,6 @@ type NotOffered = (&'static [&'static str], &'static [&'static str]);
 const NOT_OFFERED: &[NotOffered] = &[
     (&["upstreams"], &[]),
     (&["gateway", "prefix"], &[]),
-    (&["gateway", "transports"], &["http"]),
     (&["gateway", "health"], &[]),
     (&["gateway", "cache_ttl"], &[]),
     (&["gateway", "test_page"], &[]),

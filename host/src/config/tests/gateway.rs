@@ -277,9 +277,9 @@ c.yaml:15: gateway.processes.starts_at_once: not offered by this build; remove i
     refused.sort_unstable();
     expected.sort_unstable();
     assert_eq!(refused, expected);
-    let refused = load_text("c.yaml", "gateway: { transports: [http, sse] }", &[]).unwrap_err();
+    let refused = load_text("c.yaml", "gateway: { transports: [http, rest] }", &[]).unwrap_err();
     assert!(
-        refused.contains("gateway.transports: not offered"),
+        refused.contains("gateway.transports[1]") && refused.contains("`rest`"),
         "{refused}"
     );
 }
