@@ -8,6 +8,8 @@
 import assert from "node:assert/strict";
 import { parseArgs } from "node:util";
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
+import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
+import { WebSocketClientTransport } from "@modelcontextprotocol/sdk/client/websocket.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import {
   CreateMessageRequestSchema,
@@ -92,10 +94,11 @@ class Seen {
     return new Response(body, { status: response.status, headers: response.headers });
   };
 
-  async open() {
+  /** Opens a session over Streamable HTTP, or over another transport. */
+  async open(transport) {
     const capabilities = { sampling: {}, elicitation: {}, roots: { listChanged: true } };
     this.client = new Client({ name: "sdk.mjs", version: "1" }, { capabilities });
-    this.transport = new StreamableHTTPClientTransport(new URL(url), {
+    this.transport = transport ?? new StreamableHTTPClientTransport(new URL(url), {
       fetch: this.fetch,
       requestInit: { headers: authorization },
       reconnectionOptions: { initialReconnectionDelay: 100, maxReconnectionDelay: 1000, reconnectionDelayGrowFactor: 1.5, maxRetries: 10 },
@@ -121,7 +124,7 @@ class Seen {
     }
     await this.client.connect(this.transport);
     this.session = this.transport.sessionId;
-    await this.listening;
+    if (!transport) await this.listening;
   }
 
   async close() {
@@ -398,6 +401,23 @@ check("canaries", "two clients at once: nothing of one reaches the other, with e
   }));
 
 if (given.gateway) {
+  check("transports", "other transports: HTTP+SSE and WebSocket carry calls and questions", async () => {
+    const beside = (scheme, name) => {
+      const { host, pathname } = new URL(url);
+      return new URL(`${scheme}://${host}${given.key ? `/k/${given.key}` : ""}${pathname.replace(/mcp$/, name)}`);
+    };
+    for (const [name, transport] of [
+      ["sse", new SSEClientTransport(beside("http", "sse"))],
+      ["ws", new WebSocketClientTransport(beside("ws", "ws"))],
+    ]) {
+      const c = new Seen(name);
+      await c.open(transport);
+      for (const text of TEXTS) assert.equal(await c.call("echo", { text }), text);
+      assert.equal(await c.call("test_sampling", { prompt: "q" }), `the model says: ${name} answers`);
+      assert.deepEqual(c.asked, ["q"]);
+      await c.client.close();
+    }
+  });
   check("processes", "a server process for each session", () =>
     withClients(["a", "b"], async (a, b) => {
       assert.equal(await a.call("process"), await a.call("process"));

@@ -15,11 +15,14 @@ import time
 import traceback
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from urllib.parse import urlsplit, urlunsplit
 
 import anyio
 import httpx
 from mcp import ClientSession, McpError, types
+from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.websocket import websocket_client
 from pydantic import AnyUrl
 from wire import Wire
 
@@ -145,17 +148,28 @@ class Setting:
         async with (
             httpx.AsyncClient(headers=self.headers, timeout=timeout, transport=seen.wire) as http,
             streamable_http_client(self.url, http_client=http) as (read, write, session_id),
-            ClientSession(
-                read, write, timedelta(seconds=SECONDS), sampling_callback=seen.sample, elicitation_callback=seen.elicit,
-                list_roots_callback=seen.roots, logging_callback=seen.log, message_handler=seen.message,
-                client_info=types.Implementation(name="sdk.py", version="1"),
-            ) as seen.session,
+            self.session(seen, read, write) as seen.session,
         ):
             seen.initialized = await seen.session.initialize()
             seen.session_id = session_id()
             if listen:
                 await seen.wire.listening.wait()
             yield seen
+
+    @staticmethod
+    def session(seen, read, write):
+        """The package's session over any transport."""
+        return ClientSession(
+            read, write, timedelta(seconds=SECONDS), sampling_callback=seen.sample, elicitation_callback=seen.elicit,
+            list_roots_callback=seen.roots, logging_callback=seen.log, message_handler=seen.message,
+            client_info=types.Implementation(name="sdk.py", version="1"),
+        )
+
+    def beside(self, scheme, name):
+        """The address of another transport of the same server, with the key in the path."""
+        parts = urlsplit(self.url)
+        key = f"/k/{self.key}" if self.key else ""
+        return urlunsplit((scheme, parts.netloc, key + parts.path.removesuffix("mcp") + name, "", ""))
 
     async def post(self, message, session_id=None, **headers):
         """The answer to a plain POST."""
@@ -494,6 +508,19 @@ async def deleted(s):
         expect((await s.post(PING, c.session_id)).status_code, 200, "status before")
     require(("DELETE", None) in c.wire.sent, "the client sent no DELETE")
     expect((await s.post(PING, c.session_id)).status_code, 404, "status after")
+
+
+@gateway_only
+async def transports(s):
+    """other transports: HTTP+SSE and WebSocket carry calls and questions"""
+    for name, transport in (("sse", sse_client(s.beside("http", "sse"))), ("ws", websocket_client(s.beside("ws", "ws")))):
+        seen = Seen(name)
+        async with transport as (read, write), s.session(seen, read, write) as seen.session:
+            expect((await seen.session.initialize()).protocolVersion, "2025-11-25", f"revision over {name}")
+            for text in TEXTS:
+                expect(await seen.call("echo", text=text), text, f"text over {name}")
+            expect(await seen.call("test_sampling", prompt="q"), f"the model says: {name} answers", "answer")
+            expect(seen.asked, ["q"], f"questions over {name}")
 
 
 def reason(error):
