@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::answer::Answer;
-use super::gateway::{Asker, Client, Gateway, SessionCell, SessionName};
+use super::gateway::{Asker, Client, Gateway, Initialize, SessionCell, SessionName};
 use super::inbound::Inbound;
 use super::mcp_answering::Responding;
 use super::mcp_stateless;
@@ -579,8 +579,10 @@ impl<'p> Posted<'p> {
             self.post.caller.authority,
             &self.post.server,
             session,
-            id.get(),
-            params.get(),
+            &Initialize {
+                id: id.get(),
+                params: params.get(),
+            },
         )
     }
 

@@ -5,7 +5,7 @@
 
 use super::Engine;
 use super::converse::{Converse, Frame, ToWrite, Turn};
-use super::gateway::{Gateway, SessionCell, SessionName};
+use super::gateway::{Gateway, Initialize, SessionCell, SessionName};
 use super::mcp_events::go_back;
 use super::mcp_listening::Listening;
 use super::mcp_request::{
@@ -337,8 +337,10 @@ impl Socket {
             authority,
             &server,
             session,
-            "0",
-            hello,
+            &Initialize {
+                id: "0",
+                params: hello,
+            },
         )?;
         let reader = cell.call(|session, _| session.streams_mut().read(stream));
         let (reader, _) = reader.ok_or_else(unknown_session)?;

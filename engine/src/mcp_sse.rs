@@ -4,7 +4,7 @@
 use super::Engine;
 use super::account::Account;
 use super::answer::Answer;
-use super::gateway::{Door, Gateway, SessionCell};
+use super::gateway::{Gateway, Reservation, SessionCell};
 use super::inbound::Inbound;
 use super::mcp_listening::Listening;
 use super::mcp_request::{
@@ -43,17 +43,17 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
         Ok(server) => server,
         Err(refusal) => return refuse(inbound, &refusal, "null").into(),
     };
-    let door = gateway.reserve(client(&caller), server);
+    let reservation = gateway.reserve(client(&caller), server);
     let path = asked.target.split('?').next().unwrap_or_default();
     let path = path.trim_end_matches('/');
     let times = gateway.config().timeouts;
     let streaming = Streaming {
-        endpoint: format!("{path}/messages?session_id={}", door.name.0),
+        endpoint: format!("{path}/messages?session_id={}", reservation.name.0),
         id: inbound.account.id(),
         heartbeat: engine.clock() + times.heartbeat,
         every: times.heartbeat,
         engine: engine.clone(),
-        door,
+        reservation,
         listening: None,
         has_begun: false,
         is_replaced: false,
@@ -65,7 +65,7 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
 /// The stream of one session.
 struct Streaming {
     engine: Arc<Engine>,
-    door: Arc<Door>,
+    reservation: Arc<Reservation>,
     /// Once the session is open.
     listening: Option<Listening>,
     /// The reference that the client sends its messages to.
@@ -99,7 +99,7 @@ impl Respond for Streaming {
             sse::end(&mut reply.body);
         }
         if self.listening.is_none()
-            && let Some((cell, stream)) = self.door.poll(waker)
+            && let Some((cell, stream)) = self.reservation.poll(waker)
         {
             self.listening = Listening::new(&self.engine, &cell, stream);
         }
@@ -149,7 +149,7 @@ impl Drop for Streaming {
         let Some(gateway) = self.engine.gateway() else {
             return;
         };
-        let untaken = gateway.shut(&self.door);
+        let untaken = gateway.shut(&self.reservation);
         let taken = self
             .listening
             .take()
@@ -179,11 +179,11 @@ pub(crate) fn message(
     inbound: Inbound,
     accepted: &Accepted<'_>,
     asked: &Asked<'_>,
-) -> Result<(Inbound, Message), Step> {
+) -> Result<(Inbound, Message), Box<Answer>> {
     let engine = inbound.account.engine().clone();
     let caller = match enter(&engine, accepted, Transport::Sse) {
         Ok((_, caller)) => caller,
-        Err(refusal) => return Err(inbound.refuse(&refusal).into()),
+        Err(refusal) => return Err(Box::new(inbound.refuse(&refusal))),
     };
     // Clients of this transport take no answer here, and need not say which form it might have.
     let asked = Asked {
@@ -204,7 +204,7 @@ pub(crate) fn message(
             let session = session.into_owned();
             Ok((inbound, Message { caller, session }))
         }
-        Err(refusal) => Err(refuse(inbound, &refusal, "null").into()),
+        Err(refusal) => Err(Box::new(refuse(inbound, &refusal, "null"))),
     }
 }
 
@@ -248,26 +248,26 @@ impl Message {
             check_batch(&cell, is_batch)?;
             return pass(&posted, engine, &cell, messages, is_batch);
         }
-        let door = gateway
-            .door(&self.session, &client)
+        let reservation = gateway
+            .reservation(&self.session, &client)
             .ok_or_else(unknown_session)?;
-        let post = Post::new(self.caller, door.server.clone());
+        let post = Post::new(self.caller, reservation.server.clone());
         let posted = Posted::new(gateway, engine, &post);
         posted.admit(messages)?;
         check_opening(messages)?;
-        if !door.claim() {
+        if !reservation.claim() {
             let message = "this session is initialized already";
             return Err(Refusal::new(Reason::BadRequest, message));
         }
-        match posted.open(messages, is_batch, door.name.clone()) {
+        match posted.open(messages, is_batch, reservation.name.clone()) {
             Ok((cell, stream)) => {
-                if !door.open(cell.clone(), stream) {
+                if !reservation.open(cell.clone(), stream) {
                     gateway.end(engine, &cell);
                 }
                 Ok(())
             }
             Err(refusal) => {
-                door.release();
+                reservation.release();
                 Err(refusal)
             }
         }

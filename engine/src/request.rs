@@ -280,7 +280,7 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         Handler::Respond(Responder::McpMessages) => {
             match mcp_sse::message(inbound, &accepted, &request.mcp) {
                 Ok((inbound, message)) => expect(inbound, Recipient::McpMessage(message)),
-                Err(step) => step,
+                Err(answer) => Step::Answer(*answer),
             }
         }
         Handler::Preflight => {

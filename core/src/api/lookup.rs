@@ -213,7 +213,7 @@ fn walk<'a>(
     pattern == path
 }
 
-/// Returns the value of a parameter in the query of a target (WHATWG URL, `application/x-www-form-urlencoded`), decoded; `None` when
+/// Returns the value of a parameter in the query of a target, percent-decoded (RFC 3986, section 2.1); `None` when
 /// there is none of that name. Of several the first counts.
 #[must_use]
 pub fn query_value<'h>(target: &'h str, name: &str) -> Option<Cow<'h, str>> {

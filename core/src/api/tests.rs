@@ -427,16 +427,31 @@ fn the_description_has_every_method_of_every_path_and_the_page_has_them_too() {
 }
 
 #[test]
+fn a_row_that_wants_a_parameter_of_the_query_is_preferred_where_that_is_given() {
+    for (target, name) in [
+        ("/messages?session_id=x", "POST /messages"),
+        ("/v1/messages?a=b&sessionId=x", "POST /messages"),
+        ("/v1/messages?session%5fid", "POST /messages"),
+        ("/v1/messages?beta=session_id", "POST /v1/messages"),
+        ("/messages", "POST /v1/messages"),
+    ] {
+        let found = ROUTES.find("POST", target).unwrap();
+        assert_eq!(found.route.name, name, "{target}");
+    }
+    assert_eq!(query_value("/a?b=1%202&b=3&c", "b").unwrap(), "1 2");
+    assert_eq!(query_value("/a?b=1&c", "c").unwrap(), "");
+    assert_eq!(query_value("/b=1", "b"), None);
+}
+
+#[test]
 fn no_two_rows_take_the_same_method_of_a_path() {
     let mut taken = Vec::new();
     for route in ROUTES.iter() {
         for path in route.paths {
             for method in route.methods {
-                assert!(
-                    !taken.contains(&(route::bare(path), method)),
-                    "{method} {path}"
-                );
-                taken.push((route::bare(path), method));
+                let place = (route::bare(path), method, route.query);
+                assert!(!taken.contains(&place), "{method} {path}");
+                taken.push(place);
             }
             assert!(
                 route.body || !matches!(route.handler, Handler::Ask(_) | Handler::Change(_)),

@@ -6,8 +6,8 @@
 mod audience;
 mod cell;
 mod child;
-mod door;
 mod figures;
+mod reservation;
 mod starts;
 mod stateless;
 
@@ -19,7 +19,6 @@ use crate::ranked::{LEAF, Ranked, TABLE};
 pub(crate) use audience::Asker;
 use cell::ServerCell;
 pub(crate) use cell::{Client, SessionCell};
-pub(crate) use door::Door;
 use figures::Counts;
 use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
@@ -33,6 +32,7 @@ use mcp_local_provider_mcp::revision::Revision;
 use mcp_local_provider_mcp::session::Session;
 use mcp_local_provider_mcp::stateless::Capabilities;
 use mcp_local_provider_mcp::streams::StreamId;
+pub(crate) use reservation::Reservation;
 use starts::Starts;
 use stateless::Pools;
 pub(crate) use stateless::RequestCell;
@@ -54,7 +54,7 @@ pub(crate) struct Gateway {
     table: Ranked<Table, TABLE>,
     pools: Ranked<Pools, TABLE>,
     /// Sessions that are still to be opened, by their ids.
-    doors: Ranked<HashMap<Box<str>, Arc<Door>>, TABLE>,
+    reservations: Ranked<HashMap<Box<str>, Arc<Reservation>>, TABLE>,
     /// Who writes to each WebSocket, by its number.
     sockets: Ranked<HashMap<u64, Waker>, TABLE>,
     /// Nobody else may know it: the ids of sessions are made from it.
@@ -63,6 +63,14 @@ pub(crate) struct Gateway {
 
 /// Id and number of a session, both of which no other one has.
 pub(crate) type SessionName = (Box<str>, u64);
+
+/// The request by which a session is opened.
+pub(crate) struct Initialize<'h> {
+    /// Its id, as JSON.
+    pub(crate) id: &'h str,
+    /// Its parameters, a JSON object.
+    pub(crate) params: &'h str,
+}
 
 #[derive(Default)]
 struct Table {
@@ -90,7 +98,7 @@ impl Engine {
             counts: Ranked::default(),
             table: Ranked::default(),
             pools: Ranked::default(),
-            doors: Ranked::default(),
+            reservations: Ranked::default(),
             sockets: Ranked::default(),
             seed,
         };
@@ -142,8 +150,8 @@ impl Engine {
         }
         if let Some(gateway) = self.gateway() {
             gateway.end_listeners();
+            gateway.wake_reservations();
         }
-        self.gateway().into_iter().for_each(Gateway::wake_doors);
     }
 
     /// Ends all sessions and processes: the program ends.
@@ -201,7 +209,7 @@ impl Gateway {
         (hex_id(&self.seed, table.opened), table.opened)
     }
 
-    /// Opens a session of this name by the `initialize` with this id and these parameters.
+    /// Opens a session of this name.
     pub(crate) fn open(
         &self,
         engine: &Arc<Engine>,
@@ -209,17 +217,19 @@ impl Gateway {
         authority: Authority,
         server: &Arc<str>,
         name: SessionName,
-        id: &str,
-        hello: &str,
+        initialize: &Initialize<'_>,
     ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
         let config = self.config();
         let mut leaving = Vec::new();
-        let process = self.process_for(engine, &config, server, hello);
+        let process = self.process_for(engine, &config, server, initialize.params);
         let mut table = self.table.lock();
         make_room(&table, &config, &client, &mut leaving)?;
         let share = engine.budget().share();
-        let (session, stream) = Session::open(engine.clock(), id, &config, Some(share));
-        let asked = process.is_shared().then(|| revision_of(hello)).flatten();
+        let (session, stream) = Session::open(engine.clock(), initialize.id, &config, Some(share));
+        let asked = process
+            .is_shared()
+            .then(|| revision_of(initialize.params))
+            .flatten();
         let session = session.asking(asked);
         let servers = vec![process];
         let cell = SessionCell::attached(name, client, authority, session, servers);

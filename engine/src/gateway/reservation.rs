@@ -10,7 +10,7 @@ use std::task::Waker;
 type Opened = (Arc<SessionCell>, StreamId);
 
 /// A session that a stream waits for.
-pub(crate) struct Door {
+pub(crate) struct Reservation {
     /// The name that the session will have.
     pub(crate) name: SessionName,
     pub(crate) client: Client,
@@ -36,7 +36,7 @@ enum Step {
     Passed,
 }
 
-impl Door {
+impl Reservation {
     /// True for the only one who may open the session now.
     pub(crate) fn claim(&self) -> bool {
         let mut state = self.state.lock();
@@ -112,29 +112,29 @@ impl Gateway {
     }
 
     /// Makes the id of a session that this client is to open at that server.
-    pub(crate) fn reserve(&self, client: Client, server: Arc<str>) -> Arc<Door> {
+    pub(crate) fn reserve(&self, client: Client, server: Arc<str>) -> Arc<Reservation> {
         let name = self.mint();
         let id = name.0.clone();
-        let door = Arc::new(Door {
+        let reservation = Arc::new(Reservation {
             name,
             client,
             server,
             state: Ranked::default(),
         });
-        self.doors.lock().insert(id, door.clone());
-        door
+        self.reservations.lock().insert(id, reservation.clone());
+        reservation
     }
 
     /// The session of that id that this key is to open.
-    pub(crate) fn door(&self, id: &str, client: &Client) -> Option<Arc<Door>> {
-        let door = self.doors.lock().get(id).cloned()?;
-        (door.client.key == client.key).then_some(door)
+    pub(crate) fn reservation(&self, id: &str, client: &Client) -> Option<Arc<Reservation>> {
+        let reservation = self.reservations.lock().get(id).cloned()?;
+        (reservation.client.key == client.key).then_some(reservation)
     }
 
     /// The stream is gone: nobody may open its session any more. Gives the session that it has not taken.
-    pub(crate) fn shut(&self, door: &Door) -> Option<Arc<SessionCell>> {
-        self.doors.lock().remove(&door.name.0);
-        let mut state = door.state.lock();
+    pub(crate) fn shut(&self, reservation: &Reservation) -> Option<Arc<SessionCell>> {
+        self.reservations.lock().remove(&reservation.name.0);
+        let mut state = reservation.state.lock();
         match std::mem::replace(&mut state.step, Step::Passed) {
             Step::Opened((cell, _)) => Some(cell),
             Step::Waiting | Step::Opening | Step::Passed => None,
@@ -142,9 +142,11 @@ impl Gateway {
     }
 
     /// Wakes the streams and sockets that may wait for a session.
-    pub(super) fn wake_doors(&self) {
-        let doors: Vec<_> = self.doors.lock().values().cloned().collect();
-        doors.iter().for_each(|door| door.wake());
+    pub(super) fn wake_reservations(&self) {
+        let reservations: Vec<_> = self.reservations.lock().values().cloned().collect();
+        reservations
+            .iter()
+            .for_each(|reservation| reservation.wake());
         let sockets: Vec<_> = self.sockets.lock().values().cloned().collect();
         sockets.into_iter().for_each(Waker::wake);
     }
