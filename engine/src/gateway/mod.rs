@@ -122,7 +122,7 @@ impl Engine {
             |name: &str| config.server(name).is_none() || changed.iter().any(|other| other == name);
         gateway.end_where(self, |cell| {
             let mut servers = cell.servers().iter().map(|server| &*server.name);
-            servers.any(|name| is_over(name))
+            servers.any(is_over)
         });
         gateway.end_pools(self, is_over);
     }

@@ -129,12 +129,7 @@ impl World {
             recorded,
         );
         let mut gateway = Gateway {
-            servers: SERVERS
-                .iter()
-                .map(|name| Server {
-                    name: (*name).into(),
-                })
-                .collect(),
+            servers: SERVERS.iter().map(|name| Server::named(name)).collect(),
             ..Gateway::default()
         };
         gateway.rate.requests = 0;
