@@ -61,11 +61,11 @@ const WITHOUT_EFFECT: [&str; 2] = ["BRIDGE_WORKERS", "MCP_CACHE_TTL"];
 const TRANSPORTS: [(&str, &[&str]); 3] = [
     ("BRIDGE_ENABLE_WEBSOCKET", &["websocket"]),
     ("BRIDGE_ENABLE_SSE", &["sse", "events"]),
-    ("BRIDGE_ENABLE_HTTP", &["http", "rest"]),
+    ("BRIDGE_ENABLE_HTTP", &["http"]),
 ];
 
 /// All transports, which are there where the file names none.
-const ALL_TRANSPORTS: [&str; 5] = ["http", "sse", "websocket", "events", "rest"];
+const ALL_TRANSPORTS: [&str; 4] = ["http", "sse", "websocket", "events"];
 
 /// Writes the values of the variables into the tree, over the values of the file. Adds a problem for each one that is wrong or not
 /// offered, and a warning for each one that has no effect.

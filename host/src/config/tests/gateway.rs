@@ -269,9 +269,7 @@ c.yaml:9: gateway.prefix: not offered by this build; remove it
 c.yaml:11: gateway.health: not offered by this build; remove it
 c.yaml:12: gateway.cache_ttl: not offered by this build; remove it
 c.yaml:13: gateway.test_page: not offered by this build; remove it
-c.yaml:14: gateway.sessions.sweep: not offered by this build; remove it
-c.yaml:15: gateway.processes.probe: not offered by this build; remove it
-c.yaml:15: gateway.processes.starts_at_once: not offered by this build; remove it";
+c.yaml:14: gateway.processes.probe: not offered by this build; remove it";
     let (mut refused, mut expected): (Vec<&str>, Vec<&str>) =
         (refused.lines().collect(), expected.lines().collect());
     refused.sort_unstable();
