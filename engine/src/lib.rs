@@ -46,6 +46,7 @@ mod inspect;
 pub mod link;
 pub mod listen;
 mod mcp_answering;
+mod mcp_body;
 mod mcp_events;
 mod mcp_listening;
 mod mcp_request;

@@ -6,6 +6,7 @@ use super::answer::Answer;
 use super::gateway::{Asker, Client, Gateway, Initialize, SessionCell, SessionName};
 use super::inbound::Inbound;
 use super::mcp_answering::Responding;
+use super::mcp_body::{Read, read};
 use super::mcp_stateless;
 use super::request::Step;
 use super::running::Running;
@@ -14,7 +15,7 @@ use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
-use mcp_local_provider_core::rpc::{Call, Message, NotAMessage, read_each};
+use mcp_local_provider_core::rpc::{Call, Message};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_mcp::config::{Server, Transport};
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
@@ -25,9 +26,6 @@ use mcp_local_provider_mcp::streams::{Position, StreamId};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Messages that one batch may have.
-const BATCH: usize = 100;
 
 /// The headers of a request that matter here.
 #[derive(Clone, Copy, Default)]
@@ -312,49 +310,6 @@ pub(super) fn server_of(
                 names.join(", ")
             ))
         }
-    }
-}
-
-/// True when the message's id is a string or a number, or there is none. One that is `null` asks for an answer that could not be
-/// told from that to a message without an id.
-fn has_good_id(text: &str, message: &Message<'_>) -> bool {
-    match message {
-        Message::Request { id, .. } | Message::Response { id, .. } => id
-            .get()
-            .starts_with(|first: char| matches!(first, '"' | '-' | '0'..='9')),
-        Message::Notification(_) => {
-            JsonValue::read(text).is_none_or(|all| all.member("id").is_none())
-        }
-    }
-}
-
-/// One message of a body, with its text.
-pub(super) type Read<'b> = (&'b str, Message<'b>);
-
-/// Reads the messages of a body.
-pub(super) fn read(body: &[u8]) -> Result<(Vec<Read<'_>>, bool), Refusal> {
-    let text = std::str::from_utf8(body)
-        .map_err(|_| Refusal::new(Reason::NotJson, "the body is not UTF-8"))?;
-    let (mut messages, mut wrong) = (Vec::new(), None);
-    read_each(text, |text, message| match message {
-        Ok(message) if has_good_id(text, &message) => messages.push((text, message)),
-        Ok(_) => wrong = Some(text),
-        Err(NotAMessage::Noise | NotAMessage::Damaged) => wrong = Some(text),
-    });
-    let is_batch = text.trim_start().starts_with('[');
-    match wrong {
-        Some(_) if JsonValue::read(text).is_none() => {
-            Err(Refusal::new(Reason::NotJson, "the body is not JSON"))
-        }
-        Some(_) => Err(Refusal::new(
-            Reason::BadRequest,
-            "the body is no JSON-RPC message with a string or a number as `id`, or a batch with something else in it",
-        )),
-        None if messages.len() > BATCH => Err(Refusal::new(
-            Reason::BadRequest,
-            format!("a batch may have {BATCH} messages"),
-        )),
-        None => Ok((messages, is_batch)),
     }
 }
 

@@ -6,10 +6,11 @@
 use super::Engine;
 use super::converse::{Converse, Frame, ToWrite, Turn};
 use super::gateway::{Gateway, Initialize, SessionCell, SessionName};
+use super::mcp_body::{Read, read};
 use super::mcp_events::go_back;
 use super::mcp_listening::Listening;
 use super::mcp_request::{
-    Post, Posted, Read, check_batch, check_opening, client, enter, read, server_of, unknown_session,
+    Post, Posted, check_batch, check_opening, client, enter, server_of, unknown_session,
 };
 use crate::ranked::{Ranked, SOCKET};
 use mcp_local_provider_core::api::{Accepted, query_value};

@@ -6,10 +6,11 @@ use super::account::Account;
 use super::answer::Answer;
 use super::gateway::{Gateway, Reservation, SessionCell};
 use super::inbound::Inbound;
+use super::mcp_body::{Read, read};
 use super::mcp_listening::Listening;
 use super::mcp_request::{
-    Asked, Post, Posted, Read, check, check_batch, check_opening, client, enter, read, refuse,
-    server_of, unknown_session,
+    Asked, Post, Posted, check, check_batch, check_opening, client, enter, refuse, server_of,
+    unknown_session,
 };
 use super::request::Step;
 use super::running::{Polled, Respond, Running};

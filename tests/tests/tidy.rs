@@ -34,7 +34,14 @@ const IMPORTS: [(&str, &[&str]); 10] = [
     ("runtime-blocking", &["core", "engine", "host"]),
     (
         "tests",
-        &["core", "engine", "host", "runtime-smol", "runtime-blocking"],
+        &[
+            "core",
+            "mcp",
+            "engine",
+            "host",
+            "runtime-smol",
+            "runtime-blocking",
+        ],
     ),
     (
         "benches",
