@@ -167,6 +167,8 @@ def through(report, given, folder):
             # The packages delete their sessions, which ends the servers within 2 s; the suite leaves some.
             found = left(mark, 3)
             report.add(not found, f"server processes after the last session: {len(found)}")
+            for name in given.server:
+                sdks(report, f"{name}, other transports", folder, f"{running.base}/servers/{name}/mcp", "--gateway", "transports")
     # The suite has no way to send a key.
     for revision in given.revision:
         with program(report, given.program, folder, keyless=True) as (running, _):
