@@ -121,7 +121,7 @@ impl World {
         if u.ratio(1, 8)? {
             config.auth_required = !config.auth_required;
         }
-        if u.ratio(1, 4)? {
+        if u.arbitrary()? {
             config.ollama_auth_required = !config.ollama_auth_required;
         }
         self.tell(|| {
