@@ -1,29 +1,31 @@
 #!/usr/bin/env python3
-"""An AI agent for MCP Local Provider. It repeats the last message, word by word; put your own into `answer`.
-
+"""An AI agent for MCP Local Provider. It repeats the last message, or calls the first of your tools; put your own into `answer`.
     pip install websockets
     python agent.py ws://127.0.0.1:8788/agent BRIDGE_KEY [MODEL]     (or set PROVIDER_URL and PROVIDER_TOKEN)
 """
-import asyncio, contextlib, json, os, random, sys
-import websockets
+import asyncio, contextlib, json, os, random, sys, websockets
 
 async def answer(payload):
-    """Yields the answer to the payload of a model_invoke, piece by piece."""
+    """Yields the answer to the payload of a model_invoke, delta by delta. It is cancelled once nobody waits for the answer."""
+    tools = payload.get("parameters", {}).get("tools")
+    if tools and payload["messages"][-1]["role"] == "user":  # the result of a tool comes back with the role "tool"
+        call = {"name": tools[0]["function"]["name"], "arguments": "{}"}
+        yield {"tool_calls": [{"index": 0, "id": "call_0", "type": "function", "function": call}]}
+        return
     asked = payload["messages"][-1].get("content") if "messages" in payload else payload.get("prompt")
-    if isinstance(asked, list):
-        asked = " ".join(part.get("text", "") for part in asked)
+    asked = " ".join(part.get("text", "") for part in asked) if isinstance(asked, list) else asked
     for word in f"The example agent heard: {asked or 'nothing'}".split():
-        yield word + " "
+        yield {"content": word + " "}
         await asyncio.sleep(0.03)
 
 async def invoke(send, invocation, payload):
     """Streams one answer. A model_cancel cancels this task."""
-    index = 0
+    index, reason = 0, "stop"
     try:
-        async for text in answer(payload):
-            await send(type="model_stream_chunk", id=invocation, chunk_index=index, delta={"content": text})
-            index += 1
-        await send(type="model_stream_chunk", id=invocation, chunk_index=index, delta={}, finish_reason="stop")
+        async for delta in answer(payload):
+            await send(type="model_stream_chunk", id=invocation, chunk_index=index, delta=delta)
+            index, reason = index + 1, "tool_calls" if "tool_calls" in delta else reason
+        await send(type="model_stream_chunk", id=invocation, chunk_index=index, delta={}, finish_reason=reason)
     except Exception as error:
         with contextlib.suppress(websockets.ConnectionClosed):  # then the provider knows already
             await send(type="error", id=invocation, error={"code": "internal", "message": str(error)})
@@ -32,7 +34,7 @@ async def serve(socket, model, session):
     """Answers until the connection ends. `session` keeps the session token for the next connection."""
     running, send = {}, lambda **message: socket.send(json.dumps(message))
     if "token" not in session:
-        await send(type="register", agent_id=model, label="Example agent", models=[model])
+        await send(type="register", agent_id=model, label="Example agent", models=[model], capabilities={"tools": True})
     try:
         async for frame in socket:
             message = json.loads(frame)
@@ -41,8 +43,7 @@ async def serve(socket, model, session):
                     session |= {"token": message["session_token"]} if "session_token" in message else {}
                     print(f"session {message['session_id']} is {message['status']}", flush=True)
                 case "model_invoke":
-                    task = asyncio.create_task(invoke(send, message["id"], message["payload"]))
-                    running[message["id"]] = task
+                    running[message["id"]] = task = asyncio.create_task(invoke(send, message["id"], message["payload"]))
                     task.add_done_callback(lambda _, done=message["id"]: running.pop(done))
                 case "model_cancel" if message["id"] in running:
                     running[message["id"]].cancel()
@@ -58,8 +59,7 @@ async def main(url, token, model="example"):
     session, pause = {}, 1
     while True:
         try:
-            headers = {"Authorization": "Bearer " + session.get("token", token)}
-            async with websockets.connect(url, additional_headers=headers) as socket:
+            async with websockets.connect(url, additional_headers={"Authorization": "Bearer " + session.get("token", token)}) as socket:
                 pause = 1
                 await serve(socket, model, session)
         except websockets.InvalidStatus as refusal:

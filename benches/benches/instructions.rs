@@ -6,7 +6,7 @@ use gungraun::prelude::*;
 use mcp_local_provider_benches::Error;
 use mcp_local_provider_benches::cases::{
     AcpCalls, AcpChunks, AcpPrompts, Admissions, Answers, CHUNKS, Crowd, Frames, HandOver, PROMPT,
-    PROMPTS, Routing, Scan, Stream,
+    PROMPTS, Relay, RelayFloor, Routing, Scan, Stream,
 };
 
 // What a case worked on is its result, so that taking it down is not counted.
@@ -109,6 +109,32 @@ fn acp_tool_call(mut calls: Result<AcpCalls, Error>) -> Result<AcpCalls, Error> 
     calls
 }
 
+#[library_benchmark]
+#[bench::request(RelayFloor::to_ask(), RelayFloor::requests)]
+#[bench::answer(RelayFloor::to_answer(), RelayFloor::lines)]
+#[bench::progress(RelayFloor::to_tell(), RelayFloor::lines)]
+#[bench::last_event(RelayFloor::to_end(), RelayFloor::lines)]
+fn mcp_floor(
+    mut floor: Result<RelayFloor, Error>,
+    each: fn(&mut RelayFloor) -> Result<(), Error>,
+) -> Result<RelayFloor, Error> {
+    run(&mut floor, each);
+    floor
+}
+
+#[library_benchmark]
+#[bench::request(Relay::to_ask(), Relay::requests)]
+#[bench::answer(Relay::to_answer(), Relay::lines)]
+#[bench::progress(Relay::to_tell(), Relay::lines)]
+#[bench::last_event(Relay::to_end(), Relay::lines)]
+fn mcp_relay(
+    mut relay: Result<Relay, Error>,
+    each: fn(&mut Relay) -> Result<(), Error>,
+) -> Result<Relay, Error> {
+    run(&mut relay, each);
+    relay
+}
+
 /// Runs a case that may fail: a count of a failure would be no count.
 fn run<C>(case: &mut Result<C, Error>, each: impl FnOnce(&mut C) -> Result<(), Error>) {
     let done = case.as_mut().map(each);
@@ -134,7 +160,9 @@ library_benchmark_group!(
         acp_scan,
         acp_chunk,
         acp_prompt,
-        acp_tool_call
+        acp_tool_call,
+        mcp_floor,
+        mcp_relay
     ]
 );
 main!(library_benchmark_groups = hot_path);

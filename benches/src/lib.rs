@@ -18,6 +18,7 @@
 //! | [`setup`] | the program under measurement, its configuration and files, the roles round it |
 //! | [`comparison`] | what is measured, in rounds that take turns |
 //! | [`situations`] | what users meet, against the least code |
+//! | [`relay`] | the gateway in front of MCP servers, against the least code that relays |
 //! | [`stress`] | what must hold when clients are hostile, many or too many |
 //! | [`arguments`] | the command line that both programs share |
 //! | [`report`] | the bars, the table and the JSON |
@@ -38,6 +39,7 @@ pub mod ideal;
 pub mod load;
 pub mod poll;
 pub mod process;
+pub mod relay;
 pub mod report;
 pub mod scrape;
 pub mod script;

@@ -2,7 +2,7 @@
 //! kernel knows about them.
 
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -177,6 +177,44 @@ impl Process {
             addr,
             start,
         })
+    }
+
+    /// Starts a `command` of somebody else's on `core`, and waits until it listens at `addr`. What it writes goes to the file `log`.
+    ///
+    /// # Errors
+    /// Fails when it cannot be started, ends, or does not listen within ten seconds; with its log.
+    pub fn listening(
+        command: &mut Command,
+        addr: SocketAddr,
+        core: usize,
+        log: &Path,
+    ) -> Result<Self, Error> {
+        let file = std::fs::File::create(log)?;
+        command
+            .stdin(Stdio::piped())
+            .stdout(file.try_clone()?)
+            .stderr(file);
+        pin(core)?;
+        let begin = Instant::now();
+        let child = command.spawn();
+        pin(1)?;
+        let mut child = child?;
+        let mut process = Self {
+            stdin: child.stdin.take(),
+            child,
+            addr,
+            start: Duration::ZERO,
+        };
+        while TcpStream::connect(addr).is_err() {
+            let has_ended = process.child.try_wait()?.is_some();
+            if has_ended || begin.elapsed() > START {
+                let said = std::fs::read_to_string(log).unwrap_or_default();
+                return Err(format!("nothing listens at {addr}\n{said}").into());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        process.start = begin.elapsed();
+        Ok(process)
     }
 
     /// Lets held streams end.

@@ -1,5 +1,6 @@
 //! The program that is measured and the processes round it: where they come from, their files, their cores.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -119,6 +120,30 @@ impl Setup {
         self.start(command)
     }
 
+    /// Writes a file for another program, and returns its path.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub fn write(&self, name: &str, text: &str) -> Result<PathBuf, Error> {
+        let file = self.dir.join(name);
+        std::fs::write(&file, text)?;
+        Ok(file)
+    }
+
+    /// Starts another program, which listens at `addr` when it is ready.
+    ///
+    /// # Errors
+    /// Fails when it does not listen there.
+    pub fn start_other(
+        &self,
+        command: &mut Command,
+        addr: SocketAddr,
+        name: &str,
+    ) -> Result<Process, Error> {
+        let log = self.dir.join(format!("{name}.log"));
+        Process::listening(command.current_dir(&self.dir), addr, TARGET_CORE, &log)
+    }
+
     fn start(&self, mut command: Command) -> Result<Process, Error> {
         command
             .arg("--config")
@@ -149,7 +174,7 @@ fn configuration(dir: &Path, settings: &str) -> String {
 auth:
   required: true
   keys:
-    - {{ name: load, key: "file:{dir}/client.key", role: client }}
+    - {{ name: load, key: "file:{dir}/client.key", role: client, allow: [models, mcp] }}
     - {{ name: agent, key: "file:{dir}/bridge.key", role: bridge }}
     - {{ name: operator, key: "file:{dir}/operator.key", role: operator }}
 sessions: {{ approval: automatic, ttl_seconds: 3600 }}

@@ -251,6 +251,37 @@ pub struct Alias {
     pub model: String,
     /// Told to clients instead of the model's own.
     pub context_length: Option<u64>,
+    /// Models that are asked in its place, in order, where the one that answers fails before its first byte. Instead of those of
+    /// whoever answers for it.
+    pub fallback: Vec<String>,
+}
+
+/// Failures of an upstream after which it is left alone for a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CircuitLimits {
+    /// Attempts in a row that fail by the server's fault; 0 never leaves it alone.
+    pub failures: u32,
+    /// Time for which nothing is asked of it. Then one request is, as a probe.
+    pub pause: Duration,
+}
+
+impl Default for CircuitLimits {
+    /// 5 failures, 30 s.
+    fn default() -> Self {
+        Self {
+            failures: 5,
+            pause: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Models that are asked in the place of whoever fails before the first byte of an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fallback {
+    /// Name of an agent that the program starts, of a bridge, or of an upstream.
+    pub of: String,
+    /// The models, in the order in which they are asked. Their own fallbacks are not followed.
+    pub models: Vec<String>,
 }
 
 /// Everything that the core needs to know.
@@ -282,6 +313,8 @@ pub struct HubConfig {
     pub default_model: Option<String>,
     /// Other names of models.
     pub aliases: Vec<Alias>,
+    /// Models that are asked in the place of agents, bridges and upstreams that fail.
+    pub fallbacks: Vec<Fallback>,
     /// Digest of the token of the default external bridge, which carries sessions that were registered over HTTP without a
     /// key.
     pub default_bridge: Option<[u8; 32]>,

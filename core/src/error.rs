@@ -64,6 +64,8 @@ pub enum Code {
     AnswerTooLarge,
     /// The session ended while it was answering.
     SessionEnded,
+    /// The request has been here before: upstreams lead back to this program.
+    LoopDetected,
     /// A feature that this program does not have.
     NotImplemented,
     /// A fault of this program.
@@ -89,6 +91,7 @@ impl Code {
             Self::RateLimited => 429,
             Self::Internal => 500,
             Self::NotImplemented => 501,
+            Self::LoopDetected => 508,
             Self::AgentLost
             | Self::AgentFault
             | Self::AgentError
@@ -118,7 +121,8 @@ impl Code {
             | Self::ResponseNotFound
             | Self::NotFound
             | Self::MethodNotAllowed
-            | Self::Conflict => "invalid_request_error",
+            | Self::Conflict
+            | Self::LoopDetected => "invalid_request_error",
             Self::NoAgent
             | Self::Overloaded
             | Self::Draining
@@ -166,6 +170,7 @@ impl Code {
             Self::SlowClient => "slow_client",
             Self::AnswerTooLarge => "answer_too_large",
             Self::SessionEnded => "session_ended",
+            Self::LoopDetected => "loop_detected",
             Self::NotImplemented => "not_implemented",
             Self::Internal => "internal",
         })
@@ -207,7 +212,8 @@ impl Code {
             | Self::ContextLength
             | Self::RequestTimeout
             | Self::MethodNotAllowed
-            | Self::Conflict => "invalid_request_error",
+            | Self::Conflict
+            | Self::LoopDetected => "invalid_request_error",
             Self::NoAgent
             | Self::AgentLost
             | Self::AgentFault
@@ -431,6 +437,7 @@ impl Refusal {
             // Claude Code asks ten times more with a key that is not known.
             Code::InvalidKey
             | Code::NotImplemented
+            | Code::LoopDetected
             | Code::Conflict
             | Code::AgentTimeout
             | Code::SlowClient

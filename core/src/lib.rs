@@ -21,6 +21,7 @@
 //! * An agent's connection: the [`Link`] with its [`ToAgent`] and [`FromAgent`] messages, [`Notice`] and [`Command`].
 //! * Between the two: the [`Mailbox`] and each [`Delivery`], and the [`Budget`] of memory that all mailboxes share.
 //!
+//! The module [`agent`] is the other end of an agent's connection, for those who write agents.
 //! The modules [`config`], [`agents`], [`process`] and [`wire`] hold the settings, agents with a protocol of their own, the lives of
 //! child processes, and framing.
 //!
@@ -130,9 +131,12 @@
 
 extern crate alloc;
 
+pub mod agent;
 pub mod agents;
 #[doc(hidden)]
 pub mod api;
+#[doc(hidden)]
+pub mod backoff;
 #[doc(hidden)]
 pub mod budget;
 pub mod config;
@@ -168,6 +172,7 @@ pub mod time;
 pub mod wire;
 
 // What comes from outside: time and ids.
+pub use backoff::Backoff;
 pub use id::{Authority, ExchangeId, Ids, KeyId, LinkId, SessionId, WaitId};
 pub use time::{Instant, Timeout, WallClock};
 

@@ -34,7 +34,32 @@ pub struct Request {
     /// Further prompts.
     more: Box<[Span]>,
     prompt: Span,
+    /// The request of an API that `body` is.
+    form: Option<BodyForm>,
     share: Option<Share>,
+}
+
+/// Requests of client APIs whose body says all by itself, so that a server of the same API takes it as it came.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum BodyForm {
+    /// OpenAI's `/v1/chat/completions`.
+    OpenAiChat,
+    /// OpenAI's `/v1/completions`.
+    OpenAiCompletion,
+    /// OpenAI's `/v1/embeddings`.
+    OpenAiEmbedding,
+    /// Anthropic's `/v1/messages`.
+    AnthropicMessages,
+    /// Anthropic's `/v1/messages/count_tokens`.
+    AnthropicCount,
+    /// Ollama's `/api/chat`.
+    OllamaChat,
+    /// Ollama's `/api/generate`.
+    OllamaGenerate,
+    /// Ollama's `/api/embed`.
+    OllamaEmbed,
+    /// Ollama's older `/api/embeddings`.
+    OllamaEmbeddings,
 }
 
 /// Invocations of one request, each of which asks an agent for one answer.
@@ -119,6 +144,7 @@ impl Read {
             spans,
             more,
             prompt,
+            form: None,
             share: None,
         }
     }
@@ -138,6 +164,20 @@ impl Request {
         let _ = share.hold(self.body.capacity().saturating_add(self.made.capacity()));
         self.share = Some(share);
         self
+    }
+
+    /// The request with the form of its body, where that says all.
+    pub(crate) fn in_form(mut self, form: Option<BodyForm>) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Returns the client's own body and its form; `None` where the body alone is not the request: of several prompts, of a
+    /// conversation that goes on, of a form that no server takes, and where no client has sent it.
+    #[must_use]
+    pub fn as_sent(&self) -> Option<(BodyForm, &str)> {
+        let form = self.form.filter(|_| self.more.is_empty())?;
+        Some((form, &self.body))
     }
 
     /// The invocation, borrowed from the request's text.

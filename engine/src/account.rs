@@ -103,6 +103,11 @@ impl Account {
         self.ticket = Some(ticket);
     }
 
+    /// Gives the permission back, so that another session may be asked.
+    pub const fn take_ticket(&mut self) -> Option<Ticket> {
+        self.ticket.take()
+    }
+
     /// The permission to run the exchange.
     pub const fn ticket(&self) -> Option<&Ticket> {
         self.ticket.as_ref()

@@ -1,16 +1,16 @@
 //! Exchanges on their way: the machine of each, and the inbox that its link fills.
 
 use super::account::Account;
+use super::asking::{Asked, Failed};
 use super::engine::Engine;
 use super::link::{Inbox, LinkCell};
-use super::request::Asked;
 use super::running::{Polled, Respond};
 use mcp_local_provider_core::budget::STEP;
+use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
-use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::{Outcome, Ticket};
 use mcp_local_provider_core::id::ExchangeId;
-use mcp_local_provider_core::invocation::{Delivery, Failure};
+use mcp_local_provider_core::invocation::{CancelReason, Delivery, Failure};
 use mcp_local_provider_core::link::{Invoke, Unopened};
 use mcp_local_provider_core::mailbox::{Batch, Mailbox};
 use mcp_local_provider_core::request::PromptIndex;
@@ -28,12 +28,11 @@ pub(super) struct Answering {
     /// The request's.
     id: ExchangeId,
     /// That of the invocation that is being answered; the first has the request's.
-    asked: ExchangeId,
+    invocation: ExchangeId,
     /// The next invocation, while a prompt is left to be asked.
     next: Option<Invoke>,
     exchange: Exchange,
-    /// Digest of the key that asks, for the conversation that is kept.
-    owner: Option<Digest>,
+    asked: Asked,
     link: Option<Arc<LinkCell>>,
     mailbox: Arc<Inbox>,
     batch: Batch,
@@ -42,25 +41,24 @@ pub(super) struct Answering {
 }
 
 impl Answering {
-    /// Starts the exchange by asking the agent for its first prompt.
+    /// Asks the agent for the first prompt of an exchange that was started.
     pub(super) fn start(
         engine: Arc<Engine>,
         id: ExchangeId,
-        mut exchange: Exchange,
+        exchange: Exchange,
         ticket: &Ticket,
         asked: Asked,
     ) -> Box<Self> {
-        exchange.start(engine.clock(), ticket);
-        let invoke = ticket.invoke(id, asked.request, PromptIndex::default());
+        let invoke = ticket.invoke(id, asked.request.clone(), PromptIndex::default());
         let mut answering = Box::new(Self {
             link: engine.link(ticket.link),
             mailbox: inbox(&engine, &exchange),
             engine,
             id,
-            asked: id,
+            invocation: id,
             next: None,
             exchange,
-            owner: asked.owner,
+            asked,
             batch: Batch::new(),
             late_since: None,
         });
@@ -74,7 +72,7 @@ impl Answering {
             return;
         };
         tracing::debug!(request_id = %self.id, invocation = %invoke.id, "asks for the next prompt");
-        self.asked = invoke.id;
+        self.invocation = invoke.id;
         self.mailbox = inbox(&self.engine, &self.exchange);
         self.open(invoke);
     }
@@ -107,7 +105,7 @@ impl Answering {
             Flow::Continue => return None,
             Flow::Next(why) => {
                 if let (Some(link), Some(why)) = (&self.link, why) {
-                    link.cancel(now, self.asked, why);
+                    link.cancel(now, self.invocation, why);
                 }
                 self.ask_next();
                 return None;
@@ -115,13 +113,13 @@ impl Answering {
             Flow::Done(outcome) => outcome,
             Flow::Cancel(why, outcome) => {
                 if let Some(link) = &self.link {
-                    link.cancel(now, self.asked, why);
+                    link.cancel(now, self.invocation, why);
                 }
                 outcome
             }
         };
         if let Some(conversation) = self.exchange.conversation() {
-            self.engine.keep(self.owner, conversation);
+            self.engine.keep(self.asked.owner, conversation);
         }
         Some(outcome)
     }
@@ -165,14 +163,15 @@ enum Lateness {
     Late,
 }
 
-impl Respond for Answering {
-    fn poll(
+impl Answering {
+    /// Goes on. `Err` when the agent has failed before the first byte of its answer and another may be asked (`falls_back`).
+    pub(super) fn advance(
         &mut self,
         mut now: Instant,
         waker: &Waker,
-        _account: &mut Account,
         reply: &mut Reply,
-    ) -> Polled {
+        falls_back: bool,
+    ) -> Result<Polled, Failed> {
         loop {
             // Before the inbox is looked into: what is in it then had come in time.
             let lateness = self.lateness(now, waker);
@@ -182,23 +181,36 @@ impl Respond for Answering {
                 reply.body.reserve(ROOM);
                 let mut flow = Flow::Continue;
                 for delivery in &self.batch {
+                    if falls_back
+                        && !self.exchange.has_begun()
+                        && let Delivery::Failed(failure) = &delivery
+                    {
+                        return Err(Failed::Agent(Failure {
+                            code: failure.code,
+                            message: Cow::Owned(failure.message.to_string()),
+                            retry_after: failure.retry_after,
+                        }));
+                    }
                     flow = self.exchange.handle_delivery(now, &delivery, reply);
                     if flow != Flow::Continue {
                         break;
                     }
                 }
                 if let Some(outcome) = self.follow(now, flow) {
-                    return Polled::Ended(outcome);
+                    return Ok(Polled::Ended(outcome));
                 }
             }
             if lateness == Lateness::Late {
                 if drained {
                     continue;
                 }
+                if falls_back && self.exchange.is_late(now) {
+                    return Err(self.too_late(now));
+                }
                 let flow = self.exchange.handle_timeout(now, reply);
                 self.late_since = None;
                 if let Some(outcome) = self.follow(now, flow) {
-                    return Polled::Ended(outcome);
+                    return Ok(Polled::Ended(outcome));
                 }
             }
             if reply.head.is_some() || !reply.body.is_empty() {
@@ -207,15 +219,70 @@ impl Respond for Answering {
                     let held = self.exchange.held();
                     self.mailbox.keep(held.saturating_add(reply.body.len()));
                 }
-                return Polled::Ready;
+                return Ok(Polled::Ready);
             }
             if !drained {
                 let timeout = self.exchange.poll_timeout();
                 let timeout = timeout.filter(|_| lateness != Lateness::Unread);
-                return Polled::Until(timeout.map(|timeout| timeout.at));
+                return Ok(Polled::Until(timeout.map(|timeout| timeout.at)));
             }
             // A whole answer grows unseen. Only a mailbox that was found empty wakes.
             now = self.engine.clock();
+        }
+    }
+
+    /// The agent is told that nobody waits for its answer any more.
+    fn too_late(&mut self, now: Instant) -> Failed {
+        if let Some(link) = &self.link {
+            link.cancel(now, self.invocation, CancelReason::Timeout);
+        }
+        Failed::Agent(Failure {
+            code: Code::AgentTimeout,
+            message: "the agent sent nothing in time (timeouts.first_chunk)".into(),
+            retry_after: None,
+        })
+    }
+
+    /// Tells the client that the agent has failed and nobody else answers.
+    pub(super) fn fail(&mut self, now: Instant, failed: &Failed, reply: &mut Reply) -> Outcome {
+        let failure = match failed {
+            Failed::Agent(failure) => failure.clone(),
+            // Those are no agent's.
+            Failed::Request(_) | Failed::Trouble(_) => Failure {
+                code: Code::AgentError,
+                message: "the agent failed".into(),
+                retry_after: None,
+            },
+        };
+        let flow = self
+            .exchange
+            .handle_delivery(now, &Delivery::Failed(failure), reply);
+        self.follow(now, flow).unwrap_or(Outcome::left())
+    }
+
+    /// The request that is asked.
+    pub(super) const fn asked(&self) -> &Asked {
+        &self.asked
+    }
+
+    /// The exchange and the request, for another to answer.
+    pub(super) fn into_parts(self) -> (Exchange, Asked) {
+        (self.exchange, self.asked)
+    }
+}
+
+impl Respond for Answering {
+    fn poll(
+        &mut self,
+        now: Instant,
+        waker: &Waker,
+        _account: &mut Account,
+        reply: &mut Reply,
+    ) -> Polled {
+        match self.advance(now, waker, reply, false) {
+            Ok(polled) => polled,
+            // Nobody else may be asked, so that the client has heard of it.
+            Err(failed) => Polled::Ended(self.fail(now, &failed, reply)),
         }
     }
 

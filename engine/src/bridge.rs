@@ -2,12 +2,13 @@
 
 use crate::background::Background;
 use crate::config::Bridge;
-use crate::dial::{Backoff, Dial, DialError, Target};
+use crate::dial::{Dial, DialError, Target};
 use crate::engine::Engine;
 use crate::link::Connected;
 use crate::status::{Part, PartStatus};
 use crate::websocket::{Conversation, Piped, Socket};
 use event_listener::EventListener;
+use mcp_local_provider_core::Backoff;
 use mcp_local_provider_core::error::Refusal;
 use mcp_local_provider_core::hub::{Dialled, Hello};
 use mcp_local_provider_core::link::LinkConfig;
@@ -108,7 +109,11 @@ impl BridgeTask {
                 connect_timeout: times.connect,
                 ..Target::new(&engine, bridge.url.clone(), bridge.token.clone())
             },
-            backoff: Backoff::new(engine.chance(), times),
+            backoff: Backoff::new(
+                engine.chance(),
+                times.reconnect_delay,
+                times.reconnect_max_delay,
+            ),
             stop: engine.listen_for_stop(),
             engine,
             bridge,

@@ -3,7 +3,8 @@
 use super::listen::ListenError;
 use crate::audit::Audit;
 use crate::proxy::Proxies;
-use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::agents::upstream::Api;
+use mcp_local_provider_core::config::{CircuitLimits, HubConfig};
 use mcp_local_provider_core::hub::sessions::Registration;
 use mcp_local_provider_core::invocation::InvokeForm;
 use std::fmt;
@@ -81,6 +82,64 @@ impl fmt::Debug for Bridge {
     }
 }
 
+/// A server of models that is asked in its own API.
+#[derive(Clone)]
+pub struct Upstream {
+    /// Its name, which its models have before their own: `NAME/MODEL`.
+    pub name: String,
+    /// The API that it speaks.
+    pub api: Api,
+    /// Base address with the scheme `http` or `https`: up to `/v1` for OpenAI's API, without a path for the others.
+    pub url: String,
+    /// Its key; `None` sends none.
+    pub key: Option<String>,
+    /// The models that it is asked for, by its own names; its own list when empty.
+    pub models: Vec<String>,
+    /// Time after which its list is read anew.
+    pub models_ttl: Duration,
+    /// Further attempts after one that failed before the first byte of an answer.
+    pub retries: u32,
+    /// Requests at once; `None` is no limit.
+    pub concurrency: Option<usize>,
+    /// Requests in a minute; `None` is no limit.
+    pub requests_per_minute: Option<u32>,
+    /// Tokens in a minute, of prompts (estimated) and `max_tokens` together; `None` is no limit.
+    pub tokens_per_minute: Option<u32>,
+    /// Longest time of a connection's start: look-up of the name, TCP, proxy and TLS. A request waits as long for the first list
+    /// of models.
+    pub connect_timeout: Duration,
+    /// The failures after which it is left alone.
+    pub circuit: CircuitLimits,
+}
+
+impl Upstream {
+    /// An upstream without a key, with the usual limits and times and the models of its own list.
+    #[must_use]
+    pub fn new(name: &str, api: Api, url: &str) -> Self {
+        Self {
+            name: name.into(),
+            api,
+            url: url.into(),
+            key: None,
+            models: Vec::new(),
+            models_ttl: Duration::from_secs(600),
+            retries: 2,
+            concurrency: Some(64),
+            requests_per_minute: None,
+            tokens_per_minute: None,
+            connect_timeout: Duration::from_secs(10),
+            circuit: CircuitLimits::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Upstream {
+    /// Without the key, which the address may hold too.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Upstream({}, {})", self.name, self.api.as_str())
+    }
+}
+
 /// Listening for programs that look for an Ollama: those on this machine need no key there, unless
 /// [`HubConfig::ollama_auth_required`] says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -110,6 +169,8 @@ pub struct Config {
     pub threads: usize,
     /// Bridges to dial.
     pub bridges: Vec<Bridge>,
+    /// Servers of models that are asked in their own APIs.
+    pub upstreams: Vec<Upstream>,
     /// PEM file of root certificates that are trusted beside the system's.
     pub ca_file: Option<PathBuf>,
     /// Proxies by which servers are dialled.
@@ -126,6 +187,7 @@ impl fmt::Debug for Config {
             .field("listen", &self.listen)
             .field("hub", &self.hub)
             .field("bridges", &self.bridges)
+            .field("upstreams", &self.upstreams)
             .finish_non_exhaustive()
     }
 }
@@ -142,6 +204,7 @@ impl Config {
             hub,
             threads: 0,
             bridges: Vec::new(),
+            upstreams: Vec::new(),
             ca_file: None,
             proxies: Proxies::default(),
             agents: Vec::new(),

@@ -7,7 +7,9 @@ use super::inspect::Gate;
 use super::link::LinkCell;
 use super::owner::Owner;
 use super::status::{PartStatus, Processor};
+use super::upstreams::Upstreams;
 use crate::audit::Audit;
+use crate::background::Background;
 use crate::outside::{Outside, Usage};
 use crate::pool::Pool;
 use crate::proxy::Proxies;
@@ -86,6 +88,7 @@ pub struct Engine {
     owner: OnceLock<Arc<dyn Owner>>,
     trust: OnceLock<Trust>,
     pub(super) proxies: OnceLock<Proxies>,
+    pub(super) upstreams: OnceLock<Upstreams>,
 }
 
 /// See [`Engine::relieving`].
@@ -189,6 +192,7 @@ impl Engine {
             owner: OnceLock::new(),
             trust: OnceLock::new(),
             proxies: OnceLock::new(),
+            upstreams: OnceLock::new(),
         })
     }
 
@@ -313,6 +317,11 @@ impl Engine {
     }
 
     /// The world that it runs in.
+    /// Has `work` polled from now on, on a task or thread of its own, until it has ended or the engine has stopped.
+    pub fn spawn(&self, work: Box<dyn Background>) {
+        self.outside().spawn(work);
+    }
+
     pub(super) fn outside(&self) -> &dyn Outside {
         &*self.outside
     }

@@ -10,6 +10,7 @@ use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{
     Asked, Connection, HeadWriter, InvalidHeader, ResponseError,
 };
+use std::borrow::Cow;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
@@ -100,7 +101,7 @@ pub struct HttpRequest {
     /// Path and query, percent-encoded. It begins with `/`.
     pub path: String,
     /// Headers without `Host` and those that frame the message.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Vec<(Cow<'static, str>, String)>,
     /// Body; its length is sent with it. A `POST` without one has an empty one.
     pub body: Option<Bytes>,
 }

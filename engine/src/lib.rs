@@ -20,6 +20,7 @@ mod account;
 #[doc(hidden)]
 pub mod answer;
 mod answering;
+mod asking;
 #[doc(hidden)]
 pub mod audit;
 pub mod background;
@@ -49,10 +50,15 @@ mod mcp_answering;
 mod mcp_body;
 mod mcp_events;
 mod mcp_listening;
+mod mcp_posted;
 mod mcp_request;
+mod mcp_rest;
+mod mcp_rest_answering;
+mod mcp_several;
 mod mcp_socket;
 mod mcp_sse;
 mod mcp_stateless;
+mod model_lists;
 mod outside;
 mod owner;
 pub mod pipe;
@@ -64,16 +70,19 @@ pub mod request;
 mod running;
 #[doc(hidden)]
 pub mod status;
+mod test_page;
 pub mod tls;
 pub mod tunnel;
 mod upgrade;
-mod waiting;
+mod upstream_answer;
+mod upstream_calls;
+mod upstreams;
 pub mod websocket;
 
 // The provider, and what it needs from outside.
 pub use audit::{Audit, AuditFile};
 pub use background::Background;
-pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError};
+pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError, Upstream};
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};
 pub use outside::{Clock, Outside, Usage, later, random_seed};

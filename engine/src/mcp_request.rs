@@ -3,10 +3,11 @@
 
 use super::Engine;
 use super::answer::Answer;
-use super::gateway::{Asker, Client, Gateway, Initialize, SessionCell, SessionName};
+use super::gateway::{Address, Client, Gateway, SessionCell};
 use super::inbound::Inbound;
 use super::mcp_answering::Responding;
-use super::mcp_body::{Read, read};
+use super::mcp_body::read;
+use super::mcp_posted::Posted;
 use super::mcp_stateless;
 use super::request::Step;
 use super::running::Running;
@@ -15,12 +16,10 @@ use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
-use mcp_local_provider_core::rpc::{Call, Message};
-use mcp_local_provider_core::text::JsonValue;
+use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_mcp::config::{Server, Transport};
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::Revision;
-use mcp_local_provider_mcp::session::{Attachment, Forward, RequestKey, State};
 use mcp_local_provider_mcp::stateless;
 use mcp_local_provider_mcp::streams::{Position, StreamId};
 use std::fmt;
@@ -49,10 +48,58 @@ pub(crate) struct Asked<'h> {
     pub(crate) name: Option<&'h str>,
 }
 
+impl Asked<'_> {
+    /// Refuses a request that does not accept each of these media types.
+    pub(super) fn accepts_all(&self, forms: &[&str]) -> Result<(), Refusal> {
+        let accepts = |form: &str| {
+            let kind = form.split_inclusive('/').next().unwrap_or_default();
+            self.accept.is_none_or(|accept| {
+                let mut ranges = accept
+                    .as_bytes()
+                    .split(|byte| *byte == b',')
+                    .map(media_type);
+                ranges.any(|range| {
+                    range == b"*/*"
+                        || range.eq_ignore_ascii_case(form.as_bytes())
+                        || range.strip_suffix(b"*") == Some(kind.as_bytes())
+                })
+            })
+        };
+        match forms.iter().find(|form| !accepts(form)) {
+            Some(missing) => {
+                let message = format!("the header Accept must name {missing}");
+                Err(Refusal::new(Reason::NotAcceptable, message))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a body that is not JSON by its `Content-Type`.
+    pub(super) fn has_json(&self) -> Result<(), Refusal> {
+        let given = self.content_type.unwrap_or_default();
+        let is_json = media_type(given.as_bytes()).eq_ignore_ascii_case(b"application/json");
+        if is_json {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            Reason::UnsupportedMediaType,
+            "the body must be JSON: Content-Type application/json",
+        ))
+    }
+}
+
+/// A media type without its parameters.
+fn media_type(text: &[u8]) -> &[u8] {
+    let end = text.iter().position(|byte| *byte == b';');
+    text.get(..end.unwrap_or(text.len()))
+        .unwrap_or_default()
+        .trim_ascii()
+}
+
 /// A POST whose body is still to come.
 pub(crate) struct Post {
     caller: Caller,
-    server: Arc<str>,
+    address: Address,
     session: Option<String>,
     version: Option<String>,
     called: Option<String>,
@@ -62,7 +109,7 @@ pub(crate) struct Post {
 impl fmt::Debug for Post {
     /// Without the id of the session.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Post({})", self.server)
+        write!(f, "Post({:?})", self.address)
     }
 }
 
@@ -80,12 +127,7 @@ pub(super) fn enter<'e>(
     accepted: &Accepted<'_>,
     transport: Transport,
 ) -> Result<(&'e Gateway, Caller), CoreRefusal> {
-    let gateway = engine.gateway().ok_or_else(|| {
-        CoreRefusal::new(
-            Code::NotFound,
-            "this program has no MCP servers; add some to `mcpServers` of its configuration",
-        )
-    })?;
+    let gateway = engine.gateway().ok_or_else(no_servers)?;
     if !gateway.config().transports.contains(&transport) {
         return Err(CoreRefusal::new(
             Code::NotFound,
@@ -98,6 +140,14 @@ pub(super) fn enter<'e>(
     Ok((gateway, caller))
 }
 
+/// Refuses what only a program with MCP servers has.
+pub(super) fn no_servers() -> CoreRefusal {
+    CoreRefusal::new(
+        Code::NotFound,
+        "this program has no MCP servers; add some to `mcpServers` of its configuration",
+    )
+}
+
 /// Begins a request by its head.
 pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>) -> Begun {
     let engine = inbound.account.engine().clone();
@@ -106,14 +156,14 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
         Err(refusal) => return Begun::Step(inbound.refuse(&refusal).into()),
     };
     let named = accepted.parameters.get("server");
-    let begun = server_of(gateway, &caller, named.as_deref())
-        .and_then(|server| check(asked).map(|()| server));
-    let server = match begun {
-        Ok(server) => server,
+    let begun = address_of(gateway, &caller, named.as_deref())
+        .and_then(|address| check(asked).map(|()| address));
+    let address = match begun {
+        Ok(address) => address,
         Err(refusal) => return Begun::Step(refuse(inbound, &refusal, "null").into()),
     };
     if asked.method == "POST" {
-        let mut post = Post::new(caller, server);
+        let mut post = Post::new(caller, address);
         post.session = asked.session.map(str::to_owned);
         post.version = asked.version.map(str::to_owned);
         post.called = asked.called.map(str::to_owned);
@@ -122,7 +172,7 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
     }
     let client = client(&caller);
     let cell = asked.session.ok_or_else(no_session).and_then(|id| {
-        let found = gateway.find(id, &client, &server);
+        let found = gateway.find(id, &client, &address);
         found.ok_or_else(unknown_session)
     });
     Begun::Step(match cell {
@@ -137,35 +187,14 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
 
 /// Checks what the headers say about the form of the request.
 pub(super) fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
-    let accepts = |form: &str| {
-        let (kind, _) = form.split_once('/').unwrap_or_default();
-        asked.accept.is_none_or(|accept| {
-            accept.split(',').any(|range| {
-                let range = range.split(';').next().unwrap_or_default().trim();
-                range == "*/*"
-                    || range.eq_ignore_ascii_case(form)
-                    || range.strip_suffix("/*") == Some(kind)
-            })
-        })
-    };
     let wanted: &[&str] = match asked.method {
         "POST" => &["application/json", "text/event-stream"],
         "GET" => &["text/event-stream"],
         _ => &[],
     };
-    if let Some(missing) = wanted.iter().find(|form| !accepts(form)) {
-        let message = format!("the header Accept must name {missing}");
-        return Err(Refusal::new(Reason::NotAcceptable, message));
-    }
-    let is_json = asked.content_type.is_some_and(|given| {
-        let given = given.split(';').next().unwrap_or_default();
-        given.trim().eq_ignore_ascii_case("application/json")
-    });
-    if asked.method == "POST" && !is_json {
-        return Err(Refusal::new(
-            Reason::UnsupportedMediaType,
-            "the body must be JSON: Content-Type application/json",
-        ));
+    asked.accepts_all(wanted)?;
+    if asked.method == "POST" {
+        asked.has_json()?;
     }
     match asked.method {
         // The body of a POST says of which era it is.
@@ -193,7 +222,7 @@ fn spoken(version: Option<&str>) -> Result<(), Refusal> {
 }
 
 /// Refuses new requests of a program that ends, or has no memory for them.
-fn admit(engine: &Engine) -> Result<(), Refusal> {
+pub(super) fn admit(engine: &Engine) -> Result<(), Refusal> {
     if engine.is_draining() {
         return Err(Refusal::new(
             Reason::GatewayFull,
@@ -211,7 +240,7 @@ fn admit(engine: &Engine) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn no_session() -> Refusal {
+pub(super) fn no_session() -> Refusal {
     Refusal::new(
         Reason::BadRequest,
         "the header Mcp-Session-Id is missing; send `initialize` first, whose answer has it",
@@ -282,43 +311,48 @@ fn listen(
     }
 }
 
-/// The server of a path: the one that is named, or the only one. Servers that the caller may not use do not exist for it.
-pub(super) fn server_of(
+/// What a path leads to: the server that is named, or all. Servers that the caller may not use do not exist for it.
+pub(super) fn address_of(
     gateway: &Gateway,
     caller: &Caller,
     named: Option<&str>,
-) -> Result<Arc<str>, Refusal> {
+) -> Result<Address, Refusal> {
     let config = gateway.config();
     let servers = config.servers.iter();
     let servers = servers.filter(|server| caller.may_use_server(&server.name));
     let servers: Vec<&Server> = servers.collect();
-    let unknown = |message: String| Err(Refusal::new(Reason::ServerNotFound, message));
-    match (named, &*servers) {
-        (Some(name), _) => match servers.iter().find(|server| *server.name == *name) {
-            Some(server) => Ok(server.name.clone()),
-            None => Err(unknown_server()),
-        },
-        (None, [only]) => Ok(only.name.clone()),
-        (None, []) if !config.servers.is_empty() => {
-            unknown("there is no MCP server that this key may use".to_owned())
-        }
-        (None, []) => unknown("no MCP server is configured".to_owned()),
-        (None, several) => {
-            let names: Vec<&str> = several.iter().map(|server| &*server.name).collect();
-            unknown(format!(
-                "there are several MCP servers, so ask one of them at /servers/NAME/mcp: {}",
-                names.join(", ")
-            ))
-        }
+    let Some(name) = named else {
+        return Address::of_all(&config, &servers).ok_or_else(|| {
+            let message = if config.servers.is_empty() {
+                "no MCP server is configured"
+            } else {
+                "there is no MCP server that this key may use"
+            };
+            Refusal::new(Reason::ServerNotFound, message)
+        });
+    };
+    let found = servers.iter().find(|server| *server.name == *name);
+    found
+        .map(|server| Address::of_one(server))
+        .ok_or_else(unknown_server)
+}
+
+/// Confirms that the caller may use these servers still.
+pub(super) fn uphold(engine: &Engine, caller: &Caller, address: &Address) -> Result<(), Refusal> {
+    let keys = engine.policy().keys;
+    let mut servers = address.servers().iter();
+    if servers.all(|server| keys.uphold_server(caller.authority, &server.name)) {
+        return Ok(());
     }
+    Err(unknown_server())
 }
 
 impl Post {
-    /// A request of that caller to a server, without a session.
-    pub(super) const fn new(caller: Caller, server: Arc<str>) -> Self {
+    /// A request of that caller to an address, without a session.
+    pub(super) const fn new(caller: Caller, address: Address) -> Self {
         Self {
             caller,
-            server,
+            address,
             session: None,
             version: None,
             called: None,
@@ -334,23 +368,23 @@ impl Post {
                 .refuse(&CoreRefusal::new(Code::NotFound, "no MCP servers"))
                 .into();
         };
-        // The key may have gone since the head came, or may not use the server any more.
+        // The key may have gone since the head came, or may not use a server any more.
         let keys = engine.policy().keys;
         if let Err(refusal) = keys.confirm(&self.caller) {
             return inbound.refuse(&refusal).into();
         }
-        if !keys.uphold_server(self.caller.authority, &self.server) {
-            return refuse(inbound, &unknown_server(), "null").into();
+        if let Err(refusal) = uphold(&engine, &self.caller, &self.address) {
+            return refuse(inbound, &refusal, "null").into();
         }
         let (messages, is_batch) = match read(body) {
             Ok(read) => read,
             Err(refusal) => return refuse(inbound, &refusal, "null").into(),
         };
-        if let [(_, message)] = messages.as_slice()
+        if let [(text, message)] = messages.as_slice()
             && stateless::is_meant(self.version.as_deref(), message)
         {
             let id = mcp_stateless::id_of(message);
-            return match self.without_session(&engine, gateway, &inbound, message) {
+            return match self.without_session(&engine, gateway, &inbound, (text, message)) {
                 Ok(Some(responding)) => Step::Running(Running::new(responding, inbound)),
                 Ok(None) => inbound.answered(Ok(Answered::Accepted)).into(),
                 Err(refusal) => refuse(inbound, &refusal, id).into(),
@@ -359,12 +393,13 @@ impl Post {
         if let Err(refusal) = spoken(self.version.as_deref()) {
             return refuse(inbound, &refusal, "null").into();
         }
-        let posted = Posted::new(gateway, &engine, &self);
+        let posted = Posted::new(gateway, &engine, &self.caller, Transport::Http);
         let id = match messages.as_slice() {
             [(_, Message::Request { id, .. })] => id.get(),
             _ => "null",
         };
-        match posted.take(&inbound, &messages, is_batch) {
+        let at = (self.session.as_deref(), &self.address);
+        match posted.take(at, &inbound, &messages, is_batch) {
             Ok(Some(responding)) => Step::Running(Running::new(responding, inbound)),
             Ok(None) => inbound.answered(Ok(Answered::Accepted)).into(),
             Err(refusal) => refuse(inbound, &refusal, id).into(),
@@ -377,7 +412,7 @@ impl Post {
         engine: &Arc<Engine>,
         gateway: &Gateway,
         inbound: &Inbound,
-        message: &Message<'_>,
+        (text, message): (&str, &Message<'_>),
     ) -> Result<Option<Box<mcp_stateless::Responding>>, Refusal> {
         let client = client(&self.caller);
         if let Message::Request { .. } = message {
@@ -389,7 +424,7 @@ impl Post {
             gateway,
             client,
             authority: self.caller.authority,
-            server: &self.server,
+            address: &self.address,
             id: inbound.account.id(),
         };
         let headers = stateless::Headers {
@@ -397,248 +432,6 @@ impl Post {
             method: self.called.as_deref(),
             name: self.name.as_deref(),
         };
-        asking.take(&headers, message)
-    }
-}
-
-/// Refuses everything but `initialize`, by which a session is opened.
-pub(super) fn check_opening(messages: &[Read<'_>]) -> Result<(), Refusal> {
-    match messages {
-        [(_, Message::Request { call, .. })] if call.method == "initialize" => Ok(()),
-        _ => Err(Refusal::new(
-            Reason::BadRequest,
-            "this session is not open; send `initialize` first",
-        )),
-    }
-}
-
-/// Refuses a batch in a session whose revision has none.
-pub(super) fn check_batch(cell: &SessionCell, is_batch: bool) -> Result<(), Refusal> {
-    if is_batch && !cell.machine.lock().revision().has_batches() {
-        return Err(Refusal::new(
-            Reason::BadRequest,
-            "batches are of revision 2025-03-26 alone; send each message by itself",
-        ));
-    }
-    Ok(())
-}
-
-/// A whole POST.
-pub(super) struct Posted<'p> {
-    gateway: &'p Gateway,
-    engine: &'p Arc<Engine>,
-    post: &'p Post,
-}
-
-impl<'p> Posted<'p> {
-    pub(super) const fn new(gateway: &'p Gateway, engine: &'p Arc<Engine>, post: &'p Post) -> Self {
-        Self {
-            gateway,
-            engine,
-            post,
-        }
-    }
-
-    /// Counts messages to the limits of their client. Gives the number of requests among them.
-    pub(super) fn admit(&self, messages: &[Read<'_>]) -> Result<usize, Refusal> {
-        let asks = |message: &Message<'_>| match message {
-            Message::Request { call, .. } => call.method != "ping",
-            Message::Notification(_) | Message::Response { .. } => false,
-        };
-        let is_request = |message: &Message<'_>| matches!(message, Message::Request { .. });
-        let requests = messages
-            .iter()
-            .filter(|(_, message)| is_request(message))
-            .count();
-        if requests > 0 {
-            admit(self.engine)?;
-        }
-        for _ in messages.iter().filter(|(_, message)| asks(message)) {
-            self.gateway
-                .count(self.engine.clock(), &client(&self.post.caller))?;
-        }
-        Ok(requests)
-    }
-
-    /// Passes the messages on. There is an answer if one of them is a request.
-    fn take(
-        &self,
-        inbound: &Inbound,
-        messages: &[Read<'_>],
-        is_batch: bool,
-    ) -> Result<Option<Box<Responding>>, Refusal> {
-        let requests = self.admit(messages)?;
-        let (id, times) = (inbound.account.id(), self.gateway.config().timeouts);
-        let Some(session) = &self.post.session else {
-            let name = self.gateway.mint();
-            let (cell, stream) = self.open(messages, is_batch, name)?;
-            let answer = Responding::answer(self.engine, &cell, stream, id, times, true);
-            return answer.map(Some).ok_or_else(unknown_session);
-        };
-        let found = self
-            .gateway
-            .find(session, &client(&self.post.caller), &self.post.server);
-        let cell = found.ok_or_else(unknown_session)?;
-        check_batch(&cell, is_batch)?;
-        if requests == 0 {
-            for (text, message) in messages {
-                self.forward(&cell, text, message, StreamId::SESSION)?;
-            }
-            return Ok(None);
-        }
-        let stream = cell.call(|session, _| session.open_stream(requests));
-        // Before anything can be on it: what nobody reads is bounded more narrowly.
-        let answer = Responding::answer(self.engine, &cell, stream, id, times, false);
-        let answer = answer.ok_or_else(unknown_session)?;
-        for (text, message) in messages {
-            if let Err(refusal) = self.forward(&cell, text, message, stream) {
-                match message {
-                    Message::Request { id, .. } if is_batch => cell.call(|session, wake| {
-                        session.refuse(self.engine.clock(), stream, *id, &refusal, wake);
-                    }),
-                    Message::Request { .. }
-                    | Message::Notification(_)
-                    | Message::Response { .. } => {
-                        return Err(refusal);
-                    }
-                }
-            }
-        }
-        Ok(Some(answer))
-    }
-
-    /// Opens a session with this id, if that is what is asked for.
-    pub(super) fn open(
-        &self,
-        messages: &[Read<'_>],
-        is_batch: bool,
-        session: SessionName,
-    ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
-        let hello = match messages {
-            [(_, Message::Request { id, call })] if call.method == "initialize" && !is_batch => {
-                call.params.map(|params| (id, params))
-            }
-            _ => return Err(no_session()),
-        };
-        let Some((id, params)) = hello.filter(|(_, params)| params.get().starts_with('{')) else {
-            let message = "`initialize` needs an object as `params`";
-            return Err(Refusal::new(Reason::BadParams, message));
-        };
-        let name = params.path(&["clientInfo", "name"]);
-        let name = name.and_then(JsonValue::text).unwrap_or_default();
-        let mut client = client(&self.post.caller);
-        client.name = name.chars().take(128).collect::<String>().into();
-        self.gateway.open(
-            self.engine,
-            client,
-            self.post.caller.authority,
-            &self.post.server,
-            session,
-            &Initialize {
-                id: id.get(),
-                params: params.get(),
-            },
-        )
-    }
-
-    /// Passes one message on.
-    pub(super) fn forward(
-        &self,
-        cell: &Arc<SessionCell>,
-        text: &str,
-        message: &Message<'_>,
-        stream: StreamId,
-    ) -> Result<(), Refusal> {
-        let now = self.engine.clock();
-        let forward = cell.call(|session, wake| match session.state() {
-            State::Ended => Err(unknown_session()),
-            State::Opening | State::Open => session.from_client(now, message, stream, wake),
-        })?;
-        match forward {
-            Forward::Nothing => {}
-            Forward::Tell => {
-                // What one client tells is nothing to the others of a shared process.
-                for server in cell.servers().iter().filter(|server| !server.is_shared()) {
-                    server.call(self.engine, |server, now, out, _| {
-                        server.send(now, text, None, out);
-                    });
-                }
-            }
-            Forward::Answer { to, id, own } => {
-                if let Some(server) = cell.server(to) {
-                    server.call(self.engine, |server, now, out, _| {
-                        server.send(now, text, Some((id, &own)), out);
-                    });
-                }
-            }
-            Forward::Cancel(at, call, reason) => {
-                if let Some(server) = cell.server(at) {
-                    server.call(self.engine, |server, now, out, _| {
-                        server.cancel(now, call, reason, out);
-                    });
-                }
-            }
-            Forward::Request(key) => {
-                if let Message::Request { id, call } = message {
-                    self.request(cell, key, text, *id, call)?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn request(
-        &self,
-        cell: &Arc<SessionCell>,
-        key: RequestKey,
-        text: &str,
-        id: JsonValue<'_>,
-        call: &Call<'_>,
-    ) -> Result<(), Refusal> {
-        // A session has one server as yet.
-        let at = Attachment(0);
-        let Some(server) = cell.server(at) else {
-            return Err(unknown_session());
-        };
-        if server.is_shared() && server.note(self.engine, cell, call) {
-            let done = r#"{"jsonrpc":"2.0","id":0,"result":{}}"#;
-            let zero = JsonValue::read(done).and_then(|all| all.member("id"));
-            cell.call(|session, wake| {
-                if let Some(zero) = zero {
-                    session.handle_answer(self.engine.clock(), key, done, zero, wake);
-                }
-            });
-            return Ok(());
-        }
-        let asker = Asker::Session(Arc::downgrade(cell), key);
-        let sent = server.call(self.engine, |server, now, out, _| {
-            server.request(now, text, id, call, asker, out)
-        });
-        let take_back = |number| {
-            server.call(self.engine, |server, now, out, _| {
-                server.cancel(now, number, None, out);
-            });
-        };
-        let number = match sent {
-            Ok(number) => number,
-            Err((refusal, _)) => {
-                // It was accepted: the answer says why it fails.
-                cell.call(|session, wake| {
-                    session.handle_failed(self.engine.clock(), key, &refusal, wake);
-                });
-                return Ok(());
-            }
-        };
-        if let Err(refusal) = self.gateway.run(self.engine, server) {
-            cell.call(|session, _| session.unsend(key));
-            take_back(number);
-            return Err(refusal);
-        }
-        let is_open = cell.call(|session, _| session.sent(key, at, number));
-        if !is_open {
-            // It was answered meanwhile, which leaves nothing to take back, or the client has cancelled it.
-            take_back(number);
-        }
-        Ok(())
+        asking.take(&headers, (text, message))
     }
 }

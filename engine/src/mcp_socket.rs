@@ -5,13 +5,12 @@
 
 use super::Engine;
 use super::converse::{Converse, Frame, ToWrite, Turn};
-use super::gateway::{Gateway, Initialize, SessionCell, SessionName};
+use super::gateway::{Address, Gateway, Initialize, SessionCell, SessionName};
 use super::mcp_body::{Read, read};
 use super::mcp_events::go_back;
 use super::mcp_listening::Listening;
-use super::mcp_request::{
-    Post, Posted, check_batch, check_opening, client, enter, server_of, unknown_session,
-};
+use super::mcp_posted::{Posted, check_batch, check_opening};
+use super::mcp_request::{address_of, client, enter, unknown_session};
 use crate::ranked::{Ranked, SOCKET};
 use mcp_local_provider_core::api::{Accepted, query_value};
 use mcp_local_provider_core::error::Refusal as CoreRefusal;
@@ -99,14 +98,11 @@ impl Upgrading {
         } else {
             Form::Envelope
         };
-        let mut post = Post::new(self.caller.clone(), Arc::default());
         // One that is attached has its servers.
-        if form == Form::Plain && self.session.is_none() {
-            post = Post::new(
-                self.caller.clone(),
-                server_of(gateway, &self.caller, self.server.as_deref())?,
-            );
-        }
+        let opens = form == Form::Plain && self.session.is_none();
+        let address = opens
+            .then(|| address_of(gateway, &self.caller, self.server.as_deref()))
+            .transpose()?;
         let every = gateway.config().timeouts.heartbeat;
         let name = gateway.mint();
         let number = name.1;
@@ -135,7 +131,7 @@ impl Upgrading {
         let socket = Socket {
             engine: engine.clone(),
             caller: self.caller,
-            post,
+            address,
             form,
             number,
             inner: Ranked::new(inner),
@@ -148,8 +144,8 @@ impl Upgrading {
 pub(super) struct Socket {
     engine: Arc<Engine>,
     caller: Caller,
-    /// The server that a plain socket opens its session at.
-    post: Post,
+    /// Where a plain socket opens its session.
+    address: Option<Address>,
     form: Form,
     number: u64,
     inner: Ranked<Inner, SOCKET>,
@@ -324,11 +320,12 @@ impl Socket {
         hello: &str,
     ) -> Result<(), Refusal> {
         let session = unbound(inner)?.clone();
-        let server = server_of(gateway, &self.caller, server)?;
+        let address = address_of(gateway, &self.caller, server)?;
         let request = Message::read(REQUEST)
             .ok()
             .map(|request| (REQUEST, request));
-        Posted::new(gateway, &self.engine, &self.post).admit(request.as_slice())?;
+        Posted::new(gateway, &self.engine, &self.caller, Transport::WebSocket)
+            .admit(request.as_slice())?;
         let mut client = client(&self.caller);
         client.name = name.chars().take(128).collect::<String>().into();
         let authority = self.caller.authority;
@@ -336,11 +333,12 @@ impl Socket {
             &self.engine,
             client,
             authority,
-            &server,
+            &address,
             session,
             &Initialize {
                 id: "0",
                 params: hello,
+                transport: Transport::WebSocket,
             },
         )?;
         let reader = cell.call(|session, _| session.streams_mut().read(stream));
@@ -391,10 +389,11 @@ impl Socket {
         is_batch: bool,
         name: SessionName,
     ) -> Result<(), Refusal> {
-        let posted = Posted::new(gateway, &self.engine, &self.post);
+        let posted = Posted::new(gateway, &self.engine, &self.caller, Transport::WebSocket);
         posted.admit(messages)?;
         check_opening(messages)?;
-        let (cell, stream) = posted.open(messages, is_batch, name)?;
+        let address = self.address.as_ref().ok_or_else(no_session)?;
+        let (cell, stream) = posted.open(messages, is_batch, name, address)?;
         let listening = Listening::new(&self.engine, &cell, stream).ok_or_else(unknown_session)?;
         inner.state = State::Attached(listening);
         inner.has_changed = true;
@@ -409,7 +408,7 @@ impl Socket {
         messages: &[Read<'_>],
         is_batch: bool,
     ) -> Result<(), Refusal> {
-        let posted = Posted::new(gateway, &self.engine, &self.post);
+        let posted = Posted::new(gateway, &self.engine, &self.caller, Transport::WebSocket);
         let requests = posted.admit(messages)?;
         if self.form == Form::Plain {
             check_batch(cell, is_batch)?;

@@ -8,10 +8,8 @@ use super::gateway::{Gateway, Reservation, SessionCell};
 use super::inbound::Inbound;
 use super::mcp_body::{Read, read};
 use super::mcp_listening::Listening;
-use super::mcp_request::{
-    Asked, Post, Posted, check, check_batch, check_opening, client, enter, refuse, server_of,
-    unknown_session,
-};
+use super::mcp_posted::{Posted, check_batch, check_opening};
+use super::mcp_request::{Asked, address_of, check, client, enter, refuse, unknown_session};
 use super::request::Step;
 use super::running::{Polled, Respond, Running};
 use mcp_local_provider_core::api::{Accepted, Answered, query_value};
@@ -39,12 +37,12 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
         Err(refusal) => return inbound.refuse(&refusal).into(),
     };
     let named = accepted.parameters.get("server");
-    let server = server_of(gateway, &caller, named.as_deref());
-    let server = match server.and_then(|server| check(asked).map(|()| server)) {
-        Ok(server) => server,
+    let address = address_of(gateway, &caller, named.as_deref());
+    let address = match address.and_then(|address| check(asked).map(|()| address)) {
+        Ok(address) => address,
         Err(refusal) => return refuse(inbound, &refusal, "null").into(),
     };
-    let reservation = gateway.reserve(client(&caller), server);
+    let reservation = gateway.reserve(client(&caller), address);
     let path = asked.target.split('?').next().unwrap_or_default();
     let path = path.trim_end_matches('/');
     let times = gateway.config().timeouts;
@@ -243,8 +241,7 @@ impl Message {
     ) -> Result<(), Refusal> {
         let client = client(&self.caller);
         if let Some(cell) = gateway.session(&self.session, &client) {
-            let post = Post::new(self.caller, cell.first_server());
-            let posted = Posted::new(gateway, engine, &post);
+            let posted = Posted::new(gateway, engine, &self.caller, Transport::Sse);
             posted.admit(messages)?;
             check_batch(&cell, is_batch)?;
             return pass(&posted, engine, &cell, messages, is_batch);
@@ -252,15 +249,15 @@ impl Message {
         let reservation = gateway
             .reservation(&self.session, &client)
             .ok_or_else(unknown_session)?;
-        let post = Post::new(self.caller, reservation.server.clone());
-        let posted = Posted::new(gateway, engine, &post);
+        let posted = Posted::new(gateway, engine, &self.caller, Transport::Sse);
         posted.admit(messages)?;
         check_opening(messages)?;
         if !reservation.claim() {
             let message = "this session is initialized already";
             return Err(Refusal::new(Reason::BadRequest, message));
         }
-        match posted.open(messages, is_batch, reservation.name.clone()) {
+        let (name, address) = (reservation.name.clone(), &reservation.address);
+        match posted.open(messages, is_batch, name, address) {
             Ok((cell, stream)) => {
                 if !reservation.open(cell.clone(), stream) {
                     gateway.end(engine, &cell);

@@ -3,7 +3,8 @@
 
 use super::Engine;
 use super::account::Account;
-use super::gateway::{Client, Gateway, RequestCell};
+use super::gateway::{Address, Client, Gateway, RequestCell};
+use super::mcp_several::Joined;
 use super::running::{Polled, Respond};
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
@@ -13,7 +14,7 @@ use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::sse;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
-use mcp_local_provider_mcp::stateless::{Ending, Headers, Wanted};
+use mcp_local_provider_mcp::stateless::{Ending, Headers, Several, Step, Wanted};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
@@ -27,7 +28,7 @@ pub(super) struct Asking<'a> {
     pub(super) gateway: &'a Gateway,
     pub(super) client: Client,
     pub(super) authority: Authority,
-    pub(super) server: &'a Arc<str>,
+    pub(super) address: &'a Address,
     pub(super) id: ExchangeId,
 }
 
@@ -36,7 +37,7 @@ impl Asking<'_> {
     pub(super) fn take(
         self,
         headers: &Headers<'_>,
-        message: &Message<'_>,
+        (text, message): (&str, &Message<'_>),
     ) -> Result<Option<Box<Responding>>, Refusal> {
         let Message::Request { id, call } = message else {
             return match message {
@@ -48,36 +49,65 @@ impl Asking<'_> {
             };
         };
         let wanted = Wanted::read(headers, *id, call)?;
-        let state = wanted
-            .may_ask()
-            .then(|| wanted.param("requestState"))
-            .flatten();
-        let cell = match state {
-            None => self
-                .gateway
-                .ask(self.engine, self.client, self.server, &wanted)?,
-            Some(state) => {
-                let state = state.text().unwrap_or_default();
-                let (client, server) = (&self.client, self.server);
-                self.gateway
-                    .go_on(self.engine, client, server, &state, &wanted)?
+        let now = self.engine.clock();
+        let catalogue = self.address.catalogue();
+        let source = match self.address.servers() {
+            [server] if catalogue.is_plain(0) => {
+                let asked = begin(self.engine, &self.client, &server.name, (&wanted, text));
+                Source::One(asked?)
+            }
+            servers => {
+                let names = servers.iter().map(|server| server.name.clone());
+                let machine = Several::new(now, &wanted, text, catalogue);
+                let engine = self.engine.clone();
+                let joined = Joined::new(engine, self.client, names.collect(), machine);
+                Source::Several(Box::new(joined))
             }
         };
-        let now = self.engine.clock();
         let heartbeat = self.gateway.config().timeouts.heartbeat;
         Ok(Some(Box::new(Responding {
             engine: self.engine.clone(),
-            cell,
+            source,
             id: self.id,
             authority: self.authority,
             until: now + PATIENCE,
             has_begun: false,
-            is_suspended: false,
             every: heartbeat,
             heartbeat: now + heartbeat,
             bytes_out: 0,
         })))
     }
+}
+
+/// Passes a request on to one server, or goes on with the one whose questions it answers.
+pub(super) fn begin(
+    engine: &Arc<Engine>,
+    client: &Client,
+    server: &Arc<str>,
+    (wanted, text): (&Wanted<'_>, &str),
+) -> Result<Arc<RequestCell>, Refusal> {
+    let gateway = engine.gateway().ok_or_else(|| {
+        let message = "this program has no MCP servers";
+        Refusal::new(Reason::ServerNotFound, message)
+    })?;
+    let state = wanted
+        .may_ask()
+        .then(|| wanted.param("requestState")?.text())
+        .flatten();
+    // A server without sessions knows its own states.
+    let is_own = |state: &str| gateway.is_suspended(state) || !gateway.is_stateless(server);
+    match state.filter(|state| is_own(state)) {
+        None => gateway.ask(engine, client.clone(), server, (wanted, text)),
+        Some(state) => gateway.go_on(engine, client, server, &state, wanted),
+    }
+}
+
+/// Makers of the answer.
+enum Source {
+    One(Arc<RequestCell>),
+    Several(Box<Joined>),
+    /// The request goes on with another one of the client, or has ended.
+    Nobody,
 }
 
 /// The id of a message, as JSON; `null` where it has none.
@@ -91,14 +121,12 @@ pub(super) const fn id_of<'m>(message: &Message<'m>) -> &'m str {
 /// The answer to one request. Dropping it takes the request back.
 pub(super) struct Responding {
     engine: Arc<Engine>,
-    cell: Arc<RequestCell>,
+    source: Source,
     id: ExchangeId,
     authority: Authority,
     /// Until then it may still be one JSON message.
     until: Instant,
     has_begun: bool,
-    /// The request goes on with another one of the client.
-    is_suspended: bool,
     /// Time between two comments, so that nobody in between takes the stream for dead.
     every: Duration,
     heartbeat: Instant,
@@ -116,13 +144,20 @@ impl Responding {
     }
 
     /// Adds the last message.
-    fn end(&mut self, status: u16, text: &str, reply: &mut Reply) -> Polled {
+    fn end(
+        &mut self,
+        (status, retry_after): (u16, Option<u64>),
+        text: &str,
+        reply: &mut Reply,
+    ) -> Polled {
         let before = reply.body.len();
         if self.has_begun {
             write_event(&mut reply.body, text);
         } else {
             self.has_begun = true;
-            reply.head = Some(ReplyHead::new(status, JSON, self.id));
+            let mut head = ReplyHead::new(status, JSON, self.id);
+            head.retry_after = retry_after.filter(|_| status != 200);
+            reply.head = Some(head);
             reply.body.extend_from_slice(text.as_bytes());
         }
         self.bytes_out += (reply.body.len() - before) as u64;
@@ -138,7 +173,11 @@ impl Respond for Responding {
         _account: &mut Account,
         reply: &mut Reply,
     ) -> Polled {
-        let step = self.cell.machine.lock().take(now, waker);
+        let step = match &mut self.source {
+            Source::One(cell) => cell.machine.lock().take(now, waker),
+            Source::Several(joined) => joined.take(now, waker),
+            Source::Nobody => Step::default(),
+        };
         if !step.messages.is_empty() {
             self.begin(reply);
         }
@@ -148,12 +187,16 @@ impl Respond for Responding {
         }
         self.bytes_out += (reply.body.len() - before) as u64;
         match step.ending {
-            Some(Ending::Answer { status, text }) => return self.end(status, &text, reply),
+            Some(Ending::Answer {
+                status,
+                text,
+                retry_after,
+            }) => return self.end((status, retry_after), &text, reply),
             Some(Ending::Questions) => {
-                if let Some(gateway) = self.engine.gateway() {
-                    let text = gateway.suspend(now, &self.cell);
-                    self.is_suspended = true;
-                    return self.end(200, &text, reply);
+                let source = std::mem::replace(&mut self.source, Source::Nobody);
+                if let (Source::One(cell), Some(gateway)) = (source, self.engine.gateway()) {
+                    let text = gateway.suspend(now, &cell);
+                    return self.end((200, None), &text, reply);
                 }
             }
             Some(Ending::Cut) => {
@@ -196,8 +239,8 @@ impl Respond for Responding {
 
 impl Drop for Responding {
     fn drop(&mut self) {
-        if let (false, Some(gateway)) = (self.is_suspended, self.engine.gateway()) {
-            gateway.finish(&self.engine, &self.cell);
+        if let (Source::One(cell), Some(gateway)) = (&self.source, self.engine.gateway()) {
+            gateway.finish(&self.engine, cell);
         }
     }
 }

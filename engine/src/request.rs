@@ -10,17 +10,17 @@
 //!
 //! A driver reads and writes, keeps the time for the body, and parks; all that is decided is decided here.
 
-use super::account::Account;
 use super::answer::Answer;
-use super::answering::Answering;
+use super::asking::{self, Asked};
 use super::caller_tools::ToolHead;
 use super::engine::{Engine, Policy};
 use super::inbound::Inbound;
 use super::running::Running;
 use super::upgrade::Peer;
-use super::waiting::Waiting;
-use super::{mcp_events, mcp_request, mcp_socket, mcp_sse, status};
+use super::upstreams::{Carried, CarriedHeaders, VIA};
+use super::{mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse, status, test_page};
 use crate::outside::Usage;
+use mcp_local_provider_core::agents::upstream::ClientHeaders;
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
     Socket,
@@ -29,9 +29,9 @@ use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
-use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
+use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::limiter::Payer;
-use mcp_local_provider_core::hub::{Admission, Ask, Ticket, Verdict};
+use mcp_local_provider_core::hub::{Admission, Ask, Verdict};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::wire::http1::RequestError;
 use std::net::IpAddr;
@@ -46,6 +46,7 @@ pub struct Request<'h> {
     head: api::Head<'h>,
     session: Option<&'h str>,
     asked_headers: Option<&'h str>,
+    carried: CarriedHeaders<'h>,
     mcp: mcp_request::Asked<'h>,
 }
 
@@ -108,6 +109,14 @@ impl<'h> Request<'h> {
                 name: text("mcp-name"),
             },
             asked_headers: text("access-control-request-headers"),
+            carried: CarriedHeaders {
+                own: ClientHeaders {
+                    anthropic_version: text("anthropic-version"),
+                    anthropic_beta: text("anthropic-beta"),
+                    openai_beta: text("openai-beta"),
+                },
+                via: text(VIA),
+            },
         }
     }
 }
@@ -217,14 +226,25 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         Handler::Ask(_) if engine.budget().is_used_up() => {
             Step::Answer(inbound.refuse(&api::out_of_memory(&config.limits)))
         }
+        Handler::Ask(_)
+            if request
+                .carried
+                .via
+                .is_some_and(|via| engine.upstreams().is_loop(via)) =>
+        {
+            Step::Answer(inbound.refuse(&looped()))
+        }
         Handler::Ask(form) => match accepted.caller {
             Some(caller) => {
+                let has_upstreams = !engine.upstreams().is_empty();
+                let carried = has_upstreams.then(|| Box::new(request.carried.to_owned()));
                 let session = request.session.map(str::to_owned);
                 let asker = Asker {
                     route,
                     form,
                     caller,
                     session,
+                    carried,
                 };
                 expect(inbound, Recipient::Exchange(asker))
             }
@@ -283,6 +303,15 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 Err(answer) => Step::Answer(*answer),
             }
         }
+        Handler::Respond(Responder::Rest(task)) => {
+            match mcp_rest::begin(inbound, &accepted, task, &request.mcp) {
+                mcp_rest::Begun::Step(step) => step,
+                mcp_rest::Begun::Body(inbound, post) => expect(inbound, Recipient::Rest(post)),
+            }
+        }
+        Handler::Respond(Responder::TestPage) => {
+            Step::Answer(test_page::answer(inbound, accepted.local))
+        }
         Handler::Preflight => {
             if let Some(page) = &mut inbound.page {
                 page.preflight(request.asked_headers);
@@ -290,6 +319,14 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
             Step::Answer(inbound.answered(Ok(Answered::Nothing)))
         }
     })
+}
+
+/// The refusal of a request that this instance has sent to an upstream itself.
+fn looped() -> Refusal {
+    Refusal::new(
+        Code::LoopDetected,
+        "this request has been here before: an upstream leads back to this program; take it out of `upstreams`",
+    )
 }
 
 /// Refuses a request whose framing is wrong or can be read in two ways. Nothing may follow it on its connection.
@@ -308,6 +345,8 @@ struct Asker {
     form: Form,
     caller: Caller,
     session: Option<String>,
+    /// Headers for an upstream, where there is one.
+    carried: Option<Box<Carried>>,
 }
 
 #[derive(Debug)]
@@ -324,6 +363,8 @@ enum Recipient {
     Mcp(mcp_request::Post),
     /// The same, on the stream of its session.
     McpMessage(mcp_sse::Message),
+    /// The same, by REST.
+    Rest(mcp_rest::Post),
 }
 
 /// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.
@@ -395,10 +436,11 @@ impl Expecting {
             Recipient::Change(change, accepted) => {
                 Step::Answer(inbound.change(change, &accepted, &body))
             }
-            Recipient::Exchange(asker) => ask(inbound, &asker, body, share),
+            Recipient::Exchange(mut asker) => ask(inbound, &mut asker, body, share),
             Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
             Recipient::Mcp(post) => post.complete(inbound, &body),
             Recipient::McpMessage(message) => message.complete(inbound, &body).into(),
+            Recipient::Rest(post) => post.complete(inbound, &body),
         }
     }
 }
@@ -406,7 +448,7 @@ impl Expecting {
 /// Reads the request and has it admitted; or gives what is to be answered instead.
 // The memory of a thread's stack stays as large as it once was. Parsing takes the most, so nothing of the admission is below it.
 #[inline(never)]
-fn ask(inbound: Inbound, asker: &Asker, body: Vec<u8>, share: Share) -> Step {
+fn ask(inbound: Inbound, asker: &mut Asker, body: Vec<u8>, share: Share) -> Step {
     let parsed = parse(&inbound, asker, body);
     admit(inbound, asker, parsed, share)
 }
@@ -429,7 +471,7 @@ fn parse(inbound: &Inbound, asker: &Asker, body: Vec<u8>) -> Result<(Exchange, I
 #[inline(never)]
 fn admit(
     mut inbound: Inbound,
-    asker: &Asker,
+    asker: &mut Asker,
     parsed: Result<(Exchange, Intent), Refusal>,
     share: Share,
 ) -> Step {
@@ -439,9 +481,15 @@ fn admit(
     };
     let engine = inbound.account.engine().clone();
     let (tokens, needs, prompts) = (intent.tokens, intent.needs, intent.prompts());
+    let scope = asker.route.scope.unwrap_or(Scope::Inference);
     let asked = Asked {
         request: Arc::new(intent.request.sharing(share)),
         owner: asker.caller.credential,
+        prompts,
+        tokens,
+        scope,
+        needs,
+        carried: asker.carried.take(),
     };
     let request = &asked.request;
     inbound.account.describe(|info| {
@@ -459,7 +507,7 @@ fn admit(
         session: asker.session.as_deref(),
         prompts,
         tokens,
-        scope: asker.route.scope.unwrap_or(Scope::Inference),
+        scope,
         needs,
     };
     if intent.load_only {
@@ -467,12 +515,11 @@ fn admit(
     }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {
-            let answering = start(&mut inbound.account, exchange, asked, ticket);
-            Step::Running(Running::new(answering, inbound))
+            Step::Running(asking::start(inbound, exchange, asked, ticket))
         }
         Ok(Admission::Queued(wait)) => {
             tracing::debug!(request_id = %inbound.account.id(), "waits for capacity");
-            Step::Running(Waiting::begin(inbound, exchange, wait, asked))
+            Step::Running(asking::wait(inbound, exchange, wait, asked))
         }
         Err(refusal) => Step::Answer(refuse(inbound, exchange, &refusal)),
     }
@@ -499,33 +546,6 @@ fn refuse(mut inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> An
     let now = inbound.account.engine().now();
     let outcome = exchange.refuse(now, refusal, &mut reply);
     inbound.complete(reply, outcome.verdict)
-}
-
-/// A request to be asked.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) request: Arc<mcp_local_provider_core::request::Request>,
-    /// Digest of the key that asks, for the conversation that is kept.
-    pub(super) owner: Option<Digest>,
-}
-
-/// Begins the answer that `ticket` admits.
-pub(super) fn start(
-    account: &mut Account,
-    exchange: Exchange,
-    asked: Asked,
-    ticket: Ticket,
-) -> Box<Answering> {
-    let id = account.id();
-    tracing::debug!(
-        request_id = %id,
-        session = ticket.session().as_str(),
-        link = ticket.link.0,
-        "admitted"
-    );
-    let answering = Answering::start(account.engine().clone(), id, exchange, &ticket, asked);
-    account.admit(ticket);
-    answering
 }
 
 /// A question about the program itself.

@@ -179,7 +179,7 @@ impl Processor {
 /// Gathers all that is told.
 pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatus) {
     let before = engine.now();
-    let snapshot = engine.hub(|hub, now, _| hub.snapshot(now));
+    let (snapshot, upstreams) = engine.hub(|hub, now, _| (hub.snapshot(now), hub.upstreams()));
     let hub_latency = engine.now().since(before);
     let links = links(engine);
     let audit = engine.audit().file.as_ref().map(|file| file.figures());
@@ -203,7 +203,14 @@ pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatu
             .filter(|part| part.part == Part::Agent)
             .map(|agent| agent.figures())
             .collect(),
-        servers: engine.gateway().map_or(Vec::new(), Gateway::figures),
+        upstreams,
+        servers: engine
+            .gateway()
+            .map_or(Vec::new(), |gateway| gateway.figures(snapshot.now)),
+        gateway: engine
+            .gateway()
+            .map(Gateway::own_figures)
+            .unwrap_or_default(),
         components: parts
             .iter()
             .map(|part| part.component(snapshot.now))

@@ -4,6 +4,7 @@ mod agents;
 mod bridges;
 mod servers;
 mod trial;
+mod upstreams;
 
 use crate::config::{Config, Extra, Loaded, OLLAMA, Role};
 use crate::control::{ControlClient, ControlError};
@@ -25,7 +26,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 const OTHER_FILES: u64 = 64;
 /// Free bytes on the disk below which an audit file draws a warning.
 const AUDIT_ROOM: u64 = 100 << 20;
-/// Time that a bridge may take to accept a connection.
+/// Time that a bridge or another server may take to accept a connection.
 const CONNECT: Duration = Duration::from_secs(2);
 /// Seconds from 1970 to the beginning of 2026 and of 2100. A clock outside of them is wrong.
 const CLOCK: std::ops::Range<u64> = 1_767_225_600..4_102_444_800;
@@ -93,8 +94,9 @@ pub fn examine(
     limits(config, &mut findings);
     clock(SystemTime::now(), &mut findings);
     bridges::examine(loaded, &mut findings);
+    upstreams::examine(loaded, &mut findings);
     agents::examine(config, surroundings, &mut findings);
-    servers::examine(config, surroundings, &mut findings);
+    servers::examine(loaded, surroundings, &mut findings);
     findings.0
 }
 

@@ -84,7 +84,7 @@ impl Owner for ProgramOwner {
         };
         tracing::info!(
             keys = count,
-            "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models, mcpServers, gateway and the log's level"
+            "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models, fallbacks, mcpServers, gateway and the log's level"
         );
         if !restart.is_empty() {
             tracing::warn!(
@@ -134,11 +134,22 @@ fn needs_restart(now: &Config, new: &Config, mode: Mode) -> Vec<&'static str> {
         trusted_proxies: now.listen.trusted_proxies.clone(),
         ..new.listen.clone()
     };
+    let mut new = new.clone();
+    for (new, now) in new.agents.iter_mut().zip(&now.agents) {
+        new.fallback.clone_from(&now.fallback);
+    }
+    for (new, now) in new.bridges.iter_mut().zip(&now.bridges) {
+        new.fallback.clone_from(&now.fallback);
+    }
+    for (new, now) in new.upstreams.iter_mut().zip(&now.upstreams) {
+        new.fallback.clone_from(&now.fallback);
+    }
     [
         ("listen", now.listen != listen),
         ("bridges", now.bridges != new.bridges),
         ("tls", now.tls != new.tls),
         ("agents", now.agents != new.agents),
+        ("upstreams", now.upstreams != new.upstreams),
         ("audit", mode.keeps_files() && now.audit != new.audit),
         ("log.format", now.log.format != new.log.format),
         ("log.file", now.log.file != new.log.file),
@@ -148,4 +159,35 @@ fn needs_restart(now: &Config, new: &Config, mode: Mode) -> Vec<&'static str> {
     .into_iter()
     .filter_map(|(section, changed)| changed.then_some(section))
     .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::load_text;
+
+    #[test]
+    fn an_upstream_is_changed_by_a_start_and_fallbacks_at_once() {
+        let read = |text: &str| {
+            let text = format!("data_dir: /d\n{text}");
+            load_text("c.yaml", &text, &Environment::new([]))
+                .unwrap()
+                .config
+        };
+        let now =
+            read("agents: [claude]\nbridges: [{ name: b, url: 'ws://b' }]\nupstreams: [ollama]\n");
+        let fallbacks = read(
+            "agents: [{ preset: claude, fallback: [b] }]\nbridges: [{ name: b, url: 'ws://b', fallback: [claude] }]\n\
+             upstreams: [{ kind: ollama, fallback: [claude] }]\n",
+        );
+        let none: [&str; 0] = [];
+        assert_eq!(needs_restart(&now, &fallbacks, Mode::Configured), none);
+        let url = read(
+            "agents: [claude]\nbridges: [{ name: b, url: 'ws://b' }]\nupstreams: ['ollama=http://h:1']\n",
+        );
+        assert_eq!(needs_restart(&now, &url, Mode::Configured), ["upstreams"]);
+        let fewer = read("agents: [claude]\nbridges: [{ name: b, url: 'ws://b' }]\n");
+        assert_eq!(needs_restart(&now, &fewer, Mode::Configured), ["upstreams"]);
+    }
 }

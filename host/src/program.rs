@@ -300,8 +300,10 @@ fn check_servers(config: &Config) -> Result<(), String> {
     let variables: Vec<_> = std::env::vars_os().collect();
     for (name, server) in config.mcp_servers.offered() {
         let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
-        plan.find(&variables)
-            .map_err(|missing| missing.to_string())?;
+        if server.url.is_none() {
+            plan.find(&variables)
+                .map_err(|missing| missing.to_string())?;
+        }
     }
     Ok(())
 }

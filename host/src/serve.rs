@@ -6,7 +6,7 @@ use crate::banner::{
     Demo, ServedServer, ShownKey, demo_banner, ready_line, server_banner, start_banner,
 };
 use crate::browser;
-use crate::config::{Extra, OLLAMA, Role};
+use crate::config::{Extra, OLLAMA, Role, Upstream};
 use crate::demo;
 use crate::doctor::serves_already;
 use crate::mode::Mode;
@@ -123,6 +123,8 @@ fn provider_config(prepared: &Prepared) -> Result<Config, Box<dyn Error>> {
             session: bridge.session.as_ref().map(Into::into),
         });
     }
+    let upstreams = prepared.config.upstreams.iter();
+    config.upstreams = upstreams.map(Upstream::to_engine).collect();
     Ok(config)
 }
 
@@ -242,15 +244,20 @@ fn obey(mut signals: Signals, handle: &Handle, owner: &dyn Owner, hang_up: HangU
     }
 }
 
-/// Returns the names that clients may ask for by the configuration: of agents, then of aliases.
-fn model_names(prepared: &Prepared) -> Vec<String> {
-    let config = &prepared.config;
+/// Returns the names that clients may ask for by the configuration: of agents, of upstreams whose models it names, then of
+/// aliases.
+fn model_names(config: &crate::config::Config) -> Vec<String> {
     let agents = config
         .agents
         .iter()
         .map(|agent| agent.known_as().into_owned());
     let aliases = config.models.aliases.keys().filter(|name| *name != "*");
-    agents.chain(aliases.cloned()).collect()
+    let upstreams = config.upstreams.iter().flat_map(|upstream| {
+        let name = upstream.known_as();
+        let models = upstream.models.iter();
+        models.map(move |model| format!("{name}/{model}"))
+    });
+    agents.chain(upstreams).chain(aliases.cloned()).collect()
 }
 
 /// Reports readiness to scripts, to the service manager, and in a demo to the person.
@@ -305,7 +312,7 @@ fn configured_banner(program: &'static str, prepared: &Prepared, address: Socket
         Some(path) => ShownKey::File(path),
         None => ShownKey::Own,
     };
-    let models = model_names(prepared);
+    let models = model_names(&prepared.config);
     let setup = Setup {
         url: format!("http://{}", reachable(address)),
         models: models.iter().map(|name| &**name).collect(),
@@ -319,6 +326,19 @@ fn configured_banner(program: &'static str, prepared: &Prepared, address: Socket
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn the_models_that_the_configuration_names_are_shown() {
+        let text = "{ data_dir: /d, agents: [claude], upstreams: [{ kind: ollama, models: [a, b] }], models: { aliases: { x: claude, '*': claude } } }";
+        let environment = crate::config::Environment::new([]);
+        let config = crate::config::load_text("c.yaml", text, &environment)
+            .unwrap()
+            .config;
+        assert_eq!(
+            model_names(&config),
+            ["claude", "ollama/a", "ollama/b", "x"]
+        );
+    }
 
     #[test]
     fn the_listener_for_metrics_serves_no_agent() {

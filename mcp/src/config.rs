@@ -18,6 +18,8 @@ pub struct Gateway {
     pub sessions: Sessions,
     /// `gateway.processes`.
     pub processes: Processes,
+    /// `gateway.health`.
+    pub health: Health,
     /// `gateway.restart`.
     pub restart: Restart,
     /// `gateway.timeouts`.
@@ -26,6 +28,10 @@ pub struct Gateway {
     pub rate: Rate,
     /// `gateway.resume`.
     pub resume: Resume,
+    /// `gateway.test_page`: who gets the page `/test`.
+    pub test_page: TestPage,
+    /// `gateway.cache_ttl`: time for which a server's lists are kept that do not say how long they hold. Zero: they are not.
+    pub cache_ttl: Duration,
     /// `gateway.message_bytes`: longest line that is taken from a server, in bytes.
     pub message_bytes: usize,
 }
@@ -38,10 +44,13 @@ impl Default for Gateway {
             transports: Transport::ALL.to_vec(),
             sessions: Sessions::default(),
             processes: Processes::default(),
+            health: Health::default(),
             restart: Restart::default(),
             timeouts: Timeouts::default(),
             rate: Rate::default(),
             resume: Resume::default(),
+            test_page: TestPage::Local,
+            cache_ttl: Duration::from_secs(300),
             message_bytes: 16 << 20,
         }
     }
@@ -68,6 +77,32 @@ pub struct Server {
     pub scope: Scope,
     /// `interactive`: its way with clients that can be asked, where it is shared.
     pub interactive: Interactive,
+    /// The wire to it.
+    pub wire: Wire,
+}
+
+/// Wires between the gateway and its servers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Wire {
+    /// Standard input and output of a process that the gateway starts.
+    #[default]
+    Stdio,
+    /// Streamable HTTP, at the server's `url`.
+    Http,
+    /// HTTP+SSE (revision 2024-11-05), at the server's `url`.
+    Sse,
+}
+
+impl Wire {
+    /// The name that the configuration has for it, as `type`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Stdio => "stdio",
+            Self::Http => "http",
+            Self::Sse => "sse",
+        }
+    }
 }
 
 impl Server {
@@ -80,6 +115,7 @@ impl Server {
             tools: ToolFilter::default(),
             scope: Scope::default(),
             interactive: Interactive::default(),
+            wire: Wire::default(),
         }
     }
 
@@ -141,6 +177,17 @@ pub enum Scope {
     Shared,
 }
 
+impl Scope {
+    /// Returns the name in `scope`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Shared => "shared",
+        }
+    }
+}
+
 /// The way of a shared server with clients that can be asked for sampling, elicitation or roots.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Interactive {
@@ -149,6 +196,17 @@ pub enum Interactive {
     Lease,
     /// They share the process, which is told that nobody can be asked.
     Refuse,
+}
+
+/// Those who get the test page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TestPage {
+    /// Programs on this machine.
+    Local,
+    /// All.
+    Always,
+    /// Nobody.
+    Never,
 }
 
 /// Ways on which clients reach the servers.
@@ -162,11 +220,31 @@ pub enum Transport {
     WebSocket,
     /// `/events/ID`.
     Events,
+    /// REST: sessions, tools, resources and prompts.
+    Rest,
 }
 
 impl Transport {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Sse, Self::WebSocket, Self::Events];
+    pub const ALL: [Self; 5] = [
+        Self::Http,
+        Self::Sse,
+        Self::WebSocket,
+        Self::Events,
+        Self::Rest,
+    ];
+
+    /// Returns the name in `gateway.transports`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Sse => "sse",
+            Self::WebSocket => "websocket",
+            Self::Events => "events",
+            Self::Rest => "rest",
+        }
+    }
 }
 
 /// Bounds of the sessions of clients.
@@ -205,6 +283,8 @@ pub struct Processes {
     pub start: Duration,
     /// Processes that may be on the way to the end of their handshake at once. Others are started when one of those is there.
     pub starts_at_once: usize,
+    /// Time that a process has to answer `server/discover` where nobody knows whether its server speaks revision 2026-07-28.
+    pub probe: Duration,
     /// A process without an open request, whose session nobody listens to, is stopped after so long.
     pub idle: Duration,
 }
@@ -215,7 +295,29 @@ impl Default for Processes {
             max: 10,
             start: Duration::from_secs(30),
             starts_at_once: 4,
+            probe: Duration::from_secs(5),
             idle: Duration::from_secs(600),
+        }
+    }
+}
+
+/// Questions to processes that write nothing, for a sign of life.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Health {
+    /// Silence of a process after which it is asked, and time from one question to the next. Zero: it is never asked.
+    pub interval: Duration,
+    /// Time that it has to write something.
+    pub timeout: Duration,
+    /// Questions in a row without a sign of life after which it is *unresponsive*. One more, and it is killed.
+    pub misses: u32,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(30),
+            timeout: Duration::from_secs(10),
+            misses: 2,
         }
     }
 }

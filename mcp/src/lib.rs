@@ -2,8 +2,9 @@
 //!
 //! A [`Session`](session::Session) is one client's, with one server or several. A [`Server`](server::Server) is one process of a
 //! server, for one session or several. Messages pass between them
-//! as the texts that they are, each read once; only ids and progress tokens are replaced in place. What a client is to be told waits
-//! in the [`Streams`](streams::Streams) of its session, for as long as it may come back for it.
+//! as the texts that they are; ids and progress tokens are replaced in place, and where several servers stand under one address also
+//! the names and URIs of a [`Catalogue`](catalogue::Catalogue). What a client is to be told waits in the
+//! [`Streams`](streams::Streams) of its session, for as long as it may come back for it.
 //!
 //! ```
 //! use mcp_local_provider_core::rpc::{Line, Message};
@@ -22,7 +23,7 @@
 //! let greeted = br#"{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-11-25"}}"#;
 //! server.handle_line(now, Line::Whole(greeted), &mut out, &mut |delivery| {
 //!     if let Delivery::Ready { result, again } = delivery {
-//!         session.handle_ready(now, result, again, &mut wake);
+//!         session.handle_ready(now, Attachment(0), result, again, &mut wake);
 //!     }
 //! });
 //! assert!(session.streams().sole_answer(opening).is_some());
@@ -41,7 +42,7 @@
 //! assert_eq!(lines.last().unwrap(), "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"tools/list\"}\n");
 //! let answered = br#"{"jsonrpc":"2.0","id":2,"result":{"tools":[]}}"#;
 //! server.handle_line(now, Line::Whole(answered), &mut out, &mut |delivery| {
-//!     if let Delivery::Answer { to, text, id } = delivery {
+//!     if let Delivery::Answer { to, text, id, .. } = delivery {
 //!         session.handle_answer(now, to, text, id, &mut wake);
 //!     }
 //! });
@@ -57,9 +58,12 @@ extern crate alloc;
 
 pub mod catalogue;
 pub mod config;
+mod envelope;
 pub mod events;
 pub mod greeting;
 pub mod refusal;
+pub mod remote;
+pub mod rest;
 pub mod revision;
 pub mod server;
 pub mod session;

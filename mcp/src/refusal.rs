@@ -207,6 +207,8 @@ pub enum Exit {
     Signal(i32),
     /// It closed its standard output, and was killed.
     OutputClosed,
+    /// It is a remote server, and the connection to it has ended.
+    Disconnected,
 }
 
 /// One error of the gateway, with what a caller needs to know.
@@ -294,7 +296,7 @@ impl Refusal {
             out.extend_from_slice(details.as_bytes());
         }
         let exit = match self.exit {
-            None | Some(Exit::NotStarted | Exit::OutputClosed) => None,
+            None | Some(Exit::NotStarted | Exit::OutputClosed | Exit::Disconnected) => None,
             Some(Exit::Code(code)) => Some(("code", i32::from(code))),
             Some(Exit::Signal(signal)) => Some(("signal", signal)),
         };

@@ -9,6 +9,9 @@ pub enum Era {
     Stateless,
 }
 
+/// The name on the wire of the revision without sessions.
+pub const STATELESS: &str = "2026-07-28";
+
 /// A revision with sessions, named by its date.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Revision {
@@ -30,6 +33,9 @@ impl Revision {
         Self::V2025_06_18,
         Self::V2025_11_25,
     ];
+
+    /// The newest one.
+    pub const NEWEST: Self = Self::V2025_11_25;
 
     /// The revision of a request without the header `MCP-Protocol-Version`.
     pub const UNSAID: Self = Self::V2025_03_26;

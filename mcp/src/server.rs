@@ -1,8 +1,21 @@
 //! One process of a server: its life, its handshake, and the requests that wait for its answers.
 
+mod era;
+mod health;
 mod incoming;
+mod listening;
+mod lists;
+mod outgoing;
+mod raising;
+mod rounds;
 #[cfg(test)]
 mod tests;
+mod told;
+mod unanswered;
+mod withdrawal;
+
+pub use era::Known;
+pub use health::state_name;
 
 use crate::config::Gateway;
 use crate::refusal::{Exit, Reason, Refusal};
@@ -15,11 +28,16 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
+use era::Handshake;
+use health::Health;
 use incoming::Lesson;
-use mcp_local_provider_core::process::{Grace, Life, Order, Rules, State};
-use mcp_local_provider_core::rpc::{Call, Json, Outbox, Peer, replace};
+use lists::{Lists, Wish};
+use mcp_local_provider_core::process::{Grace, Life, Order, Rules, State, Then};
+use mcp_local_provider_core::rpc::{Outbox, Peer};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::{Instant, Timeout};
+use raising::{Raising, Settled};
+use rounds::Rounds;
 
 /// Grace of a process that is told to end.
 pub const GRACE: Grace = Grace {
@@ -32,7 +50,7 @@ const RETRY: Duration = Duration::from_secs(60);
 
 /// Number of a request at a process. It is never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct CallId(u64);
+pub struct CallId(pub(crate) u64);
 
 /// Output of a call for the process.
 #[derive(Debug, Default)]
@@ -63,6 +81,8 @@ pub enum Delivery<'m, T> {
         text: &'m str,
         /// The id in it.
         id: JsonValue<'m>,
+        /// It was kept: the process was not asked.
+        is_kept: bool,
     },
     /// A request fails without an answer.
     Failed {
@@ -82,6 +102,8 @@ pub enum Delivery<'m, T> {
     },
     /// A request of the process itself.
     Asked {
+        /// The asker of the request that it belongs to, where that is known.
+        of: Option<&'m T>,
         /// The whole message.
         text: &'m str,
         /// The id in it.
@@ -102,6 +124,9 @@ pub enum Delivery<'m, T> {
         text: &'m str,
         /// The name of the method.
         method: &'m str,
+        /// For whom the process can be at work: those who wait for answers, and those who took a request back to which it has
+        /// given none.
+        callers: Vec<&'m T>,
     },
     /// The process is gone: what it had asked needs no answer.
     Gone,
@@ -109,12 +134,20 @@ pub enum Delivery<'m, T> {
 
 /// A request that waits for its answer.
 enum Open<T> {
-    /// `initialize`.
+    /// `initialize`, or `server/discover` in its place.
     Handshake,
+    /// `subscriptions/listen`.
+    Listen,
+    /// The client's request of this number, sent again with the client's answers.
+    Round(u64),
     /// One that tells a new process what the one before knew.
     Own,
+    /// `ping`, or `server/discover` in its place, for a sign of life.
+    Life,
     /// A client's.
     Call(Waiting<T>),
+    /// One that was taken back: the process may go on with it all the same.
+    Withdrawn(T),
 }
 
 struct Waiting<T> {
@@ -122,8 +155,14 @@ struct Waiting<T> {
     since: Instant,
     /// The line, until the process can take it.
     line: Option<String>,
+    /// The form of the request, and that of its answer.
+    form: Era,
     /// What a new process is to be told if this succeeds.
     teaches: Option<Lesson>,
+    /// The page of a list that the answer is.
+    page: Option<Box<Wish>>,
+    /// The means to send it again, where the process may want that.
+    rounds: Option<Box<Rounds>>,
 }
 
 /// Times and bounds of a server.
@@ -132,6 +171,7 @@ struct Times {
     request: Duration,
     request_max: Duration,
     idle: Duration,
+    probe: Duration,
 }
 
 /// One process of a server. `T` says who waits for an answer. Every call is legal at any time.
@@ -140,10 +180,16 @@ pub struct Server<T> {
     times: Times,
     life: Life,
     peer: Peer<Open<T>>,
+    /// Requests in `peer` that were taken back.
+    withdrawn: usize,
     /// Requests that wait until the process is ready, in their order.
     early: VecDeque<CallId>,
-    /// Parameters of `initialize`.
-    hello: Box<str>,
+    handshake: Handshake,
+    raising: Raising,
+    health: Health,
+    lists: Lists,
+    /// Deliveries that the process has not said.
+    settled: VecDeque<Settled<T>>,
     /// A process was ready once.
     was_ready: bool,
     /// The reason of the latest failure, as a sentence that begins with "it".
@@ -167,7 +213,7 @@ impl<T> fmt::Debug for Server<T> {
     }
 }
 
-impl<T> Server<T> {
+impl<T: Clone> Server<T> {
     /// Makes a server whose processes are greeted with `hello`, the parameters of `initialize`. None is started yet.
     #[must_use]
     pub fn new(name: Arc<str>, hello: &str, config: &Gateway) -> Self {
@@ -178,6 +224,7 @@ impl<T> Server<T> {
                 request: config.timeouts.request,
                 request_max: config.timeouts.request_max,
                 idle: config.processes.idle,
+                probe: config.processes.probe,
             },
             life: Life::new(Rules {
                 start_timeout: config.processes.start,
@@ -191,8 +238,13 @@ impl<T> Server<T> {
                 ..Rules::default()
             }),
             peer: Peer::new(),
+            withdrawn: 0,
             early: VecDeque::new(),
-            hello: one_line(hello).into(),
+            handshake: Handshake::new(),
+            raising: Raising::new(&one_line(hello)),
+            health: Health::new(config.health),
+            lists: Lists::new(config.cache_ttl),
+            settled: VecDeque::new(),
             was_ready: false,
             trouble: None,
             level: None,
@@ -209,18 +261,17 @@ impl<T> Server<T> {
         self.life.state()
     }
 
-    /// Returns the form of the protocol that the process speaks.
-    #[must_use]
-    pub const fn era(&self) -> Era {
-        Era::Sessions
-    }
-
     /// Returns the number of requests that wait for answers.
     #[must_use]
     pub fn open_calls(&self) -> usize {
         let is_call = |open: &Open<T>| match open {
             Open::Call(_) => true,
-            Open::Handshake | Open::Own => false,
+            Open::Handshake
+            | Open::Listen
+            | Open::Round(_)
+            | Open::Own
+            | Open::Withdrawn(_)
+            | Open::Life => false,
         };
         self.peer.iter().filter(|(_, open)| is_call(open)).count()
     }
@@ -259,7 +310,13 @@ impl<T> Server<T> {
     /// Ends the process within its grace. What waits for answers gets none.
     pub fn stop(&mut self, now: Instant, out: &mut Out) {
         self.peer.clear();
+        self.withdrawn = 0;
         self.early.clear();
+        self.settled.clear();
+        self.handshake.finish();
+        self.raising.forget();
+        self.lists.clear();
+        self.health.begin(now);
         self.life.stop(now, &mut out.orders);
         self.weigh(now);
     }
@@ -277,109 +334,10 @@ impl<T> Server<T> {
         self.weigh(now);
     }
 
-    /// Sends a client's request, or keeps it until the process can take it. `text` is the whole message, `id` and `call` what was
-    /// read from it.
-    ///
-    /// # Errors
-    /// The process cannot be started.
-    pub fn request(
-        &mut self,
-        now: Instant,
-        text: &str,
-        id: JsonValue<'_>,
-        call: &Call<'_>,
-        to: T,
-        out: &mut Out,
-    ) -> Result<CallId, (Refusal, T)> {
-        self.life.demand(now, &mut out.orders);
-        if let Some(refusal) = self.refusal(now) {
-            return Err((refusal, to));
-        }
-        let teaches = Lesson::of(call);
-        let number = self.peer.expect(
-            Open::Call(Waiting {
-                to,
-                since: now,
-                line: None,
-                teaches,
-            }),
-            Some(now + self.times.request.min(self.times.request_max)),
-        );
-        let line = rewritten(text, id, call.progress_token, number);
-        if self.is_ready() {
-            out.lines.push(line);
-        } else if let Some(Open::Call(waiting)) = self.peer.get_mut(number) {
-            waiting.line = Some(line);
-            self.early.push_back(CallId(number));
-        }
-        self.check_lines(now, out);
-        self.weigh(now);
-        Ok(CallId(number))
-    }
-
-    /// Sends a client's notification, or its answer to a request of the process with the `id` that the process gave in the
-    /// place of the one in it. A process that is not ready has asked nothing, and hears all that counts when it is.
-    pub fn send(
-        &mut self,
-        now: Instant,
-        text: &str,
-        id: Option<(JsonValue<'_>, &str)>,
-        out: &mut Out,
-    ) {
-        if self.is_ready() {
-            let mut line = Vec::with_capacity(text.len() + 24);
-            replace(&mut line, text, id.as_slice());
-            out.lines.push(finished(line));
-            self.check_lines(now, out);
-        }
-    }
-
-    /// Takes a client's request back; `reason` is JSON.
-    pub fn cancel(
-        &mut self,
-        now: Instant,
-        call: CallId,
-        reason: Option<JsonValue<'_>>,
-        out: &mut Out,
-    ) -> Option<T> {
-        match self.peer.cancel(call.0)? {
-            Open::Call(waiting) => {
-                self.withdraw(
-                    call.0,
-                    waiting.line.is_some(),
-                    reason.map(JsonValue::get),
-                    out,
-                );
-                self.weigh(now);
-                Some(waiting.to)
-            }
-            Open::Handshake | Open::Own => None,
-        }
-    }
-
-    fn withdraw(&mut self, number: u64, is_early: bool, reason: Option<&str>, out: &mut Out) {
-        if is_early {
-            self.early.retain(|early| early.0 != number);
-            return;
-        }
-        let mut json = Json::notification("notifications/cancelled");
-        json.member("requestId")
-            .raw(itoa::Buffer::new().format(number));
-        if let Some(reason) = reason {
-            json.member("reason").raw(&one_line(reason));
-        }
-        out.lines.push(json.end_params());
-    }
-
     /// The process was started.
     pub fn handle_started(&mut self, now: Instant, out: &mut Out) {
         self.life.handle_started(now);
-        // The deadline of the start is the life's.
-        let number = self.peer.expect(Open::Handshake, None);
-        out.lines.push(format!(
-            "{{\"jsonrpc\":\"2.0\",\"id\":{number},\"method\":\"initialize\",\"params\":{}}}\n",
-            self.hello
-        ));
+        self.greet(now, out);
         self.weigh(now);
     }
 
@@ -392,11 +350,27 @@ impl<T> Server<T> {
         out: &mut Out,
         deliver: &mut dyn FnMut(Delivery<'_, T>),
     ) {
+        if exit != Exit::NotStarted && self.handle_ended_probe(now, out) {
+            return;
+        }
+        let refused = match self.life.state() {
+            State::Starting => self.doubt(),
+            State::Stopped
+            | State::Running { .. }
+            | State::Stopping { .. }
+            | State::Waiting { .. }
+            | State::Failing { .. } => None,
+        };
         let by_itself = !matches!(self.life.state(), State::Stopping { .. });
+        let is_replaced = self.life.state() == State::Stopping { then: Then::Start };
         if by_itself || self.trouble.is_none() {
-            self.trouble = Some(why.into());
+            self.trouble = Some(refused.unwrap_or_else(|| why.into()));
         }
         out.lines.clear();
+        self.handshake.finish();
+        self.raising.forget();
+        self.lists.clear();
+        self.health.begin(now);
         self.life.handle_exited(now, &mut out.orders);
         deliver(Delivery::Gone);
         let message = format!(
@@ -412,7 +386,7 @@ impl<T> Server<T> {
             },
         );
         let is_failing = matches!(self.life.state(), State::Failing { .. });
-        if is_failing || !self.was_ready {
+        if is_failing || (!self.was_ready && !is_replaced) {
             deliver(Delivery::NotReady(self.unavailable(now)));
         }
         if is_failing {
@@ -421,7 +395,7 @@ impl<T> Server<T> {
         self.weigh(now);
     }
 
-    /// Fails the requests that are chosen, and forgets what the program itself has asked.
+    /// Fails the requests that are chosen, and forgets what the program itself has asked and what was taken back.
     fn fail(
         &mut self,
         choose: impl Fn(&Waiting<T>) -> bool,
@@ -429,10 +403,16 @@ impl<T> Server<T> {
         refusal: &dyn Fn(&Self) -> Refusal,
     ) {
         let chosen = self.peer.iter().filter(|(_, open)| match open {
-            Open::Handshake | Open::Own => true,
+            Open::Handshake
+            | Open::Listen
+            | Open::Round(_)
+            | Open::Own
+            | Open::Withdrawn(_)
+            | Open::Life => true,
             Open::Call(waiting) => choose(waiting),
         });
         let chosen: Vec<u64> = chosen.map(|(number, _)| number).collect();
+        self.withdrawn = 0;
         for number in chosen {
             if let Some(Open::Call(waiting)) = self.peer.cancel(number) {
                 self.early.retain(|early| early.0 != number);
@@ -460,7 +440,19 @@ impl<T> Server<T> {
             at: since + self.times.idle,
             why: Timer::Idle,
         });
-        [life, answer, idle].into_iter().flatten().min()
+        let is_starting = self.life.state() == State::Starting;
+        let probe = self.handshake.probe().filter(|_| is_starting);
+        let probe = probe.map(|at| Timeout {
+            at,
+            why: Timer::Probe,
+        });
+        let health = self.next_question();
+        let lists = self.lists.next_end().map(|at| Timeout {
+            at,
+            why: Timer::Lists,
+        });
+        let all = [life, answer, idle, probe, health, lists];
+        all.into_iter().flatten().min()
     }
 
     /// Serves the deadlines that are due.
@@ -474,11 +466,16 @@ impl<T> Server<T> {
             match timeout.why {
                 Timer::Life => {
                     if self.life.state() == State::Starting {
-                        self.trouble = Some("it did not answer `initialize` in time".into());
+                        let method = self.handshake.method();
+                        self.trouble = Some(format!("it did not answer `{method}` in time"));
+                        self.doubt();
                     }
                     self.life.handle_timeout(now, &mut out.orders);
                 }
                 Timer::Answer => self.handle_late(now, out, deliver),
+                Timer::Health => self.ask_for_life(now, out),
+                Timer::Probe => self.throw_away(now, out),
+                Timer::Lists => self.lists.expire(now),
                 Timer::Idle => {
                     self.idle_since = None;
                     self.life.stop(now, &mut out.orders);
@@ -487,27 +484,6 @@ impl<T> Server<T> {
         }
         self.check_lines(now, out);
         self.weigh(now);
-    }
-
-    /// A request has waited for too long.
-    fn handle_late(
-        &mut self,
-        now: Instant,
-        out: &mut Out,
-        deliver: &mut dyn FnMut(Delivery<'_, T>),
-    ) {
-        if let Some((number, Open::Call(waiting))) = self.peer.take_due(now) {
-            let reason = "\"the request has waited for too long\"";
-            self.withdraw(number, waiting.line.is_some(), Some(reason), out);
-            let message = format!(
-                "the MCP server `{}` did not answer in time (gateway.timeouts.request)",
-                self.name
-            );
-            deliver(Delivery::Failed {
-                to: waiting.to,
-                refusal: Refusal::new(Reason::Timeout, message).about(&self.name),
-            });
-        }
     }
 
     const fn is_ready(&self) -> bool {
@@ -525,7 +501,8 @@ impl<T> Server<T> {
 
     /// Notes since when nobody needs the process.
     fn weigh(&mut self, now: Instant) {
-        let is_idle = self.is_ready() && !self.is_attended && self.peer.is_empty();
+        let own = self.withdrawn + self.raising.listens() + self.health.asks();
+        let is_idle = self.is_ready() && !self.is_attended && self.peer.len() <= own;
         self.idle_since = match self.idle_since {
             _ if !is_idle => None,
             None => Some(now),
@@ -559,39 +536,16 @@ impl<T> Server<T> {
 pub enum Timer {
     /// Its process is to be ready, to end, or to be started again.
     Life,
-    /// The answer to a request is due.
+    /// The answer to a request, or a sign of life, is due.
     Answer,
+    /// Nothing was heard of the process for a while.
+    Health,
     /// Nobody needs the process.
     Idle,
-}
-
-/// A line with a client's request under another id, and with that for its progress token too.
-fn rewritten(text: &str, id: JsonValue<'_>, token: Option<JsonValue<'_>>, number: u64) -> String {
-    let mut buffer = itoa::Buffer::new();
-    let number = buffer.format(number);
-    let mut line = Vec::with_capacity(text.len() + 24);
-    match token {
-        None => replace(&mut line, text, &[(id, number)]),
-        // In their order in the text.
-        Some(token) if token.get().as_ptr() < id.get().as_ptr() => {
-            replace(&mut line, text, &[(token, number), (id, number)]);
-        }
-        Some(token) => replace(&mut line, text, &[(id, number), (token, number)]),
-    }
-    finished(line)
-}
-
-/// A message as one line, with its end.
-fn finished(mut line: Vec<u8>) -> String {
-    // Within a string they would be escaped.
-    for byte in &mut line {
-        if matches!(byte, b'\n' | b'\r') {
-            *byte = b' ';
-        }
-    }
-    line.push(b'\n');
-    // Pieces of texts were put together.
-    String::from_utf8(line).unwrap_or_default()
+    /// The answer to `server/discover` is due of a process that may not know it.
+    Probe,
+    /// A list that is kept is too old.
+    Lists,
 }
 
 /// JSON without line ends.

@@ -1,9 +1,13 @@
 //! One client's session: its requests, the questions that servers ask it, and its streams.
 
+mod several;
 #[cfg(test)]
 mod tests;
 
-use crate::config::Gateway;
+pub use several::Dispatch;
+
+use crate::catalogue::{Asked, Catalogue, Kind};
+use crate::config::{Gateway, Server};
 use crate::greeting::Greeting;
 use crate::refusal::{Reason, Refusal};
 use crate::revision::Revision;
@@ -20,6 +24,7 @@ use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::rpc::{INTERNAL_ERROR, Json, Message, replace};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
+use several::{Several, outcome_of};
 
 /// Number of a client's request in its session. It is never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -69,6 +74,8 @@ struct ClientRequest {
     /// The same.
     token: Option<Box<str>>,
     stream: StreamId,
+    /// The one server that it goes to, once that is known.
+    way: Option<(Attachment, Asked)>,
     /// Where it is, once it was sent.
     call: Option<(Attachment, CallId)>,
 }
@@ -96,12 +103,16 @@ pub struct Session {
     last_key: u64,
     questions: BTreeMap<u64, Question>,
     last_question: u64,
+    several: Several,
     streams: Streams,
     in_flight: usize,
     idle: Duration,
+    opened: Instant,
     last_request: Instant,
     /// The revision that the client has asked for, where the server was greeted by somebody else.
     asked: Option<Revision>,
+    /// Notes of the client on the session, as JSON.
+    metadata: Option<Box<str>>,
 }
 
 impl fmt::Debug for Session {
@@ -136,11 +147,14 @@ impl Session {
             last_key: 0,
             questions: BTreeMap::new(),
             last_question: 0,
+            several: Several::new(Catalogue::of_one(&Server::named(""))),
             streams,
             in_flight: config.sessions.in_flight,
             idle: config.sessions.idle,
+            opened: now,
             last_request: now,
             asked: None,
+            metadata: None,
         };
         (session, stream)
     }
@@ -224,6 +238,29 @@ impl Session {
         self.last_request
     }
 
+    /// Returns the time at which it was opened.
+    #[must_use]
+    pub const fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Returns the number of requests that were taken, without `initialize`.
+    #[must_use]
+    pub const fn requests(&self) -> u64 {
+        self.last_key
+    }
+
+    /// Returns what the client has noted of the session, as JSON.
+    #[must_use]
+    pub fn metadata(&self) -> Option<&str> {
+        self.metadata.as_deref()
+    }
+
+    /// Notes something of the session, which is JSON.
+    pub fn note(&mut self, metadata: &str) {
+        self.metadata = Some(metadata.into());
+    }
+
     /// Returns true when nothing is open and nobody listens, so that the session may give way to another one.
     #[must_use]
     pub fn is_idle(&self) -> bool {
@@ -238,6 +275,12 @@ impl Session {
     /// Opens a stream for a batch with so many requests, whose answers go to the session's own stream together.
     pub fn open_batch(&mut self, requests: usize) -> StreamId {
         self.streams.gather(requests)
+    }
+
+    /// Opens a stream for one request whose sender takes the answer and nothing else: what the server says meanwhile goes to the
+    /// session's own stream.
+    pub fn open_whole_stream(&mut self) -> StreamId {
+        self.streams.open_whole()
     }
 
     /// Takes one message of the client. A request is answered on `stream`.
@@ -331,6 +374,7 @@ impl Session {
                 id: id.get().into(),
                 token: token.map(|token| token.get().into()),
                 stream,
+                way: None,
                 call: None,
             },
         );
@@ -339,10 +383,11 @@ impl Session {
 
     /// A request was sent to a server. False when it is not open any more.
     pub fn sent(&mut self, key: RequestKey, at: Attachment, call: CallId) -> bool {
-        let request = self.requests.get_mut(&key);
-        request
-            .map(|request| request.call = Some((at, call)))
-            .is_some()
+        match self.requests.get_mut(&key) {
+            Some(request) => request.call = Some((at, call)),
+            None => return self.has_part(key),
+        }
+        true
     }
 
     /// Takes a request back that was not sent.
@@ -364,49 +409,6 @@ impl Session {
         self.put(now, stream, Weight::Answer, refusal.answer(id.get()), wake);
     }
 
-    /// The server is ready; `result` is what it says to `initialize`.
-    pub fn handle_ready(&mut self, now: Instant, result: &str, again: bool, wake: &mut Vec<Waker>) {
-        let value = JsonValue::read(result);
-        self.greeting = Some(Ok(Greeting::read(result)));
-        if let Some((id, stream)) = self.opening.take() {
-            let version = value.and_then(|value| value.member("protocolVersion"));
-            let agreed = version.and_then(|version| Revision::named(&version.text()?));
-            let result = match (version, self.asked) {
-                (Some(version), Some(asked)) => {
-                    self.revision = asked;
-                    with(result, version, &alloc::format!("\"{}\"", asked.as_str()))
-                }
-                (Some(_) | None, _) => {
-                    self.revision = agreed.unwrap_or(self.revision);
-                    result.into()
-                }
-            };
-            self.state = State::Open;
-            let answer = answer(&id, &result);
-            self.put(now, stream, Weight::Answer, answer, wake);
-        } else if again {
-            let capabilities = value.and_then(|value| value.member("capabilities"));
-            for kind in ["tools", "prompts", "resources"] {
-                let declared = capabilities.and_then(|all| all.path(&[kind, "listChanged"]));
-                if declared.is_some_and(|declared| declared.get() == "true") {
-                    let changed = alloc::format!(
-                        "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/{kind}/list_changed\"}}"
-                    );
-                    self.put(now, StreamId::SESSION, Weight::Heavy, changed, wake);
-                }
-            }
-        }
-    }
-
-    /// The server cannot be started. A session that waits for it ends with that.
-    pub fn handle_not_ready(&mut self, now: Instant, refusal: &Refusal, wake: &mut Vec<Waker>) {
-        if let Some((id, stream)) = self.opening.take() {
-            self.greeting = Some(Err(refusal.clone()));
-            self.put(now, stream, Weight::Answer, refusal.answer(&id), wake);
-            self.end(wake);
-        }
-    }
-
     /// The answer to a request has come, with the server's `id` in it.
     pub fn handle_answer(
         &mut self,
@@ -416,9 +418,12 @@ impl Session {
         id: JsonValue<'_>,
         wake: &mut Vec<Waker>,
     ) {
+        if self.take_part(now, key, || outcome_of(text), wake) {
+            return;
+        }
         if let Some(request) = self.requests.remove(&key) {
             self.by_id.remove(&request.id);
-            let answer = with(text, id, &request.id);
+            let answer = self.answer_of(request.way, text, id, &request.id);
             self.put(now, request.stream, Weight::Answer, answer, wake);
         }
     }
@@ -431,6 +436,10 @@ impl Session {
         refusal: &Refusal,
         wake: &mut Vec<Waker>,
     ) {
+        let error = || outcome_of(&refusal.answer("0"));
+        if self.take_part(now, key, error, wake) {
+            return;
+        }
         if let Some(request) = self.requests.remove(&key) {
             self.by_id.remove(&request.id);
             let answer = refusal.answer(&request.id);
@@ -456,7 +465,8 @@ impl Session {
         }
     }
 
-    /// A server asks the client. The client will know the request by a number of this session.
+    /// A server asks the client, for one of the client's requests where it says so. The client will know its request by a number
+    /// of this session.
     ///
     /// # Errors
     /// Too many are open: the line that answers the server.
@@ -464,6 +474,7 @@ impl Session {
         &mut self,
         now: Instant,
         from: Attachment,
+        of: Option<RequestKey>,
         text: &str,
         id: JsonValue<'_>,
         wake: &mut Vec<Waker>,
@@ -472,10 +483,12 @@ impl Session {
             let why = "too many requests of this server wait for the client";
             return Err(Json::error(id, INTERNAL_ERROR, why));
         }
-        let stream = self.stream_of_server();
+        let of = of.and_then(|key| self.requests.get(&key));
+        let stream = of.map_or_else(|| self.stream_of_server(from), |request| request.stream);
         self.last_question += 1;
         let mut buffer = itoa::Buffer::new();
-        let text = with(text, id, buffer.format(self.last_question));
+        let number = buffer.format(self.last_question);
+        let text = self.for_client(from, text, Some((id, number)));
         let id = id.get().into();
         self.questions
             .insert(self.last_question, Question { from, id, stream });
@@ -505,19 +518,25 @@ impl Session {
         }
     }
 
-    /// The server tells something that belongs to no request that it names.
+    /// A server tells something that belongs to no request that it names.
     pub fn handle_notified(
         &mut self,
         now: Instant,
+        from: Attachment,
         text: &str,
         method: &str,
         wake: &mut Vec<Waker>,
     ) {
         let (stream, weight) = match method {
-            "notifications/message" => (self.stream_of_server(), Weight::Light),
+            "notifications/message" => (self.stream_of_server(from), Weight::Light),
             _ => (StreamId::SESSION, Weight::Heavy),
         };
-        self.put(now, stream, weight, text.into(), wake);
+        if let Some(kind) = Kind::changed_by(method) {
+            let at = usize::from(from.0);
+            self.several.catalogue.handle_changed(at, kind);
+        }
+        let text = self.for_client(from, text, None);
+        self.put(now, stream, weight, text, wake);
     }
 
     /// A server's process is gone: nobody waits for the client's answers to it any more.
@@ -536,13 +555,23 @@ impl Session {
         }
     }
 
-    /// Ends the session. Readers of its streams find its end behind what waits for them.
+    /// Ends the session. Requests that are open fail; readers of its streams find its end behind that.
     pub fn end(&mut self, wake: &mut Vec<Waker>) {
         self.state = State::Ended;
-        self.opening = None;
-        self.requests.clear();
+        let message = "Session not found: it has ended before this request was answered";
+        let refusal = Refusal::new(Reason::SessionNotFound, message);
+        let requests = core::mem::take(&mut self.requests).into_values();
+        let requests = requests.map(|request| (request.id, request.stream));
+        for (id, stream) in self.opening.take().into_iter().chain(requests) {
+            let answer = refusal.answer(&id);
+            // Nothing is kept any more, so an overflow is none. All readers are woken below.
+            let _ = self
+                .streams
+                .push(self.last_request, stream, Weight::Answer, answer);
+        }
         self.by_id.clear();
         self.questions.clear();
+        self.several.clear();
         wake.extend(self.streams.wake_all());
     }
 
@@ -552,11 +581,12 @@ impl Session {
         (self.open_requests() == 0).then(|| self.last_request + self.idle)
     }
 
-    /// The stream of a message of the server that does not say to which request it belongs: that of the only one that is open, else
-    /// the session's own where somebody reads it, else that of the latest request.
-    fn stream_of_server(&self) -> StreamId {
-        let latest = self.requests.values().next_back();
-        match (latest, self.requests.len()) {
+    /// The stream of a message of a server that does not say to which request it belongs: that of the only one that is open there,
+    /// else the session's own where somebody reads it, else that of the latest request.
+    fn stream_of_server(&self, from: Attachment) -> StreamId {
+        let is_there = |request: &&ClientRequest| request.way.is_none_or(|(at, _)| at == from);
+        let mut there = self.requests.values().rev().filter(is_there);
+        match (there.next(), 1 + there.count()) {
             (Some(request), 1) => request.stream,
             (Some(request), _) if !self.streams.is_read(StreamId::SESSION) => request.stream,
             (Some(_) | None, _) => StreamId::SESSION,
@@ -593,10 +623,9 @@ impl Session {
 
 /// A message with another value in the place of one that was read from it.
 fn with(text: &str, old: JsonValue<'_>, new: &str) -> String {
-    let mut out = Vec::with_capacity(text.len() + new.len());
+    let mut out = String::with_capacity(text.len() + new.len());
     replace(&mut out, text, &[(old, new)]);
-    // Pieces of texts were put together.
-    String::from_utf8(out).unwrap_or_default()
+    out
 }
 
 /// The answer to a request.

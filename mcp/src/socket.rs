@@ -214,33 +214,9 @@ pub fn error(code: &str, message: &str, id: Option<&str>) -> String {
 /// Returns the `code` of an `error` frame for a refusal.
 #[must_use]
 pub const fn code(reason: Reason) -> &'static str {
-    match reason {
-        Reason::NotJson => "bad_json",
-        Reason::BadRequest
-        | Reason::BadParams
-        | Reason::HeaderMismatch
-        | Reason::MissingCapability
-        | Reason::UnsupportedVersion
-        | Reason::MethodNotAllowed
-        | Reason::MethodNotFound
-        | Reason::ToolNotFound
-        | Reason::PromptNotFound
-        | Reason::ResourceNotFound
-        | Reason::NameClash
-        | Reason::NoSession
-        | Reason::SessionNotFound
-        | Reason::ServerNotFound
-        | Reason::EventGone
-        | Reason::NotAcceptable
-        | Reason::UnsupportedMediaType
-        | Reason::RateLimited
-        | Reason::SessionsFull
-        | Reason::InFlightFull
-        | Reason::GatewayFull
-        | Reason::ProcessesFull
-        | Reason::ServerUnavailable
-        | Reason::ServerExited
-        | Reason::BadAnswer
-        | Reason::Timeout => reason.as_str(),
+    if matches!(reason, Reason::NotJson) {
+        "bad_json"
+    } else {
+        reason.as_str()
     }
 }

@@ -2,16 +2,20 @@
 //!
 //! [`Wanted::read`] checks a request. An [`Exchange`] is one such request: what the server is told for it, and what the client is told
 //! until its answer. A server's question ends the answer to the request, and the client's next request, with the state that it was given,
-//! goes on with the same exchange.
+//! goes on with the same exchange. [`Several`] is a request for servers that stand under one address, each of which has an
+//! exchange for its part.
 
 mod check;
 mod exchange;
+mod listening;
 mod raise;
+mod several;
 #[cfg(test)]
 mod tests;
 
 pub use check::{Capabilities, Headers, Level, Wanted, is_meant};
 pub use exchange::{End, Ending, Exchange, Step};
+pub use several::{Part, PartId, Several};
 
 use alloc::string::String;
 use mcp_local_provider_core::rpc::Json;
@@ -22,7 +26,6 @@ pub const REVISION: &str = "2026-07-28";
 
 /// Members of `_meta` by which a request, an answer or a notification says what belongs to the revision.
 const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
-const CLIENT: &str = "io.modelcontextprotocol/clientInfo";
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const LEVEL: &str = "io.modelcontextprotocol/logLevel";
 const SERVER: &str = "io.modelcontextprotocol/serverInfo";

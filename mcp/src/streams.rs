@@ -108,6 +108,8 @@ struct Stream {
     ends: bool,
     /// Its answers go to the session's own stream, as one array, when all are there.
     gathers: bool,
+    /// It has answers alone: its reader takes nothing else.
+    is_whole: bool,
     reader: Option<(Reader, Option<Waker>)>,
     /// Since when it has been complete, or unread.
     left: Option<Instant>,
@@ -188,6 +190,15 @@ impl Streams {
         id
     }
 
+    /// Opens a stream for one answer, whose reader takes nothing else: what else is put on it goes to the session's own.
+    pub fn open_whole(&mut self) -> StreamId {
+        let id = self.open(1);
+        if let Some(stream) = self.streams.get_mut(&id) {
+            stream.is_whole = true;
+        }
+        id
+    }
+
     /// Returns true when somebody reads the stream.
     #[must_use]
     pub fn is_read(&self, stream: StreamId) -> bool {
@@ -228,7 +239,7 @@ impl Streams {
         let Some(stream) = self.streams.get_mut(&id) else {
             return Ok(None);
         };
-        if stream.gathers && weight != Weight::Answer {
+        if (stream.gathers || stream.is_whole) && weight != Weight::Answer {
             return self.push(now, StreamId::SESSION, weight, text);
         }
         if weight == Weight::Answer {
@@ -241,7 +252,6 @@ impl Streams {
             }
         }
         self.last_number += 1;
-        let waker = stream.reader.as_mut().and_then(|(_, waker)| waker.take());
         self.bytes = self.bytes.saturating_add(charge(&text));
         self.log.push_back(Entry {
             number: self.last_number,
@@ -250,7 +260,8 @@ impl Streams {
             text,
         });
         self.make_room()?;
-        Ok(waker)
+        let reader = self.streams.get_mut(&id).and_then(|of| of.reader.as_mut());
+        Ok(reader.and_then(|(_, waker)| waker.take()))
     }
 
     /// Moves the answers to a batch to the session's own stream.

@@ -8,6 +8,8 @@ use std::fmt;
 pub enum Event<'p> {
     /// It wrote a line.
     Line(Line<'p>),
+    /// It wrote bytes, and is [not cut into lines](crate::Framing::Bytes).
+    Bytes(&'p [u8]),
     /// The process has ended or is being killed, and answers no more. The last event; it comes once.
     Ended(Ending),
 }

@@ -28,13 +28,22 @@ pub struct Launch {
     pub supervisor: Option<PathBuf>,
     /// The orders to the supervisor.
     pub supervision: Supervision,
-    /// Length of the longest line that is taken from the child, in bytes.
-    pub line_bytes: usize,
+    /// The form in which its output is taken.
+    pub output: Framing,
     /// Bytes that may wait for the child to read them, beside one line: a line is taken while fewer wait.
     pub input_bytes: usize,
     /// Memory of all queues, against which the bytes count that wait in its pipes: for the child to read them, or for the end of a
     /// line of its output. `None`: they count nowhere.
     pub budget: Option<Budget>,
+}
+
+/// The form in which a child's output is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// Lines, at most this many bytes long.
+    Lines(usize),
+    /// Bytes as they come.
+    Bytes,
 }
 
 /// The orders to a supervisor.

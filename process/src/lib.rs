@@ -1,6 +1,6 @@
 //! Child processes that end with the program that has started them, for whatever protocol they speak in lines.
 //!
-//! A [`Process`] is one child: lines to it, lines from it, its memory, and its end. It runs with an environment of allowed
+//! A [`Process`] is one child: lines to it, lines or bytes from it, its memory, and its end. It runs with an environment of allowed
 //! variables ([`clean_environment`]), in a [`PrivateDirectory`] where its owner wants one. One thread owns it, and waits in
 //! [`Process::turn`] for whatever happens first. When it is started, and how long its grace is, decides the machine
 //! [`Life`](mcp_local_provider_core::process::Life), whose orders are calls of the process: start, close the input, terminate, kill.
@@ -28,6 +28,6 @@ mod unix;
 pub use environment::clean_environment;
 pub use event::{Ending, Event};
 pub use last_words::{LastWords, names_error};
-pub use launch::{COMMAND, Launch, Supervision};
+pub use launch::{COMMAND, Framing, Launch, Supervision};
 #[cfg(unix)]
 pub use unix::{KnownChild, PrivateDirectory, Process, ProcessWaker, adopt_orphans, supervise};

@@ -84,6 +84,7 @@ impl Provider {
         engine.set_trust(Trust::new(config.ca_file));
         engine.set_proxies(config.proxies);
         engine.dial(config.bridges);
+        engine.ask_upstreams(&config.upstreams);
         Ok(provider)
     }
 

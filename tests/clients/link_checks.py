@@ -241,7 +241,7 @@ def orphans(s):
 
 @check
 def example_agent(s):
-    """examples/agent.py registers, streams word by word, is cancelled, and says why it is refused"""
+    """examples/agent.py registers, streams word by word, calls a tool, is cancelled, and says why it is refused"""
     script = Path(__file__).resolve().parents[2] / "examples" / "agent.py"
     refused = subprocess.run([sys.executable, script, s.program.websocket, "wrong"], capture_output=True, text=True, timeout=20)
     require(refused.returncode != 0 and "refuses this agent" in refused.stderr, f"with a wrong token: {refused}")
@@ -253,6 +253,12 @@ def example_agent(s):
         pieces = [c.choices[0].delta.content for c in stream if c.choices and c.choices[0].delta.content]
         expect("".join(pieces).strip(), "The example agent heard: one two three", "answer")
         require(len(pieces) >= 5, f"only {len(pieces)} pieces")
+        tools = [{"type": "function", "function": {"name": "weather", "parameters": {"type": "object", "properties": {}}}}]
+        called = s.openai.chat.completions.create(model="example", messages=user("how is it outside?"), tools=tools).choices[0]
+        expect((called.finish_reason, called.message.tool_calls[0].function.name), ("tool_calls", "weather"), "tool call")
+        result = {"role": "tool", "tool_call_id": called.message.tool_calls[0].id, "content": "sunny"}
+        told = s.openai.chat.completions.create(model="example", messages=user("how is it outside?") + [called.message, result], tools=tools)
+        expect(told.choices[0].message.content.strip(), "The example agent heard: sunny", "answer to a tool's result")
         stream = s.openai.chat.completions.create(model="example", messages=user("word " * 1000), stream=True)
         next(iter(stream))
         stream.close()

@@ -5,7 +5,7 @@ use mcp_local_provider_core::process::{Grace, Life, Order, Rules};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::lines::Line;
 use mcp_local_provider_process::{
-    COMMAND, Ending, Event, Launch, PrivateDirectory, Process, ProcessWaker, Supervision,
+    COMMAND, Ending, Event, Framing, Launch, PrivateDirectory, Process, ProcessWaker, Supervision,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -47,7 +47,7 @@ impl Run {
                 grace,
                 ..supervision(&directory)
             },
-            line_bytes: 1 << 20,
+            output: Framing::Lines(1 << 20),
             input_bytes: 64 << 10,
             budget: None,
         };
@@ -95,6 +95,7 @@ impl Run {
                     lines.push(String::from_utf8_lossy(line).into_owned());
                 }
                 Event::Line(Line::TooLong) => *too_long += 1,
+                Event::Bytes(_) => panic!("it is cut into lines"),
                 Event::Ended(how) => assert!(ending.replace(how).is_none(), "it ends once"),
             })
             .unwrap();

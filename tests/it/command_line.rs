@@ -254,18 +254,35 @@ fn the_example_is_a_configuration_that_check_config_accepts() {
 fn every_error_of_a_configuration_is_told_at_once() {
     let folder = Folder::new();
     let config = folder.0.join("wrong.yaml");
-    std::fs::write(&config, "limits: { burst: many, messages: 5000000000 }\nmcpServers: { far: { url: http://x } }\nlisten: here\n").unwrap();
+    std::fs::write(&config, "limits: { burst: many, messages: 5000000000 }\ngateway: { cache_ttl: soon }\nlisten: here\n").unwrap();
     let (code, told) = run(&folder, &["--config", config.to_str().unwrap()]);
     assert_eq!(code, Some(2), "{told}");
     for said in [
         "wrong.yaml:1: limits.burst: expected a whole number",
         "wrong.yaml:1: limits.messages: the number 5000000000 is too large; the largest is 4294967295",
-        "wrong.yaml:2: mcpServers.far.url: not offered by this build",
+        "wrong.yaml:2: gateway.cache_ttl: ",
         "wrong.yaml:3: listen: expected a section, found the text `here`; write `listen: { http: [\"127.0.0.1:8788\"] }`",
     ] {
         assert!(told.contains(said), "{said} is not in {told}");
     }
     assert_eq!(told.lines().count(), 5, "{told}");
+}
+
+#[test]
+fn an_upstream_that_is_the_program_itself_ends_the_start() {
+    let folder = Folder::new();
+    let config = folder.0.join("loop.yaml");
+    std::fs::write(&config, "upstreams: [\"me=http://localhost:8788/v1\"]\n").unwrap();
+    let config = config.to_str().unwrap();
+    for (more, code) in [(&[][..], 2), (&["--listen", "127.0.0.1:8789"][..], 0)] {
+        let words = [&["check-config", "--config", config][..], more].concat();
+        let (ended, told) = run(&folder, &words);
+        assert_eq!(ended, Some(code), "{told}");
+        let said = "upstreams[0].url: localhost:8788 leads back to this program";
+        assert_eq!(told.contains(said), code == 2, "{told}");
+    }
+    let (ended, told) = run(&folder, &["serve", "--config", config]);
+    assert_eq!(ended, Some(2), "{told}");
 }
 
 #[test]

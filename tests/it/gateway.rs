@@ -1,10 +1,22 @@
 //! The MCP gateway over sockets: sessions, calls, questions and streams. Its errors and the life of its servers stand below.
 
 mod client;
+mod crowd;
+mod deaths;
+mod eras;
 mod errors;
 mod events;
 mod keys;
 mod life;
+mod lists;
+mod page;
+mod remote;
+mod remote_stateless;
+mod rest;
+mod rest_tools;
+mod servers;
+mod several;
+mod several_stateless;
 mod shared;
 mod stateless;
 mod socket;

@@ -132,7 +132,10 @@ const KEY: &str = "mcp-key-for-tests-0123";
 fn write_servers(path: &std::path::Path, greeting: &str) {
     let text = json!({
         "listen": { "http": ["127.0.0.1:0"] },
-        "auth": { "keys": [{ "name": "mcp", "key": KEY, "allow": ["mcp"] }] },
+        "auth": { "keys": [
+            { "name": "mcp", "key": KEY, "allow": ["mcp"] },
+            { "name": "operator", "key": "the-key-of-the-operator", "role": "operator" },
+        ] },
         "data_dir": "./data",
         "mcpServers": { "files": { "command": "/bin/sh", "args": ["-c", SERVER], "env": { "GREETING": greeting } } },
     });
@@ -272,6 +275,16 @@ fn a_tool_is_called_and_tools_are_listed_with_and_without_a_running_program() {
     assert_eq!(failed.status.code(), Some(1));
     assert!(said(&failed).contains("ended while it worked for this request"), "{}", said(&failed));
     assert_eq!(list(&running.folder, &listen)["tools"][0]["name"], "greet");
+    // Without asking them it shows what the running program says of their states.
+    let states = |folder: &Folder| {
+        let listed = run(folder, &[&["mcp", "list", "--json", "--config", &place][..], &listen].concat());
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{}", said(&listed)));
+        listed["servers"][0].clone()
+    };
+    let stopped = states(&running.folder);
+    assert_eq!((&stopped["state"], &stopped["running"]["sessions"]), (&json!("stopped"), &json!(0)));
+    let error = stopped["error"].as_str().unwrap();
+    assert!(error.contains("exit code 3"), "{stopped}");
 }
 
 /// Returns the greeting and the process's id of a call of `greet`.

@@ -20,37 +20,44 @@ const IS_TINY_HTTP: bool = matches!(PROGRAM.as_bytes(), [.., b't', b'i', b'n', b
 pub fn program() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        let here = std::env::current_exe().unwrap();
-        // target/PROFILE/deps/it-HASH
-        let profile_dir = here.parent().unwrap().parent().unwrap();
-        let mut build = Command::new(env!("CARGO"));
-        // What the outer run says of the package of the tests; build scripts that look at it would run anew each time.
-        for (name, _) in std::env::vars_os() {
-            let name = name.to_string_lossy();
-            if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
-                build.env_remove(&*name);
-            }
-        }
-        build.args(["build", "--quiet", "--bin", PROGRAM]);
+        let mut what = vec!["--bin", PROGRAM];
         if IS_TINY_HTTP {
-            build.args(["--package", "mcp-local-provider-blocking"]);
-            build.args(["--features", "tiny-http"]);
+            what.extend(["--package", "mcp-local-provider-blocking"]);
+            what.extend(["--features", "tiny-http"]);
         } else {
-            build.args(["--package", PROGRAM]);
+            what.extend(["--package", PROGRAM]);
         }
-        build
-            .arg("--manifest-path")
-            .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
-        build.arg("--target-dir").arg(profile_dir.parent().unwrap());
-        if profile_dir.ends_with("release") {
-            build.arg("--release");
-        }
-        assert!(
-            build.status().unwrap().success(),
-            "the program does not build"
-        );
-        profile_dir.join(PROGRAM)
+        build(&what).join(PROGRAM)
     })
+}
+
+/// Builds parts of this workspace, and gives the folder in which they are.
+pub fn build(what: &[&str]) -> PathBuf {
+    let here = std::env::current_exe().unwrap();
+    // target/PROFILE/deps/it-HASH
+    let profile_dir = here.parent().unwrap().parent().unwrap();
+    let mut build = Command::new(env!("CARGO"));
+    // What the outer run says of the package of the tests; build scripts that look at it would run anew each time.
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(&*name);
+        }
+    }
+    build
+        .args(["build", "--quiet"])
+        .args(what)
+        .arg("--manifest-path")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
+    build.arg("--target-dir").arg(profile_dir.parent().unwrap());
+    if profile_dir.ends_with("release") {
+        build.arg("--release");
+    }
+    assert!(
+        build.status().unwrap().success(),
+        "{what:?} does not build"
+    );
+    profile_dir.to_path_buf()
 }
 
 /// A folder that goes when the test ends.

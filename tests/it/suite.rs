@@ -4,6 +4,7 @@ extern crate alloc;
 
 mod acp_agents;
 mod agent;
+mod agent_library;
 mod answers;
 mod audit;
 mod bad_input;
@@ -33,3 +34,4 @@ mod proxies;
 mod reload;
 mod stopped;
 mod tls;
+mod upstreams;

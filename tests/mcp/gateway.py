@@ -37,22 +37,28 @@ class Report:
         print(self.lines[-1], flush=True)
 
 
+def npm_install(folder, wanted):
+    """Has the packages that the file `wanted` names in `folder`, anew where that has changed."""
+    wanted = wanted.read_text()
+    stamp = folder / "installed.txt"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    (folder / "package.json").write_text(wanted)
+    npm = Path(sys.prefix, "bin/npm")
+    command = [str(npm) if npm.exists() else "npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
+    done = subprocess.run(command, env=node_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if done.returncode:
+        raise Failed(f"npm install ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
+    stamp.write_text(wanted)
+
+
 def install(target):
     """The folder with the servers, the checks in JavaScript and their packages."""
     folder = target / "mcp"
-    wanted = (HERE / "servers/package.json").read_text()
-    stamp = folder / "installed.txt"
-    if not stamp.exists() or stamp.read_text() != wanted:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        shutil.copy(HERE / "servers/package.json", folder)
-        npm = Path(sys.prefix, "bin/npm")
-        command = [str(npm) if npm.exists() else "npm", "install", "--prefix", str(folder), "--no-audit", "--no-fund", "--loglevel=error"]
-        done = subprocess.run(command, env=node_environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True)
-        if done.returncode:
-            raise Failed(f"npm install ended with {done.returncode}: {(done.stdout + done.stderr)[-2000:]}")
-        stamp.write_text(wanted)
-    for file in [*(HERE / "servers").glob("*.mjs"), HERE / "sdk.mjs"]:
+    npm_install(folder, HERE / "servers/package.json")
+    for file in [*(HERE / "servers").glob("*.mjs"), HERE / "sdk.mjs", HERE / "modern.mjs"]:
         shutil.copy(file, folder)
     return folder
 
@@ -109,7 +115,7 @@ def left(mark, seconds):
 
 
 def checks(report, what, command, environment):
-    """Runs sdk.py or sdk.mjs, whose lines go to standard output."""
+    """Runs a script of checks, whose lines go to standard output."""
     done = subprocess.Popen([str(word) for word in command], env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
     last = ""
     for line in done.stdout:
@@ -123,6 +129,38 @@ def sdks(report, what, folder, url, *more):
     environment = node_environment()
     checks(report, f"{what}, Python SDK", [sys.executable, "-B", HERE / "sdk.py", url, "--key", KEY, *more], environment)
     checks(report, f"{what}, TypeScript SDK", ["node", folder / "sdk.mjs", url, "--key", KEY, *more], environment)
+
+
+def modern(report, what, folder, url, rounds):
+    """Runs the checks of both packages of revision 2026-07-28, in rounds: words in the names of the checks."""
+    environment = node_environment()
+    python = [folder.parent / "mcp-2026-venv/bin/python", "-B", HERE / "modern.py"]
+    for words in rounds:
+        for package, command in (("Python", python), ("TypeScript", ["node", folder / "modern.mjs"])):
+            checks(report, f"{what}, {package} SDK of 2026-07-28", [*command, url, "--key", KEY, *words], environment)
+
+
+# What a person asks with the inspector's command line, and where the answer has what.
+INSPECTED = [
+    (["tools/list"], lambda answer: "echo" in {tool["name"] for tool in answer["tools"]}),
+    (["tools/call", "--tool-name", "echo", "--tool-arg", "text=hello"], lambda answer: answer["content"][0]["text"] == "hello"),
+    (["prompts/get", "--prompt-name", "test_prompt_with_arguments", "--prompt-args", "arg1=one", "arg2=two"],
+     lambda answer: "one" in answer["messages"][0]["content"]["text"]),
+    (["resources/read", "--uri", "test://static-text"], lambda answer: answer["contents"][0]["text"] == "a text that does not change"),
+]
+
+
+def inspector(report, folder, base):
+    """Asks with the inspector's command line, over both of its transports."""
+    for transport, address in (("http", f"{base}/mcp"), ("sse", f"{base}/sse")):
+        for method, holds in INSPECTED:
+            command = ["node", folder / "node_modules/.bin/mcp-inspector", "--cli", address, "--transport", transport]
+            command += ["--header", f"Authorization: Bearer {KEY}", "--method", *method]
+            with tempfile.TemporaryDirectory(prefix="mlp-inspector-") as home:
+                environment = {**node_environment(), "HOME": home}
+                done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+            passed = done.returncode == 0 and holds(json.loads(done.stdout))
+            report.add(passed, f"inspector, {transport}, {method[0]}{'' if passed else ': ' + (done.stdout + done.stderr)[-500:]}")
 
 
 def suite(report, what, folder, url, revision, hopeless=frozenset()):
@@ -163,11 +201,16 @@ def through(report, given, folder):
     if not given.skip_sdk:
         with program(report, given.program, folder, keyless=False) as (running, mark):
             for name in given.server:
-                sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway")
+                sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway", *(["--only2026"] if name == "only2026" else []))
             # The packages delete their sessions, which ends the servers within 2 s; the suite leaves some.
             found = left(mark, 3)
             report.add(not found, f"server processes after the last session: {len(found)}")
+            # What follows leaves processes until the program ends: those of clients without sessions, and of lost WebSockets.
+            inspector(report, folder, f"{running.base}/servers/{given.server[0]}")
+            python = folder.parent / "mcp-2026-venv/bin/python"
+            checks(report, "OpenAPI", [python, "-B", HERE / "openapi.py", running.base, given.server[0], "--key", KEY], None)
             for name in given.server:
+                modern(report, name, folder, f"{running.base}/servers/{name}/mcp", [[], ["cancellation"]])
                 sdks(report, f"{name}, other transports", folder, f"{running.base}/servers/{name}/mcp", "--gateway", "transports")
     # The suite has no way to send a key.
     for revision in given.revision:
@@ -197,6 +240,8 @@ def direct(report, folder):
     """The checks without a gateway."""
     with front(folder, "both", KEY) as url:
         sdks(report, "direct", folder, url)
+        # The servers' own front makes a server for each request, so that none knows of another.
+        modern(report, "direct", folder, url, [["discover", "lists", "calls", "errors", "progress", "logging", "sampling", "elicitation", "rounds"]])
     for eras, revision in (("both", "2025-11-25"), ("both", "2026-07-28"), ("2025", "2025-11-25")):
         with front(folder, eras) as url:
             suite(report, f"direct, {eras}", folder, url, revision)

@@ -33,7 +33,7 @@ fill() {
     rm -rf "$copy"
     mkdir -p "$copy"
     cd "$root"
-    git ls-files -z --cached --others --exclude-standard -- '*.rs' '*.toml' '*.txt' '*.json' Cargo.lock |
+    git ls-files -z --cached --others --exclude-standard -- '*.rs' '*.toml' '*.txt' '*.json' '*.html' '*.css' '*.js' Cargo.lock |
         while IFS= read -r -d '' file; do
             # What is deleted and not yet committed is listed too.
             [ ! -e "$file" ] || printf '%s\0' "$file"

@@ -12,6 +12,7 @@ mod json_rpc;
 mod pipe;
 mod requests;
 mod sse;
+mod upstream;
 
 pub use acp_lines::acp_lines;
 pub use agent_envelope::agent_envelope;
@@ -24,6 +25,7 @@ pub use json_rpc::json_rpc;
 pub use pipe::pipe;
 pub use requests::{anthropic_request, ollama_request, openai_request};
 pub use sse::sse;
+pub use upstream::upstream;
 
 /// A fuzz target's body.
 pub type Target = fn(&[u8]);
@@ -43,6 +45,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("openai_request", openai_request),
     ("sse", sse),
     ("pipe", pipe),
+    ("upstream", upstream),
     ("world", world),
 ];
 

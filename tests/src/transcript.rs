@@ -121,6 +121,7 @@ fn set(config: &mut HubConfig, setting: &str) -> bool {
                 name: name.to_owned(),
                 model: model.to_owned(),
                 context_length: None,
+                fallback: Vec::new(),
             });
         }
         "key" => {

@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 11] = [
+const CRATES: [&str; 12] = [
     "core",
     "mcp",
     "heap",
     "engine",
     "process",
+    "agent",
     "host",
     "runtime-smol",
     "runtime-blocking",
@@ -151,6 +152,7 @@ fn thiserror_writes_the_error_types() {
         "mcp",
         "engine",
         "process",
+        "agent",
         "host",
         "runtime-smol",
         "runtime-blocking",

@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use mcp_local_provider_core::agents::acp::{self, Config, Profile};
-use mcp_local_provider_core::config::HubConfig;
+use mcp_local_provider_core::config::{CircuitLimits, HubConfig};
+use mcp_local_provider_core::hub::circuit::Circuit;
 use mcp_local_provider_core::hub::sessions::Action;
 use mcp_local_provider_core::hub::{Dialled, Hello, Hub, HubOut, Requester};
 use mcp_local_provider_core::link::{Notice, Registration};
@@ -14,7 +15,7 @@ use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{
     self, ConnectionLimits, HeadLimits, SMALL_REST, ServerConnection,
 };
-use mcp_local_provider_core::{exchange, hub, link, process};
+use mcp_local_provider_core::{agent, exchange, hub, link, process};
 use mcp_local_provider_engine::audit::Audit;
 use mcp_local_provider_engine::http_client::{self, CallTimes, HttpClient, HttpRequest};
 use mcp_local_provider_engine::pool::Pool;
@@ -24,17 +25,20 @@ use mcp_local_provider_tests::acp::turmoil::{EVENTS, Turmoil};
 use mcp_local_provider_tests::acp::{Bench, NAME, transcript};
 use mcp_local_provider_tests::scripted_pipe::{Opener, Server, Step};
 use mcp_local_provider_tests::world;
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-const TABLES: [(&str, &Table); 9] = [
+const TABLES: [(&str, &Table); 11] = [
     ("core::wire::http1::STATES", &http1::STATES),
     ("core::hub::sessions::STATES", &hub::sessions::STATES),
+    ("core::hub::circuit::STATES", &hub::circuit::STATES),
     ("core::link::SLOT", &link::SLOT),
     ("core::exchange::STATES", &exchange::STATES),
     ("core::process::STATES", &process::STATES),
+    ("core::agent::STATES", &agent::STATES),
     ("core::agents::acp::OPENING", &acp::OPENING),
     ("core::agents::acp::SESSION", &acp::SESSION),
     ("engine::http_client::STATES", &http_client::STATES),
@@ -134,6 +138,8 @@ fn every_move_of_a_table_is_made() {
     connections_of_clients();
     lives_of_children();
     calls_of_servers();
+    circuits();
+    lives_of_agents();
     let mut dead = Vec::new();
     for (name, table) in TABLES {
         for row in table.untaken() {
@@ -141,6 +147,20 @@ fn every_move_of_a_table_is_made() {
         }
     }
     assert!(dead.is_empty(), "nothing makes\n{}", dead.join("\n"));
+}
+
+fn circuits() {
+    let mut circuit = Circuit::new(CircuitLimits {
+        failures: 1,
+        pause: Duration::from_secs(1),
+    });
+    let mut now = Instant::ZERO;
+    for _ in 0..2 {
+        circuit.failed(now);
+        now = circuit.open_until().unwrap();
+        circuit.handle_timeout(now);
+    }
+    circuit.succeeded();
 }
 
 fn rare_ends_of_a_process() {
@@ -295,6 +315,35 @@ fn lives_of_children() {
                     life.handle_timeout(now, orders);
                 }
             }
+        }
+    }
+}
+
+/// Every short series of events of an agent.
+fn lives_of_agents() {
+    const EVENTS: u32 = 8;
+    const LENGTH: u32 = 6;
+    for series in 0..EVENTS.pow(LENGTH) {
+        let (times, mut out) = (agent::Times::default(), VecDeque::new());
+        let mut now = Instant::from_micros(1);
+        let mut agent = agent::Agent::new(Registration::default(), times, 7, now);
+        for place in 0..LENGTH {
+            let frame = match series / EVENTS.pow(place) % EVENTS {
+                0 => r#"{"type":"registered","session_id":"s","session_token":"t"}"#,
+                1 => r#"{"type":"session_status","session_id":"s","status":"expired"}"#,
+                event => {
+                    match event {
+                        2 | 3 => agent.handle_timeout(now, &mut out),
+                        4 => agent.handle_connected(now, &mut out),
+                        5 => agent.handle_lost(now, agent::Lost::Closed(None), &mut out),
+                        6 => agent.handle_lost(now, agent::Lost::Refused(403), &mut out),
+                        _ => agent.stop(&mut out),
+                    }
+                    now = now + Duration::from_secs(9);
+                    continue;
+                }
+            };
+            agent.handle_frame(now, frame, &mut out);
         }
     }
 }

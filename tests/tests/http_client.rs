@@ -54,7 +54,7 @@ fn request(method: &'static str, body: Option<&str>) -> HttpRequest {
     HttpRequest {
         method,
         path: "/v1/x?y".to_owned(),
-        headers: vec![("authorization", "Bearer k".to_owned())],
+        headers: vec![("authorization".into(), "Bearer k".to_owned())],
         body: body.map(|body| body.to_owned().into()),
     }
 }
@@ -339,7 +339,7 @@ fn an_answer_that_is_cut_is_an_error() {
         .call(NOW, proxied("http://a.example/"), wrong, TIMES);
     assert!(matches!(refused, Err(CallError::Request(_))));
     let wrong = HttpRequest {
-        headers: vec![("x", "a\r\nb: c".to_owned())],
+        headers: vec![("x".into(), "a\r\nb: c".to_owned())],
         ..request("GET", None)
     };
     let refused = bench

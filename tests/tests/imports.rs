@@ -12,11 +12,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 9] = [
+const CRATES: [&str; 10] = [
     "core",
     "mcp",
     "engine",
     "process",
+    "agent",
     "host",
     "runtime-smol",
     "runtime-blocking",
@@ -26,7 +27,9 @@ const CRATES: [&str; 9] = [
 
 /// The modules of the core from the lowest to the highest. Those of one row do not import each other.
 const LAYERS: &[&[&str]] = &[
-    &["text", "time", "id", "machine", "scope", "config", "budget"],
+    &[
+        "text", "time", "id", "machine", "scope", "config", "budget", "backoff",
+    ],
     &["wire"],
     &["process"],
     &["error"],
@@ -34,7 +37,7 @@ const LAYERS: &[&[&str]] = &[
     &["mailbox", "request", "rpc", "supports"],
     &["dialect", "link"],
     &["agents"],
-    &["hub"],
+    &["hub", "agent"],
     &["exchange"],
     &["api"],
 ];

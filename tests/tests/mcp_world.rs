@@ -29,8 +29,12 @@ fn everything_that_can_happen_does() {
         "questions",
         "questions withdrawn",
         "log messages",
+        "log messages of a shared process",
         "updates",
+        "updates of a shared process",
         "list changes",
+        "lists",
+        "answers without a session",
         "refusals",
     ] {
         assert!(happened.contains_key(what), "no {what} in {happened:?}");

@@ -22,7 +22,7 @@ use mcp_local_provider_engine::pipe::Buffer;
 use mcp_local_provider_engine::pool::Pool;
 use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
 use mcp_local_provider_engine::tls::{MEMORY, Tls, TlsError, Trust};
-use mcp_local_provider_process::{Launch, Process, ProcessWaker, Supervision};
+use mcp_local_provider_process::{Framing, Launch, Process, ProcessWaker, Supervision};
 use mcp_local_provider_tests::certificates;
 use mcp_local_provider_tests::form;
 use mcp_local_provider_tests::memory_pipe::{Fault, MemoryPipe, pipe};
@@ -229,7 +229,7 @@ impl Queues {
             working_directory: "/".into(),
             supervisor: None,
             supervision: Supervision::default(),
-            line_bytes: 1 << 20,
+            output: Framing::Lines(1 << 20),
             input_bytes: 1 << 20,
             budget: Some(self.budget.clone()),
         };

@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-const CRATES: [&str; 10] = [
+const CRATES: [&str; 11] = [
     "core",
     "mcp",
     "heap",
     "engine",
     "process",
+    "agent",
     "host",
     "runtime-smol",
     "runtime-blocking",
@@ -23,12 +24,13 @@ const CRATES: [&str; 10] = [
 ];
 
 /// Crates of the project that each of them may use, build and tests apart.
-const IMPORTS: [(&str, &[&str]); 10] = [
+const IMPORTS: [(&str, &[&str]); 11] = [
     ("core", &[]),
     ("mcp", &["core"]),
     ("heap", &[]),
     ("engine", &["core", "mcp", "heap"]),
     ("process", &["core"]),
+    ("agent", &["core", "process"]),
     ("host", &["core", "mcp", "engine", "process"]),
     ("runtime-smol", &["core", "engine", "host"]),
     ("runtime-blocking", &["core", "engine", "host"]),
@@ -47,6 +49,7 @@ const IMPORTS: [(&str, &[&str]); 10] = [
         "benches",
         &[
             "core",
+            "mcp",
             "engine",
             "host",
             "runtime-smol",
@@ -215,18 +218,22 @@ fn imports_point_down_only() {
     report(broken);
 }
 
-/// Rules that both drivers need belong in core or in the engine, and what a client could notice in core.
+/// Rules that both drivers need belong in the machines or in the engine, and what a client could notice in the machines. The engine has
+/// the locks round those of core and round those of mcp.
 #[test]
-fn the_engine_and_each_driver_are_at_most_a_third_of_the_core() {
+fn the_engine_and_each_driver_are_at_most_a_third_of_the_machines() {
     let sources = sources();
     let lines = |part: &str| -> usize {
         let own = sources.iter().filter(|(name, _)| name.starts_with(part));
         own.map(|(_, text)| text.lines().count()).sum()
     };
-    let core = lines("core/src/");
+    let machines = lines("core/src/") + lines("mcp/src/");
     for driver in ["engine/src/", "runtime-smol/src/", "runtime-blocking/src/"] {
         let own = lines(driver);
-        assert!(own * 3 <= core, "{driver} has {own} lines, the core {core}");
+        assert!(
+            own * 3 <= machines,
+            "{driver} has {own} lines, the machines {machines}"
+        );
     }
 }
 
@@ -396,6 +403,7 @@ fn no_wildcard_stands_for_a_variant() {
         "mcp",
         "engine",
         "process",
+        "agent",
         "host",
         "runtime-smol",
         "runtime-blocking",

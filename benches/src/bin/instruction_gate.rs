@@ -13,7 +13,7 @@
 //!    compiler, so with another one than the baseline's this is shown and not held.
 //! 2. Where there is one case with 10 and one with 10,000 of something, they are within 5 %.
 //! 3. Some cases take at most a multiple of a yardstick: a chunk's way from the agent's frame to the client's bytes of the floor,
-//!    and what ACP agents read and write of one scan of it.
+//!    what ACP agents read and write of one scan of it, and a message that the gateway relays of the least code that relays it.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -27,12 +27,16 @@ const WORSE: u64 = 102;
 /// Instructions that the case with 10,000 may take, in per cent of the case with 10.
 const SCALE: std::ops::RangeInclusive<u64> = 95..=105;
 /// Cases, their yardsticks, and the instructions that they may take in per cent of these.
-const YARDSTICKS: [(&str, &str, u64); 5] = [
+const YARDSTICKS: [(&str, &str, u64); 9] = [
     ("chunk_to_sse", "floor", 150),
     ("chunk_to_ndjson", "floor", 150),
     ("acp_chunk/chunk_32", "acp_scan/chunk_32", 130),
     ("acp_chunk/chunk_4096", "acp_scan/chunk_4096", 130),
     ("acp_prompt", "acp_scan/prompt", 300),
+    ("mcp_relay/request", "mcp_floor/request", 560),
+    ("mcp_relay/answer", "mcp_floor/answer", 410),
+    ("mcp_relay/progress", "mcp_floor/progress", 280),
+    ("mcp_relay/last_event", "mcp_floor/last_event", 380),
 ];
 
 /// Instructions by the name of the case.

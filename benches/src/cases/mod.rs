@@ -15,12 +15,14 @@ mod admission;
 mod answer;
 mod chunk;
 mod crowd;
+mod relay;
 
 pub use acp::{AcpCalls, AcpChunks, AcpPrompts, PROMPT, PROMPTS, Scan};
 pub use admission::Admissions;
 pub use answer::{Answers, Stream};
 pub use chunk::{Frames, HandOver, Routing};
 pub use crowd::Crowd;
+pub use relay::{Relay, RelayFloor};
 
 /// Repetitions of a case's work.
 pub const CHUNKS: usize = 256;

@@ -212,7 +212,10 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
     } else {
         None
     };
-    let links = if metrics.links == 0 {
+    let links = if metrics.links == 0 && !status.upstreams.is_empty() && snapshot.answering > 0 {
+        // Upstreams answer.
+        None
+    } else if metrics.links == 0 {
         degraded("no agent is connected")
     } else if snapshot.answering == 0 {
         degraded(
@@ -231,6 +234,43 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
             links,
         ),
     ];
+    for server in &status.servers {
+        // The program serves without it.
+        let found = match server.state {
+            "unresponsive" | "backoff" | "failed" => {
+                let why = server.last_error.as_deref();
+                let why = why.unwrap_or("it gives no sign of life");
+                Some((Health::Degraded, format!("{}: {why}", server.state)))
+            }
+            _ => None,
+        };
+        let (_, errors) = server.totals();
+        parts.push(component(
+            &format!("server:{}", server.name),
+            errors,
+            None,
+            found,
+        ));
+    }
+    for upstream in &status.upstreams {
+        let pause = upstream.open_until.map(|until| until.since(snapshot.now));
+        let found = match (upstream.circuit, &upstream.unlisted) {
+            ("open", _) => Some(format!(
+                "left alone for {:.1} s more, after {} failures in a row",
+                pause.unwrap_or_default().as_secs_f64(),
+                upstream.failures
+            )),
+            ("probing", _) => Some("the next request is a probe, after failures".into()),
+            (_, Some(why)) => Some(format!("its list of models cannot be read: {why}")),
+            (_, None) => None,
+        };
+        parts.push(component(
+            &format!("upstream/{}", upstream.name),
+            upstream.failed,
+            None,
+            found.map(|why| (Health::Degraded, why)),
+        ));
+    }
     if let Some(audit) = &status.audit {
         let lost = audit.lost;
         let found = match &audit.error {

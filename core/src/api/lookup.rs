@@ -1,7 +1,7 @@
 //! The route of a method and a path, or why there is none.
 
 use super::near;
-use super::route::{Handler, Route, bare};
+use super::route::{Handler, Route, Segments, bare};
 use crate::dialect::Dialect;
 use crate::error::{Code, Refusal};
 use alloc::borrow::Cow;
@@ -55,36 +55,43 @@ impl Routes {
             .filter(|rest| !rest.is_empty())
             .unwrap_or(path);
         let bare = bare(trimmed);
-        let mut other: Option<&'static Route> = None;
-        for (by_query, has_parameters) in
-            [(true, true), (true, false), (false, false), (false, true)]
-        {
-            for route in self.iter().filter(|route| {
-                route.query.is_empty() != by_query
-                    && route.has_parameters == has_parameters
-                    && (!by_query || route.query.iter().any(asks))
-            }) {
-                let Some(pattern) = route.pattern_of(bare) else {
-                    continue;
-                };
-                if route.methods.contains(&method) {
-                    return Ok(Found {
-                        route,
-                        path_key,
-                        parameters: Parameters::new(pattern, bare),
-                    });
-                }
-                other = other.or(Some(route));
+        let first = Segments::of(bare);
+        let (mut best, mut other) = (None, None);
+        for route in self.iter().filter(|route| route.firsts.meet(first)) {
+            let rank = match (!route.query.is_empty(), route.has_parameters) {
+                (true, true) => 0,
+                (true, false) => 1,
+                (false, false) => 2,
+                (false, true) => 3,
+            };
+            let is_better = |than: &Option<(i32, &'static Route, &'static str)>| {
+                than.is_none_or(|(known, _, _)| rank < known)
+            };
+            if !is_better(&best) || (!route.query.is_empty() && !route.query.iter().any(asks)) {
+                continue;
+            }
+            let Some(pattern) = route.pattern_of(bare) else {
+                continue;
+            };
+            if route.methods.contains(&method) {
+                best = Some((rank, route, pattern));
+            } else if is_better(&other) {
+                other = Some((rank, route, pattern));
             }
         }
-        match other {
-            None => Err(self.unknown(path, trimmed)),
-            Some(_) if method == "OPTIONS" => Ok(Found {
+        match (best, other) {
+            (Some((_, route, pattern)), _) => Ok(Found {
+                route,
+                path_key,
+                parameters: Parameters::new(pattern, bare),
+            }),
+            (None, None) => Err(self.unknown(path, trimmed)),
+            (None, Some(_)) if method == "OPTIONS" => Ok(Found {
                 route: &PREFLIGHT,
                 path_key,
                 parameters: Parameters::new("", ""),
             }),
-            Some(first) => Err((first.dialect, self.not_allowed(path, bare))),
+            (None, Some((_, first, _))) => Err((first.dialect, self.not_allowed(path, bare))),
         }
     }
 
@@ -196,9 +203,18 @@ fn walk<'a>(
     mut path: &'a str,
     mut each: impl FnMut(&'a str, &'a str),
 ) -> bool {
-    while let Some((literal, rest)) = pattern.split_once('{') {
-        let (Some(at), Some((name, rest))) = (path.strip_prefix(literal), rest.split_once('}'))
-        else {
+    loop {
+        // Most patterns differ from a path in the first bytes.
+        let same = pattern.bytes().zip(path.bytes());
+        let same = same.take_while(|(wanted, is)| wanted == is && *wanted != b'{');
+        let same = same.count();
+        let (Some(rest), Some(at)) = (pattern.get(same..), path.get(same..)) else {
+            return false;
+        };
+        let Some(rest) = rest.strip_prefix('{') else {
+            return rest.is_empty() && at.is_empty();
+        };
+        let Some((name, rest)) = rest.split_once('}') else {
             return false;
         };
         let length = if rest.is_empty() {
@@ -210,7 +226,6 @@ fn walk<'a>(
         each(name, value);
         (pattern, path) = (rest, after);
     }
-    pattern == path
 }
 
 /// Returns the value of a parameter in the query of a target, percent-decoded (RFC 3986, section 2.1); `None` when

@@ -1,6 +1,7 @@
 //! `GET /metrics`, `GET /metrics.json` and `GET /stats`: one table of figures, written in three forms.
 
 mod agents;
+mod gateway;
 mod json;
 mod servers;
 
@@ -183,6 +184,7 @@ fn table<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus) -> Vec<Family<'s
     sessions(snapshot, status, &mut table);
     queues(snapshot, status, &mut table);
     agents::add(status, &mut table);
+    upstreams::add(status, &mut table);
     servers::add(status, &mut table);
     process(snapshot, status, &mut table);
     table
@@ -282,6 +284,13 @@ fn requests<'s>(snapshot: &'s Snapshot, table: &mut Vec<Family<'s>>) {
             Value::Count(metrics.unauthenticated),
         )
         .with(&[("reason", "violation")], Value::Count(metrics.violations)),
+    );
+    table.push(
+        counter(
+            "mcp_local_provider_fallbacks",
+            "Requests that went on to a fallback.",
+        )
+        .with(&[], Value::Count(metrics.fallbacks)),
     );
 }
 
@@ -579,3 +588,4 @@ fn seconds(micros: u64) -> String {
 
 #[cfg(test)]
 mod tests;
+mod upstreams;

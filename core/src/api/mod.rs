@@ -18,6 +18,7 @@ mod ollama;
 mod openapi;
 pub mod page;
 mod refusals;
+mod rest;
 mod route;
 pub mod status;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use refusals::{
     body_broken, body_too_large, body_too_slow, out_of_memory, over_connection_limit,
     too_many_agents,
 };
+pub use rest::{Listed, Rest};
 pub use route::{
     Access, Change, Changed, Handler, Listener, Order, Prepare, Read, Report, Responder, Route,
     Socket,
@@ -55,6 +57,7 @@ pub const ROUTES: Routes = Routes::with(&[
     metrics::ROUTES,
     control::ROUTES,
     openapi::ROUTES,
+    rest::ROUTES,
     OF_THE_ENGINE,
 ]);
 
@@ -125,6 +128,13 @@ const OF_THE_ENGINE: &[Route] = &[
     .for_roles(&[Role::Client])
     .in_area(Area::Mcp)
     .in_dialect(Dialect::Mcp),
+    // The page is for everyone; what it does needs the key that a person puts into it.
+    Route::engine(
+        "GET /static/test_client.html",
+        &["GET", "HEAD"],
+        &["/static/test_client.html", "/test"],
+        Handler::Respond(Responder::TestPage),
+    ),
     // Without the id of a session the path is that of Anthropic's API.
     Route::engine(
         "POST /messages",

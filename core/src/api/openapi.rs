@@ -43,12 +43,18 @@ const TAIL: &str = concat!(
     r##""OpenAI":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/OpenAI"}}}},"##,
     r##""Ollama":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Ollama"}}}},"##,
     r##""Anthropic":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Anthropic"}}}},"##,
-    r##""MCP":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/MCP"}}}}},"##,
+    r##""MCP":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/MCP"}}}},"##,
+    r##""REST":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/REST"}}}},"##,
+    r##""Tool":{"description":"Refused or failed.","content":{"application/json":{"schema":{"$ref":"#/components/schemas/Tool"}}}}},"##,
     r#""schemas":{"OpenAI":{"type":"object","required":["error"],"properties":{"error":{"type":"object","properties":{"#,
     r#""message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]}}}}},"#,
     r#""Ollama":{"type":"object","required":["error"],"properties":{"error":{"type":"string"}}},"#,
     r#""Anthropic":{"type":"object","required":["error"],"properties":{"type":{"const":"error"},"error":{"type":"object","properties":{"#,
     r#""type":{"type":"string"},"message":{"type":"string"}}},"request_id":{"type":"string"}}},"#,
+    r#""REST":{"type":"object","required":["error"],"properties":{"error":{"type":"object","required":["message","type","param","code"],"#,
+    r#""properties":{"message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":"string"},"data":{}}}}},"#,
+    r#""Tool":{"type":"object","required":["detail"],"properties":{"detail":{"type":"object","required":["message"],"properties":{"#,
+    r#""message":{"type":"string"},"data":{}}}}},"#,
     r#""MCP":{"type":"object","required":["jsonrpc","error"],"properties":{"jsonrpc":{"const":"2.0"},"id":{"type":["string","number","null"]},"#,
     r#""error":{"type":"object","required":["code","message"],"properties":{"code":{"type":"integer"},"message":{"type":"string"},"#,
     r#""data":{"type":"object","properties":{"reason":{"type":"string"},"server":{"type":"string"},"retry_after":{"type":"integer"}}}}}}}}}}"#,
@@ -80,6 +86,8 @@ const fn tag(dialect: Dialect) -> &'static str {
         Dialect::Ollama => "Ollama",
         Dialect::Anthropic => "Anthropic",
         Dialect::Mcp => "MCP",
+        Dialect::Rest => "REST",
+        Dialect::Tool => "Tool",
     }
 }
 
@@ -146,6 +154,8 @@ fn summary(route: &Route) -> &'static str {
         }
         Handler::Respond(Responder::McpEvents) => "What a session of MCP tells, as events.",
         Handler::Respond(Responder::McpMessages) => "Takes a message of a session of HTTP+SSE.",
+        Handler::Respond(Responder::Rest(task)) => task.summary(),
+        Handler::Respond(Responder::TestPage) => "Tries MCP servers out: a page for people.",
         Handler::Upgrade(Socket::Agent) => "An agent connects by a WebSocket.",
         Handler::Upgrade(Socket::Mcp) => "MCP servers by a WebSocket.",
         Handler::Preflight => "A browser asks whether it may.",

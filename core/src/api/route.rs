@@ -2,6 +2,7 @@
 //! serves derive from the rows.
 
 use super::answered::Answered;
+use super::rest::Rest;
 use super::status::ProgramStatus;
 use super::{Input, Parameters};
 use crate::config::{Area, Role};
@@ -80,6 +81,10 @@ pub enum Responder {
     McpMessages,
     /// The same: the events of a session of any transport.
     McpEvents,
+    /// The same, for programs that speak REST.
+    Rest(Rest),
+    /// The page by which a person tests the same.
+    TestPage,
 }
 
 /// Callers that may use a route.
@@ -152,6 +157,8 @@ pub struct Route {
     pub(super) query: &'static [&'static str],
     /// True when one of its paths has a parameter.
     pub(super) has_parameters: bool,
+    /// The first segments of its paths.
+    pub(super) firsts: Segments,
 }
 
 impl Route {
@@ -175,6 +182,7 @@ impl Route {
             handler,
             query: &[],
             has_parameters: has_parameters(paths),
+            firsts: Segments::of_all(paths),
         }
     }
 
@@ -347,6 +355,45 @@ pub(super) fn bare(path: &str) -> &str {
         "" => "/",
         rest if rest.starts_with('/') => rest,
         _ => path,
+    }
+}
+
+/// First segments of paths, without `/v1`, each as one of 64 bits: where two sets have none in common, their paths differ.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segments(u64);
+
+impl Segments {
+    /// That of a path, with or without `/v1`.
+    pub(super) const fn of(path: &str) -> Self {
+        let mut rest = match path.as_bytes() {
+            [b'/', b'v', b'1', b'/', rest @ ..] | [b'/', rest @ ..] => rest,
+            other => other,
+        };
+        // FNV-1a, whose highest bits depend on every byte.
+        let mut hash: u32 = 0x811c_9dc5;
+        while let [byte, more @ ..] = rest {
+            match *byte {
+                b'/' => break,
+                b'{' => return Self(u64::MAX),
+                byte => hash = (hash ^ byte as u32).wrapping_mul(0x0100_0193),
+            }
+            rest = more;
+        }
+        Self(1 << (hash >> 26))
+    }
+
+    const fn of_all(mut paths: &[&str]) -> Self {
+        let mut all = 0;
+        while let [path, rest @ ..] = paths {
+            all |= Self::of(path).0;
+            paths = rest;
+        }
+        Self(all)
+    }
+
+    /// True when one may be in both.
+    pub(super) const fn meet(self, other: Self) -> bool {
+        self.0 & other.0 != 0
     }
 }
 

@@ -1,6 +1,7 @@
 //! Figures of the running program that only the driver knows, as plain data for metrics and health.
 
 use crate::agents::acp::SessionFigures;
+use crate::hub::upstreams::UpstreamStatus;
 use crate::link::LinkCounters;
 use crate::time::Instant;
 use alloc::string::String;
@@ -24,8 +25,12 @@ pub struct ProgramStatus {
     pub process: Option<ProcessFigures>,
     /// The agents that the program starts itself.
     pub agents: Vec<AgentFigures>,
+    /// Servers of models that are asked in their own APIs.
+    pub upstreams: Vec<UpstreamStatus>,
     /// The MCP servers that the program offers.
     pub servers: Vec<ServerFigures>,
+    /// The gateway to these servers.
+    pub gateway: GatewayFigures,
     /// Parts that only the driver has, such as `bridge:NAME` and `agent:NAME`.
     pub components: Vec<Component>,
 }
@@ -56,6 +61,51 @@ pub struct ServerFigures {
     pub requests: Vec<(&'static str, u64)>,
     /// Processes that took the place of one that had ended.
     pub restarts: u64,
+    /// The processes that run now.
+    pub running: Vec<ServerProcess>,
+    /// The state that stands for all its processes.
+    pub state: &'static str,
+    /// Reason of the latest failure; `None` where none has failed.
+    pub last_error: Option<String>,
+}
+
+impl ServerFigures {
+    /// Returns the number of requests that have ended, and of those among them that the server has not answered.
+    #[must_use]
+    pub fn totals(&self) -> (u64, u64) {
+        let count = |wanted: fn(&str) -> bool| {
+            let requests = self.requests.iter();
+            let wanted = requests.filter(|(outcome, _)| wanted(outcome));
+            wanted.map(|(_, count)| count).sum()
+        };
+        (count(|_| true), count(|outcome| outcome != "answered"))
+    }
+}
+
+/// A process of an MCP server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerProcess {
+    /// Its id, or that of the process that supervises it; `None` for a connection to a server elsewhere.
+    pub pid: Option<i32>,
+    /// Name of its state.
+    pub state: &'static str,
+    /// Time since its start.
+    pub uptime: Duration,
+}
+
+/// The gateway to MCP servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct GatewayFigures {
+    /// `gateway.processes.max`.
+    pub max_processes: usize,
+    /// Sessions of clients that something is connected to, or in which a request is open.
+    pub active: usize,
+    /// All other sessions of clients.
+    pub detached: usize,
+    /// Sessions that were opened since the start.
+    pub created: u64,
+    /// Sessions by the transport that opened them, each transport once.
+    pub by_transport: Vec<(&'static str, usize)>,
 }
 
 /// The links of agents, all together.

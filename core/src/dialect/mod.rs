@@ -18,6 +18,7 @@ use crate::config::Limits;
 use crate::error::{Code, Refusal};
 use crate::id::ExchangeId;
 use crate::invocation::{Finish, Invocation, Usage};
+use crate::request::BodyForm;
 use crate::rpc;
 use crate::text::{self, JsonStr};
 use crate::time::{Instant, WallClock};
@@ -40,6 +41,10 @@ pub enum Dialect {
     Anthropic,
     /// The Model Context Protocol over HTTP, whose errors are JSON-RPC 2.0. No model is asked in it.
     Mcp,
+    /// The gateway's own REST: errors have the form of [`Dialect::OpenAi`], and the gateway's reasons as `code`.
+    Rest,
+    /// One tool of an MCP server as a route, as mcpo has it: `{"detail":{"message"}}`.
+    Tool,
 }
 
 impl Dialect {
@@ -58,6 +63,8 @@ impl Dialect {
 pub struct Form {
     /// The API family of the answer and of every error.
     pub dialect: Dialect,
+    /// The body's form, where it says all by itself and other servers take it.
+    pub body: Option<BodyForm>,
     /// Reads the body.
     pub read: ReadForm,
 }
@@ -84,10 +91,12 @@ impl Form {
     /// A request that says all by itself.
     const fn whole(
         dialect: Dialect,
+        body: Option<BodyForm>,
         read: for<'b> fn(&'b str, &Limits) -> Result<Parsed<'b>, Refusal>,
     ) -> Self {
         Self {
             dialect,
+            body,
             read: ReadForm::Whole(read),
         }
     }
@@ -248,11 +257,14 @@ impl fmt::Debug for dyn Encoder + Send {
 }
 
 /// Appends the body of a response that refuses a request: OpenAI's `{"error":{"message","type","param","code"}}`, Ollama's
-/// `{"error":"…"}`, Anthropic's `{"type":"error","error":{"type","message"},"request_id"}`.
+/// `{"error":"…"}`, Anthropic's `{"type":"error","error":{"type","message"},"request_id"}`, JSON-RPC's of the gateway, and the two of
+/// its REST.
 pub fn error_body(dialect: Dialect, request: ExchangeId, refusal: &Refusal, out: &mut Vec<u8>) {
     let listed = refusal.lists_models().then(|| {
         let list = match dialect {
-            Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp => "/v1/models",
+            Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp | Dialect::Rest | Dialect::Tool => {
+                "/v1/models"
+            }
             Dialect::Ollama => "/api/tags",
         };
         alloc::format!("{}; GET {list} lists those that exist", refusal.message())
@@ -285,7 +297,15 @@ pub(crate) fn write_error(
             text::escape_into(out, message);
             out.extend_from_slice(b"\"}");
         }
-        Dialect::OpenAi => {
+        Dialect::OpenAi | Dialect::Rest => {
+            let name = match dialect {
+                Dialect::Rest => Some(code.gateway_reason()),
+                Dialect::OpenAi
+                | Dialect::Ollama
+                | Dialect::Anthropic
+                | Dialect::Mcp
+                | Dialect::Tool => code.name(),
+            };
             out.extend_from_slice(b"{\"error\":{\"message\":\"");
             text::escape_into(out, message);
             out.extend_from_slice(b"\",\"type\":\"");
@@ -293,8 +313,13 @@ pub(crate) fn write_error(
             out.extend_from_slice(b"\",\"param\":");
             write_nullable(param, out);
             out.extend_from_slice(b",\"code\":");
-            write_nullable(code.name(), out);
+            write_nullable(name, out);
             out.extend_from_slice(b"}}");
+        }
+        Dialect::Tool => {
+            out.extend_from_slice(b"{\"detail\":{\"message\":\"");
+            text::escape_into(out, message);
+            out.extend_from_slice(b"\"}}");
         }
         Dialect::Anthropic => {
             out.extend_from_slice(b"{\"type\":\"error\",\"error\":{\"type\":\"");

@@ -83,7 +83,9 @@ pub(super) fn played(
 ) -> (Box<dyn Encoder + Send>, String) {
     let mut encoder = parsed.encoder;
     let framing = match dialect {
-        Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp => Framing::Sse,
+        Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp | Dialect::Rest | Dialect::Tool => {
+            Framing::Sse
+        }
         Dialect::Ollama => Framing::Ndjson,
     };
     let mut bytes = Vec::new();

@@ -27,6 +27,8 @@ names! {
     CONTENT_TYPE = "content-type";
     /// Rules for caches of the body.
     CACHE_CONTROL = "cache-control";
+    /// What a page may load and do.
+    CONTENT_SECURITY_POLICY = "content-security-policy";
 }
 
 exposed! {
@@ -36,6 +38,8 @@ exposed! {
     SESSION_ID = "x-session-id";
     /// The session that was opened (Model Context Protocol, Streamable HTTP).
     MCP_SESSION_ID = "mcp-session-id";
+    /// The address of what was made (RFC 9110, 10.2.2).
+    LOCATION = "location";
     /// Seconds until a repetition may succeed.
     RETRY_AFTER = "retry-after";
     /// Requests a minute that the key has.

@@ -43,6 +43,8 @@ pub struct ReplyHead {
     pub session: Option<SessionId>,
     /// `Mcp-Session-Id`, with the answer that opens a session of MCP.
     pub mcp_session: Option<Box<str>>,
+    /// `Location`, with the answer that opens a session by REST.
+    pub location: Option<Box<str>>,
     /// `Retry-After` in seconds.
     pub retry_after: Option<u64>,
     /// `x-should-retry`, which OpenAI's clients obey.
@@ -53,6 +55,8 @@ pub struct ReplyHead {
     pub ignored: ParameterSet,
     /// `Allow`, for 405.
     pub allow: Option<Box<str>>,
+    /// `Content-Security-Policy`, of a page.
+    pub policy: Option<&'static str>,
     /// True when the body comes in pieces whose number is not known: neither buffer nor cache it.
     pub streamed: bool,
 }
@@ -76,11 +80,13 @@ impl ReplyHead {
             request,
             session: None,
             mcp_session: None,
+            location: None,
             retry_after: None,
             should_retry: None,
             standing: None,
             ignored: ParameterSet::EMPTY,
             allow: None,
+            policy: None,
             streamed: false,
         }
     }
@@ -97,6 +103,9 @@ impl ReplyHead {
         }
         if let Some(session) = &self.mcp_session {
             each(header::MCP_SESSION_ID, session.as_bytes());
+        }
+        if let Some(location) = &self.location {
+            each(header::LOCATION, location.as_bytes());
         }
         if let Some(seconds) = self.retry_after {
             each(header::RETRY_AFTER, number.format(seconds).as_bytes());
@@ -127,6 +136,9 @@ impl ReplyHead {
         }
         if let Some(methods) = &self.allow {
             each(header::ALLOW, methods.as_bytes());
+        }
+        if let Some(policy) = self.policy {
+            each(header::CONTENT_SECURITY_POLICY, policy.as_bytes());
         }
         if self.status == 401 {
             each(header::WWW_AUTHENTICATE, b"Bearer");
@@ -225,6 +237,7 @@ mod tests {
             let mut head = ReplyHead::new(status, JSON, Ids::new(1).next());
             head.session = SessionId::new("s-1");
             head.mcp_session = Some("m-1".into());
+            head.location = Some("/sessions/m-1".into());
             head.retry_after = Some(1);
             head.should_retry = Some(false);
             head.standing = Some(Standing::default());

@@ -2,6 +2,7 @@
 
 mod embedding;
 mod ending;
+mod restart;
 
 use super::lifecycle::{STATES, State, Timer};
 use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
@@ -119,8 +120,9 @@ pub struct Exchange {
     stop: Option<Box<StopScanner>>,
     /// For an agent that does not take it.
     max_tokens: Option<u64>,
-    /// Parameters that the request gives and not every agent takes; once the answering agent is known, those that it
-    /// ignores.
+    /// Parameters that the request gives and not every agent takes.
+    given: ParameterSet,
+    /// Those that the answering agent ignores, once it is known.
     ignored: ParameterSet,
     /// Number of vectors that are wanted; `None` when text is.
     vectors: Option<usize>,
@@ -245,6 +247,7 @@ impl Exchange {
             fold: (!stream).then(Box::default),
             stop,
             max_tokens,
+            given: ignored,
             ignored,
             vectors,
             state: State::Waiting,
@@ -268,7 +271,7 @@ impl Exchange {
             scratch: Vec::new(),
         };
         let intent = Intent {
-            request: read.with(body),
+            request: read.with(body).in_form(form.body),
             tokens,
             load_only,
             needs,
@@ -332,7 +335,10 @@ impl Exchange {
     fn framing(&self) -> Framing {
         match (self.fold.is_some(), self.dialect) {
             (true, _) => Framing::Whole,
-            (false, Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp) => Framing::Sse,
+            (
+                false,
+                Dialect::OpenAi | Dialect::Anthropic | Dialect::Mcp | Dialect::Rest | Dialect::Tool,
+            ) => Framing::Sse,
             (false, Dialect::Ollama) => Framing::Ndjson,
         }
     }

@@ -1,7 +1,8 @@
 //! Admission: a ticket for each exchange that may go ahead, a short queue for those that must wait.
 
+use super::fallback::{Fallbacks, Way};
 use super::keys::{self, Keys};
-use super::limiter::{Limited, Payer, Rate};
+use super::limiter::{Limited, Payer};
 use super::queue::LineId;
 use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
@@ -70,6 +71,8 @@ pub struct Ticket {
     pub standing: Standing,
     /// The parameters that the agent takes.
     pub parameters: ParameterSet,
+    /// Models that may be asked in the place of this one.
+    pub(super) fallbacks: Fallbacks,
     pub(super) slot: Slot,
     pub(super) payer: Payer,
     pub(super) reserved: u64,
@@ -84,6 +87,12 @@ impl Ticket {
     #[must_use]
     pub const fn session(&self) -> &SessionId {
         self.permit.session()
+    }
+
+    /// True when another model may be asked where this one fails before the first byte of its answer, see [`Hub::fall_back`].
+    #[must_use]
+    pub fn has_fallback(&self) -> bool {
+        !self.fallbacks.is_empty()
     }
 
     /// The invocation that it permits, for one prompt of a request. `id` is the request's for the first prompt, and of its own
@@ -149,27 +158,44 @@ impl Hub {
         let ask = &permitted
             .as_deref()
             .map_or(*ask, |model| Ask { model, ..*ask });
-        match self.try_admit(now, caller, ask)? {
+        let way = self.try_admit(now, caller, ask)?;
+        let ask = &match way.model.as_deref() {
+            Some(model) => Ask { model, ..*ask },
+            None => *ask,
+        };
+        self.metrics.fallbacks += u64::from(way.model.is_some());
+        match way.routed {
             Ok(slot) => {
-                let granted = self.grant(now, slot, ask.model, payer, Costs::of(ask));
+                let granted = self.grant(now, slot, ask.model, payer, Costs::of(ask), way.rest);
                 granted.map(Admission::Granted).inspect_err(|_| {
                     // The payer has used nothing.
                     self.limiter.correct(now, payer, ask.tokens, 0);
                 })
             }
-            Err(busy) => {
-                let deadline = self.patience(now, busy, ask);
-                let open = busy == Busy::Exchanges;
-                let wait = self.enqueue(deadline, payer, ask, open);
-                Ok(Admission::Queued(wait))
-            }
+            Err(busy) => Ok(self.wait_for(now, busy, payer, ask, way.rest)),
         }
+    }
+
+    /// Has a request wait for what is busy.
+    pub(super) fn wait_for(
+        &mut self,
+        now: Instant,
+        busy: Busy,
+        payer: Payer,
+        ask: &Ask<'_>,
+        fallbacks: Fallbacks,
+    ) -> Admission {
+        let deadline = self.patience(now, busy, ask);
+        let open = busy == Busy::Exchanges;
+        Admission::Queued(self.enqueue(deadline, payer, ask, open, fallbacks))
     }
 
     /// True for a session of an agent that the program starts.
     fn is_started(&self, slot: Slot) -> bool {
         let session = self.sessions.get(slot);
-        session.is_some_and(|session| self.expected.contains(&session.agent_id))
+        session.is_some_and(|session| {
+            session.circuit.is_none() && self.expected.contains(&session.agent_id)
+        })
     }
 
     /// Returns the time until which a request waits for what is busy.
@@ -192,16 +218,18 @@ impl Hub {
         now: Instant,
         caller: &super::keys::Caller,
         ask: &Ask<'_>,
-    ) -> Result<Result<Slot, Busy>, Refusal> {
+    ) -> Result<Way, Refusal> {
         if self.draining {
             return Err(Refusal::draining());
         }
-        let routed = match self.route(ask) {
-            Err(Unrouted::Refused(refusal)) => return Err(refusal),
-            Err(Unrouted::Busy(busy)) => Err(busy),
-            Ok(slot) => Ok(slot),
-        };
-        if routed.is_err() && self.queue.len() >= self.config.limits.queue_length {
+        let way = self.way(now, ask).inspect_err(|refusal| {
+            // Of the session's own rates; those of the payer come later.
+            if refusal.code() == Code::RateLimited {
+                self.metrics.limited_requests += 1;
+            }
+        });
+        let way = way?;
+        if way.routed.is_err() && self.queue.len() >= self.config.limits.queue_length {
             self.metrics.overloaded += 1;
             return Err(Refusal::new(
                 Code::Overloaded,
@@ -216,7 +244,7 @@ impl Hub {
         }
         let payer = Payer::new(caller.authority, caller.address);
         self.charge(now, payer, Costs::of(ask))?;
-        Ok(routed)
+        Ok(way)
     }
 
     /// Returns what is left of a payer's limits: zeros for one whose key is gone.
@@ -303,41 +331,14 @@ impl Hub {
             .exceeding(exceeded)
     }
 
-    /// Takes an exchange from the rate of the session that is to answer.
-    fn take_of_session(&self, now: Instant, slot: Slot, costs: Costs) -> Result<(), Refusal> {
-        let Some(session) = self.sessions.get(slot) else {
-            return Ok(());
-        };
-        let Some(value) = session.requests_per_minute else {
-            return Ok(());
-        };
-        let rate = Rate::new(value, value);
-        let mut bucket = session.activity.bucket();
-        let left = bucket.left(now, rate);
-        let Err(wait) = bucket.take(now, costs.prompts.into(), rate) else {
-            session.activity.set_bucket(bucket);
-            return Ok(());
-        };
-        let id = &session.id;
-        let message = alloc::format!(
-            "the session `{id}` has answered its {value} requests a minute (its own requests_per_minute)"
-        );
-        Err(Refusal::new(Code::RateLimited, message)
-            .retry_after(wait)
-            .exceeding(Exceeded {
-                limit: "requests_per_minute",
-                value: value.into(),
-                current: u64::from(value).saturating_sub(left),
-            }))
-    }
-
-    fn grant(
+    pub(super) fn grant(
         &mut self,
         now: Instant,
         slot: Slot,
         asked: &str,
         payer: Payer,
         costs: Costs,
+        fallbacks: Fallbacks,
     ) -> Result<Ticket, Refusal> {
         let model = self.model_of(slot, asked);
         let standing = self.limiter.standing(now, payer);
@@ -379,6 +380,7 @@ impl Hub {
             form,
             standing,
             parameters: session.supports.parameters,
+            fallbacks,
             slot,
             payer,
             reserved: costs.tokens,
@@ -388,7 +390,9 @@ impl Hub {
         };
         self.metrics.admitted += 1;
         self.metrics.open += 1;
-        *self.at_work.entry(link).or_default() += 1;
+        if !self.upstreams.contains(link) {
+            *self.at_work.entry(link).or_default() += 1;
+        }
         self.reroute(slot);
         if spent {
             // Nobody else can wait for it.
@@ -506,7 +510,8 @@ impl Hub {
             && let Some(asked) = asked
         {
             let (payer, costs) = (waiter.payer, waiter.costs);
-            let granted = self.grant(now, slot, &asked, payer, costs);
+            let fallbacks = core::mem::take(&mut waiter.fallbacks);
+            let granted = self.grant(now, slot, &asked, payer, costs, fallbacks);
             self.answer(wait, granted, out);
         }
     }
@@ -565,6 +570,15 @@ impl Hub {
                 "limits.exchanges allows {} at once, and none ended within limits.queue.wait",
                 limits.exchanges
             ),
+            Busy::Session(slot)
+                if let Some(session) = self.sessions.get(slot)
+                    && session.circuit.is_some() =>
+            {
+                alloc::format!(
+                    "the upstream `{}` has as many requests as it may be given at once, and none ended within limits.queue.wait",
+                    session.agent_id
+                )
+            }
             Busy::Session(slot) if !self.is_started(slot) => {
                 "every agent that could answer has as many requests as its max_concurrency allows, and none ended within limits.queue.wait".into()
             }

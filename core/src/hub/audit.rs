@@ -208,6 +208,7 @@ impl RequestKind {
             | Code::SlowClient
             | Code::AnswerTooLarge
             | Code::SessionEnded
+            | Code::LoopDetected
             | Code::NotImplemented
             | Code::Internal => Self::Answered,
         }

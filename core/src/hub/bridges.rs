@@ -42,12 +42,12 @@ impl Hub {
         Ok(())
     }
 
-    /// The credential of a bridge that has no token, which nobody can show: its sessions are known again by it.
-    pub(super) fn stands_for(&self, bridge: &str) -> Digest {
+    /// The credential of a bridge that has no token, or of an upstream, which nobody can show: its sessions are known again by it.
+    pub(super) fn stands_for(&self, kind: &str, name: &str) -> Digest {
         let mut hash = Sha256::new();
         hash.update(self.seed.0);
-        hash.update(b"bridge");
-        hash.update(bridge.as_bytes());
+        hash.update(kind.as_bytes());
+        hash.update(name.as_bytes());
         hash.finalize().into()
     }
 }

@@ -166,20 +166,11 @@ impl Hub {
     fn settle(
         &mut self,
         now: Instant,
-        mut ticket: Ticket,
+        ticket: Ticket,
         outcome: &Outcome,
         duration: Duration,
         out: &mut HubOut,
     ) -> SessionId {
-        ticket.settled = true;
-        self.metrics.open = self.metrics.open.saturating_sub(1);
-        self.metrics.settled += 1;
-        if let Some(open) = self.at_work.get_mut(&ticket.link) {
-            *open -= 1;
-            if *open == 0 {
-                self.at_work.remove(&ticket.link);
-            }
-        }
         match outcome.verdict {
             Verdict::Completed => self.metrics.completed += 1,
             Verdict::Failed(_) | Verdict::Misframed(_) => self.metrics.failed += 1,
@@ -200,6 +191,7 @@ impl Hub {
                 self.metrics.stream_duration.observe(now.since(first));
                 self.metrics.chunk_gap.absorb(gaps);
             }
+            self.upstream_succeeded(ticket.slot);
         }
         self.limiter.correct(
             now,
@@ -207,10 +199,33 @@ impl Hub {
             ticket.reserved,
             outcome.usage.total_tokens(),
         );
+        let session = ticket.session().clone();
+        self.give_back(now, ticket, outcome.usage.total_tokens(), out);
+        session
+    }
+
+    /// The session of a ticket has failed, and another one is to answer: the ticket goes back, the payer stays charged.
+    pub(super) fn take_failed(&mut self, now: Instant, ticket: Ticket, out: &mut HubOut) {
+        self.metrics.failed += 1;
+        self.give_back(now, ticket, 0, out);
+    }
+
+    /// The capacity of an exchange goes back to its session, which used so many tokens.
+    fn give_back(&mut self, now: Instant, mut ticket: Ticket, tokens: u64, out: &mut HubOut) {
+        ticket.settled = true;
+        self.metrics.open = self.metrics.open.saturating_sub(1);
+        self.metrics.settled += 1;
+        if let Some(open) = self.at_work.get_mut(&ticket.link) {
+            *open -= 1;
+            if *open == 0 {
+                self.at_work.remove(&ticket.link);
+            }
+        }
         if let Some(session) = self.sessions.get(ticket.slot)
             && session.id == *ticket.session()
         {
-            session.activity.end(now, outcome.usage.total_tokens());
+            session.activity.end(now, tokens);
+            self.correct_session(now, session, ticket.reserved, tokens);
             if session.status == Status::Active
                 && session.is_spent()
                 && session.activity.in_flight() == 0
@@ -226,6 +241,5 @@ impl Hub {
         }
         self.reroute(ticket.slot);
         self.session_changed(ticket.slot);
-        ticket.session().clone()
     }
 }

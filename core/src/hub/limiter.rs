@@ -39,10 +39,12 @@ impl Rate {
 
     /// Zero of either is taken for one.
     #[must_use]
-    pub fn new(per_minute: u32, burst: u32) -> Self {
+    pub const fn new(per_minute: u32, burst: u32) -> Self {
+        let per_minute = if per_minute == 0 { 1 } else { per_minute };
+        let burst = if burst == 0 { 1 } else { burst };
         Self {
-            period: 60_000_000_000u64.div_ceil(u64::from(per_minute.max(1))),
-            burst: u64::from(burst.max(1)),
+            period: 60_000_000_000u64.div_ceil(per_minute as u64),
+            burst: burst as u64,
         }
     }
 }

@@ -103,7 +103,7 @@ impl Hub {
         let mut credential = hello.token.map(|token| keys::digest(token.as_bytes()));
         let configured = hello.dialled.and_then(|bridge| bridge.session);
         if let (None, Some(bridge), Some(_)) = (credential, hello.dialled, configured) {
-            credential = Some(self.stands_for(bridge.name));
+            credential = Some(self.stands_for("bridge", bridge.name));
         }
         let (attached, key, authority) = if hello.dialled.is_some() {
             (None, None, Some(Authority::Configuration))
@@ -299,10 +299,14 @@ impl Hub {
             return;
         };
         let id = session.id.clone();
+        let carrier = self.links.get(&link).and_then(|state| state.bridge.clone());
         if session.link != Some(link) {
             session.permits.withdraw();
         }
         let before = self.sessions.set_link(now, slot, Some(link));
+        if let Some(session) = self.sessions.get_mut(slot) {
+            session.carrier = carrier;
+        }
         if let Some(state) = self.links.get_mut(&link) {
             state.sessions.insert(slot);
         }

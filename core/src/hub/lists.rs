@@ -5,6 +5,7 @@ use super::expected::Expected;
 use super::limiter::Bucket;
 use super::models::EVERY;
 use super::sessions::{Session, Sessions, Status};
+use super::upstreams::Upstreams;
 use crate::config::HubConfig;
 use crate::id::{LinkId, SessionId};
 use crate::scope::Scopes;
@@ -89,6 +90,8 @@ pub struct Activity {
     last: AtomicU64,
     /// The nanosecond at which the bucket of its own rate is full again.
     full_at: AtomicU64,
+    /// The same of its own rate of tokens.
+    tokens_full_at: AtomicU64,
 }
 
 impl fmt::Debug for Activity {
@@ -142,6 +145,17 @@ impl Activity {
         self.full_at.store(bucket.nanosecond(), Ordering::Relaxed);
     }
 
+    /// The bucket of the session's own rate of tokens.
+    pub(super) fn token_bucket(&self) -> Bucket {
+        Bucket::full_at(self.tokens_full_at.load(Ordering::Relaxed))
+    }
+
+    /// Keeps that as it is now. Only the hub sets it, under its lock.
+    pub(super) fn set_token_bucket(&self, bucket: Bucket) {
+        self.tokens_full_at
+            .store(bucket.nanosecond(), Ordering::Relaxed);
+    }
+
     /// The session is given a request. Only the hub counts, under its lock, so nobody counts between a load and its store.
     pub(super) fn begin(&self, now: Instant, prompts: u32) {
         self.in_flight
@@ -165,11 +179,12 @@ impl Lists {
     pub(super) fn new(
         sessions: &Sessions,
         expected: &Expected,
+        upstreams: &Upstreams,
         config: &HubConfig,
         wall: WallClock,
         draining: bool,
     ) -> Self {
-        let (models, every) = models(sessions, expected, config);
+        let (models, every) = models(sessions, expected, upstreams, config);
         Self {
             wall,
             draining,
@@ -221,6 +236,7 @@ impl ListedSession {
 fn models(
     sessions: &Sessions,
     expected: &Expected,
+    upstreams: &Upstreams,
     config: &HubConfig,
 ) -> (Vec<Model>, Option<Model>) {
     let mut models: BTreeMap<Arc<str>, Model> = BTreeMap::new();
@@ -238,7 +254,19 @@ fn models(
                 });
         }
     }
+    for (bare, full) in upstreams.bare_names() {
+        let is_taken = sessions.owners().know(bare) || expected.knows(bare);
+        if let Some(model) = models.get(full).filter(|_| !is_taken).cloned() {
+            let name: Arc<str> = bare.into();
+            models
+                .entry(name.clone())
+                .or_insert(Model { name, ..model });
+        }
+    }
     for (name, since) in expected.starting() {
+        if upstreams.has_name(name) {
+            continue;
+        }
         models.entry(name.clone()).or_insert_with(|| Model {
             name: name.clone(),
             root: name.clone(),

@@ -102,6 +102,8 @@ pub struct Metrics {
     pub failed: u64,
     /// Counter: those that were cancelled, by the client mostly.
     pub cancelled: u64,
+    /// Counter: exchanges that went on to a fallback.
+    pub fallbacks: u64,
     /// Counter: requests refused by a limit of requests.
     pub limited_requests: u64,
     /// Counter: requests refused by a limit of tokens.

@@ -6,9 +6,11 @@
 mod admission;
 pub mod audit;
 mod bridges;
+pub mod circuit;
 pub mod control;
 mod ending;
 mod expected;
+mod fallback;
 pub mod keys;
 mod lifecycle;
 pub mod limiter;
@@ -16,6 +18,7 @@ mod links;
 pub mod lists;
 pub mod metrics;
 pub(crate) mod models;
+mod own_rates;
 mod owners;
 mod queue;
 mod reload;
@@ -24,10 +27,12 @@ pub mod routing;
 pub mod sessions;
 #[cfg(test)]
 mod tests;
+pub mod upstreams;
 
 pub use admission::{Admission, Ask, Claim, Ticket};
 pub use control::Requester;
 pub use ending::{CLIENT_GONE, Outcome, Verdict};
+pub use fallback::falls_back;
 pub use links::{Dialled, Hello};
 
 use crate::config::HubConfig;
@@ -51,6 +56,7 @@ use metrics::{Metrics, Recent, RequestCount, Snapshot};
 use queue::Queue;
 use routing::Pools;
 use sessions::Sessions;
+use upstreams::Upstreams;
 
 /// Time between two searches for idle limiter buckets.
 const SWEEP: Duration = Duration::from_secs(60);
@@ -83,10 +89,18 @@ pub enum Timer {
     Queue,
     /// Idle limiter buckets may go.
     Limiter,
+    /// The pause of an upstream ends.
+    Upstream,
 }
 
 impl Timer {
-    const ALL: [Self; 4] = [Self::Session, Self::Expected, Self::Queue, Self::Limiter];
+    const ALL: [Self; 5] = [
+        Self::Session,
+        Self::Expected,
+        Self::Queue,
+        Self::Limiter,
+        Self::Upstream,
+    ];
 }
 
 /// Secret bytes that tokens are made from.
@@ -127,6 +141,7 @@ pub struct Hub {
     /// The links of bridges by the credential that they showed.
     bridges: HashMap<Digest, BTreeSet<LinkId>>,
     last_link: u64,
+    upstreams: Upstreams,
     limiter: Limiter,
     sweep_at: Option<Instant>,
     queue: Queue,
@@ -161,6 +176,7 @@ impl Hub {
             links: HashMap::new(),
             bridges: HashMap::new(),
             last_link: 0,
+            upstreams: Upstreams::default(),
             limiter,
             sweep_at: None,
             queue: Queue::default(),
@@ -209,8 +225,9 @@ impl Hub {
         let lists = self.lists.get_or_insert_with(|| {
             let (sessions, config) = (&self.sessions, &self.config);
             let wall = self.wall.clone();
-            let expected = &self.expected;
-            Arc::new(Lists::new(sessions, expected, config, wall, self.draining))
+            let (expected, upstreams) = (&self.expected, &self.upstreams);
+            let lists = Lists::new(sessions, expected, upstreams, config, wall, self.draining);
+            Arc::new(lists)
         });
         lists.clone()
     }
@@ -242,6 +259,7 @@ impl Hub {
             Timer::Expected => self.expected.next_deadline(),
             Timer::Queue => self.queue.next_deadline(),
             Timer::Limiter => self.sweep_at,
+            Timer::Upstream => self.next_probe(),
         }
     }
 
@@ -283,6 +301,7 @@ impl Hub {
                     self.limiter.sweep(now);
                     self.sweep_at = (!self.limiter.is_idle()).then(|| now + SWEEP);
                 }
+                Timer::Upstream => self.probe_upstreams(now, out),
             }
         }
     }

@@ -45,6 +45,10 @@ impl Hub {
         if self.expects(name) {
             return name;
         }
+        let bare = self.upstreams.only(asked);
+        if let Some(model) = bare.or_else(|| self.upstreams.only(name)) {
+            return model;
+        }
         self.alias(EVERY).unwrap_or(name)
     }
 
@@ -105,6 +109,17 @@ impl Hub {
 
     /// Returns the refusal of a model that nobody knows.
     pub(super) fn unknown_model(&self, asked: &str) -> Refusal {
+        let several = self.upstreams.several(asked);
+        if !several.is_empty() {
+            let names: Vec<&str> = several.iter().map(|name| &**name).collect();
+            let message = alloc::format!(
+                "several upstreams have the model `{asked}`; ask for one of `{}`",
+                names.join("`, `")
+            );
+            return Refusal::new(Code::ModelNotFound, message)
+                .at("model")
+                .listing_models();
+        }
         if self.pools.len() + self.config.aliases.len() > COMPARED {
             // Who may ask could have all of them compared with each request.
             return unknown_model(asked, Vec::new(), true);

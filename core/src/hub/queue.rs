@@ -9,6 +9,7 @@
 
 use super::Hub;
 use super::admission::{Ask, Costs, Ticket};
+use super::fallback::Fallbacks;
 use super::limiter::Payer;
 use super::models::ANY;
 use super::sessions::Session;
@@ -35,6 +36,8 @@ pub(super) struct Waiter {
     /// The payer that the limiter has taken it from.
     pub(super) payer: Payer,
     deadline: Instant,
+    /// Models that may be asked still in its place.
+    pub(super) fallbacks: Fallbacks,
     /// Ticket or refusal, once there is one.
     pub(super) answer: Option<Result<Ticket, Refusal>>,
 }
@@ -306,9 +309,9 @@ impl Queue {
     }
 
     /// The first of a line.
-    pub(super) fn first(&self, line: LineId) -> Option<(WaitId, &Waiter)> {
+    pub(super) fn first(&mut self, line: LineId) -> Option<(WaitId, &mut Waiter)> {
         let wait = self.lines.get(&line)?.first()?;
-        Some((wait, self.waiters.get(&wait)?))
+        Some((wait, self.waiters.get_mut(&wait)?))
     }
 
     /// Notes whether a session may be free for a line.
@@ -360,6 +363,7 @@ impl Hub {
         payer: Payer,
         ask: &Ask<'_>,
         open: bool,
+        fallbacks: Fallbacks,
     ) -> WaitId {
         let line = match self.queue.find(ask) {
             Some(line) => line,
@@ -379,6 +383,7 @@ impl Hub {
                 costs: Costs::of(ask),
                 payer,
                 deadline,
+                fallbacks,
                 answer: None,
             },
         );

@@ -3,6 +3,7 @@
 
 use super::models::ANY;
 use super::sessions::{Session, Status};
+use super::upstreams::Upstream;
 use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
 use crate::invocation::Kind;
@@ -170,6 +171,10 @@ impl Hub {
         } else if self.expected.awaited(model).is_some() {
             return Err(Unrouted::Busy(Busy::Starting));
         } else {
+            let upstream = self.upstreams.of_model(model);
+            if let Some(why) = upstream.and_then(Upstream::why_unlisted) {
+                return refuse(Code::NoAgent, why);
+            }
             let known = self.pools.is_empty() || self.expects(model);
             if known && let Some(why) = self.expected.why_late(model) {
                 return refuse(Code::NoAgent, why);
@@ -230,6 +235,10 @@ impl Hub {
         let session = self.sessions.iter().filter(of_model).max_by_key(rank)?;
         let id = &session.id;
         Some(match session.status {
+            Status::Active if session.circuit.is_some() => alloc::format!(
+                "the upstream `{}` has failed several times in a row and is left alone for a moment",
+                session.agent_id
+            ),
             Status::Active if session.is_spent() => alloc::format!(
                 "session `{id}` has its requests used up ({}); its agent has to register again",
                 session.max_requests

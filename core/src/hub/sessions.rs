@@ -1,5 +1,6 @@
 //! Sessions: the permission of one agent to answer. How they move is in `hub::lifecycle`.
 
+use super::circuit::Circuit;
 use super::keys::{Authority, Digest};
 use super::lifecycle::Since;
 pub use super::lifecycle::{Action, STATES, Status};
@@ -161,6 +162,8 @@ pub struct Session {
     pub max_requests: u64,
     /// Requests that it may be given in a minute.
     pub requests_per_minute: Option<u32>,
+    /// Tokens that it may be given in a minute.
+    pub tokens_per_minute: Option<u32>,
     /// Exchanges that may be open.
     pub max_concurrency: usize,
     /// The form in which its agent is asked; its link's where absent.
@@ -169,6 +172,10 @@ pub struct Session {
     pub supports: Supports,
     /// The connection that it answers on.
     pub link: Option<LinkId>,
+    /// Name of the agent, the bridge or the upstream of the configuration that carries it, or did last.
+    pub(super) carrier: Option<Arc<str>>,
+    /// An upstream's.
+    pub(super) circuit: Option<Circuit>,
     /// The permits of its tickets.
     pub(super) permits: Permits,
     /// Digest of its token.
@@ -189,7 +196,10 @@ impl Session {
     /// True when a new exchange may go to it.
     #[must_use]
     pub fn can_answer(&self) -> bool {
-        self.status == Status::Active && self.link.is_some() && !self.is_spent()
+        self.status == Status::Active
+            && self.link.is_some()
+            && !self.is_spent()
+            && self.at_once() > 0
     }
 
     /// True when it has answered as often as it may.
@@ -217,7 +227,13 @@ impl Session {
     /// True when it takes no more exchanges at once.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.activity.in_flight() >= self.max_concurrency
+        self.activity.in_flight() >= self.at_once()
+    }
+
+    /// Exchanges that may be open now.
+    fn at_once(&self) -> usize {
+        let most = self.max_concurrency;
+        self.circuit.map_or(most, |circuit| circuit.at_once(most))
     }
 }
 
@@ -362,6 +378,20 @@ impl Sessions {
         session.token = terms.token;
         session.authority = terms.authority;
         self.by_token.insert(session.token, slot);
+        self.owners.add(slot, &session);
+        if let Some(place) = self.slots.get_mut(slot.0) {
+            *place = Some(session);
+        }
+    }
+
+    /// Gives a session that is in no pool other models.
+    pub(super) fn set_models(&mut self, slot: Slot, models: Arc<[Arc<str>]>) {
+        let Some(mut session) = self.slots.get_mut(slot.0).and_then(Option::take) else {
+            return;
+        };
+        self.changed = true;
+        self.owners.remove(slot, &session);
+        session.models = models;
         self.owners.add(slot, &session);
         if let Some(place) = self.slots.get_mut(slot.0) {
             *place = Some(session);
@@ -581,9 +611,12 @@ pub(super) fn admit(
         max_requests: registration.max_requests.unwrap_or(policy.max_requests),
         form: registration.form,
         requests_per_minute: registration.requests_per_minute,
+        tokens_per_minute: None,
         max_concurrency: registration.max_concurrency.unwrap_or(UNBOUNDED).max(1),
         supports: registration.supports,
         link: None,
+        carrier: None,
+        circuit: None,
         permits: Permits::default(),
         token,
         owner,

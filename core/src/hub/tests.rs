@@ -61,6 +61,7 @@ fn bench(limits: Limits, sessions: SessionPolicy) -> Bench {
             name: "my-gpt-4o".into(),
             model: "m".into(),
             context_length: Some(9),
+            fallback: Vec::new(),
         }],
         ..HubConfig::default()
     };

@@ -76,6 +76,13 @@ impl ParameterSet {
     /// `tools`.
     pub const TOOLS: Self = Self(1 << (NAMES.len() - 1));
 
+    /// Those of these names.
+    #[must_use]
+    pub fn of(names: &[&str]) -> Self {
+        let named = (0..).zip(NAMES).filter(|(_, name)| names.contains(name));
+        Self(named.fold(0, |set, (bit, _)| set | 1 << bit))
+    }
+
     /// True when there is none in it.
     #[must_use]
     pub const fn is_empty(self) -> bool {

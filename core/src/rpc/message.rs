@@ -2,6 +2,7 @@
 
 use crate::text::{Cursor, JsonStr, JsonValue};
 use alloc::borrow::Cow;
+use alloc::string::String;
 use alloc::vec::Vec;
 
 /// `Parse error`.
@@ -43,7 +44,9 @@ pub struct Call<'t> {
     pub method: Cow<'t, str>,
     /// An object or an array; `None` when it is absent or `null`.
     pub params: Option<JsonValue<'t>>,
-    /// `_meta.progressToken` of the parameters, as the Model Context Protocol has it.
+    /// `_meta` of the parameters, as the Model Context Protocol has it.
+    pub meta: Option<JsonValue<'t>>,
+    /// `progressToken` in that.
     pub progress_token: Option<JsonValue<'t>>,
 }
 
@@ -84,7 +87,7 @@ struct Members<'t> {
     id: Option<JsonValue<'t>>,
     method: Option<JsonValue<'t>>,
     params: Option<JsonValue<'t>>,
-    progress_token: Option<JsonValue<'t>>,
+    meta: Option<JsonValue<'t>>,
     result: Option<JsonValue<'t>>,
     error: Option<JsonValue<'t>>,
 }
@@ -96,8 +99,8 @@ impl<'t> Members<'t> {
         cursor.object(|cursor, name| {
             let place = match &*name.decode() {
                 "params" => {
-                    let (params, token) = params(cursor)?;
-                    members.progress_token = token;
+                    let (params, meta) = params(cursor)?;
+                    members.meta = meta;
                     return put(&mut members.params, params);
                 }
                 "method" => &mut members.method,
@@ -119,7 +122,8 @@ impl<'t> Members<'t> {
         let call = |method: Cow<'t, str>| Call {
             method,
             params: some(self.params),
-            progress_token: self.progress_token,
+            meta: self.meta,
+            progress_token: self.meta.and_then(|meta| meta.member("progressToken")),
         };
         let method = self.method.and_then(JsonValue::text);
         Some(match (method, some(self.id)) {
@@ -146,22 +150,22 @@ fn put<'t>(place: &mut Option<JsonValue<'t>>, value: JsonValue<'t>) -> Option<()
     place.replace(value).is_none().then_some(())
 }
 
-/// The parameters, and the progress token in them.
+/// The parameters, and `_meta` in them.
 fn params<'t>(cursor: &mut Cursor<'t>) -> Option<(JsonValue<'t>, Option<JsonValue<'t>>)> {
     if cursor.next() != Some(&b'{') {
         return Some((JsonValue::skipped(cursor.value()?), None));
     }
-    let mut token = None;
+    let mut meta = None;
     let text = cursor.taken(|cursor| {
         cursor.object(|cursor, name| {
             let value = JsonValue::skipped(cursor.value()?);
             if name.is("_meta") {
-                token = value.member("progressToken");
+                meta = Some(value);
             }
             Some(())
         })
     })?;
-    Some((JsonValue::skipped(text), token))
+    Some((JsonValue::skipped(text), meta))
 }
 
 impl<'t> Message<'t> {
@@ -216,7 +220,7 @@ pub fn read_each<'t>(
 
 /// Appends `text` with other values in the place of some that were read from it, which come in their order. Everything else
 /// stays byte for byte.
-pub fn replace(out: &mut Vec<u8>, text: &str, with: &[(JsonValue<'_>, &str)]) {
+pub fn replace(out: &mut String, text: &str, with: &[(JsonValue<'_>, &str)]) {
     let mut done = 0;
     for (old, new) in with {
         let offset = old
@@ -228,11 +232,11 @@ pub fn replace(out: &mut Vec<u8>, text: &str, with: &[(JsonValue<'_>, &str)]) {
         let Some(before) = offset.and_then(|start| text.get(done..start)) else {
             continue;
         };
-        out.extend_from_slice(before.as_bytes());
-        out.extend_from_slice(new.as_bytes());
+        out.push_str(before);
+        out.push_str(new);
         done += before.len() + old.get().len();
     }
-    out.extend_from_slice(text.get(done..).unwrap_or_default().as_bytes());
+    out.push_str(text.get(done..).unwrap_or_default());
 }
 
 impl<'t> RpcError<'t> {
@@ -259,7 +263,6 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
     use alloc::format;
-    use alloc::string::String;
     use proptest::prelude::*;
 
     fn shown(text: &str) -> String {
@@ -369,9 +372,9 @@ mod tests {
             let Ok(Message::Request { id, call }) = Message::read(&text) else { panic!("{text}") };
             let token = call.progress_token.unwrap();
             let places = if turned { [(token, &*newer), (id, &*new)] } else { [(id, &*new), (token, &*newer)] };
-            let mut out = Vec::new();
+            let mut out = String::new();
             replace(&mut out, &text, &places);
-            prop_assert_eq!(String::from_utf8(out).unwrap(), write(&new, &newer));
+            prop_assert_eq!(out, write(&new, &newer));
         }
     }
 }

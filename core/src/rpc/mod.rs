@@ -22,9 +22,9 @@
 //!     assert_eq!(peer.take(id), Some("who asked"));
 //!     assert_eq!(outcome.unwrap().unwrap().get(), r#"{"ok":true}"#);
 //!     // Passed on to whoever asked, under the id that it had chosen.
-//!     let mut on = Vec::new();
+//!     let mut on = String::new();
 //!     replace(&mut on, text, &[(id, "\"its-own-id\"")]);
-//!     assert_eq!(on, br#"{"jsonrpc":"2.0","id":"its-own-id","result":{"ok":true}}"#);
+//!     assert_eq!(on, r#"{"jsonrpc":"2.0","id":"its-own-id","result":{"ok":true}}"#);
 //! });
 //! ```
 

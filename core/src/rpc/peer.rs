@@ -77,12 +77,6 @@ impl<T> Peer<T> {
         self.by_time.first().copied()
     }
 
-    /// Takes a request whose answer is due at `now` and has not come, the most overdue first.
-    pub fn take_due(&mut self, now: Instant) -> Option<(u64, T)> {
-        let (_, id) = self.poll_timeout().filter(|(at, _)| *at <= now)?;
-        Some((id, self.cancel(id)?))
-    }
-
     /// All that wait, by their ids.
     pub fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         self.waiting.iter().map(|(id, (to, _))| (*id, to))
@@ -172,7 +166,8 @@ mod tests {
                         prop_assert_eq!(took.is_some(), known.is_some());
                         known.map(|known| open.remove(known));
                     }
-                    _ => while let Some((id, ())) = peer.take_due(at(now)) {
+                    _ => while let Some((_, id)) = peer.poll_timeout().filter(|(due, _)| *due <= at(now)) {
+                        prop_assert_eq!(peer.cancel(id), Some(()));
                         let known = open.iter().position(|known| known.0 == id).unwrap();
                         let (_, until) = open.remove(known);
                         prop_assert!(until.unwrap() <= now);

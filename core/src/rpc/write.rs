@@ -119,6 +119,14 @@ impl Json {
         self.0.ends_with(b"{")
     }
 
+    /// Members of an object that are written already, at least one.
+    pub fn more(&mut self, members: &str) {
+        if !self.is_at_brace() {
+            self.0.push(b',');
+        }
+        self.raw(members);
+    }
+
     /// The text.
     #[must_use]
     pub fn finish(self) -> String {

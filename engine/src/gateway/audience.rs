@@ -16,6 +16,7 @@ use std::task::Waker;
 const SUBSCRIPTIONS: usize = 1024;
 
 /// Who waits for the answer of a process. One that has ended wants none.
+#[derive(Clone)]
 pub(crate) enum Asker {
     /// A request of a session.
     Session(Weak<SessionCell>, RequestKey),
@@ -101,6 +102,11 @@ impl Audience {
         self.attended > 0 || !self.requests.is_empty()
     }
 
+    /// The number of sessions that it serves.
+    pub(super) fn sessions(&self) -> usize {
+        self.sessions.len()
+    }
+
     pub(super) fn attach(&mut self, number: u64, attached: Attached) {
         self.attended += usize::from(attached.is_attended);
         self.sessions.insert(number, attached);
@@ -127,8 +133,11 @@ impl Audience {
 
     /// Notes what a session asks for itself of a shared process.
     pub(super) fn note(&mut self, number: u64, call: &Call<'_>) -> Noted {
-        let greeting = self.greeting.as_deref().and_then(JsonValue::read);
-        let logs = greeting.is_some_and(|all| all.path(&["capabilities", "logging"]).is_some());
+        // What the process said is long, and of use to one method.
+        let logs = |greeting: Option<&str>| {
+            let greeting = greeting.and_then(JsonValue::read);
+            greeting.is_some_and(|all| all.path(&["capabilities", "logging"]).is_some())
+        };
         let param = |name| call.params.and_then(|params| params.member(name));
         let Some(attached) = self.sessions.get_mut(&number) else {
             return Noted::Passes;
@@ -137,7 +146,7 @@ impl Audience {
             "logging/setLevel" => {
                 let level = param("level").and_then(JsonValue::text);
                 match level.and_then(|name| Level::named(&name)) {
-                    Some(level) if logs => {
+                    Some(level) if logs(self.greeting.as_deref()) => {
                         attached.level = Some(level);
                         Noted::Done(self.wish(level))
                     }
@@ -237,6 +246,25 @@ impl Audience {
         unwanted
     }
 
+    /// Whom a shared process is at work for, if all of these callers are one.
+    fn only_of<'a>(&'a self, callers: &[&'a Asker]) -> Option<Only<'a>> {
+        let mut all = callers.iter().filter_map(|caller| match caller {
+            Asker::Session(session, _) => Some(Err(session)),
+            Asker::Request(request) => Some(Ok(request)),
+            Asker::Nobody => None,
+        });
+        match all.next()? {
+            Ok(only) => all
+                .all(|other| other.is_ok_and(|other| other.ptr_eq(only)))
+                .then_some(Only::Request(only)),
+            Err(only) => {
+                let is_only = all.all(|other| other.is_err_and(|other| other.ptr_eq(only)));
+                let number = only.upgrade().filter(|_| is_only)?.number;
+                self.sessions.get(&number).map(Only::Session)
+            }
+        }
+    }
+
     /// Whom the process can be at work for, if that is one.
     fn only(&self) -> Option<Only<'_>> {
         let asking = self.requests.values().filter(|(_, listens)| !listens);
@@ -271,6 +299,8 @@ pub(super) struct Delivered {
     pub(super) replies: Vec<String>,
     /// Sessions that have ended by it.
     pub(super) ended: Vec<Arc<SessionCell>>,
+    /// Sessions that have requests for other servers now.
+    pub(super) dispatching: Vec<Arc<SessionCell>>,
 }
 
 impl Delivered {
@@ -282,7 +312,12 @@ impl Delivered {
         delivery: Delivery<'_, Asker>,
     ) {
         match delivery {
-            Delivery::Answer { to, text, id } => match to {
+            Delivery::Answer {
+                to,
+                text,
+                id,
+                is_kept: _,
+            } => match to {
                 Asker::Session(session, key) => self.at(&session, |session, wake| {
                     session.handle_answer(now, key, text, id, wake);
                 }),
@@ -311,29 +346,45 @@ impl Delivered {
             },
             Delivery::Ready { result, again } => {
                 audience.greeting = Some(result.into());
-                self.each(audience, |session, _, wake| {
-                    session.handle_ready(now, result, again, wake);
+                self.each(audience, |session, at, wake| {
+                    session.handle_ready(now, at, result, again, wake);
                 });
                 self.each_request(audience, |exchange, wake| {
                     exchange.handle_ready(result, wake)
                 });
             }
             Delivery::NotReady(refusal) => {
-                self.each(audience, |session, _, wake| {
-                    session.handle_not_ready(now, &refusal, wake);
+                self.each(audience, |session, at, wake| {
+                    session.handle_not_ready(now, at, &refusal, wake);
                 });
                 self.each_request(audience, |exchange, wake| {
                     exchange.handle_failed(&refusal, wake);
                 });
             }
-            Delivery::Asked { text, id, method } => self.ask(audience, now, text, id, method),
+            Delivery::Asked {
+                of,
+                text,
+                id,
+                method,
+            } => self.ask((audience, of), now, text, id, method),
             Delivery::Withdrawn { text, id } => {
                 self.each(audience, |session, at, wake| {
                     session.handle_withdrawn(now, at, text, id, wake);
                 });
                 self.each_request(audience, |exchange, _| exchange.handle_withdrawn(id));
             }
-            Delivery::Notified { text, method } => self.notify(audience, now, text, method),
+            Delivery::Notified {
+                text,
+                method,
+                callers,
+            } => {
+                let only = if audience.is_shared {
+                    audience.only_of(&callers)
+                } else {
+                    audience.only()
+                };
+                self.notify(audience, now, text, method, only);
+            }
             Delivery::Gone => {
                 audience.greeting = None;
                 self.each(audience, |session, at, wake| {
@@ -356,9 +407,12 @@ impl Delivered {
         let mut session = cell.machine.lock();
         call(&mut session, &mut self.wake);
         let has_ended = session.state() == session::State::Ended;
+        let has_dispatches = session.has_dispatches();
         drop(session);
         if has_ended {
             self.ended.push(cell);
+        } else if has_dispatches {
+            self.dispatching.push(cell);
         }
     }
 
@@ -398,9 +452,15 @@ impl Delivered {
     }
 
     /// Tells what the process tells to all. A log message that several callers could have caused goes to none of them.
-    fn notify(&mut self, audience: &Audience, now: Instant, text: &str, method: &str) {
+    fn notify(
+        &mut self,
+        audience: &Audience,
+        now: Instant,
+        text: &str,
+        method: &str,
+        only: Option<Only<'_>>,
+    ) {
         let params = || JsonValue::read(text).and_then(|all| all.member("params"));
-        let only = audience.only();
         if let Some(Only::Request(only)) = &only {
             self.request(only, |exchange, wake| {
                 exchange.handle_notified(text, method, wake)
@@ -415,7 +475,7 @@ impl Delivered {
         let level = params().and_then(|params| Level::named(&params.member("level")?.text()?));
         let mut tell = |attached: &Attached| {
             self.at(&attached.session, |session, wake| {
-                session.handle_notified(now, text, method, wake);
+                session.handle_notified(now, attached.at, text, method, wake);
             });
         };
         match method {
@@ -441,11 +501,11 @@ impl Delivered {
         }
     }
 
-    /// Gives a request of the process to its session, or to the only request without one that it works for. Where there are several,
-    /// nothing says whom it is for, and the sessions of a shared process cannot be asked.
+    /// Gives a request of the process to whom it belongs: it names a request that is open, or there is only one that it can be for.
+    /// Where there are several, nothing says whom it is for, and the sessions of a shared process cannot be asked.
     fn ask(
         &mut self,
-        audience: &Audience,
+        (audience, of): (&Audience, Option<&Asker>),
         now: Instant,
         text: &str,
         id: JsonValue<'_>,
@@ -453,13 +513,23 @@ impl Delivered {
     ) {
         let why = "no client of this process can be asked";
         let mut reply = Err(Json::error(id, METHOD_NOT_FOUND, why));
-        match audience.only() {
+        let (whom, key) = match of {
+            Some(Asker::Session(session, key)) => {
+                let mut sessions = audience.sessions.values();
+                let own = sessions.find(|attached| attached.session.ptr_eq(session));
+                (own.map(Only::Session), Some(*key))
+            }
+            Some(Asker::Request(request)) => (Some(Only::Request(request)), None),
+            Some(Asker::Nobody) => (None, None),
+            None => (audience.only(), None),
+        };
+        match whom {
             Some(Only::Request(only)) => self.request(only, |exchange, wake| {
                 reply = exchange.handle_asked(now, text, id, method, wake);
             }),
             Some(Only::Session(only)) if !audience.is_shared => {
                 self.at(&only.session, |session, wake| {
-                    reply = session.handle_asked(now, only.at, text, id, wake);
+                    reply = session.handle_asked(now, only.at, key, text, id, wake);
                 });
             }
             Some(Only::Session(_)) | None => {}

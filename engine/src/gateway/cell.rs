@@ -3,6 +3,7 @@
 use super::audience::{Asker, Attached, Audience, Delivered, Noted};
 use super::child::Work;
 use super::figures::Counts;
+use super::servers::Look;
 use super::stateless::RequestCell;
 use crate::Engine;
 use crate::ranked::{LINK, Ranked, SESSION};
@@ -13,9 +14,12 @@ use mcp_local_provider_core::rpc::{Call, Message, Outbox, OutboxLimits};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Gateway as Config;
+use mcp_local_provider_mcp::config::Transport;
 use mcp_local_provider_mcp::events::Closed;
+use mcp_local_provider_mcp::greeting::Greeting;
 use mcp_local_provider_mcp::refusal::Refusal;
-use mcp_local_provider_mcp::server::{CallId, Delivery, Out, Server};
+use mcp_local_provider_mcp::revision::Era;
+use mcp_local_provider_mcp::server::{CallId, Delivery, Known, Out, Server};
 use mcp_local_provider_mcp::session::{Attachment, Session};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -36,6 +40,8 @@ pub(crate) struct SessionCell {
     pub(super) number: u64,
     pub(crate) client: Client,
     pub(crate) authority: Authority,
+    /// The transport that has opened it.
+    pub(super) transport: Transport,
     pub(crate) machine: Ranked<Session, SESSION>,
     /// Why it ends, where it is not its client who ends it.
     closed: OnceLock<Closed>,
@@ -48,7 +54,7 @@ impl SessionCell {
     pub(super) fn attached(
         (id, number): (Box<str>, u64),
         client: Client,
-        authority: Authority,
+        (authority, transport): (Authority, Transport),
         session: Session,
         servers: Vec<Arc<ServerCell>>,
     ) -> Arc<Self> {
@@ -57,6 +63,7 @@ impl SessionCell {
             number,
             client,
             authority,
+            transport,
             machine: Ranked::new(session),
             closed: OnceLock::new(),
             servers,
@@ -131,6 +138,8 @@ pub(crate) struct ServerCell {
 struct ServerState {
     machine: Server<Asker>,
     out: Out,
+    /// What the gateway has been told of the server.
+    known: Known,
     audience: Audience,
     /// The thread that runs the process, and the next deadline that it knows.
     waker: Option<Waker>,
@@ -139,19 +148,22 @@ struct ServerState {
     is_run: bool,
     /// The process is on the way to the end of its handshake, and is counted among those.
     is_starting: bool,
+    /// The id of the process that runs, where it has one, and when it was started.
+    started: Option<(Option<i32>, Instant)>,
 }
 
 /// A call of a [`Server`] gives its deliveries to this.
 pub(crate) type Deliver<'d> = dyn FnMut(Delivery<'_, Asker>) + 'd;
 
 impl ServerCell {
+    /// Makes the cell of a process, which is asked `first` for that form of the protocol.
     pub(super) fn new(
         engine: &Engine,
         name: &Arc<str>,
         hello: &str,
         config: &Config,
-        is_shared: bool,
-        counts: Arc<Counts>,
+        (is_shared, first): (bool, Era),
+        (counts, known): (Arc<Counts>, Known),
     ) -> Arc<Self> {
         let limits = OutboxLimits {
             bytes: engine.config().limits.link_queue_bytes,
@@ -161,7 +173,10 @@ impl ServerCell {
             name: name.clone(),
             is_shared,
             state: Ranked::new(ServerState {
-                machine: Server::new(name.clone(), hello, config),
+                machine: Server::new(name.clone(), hello, config)
+                    .serving(first, known)
+                    .keeping(engine.budget().share(), is_shared),
+                known,
                 out: Out {
                     lines: Outbox::new(limits).sharing(engine.budget().share()),
                     ..Out::default()
@@ -171,6 +186,7 @@ impl ServerCell {
                 until: None,
                 is_run: false,
                 is_starting: false,
+                started: None,
             }),
             counts,
         })
@@ -190,10 +206,10 @@ impl ServerCell {
     }
 
     /// Tells a session that has come to a process that is ready already what that said.
-    pub(super) fn greet(&self, now: Instant, session: &SessionCell) {
+    pub(super) fn greet(&self, now: Instant, session: &SessionCell, at: Attachment) {
         let state = self.state.lock();
         if let Some(greeting) = state.audience.greeting() {
-            session.call(|session, wake| session.handle_ready(now, greeting, false, wake));
+            session.call(|session, wake| session.handle_ready(now, at, greeting, false, wake));
         }
     }
 
@@ -261,16 +277,41 @@ impl ServerCell {
             audience,
             ..
         } = &mut *state;
-        let result = call(machine, now, out, &mut |delivery| {
+        let mut has_ended = false;
+        let mut take = |delivered: &mut Delivered, delivery: Delivery<'_, Asker>| {
             self.counts.add(&delivery);
+            has_ended |= matches!(delivery, Delivery::Gone);
             delivered.take(audience, now, delivery);
+        };
+        let result = call(machine, now, out, &mut |delivery| {
+            take(&mut delivered, delivery);
         });
+        for line in std::mem::take(&mut delivered.replies) {
+            machine.send(now, line.trim_end(), None, out);
+        }
+        machine.settle(&mut |delivery| take(&mut delivered, delivery));
         let Delivered {
             mut wake,
-            replies,
             ended,
+            dispatching,
+            ..
         } = delivered;
-        replies.into_iter().for_each(|line| out.lines.push(line));
+        let failure = match machine.state() {
+            State::Waiting { .. } | State::Failing { .. } if has_ended => machine.trouble(),
+            State::Waiting { .. }
+            | State::Failing { .. }
+            | State::Stopped
+            | State::Starting
+            | State::Running { .. }
+            | State::Stopping { .. } => None,
+        };
+        let failure = failure.map(str::to_owned);
+        let known = machine.known();
+        let has_learned = known != std::mem::replace(&mut state.known, known);
+        if has_ended {
+            state.started = None;
+        }
+        let ServerState { machine, out, .. } = &mut *state;
         let has_work = !out.orders.is_empty() || !out.lines.is_empty();
         let next = machine.poll_timeout().map(|timeout| timeout.at);
         let is_sooner = next.is_some_and(|next| state.until.is_none_or(|until| next < until));
@@ -285,9 +326,18 @@ impl ServerCell {
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
+        if let Some(why) = failure {
+            self.counts.fail(why);
+        }
         if let Some(gateway) = engine.gateway() {
+            if has_learned {
+                gateway.learn(&self.name, known);
+            }
             for session in ended {
                 gateway.end(engine, &session);
+            }
+            for session in dispatching {
+                gateway.dispatch(engine, &session);
             }
         }
         result
@@ -356,13 +406,11 @@ impl ServerCell {
         &self,
         engine: &Arc<Engine>,
         cell: &Arc<RequestCell>,
-        text: &str,
-        id: JsonValue<'_>,
-        asked: &Call<'_>,
+        request: (&str, JsonValue<'_>, &Call<'_>),
     ) -> Result<CallId, Refusal> {
         let asker = Asker::Request(Arc::downgrade(cell));
         self.call(engine, |server, now, out, _| {
-            let sent = server.request(now, text, id, asked, asker, out);
+            let sent = server.request_stateless(now, request, asker, out);
             sent.map_err(|(refusal, _)| refusal)
         })
     }
@@ -428,9 +476,41 @@ impl ServerCell {
         self.state.lock().is_run = false;
     }
 
-    /// The state of the process.
-    pub(super) fn process_state(&self) -> State {
-        self.state.lock().machine.state()
+    /// The form of the protocol that the process speaks, or is asked for first.
+    pub(super) fn era(&self) -> Era {
+        self.state.lock().machine.era()
+    }
+
+    /// The name of the state of the process.
+    pub(super) fn state_name(&self) -> &'static str {
+        self.state.lock().machine.state_name()
+    }
+
+    /// The process as it is now.
+    pub(super) fn look(&self) -> Look {
+        let state = self.state.lock();
+        let machine = &state.machine;
+        let greeting = state.audience.greeting();
+        let version = greeting.map(|greeting| match machine.revision() {
+            Some(revision) => format!("\"{revision}\""),
+            None => Greeting::read(greeting).protocol_version.into(),
+        });
+        Look {
+            state: machine.state_name(),
+            version,
+            tools: None,
+            started: state.started,
+            sessions: state.audience.sessions(),
+            is_run: state.is_run,
+        }
+    }
+
+    /// A process of this id was started.
+    pub(super) fn handle_started(&self, engine: &Arc<Engine>, pid: Option<i32>) {
+        self.state.lock().started = Some((pid, engine.clock()));
+        self.call(engine, |server, now, out, _| {
+            server.handle_started(now, out);
+        });
     }
 
     /// Since when nobody needs the process.

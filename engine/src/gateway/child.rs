@@ -1,7 +1,8 @@
 //! Processes of MCP servers, as those see them who run them: orders and lines out, lines and ends in.
 //!
 //! A host gives the engine a [`Children`]. For each process that a server needs, the engine gives it a [`Child`]; the host
-//! runs it on a thread of its own, as it runs an agent's process:
+//! runs it on a thread of its own, as it runs an agent's process, or, where the server is reached over HTTP, as background work
+//! ([`Engine::spawn`]):
 //!
 //! ```text
 //! loop { child.take(&waker, &mut work); carry out work.orders in order; write work.lines; wait until work.until; }
@@ -12,7 +13,7 @@ use crate::Engine;
 use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::Instant;
-pub use mcp_local_provider_mcp::refusal::Exit;
+pub use mcp_local_provider_mcp::refusal::{Exit, Refusal};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -21,7 +22,7 @@ use std::task::Waker;
 
 /// Runs the processes of MCP servers.
 pub trait Children: Send + Sync + fmt::Debug {
-    /// Runs `child` on a thread of its own, until [`Work::ended`].
+    /// Runs `child` on a thread of its own or as background work, until [`Work::ended`].
     ///
     /// # Errors
     /// The system gives no thread.
@@ -85,17 +86,29 @@ impl Child {
         }
     }
 
-    /// The process was started.
-    pub fn handle_started(&self) {
-        self.cell.call(&self.engine, |server, now, out, _| {
-            server.handle_started(now, out);
-        });
+    /// The process was started. `pid` is its id, or that of the process that supervises it; a server that is reached over HTTP has none.
+    pub fn handle_started(&self, pid: Option<i32>) {
+        self.cell.handle_started(&self.engine, pid);
     }
 
     /// The process wrote a line to its standard output.
     pub fn handle_line(&self, line: Line<'_>) {
         self.cell.call(&self.engine, |server, now, out, deliver| {
             server.handle_line(now, line, out, deliver);
+        });
+    }
+
+    /// The server did not take this line, with the request of this number, and is about to end.
+    pub fn handle_not_taken(&self, number: u64, line: &str) {
+        self.cell.call(&self.engine, |server, _, _, _| {
+            server.handle_not_taken(number, line);
+        });
+    }
+
+    /// The line with the request of this number gets no answer.
+    pub fn handle_unanswered(&self, number: u64, refusal: Refusal) {
+        self.cell.call(&self.engine, |server, now, out, deliver| {
+            server.handle_unanswered(now, number, refusal, out, deliver);
         });
     }
 

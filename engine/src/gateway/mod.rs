@@ -3,11 +3,15 @@
 //! What a client sends locks its session, releases it, and then locks the server; what a server says locks the server and, with
 //! that held, the session that it goes to. A client's answers are read from the streams of its session.
 
+mod address;
 mod audience;
 mod cell;
 mod child;
+mod dispatch;
 mod figures;
+mod listing;
 mod reservation;
+mod servers;
 mod starts;
 mod stateless;
 
@@ -16,20 +20,23 @@ pub use child::{Child, Children, Exit, Work};
 use crate::Engine;
 use crate::background::Background;
 use crate::ranked::{LEAF, Ranked, TABLE};
+pub(crate) use address::Address;
 pub(crate) use audience::Asker;
 use cell::ServerCell;
 pub(crate) use cell::{Client, SessionCell};
 use figures::Counts;
+pub(crate) use listing::Standing;
 use mcp_local_provider_core::hub::keys::{Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
 use mcp_local_provider_core::id::Authority;
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_mcp::config::{Gateway as Config, Interactive, Scope};
+use mcp_local_provider_mcp::config::{Gateway as Config, Interactive, Scope, Transport};
 use mcp_local_provider_mcp::events::Closed;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
-use mcp_local_provider_mcp::revision::Revision;
-use mcp_local_provider_mcp::session::Session;
+use mcp_local_provider_mcp::revision::{Era, Revision};
+use mcp_local_provider_mcp::server::Known;
+use mcp_local_provider_mcp::session::{Attachment, Session};
 use mcp_local_provider_mcp::stateless::Capabilities;
 use mcp_local_provider_mcp::streams::StreamId;
 pub(crate) use reservation::Reservation;
@@ -51,6 +58,8 @@ pub(crate) struct Gateway {
     children: Arc<dyn Children>,
     starts: Starts,
     counts: Ranked<HashMap<Arc<str>, Arc<Counts>>, LEAF>,
+    /// What processes have shown of the servers of these names.
+    known: Ranked<HashMap<Arc<str>, Known>, LEAF>,
     table: Ranked<Table, TABLE>,
     pools: Ranked<Pools, TABLE>,
     /// Sessions that are still to be opened, by their ids.
@@ -70,12 +79,16 @@ pub(crate) struct Initialize<'h> {
     pub(crate) id: &'h str,
     /// Its parameters, a JSON object.
     pub(crate) params: &'h str,
+    /// The transport that it came by.
+    pub(crate) transport: Transport,
 }
 
 #[derive(Default)]
 struct Table {
     sessions: HashMap<Box<str>, Arc<SessionCell>>,
     opened: u64,
+    /// Sessions that were opened since the start.
+    created: u64,
     /// Servers whose process a thread runs.
     processes: Vec<Arc<ServerCell>>,
     rates: HashMap<Client, Bucket>,
@@ -96,6 +109,7 @@ impl Engine {
             children,
             starts: Starts::default(),
             counts: Ranked::default(),
+            known: Ranked::default(),
             table: Ranked::default(),
             pools: Ranked::default(),
             reservations: Ranked::default(),
@@ -118,6 +132,7 @@ impl Engine {
         };
         let config = Arc::new(config);
         *gateway.config.lock() = config.clone();
+        gateway.known.lock().clear();
         let is_over =
             |name: &str| config.server(name).is_none() || changed.iter().any(|other| other == name);
         gateway.end_where(self, |cell| {
@@ -132,7 +147,7 @@ impl Engine {
         self.gateway.get()
     }
 
-    /// Ends the sessions of keys that are gone, and of those that may not use the session's server any more.
+    /// Ends the sessions of keys that are gone, and of those that may not use a server of the session any more.
     pub(super) fn reload_keys_of_gateway(self: &Arc<Self>) {
         let keys = self.policy().keys;
         if let Some(gateway) = self.gateway() {
@@ -171,12 +186,15 @@ impl Gateway {
         self.config.lock().clone()
     }
 
-    /// The session of that id, if this key has opened it for that server.
-    pub(crate) fn find(&self, id: &str, client: &Client, server: &str) -> Option<Arc<SessionCell>> {
+    /// The session of that id, if this key has opened it for the servers of that address.
+    pub(crate) fn find(
+        &self,
+        id: &str,
+        client: &Client,
+        address: &Address,
+    ) -> Option<Arc<SessionCell>> {
         let cell = self.table.lock().sessions.get(id).cloned()?;
-        let mut servers = cell.servers().iter();
-        let is_own = cell.client.key == client.key && servers.any(|of| *of.name == *server);
-        is_own.then_some(cell)
+        (cell.client.key == client.key && cell.is_at(address)).then_some(cell)
     }
 
     /// Counts a request to its client's rate.
@@ -215,42 +233,54 @@ impl Gateway {
         engine: &Arc<Engine>,
         client: Client,
         authority: Authority,
-        server: &Arc<str>,
+        address: &Address,
         name: SessionName,
         initialize: &Initialize<'_>,
     ) -> Result<(Arc<SessionCell>, StreamId), Refusal> {
         let config = self.config();
         let mut leaving = Vec::new();
-        let process = self.process_for(engine, &config, server, initialize.params);
+        let servers = address.servers().iter();
+        let servers = servers
+            .map(|server| self.process_for(engine, &config, &server.name, initialize.params))
+            .collect::<Vec<_>>();
         let mut table = self.table.lock();
         make_room(&table, &config, &client, &mut leaving)?;
         let share = engine.budget().share();
         let (session, stream) = Session::open(engine.clock(), initialize.id, &config, Some(share));
-        let asked = process
-            .is_shared()
-            .then(|| revision_of(initialize.params))
-            .flatten();
-        let session = session.asking(asked);
-        let servers = vec![process];
-        let cell = SessionCell::attached(name, client, authority, session, servers);
+        let asked = servers.iter().any(|server| server.is_shared());
+        let asked = asked.then(|| revision_of(initialize.params)).flatten();
+        let session = session.asking(asked).with(address.catalogue());
+        let cell = SessionCell::attached(
+            name,
+            client,
+            (authority, initialize.transport),
+            session,
+            servers,
+        );
+        table.created += 1;
         table.sessions.insert(cell.id.clone(), cell.clone());
         drop(table);
         for other in leaving {
             self.end(engine, &other);
         }
-        for server in cell.servers() {
-            server.greet(engine.clock(), &cell);
-            let refusal = server.call(engine, |server, now, out, _| {
-                server.start(now, out);
-                server.refusal(now)
-            });
+        let mut refused = Vec::new();
+        for (server, at) in cell.servers().iter().zip(0..) {
+            let at = Attachment(at);
+            server.greet(engine.clock(), &cell, at);
+            let refusal = dispatch::start(engine, server);
             let run = refusal.map_or_else(|| self.run(engine, server), Err);
             if let Err(refusal) = run {
-                self.end(engine, &cell);
-                return Err(refusal);
+                cell.call(|session, wake| {
+                    session.handle_not_ready(engine.clock(), at, &refusal, wake);
+                });
+                refused.push(refusal);
             }
         }
-        Ok((cell, stream))
+        if refused.len() < cell.servers().len() {
+            return Ok((cell, stream));
+        }
+        self.end(engine, &cell);
+        Err(refused.swap_remove(0))
     }
 
     /// The process for a session that begins with these parameters: the one that all share, where the owner wants that and the server
@@ -269,10 +299,21 @@ impl Gateway {
             server.scope == Scope::Shared && (refuses || !asks)
         });
         if is_shared {
-            self.shared(engine, server)
+            self.shared(engine, server, Era::Sessions)
         } else {
-            ServerCell::new(engine, server, hello, config, false, self.counts(server))
+            let at = (self.counts(server), self.known(server));
+            ServerCell::new(engine, server, hello, config, (false, Era::Sessions), at)
         }
+    }
+
+    /// What processes have shown of a server.
+    fn known(&self, server: &str) -> Known {
+        self.known.lock().get(server).copied().unwrap_or_default()
+    }
+
+    /// Notes what a process has shown of its server. It holds until the configuration is loaded again.
+    fn learn(&self, server: &Arc<str>, known: Known) {
+        self.known.lock().insert(server.clone(), known);
     }
 
     /// Finds a thread for a server's process, if it has none and needs one.

@@ -1,6 +1,6 @@
 //! Sessions whose id is told before they are opened: the client of a stream of HTTP+SSE hears first where it is to send `initialize`.
 
-use super::{Client, Gateway, SessionCell, SessionName};
+use super::{Address, Client, Gateway, SessionCell, SessionName};
 use crate::ranked::{LEAF, Ranked};
 use mcp_local_provider_mcp::streams::StreamId;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub(crate) struct Reservation {
     /// The name that the session will have.
     pub(crate) name: SessionName,
     pub(crate) client: Client,
-    pub(crate) server: Arc<str>,
+    pub(crate) address: Address,
     state: Ranked<State, LEAF>,
 }
 
@@ -89,12 +89,6 @@ impl Reservation {
 }
 
 impl SessionCell {
-    /// The name of its first server; empty when it has none.
-    pub(crate) fn first_server(&self) -> Arc<str> {
-        let first = self.servers().first();
-        first.map(|server| server.name.clone()).unwrap_or_default()
-    }
-
     /// The name of its server, if it has one alone.
     pub(crate) fn only_server(&self) -> Option<&str> {
         match self.servers() {
@@ -111,14 +105,14 @@ impl Gateway {
         (cell.client.key == client.key).then_some(cell)
     }
 
-    /// Makes the id of a session that this client is to open at that server.
-    pub(crate) fn reserve(&self, client: Client, server: Arc<str>) -> Arc<Reservation> {
+    /// Makes the id of a session that this client is to open at that address.
+    pub(crate) fn reserve(&self, client: Client, address: Address) -> Arc<Reservation> {
         let name = self.mint();
         let id = name.0.clone();
         let reservation = Arc::new(Reservation {
             name,
             client,
-            server,
+            address,
             state: Ranked::default(),
         });
         self.reservations.lock().insert(id, reservation.clone());

@@ -10,6 +10,7 @@ use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Interactive;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
+use mcp_local_provider_mcp::revision::Era;
 use mcp_local_provider_mcp::stateless::{Exchange, Wanted};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -61,6 +62,14 @@ pub(super) struct Pools {
 }
 
 impl Pools {
+    /// The processes of all requests that are not at work, and those that are shared.
+    pub(super) fn cells(&self) -> Vec<Arc<ServerCell>> {
+        let suspended = self.suspended.values().map(|(cell, _)| &cell.server);
+        let idle = self.idle.iter().map(|lease| &lease.cell);
+        let all = self.shared.values().chain(idle).chain(suspended);
+        all.cloned().collect()
+    }
+
     fn next(&mut self) -> u64 {
         self.made += 1;
         self.made
@@ -74,17 +83,19 @@ impl Gateway {
         engine: &Arc<Engine>,
         client: Client,
         server: &Arc<str>,
-        wanted: &Wanted<'_>,
+        (wanted, text): (&Wanted<'_>, &str),
     ) -> Result<Arc<RequestCell>, Refusal> {
         let leases = self.interactive(server) == Interactive::Lease;
-        let asks = leases && wanted.may_ask() && wanted.capabilities.any();
+        // A process without sessions asks by its answers.
+        let asks =
+            leases && wanted.may_ask() && wanted.capabilities.any() && !self.is_stateless(server);
         let told = asks.then(|| wanted.told().into());
         let mut pools = self.pools.lock();
         let number = pools.next();
         let process = match &told {
             None => {
                 drop(pools);
-                self.shared(engine, server)
+                self.shared(engine, server, Era::Stateless)
             }
             Some(told) => {
                 let fits = |lease: &Lease| {
@@ -93,7 +104,7 @@ impl Gateway {
                 let idle = pools.idle.iter().position(fits);
                 let idle = idle.map(|at| pools.idle.swap_remove(at).cell);
                 drop(pools);
-                idle.unwrap_or_else(|| self.process(engine, server, told, false))
+                idle.unwrap_or_else(|| self.process(engine, server, told, (false, Era::Stateless)))
             }
         };
         let cell = Arc::new(RequestCell {
@@ -111,7 +122,7 @@ impl Gateway {
             if is_own {
                 Ok(())
             } else {
-                send(engine, &cell, wanted)
+                send(engine, &cell, text)
             }
         });
         let run = sent.and_then(|()| self.run(engine, &cell.server));
@@ -247,16 +258,30 @@ impl Gateway {
         pools.idle.retain(|lease| !Arc::ptr_eq(&lease.cell, cell));
     }
 
-    /// The process of a server that all share.
-    pub(super) fn shared(&self, engine: &Engine, server: &Arc<str>) -> Arc<ServerCell> {
+    /// The process of a server that all share. `first` is the form of the protocol that it is asked for, where it is not there yet.
+    pub(super) fn shared(&self, engine: &Engine, server: &Arc<str>, first: Era) -> Arc<ServerCell> {
         let told = match self.interactive(server) {
             Interactive::Lease => SHARED,
             Interactive::Refuse => "{}",
         };
         let mut pools = self.pools.lock();
-        let made = || self.process(engine, server, told, true);
+        let made = || self.process(engine, server, told, (true, first));
         let shared = pools.shared.entry(server.clone()).or_insert_with(made);
         shared.clone()
+    }
+
+    /// True when requests of 2026-07-28 reach a process that speaks it.
+    pub(crate) fn is_stateless(&self, server: &str) -> bool {
+        let pools = self.pools.lock();
+        let shared = pools.shared.get(server).cloned();
+        drop(pools);
+        let speaks = self.known(server).stateless == Some(true);
+        speaks && shared.is_none_or(|shared| shared.era() == Era::Stateless)
+    }
+
+    /// True when questions with this state are with a client.
+    pub(crate) fn is_suspended(&self, state: &str) -> bool {
+        self.pools.lock().suspended.contains_key(state)
     }
 
     fn interactive(&self, server: &str) -> Interactive {
@@ -270,7 +295,7 @@ impl Gateway {
         engine: &Engine,
         server: &Arc<str>,
         told: &str,
-        is_shared: bool,
+        (is_shared, first): (bool, Era),
     ) -> Arc<ServerCell> {
         let hello = format!(
             r#"{{"protocolVersion":"2025-11-25","capabilities":{told},"clientInfo":{{"name":"mcp-local-provider","version":"{}"}}}}"#,
@@ -281,22 +306,21 @@ impl Gateway {
             server,
             &hello,
             &self.config(),
-            is_shared,
-            self.counts(server),
+            (is_shared, first),
+            (self.counts(server), self.known(server)),
         )
     }
 }
 
 /// Gives the request to the process.
-fn send(engine: &Arc<Engine>, cell: &Arc<RequestCell>, wanted: &Wanted<'_>) -> Result<(), Refusal> {
-    let text = wanted.lowered();
-    let Ok(Message::Request { id, call }) = Message::read(&text) else {
+fn send(engine: &Arc<Engine>, cell: &Arc<RequestCell>, text: &str) -> Result<(), Refusal> {
+    let Ok(Message::Request { id, call }) = Message::read(text) else {
         return Err(Refusal::new(
             Reason::BadRequest,
-            "the request has a member twice",
+            "the body is no request of JSON-RPC",
         ));
     };
-    let sent = cell.server.request_for(engine, cell, &text, id, &call)?;
+    let sent = cell.server.request_for(engine, cell, (text, id, &call))?;
     cell.call(|exchange, _| exchange.sent(sent));
     Ok(())
 }

@@ -209,6 +209,12 @@ impl Call {
         error
     }
 
+    /// True when the connection has taken the whole request.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.outgoing.from(self.sent).is_empty()
+    }
+
     /// The memory that it holds: its request and what came of the answer and was not given yet, in bytes.
     #[must_use]
     pub const fn memory(&self) -> usize {

@@ -6,7 +6,7 @@ use super::presets::{FILES, Preset};
 use crate::config;
 use crate::installed::{NotInstalled, find_program};
 use mcp_local_provider_core::api::AGENT_HEADER;
-use mcp_local_provider_process::{Launch, Supervision};
+use mcp_local_provider_process::{Framing, Launch, Supervision};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -136,7 +136,7 @@ impl Plan {
                 remove: Some(directory.path().to_owned()),
                 ..Supervision::default()
             },
-            line_bytes,
+            output: Framing::Lines(line_bytes),
             input_bytes: INPUT_BYTES,
             budget: None,
         })

@@ -529,6 +529,8 @@ impl Runner {
                 Event::Line(line) => {
                     self.call(|agent, now, out, link| agent.handle_line(now, line, out, link));
                 }
+                // It is cut into lines.
+                Event::Bytes(_) => {}
                 Event::Ended(how) => ending = Some(how),
             }
         });

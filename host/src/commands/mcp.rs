@@ -70,6 +70,12 @@ impl Asked {
                 let mut offered = config.mcp_servers.offered();
                 let (name, server) = offered.find(|(own, _)| *own == name).ok_or_else(unknown)?;
                 let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
+                if server.url.is_some() {
+                    let message = format!(
+                        "the MCP server `{name}` is reached over HTTP by the running program alone, and none runs; `serve` starts one"
+                    );
+                    return Err(NoResult::NoAnswer(message));
+                }
                 let gateway = config.gateway().unwrap_or_default();
                 let mut started =
                     StartedServer::start(&plan, variables, Some(supervisor), &gateway)?;
@@ -81,8 +87,37 @@ impl Asked {
     }
 }
 
-/// Shows the servers of the configuration, and on request their tools. Without that none is started: a state is what is known
-/// without a start.
+/// The servers as the running program tells an operator, or else a client. `None` where none runs, or it does not tell.
+fn running(program: &'static str, loaded: &Loaded) -> Option<Vec<Value>> {
+    [credentials::operator, credentials::client]
+        .into_iter()
+        .find_map(|credential| {
+            let client = credential(program, loaded).ok()?;
+            if !serves_already(program, client.address()) {
+                return None;
+            }
+            let told = client.get("/servers").ok()?;
+            told.get("servers")?.as_array().cloned()
+        })
+}
+
+/// State of a server, and why it is in that.
+fn state_in(running: &[Value], name: &str) -> (String, String) {
+    let mut named = running.iter();
+    let named = named.find(|one| one.get("name").and_then(Value::as_str) == Some(name));
+    let Some(server) = named else {
+        let why = "the running program does not have it; `reload` gives it this configuration";
+        return ("not loaded".to_owned(), why.to_owned());
+    };
+    let text = |member: &str| {
+        let text = server.get(member).and_then(Value::as_str);
+        text.unwrap_or_default().to_owned()
+    };
+    (text("state"), text("last_error"))
+}
+
+/// Shows the servers of the configuration, with the states that they have in the running program, and on request their tools.
+/// Without that none is started: where no program runs, a state is what is known without a start.
 pub(super) fn list(
     program: &'static str,
     loaded: &Loaded,
@@ -93,30 +128,46 @@ pub(super) fn list(
     let config = &loaded.config;
     let variables: Vec<_> = std::env::vars_os().collect();
     let asked = with_tools.then(|| find(program, loaded)).transpose()?;
+    let running = running(program, loaded);
     let mut servers: Vec<Value> = Vec::new();
     let mut rows = Vec::new();
     for (name, server) in config.mcp_servers.iter() {
         let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
-        let missing = plan
-            .find(&variables)
-            .err()
-            .map(|missing| missing.to_string());
+        // The query may hold a token.
+        let address = server
+            .url
+            .as_deref()
+            .map(|url| url.split(['?', '#']).next());
+        let address = address.flatten();
+        let missing = match address {
+            Some(_) => None,
+            None => plan.find(&variables).err(),
+        };
+        let missing = missing.map(|missing| missing.to_string());
         let mut found = Vec::new();
-        let (state, why) = match (missing, &asked) {
-            _ if server.disabled => ("disabled", String::new()),
-            // The running program may have another PATH.
-            (Some(missing), None | Some(Asked::Started { .. })) => ("missing", missing),
-            (_, None) => ("installed", String::new()),
-            (_, Some(asked)) => match asked.with(loaded, name, tools) {
+        let said = |state: &str, why: String| (state.to_owned(), why);
+        // The running program may have another PATH.
+        let (state, why) = match (missing, &asked, &running) {
+            _ if server.disabled => said("disabled", String::new()),
+            (_, None, Some(running)) => state_in(running, name),
+            (Some(missing), None, None) | (Some(missing), Some(Asked::Started { .. }), _) => {
+                said("missing", missing)
+            }
+            (None, None, None) if address.is_some() => said("remote", String::new()),
+            (None, None, None) => said("installed", String::new()),
+            (_, Some(asked), _) => match asked.with(loaded, name, tools) {
                 Ok(tools) => {
                     found = tools;
-                    ("answers", String::new())
+                    said("answers", String::new())
                 }
-                Err(error) => ("fails", error.to_string()),
+                Err(error) => said("fails", error.to_string()),
             },
         };
         let command = [&server.command].into_iter().chain(&server.args);
-        let command: Vec<&str> = command.map(String::as_str).collect();
+        let command: Vec<&str> = match address {
+            Some(_) => Vec::new(),
+            None => command.map(String::as_str).collect(),
+        };
         let names = found.iter().filter_map(|tool| tool.get("name")?.as_str());
         let names: Vec<&str> = names.collect();
         let told = match why.as_str() {
@@ -125,11 +176,16 @@ pub(super) fn list(
         };
         rows.push([
             printable(name),
-            state.to_owned(),
-            printable(&command.join(" ")),
+            printable(&state),
+            printable(address.unwrap_or(&command.join(" "))),
             told,
         ]);
-        let mut entry = json!({ "name": name, "state": state, "command": command, "error": why });
+        let mut told = running.iter().flatten();
+        let told = told.find(|one| one.get("name").and_then(Value::as_str) == Some(name));
+        let mut entry = json!({ "name": name, "state": state, "command": command, "error": why, "running": told });
+        if let (Some(address), Some(entry)) = (address, entry.as_object_mut()) {
+            entry.insert("url".to_owned(), address.into());
+        }
         if with_tools && let Some(entry) = entry.as_object_mut() {
             entry.insert("tools".to_owned(), found.into());
         }
@@ -155,7 +211,8 @@ mod tests {
     use crate::config::{Environment, load_text};
 
     fn listed(text: &str, as_json: bool) -> String {
-        let text = format!("data_dir: /d\n{text}");
+        // Nothing can be asked at a port of the system's choice.
+        let text = format!("data_dir: /d\nlisten: {{ http: [\"127.0.0.1:0\"] }}\n{text}");
         let loaded = load_text("c.yaml", &text, &Environment::new([])).unwrap();
         let mut out = Vec::new();
         list("mlp", &loaded, false, as_json, &mut out).unwrap();
@@ -164,13 +221,15 @@ mod tests {
 
     #[test]
     fn servers_are_listed_without_being_started() {
-        let text = "mcpServers: { zoo: { command: /bin/sh, args: [-c, 'exit 1'] }, off: { command: x, disabled: true }, no: no-such-server }";
+        let text = "mcpServers: { zoo: { command: /bin/sh, args: [-c, 'exit 1'] }, off: { command: x, disabled: true }, no: no-such-server, \
+                    far: 'http://far.example/mcp?key=secret' }";
         assert_eq!(
             listed(text, false),
             "NAME  STATE      COMMAND
 zoo   installed  /bin/sh -c exit 1
 off   disabled   x
-no    missing    no-such-server     `no-such-server` is not on the PATH; give its path, or install it
+no    missing    no-such-server          `no-such-server` is not on the PATH; give its path, or install it
+far   remote     http://far.example/mcp
 "
         );
         let json: Value = serde_json::from_str(&listed(text, true)).unwrap();

@@ -20,6 +20,8 @@ pub struct Agent {
     pub command: Vec<String>,
     /// Further names that its default model answers to, beside its own name.
     pub models: Vec<String>,
+    /// Models that are asked in its place, in order, when it fails.
+    pub fallback: Vec<String>,
     /// The agent's own name for the model that answers to its name; the agent's choice when absent.
     pub model: Option<String>,
     /// Variables for its environment.
@@ -46,6 +48,7 @@ impl Default for Agent {
             name: None,
             command: Vec::new(),
             models: Vec::new(),
+            fallback: Vec::new(),
             model: None,
             env: BTreeMap::new(),
             cwd: None,

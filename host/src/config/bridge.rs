@@ -33,6 +33,9 @@ pub struct Bridge {
     /// The session that it has without registering.
     #[serde(default)]
     pub session: Option<BridgeSession>,
+    /// Models that are asked in its place, in order, when it fails.
+    #[serde(default)]
+    pub fallback: Vec<String>,
     /// Longest time of a dial. Default 30 s.
     #[serde(default = "connect", with = "units::duration")]
     pub connect_timeout: Duration,

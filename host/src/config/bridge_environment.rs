@@ -12,7 +12,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 
 /// Variables that hold a value as it stands, each with the path of the value. Of two for one path the later one counts.
-const VALUES: [(&str, &[&str]); 15] = [
+const VALUES: [(&str, &[&str]); 17] = [
     ("MCP_DATA_DIR", &["data_dir"]),
     ("MCP_MAX_CONNECTIONS", &["limits", "connections"]),
     ("MCP_RATE_LIMIT", &["gateway", "rate", "requests"]),
@@ -24,6 +24,10 @@ const VALUES: [(&str, &[&str]); 15] = [
     (
         "BRIDGE_PROCESS_TIMEOUT",
         &["gateway", "timeouts", "request"],
+    ),
+    (
+        "BRIDGE_HEALTH_CHECK_INTERVAL",
+        &["gateway", "health", "interval"],
     ),
     (
         "BRIDGE_RESTART_ON_FAILURE",
@@ -47,28 +51,26 @@ const VALUES: [(&str, &[&str]); 15] = [
         &["gateway", "rate", "requests"],
     ),
     ("BRIDGE_RATE_LIMIT_PERIOD", &["gateway", "rate", "period"]),
+    ("MCP_CACHE_TTL", &["gateway", "cache_ttl"]),
     ("BRIDGE_REQUIRE_AUTH", &["auth", "required"]),
     ("BRIDGE_LOG_FILE", &["log", "file"]),
 ];
 
-/// Variables that would set what this build does not offer.
-const NOT_OFFERED: [&str; 1] = ["BRIDGE_HEALTH_CHECK_INTERVAL"];
-
-/// Variables that change nothing here. Those of `MCP_…` may be for other programs.
-const WITHOUT_EFFECT: [&str; 2] = ["BRIDGE_WORKERS", "MCP_CACHE_TTL"];
+/// Variables that change nothing here.
+const WITHOUT_EFFECT: [&str; 1] = ["BRIDGE_WORKERS"];
 
 /// Transports of the gateway that a variable of its own takes out.
 const TRANSPORTS: [(&str, &[&str]); 3] = [
     ("BRIDGE_ENABLE_WEBSOCKET", &["websocket"]),
     ("BRIDGE_ENABLE_SSE", &["sse", "events"]),
-    ("BRIDGE_ENABLE_HTTP", &["http"]),
+    ("BRIDGE_ENABLE_HTTP", &["http", "rest"]),
 ];
 
 /// All transports, which are there where the file names none.
-const ALL_TRANSPORTS: [&str; 4] = ["http", "sse", "websocket", "events"];
+const ALL_TRANSPORTS: [&str; 5] = ["http", "sse", "websocket", "events", "rest"];
 
-/// Writes the values of the variables into the tree, over the values of the file. Adds a problem for each one that is wrong or not
-/// offered, and a warning for each one that has no effect.
+/// Writes the values of the variables into the tree, over the values of the file. Adds a problem for each one that is wrong, and a
+/// warning for each one that has no effect.
 pub(super) fn override_tree(
     environment: &Environment,
     root: &mut Node,
@@ -99,8 +101,6 @@ pub(super) fn override_tree(
         message: message.to_owned(),
     };
     let given = |name: &&str| environment.entry(name);
-    let not_offered = NOT_OFFERED.iter().filter_map(given);
-    problems.extend(not_offered.map(|entry| problem(entry, "not offered by this build; unset it")));
     let without = WITHOUT_EFFECT.iter().filter_map(given);
     warnings.extend(without.map(|entry| problem(entry, "this variable changes nothing here")));
 }

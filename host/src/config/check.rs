@@ -7,7 +7,7 @@ use super::into_core::areas;
 use super::paths::Folders;
 use super::sections::{Config, Limits, PRESETS, Role, Timeouts, is_of_a_name};
 use super::tree::{Node, Origin};
-use super::{Extra, Secret, bridge, gateway, mcp_server};
+use super::{Extra, Secret, bridge, fallback, gateway, mcp_server, upstream};
 use mcp_local_provider_core::config::{self as core, Network};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -25,11 +25,12 @@ const MIN_AGENT_MEMORY: usize = 16 << 20;
 
 /// Ends of the paths of numbers that may not be as large as their type allows, with the largest. serde_json stops at a
 /// depth of 128, with an error that does not name this limit.
-const LARGEST: [(&str, u64); 4] = [
+const LARGEST: [(&str, u64); 5] = [
     ("ttl_seconds", 86_400),
     ("limits.json_depth", 127),
     ("audit.keep", 1000),
     ("runtime.threads", 256),
+    ("].retries", 10),
 ];
 
 /// Returns the largest number at `path`, where it is smaller than its type's.
@@ -93,7 +94,7 @@ impl<'n> Report<'n> {
         }
     }
 
-    fn at_most_largest(&mut self, path: &str, value: u32) {
+    pub(super) fn at_most_largest(&mut self, path: &str, value: u32) {
         if let Some(largest) = largest(path).filter(|largest| u64::from(value) > *largest) {
             self.problem(path, format!("must be at most {largest}, not {value}"));
         }
@@ -126,7 +127,7 @@ impl<'n> Report<'n> {
     }
 }
 
-/// Looks up the keys of `auth`, the tokens of bridges and the variables of MCP servers.
+/// Looks up the keys of `auth` and of upstreams, the tokens of bridges and the variables of MCP servers.
 pub(crate) fn secrets(
     config: &mut Config,
     environment: &Environment,
@@ -170,6 +171,9 @@ pub(crate) fn secrets(
     for (path, secret, sent) in config.secrets_of_bridges() {
         resolve(path, secret, sent);
     }
+    for (path, key) in config.keys_of_upstreams() {
+        resolve(path, key, true);
+    }
     mcp_server::secrets(&mut config.mcp_servers, environment, folders, report);
 }
 
@@ -195,6 +199,8 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
     models(config, report);
     bridge::check(&config.bridges, report);
     agents(&config.agents, report);
+    upstream::check(config, report);
+    fallback::check(config, report);
     mcp_server::check(&config.mcp_servers, report);
     let has_gateway = config.gateway().is_some();
     gateway::check(&config.gateway, has_gateway, config.limits.memory, report);

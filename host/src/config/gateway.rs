@@ -14,17 +14,21 @@ use std::time::Duration;
 #[serde(default, deny_unknown_fields)]
 pub struct Gateway {
     /// Default auto: it is there when a server is.
-    pub enabled: GatewayEnabled,
+    pub enabled: GatewaySwitch,
     /// Processes of servers that say nothing else: one for each session, or one for all. Default session.
     pub scope: Scope,
     /// Clients that a shared server may ask something: each has a process of its own, or none is asked. Default lease.
     pub interactive: Interactive,
     /// Ways on which clients reach the servers. Default all that there are.
     pub transports: Vec<GatewayTransport>,
+    /// Form of the names of tools and prompts at `/mcp`. Default auto.
+    pub prefix: GatewayPrefix,
     /// Sessions of clients.
     pub sessions: GatewaySessions,
     /// Processes of servers.
     pub processes: GatewayProcesses,
+    /// Questions to processes that write nothing, for a sign of life.
+    pub health: GatewayHealth,
     /// Start of a process after its unwanted end.
     pub restart: GatewayRestart,
     /// Times of requests and streams.
@@ -33,6 +37,11 @@ pub struct Gateway {
     pub rate: GatewayRate,
     /// Messages that are kept for a client that comes back.
     pub resume: GatewayResume,
+    /// The page `/test`. Default auto: browsers on this machine get it.
+    pub test_page: GatewaySwitch,
+    /// Time for which a server's lists are kept that do not say how long they hold; 0 keeps none. Default 300 s.
+    #[serde(with = "units::duration")]
+    pub cache_ttl: Duration,
     /// Longest line that is taken from a server. Default 16 MiB.
     #[serde(with = "units::size")]
     pub message_bytes: usize,
@@ -46,17 +55,22 @@ impl Default for Gateway {
             transports: _,
             sessions,
             processes,
+            health,
             restart,
             timeouts,
             rate,
             resume,
             message_bytes,
+            test_page: _,
+            cache_ttl,
         } = machine::Gateway::default();
         Self {
-            enabled: GatewayEnabled::Auto,
+            enabled: GatewaySwitch::Auto,
             scope: Scope::Session,
             interactive: Interactive::Lease,
             transports: GatewayTransport::ALL.to_vec(),
+            test_page: GatewaySwitch::Auto,
+            prefix: GatewayPrefix::Auto,
             sessions: GatewaySessions {
                 per_client: sessions.per_client,
                 max: sessions.max,
@@ -68,7 +82,13 @@ impl Default for Gateway {
                 max: processes.max,
                 start: processes.start,
                 starts_at_once: processes.starts_at_once,
+                probe: processes.probe,
                 idle: processes.idle,
+            },
+            health: GatewayHealth {
+                interval: health.interval,
+                timeout: health.timeout,
+                misses: health.misses,
             },
             restart: GatewayRestart {
                 enabled: restart.enabled,
@@ -92,6 +112,7 @@ impl Default for Gateway {
                 keep: resume.keep,
             },
             message_bytes,
+            cache_ttl,
         }
     }
 }
@@ -146,11 +167,19 @@ pub enum GatewayTransport {
     WebSocket,
     /// `/events/ID`.
     Events,
+    /// REST: sessions, tools, resources and prompts.
+    Rest,
 }
 
 impl GatewayTransport {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Http, Self::Sse, Self::WebSocket, Self::Events];
+    pub const ALL: [Self; 5] = [
+        Self::Http,
+        Self::Sse,
+        Self::WebSocket,
+        Self::Events,
+        Self::Rest,
+    ];
 
     const fn machine(self) -> machine::Transport {
         match self {
@@ -158,22 +187,35 @@ impl GatewayTransport {
             Self::Sse => machine::Transport::Sse,
             Self::WebSocket => machine::Transport::WebSocket,
             Self::Events => machine::Transport::Events,
+            Self::Rest => machine::Transport::Rest,
         }
     }
 }
 
-/// Presence of the gateway.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GatewayEnabled {
-    /// It is there when a server is.
+/// Forms of the names of tools and prompts at the address of all servers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GatewayPrefix {
+    /// `SERVER__NAME` where there are several servers, and else as the server has them.
     Auto,
-    /// It is there, with or without servers.
+    /// `SERVER__NAME`.
+    Always,
+    /// As the server has them; no two servers may have the same.
+    Never,
+}
+
+/// Presence of a part of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewaySwitch {
+    /// It is there where it is of use.
+    Auto,
+    /// It is there.
     Yes,
-    /// It is not there, whatever servers there are.
+    /// It is not there.
     No,
 }
 
-impl Serialize for GatewayEnabled {
+impl Serialize for GatewaySwitch {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Auto => serializer.serialize_str("auto"),
@@ -183,27 +225,27 @@ impl Serialize for GatewayEnabled {
     }
 }
 
-impl<'de> Deserialize<'de> for GatewayEnabled {
+impl<'de> Deserialize<'de> for GatewaySwitch {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct EnabledVisitor;
         impl Visitor<'_> for EnabledVisitor {
-            type Value = GatewayEnabled;
+            type Value = GatewaySwitch;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("`auto`, `true` or `false`")
             }
 
-            fn visit_bool<E: de::Error>(self, value: bool) -> Result<GatewayEnabled, E> {
+            fn visit_bool<E: de::Error>(self, value: bool) -> Result<GatewaySwitch, E> {
                 Ok(if value {
-                    GatewayEnabled::Yes
+                    GatewaySwitch::Yes
                 } else {
-                    GatewayEnabled::No
+                    GatewaySwitch::No
                 })
             }
 
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<GatewayEnabled, E> {
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<GatewaySwitch, E> {
                 match text {
-                    "auto" => Ok(GatewayEnabled::Auto),
+                    "auto" => Ok(GatewaySwitch::Auto),
                     other => Err(E::invalid_value(de::Unexpected::Str(other), &self)),
                 }
             }
@@ -242,9 +284,27 @@ pub struct GatewayProcesses {
     pub start: Duration,
     /// Processes that are started at once. Default 4.
     pub starts_at_once: usize,
+    /// Time that a process has to answer `server/discover` where nobody knows whether its server speaks revision 2026-07-28.
+    /// Default 5 s.
+    #[serde(with = "units::duration")]
+    pub probe: Duration,
     /// A process without an open request, whose session nobody listens to, is stopped after so long. Default 10 min.
     #[serde(with = "units::duration")]
     pub idle: Duration,
+}
+
+/// Questions to processes that write nothing, for a sign of life: `ping`, or `server/discover` where there is none.
+#[derive(Debug, Clone, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GatewayHealth {
+    /// Silence after which a process is asked, and time from one question to the next; 0 asks none. Default 30 s.
+    #[serde(with = "units::duration")]
+    pub interval: Duration,
+    /// Time that it has to write something. Default 10 s.
+    #[serde(with = "units::duration")]
+    pub timeout: Duration,
+    /// Questions in a row without a sign of life after which it is unresponsive; one more, and it is killed. Default 2.
+    pub misses: u32,
 }
 
 /// Start of a process after its unwanted end.
@@ -317,7 +377,7 @@ macro_rules! defaults_of_the_gateway {
 }
 
 defaults_of_the_gateway! {
-    GatewaySessions => sessions, GatewayProcesses => processes, GatewayRestart => restart, GatewayTimeouts => timeouts,
+    GatewaySessions => sessions, GatewayProcesses => processes, GatewayHealth => health, GatewayRestart => restart, GatewayTimeouts => timeouts,
     GatewayRate => rate, GatewayResume => resume,
 }
 
@@ -330,36 +390,52 @@ impl Config {
             .mcp_servers
             .offered()
             .map(|(name, server)| machine::Server {
+                prefix: server.prefix.as_deref().map(Into::into),
+                tools: server.tools.filter(),
                 scope: server.scope.unwrap_or(self.gateway.scope).into(),
                 interactive: server
                     .interactive
                     .unwrap_or(self.gateway.interactive)
                     .into(),
+                wire: server.wire(),
                 ..machine::Server::named(name)
             })
             .collect();
         let is_there = match self.gateway.enabled {
-            GatewayEnabled::Auto => !servers.is_empty(),
-            GatewayEnabled::Yes => true,
-            GatewayEnabled::No => false,
+            GatewaySwitch::Auto => !servers.is_empty(),
+            GatewaySwitch::Yes => true,
+            GatewaySwitch::No => false,
         };
         let Gateway {
             enabled: _,
+            prefix,
             scope: _,
             interactive: _,
             transports,
+            test_page,
             sessions,
             processes,
+            health,
             restart,
             timeouts,
             rate,
             resume,
             message_bytes,
+            cache_ttl,
         } = &self.gateway;
         is_there.then_some(machine::Gateway {
             servers,
-            prefix: machine::Prefix::Auto,
+            prefix: match prefix {
+                GatewayPrefix::Auto => machine::Prefix::Auto,
+                GatewayPrefix::Always => machine::Prefix::Always,
+                GatewayPrefix::Never => machine::Prefix::Never,
+            },
             transports: transports.iter().map(|it| it.machine()).collect(),
+            test_page: match test_page {
+                GatewaySwitch::Auto => machine::TestPage::Local,
+                GatewaySwitch::Yes => machine::TestPage::Always,
+                GatewaySwitch::No => machine::TestPage::Never,
+            },
             sessions: machine::Sessions {
                 per_client: sessions.per_client,
                 max: sessions.max,
@@ -371,7 +447,13 @@ impl Config {
                 max: processes.max,
                 start: processes.start,
                 starts_at_once: processes.starts_at_once,
+                probe: processes.probe,
                 idle: processes.idle,
+            },
+            health: machine::Health {
+                interval: health.interval,
+                timeout: health.timeout,
+                misses: health.misses,
             },
             restart: machine::Restart {
                 enabled: restart.enabled,
@@ -395,6 +477,7 @@ impl Config {
                 keep: resume.keep,
             },
             message_bytes: *message_bytes,
+            cache_ttl: *cache_ttl,
         })
     }
 }
@@ -404,6 +487,7 @@ pub(super) fn check(gateway: &Gateway, is_there: bool, memory: usize, report: &m
     let usual = Gateway::default();
     let why = "everything would be refused; leave it out for the default";
     let attempts = usize::try_from(gateway.restart.attempts).unwrap_or(usize::MAX);
+    let misses = usize::try_from(gateway.health.misses).unwrap_or(usize::MAX);
     for (name, value, why) in [
         ("sessions.per_client", gateway.sessions.per_client, why),
         ("sessions.max", gateway.sessions.max, why),
@@ -413,6 +497,11 @@ pub(super) fn check(gateway: &Gateway, is_there: bool, memory: usize, report: &m
             "processes.starts_at_once",
             gateway.processes.starts_at_once,
             "no process would ever be started",
+        ),
+        (
+            "health.misses",
+            misses,
+            "`health: { interval: 0 }` asks no process",
         ),
         (
             "restart.attempts",
@@ -431,7 +520,9 @@ pub(super) fn check(gateway: &Gateway, is_there: bool, memory: usize, report: &m
         ("sessions.idle", gateway.sessions.idle),
         ("sessions.sweep", gateway.sessions.sweep),
         ("processes.start", gateway.processes.start),
+        ("processes.probe", gateway.processes.probe),
         ("processes.idle", gateway.processes.idle),
+        ("health.timeout", gateway.health.timeout),
         ("restart.delay", gateway.restart.delay),
         ("restart.reset", gateway.restart.reset),
         ("timeouts.request", gateway.timeouts.request),
@@ -443,6 +534,9 @@ pub(super) fn check(gateway: &Gateway, is_there: bool, memory: usize, report: &m
         duration(report, &format!("gateway.{name}"), value);
     }
     at_most_a_week(report, "gateway.resume.keep", gateway.resume.keep);
+    at_most_a_week(report, "gateway.cache_ttl", gateway.cache_ttl);
+    let interval = gateway.health.interval;
+    at_most_a_week(report, "gateway.health.interval", interval);
     if gateway.timeouts.request_max < gateway.timeouts.request {
         let message = format!(
             "must be at most `gateway.timeouts.request_max`, which is {}",

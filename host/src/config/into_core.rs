@@ -117,6 +117,7 @@ impl Config {
                     name: name.clone(),
                     model: model.clone().into_owned(),
                     context_length: None,
+                    fallback: Vec::new(),
                 })
             })
         })
@@ -137,6 +138,7 @@ impl Config {
             name: name.clone(),
             model: alias.model.clone(),
             context_length: alias.context_length.map(u64::from),
+            fallback: alias.fallback.clone(),
         });
         // Without a bridge marked `default` the first one is the default.
         let bridge = self
@@ -171,6 +173,7 @@ impl Config {
                 .collect(),
             allowed_origins: self.auth.allowed_origins.clone(),
             default_model: self.models.default.clone(),
+            fallbacks: self.fallbacks(),
             aliases: aliases.chain(self.agent_aliases()).collect(),
             default_bridge: token.map(super::SecretValue::digest),
         }

@@ -1,14 +1,18 @@
-//! The section `mcpServers`: MCP servers that the program starts, as other programs write them, so that files can be pasted.
+//! The section `mcpServers`: MCP servers that the program starts or connects to, as other programs write them, so that files can be
+//! pasted.
 
 use super::check::Report;
 use super::environment::Environment;
 use super::error::{Problem, nearest};
 use super::gateway::{Interactive, Scope};
+use super::mcp_address::McpTransport;
 use super::paths::Folders;
 use super::secret::Secret;
 use super::shorthand;
 use super::tree::{Entry, Form, Node, Origin, Value};
-use super::{OneServer, agent_command};
+use super::{OneServer, agent_command, mcp_address};
+use mcp_local_provider_mcp::catalogue::uris::UriPrefix;
+use mcp_local_provider_mcp::config::ToolFilter;
 use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -20,7 +24,7 @@ const SECTION: &str = "mcpServers";
 /// Longest name of a server, in bytes.
 const MAX_NAME_BYTES: usize = 32;
 /// Keys of a server. All others are keys of other programs.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 13] = [
     "command",
     "args",
     "env",
@@ -29,13 +33,18 @@ const KEYS: [&str; 8] = [
     "disabled",
     "scope",
     "interactive",
+    "prefix",
+    "tools",
+    "url",
+    "headers",
+    "transport",
 ];
 
-/// One MCP server: a program that speaks MCP over its standard input and output.
+/// One MCP server: a program that speaks MCP over its standard input and output, or one that is reached over HTTP.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct McpServer {
-    /// The program: a path, or a name that is looked for on the `PATH`.
+    /// The program: a path, or a name that is looked for on the `PATH`. Empty with a `url`.
     pub command: String,
     /// Its arguments.
     pub args: Vec<String>,
@@ -45,12 +54,50 @@ pub struct McpServer {
     pub cwd: Option<PathBuf>,
     /// Variables of this program that it sees beside the usual ones. A name that ends in `*` stands for all with that prefix.
     pub pass_env: Vec<String>,
+    /// The address of one that is reached over HTTP: `http://host:port/path`, or `https:` for TLS.
+    pub url: Option<String>,
+    /// Headers that it is sent, by their names.
+    pub headers: BTreeMap<String, Secret>,
+    /// The way to it; Streamable HTTP with a `url` when absent, else its standard input and output.
+    pub transport: Option<McpTransport>,
+    /// Text before the names of its tools and prompts at `/mcp`, and before its URIs; its name when absent.
+    pub prefix: Option<String>,
+    /// The tools that clients know of.
+    pub tools: McpTools,
     /// True for a server that is not offered.
     pub disabled: bool,
     /// Sessions that have a process of it together; as `gateway.scope` says when absent.
     pub scope: Option<Scope>,
     /// Its way with clients that can be asked; as `gateway.interactive` says when absent.
     pub interactive: Option<Interactive>,
+}
+
+impl McpServer {
+    /// Returns the text that tells the server of this name from others.
+    fn prefix<'s>(&'s self, name: &'s str) -> &'s str {
+        self.prefix.as_deref().unwrap_or(name)
+    }
+}
+
+/// The choice of a server's tools, by the names that the server has for them. One that ends in `*` stands for all that begin so.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct McpTools {
+    /// The only ones that clients know of; all when it is absent.
+    pub allow: Option<Vec<String>>,
+    /// Those that clients do not know of.
+    pub deny: Vec<String>,
+}
+
+impl McpTools {
+    /// Returns the choice in the form of the gateway's machines.
+    pub(super) fn filter(&self) -> ToolFilter {
+        let boxed = |names: &Vec<String>| names.iter().map(|name| name.as_str().into()).collect();
+        ToolFilter {
+            allow: self.allow.as_ref().map(boxed),
+            deny: boxed(&self.deny),
+        }
+    }
 }
 
 /// The servers by name, in the order of the file.
@@ -138,6 +185,7 @@ pub(super) fn expand(root: &mut Node, problems: &mut Vec<Problem>) {
         return;
     };
     for Entry { key, node, .. } in servers {
+        mcp_address::expand(&format!("{SECTION}.{key}"), node, problems);
         shorthand::expand_section(node, "command", |_| true);
         if let Err(message) = expand_command(node)
             && let Some(command) = node.get_mut("command")
@@ -253,7 +301,7 @@ pub(super) fn pass_over(root: &mut Node, warnings: &mut Vec<Problem>) {
     }
 }
 
-/// Looks up the variables of the servers that are offered.
+/// Looks up the variables and headers of the servers that are offered.
 pub(super) fn secrets(
     servers: &mut McpServers,
     environment: &Environment,
@@ -261,9 +309,11 @@ pub(super) fn secrets(
     report: &mut Report<'_>,
 ) {
     for (name, server) in servers.iter_mut().filter(|(_, server)| !server.disabled) {
-        for (variable, secret) in &mut server.env {
-            let path = format!("{SECTION}.{name}.env.{variable}");
-            // A variable may be empty, and most are no secrets.
+        let variables = server.env.iter_mut().map(|value| ("env", value));
+        let headers = server.headers.iter_mut().map(|value| ("headers", value));
+        for (key, (of, secret)) in variables.chain(headers) {
+            let path = format!("{SECTION}.{name}.{key}.{of}");
+            // It may be empty, and most are no secrets.
             if secret.is_literal() {
                 continue;
             }
@@ -291,6 +341,7 @@ pub fn is_server_name(name: &str) -> bool {
 
 /// Checks all servers.
 pub(super) fn check(servers: &McpServers, report: &mut Report<'_>) {
+    check_apart(servers, report);
     for (name, server) in servers.iter() {
         let path = format!("{SECTION}.{name}");
         if !is_server_name(name) {
@@ -300,9 +351,7 @@ pub(super) fn check(servers: &McpServers, report: &mut Report<'_>) {
                 format!("`{}` is no name here; {rule}", name.escape_debug()),
             );
         }
-        if server.command.trim().is_empty() {
-            report.problem(&path, "give `command`, the program that is the server");
-        }
+        mcp_address::check(&path, server, report);
         let arguments = server.args.iter().enumerate();
         let arguments = arguments.map(|(index, text)| (format!("{path}.args[{index}]"), text));
         let command = (format!("{path}.command"), &server.command);
@@ -326,6 +375,7 @@ pub(super) fn check(servers: &McpServers, report: &mut Report<'_>) {
                 report.problem(&format!("{path}.pass_env[{index}]"), message);
             }
         }
+        check_names(&path, server, report);
         let cwd = server.cwd.as_ref();
         if cwd.is_some_and(|cwd| cwd.as_os_str().is_empty()) {
             report.problem(
@@ -333,6 +383,43 @@ pub(super) fn check(servers: &McpServers, report: &mut Report<'_>) {
                 "the path is empty; leave it out for your home directory",
             );
         }
+    }
+}
+
+/// Checks the prefix of a server, and the names of its tools.
+fn check_names(path: &str, server: &McpServer, report: &mut Report<'_>) {
+    if let Some(prefix) = &server.prefix
+        && !is_server_name(prefix)
+    {
+        let message = format!(
+            "`{}` is no prefix; it has the form of a server's name: a letter, then letters, digits, `-` and `_`, at most 32 in all and without `__`",
+            prefix.escape_debug()
+        );
+        report.problem(&format!("{path}.prefix"), message);
+    }
+    let allow = server.tools.allow.iter().flatten();
+    let names = allow.map(|name| ("allow", name));
+    let names = names.chain(server.tools.deny.iter().map(|name| ("deny", name)));
+    for (list, name) in names {
+        if name.is_empty() {
+            let message = "a tool's name is empty; `*` stands for all tools";
+            report.problem(&format!("{path}.tools.{list}"), message);
+        }
+    }
+}
+
+/// Checks that the servers that are offered can be told apart.
+fn check_apart(servers: &McpServers, report: &mut Report<'_>) {
+    let mut known: Vec<(&str, UriPrefix)> = Vec::new();
+    for (name, server) in servers.offered() {
+        let prefix = UriPrefix::new(server.prefix(name));
+        if let Some((other, _)) = known.iter().find(|(_, other)| other.is(&prefix)) {
+            let message = format!(
+                "it cannot be told from `{other}` in URIs, where `_` is `-` and case does not count; give one of them another `prefix`"
+            );
+            report.problem(&format!("{SECTION}.{name}"), message);
+        }
+        known.push((name, prefix));
     }
 }
 

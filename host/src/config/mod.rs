@@ -17,10 +17,11 @@ mod edit;
 mod environment;
 mod error;
 mod example;
+mod fallback;
 mod gateway;
 mod into_core;
+mod mcp_address;
 mod mcp_server;
-mod not_offered;
 mod parse;
 mod paths;
 mod secret;
@@ -30,6 +31,7 @@ mod shorthand;
 mod tls;
 mod tree;
 mod units;
+mod upstream;
 
 pub use address::{Extra, Listener, OLLAMA, parse_address};
 pub use agent::{Agent, AgentSessions};
@@ -39,10 +41,11 @@ pub use environment::Environment;
 pub use error::{ConfigError, Problem};
 pub use example::EXAMPLE;
 pub use gateway::{
-    Gateway, GatewayEnabled, GatewayProcesses, GatewayRate, GatewayRestart, GatewayResume,
-    GatewaySessions, GatewayTimeouts, GatewayTransport,
+    Gateway, GatewayProcesses, GatewayRate, GatewayRestart, GatewayResume, GatewaySessions,
+    GatewaySwitch, GatewayTimeouts, GatewayTransport,
 };
 pub(crate) use into_core::areas;
+pub use mcp_address::McpTransport;
 pub use mcp_server::{McpServer, McpServers, is_server_name};
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
@@ -54,6 +57,7 @@ pub use sections::{
 pub use settings::{Setting, Sources};
 pub use tls::Tls;
 pub use tree::Origin;
+pub use upstream::{Circuit, Upstream, UpstreamKind};
 
 pub(crate) use parse::Format;
 use paths::Folders;
@@ -198,7 +202,6 @@ fn complete(
     override_by_flags(&mut root, overrides, &mut problems);
     agent_list::number(&mut root);
     paths::set_data_dir(&mut root, &environment);
-    not_offered::refuse(&mut root, &mut problems);
     mcp_server::pass_over(&mut root, &mut passed_over);
     let mut config: Config = decode::decode(&mut root, &mut problems);
     let mut report = check::Report::new(&root);
@@ -209,6 +212,7 @@ fn complete(
     check::check(&config, &mut report);
     paths::resolve(&mut config, &folders, &mut report);
     tls::check(&config.tls, &mut report);
+    upstream::set_defaults(&mut config.upstreams);
     problems.append(&mut report.problems);
     let warnings = report.warnings;
     if problems.is_empty() {

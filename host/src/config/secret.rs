@@ -80,6 +80,16 @@ impl Secret {
         }
     }
 
+    /// Returns the place of the secret as a configuration names it, and never the secret or its digest.
+    pub(crate) fn place(&self) -> String {
+        match &self.source {
+            Source::Environment(name) => format!("env:{name}"),
+            Source::File(path) => format!("file:{}", path.display()),
+            Source::Digest => format!("sha256:{HIDDEN}"),
+            Source::Literal => HIDDEN.to_owned(),
+        }
+    }
+
     /// Looks up the secret, which was written at `origin`. The error is a sentence that never contains the secret.
     pub(crate) fn resolve(
         &mut self,
@@ -145,6 +155,12 @@ impl Secret {
                 ),
             };
         }
+        if text.starts_with("keyring:") {
+            return Err(
+                "this build has no access to the system's credential store; write `env:NAME` or `file:PATH`"
+                    .to_owned(),
+            );
+        }
         Ok(Secret::literal(text))
     }
 }
@@ -200,12 +216,7 @@ impl fmt::Debug for Secret {
 impl Serialize for Secret {
     /// Writes where the secret is found, and never the secret or its digest.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match &self.source {
-            Source::Environment(name) => serializer.collect_str(&format_args!("env:{name}")),
-            Source::File(path) => serializer.collect_str(&format_args!("file:{}", path.display())),
-            Source::Digest => serializer.serialize_str("sha256:(hidden)"),
-            Source::Literal => serializer.serialize_str(HIDDEN),
-        }
+        serializer.serialize_str(&self.place())
     }
 }
 

@@ -7,6 +7,7 @@ use super::gateway::Gateway;
 use super::mcp_server::McpServers;
 use super::secret::Secret;
 use super::tls::Tls;
+use super::upstream::Upstream;
 use super::{paths, units};
 use serde::de;
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,8 @@ pub struct Config {
     pub tls: Tls,
     /// Agents that the program starts itself.
     pub agents: Vec<Agent>,
+    /// Servers of models that are asked in their own APIs.
+    pub upstreams: Vec<Upstream>,
     /// MCP servers that the program starts for its clients.
     #[serde(rename = "mcpServers")]
     pub mcp_servers: McpServers,
@@ -64,6 +67,7 @@ impl Default for Config {
             bridges: Vec::new(),
             tls: Tls::default(),
             agents: Vec::new(),
+            upstreams: Vec::new(),
             mcp_servers: McpServers::default(),
             gateway: Gateway::default(),
             audit: Audit::default(),
@@ -415,6 +419,9 @@ pub struct Alias {
     /// The context length that clients are told, in tokens.
     #[serde(default)]
     pub context_length: Option<u32>,
+    /// Models that are asked in its place, in order, when the one that answers fails; those of whoever answers when empty.
+    #[serde(default)]
+    pub fallback: Vec<String>,
 }
 
 /// True for a character that the name of an agent, a bridge or a key may have.

@@ -1,4 +1,4 @@
-//! Short forms of sections and lists: `log: debug`, `audit: off`, `agents: [claude]`, `command: "a --b"`, and other names of
+//! Short forms of sections and lists: `log: debug`, `audit: off`, `agents: [claude]`, `upstreams: [ollama]`, `command: "a --b"`, and other names of
 //! sections.
 //!
 //! They are written out in the tree before anything else reads it, so that variables and flags change the same values
@@ -8,6 +8,7 @@ use super::agent_list;
 use super::error::Problem;
 use super::mcp_server;
 use super::tree::{Entry, Form, Node, Value};
+use super::upstream;
 
 /// Writes the short forms of a whole document out.
 pub(crate) fn expand(root: &mut Node, problems: &mut Vec<Problem>) {
@@ -29,6 +30,9 @@ pub(crate) fn expand(root: &mut Node, problems: &mut Vec<Problem>) {
     }
     if let Some(agents) = root.get_mut("agents") {
         agent_list::expand(agents, problems);
+    }
+    if let Some(upstreams) = root.get_mut("upstreams") {
+        upstream::expand(upstreams, problems);
     }
     mcp_server::expand(root, problems);
 }

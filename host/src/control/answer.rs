@@ -23,7 +23,7 @@ impl Answer {
     ///
     /// # Errors
     /// When the connection breaks, and as reading the body.
-    pub(super) fn read(call: Call) -> io::Result<Self> {
+    pub(crate) fn read(call: Call) -> io::Result<Self> {
         let mut answer = Self {
             status: 0,
             head: None,

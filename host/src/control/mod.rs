@@ -342,17 +342,17 @@ impl ControlClient {
 
     fn request(&self, sent: &Sent<'_>) -> HttpRequest {
         let mut headers = vec![
-            ("accept", sent.accept.to_owned()),
-            ("user-agent", self.program.to_owned()),
+            ("accept".into(), sent.accept.to_owned()),
+            ("user-agent".into(), self.program.to_owned()),
         ];
         if let Some(token) = &self.token {
-            headers.push(("authorization", format!("Bearer {token}")));
+            headers.push(("authorization".into(), format!("Bearer {token}")));
         }
         if sent.body.is_some() {
-            headers.push(("content-type", "application/json".to_owned()));
+            headers.push(("content-type".into(), "application/json".to_owned()));
         }
         let further = sent.headers.iter();
-        headers.extend(further.map(|(name, value)| (*name, (*value).to_owned())));
+        headers.extend(further.map(|(name, value)| ((*name).into(), (*value).to_owned())));
         HttpRequest {
             method: sent.method,
             path: sent.path.to_owned(),

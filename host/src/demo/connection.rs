@@ -2,9 +2,10 @@
 
 use super::{Agent, PACE, PATIENCE};
 use event_listener::Listener;
+use mcp_local_provider_core::Backoff;
 use mcp_local_provider_engine::BridgeTimes;
 use mcp_local_provider_engine::Engine;
-use mcp_local_provider_engine::dial::{Backoff, DialError, Target};
+use mcp_local_provider_engine::dial::{DialError, Target};
 use mcp_local_provider_engine::websocket::{Ended, config};
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream};
@@ -38,7 +39,12 @@ pub fn start(engine: &Arc<Engine>, key: &str, address: SocketAddr) -> io::Result
 
 /// Keeps the agent connected until the provider stops.
 fn run(engine: &Engine, mut agent: Agent, mut target: Target, address: SocketAddr) {
-    let mut backoff = Backoff::new(engine.chance(), &BridgeTimes::default());
+    let times = BridgeTimes::default();
+    let mut backoff = Backoff::new(
+        engine.chance(),
+        times.reconnect_delay,
+        times.reconnect_max_delay,
+    );
     while !engine.is_stopped() {
         target.token = Some(agent.token().to_owned());
         match dial(&target, address) {

@@ -210,12 +210,16 @@ mod tests {
     #[test]
     fn an_address_at_which_no_model_answers_is_named_without_its_secrets() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let url = format!("http://ada:secret@{address}/v1?key=secret");
-        let mine = agent(&["/bin/sh"], &[("OPENAI_BASE_URL", &url), ("OTHER", &url)]);
-        assert_eq!(found(&mine, false).len(), 1);
-        drop(listener);
-        let [_, (health, text)] = found(&mine, false).try_into().unwrap();
+        // A connection's own port belongs to it, and accepts none, whatever other tests do.
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mine = |address: &str| {
+            let url = format!("http://ada:secret@{address}/v1?key=secret");
+            agent(&["/bin/sh"], &[("OPENAI_BASE_URL", &url), ("OTHER", &url)])
+        };
+        let there = listener.local_addr().unwrap().to_string();
+        assert_eq!(found(&mine(&there), false).len(), 1);
+        let address = client.local_addr().unwrap().to_string();
+        let [_, (health, text)] = found(&mine(&address), false).try_into().unwrap();
         assert_eq!(health, Health::Warn);
         let said = format!("sh: OPENAI_BASE_URL names {address}, which accepts no connection (");
         assert!(

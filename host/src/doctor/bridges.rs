@@ -14,6 +14,7 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::task::{Poll, Waker};
+use std::time::Duration;
 
 pub(super) fn examine(loaded: &Loaded, findings: &mut Findings) {
     let config = &loaded.config;
@@ -21,7 +22,8 @@ pub(super) fn examine(loaded: &Loaded, findings: &mut Findings) {
     let proxies = loaded.environment.proxies();
     for bridge in &config.bridges {
         let name = printable(&bridge.name);
-        let (health, text) = match check(&bridge.url, &proxies, &trust) {
+        let after = "it is dialled again and again";
+        let (health, text) = match connect_to(&bridge.url, &proxies, &trust, after) {
             Ok(text) => (Health::Ok, text),
             Err(text) => (Health::Warn, text),
         };
@@ -29,20 +31,42 @@ pub(super) fn examine(loaded: &Loaded, findings: &mut Findings) {
     }
 }
 
-/// Connects to a bridge. The text of the finding, without the bridge's name.
-fn check(url: &str, proxies: &Proxies, trust: &Trust) -> Result<String, String> {
+/// Connection to a server, by a proxy and with TLS where its address and the environment want them.
+pub(super) struct Connected {
+    pub(super) pipe: Box<dyn Pipe>,
+    pub(super) origin: Origin,
+    /// Text of the finding, without the server's name.
+    pub(super) text: String,
+}
+
+/// Connects to a server. The text of the finding, without the server's name; `after` says what the program does where it cannot.
+pub(super) fn connect_to(
+    url: &str,
+    proxies: &Proxies,
+    trust: &Trust,
+    after: &str,
+) -> Result<String, String> {
+    open(url, proxies, trust, after, CONNECT).map(|connected| connected.text)
+}
+
+/// Connects to a server as [`connect_to`] does, and keeps the connection, whose reads wait for `patience`.
+pub(super) fn open(
+    url: &str,
+    proxies: &Proxies,
+    trust: &Trust,
+    after: &str,
+    patience: Duration,
+) -> Result<Connected, String> {
     let wrong = |error: &dyn Display| format!("has a wrong address: {error}");
     let uri = url.parse().map_err(|error| wrong(&error))?;
     let origin = Origin::of(&uri).ok_or_else(|| wrong(&"it names no server"))?;
     let (place, host) = (origin.authority(), origin.host.clone());
-    let refused = |error: &dyn Display| {
-        format!("cannot be used at {place}: {error}; it is dialled again and again")
-    };
+    let refused = |error: &dyn Display| format!("cannot be used at {place}: {error}; {after}");
     let is_secure = origin.secure;
     let route = Route::to(origin, proxies).map_err(|error| refused(&error))?;
     let (first, port) = route.first_hop();
     let socket = connect(first, port).and_then(|socket| {
-        let pipe = WaitingPipe::new(socket, CONNECT, Some(CONNECT))?;
+        let pipe = WaitingPipe::new(socket, CONNECT, Some(patience))?;
         Ok(Box::new(pipe) as Box<dyn Pipe>)
     });
     let mut text = "accepts connections".to_owned();
@@ -50,7 +74,7 @@ fn check(url: &str, proxies: &Proxies, trust: &Trust) -> Result<String, String> 
         (Ok(pipe), _) => pipe,
         (Err(error), None) => {
             return Err(format!(
-                "does not accept connections at {place} ({error}); start it: it is dialled again and again"
+                "does not accept connections at {place} ({error}); start it: {after}"
             ));
         }
         (Err(error), Some(_)) => {
@@ -70,9 +94,14 @@ fn check(url: &str, proxies: &Proxies, trust: &Trust) -> Result<String, String> 
     if is_secure {
         let mut tls = Tls::new(pipe, &host, trust, &budget).map_err(|error| refused(&error))?;
         waited(tls.poll_handshake(Waker::noop())).map_err(|error| refused(&error))?;
+        pipe = Box::new(tls);
         text.push_str(", and its TLS certificate is trusted");
     }
-    Ok(text)
+    Ok(Connected {
+        pipe,
+        origin: route.origin,
+        text,
+    })
 }
 
 /// Result of a call on a pipe that is never pending.

@@ -1,23 +1,36 @@
-//! Checks of the MCP servers of the configuration: their programs, and a start.
+//! Checks of the MCP servers of the configuration: their programs, and a start; a connection to those that are reached over HTTP.
 
-use super::{Findings, Health, Surroundings};
-use crate::config::{Config, GatewayEnabled};
+use super::{Findings, Health, Surroundings, bridges};
+use crate::config::{Config, GatewaySwitch, Loaded};
 use crate::mcp_client::{NoResult, StartedServer, tools};
 use crate::printable::printable;
 use crate::servers::ServerPlan;
+use mcp_local_provider_engine::tls::Trust;
 use serde_json::Value;
 use std::path::Path;
 
 /// Subject of the findings.
 const SUBJECT: &str = "mcp server";
 
-/// Checks the servers that are offered. With [`Surroundings::start`] it starts each.
-pub(super) fn examine(config: &Config, surroundings: &Surroundings, findings: &mut Findings) {
-    if config.gateway.enabled == GatewayEnabled::No && config.mcp_servers.offered().count() > 0 {
+/// Checks the servers that are offered. With [`Surroundings::start`] it starts each that is a program.
+pub(super) fn examine(loaded: &Loaded, surroundings: &Surroundings, findings: &mut Findings) {
+    let config = &loaded.config;
+    let trust = Trust::new(config.tls.ca_file.clone());
+    if config.gateway.enabled == GatewaySwitch::No && config.mcp_servers.offered().count() > 0 {
         let text = "`gateway.enabled` is false: no MCP server is offered";
         findings.add(Health::Warn, SUBJECT, text.to_owned());
     }
     for (name, server) in config.mcp_servers.offered() {
+        if let Some(url) = &server.url {
+            let after = "it is asked again when a client needs it";
+            let proxies = loaded.environment.proxies();
+            let (health, text) = match bridges::connect_to(url, &proxies, &trust, after) {
+                Ok(text) => (Health::Ok, text),
+                Err(text) => (Health::Warn, text),
+            };
+            findings.add(health, SUBJECT, format!("{name} {text}"));
+            continue;
+        }
         let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
         match plan.find(&surroundings.variables) {
             Err(missing) => findings.add(Health::Fail, SUBJECT, format!("{name}: {missing}")),

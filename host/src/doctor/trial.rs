@@ -123,6 +123,8 @@ impl<'p> Trial<'p> {
         let mut ending = None;
         self.process.turn(&self.waker, until, |event| match event {
             Event::Line(line) => agent.handle_line(now(), line, out, &mut |_| {}),
+            // It is cut into lines.
+            Event::Bytes(_) => {}
             Event::Ended(how) => ending = Some(how),
         })?;
         match ending {

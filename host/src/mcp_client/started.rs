@@ -142,6 +142,8 @@ impl StartedServer {
                     heard.take(&delivery);
                 });
             }
+            // It is cut into lines.
+            Event::Bytes(_) => {}
             Event::Ended(how) => ending = Some(how),
         })?;
         let now = since(*began);

@@ -1,4 +1,5 @@
-//! MCP servers: programs that speak MCP over standard input and output, which the gateway of the engine has run here.
+//! MCP servers: programs that speak MCP over standard input and output, which the gateway of the engine has run here, and those that
+//! are reached over HTTP.
 //!
 //! [`Servers`] gives each process that the gateway needs a thread, as [`Agents`](crate::agents::Agents) does for agents. A process
 //! is started as the configuration has its server at that moment; a reload that changes that ends the sessions of the server.
@@ -6,17 +7,19 @@
 mod error_lines;
 mod plan;
 mod process;
+mod remote;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use plan::ServerPlan;
 pub(crate) use process::exit;
 
-use crate::config::Config;
+use crate::config::{Config, Gateway};
 use crate::process::own_program;
 use mcp_local_provider_engine::Engine;
 use mcp_local_provider_engine::gateway::{Child, Children};
 use process::{Runner, Surroundings};
+use remote::RemoteTask;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -65,6 +68,8 @@ pub(crate) struct Servers {
     /// True once the engine has a gateway.
     is_open: AtomicBool,
     surroundings: Arc<Surroundings>,
+    /// The section `gateway`, for the times of connections.
+    config: Mutex<Gateway>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -88,6 +93,7 @@ impl Servers {
                 variables: std::env::vars_os().collect(),
                 supervisor: Some(own_program()?),
             }),
+            config: Mutex::default(),
             threads: Mutex::default(),
         });
         servers.take_over(config);
@@ -97,6 +103,7 @@ impl Servers {
     /// Takes another configuration over.
     pub(crate) fn take_over(self: &Arc<Self>, config: &Config) {
         // The gateway may ask for a process at once.
+        lock(&self.config).clone_from(&config.gateway);
         let changed = self.surroundings.plans.replace(config);
         let Some(engine) = self.engine.upgrade() else {
             return;
@@ -140,6 +147,13 @@ impl Children for Servers {
         let engine = engine.filter(|engine| !engine.is_stopped());
         let engine = engine.ok_or_else(|| io::Error::other("the provider has stopped"))?;
         let name = child.server().clone();
+        let plan = self.surroundings.plans.get(&name);
+        if let Some(server) = plan.and_then(|plan| plan.remote()) {
+            let config = lock(&self.config).clone();
+            let task = RemoteTask::new(child, engine.clone(), server, &config);
+            engine.spawn(Box::new(task));
+            return Ok(());
+        }
         let runner = Runner::new(child, engine, self.surroundings.clone())?;
         self.spawn(&name, move || runner.run())
     }

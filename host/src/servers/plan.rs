@@ -1,10 +1,12 @@
-//! Turns an entry of `mcpServers` into the command and environment that start the server.
+//! Turns an entry of `mcpServers` into the command and environment that start the server, or into the address that it has.
 
-use crate::config::McpServer;
+use super::remote::RemoteServer;
+use crate::config::{McpServer, McpTransport};
 use crate::installed::{NotInstalled, find_program};
 use mcp_local_provider_core::budget::Budget;
+use mcp_local_provider_mcp::remote::Form;
 use mcp_local_provider_mcp::server::GRACE;
-use mcp_local_provider_process::{Launch, Supervision, clean_environment};
+use mcp_local_provider_process::{Framing, Launch, Supervision, clean_environment};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,21 @@ impl ServerPlan {
     /// True when `other` starts the same program in the same way.
     pub(crate) fn starts_as(&self, other: &Self) -> bool {
         self.server == other.server
+    }
+
+    /// Returns the address of a server that is reached over HTTP; `None` for one that is started.
+    pub(crate) fn remote(&self) -> Option<RemoteServer> {
+        let headers = self.server.headers.iter();
+        let headers =
+            headers.filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())));
+        Some(RemoteServer {
+            url: self.server.url.clone()?,
+            headers: headers.collect(),
+            form: match self.server.transport {
+                Some(McpTransport::Sse) => Form::Events,
+                Some(McpTransport::Http | McpTransport::Stdio) | None => Form::Streamable,
+            },
+        })
     }
 
     /// Builds its environment from `variables`, those of this program.
@@ -97,7 +114,7 @@ impl ServerPlan {
                 grace: GRACE,
                 remove: None,
             },
-            line_bytes: self.line_bytes,
+            output: Framing::Lines(self.line_bytes),
             input_bytes: INPUT_BYTES,
             budget,
         })
@@ -152,7 +169,7 @@ mod tests {
         assert_eq!(launch.program, program);
         assert_eq!(launch.arguments, ["-x", "y"]);
         assert_eq!(launch.working_directory, home);
-        assert_eq!(launch.line_bytes, 4096);
+        assert_eq!(launch.output, Framing::Lines(4096));
         let names = launch
             .environment
             .iter()

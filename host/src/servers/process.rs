@@ -19,7 +19,7 @@ use std::time::Instant;
 pub(super) trait Owner {
     fn server(&self) -> &str;
     fn take(&self, waker: &Waker, work: &mut Work);
-    fn handle_started(&self);
+    fn handle_started(&self, pid: i32);
     fn handle_line(&self, line: Line<'_>);
     fn handle_exited(&self, exit: Exit, why: &str);
 }
@@ -33,8 +33,8 @@ impl Owner for Child {
         Child::take(self, waker, work);
     }
 
-    fn handle_started(&self) {
-        Child::handle_started(self);
+    fn handle_started(&self, pid: i32) {
+        Child::handle_started(self, Some(pid));
     }
 
     fn handle_line(&self, line: Line<'_>) {
@@ -167,8 +167,9 @@ impl<O: Owner> Runner<O> {
         match started {
             Ok(process) => {
                 tracing::debug!(server, pid = process.id(), "started a process");
+                let pid = process.id();
                 self.process = Some(process);
-                self.owner.handle_started();
+                self.owner.handle_started(pid);
             }
             Err(error) => {
                 self.work.lines.clear();
@@ -191,6 +192,8 @@ impl<O: Owner> Runner<O> {
         let owner = &self.owner;
         let turn = process.turn(&self.process_waker, until, |event| match event {
             Event::Line(line) => owner.handle_line(line),
+            // It is cut into lines.
+            Event::Bytes(_) => {}
             Event::Ended(how) => ending = Some(how),
         });
         self.tell(process.take_error_lines());

@@ -67,7 +67,7 @@ impl Owner for Scripted {
         script.waker = Some(waker.clone());
     }
 
-    fn handle_started(&self) {
+    fn handle_started(&self, _pid: i32) {
         self.happened.send(Happened::Started).unwrap();
     }
 

@@ -27,10 +27,9 @@ impl<'t> Edits<'t> {
         self.0.sort_by_key(|(old, _)| old.get().as_ptr().addr());
         let with: Vec<(JsonValue<'_>, &str)> =
             self.0.iter().map(|(old, new)| (*old, &**new)).collect();
-        let mut out = Vec::with_capacity(text.len() + 32 * with.len());
+        let mut out = String::with_capacity(text.len() + 32 * with.len());
         replace(&mut out, text, &with);
-        // Pieces of texts were put together.
-        String::from_utf8(out).unwrap_or_default()
+        out
     }
 }
 

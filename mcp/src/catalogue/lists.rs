@@ -52,7 +52,7 @@ pub struct Page {
     pub(super) has_type: bool,
 }
 
-/// What has come of one server's part.
+/// Outcome of one server's part.
 #[derive(Clone, Debug)]
 enum Part {
     Waiting,

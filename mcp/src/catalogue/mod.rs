@@ -146,6 +146,31 @@ impl Catalogue {
         })
     }
 
+    /// Returns true when the server at a place has this capability.
+    #[must_use]
+    pub fn offers(&self, at: usize, capability: &str) -> bool {
+        let source = self.sources.get(at);
+        source.is_some_and(|source| source.offers(capability))
+    }
+
+    /// Returns true when the server at a place has not answered `initialize` yet.
+    #[must_use]
+    pub fn is_down(&self, at: usize) -> bool {
+        let source = self.sources.get(at);
+        source.is_some_and(|source| source.offers.is_none())
+    }
+
+    /// Returns the error for a name of which nobody knows.
+    #[must_use]
+    pub fn unknown(kind: Kind) -> Refusal {
+        match kind {
+            Kind::Prompts => Refusal::new(Reason::PromptNotFound, "there is no such prompt here"),
+            Kind::Tools | Kind::Resources | Kind::Templates | Kind::Tasks => {
+                Refusal::new(Reason::ToolNotFound, "there is no such tool here")
+            }
+        }
+    }
+
     /// The server at a place has answered `initialize` with this.
     pub fn handle_ready(&mut self, at: usize, result: JsonValue<'_>) {
         let capabilities = result.member("capabilities");
@@ -158,11 +183,55 @@ impl Catalogue {
         }
     }
 
-    /// What the server at a place has of a kind has changed.
+    /// The server at a place has told that its list of a kind has changed.
     pub fn handle_changed(&mut self, at: usize, kind: Kind) {
         if let Some(table) = self.table_mut(kind) {
             table.set_whole(at, false);
         }
+    }
+
+    /// Returns the places of the servers that a client's request may be for.
+    #[must_use]
+    pub fn concerned(&self, call: &Call<'_>) -> Vec<usize> {
+        let param = |name: &str| call.params.and_then(|params| params.member(name));
+        let of = param("ref");
+        let (name, uri) = match &*call.method {
+            "tools/call" | "prompts/get" => (param("name"), None),
+            "resources/read" => (None, param("uri")),
+            "completion/complete" => (
+                of.and_then(|of| of.member("name")),
+                of.and_then(|of| of.member("uri")),
+            ),
+            _ => (None, None),
+        };
+        let name = name.and_then(JsonValue::text);
+        let all = 0..self.sources.len();
+        let chosen = all.filter(|at| {
+            name.as_ref().is_none_or(|name| self.may_have(*at, name))
+                && uri.is_none_or(|uri| self.own_uri(*at, uri).is_some())
+        });
+        chosen.collect()
+    }
+
+    /// Returns the URI that the server at a place knows, for one that clients know, as JSON string. `None` when it is another's.
+    #[must_use]
+    pub fn own_uri(&self, at: usize, uri: JsonValue<'_>) -> Option<String> {
+        match &self.sources.get(at)?.uris {
+            Some(prefix) => prefix.take(uri),
+            None => Some(uri.get().into()),
+        }
+    }
+
+    /// Returns true when a tool or prompt of the server at a place may have this name.
+    fn may_have(&self, at: usize, name: &str) -> bool {
+        self.sources.get(at).is_some_and(|source| {
+            let prefix = source.names.as_ref();
+            // One that is cut has its prefix still.
+            prefix.is_none_or(|prefix| {
+                let rest = name.strip_prefix(&**prefix);
+                rest.is_some_and(|rest| rest.starts_with("__"))
+            })
+        })
     }
 
     /// Finds the way of a client's request.
@@ -170,6 +239,9 @@ impl Catalogue {
     /// # Errors
     /// No server has what it names.
     pub fn route<'t>(&self, call: &Call<'t>) -> Result<Route<'t>, Refusal> {
+        if self.sources.len() == 1 && self.is_plain(0) {
+            return Ok(Route::To(0, Edits::default()));
+        }
         let param = |name: &str| call.params.and_then(|params| params.member(name));
         if let Some(kind) = Kind::listed_by(&call.method) {
             return self.list(kind, param("cursor"));
@@ -231,36 +303,21 @@ impl Catalogue {
     }
 
     fn named<'t>(&self, kind: Kind, name: Option<JsonValue<'t>>) -> Result<Route<'t>, Refusal> {
-        let (what, reason) = match kind {
-            Kind::Prompts => ("prompt", Reason::PromptNotFound),
-            Kind::Tools | Kind::Resources | Kind::Templates | Kind::Tasks => {
-                ("tool", Reason::ToolNotFound)
-            }
-        };
         let Some((value, name)) = name.and_then(|name| Some((name, name.text()?))) else {
-            return match self.sources.as_slice() {
-                // It says itself what is wrong.
-                [_] if self.is_plain(0) => Ok(Route::To(0, Edits::default())),
-                _ => Err(missing("name")),
-            };
+            return Err(missing("name"));
         };
-        let unknown = || Refusal::new(reason, format!("there is no {what} `{name}` here"));
         let Some(table) = self.table(kind).filter(|_| self.has_tables()) else {
             let hidden = self
                 .sources
                 .iter()
                 .any(|source| kind == Kind::Tools && !source.tools.allows(&name));
             return if hidden {
-                Err(unknown())
+                Err(Self::unknown(kind))
             } else {
                 Ok(Route::To(0, Edits::default()))
             };
         };
-        let lists = |at: usize| {
-            let source = self.sources.get(at);
-            source.is_some_and(|source| source.offers(kind.capability()))
-        };
-        match table.find(&name, lists) {
+        match table.find(&name, |at| self.offers(at, kind.capability())) {
             Found::One(at, own) => {
                 let mut edits = Edits::default();
                 if own != name {
@@ -269,7 +326,7 @@ impl Catalogue {
                 Ok(Route::To(at, edits))
             }
             Found::Two(one, other) => Err(self.clashing(kind, &name, one, other)),
-            Found::Nobody => Err(unknown()),
+            Found::Nobody => Err(Self::unknown(kind)),
             Found::NotYet => {
                 let known = |at: &usize| !table.is_whole(*at);
                 let unread = self.with(kind.capability()).into_iter().filter(known);

@@ -36,7 +36,7 @@ pub fn joined(prefix: &str, own: &str) -> String {
     format!("{kept}_{digits}")
 }
 
-/// What a name leads to.
+/// Servers that a name leads to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Found<'t> {
     /// The place of the server, and the name that it knows.

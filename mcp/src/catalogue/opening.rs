@@ -1,4 +1,4 @@
-//! What several servers say to `initialize`, as one answer.
+//! The answers of several servers to `initialize`, as one.
 
 use super::kinds::Kind;
 use crate::revision::Revision;

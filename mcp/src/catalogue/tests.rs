@@ -24,7 +24,7 @@ fn list(catalogue: &mut Catalogue, at: usize, kind: Kind, result: &str) -> Strin
     catalogue.page(at, kind, value, true).elements
 }
 
-/// Where a request goes, and how it looks there.
+/// The place to which a request goes, and its text there.
 fn sent(catalogue: &Catalogue, text: &str) -> (usize, String) {
     let Ok(Message::Request { call, .. }) = Message::read(text) else {
         panic!("{text}");

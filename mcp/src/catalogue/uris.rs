@@ -13,7 +13,7 @@ use mcp_local_provider_core::text::JsonValue;
 /// The scheme of a user interface that a host shows.
 const UI: &str = "ui://";
 
-/// What stands before the URIs of one server.
+/// Beginning of the URIs of one server.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct UriPrefix(Box<str>);
 

@@ -1,18 +1,20 @@
 //! What a server's process says: answers, questions, progress, and how it greets.
 
+use super::raising::answered;
 use super::{CallId, Delivery, Open, Out, Server, one_line};
+use crate::catalogue::Kind;
 use crate::refusal::{Reason, Refusal};
+use crate::revision::Era;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use mcp_local_provider_core::rpc::{
     Call, INVALID_REQUEST, Json, Line, Message, NotAMessage, read_each,
 };
-use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 
 /// URIs of resources to which a new process is subscribed anew.
-const SUBSCRIPTIONS: usize = 1024;
+pub(super) const SUBSCRIPTIONS: usize = 1024;
 
 /// What a process has been told that the next one does not know.
 pub(super) enum Lesson {
@@ -37,7 +39,7 @@ impl Lesson {
     }
 }
 
-impl<T> Server<T> {
+impl<T: Clone> Server<T> {
     /// The process wrote a line to its standard output.
     pub fn handle_line(
         &mut self,
@@ -46,6 +48,7 @@ impl<T> Server<T> {
         out: &mut Out,
         deliver: &mut dyn FnMut(Delivery<'_, T>),
     ) {
+        self.note_life(now);
         let text = match line {
             Line::Whole(line) => core::str::from_utf8(line).map_err(|_| NotAMessage::of(line)),
             Line::TooLong => Err(NotAMessage::Damaged),
@@ -79,32 +82,35 @@ impl<T> Server<T> {
                 return;
             }
         };
+        if let Message::Notification(call) = &message
+            && let Some(kind) = Kind::changed_by(&call.method)
+        {
+            self.lists.handle_changed(kind);
+        }
         match message {
+            Message::Response { id, outcome } if self.is_raising() => {
+                self.take_raised_answer(now, text, id, outcome, out, deliver);
+            }
             Message::Response { id, outcome } => match self.peer.take(id) {
                 Some(Open::Call(waiting)) => {
                     if let (Ok(_), Some(lesson)) = (&outcome, waiting.teaches) {
                         self.learn(lesson);
                     }
-                    deliver(Delivery::Answer {
-                        to: waiting.to,
-                        text,
-                        id,
-                    });
+                    match self.take_page(now, (waiting.page, waiting.form), id, &outcome) {
+                        Some(text) => answered(waiting.to, &text, false, deliver),
+                        None => deliver(Delivery::Answer {
+                            to: waiting.to,
+                            text,
+                            id,
+                            is_kept: false,
+                        }),
+                    }
                 }
-                Some(Open::Handshake) => match outcome {
-                    Ok(result) => {
-                        self.greeted(now, result.map_or("{}", JsonValue::get), out, deliver)
-                    }
-                    Err(error) => {
-                        self.trouble = Some(format!(
-                            "it refused `initialize`: {}",
-                            error.message.decode()
-                        ));
-                        self.life.handle_failed(now, &mut out.orders);
-                    }
-                },
-                // Told, cancelled or late.
-                Some(Open::Own) | None => {}
+                Some(Open::Handshake) => self.handle_greeting(now, outcome, out, deliver),
+                // It went on with what was taken back.
+                Some(Open::Withdrawn(_)) => self.withdrawn = self.withdrawn.saturating_sub(1),
+                // Told, or nobody's.
+                Some(Open::Own | Open::Life | Open::Listen | Open::Round(_)) | None => {}
             },
             Message::Request { id, call } => match &*call.method {
                 "ping" => out.lines.push(Json::result(id, "{}")),
@@ -112,8 +118,17 @@ impl<T> Server<T> {
                     let why = "the handshake is not done";
                     out.lines.push(Json::error(id, INVALID_REQUEST, why));
                 }
-                method => deliver(Delivery::Asked { text, id, method }),
+                // It may not ask.
+                _ if self.era() == Era::Stateless => self.garbage = self.garbage.saturating_add(1),
+                method => deliver(Delivery::Asked {
+                    of: None,
+                    text,
+                    id,
+                    method,
+                }),
             },
+            Message::Notification(call)
+                if self.is_raising() && self.take_of_listen(now, text, &call, out, deliver) => {}
             Message::Notification(call) => self.handle_notification(now, text, &call, deliver),
         }
     }
@@ -149,7 +164,24 @@ impl<T> Server<T> {
                     deliver(Delivery::Withdrawn { text, id });
                 }
             }
-            method => deliver(Delivery::Notified { text, method }),
+            method => {
+                let callers = self.peer.iter().filter_map(|(_, open)| match open {
+                    Open::Call(waiting) if waiting.line.is_none() => Some(&waiting.to),
+                    Open::Withdrawn(to) => Some(to),
+                    Open::Call(_)
+                    | Open::Handshake
+                    | Open::Listen
+                    | Open::Round(_)
+                    | Open::Own
+                    | Open::Life => None,
+                });
+                let callers = callers.collect();
+                deliver(Delivery::Notified {
+                    text,
+                    method,
+                    callers,
+                });
+            }
         }
     }
 
@@ -157,13 +189,19 @@ impl<T> Server<T> {
     fn lose_answer(&mut self, deliver: &mut dyn FnMut(Delivery<'_, T>)) {
         let mut sent = self.peer.iter().filter(|(_, open)| match open {
             Open::Call(waiting) => waiting.line.is_none(),
-            Open::Handshake | Open::Own => false,
+            Open::Handshake
+            | Open::Listen
+            | Open::Round(_)
+            | Open::Own
+            | Open::Withdrawn(_)
+            | Open::Life => false,
         });
         let (Some((number, _)), None) = (sent.next(), sent.next()) else {
             return;
         };
         drop(sent);
         if let Some(Open::Call(waiting)) = self.peer.cancel(number) {
+            self.give_up(number, waiting.rounds.as_deref());
             let message = format!(
                 "the MCP server `{}` wrote a line that is too long, or no message",
                 self.name
@@ -176,22 +214,15 @@ impl<T> Server<T> {
     }
 
     /// The process has answered `initialize`.
-    fn greeted(
+    pub(super) fn greeted(
         &mut self,
         now: Instant,
         result: &str,
         out: &mut Out,
         deliver: &mut dyn FnMut(Delivery<'_, T>),
     ) {
-        self.life.handle_ready(now);
-        if !self.is_ready() {
-            // It was told to end meanwhile.
-            return;
-        }
-        self.trouble = None;
         out.lines
             .push("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}\n".to_string());
-        let again = core::mem::replace(&mut self.was_ready, true);
         let levels = self
             .level
             .iter()
@@ -204,19 +235,36 @@ impl<T> Server<T> {
                 "{{\"jsonrpc\":\"2.0\",\"id\":{number},\"method\":\"{method}\",\"params\":{params}}}\n"
             ));
         }
+        self.begin(now, result, out, deliver);
+    }
+
+    /// The process can take requests. `result` is what sessions are told of it.
+    pub(super) fn begin(
+        &mut self,
+        now: Instant,
+        result: &str,
+        out: &mut Out,
+        deliver: &mut dyn FnMut(Delivery<'_, T>),
+    ) {
+        self.life.handle_ready(now);
+        self.health.begin(now);
+        self.trouble = None;
+        self.handshake.finish();
+        let again = core::mem::replace(&mut self.was_ready, true);
         deliver(Delivery::Ready { result, again });
+        self.listen(out);
         for CallId(number) in core::mem::take(&mut self.early) {
             if let Some(Open::Call(waiting)) = self.peer.get_mut(number)
                 && let Some(line) = waiting.line.take()
             {
-                out.lines.push(line);
                 self.peer
                     .defer(number, now + self.times.request.min(self.times.request_max));
+                self.pass(now, number, line, out);
             }
         }
     }
 
-    fn learn(&mut self, lesson: Lesson) {
+    pub(super) fn learn(&mut self, lesson: Lesson) {
         match lesson {
             Lesson::Level(params) => self.level = Some(one_line(&params).into()),
             Lesson::Subscribe(uri, params) => {

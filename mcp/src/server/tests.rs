@@ -1,6 +1,10 @@
 //! Tests of a server's process: what it is sent, and what becomes of what it says.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod eras;
+mod health;
+mod lists;
+
 use super::*;
 use alloc::vec;
 use mcp_local_provider_core::rpc::{Line, Message};
@@ -92,6 +96,9 @@ impl Bench {
     }
 
     fn said(&mut self) -> Vec<String> {
+        let said = &mut self.said;
+        self.server
+            .settle(&mut |delivery| said.push(told(delivery)));
         self.said.split_off(0)
     }
 }
@@ -107,12 +114,25 @@ fn told(delivery: Delivery<'_, &'static str>) -> String {
     match delivery {
         Delivery::Ready { again, .. } => format!("ready, again: {again}"),
         Delivery::NotReady(refusal) => format!("not ready: {}", refusal.message),
-        Delivery::Answer { to, text, id } => format!("{to}: {} {text}", id.get()),
+        Delivery::Answer { to, text, id, .. } => format!("{to}: {} {text}", id.get()),
         Delivery::Failed { to, refusal } => format!("{to}: {:?}", refusal.reason),
         Delivery::Progress { to, token, .. } => format!("{to}: progress {}", token.get()),
+        Delivery::Asked {
+            of: Some(of),
+            text,
+            id,
+            ..
+        } => format!("asked of {of} {} {text}", id.get()),
         Delivery::Asked { id, method, .. } => format!("asked {} {method}", id.get()),
         Delivery::Withdrawn { id, .. } => format!("withdrawn {}", id.get()),
-        Delivery::Notified { method, .. } => format!("notified {method}"),
+        Delivery::Notified {
+            text,
+            method,
+            callers,
+        } => {
+            let callers: String = callers.iter().map(|caller| format!(" {caller}")).collect();
+            format!("notified {method} {text}{callers}")
+        }
         Delivery::Gone => "gone".into(),
     }
 }
@@ -162,7 +182,7 @@ fn what_the_process_says_of_itself_reaches_its_session_and_a_ping_is_answered() 
         bench.said(),
         [
             "asked 5 roots/list",
-            "notified notifications/message",
+            r#"notified notifications/message {"jsonrpc":"2.0","method":"notifications/message","params":{}}"#,
             "withdrawn 5"
         ]
     );
@@ -298,10 +318,11 @@ fn a_process_that_nobody_needs_is_stopped_and_the_next_request_starts_one() {
     assert!(bench.out.orders.is_empty(), "somebody listens");
     let now = bench.at();
     bench.server.attend(now, false);
+    // Behind a question for a sign of life.
     bench.ask(r#"{"id":1,"method":"x"}"#, "ann").unwrap();
     bench.wait(Duration::from_secs(299));
     assert!(bench.out.orders.is_empty(), "a request is open");
-    bench.line(r#"{"jsonrpc":"2.0","id":2,"result":{}}"#);
+    bench.line(r#"{"jsonrpc":"2.0","id":3,"result":{}}"#);
     bench.wait(Duration::from_secs(601));
     assert_eq!(bench.out.orders.split_off(0), [Order::CloseInput]);
     bench.ask(r#"{"id":2,"method":"x"}"#, "bob").unwrap();
@@ -324,4 +345,70 @@ fn a_line_that_is_too_long_fails_the_only_request_that_it_can_belong_to() {
         &mut |delivery| said.push(told(delivery)),
     );
     assert_eq!(bench.said(), ["ann: BadAnswer"]);
+}
+
+#[test]
+fn a_process_may_be_at_work_for_a_request_that_was_taken_back() {
+    let mut bench = Bench::ready();
+    let (one, other) = (
+        r#"{"id":1,"method":"tools/call"}"#,
+        r#"{"id":2,"method":"tools/call"}"#,
+    );
+    let call = bench.ask(one, "ann").unwrap();
+    bench.ask(other, "bob").unwrap();
+    bench.lines();
+    bench.said();
+    let log = r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#;
+    let heard = |whose| format!("notified notifications/message {log}{whose}");
+    let now = bench.at();
+    bench.server.cancel(now, call, None, &mut bench.out);
+    bench.line(log);
+    assert_eq!(bench.said(), [heard(" ann bob")]);
+    assert_eq!(bench.server.open_calls(), 1);
+    // Until it answers all the same, or has had its time.
+    bench.line(&format!(
+        r#"{{"jsonrpc":"2.0","id":{},"result":{{}}}}"#,
+        call.0
+    ));
+    bench.line(log);
+    assert_eq!(bench.said(), [heard(" bob")]);
+    bench.wait(Duration::from_secs(1000));
+    bench.said();
+    bench.line(log);
+    assert_eq!(bench.said(), [heard(" bob")], "bob's is late");
+    bench.wait(Duration::from_secs(1000));
+    bench.line(log);
+    assert_eq!(bench.said(), [heard("")]);
+}
+
+#[test]
+fn what_a_remote_server_has_not_taken_waits_for_the_next_connection() {
+    let mut bench = Bench::ready();
+    let asking = |id: u64| format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"tools/list"}}"#);
+    for who in ["ann", "bob", "cid"] {
+        bench.ask(&asking(7), who).unwrap();
+    }
+    let sent = bench.lines().split_off(1);
+    bench.said();
+    // The second one is not answered, and the server has forgotten the session when the first one comes.
+    let number = |line: &String| id_of(line).parse::<u64>().unwrap();
+    let (now, said) = (bench.at(), &mut bench.said);
+    bench.server.handle_unanswered(
+        now,
+        number(&sent[1]),
+        Refusal::new(Reason::ServerUnavailable, "no"),
+        &mut bench.out,
+        &mut |delivery| said.push(told(delivery)),
+    );
+    bench
+        .server
+        .handle_not_taken(number(&sent[0]), sent[0].trim_end());
+    bench.exit(Exit::Disconnected);
+    assert_eq!(
+        bench.said(),
+        ["bob: ServerUnavailable", "gone", "cid: ServerExited"]
+    );
+    bench.wait(Duration::from_secs(1));
+    bench.begin();
+    assert_eq!(bench.lines()[1..], sent[..1]);
 }

@@ -14,6 +14,7 @@ fn open() -> Session {
     let (mut session, stream) = Session::open(NOW, "\"i\"", &Gateway::default(), None);
     session.handle_ready(
         NOW,
+        Attachment(0),
         r#"{"protocolVersion":"2025-06-18"}"#,
         false,
         &mut Vec::new(),
@@ -97,7 +98,7 @@ fn a_question_of_the_server_goes_to_the_open_request_and_its_answer_back_under_t
     .get();
     let id = JsonValue::read(text).unwrap().member("id").unwrap();
     session
-        .handle_asked(NOW, SECOND, text, id, &mut Vec::new())
+        .handle_asked(NOW, SECOND, None, text, id, &mut Vec::new())
         .unwrap();
     let (texts, taken) = take(&mut session, stream);
     assert_eq!(taken, Taken::Waiting);
@@ -127,7 +128,7 @@ fn a_client_of_a_shared_process_has_the_revision_that_it_asks_for() {
         let (session, stream) = Session::open(NOW, "0", &Gateway::default(), None);
         let mut session = session.asking(asked);
         let greeting = r#"{"protocolVersion":"2025-11-25"}"#;
-        session.handle_ready(NOW, greeting, false, &mut Vec::new());
+        session.handle_ready(NOW, Attachment(0), greeting, false, &mut Vec::new());
         let answer = session.streams().sole_answer(stream).unwrap();
         assert!(answer.contains(revision), "{answer}");
         assert_eq!(session.revision().as_str(), revision);
@@ -141,7 +142,9 @@ fn two_servers_of_a_session_may_ask_under_the_same_id() {
     let id = JsonValue::read(text).unwrap().member("id").unwrap();
     let wake = &mut Vec::new();
     for from in [FIRST, SECOND] {
-        session.handle_asked(NOW, from, text, id, wake).unwrap();
+        session
+            .handle_asked(NOW, from, None, text, id, wake)
+            .unwrap();
     }
     take(&mut session, StreamId::SESSION);
     // One takes its question back, and the other one's stays.
@@ -179,7 +182,7 @@ fn what_belongs_to_no_request_goes_to_the_sessions_own_stream() {
     let mut session = open();
     let notify = |session: &mut Session, method: &str| {
         let text = alloc::format!("{{\"method\":\"{method}\"}}");
-        session.handle_notified(NOW, &text, method, &mut Vec::new());
+        session.handle_notified(NOW, Attachment(0), &text, method, &mut Vec::new());
     };
     let (_, stream) = ask(&mut session, r#"{"id":1,"method":"a"}"#);
     notify(&mut session, "notifications/tools/list_changed");
@@ -231,7 +234,7 @@ fn an_id_that_is_in_use_and_one_request_too_many_are_refused() {
         ..Gateway::default()
     };
     let (mut session, _) = Session::open(NOW, "0", &config, None);
-    session.handle_ready(NOW, "{}", false, &mut Vec::new());
+    session.handle_ready(NOW, Attachment(0), "{}", false, &mut Vec::new());
     ask(&mut session, r#"{"id":1,"method":"a"}"#);
     let refused = |session: &mut Session, text: &str| {
         let stream = session.open_stream(1);
@@ -261,7 +264,7 @@ fn an_id_that_is_in_use_and_one_request_too_many_are_refused() {
 fn a_session_whose_server_cannot_start_ends_with_that() {
     let (mut session, stream) = Session::open(NOW, "0", &Gateway::default(), None);
     let refusal = Refusal::new(Reason::ServerUnavailable, "no");
-    session.handle_not_ready(NOW, &refusal, &mut Vec::new());
+    session.handle_not_ready(NOW, Attachment(0), &refusal, &mut Vec::new());
     assert_eq!(session.state(), State::Ended);
     let answer = session.streams().sole_answer(stream).unwrap();
     assert!(answer.contains("-31503"), "{answer}");
@@ -271,7 +274,7 @@ fn a_session_whose_server_cannot_start_ends_with_that() {
 fn a_server_that_comes_again_has_changed_its_lists() {
     let mut session = open();
     let result = r#"{"capabilities":{"tools":{"listChanged":true},"prompts":{}}}"#;
-    session.handle_ready(NOW, result, true, &mut Vec::new());
+    session.handle_ready(NOW, Attachment(0), result, true, &mut Vec::new());
     assert_eq!(
         take(&mut session, StreamId::SESSION).0,
         [r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]
@@ -292,7 +295,7 @@ fn who_opens_a_session_without_initialize_waits_for_its_server() {
     let (mut session, stream, reader) = opened();
     let mut wake = Vec::new();
     let result = r#"{"protocolVersion":"2025-11-25","serverInfo":{"name":"s"}}"#;
-    session.handle_ready(NOW, result, false, &mut wake);
+    session.handle_ready(NOW, Attachment(0), result, false, &mut wake);
     assert_eq!(wake.len(), 1, "who waits is woken");
     let Poll::Ready(Ok(greeting)) = session.poll_open(stream, reader, Waker::noop()) else {
         panic!("it is ready")
@@ -303,7 +306,7 @@ fn who_opens_a_session_without_initialize_waits_for_its_server() {
 
     let (mut session, stream, reader) = opened();
     let refusal = Refusal::new(Reason::ServerUnavailable, "it cannot be started");
-    session.handle_not_ready(NOW, &refusal, &mut Vec::new());
+    session.handle_not_ready(NOW, Attachment(0), &refusal, &mut Vec::new());
     let failed = session.poll_open(stream, reader, Waker::noop());
     assert_eq!(failed, Poll::Ready(Err(refusal)));
 
@@ -313,4 +316,49 @@ fn who_opens_a_session_without_initialize_waits_for_its_server() {
         panic!("it has ended")
     };
     assert_eq!(ended.reason, Reason::SessionNotFound);
+}
+
+#[test]
+fn a_question_that_names_its_request_goes_to_the_stream_of_that() {
+    let mut session = open();
+    let (key, stream) = ask(&mut session, r#"{"id":1,"method":"tools/call"}"#);
+    let (_, other) = ask(&mut session, r#"{"id":2,"method":"tools/call"}"#);
+    let text = r#"{"id":1,"method":"roots/list"}"#;
+    let id = JsonValue::read(text).unwrap().member("id").unwrap();
+    session
+        .handle_asked(NOW, FIRST, Some(key), text, id, &mut Vec::new())
+        .unwrap();
+    assert_eq!(take(&mut session, stream).0.len(), 1);
+    assert!(take(&mut session, other).0.is_empty());
+}
+
+#[test]
+fn a_session_that_ends_fails_its_open_requests() {
+    let mut config = Gateway::default();
+    config.resume.bytes = 1000;
+    let (mut session, opening) = Session::open(NOW, "0", &config, None);
+    let (_, stream) = ask(&mut session, r#"{"id":"7","method":"tools/call"}"#);
+    let (reader, _) = session.streams_mut().read(stream).unwrap();
+    let listening = session.streams_mut().listen(stream, reader, Waker::noop());
+    assert_eq!(listening, Taken::Waiting);
+    // More than may wait for a client ends it.
+    let mut wake = Vec::new();
+    for _ in 0..3 {
+        let text = "x".repeat(500);
+        session.handle_notified(
+            NOW,
+            Attachment(0),
+            &text,
+            "notifications/tools/list_changed",
+            &mut wake,
+        );
+    }
+    assert_eq!(session.state(), State::Ended);
+    for (stream, id) in [(stream, "\"7\""), (opening, "0")] {
+        let (told, taken) = take(&mut session, stream);
+        assert_eq!(taken, Taken::Ended);
+        assert_eq!(value(&told[0], &["id"]).get(), id);
+        let reason = value(&told[0], &["error", "data", "reason"]);
+        assert_eq!(reason.get(), "\"session_not_found\"");
+    }
 }

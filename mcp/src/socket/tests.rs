@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::Gateway;
-use crate::session::{Forward, RequestKey, Session};
+use crate::session::{Attachment, Forward, RequestKey, Session};
 use crate::streams::StreamId;
 use alloc::format;
 use alloc::string::ToString;
@@ -152,6 +152,7 @@ fn open() -> Session {
     let (mut session, stream) = Session::open(NOW, "0", &Gateway::default(), None);
     session.handle_ready(
         NOW,
+        Attachment(0),
         r#"{"protocolVersion":"2025-11-25"}"#,
         false,
         &mut Vec::new(),
@@ -204,7 +205,13 @@ fn the_answers_to_a_batch_come_together_and_nothing_else_waits_for_them() {
     answer(&mut session, second, 2);
     assert!(frames(&mut session).is_empty(), "two are to come");
     let told = r#"{"method":"notifications/message","params":{}}"#;
-    session.handle_notified(NOW, told, "notifications/message", &mut Vec::new());
+    session.handle_notified(
+        NOW,
+        Attachment(0),
+        told,
+        "notifications/message",
+        &mut Vec::new(),
+    );
     assert_eq!(member(&frames(&mut session)[0], "type"), "notification");
     answer(&mut session, first, 1);
     // The last one is taken back, and has no answer.

@@ -1,6 +1,6 @@
 //! Checks of a request of revision 2026-07-28: what it must say in its headers and in its `_meta`.
 
-use super::{CAPABILITIES, CLIENT, LEVEL, REVISION, VERSION, params};
+use super::{CAPABILITIES, LEVEL, REVISION, VERSION};
 use crate::refusal::{Reason, Refusal};
 use alloc::borrow::Cow;
 use alloc::format;
@@ -145,7 +145,7 @@ pub fn is_meant(version: Option<&str>, message: &Message<'_>) -> bool {
 
 /// A member of the `_meta` of a request.
 fn said<'m>(call: &Call<'m>, name: &str) -> Option<JsonValue<'m>> {
-    call.params?.member("_meta")?.member(name)
+    call.meta?.member(name)
 }
 
 /// A request that says what it must.
@@ -173,6 +173,22 @@ impl<'m> Wanted<'m> {
         id: JsonValue<'m>,
         call: &Call<'m>,
     ) -> Result<Self, Refusal> {
+        Self::checked(Some(headers), id, call)
+    }
+
+    /// Checks a request that comes without headers: the part of another one.
+    ///
+    /// # Errors
+    /// As [`Wanted::read`] has them, but for headers.
+    pub fn read_part(id: JsonValue<'m>, call: &Call<'m>) -> Result<Self, Refusal> {
+        Self::checked(None, id, call)
+    }
+
+    fn checked(
+        headers: Option<&Headers<'_>>,
+        id: JsonValue<'m>,
+        call: &Call<'m>,
+    ) -> Result<Self, Refusal> {
         let missing = |name: &str| {
             let message = format!("`params._meta` of a request must have `{name}`");
             Refusal::new(Reason::BadParams, message)
@@ -181,7 +197,9 @@ impl<'m> Wanted<'m> {
         let version = version.ok_or_else(|| missing(VERSION))?;
         let declared = said(call, CAPABILITIES).filter(|all| all.get().starts_with('{'));
         let declared = declared.ok_or_else(|| missing(CAPABILITIES))?;
-        agrees("MCP-Protocol-Version", headers.version, &version)?;
+        if let Some(headers) = headers {
+            agrees("MCP-Protocol-Version", headers.version, &version)?;
+        }
         if version != REVISION {
             let mut details = Json::new();
             details.raw("\"supported\":[");
@@ -193,14 +211,16 @@ impl<'m> Wanted<'m> {
                 Refusal::new(Reason::UnsupportedVersion, message).detailed(details.finish())
             );
         }
-        agrees("Mcp-Method", headers.method, &call.method)?;
+        if let Some(headers) = headers {
+            agrees("Mcp-Method", headers.method, &call.method)?;
+        }
         let name = match &*call.method {
             "tools/call" | "prompts/get" => Some("name"),
             "resources/read" => Some("uri"),
             _ => None,
         };
         let name = name.and_then(|name| call.params?.member(name)?.text());
-        if let Some(name) = name {
+        if let (Some(name), Some(headers)) = (name, headers) {
             agrees("Mcp-Name", headers.name, &name)?;
         }
         if REMOVED.contains(&&*call.method) || call.method.starts_with(TASKS) {
@@ -248,30 +268,6 @@ impl<'m> Wanted<'m> {
                 super::put(&mut json, name, value.get());
             }
         }
-        json.raw("}");
-        json.finish()
-    }
-
-    /// Returns the request in the form of a server with sessions.
-    #[must_use]
-    pub fn lowered(&self) -> String {
-        let leave: &[&str] = if self.may_ask() {
-            &["inputResponses", "requestState"]
-        } else {
-            &[]
-        };
-        let mut json = Json::new();
-        json.raw("{\"jsonrpc\":\"2.0\",\"id\":");
-        json.raw(self.id.get());
-        json.raw(",\"method\":");
-        json.string(&self.call.method);
-        json.raw(",\"params\":");
-        json.raw(&params(
-            self.call.params,
-            leave,
-            &[VERSION, CLIENT, CAPABILITIES, LEVEL],
-            None,
-        ));
         json.raw("}");
         json.finish()
     }

@@ -34,6 +34,8 @@ pub enum Ending {
         status: u16,
         /// The message.
         text: String,
+        /// Seconds after which another try may succeed.
+        retry_after: Option<u64>,
     },
     /// With questions: [`Exchange::suspend`] gives the message.
     Questions,
@@ -200,8 +202,11 @@ impl Exchange {
         }
         self.state = State::Ended;
         let is_answered = matches!(self.outcome, Some(Outcome::Answer(_)));
+        // The server knows that its question failed, and answers. One that is told to stop as well need not answer at all.
+        let answers = is_answered
+            || matches!(&self.outcome, Some(Outcome::Refusal(why)) if why.reason == Reason::MissingCapability);
         Some(End {
-            call: self.call.take().filter(|_| !is_answered),
+            call: self.call.take().filter(|_| !answers),
             is_clean: is_answered && self.questions.is_empty(),
         })
     }
@@ -243,10 +248,9 @@ impl Exchange {
     /// The server tells of the progress of the request.
     pub fn handle_progress(&mut self, text: &str, token: JsonValue<'_>, wake: &mut Vec<Waker>) {
         if let (Some(own), State::Open) = (&self.token, self.state) {
-            let mut out = Vec::with_capacity(text.len() + own.len());
+            let mut out = String::with_capacity(text.len() + own.len());
             replace(&mut out, text, &[(token, own)]);
-            // Pieces of texts were put together.
-            self.push(String::from_utf8(out).unwrap_or_default());
+            self.push(out);
             self.wake(wake);
         }
     }
@@ -355,7 +359,15 @@ impl Exchange {
                 Outcome::Refusal(refusal) => (refusal_status(refusal), refusal.answer(&self.id)),
                 Outcome::Over => (200, raise::listened(&self.id, server)),
             };
-            let ending = Some(Ending::Answer { status, text });
+            let retry_after = match outcome {
+                Outcome::Refusal(refusal) => refusal.retry_after_seconds(),
+                Outcome::Answer(_) | Outcome::Greeting(_) | Outcome::Over => None,
+            };
+            let ending = Some(Ending::Answer {
+                status,
+                text,
+                retry_after,
+            });
             return Step {
                 messages,
                 ending,
@@ -572,6 +584,6 @@ impl Filter {
 }
 
 /// True for two strings, both JSON, that stand for the same text.
-fn same(left: &str, right: JsonValue<'_>) -> bool {
+pub(super) fn same(left: &str, right: JsonValue<'_>) -> bool {
     left == right.get() || JsonValue::read(left).and_then(JsonValue::text) == right.text()
 }

@@ -2,11 +2,16 @@
 
 use super::{REVISION, SERVER, SUBSCRIPTION, begin, params, put};
 use alloc::string::String;
-use mcp_local_provider_core::rpc::{INVALID_PARAMS, Json, METHOD_NOT_FOUND, Message, RpcError};
+use mcp_local_provider_core::rpc::{
+    INVALID_PARAMS, Json, METHOD_NOT_FOUND, Message, RpcError, replace,
+};
 use mcp_local_provider_core::text::JsonValue;
 
 /// `Resource not found` of the revisions with sessions.
 const RESOURCE_NOT_FOUND: i64 = -32002;
+
+/// `resultType` of a result that no round follows.
+const COMPLETE: &str = "complete";
 
 /// True for results that say how long they hold.
 fn is_kept(method: &str) -> bool {
@@ -32,8 +37,14 @@ pub(super) fn answer(
 ) -> (u16, String) {
     match Message::read(text) {
         Ok(Message::Response {
-            outcome: Ok(value), ..
-        }) => (200, result(id, value, method, server)),
+            outcome: Ok(value),
+            id: own,
+        }) => {
+            if value.is_some_and(|value| is_raised(value, method)) {
+                return (200, with_id(text, own, id));
+            }
+            (200, result(id, value, method, server))
+        }
         Ok(Message::Response {
             outcome: Err(error),
             ..
@@ -44,6 +55,25 @@ pub(super) fn answer(
     }
 }
 
+/// True for a result that has all that the revision asks for.
+fn is_raised(value: JsonValue<'_>, method: &str) -> bool {
+    let Some(kind) = value.member("resultType") else {
+        return false;
+    };
+    let is_complete = kind.text().as_deref() == Some(COMPLETE);
+    let lasts = ["ttlMs", "cacheScope"]
+        .iter()
+        .all(|name| value.member(name).is_some());
+    value.path(&["_meta", SERVER]).is_some() && (lasts || !is_complete || !is_kept(method))
+}
+
+/// A message with another id.
+fn with_id(text: &str, old: JsonValue<'_>, new: &str) -> String {
+    let mut out = String::with_capacity(text.len() + new.len());
+    replace(&mut out, text.trim_end(), &[(old, new)]);
+    out
+}
+
 /// An answer with a result.
 pub(super) fn result(
     id: &str,
@@ -52,6 +82,8 @@ pub(super) fn result(
     server: Option<&str>,
 ) -> String {
     let has = |name| value.is_some_and(|value| value.member(name).is_some());
+    let kind = value.and_then(|value| value.member("resultType")?.text());
+    let is_complete = kind.is_none_or(|kind| kind == COMPLETE);
     let mut json = opened(id);
     if !has("resultType") {
         put(&mut json, "resultType", "\"complete\"");
@@ -72,7 +104,7 @@ pub(super) fn result(
         }
         json.raw(inside);
     }
-    if is_kept(method) {
+    if is_complete && is_kept(method) {
         // The lists of one process may change at any time, and may differ for others.
         for (name, usual) in [("ttlMs", "0"), ("cacheScope", "\"private\"")] {
             if !has(name) {
@@ -93,10 +125,11 @@ fn opened(id: &str) -> Json {
 }
 
 fn error_of(id: &str, error: &RpcError<'_>, text: &str, uri: Option<&str>) -> (u16, String) {
-    let status = if error.code == METHOD_NOT_FOUND {
-        404
-    } else {
-        200
+    let status = match error.code {
+        METHOD_NOT_FOUND => 404,
+        // The server's own about headers, capabilities and revisions.
+        -32022..=-32020 => 400,
+        _ => 200,
     };
     let whole = JsonValue::read(text).and_then(|all| all.member("error"));
     let mut json = Json::new();

@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::refusal::{Reason, Refusal};
+use crate::server::CallId;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 use core::task::Waker;
@@ -42,7 +43,7 @@ fn wanted(text: &str) -> Wanted<'_> {
 
 fn answer(exchange: &mut Exchange, now: Instant) -> (u16, String) {
     match exchange.take(now, Waker::noop()).ending {
-        Some(Ending::Answer { status, text }) => (status, text),
+        Some(Ending::Answer { status, text, .. }) => (status, text),
         other => panic!("{other:?}"),
     }
 }
@@ -120,6 +121,13 @@ fn what_a_request_lacks_is_said_by_its_number() {
     }
 }
 
+fn lowered_of(text: &str) -> String {
+    match Message::read(text) {
+        Ok(Message::Request { id, call }) => crate::envelope::lowered(id, &call),
+        other => panic!("{other:?}"),
+    }
+}
+
 #[test]
 fn a_server_with_sessions_sees_nothing_of_the_revision() {
     let text = call(&alloc::format!(
@@ -127,7 +135,7 @@ fn a_server_with_sessions_sees_nothing_of_the_revision() {
         meta(r#","own":1"#)
     ));
     assert_eq!(
-        wanted(&text).lowered(),
+        lowered_of(&text),
         r#"{"jsonrpc":"2.0","id":"a","method":"tools/call","params":{"name":"t","arguments":{"a":1.0},"_meta":{"progressToken":7,"own":1}}}"#
     );
     assert_eq!(wanted(&text).told(), r#"{"sampling":{}}"#);
@@ -137,6 +145,24 @@ fn a_server_with_sessions_sees_nothing_of_the_revision() {
 fn an_answer_says_what_the_revision_wants() {
     let text = call(&alloc::format!(r#""name":"t",{}"#, meta("")));
     for (method, said, status, expected) in [
+        (
+            "tools/list",
+            r#"{"result":{"ttlMs":5,"cacheScope":"public","tools":[],"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"t"}},"resultType":"complete"},"id":9}"#,
+            200,
+            r#"{"result":{"ttlMs":5,"cacheScope":"public","tools":[],"_meta":{"io.modelcontextprotocol/serverInfo":{"name":"t"}},"resultType":"complete"},"id":"a"}"#,
+        ),
+        (
+            "resources/read",
+            r#"{"id":9,"result":{"resultType":"input_required","requestState":"x"}}"#,
+            200,
+            r#"{"jsonrpc":"2.0","id":"a","result":{"resultType":"input_required","requestState":"x","_meta":{"io.modelcontextprotocol/serverInfo":{"name":"s"}}}}"#,
+        ),
+        (
+            "tools/call",
+            r#"{"id":9,"error":{"code":-32021,"message":"m"}}"#,
+            400,
+            r#"{"jsonrpc":"2.0","id":"a","error":{"code":-32021,"message":"m"}}"#,
+        ),
         (
             "tools/call",
             r#"{"id":9,"result":{"content":[],"_meta":{"a":1}}}"#,
@@ -270,6 +296,7 @@ fn questions_go_to_the_client_and_its_answers_to_the_server() {
 fn a_question_that_the_client_cannot_answer_fails_its_request() {
     let text = call(&alloc::format!(r#""name":"t",{}"#, meta("")));
     let mut exchange = Exchange::new(&wanted(&text));
+    exchange.sent(CallId(7));
     assert!(
         ask(&mut exchange, "5", "tasks/get")
             .unwrap_err()
@@ -282,6 +309,12 @@ fn a_question_that_the_client_cannot_answer_fails_its_request() {
     assert!(
         text.contains("-32021") && text.contains(r#""requiredCapabilities":{"roots":{}}"#),
         "{text}"
+    );
+    let end = exchange.end().unwrap();
+    assert!(!end.is_clean);
+    assert_eq!(
+        end.call, None,
+        "the server answers by itself: it is not told to stop"
     );
 }
 

@@ -1,6 +1,7 @@
 //! The three pipes of a child: a bounded queue to its input, lines from its output, the last lines of its errors.
 
 use crate::last_words::LastWords;
+use crate::{Event, Framing};
 use bytes::{Buf, BytesMut};
 use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::wire::lines::{Line, Lines};
@@ -148,7 +149,8 @@ pub(super) enum Outcome {
 /// Standard output of a child.
 pub(super) struct Output {
     pipe: Option<ChildStdout>,
-    lines: Lines,
+    /// `None` for bytes as they come.
+    lines: Option<Lines>,
     share: Option<Share>,
 }
 
@@ -157,12 +159,15 @@ impl Output {
     /// Fails when the pipe cannot be made non-blocking.
     pub(super) fn new(
         pipe: Option<ChildStdout>,
-        line_bytes: usize,
+        framing: Framing,
         share: Option<Share>,
     ) -> io::Result<Self> {
         Ok(Self {
             pipe: unblocked(pipe)?,
-            lines: Lines::new(line_bytes),
+            lines: match framing {
+                Framing::Lines(longest) => Some(Lines::new(longest)),
+                Framing::Bytes => None,
+            },
             share,
         })
     }
@@ -173,11 +178,11 @@ impl Output {
 
     /// Returns the line that has begun and has no end yet, see [`printable`].
     pub(super) fn begun_line(&self) -> String {
-        printable(self.lines.begun())
+        printable(self.lines.as_ref().map_or(&[], Lines::begun))
     }
 
-    /// Reads once, and passes each line to `on`.
-    pub(super) fn read(&mut self, scratch: &mut Scratch, on: impl FnMut(Line<'_>)) -> Outcome {
+    /// Reads once, and passes each line, or the bytes, to `on`.
+    pub(super) fn read(&mut self, scratch: &mut Scratch, mut on: impl FnMut(Event<'_>)) -> Outcome {
         let Some(pipe) = &mut self.pipe else {
             return Outcome::Empty;
         };
@@ -187,8 +192,13 @@ impl Output {
                 Outcome::Closed
             }
             Ok(bytes) => {
-                self.lines.push(bytes, on);
-                hold(&mut self.share, self.lines.begun().len());
+                match &mut self.lines {
+                    Some(lines) => {
+                        lines.push(bytes, |line| on(Event::Line(line)));
+                        hold(&mut self.share, lines.begun().len());
+                    }
+                    None => on(Event::Bytes(bytes)),
+                }
                 Outcome::More
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => Outcome::More,

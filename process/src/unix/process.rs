@@ -105,7 +105,7 @@ impl Process {
             child,
             supervised: launch.supervisor.is_some(),
             input: Input::new(input, launch.input_bytes, share())?,
-            output: Output::new(output, launch.line_bytes, share())?,
+            output: Output::new(output, launch.output, share())?,
             errors: Errors::new(errors)?,
             scratch: Scratch::new(),
             measurement: None,
@@ -341,9 +341,7 @@ impl Process {
 
     /// Reads once.
     fn read_output(&mut self, on: &mut impl FnMut(Event<'_>)) -> Outcome {
-        let read = self
-            .output
-            .read(&mut self.scratch, |line| on(Event::Line(line)));
+        let read = self.output.read(&mut self.scratch, &mut *on);
         if read == Outcome::Closed && !self.killed {
             // The child ends now, or it lives on without output and is of no use.
             self.give_up_at = Some(Instant::now() + LAST_WORDS);

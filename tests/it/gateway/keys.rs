@@ -30,8 +30,8 @@ fn servers_that_a_key_does_not_name_do_not_exist_for_it() {
     let mut client = at(KEY, "/mcp");
     client.initialize(NEWEST, "suite");
     let pid = client.pid();
-    let refused = at(OTHER, "/mcp").post(&request(0, "initialize", &hello(NEWEST, "suite")));
-    assert_refused(&refused, 404, -32602, "server_not_found");
+    let opened = at(OTHER, "/mcp").initialize(NEWEST, "suite");
+    assert!(opened.body.contains("mcp-local-provider"), "{opened:?}");
     let mut other = at(OTHER, "/servers/two/mcp");
     other.initialize(NEWEST, "suite");
     let stays = other.pid();

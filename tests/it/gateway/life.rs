@@ -1,13 +1,14 @@
 //! The life of servers: whatever ends a session or a server, no process stays behind, and nobody else notices.
 
 use super::client::{
-    Client, KEY, NEWEST, OTHER, assert_refused, call, configure, hello, request, server, start,
+    Client, KEY, NEWEST, OTHER, assert_refused, call, configure, request, server, start,
     start_one, whole,
 };
 use crate::child_process::ends;
 use crate::program::Folder;
 use serde_json::{Value, json};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 /// The server of the suite with SIGTERM ignored.
 fn stubborn() -> String {
@@ -30,12 +31,18 @@ fn a_session_that_is_deleted_takes_its_process_and_its_listener_along() {
 }
 
 #[test]
-fn a_server_that_will_not_end_is_killed() {
+fn a_server_that_will_not_end_is_killed_within_two_seconds() {
     let program = start("", &[stubborn()]);
-    let client = Client::open(&program);
-    let pid = client.pid();
-    assert_eq!(client.delete().status, 204);
-    assert!(ends(&pid), "the process lives on");
+    // A machine that is busy elsewhere may take longer now and then.
+    let in_time = (0..3).any(|_| {
+        let client = Client::open(&program);
+        let pid = client.pid();
+        let begun = Instant::now();
+        assert_eq!(client.delete().status, 204);
+        assert!(ends(&pid), "the process lives on");
+        begun.elapsed() < Duration::from_secs(2)
+    });
+    assert!(in_time, "it takes longer each time");
 }
 
 #[test]
@@ -140,10 +147,8 @@ fn a_server_that_is_removed_ends_its_sessions() {
         client.initialize(NEWEST, "suite");
         client
     };
-    // Without a name it is not said which of them is asked.
-    let nobody = Client::new(&program, KEY);
-    let refused = nobody.post(&request(0, "initialize", &hello(NEWEST, "suite")));
-    assert_refused(&refused, 404, -32602, "server_not_found");
+    let mut both = Client::new(&program, KEY);
+    both.initialize(NEWEST, "suite");
     let (one, two) = (open("one"), open("two"));
     let (pid, stays) = (one.pid(), two.pid());
     let mut crossed = one.clone();
@@ -157,6 +162,8 @@ fn a_server_that_is_removed_ends_its_sessions() {
     let refused = one.post(&call(1, "echo", &json!({})));
     assert_refused(&refused, 404, -32602, "server_not_found");
     assert_eq!(two.pid(), stays);
+    let refused = both.post(&call(1, "echo", &json!({})));
+    assert_refused(&refused, 404, -31404, "session_not_found");
 }
 
 #[test]

@@ -107,3 +107,23 @@ fn a_session_that_ends_takes_its_calls_on_a_shared_process_back() {
     until(|| staying.text("heard", &json!({})).contains("notifications/cancelled").then_some(()));
     drop(stream);
 }
+
+#[test]
+fn the_log_of_a_request_that_was_taken_back_reaches_nobody_else() {
+    let program = shared("");
+    let (leaving, staying) = (open(&program, KEY, NEWEST), open(&program, OTHER, NEWEST));
+    let held = request("h", "tools/call", &json!({ "name": "hold", "arguments": { "text": "a secret" } }));
+    let stream = leaving.send(&held.to_string());
+    program.wait_for_log("holds a secret");
+    let cancelled = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": "h" } });
+    assert_eq!(leaving.post(&cancelled).status, 202);
+    drop(stream);
+    // The server goes on with it, which is nothing to the only one who asks it now.
+    let release = request(1, "tools/call", &json!({ "name": "release", "arguments": { "log": true } }));
+    let answer = staying.post(&release);
+    assert!(answer.body.contains("released"), "{answer:?}");
+    assert!(!answer.body.contains("a secret"), "{answer:?}");
+    // It has answered, so that nobody else can be meant.
+    let log = request(2, "tools/call", &json!({ "name": "log", "arguments": { "text": "own" } }));
+    assert!(staying.post(&log).body.contains("notifications/message"));
+}

@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 use std::net::TcpStream;
 
 const REVISION: &str = "2026-07-28";
-const META: &str = "io.modelcontextprotocol/";
+pub const META: &str = "io.modelcontextprotocol/";
 
 /// A client, with what it declares.
-struct Client<'p> {
+pub struct Client<'p> {
     program: &'p Program,
     key: &'p str,
     capabilities: Value,
 }
 
 impl<'p> Client<'p> {
-    const fn new(program: &'p Program, key: &'p str, capabilities: Value) -> Self {
+    pub const fn new(program: &'p Program, key: &'p str, capabilities: Value) -> Self {
         Self { program, key, capabilities }
     }
 
@@ -29,15 +29,16 @@ impl<'p> Client<'p> {
         meta
     }
 
-    fn body(&self, method: &str, mut params: Value, more: &Value) -> Value {
+    pub fn body(&self, method: &str, mut params: Value, more: &Value) -> Value {
         params["_meta"] = self.meta(more);
         json!({ "jsonrpc": "2.0", "id": "own", "method": method, "params": params })
     }
 
-    fn send(&self, body: &Value) -> TcpStream {
+    pub fn send(&self, body: &Value) -> TcpStream {
         let method = body["method"].as_str().unwrap();
         let mut headers = format!("MCP-Protocol-Version: {REVISION}\r\nMcp-Method: {method}\r\n");
-        if let Some(name) = body["params"]["name"].as_str() {
+        let (name, uri) = (&body["params"]["name"], &body["params"]["uri"]);
+        if let Some(name) = name.as_str().or(uri.as_str()) {
             headers += &format!("Mcp-Name: {name}\r\n");
         }
         self.raw("POST", &headers, &body.to_string())
@@ -50,18 +51,18 @@ impl<'p> Client<'p> {
         ))
     }
 
-    fn ask(&self, method: &str, params: Value) -> Answer {
+    pub fn ask(&self, method: &str, params: Value) -> Answer {
         whole(self.send(&self.body(method, params, &json!({}))))
     }
 
-    fn call(&self, tool: &str, arguments: &Value) -> Value {
+    pub fn call(&self, tool: &str, arguments: &Value) -> Value {
         let answer = self.ask("tools/call", json!({ "name": tool, "arguments": arguments }));
         assert_eq!(answer.status, 200, "{answer:?}");
         assert_eq!(answer.json()["id"], "own");
         answer.json()["result"].clone()
     }
 
-    fn text(&self, tool: &str, arguments: &Value) -> String {
+    pub fn text(&self, tool: &str, arguments: &Value) -> String {
         let result = self.call(tool, arguments);
         let text = result["content"][0]["text"].as_str();
         text.unwrap_or_else(|| panic!("{result}")).to_owned()
@@ -69,7 +70,7 @@ impl<'p> Client<'p> {
 }
 
 /// The messages of an answer, to its end.
-fn messages(stream: TcpStream) -> Vec<Value> {
+pub fn messages(stream: TcpStream) -> Vec<Value> {
     let answer = whole(stream);
     assert_eq!(answer.status, 200, "{answer:?}");
     let lines = answer.body.lines().filter_map(|line| line.strip_prefix("data: "));
@@ -84,10 +85,15 @@ fn requests_without_a_session_share_a_process_that_sees_none_of_the_revision() {
     assert_eq!(found["supportedVersions"], json!([REVISION]));
     assert_eq!(found["capabilities"]["tools"]["listChanged"], true);
     assert_eq!(found["_meta"][format!("{META}serverInfo")]["name"], "suite");
-    for result in [&found, &client.ask("tools/list", json!({})).json()["result"]] {
+    let listed = client.ask("tools/list", json!({})).json()["result"].clone();
+    for (result, ttl) in [(&found, 0), (&listed, 300_000)] {
         assert_eq!(result["resultType"], "complete", "{result}");
-        assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(0), &json!("private")));
+        assert_eq!((&result["ttlMs"], &result["cacheScope"]), (&json!(ttl), &json!("private")));
     }
+    // The list is the same, and holds no longer than it did.
+    let again = client.ask("tools/list", json!({})).json()["result"].clone();
+    assert_eq!(again["tools"], listed["tools"]);
+    assert!(again["ttlMs"].as_u64().is_some_and(|left| left > 0 && left <= 300_000), "{again}");
     let said = client.call("echo", &json!({ "text": "hello" }));
     assert_eq!((&said["resultType"], &said["content"][0]["text"]), (&json!("complete"), &json!("hello")));
     let other = Client::new(&program, OTHER, json!({}));

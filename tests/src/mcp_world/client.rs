@@ -1,5 +1,6 @@
 //! A scripted client's session: what it has asked, what it has seen, and what it must have seen.
 
+use super::SHARED;
 use super::outside::Exchange;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,8 @@ pub(super) struct Request {
     /// The client has said that it takes it back.
     pub(super) is_cancelled: bool,
     pub(super) answers: u32,
+    /// It asks for a list, which must not be older than this change of it.
+    least: Option<u64>,
     /// The answer is an error of the gateway's.
     pub(super) reason: Option<String>,
 }
@@ -53,8 +56,14 @@ pub(super) struct Session {
     pub(super) is_over: bool,
     /// Nobody knows its id, and it goes on for its time.
     pub(super) is_lost: bool,
+    /// The client has said that it ends it.
+    pub(super) is_ended: bool,
+    /// It has asked to hear of the resource that bears its name.
+    pub(super) has_subscribed: bool,
     /// There may be a reason for its end of which the client is not told.
     pub(super) may_end: bool,
+    /// The latest change of a list that it was told of.
+    changed: u64,
     /// Numbers of what came, by kind.
     pub(super) happened: BTreeMap<&'static str, u64>,
 }
@@ -77,7 +86,10 @@ impl Session {
             questions: Vec::new(),
             is_over: false,
             is_lost: false,
+            is_ended: false,
+            has_subscribed: false,
             may_end: false,
+            changed: 0,
             happened: BTreeMap::new(),
         };
         it.expect(opening, json!("open"), None, String::new());
@@ -101,6 +113,7 @@ impl Session {
             is_given_up: false,
             is_cancelled: false,
             answers: 0,
+            least: None,
             reason: None,
         });
         self.streams.push(Stream {
@@ -111,6 +124,15 @@ impl Session {
             is_cut: false,
             is_over: false,
         });
+    }
+
+    /// A request for the tools was sent on this exchange.
+    pub(super) fn expect_list(&mut self, exchange: Exchange, id: Value) {
+        self.expect(exchange, id, None, String::new());
+        let changed = self.changed;
+        if let Some(request) = self.requests.last_mut() {
+            request.least = Some(changed);
+        }
     }
 
     /// Listens to the session's own stream, or goes on with one that was cut.
@@ -192,6 +214,12 @@ impl Session {
         let stream = &mut self.streams[at];
         if stream.exchange.is_whole && stream.unread.is_empty() {
             stream.is_over = true;
+            if let Some(request) = stream.request.map(|request| &self.requests[request]) {
+                let is_told = request.answers > 0 || request.is_given_up;
+                let told = is_told || self.is_over || self.may_end;
+                let (name, id) = (&self.name, &request.id);
+                assert!(told, "{name}: the stream of {id} ends without its answer");
+            }
         }
     }
 
@@ -276,7 +304,16 @@ impl Session {
                     .map(str::to_owned);
                 let said = canary(&message["result"]);
                 let said = said.or(message["error"]["message"].as_str().map(str::to_owned));
-                if request.reason.is_none() && at > 0 {
+                if let (None, Some(least)) = (&request.reason, request.least) {
+                    let seen = message["result"]["tools"][1]["name"].as_str();
+                    let seen = seen.and_then(|seen| seen.strip_prefix('v')?.parse().ok());
+                    let name = &self.name;
+                    assert!(
+                        seen >= Some(least),
+                        "{name}: {message} is older than {least}"
+                    );
+                    *self.happened.entry("lists").or_default() += 1;
+                } else if request.reason.is_none() && at > 0 {
                     assert_eq!(
                         said.as_ref(),
                         Some(&request.canary),
@@ -316,6 +353,8 @@ impl Session {
                 "progress"
             }
             Some("sampling/createMessage") => {
+                let is_own = self.server != SHARED;
+                assert!(is_own, "a process of several sessions asks {}", self.name);
                 self.check_owner(canary(&message["params"]));
                 assert!(
                     !self.questions.contains(id),
@@ -331,14 +370,24 @@ impl Session {
             }
             Some("notifications/message") => {
                 self.check_owner(canary(&message["params"]["data"]));
-                "log messages"
+                match self.server {
+                    SHARED => "log messages of a shared process",
+                    _ => "log messages",
+                }
             }
             Some("notifications/resources/updated") => {
+                let is_wanted = self.has_subscribed || self.server != SHARED;
+                assert!(is_wanted, "{} has not subscribed", self.name);
                 self.check_owner(canary(&message["params"]));
-                "updates"
+                match self.server {
+                    SHARED => "updates of a shared process",
+                    _ => "updates",
+                }
             }
             Some(method) => {
                 assert!(method.ends_with("/list_changed"), "{method}");
+                let change = message["params"]["change"].as_u64();
+                self.changed = self.changed.max(change.unwrap_or_default());
                 "list changes"
             }
         };

@@ -5,11 +5,16 @@
 //! request, all progress in order, and nothing of another session, however often its streams were cut. At the end everything heals,
 //! and then nothing may be left: no request, no process, no memory.
 
+mod alone;
 mod client;
+mod heal;
 mod outside;
+mod requests;
 mod server;
 
 use crate::agent;
+use crate::response::Head;
+use alone::Alone;
 use arbitrary::{Result, Unstructured};
 use client::Session;
 use mcp_local_provider_core::config::{Area, HubConfig, Key, Role};
@@ -21,11 +26,13 @@ use mcp_local_provider_engine::background::Background;
 use mcp_local_provider_engine::feed::{Events, Reader};
 use mcp_local_provider_engine::gateway::Exit;
 use mcp_local_provider_engine::{self as engine, Engine};
-use mcp_local_provider_mcp::config::{Gateway, Server};
+use mcp_local_provider_mcp::config::{Gateway, Interactive, Scope, Server};
 use outside::{Alarm, Exchange, Surroundings};
-use serde_json::{Value, json};
+use serde_json::Value;
 use server::Process;
+use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Poll;
@@ -47,7 +54,10 @@ const RESTLESS: usize = 10_000;
 const PATIENCE: usize = 2048;
 
 const KEYS: [&str; 2] = ["ide", "phone"];
-const SERVERS: [&str; 2] = ["files", "search"];
+const SERVERS: [&str; 3] = ["files", "search", SHARED];
+
+/// The server whose process all sessions share.
+const SHARED: &str = "wiki";
 
 /// Ids that clients choose again and again: those of different sessions are the same.
 const IDS: [&str; 6] = ["0", "1", "2", "\"1\"", "\"a\"", "-3"];
@@ -81,10 +91,24 @@ fn live(data: &[u8], told: bool) -> BTreeMap<&'static str, u64> {
     }
     world.heal();
     let mut happened = BTreeMap::new();
+    let alone = world.alone.iter();
+    let alone = alone.filter(|alone| alone.answers > 0).count();
+    if alone > 0 {
+        happened.insert("answers without a session", alone as u64);
+    }
     for (what, times) in world.sessions.iter().flat_map(|session| &session.happened) {
         *happened.entry(*what).or_default() += times;
     }
     happened
+}
+
+fn server_named(name: &str) -> Server {
+    let mut server = Server::named(name);
+    if name == SHARED {
+        server.scope = Scope::Shared;
+        server.interactive = Interactive::Refuse;
+    }
+    server
 }
 
 struct World {
@@ -93,8 +117,14 @@ struct World {
     work: Vec<(Box<dyn Background>, Alarm)>,
     processes: Vec<Process>,
     sessions: Vec<Session>,
+    /// Requests without sessions.
+    alone: Vec<Alone>,
+    /// Changes of the lists of all servers.
+    changes: Rc<Cell<u64>>,
     /// Requests whose answers nobody looks at.
     others: Vec<Exchange>,
+    /// Requests with ids of sessions that are none of theirs.
+    intruders: Vec<Exchange>,
     records: Reader,
     recorder: Alarm,
     per_client: usize,
@@ -129,7 +159,7 @@ impl World {
             recorded,
         );
         let mut gateway = Gateway {
-            servers: SERVERS.iter().map(|name| Server::named(name)).collect(),
+            servers: SERVERS.iter().map(|name| server_named(name)).collect(),
             ..Gateway::default()
         };
         gateway.rate.requests = 0;
@@ -146,7 +176,10 @@ impl World {
             work: Vec::new(),
             processes: Vec::new(),
             sessions: Vec::new(),
+            alone: Vec::new(),
+            changes: Rc::default(),
             others: Vec::new(),
+            intruders: Vec::new(),
             records,
             recorder: Alarm::new(),
             per_client,
@@ -172,15 +205,19 @@ impl World {
             // Nothing, so that an input of zeros is the smallest.
             0 => {}
             1..=14 => self.open(u)?,
-            15..=64 => self.call(u)?,
-            65..=72 => self.cancel(u)?,
+            15..=56 => self.call(u)?,
+            57..=60 => self.list(u)?,
+            61..=66 => self.ask_alone(u)?,
+            67..=72 => self.cancel(u)?,
             73..=82 => self.listen(u)?,
             83..=96 => self.cut(u)?,
             97..=112 => self.resume(u)?,
             113..=115 => self.delete(u)?,
             116..=125 => self.answer(u)?,
-            126..=165 => self.read(u)?,
-            166..=225 => self.serve(u)?,
+            126..=129 => self.subscribe(u)?,
+            130..=133 => self.intrude(u)?,
+            134..=168 => self.read(u)?,
+            169..=225 => self.serve(u)?,
             226..=229 => self.die(u)?,
             230..=249 => self.pass_time(u)?,
             250..=252 => self.is_broken = u.arbitrary()?,
@@ -212,7 +249,10 @@ impl World {
         Exchange::new(
             &self.engine,
             method,
-            &format!("/servers/{server}/mcp"),
+            &match server {
+                "" => "/mcp".to_owned(),
+                server => format!("/servers/{server}/mcp"),
+            },
             &headers,
             body,
         )
@@ -256,196 +296,6 @@ impl World {
             return Ok(None);
         }
         Ok(Some(*u.choose(&used)?))
-    }
-
-    /// A client opens a session. Another one of its client may end for it.
-    fn open(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if self.sessions.len() >= SESSIONS {
-            return Ok(());
-        }
-        let (key, server) = (*u.choose(&KEYS)?, *u.choose(&SERVERS)?);
-        let own = self.sessions.iter_mut();
-        let own = own.filter(|session| session.key == key && (!session.is_over || session.is_lost));
-        let own: Vec<_> = own.collect();
-        if own.len() >= self.per_client {
-            own.into_iter().for_each(|session| session.may_end = true);
-        }
-        let hello = json!({ "jsonrpc": "2.0", "id": "open", "method": "initialize", "params": {
-            "protocolVersion": "2025-11-25", "capabilities": { "sampling": {} }, "clientInfo": { "name": "world", "version": "1" } } });
-        let exchange = self.send(key, server, None, "POST", &[], &hello.to_string());
-        let name = format!("S{}", self.sessions.len());
-        self.tell(|| format!("{name} is opened by {key} for {server}"));
-        self.sessions
-            .push(Session::new(name, key, server, exchange));
-        Ok(())
-    }
-
-    /// A client calls a tool, under an id that it has used before, or that another client uses.
-    fn call(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let Some(at) = self.used(u)? else {
-            return Ok(());
-        };
-        let id: Value = serde_json::from_str(u.choose(&IDS)?).unwrap();
-        let token = u.ratio(3, 4)?.then(|| id.clone());
-        let session = &self.sessions[at];
-        if session.is_open(&id) || session.requests.len() >= REQUESTS {
-            return Ok(());
-        }
-        let canary = format!("{}-{}", session.name, session.requests.len());
-        let mut params = json!({ "name": "echo", "arguments": { "canary": canary } });
-        if let Some(token) = &token {
-            params["_meta"] = json!({ "progressToken": token });
-        }
-        let exchange = self.post(
-            at,
-            &json!({ "jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params }),
-        );
-        self.tell(|| format!("{canary} is asked under {id}"));
-        self.sessions[at].expect(exchange, id, token, canary);
-        Ok(())
-    }
-
-    /// A client takes one of its requests back.
-    fn cancel(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let Some(at) = self.used(u)? else {
-            return Ok(());
-        };
-        let session = &mut self.sessions[at];
-        let open = session.requests.iter().enumerate().skip(1);
-        let open: Vec<usize> = open
-            .filter(|(_, request)| request.answers == 0 && !request.is_given_up)
-            .map(|(which, _)| which)
-            .collect();
-        if open.is_empty() {
-            return Ok(());
-        }
-        let which = *u.choose(&open)?;
-        let id = session.requests[which].id.clone();
-        session.requests[which].is_given_up = true;
-        session.requests[which].is_cancelled = true;
-        for stream in session
-            .streams
-            .iter_mut()
-            .filter(|stream| stream.request == Some(which))
-        {
-            stream.exchange.cut();
-            stream.is_over = true;
-        }
-        let cancelled = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": id } });
-        self.tell(|| format!("session {at} takes {cancelled} back"));
-        let exchange = self.post(at, &cancelled);
-        self.others.push(exchange);
-        Ok(())
-    }
-
-    /// A client listens to what belongs to no request of its.
-    fn listen(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let Some(at) = self.used(u)? else {
-            return Ok(());
-        };
-        if self.sessions[at].streams.len() < 2 * REQUESTS {
-            // The one before it ends, with what is on its way; a client that wants that resumes.
-            let own = self.sessions[at].streams.iter_mut();
-            for stream in own.filter(|stream| stream.request.is_none()) {
-                stream.exchange.cut();
-                stream.is_over = true;
-            }
-            self.tell(|| format!("session {at} listens"));
-            let exchange = self.get(at, None);
-            self.sessions[at].listen(exchange, None);
-        }
-        Ok(())
-    }
-
-    /// A client's connection is lost.
-    fn cut(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if !self.sessions.is_empty() {
-            let which = u.choose_index(self.sessions.len())?;
-            let at = u.choose_index(self.sessions[which].streams.len())?;
-            self.tell(|| format!("stream {at} of session {which} is cut"));
-            self.sessions[which].cut(at);
-        }
-        Ok(())
-    }
-
-    fn resume(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if let Some(at) = self.used(u)? {
-            self.resume_all(at);
-        }
-        Ok(())
-    }
-
-    /// A client comes back for the streams that were cut.
-    fn resume_all(&mut self, at: usize) {
-        for which in 0..self.sessions[at].streams.len() {
-            let stream = &self.sessions[at].streams[which];
-            if stream.is_cut && !stream.is_over {
-                self.tell(|| {
-                    format!(
-                        "session {at} resumes stream {which} behind {:?}",
-                        stream.last
-                    )
-                });
-                let exchange = self.get(at, stream.last.clone());
-                self.sessions[at].listen(exchange, Some(which));
-            }
-        }
-    }
-
-    /// A client ends a session.
-    fn delete(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if let Some(at) = self.used(u)? {
-            self.end(at);
-        }
-        Ok(())
-    }
-
-    fn end(&mut self, at: usize) {
-        self.tell(|| format!("session {at} is ended"));
-        let session = &mut self.sessions[at];
-        session.is_over = true;
-        let session = &self.sessions[at];
-        let exchange = self.send(
-            session.key,
-            session.server,
-            session.id.as_deref(),
-            "DELETE",
-            &[],
-            "",
-        );
-        self.others.push(exchange);
-    }
-
-    /// A client answers a question of its server.
-    fn answer(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let Some(at) = self.used(u)? else {
-            return Ok(());
-        };
-        let session = &mut self.sessions[at];
-        if !session.questions.is_empty() {
-            let which = u.choose_index(session.questions.len())?;
-            let id = session.questions.remove(which);
-            let answer =
-                json!({ "jsonrpc": "2.0", "id": id, "result": { "canary": session.name } });
-            let exchange = self.post(at, &answer);
-            self.others.push(exchange);
-        }
-        Ok(())
-    }
-
-    /// A client reads, one of its streams or all.
-    fn read(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        if !self.sessions.is_empty() {
-            let session = u.choose_index(self.sessions.len())?;
-            self.read_all(session);
-        }
-        Ok(())
-    }
-
-    fn read_all(&mut self, at: usize) {
-        for which in 0..self.sessions[at].streams.len() {
-            self.sessions[at].read(which);
-        }
     }
 
     /// A process reads, or does something.
@@ -511,7 +361,12 @@ impl World {
 
     fn exchanges(&self) -> impl Iterator<Item = &Exchange> {
         let streams = self.sessions.iter().flat_map(|session| &session.streams);
-        streams.map(|stream| &stream.exchange).chain(&self.others)
+        let others = self.others.iter().chain(&self.intruders);
+        let alone = self.alone.iter().map(|alone| &alone.exchange);
+        streams
+            .map(|stream| &stream.exchange)
+            .chain(others)
+            .chain(alone)
     }
 
     /// Polls all that were woken or are late, until nobody is.
@@ -525,7 +380,12 @@ impl World {
                     .map(|work| (work, Alarm::new())),
             );
             for child in self.outside.new_children() {
-                let process = Process::new(child, self.is_broken, self.is_stubborn);
+                let process = Process::new(
+                    child,
+                    self.changes.clone(),
+                    self.is_broken,
+                    self.is_stubborn,
+                );
                 self.processes.push(process);
             }
             let mut polled = false;
@@ -551,7 +411,9 @@ impl World {
                 .iter_mut()
                 .flat_map(|session| &mut session.streams);
             let streams = streams.map(|stream| &mut stream.exchange);
-            for exchange in streams.chain(&mut self.others) {
+            let others = self.others.iter_mut().chain(&mut self.intruders);
+            let alone = self.alone.iter_mut().map(|alone| &mut alone.exchange);
+            for exchange in streams.chain(others).chain(alone) {
                 if !exchange.is_closed() && exchange.alarm.take(now) {
                     exchange.poll(now);
                     polled = true;
@@ -566,105 +428,19 @@ impl World {
                 }
             }
             if !polled {
+                for intruder in &self.intruders {
+                    let status = intruder.head.as_ref().map(Head::status);
+                    assert!(
+                        matches!(status, None | Some(404)),
+                        "a session is another one's"
+                    );
+                }
+                self.intruders.retain(|exchange| !exchange.is_closed());
                 self.others.retain(|exchange| !exchange.is_closed());
                 self.processes.retain(|process| !process.is_over);
                 return;
             }
         }
         panic!("somebody never rests");
-    }
-
-    /// Lets everything end, and checks that it does.
-    fn heal(&mut self) {
-        self.is_broken = false;
-        self.is_stubborn = false;
-        self.outside.is_exhausted.store(false, Ordering::Relaxed);
-        for _ in 0..PATIENCE {
-            self.flow();
-            for process in &mut self.processes {
-                process.read(usize::MAX);
-            }
-            self.check_cancelled();
-            for process in &mut self.processes {
-                process.answer_all();
-            }
-            self.flow();
-            for at in 0..self.sessions.len() {
-                self.read_all(at);
-                if self.sessions[at].id.is_some() && !self.sessions[at].is_over {
-                    self.resume_all(at);
-                }
-            }
-            self.flow();
-            for at in 0..self.sessions.len() {
-                self.read_all(at);
-            }
-            if self.sessions.iter().all(Self::is_answered) {
-                break;
-            }
-            let Some(at) = self.next_timeout() else {
-                break;
-            };
-            self.pass(at);
-        }
-        for session in &self.sessions {
-            session.check_answered();
-        }
-        for at in 0..self.sessions.len() {
-            for which in 0..self.sessions[at].streams.len() {
-                self.sessions[at].cut(which);
-            }
-            self.end(at);
-        }
-        for _ in 0..PATIENCE {
-            self.flow();
-            for process in &mut self.processes {
-                process.read(usize::MAX);
-            }
-            self.flow();
-            // Sessions whose ids were lost go on until they have been idle for long enough.
-            if self.processes.is_empty() && self.others.is_empty() && self.held() == 0 {
-                break;
-            }
-            let Some(at) = self.next_timeout() else {
-                break;
-            };
-            self.pass(at);
-        }
-        let left: Vec<_> = self
-            .processes
-            .iter()
-            .map(|process| &process.running)
-            .collect();
-        assert!(
-            left.is_empty(),
-            "processes outlive their sessions: {left:?}"
-        );
-        assert!(self.others.is_empty(), "a request has no end");
-        assert_eq!(self.held(), 0, "shares of limits.memory");
-    }
-
-    /// A process that has read everything works for nobody who has taken it back.
-    fn check_cancelled(&self) {
-        let running = self
-            .processes
-            .iter()
-            .filter_map(|process| process.running.as_ref());
-        for asked in running.flat_map(|running| &running.asked) {
-            let requests = self.sessions.iter().flat_map(|session| &session.requests);
-            let mut cancelled = requests.filter(|request| request.is_cancelled);
-            let is_cancelled = cancelled.any(|request| request.canary == asked.canary);
-            assert!(!is_cancelled, "{} was not taken back", asked.canary);
-        }
-    }
-
-    /// Bytes of `limits.memory` that are taken.
-    fn held(&self) -> usize {
-        self.engine.budget().taken()
-    }
-
-    fn is_answered(session: &Session) -> bool {
-        let mut requests = session.requests.iter();
-        session.is_over || requests.all(|request| request.answers > 0 || request.is_given_up)
     }
 }

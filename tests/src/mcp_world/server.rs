@@ -1,13 +1,17 @@
 //! A scripted MCP server: its process, what it was asked, and what it says.
 
+use super::SHARED;
 use super::outside::Alarm;
 use arbitrary::{Result, Unstructured};
+use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::gateway::{Child, Exit, Work};
 use serde_json::{Value, json};
-use std::collections::VecDeque;
+use std::cell::Cell;
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
 
 /// One call of a tool that is not answered.
 #[derive(Clone, Debug)]
@@ -20,6 +24,13 @@ pub(super) struct Asked {
     progress: u32,
 }
 
+impl Asked {
+    /// The canary of the session that asks.
+    pub(super) fn session(&self) -> &str {
+        self.canary.split('-').next().unwrap_or_default()
+    }
+}
+
 /// A process that runs.
 #[derive(Debug, Default)]
 pub(super) struct Running {
@@ -29,16 +40,24 @@ pub(super) struct Running {
     over: Vec<Value>,
     is_greeted: bool,
     questions: u32,
-    /// The canary of the session whose calls came.
+    /// The canary of the session whose calls came, where the process serves no other.
     session: Option<String>,
+    /// It serves several sessions.
+    is_shared: bool,
+    /// Names of the resources to which it is subscribed.
+    subscribed: BTreeSet<String>,
     /// Its standard input is closed.
     is_told: bool,
+    /// The latest change of its tools.
+    change: u64,
 }
 
 /// One process of a server, with the thread that runs it.
 pub(super) struct Process {
     child: Child,
     work: Work,
+    /// Changes of the lists of all servers.
+    changes: Rc<Cell<u64>>,
     pub(super) alarm: Alarm,
     pub(super) running: Option<Running>,
     /// The thread has ended.
@@ -50,9 +69,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(child: Child, is_broken: bool, is_stubborn: bool) -> Self {
+    pub(super) fn new(
+        child: Child,
+        changes: Rc<Cell<u64>>,
+        is_broken: bool,
+        is_stubborn: bool,
+    ) -> Self {
         Self {
             child,
+            changes,
             work: Work::default(),
             alarm: Alarm::new(),
             running: None,
@@ -100,8 +125,12 @@ impl Process {
             }
             Order::Spawn => {
                 assert!(self.running.is_none(), "two processes on one thread");
-                self.running = Some(Running::default());
-                self.child.handle_started();
+                self.running = Some(Running {
+                    is_shared: **self.child.server() == *SHARED,
+                    change: self.changes.get(),
+                    ..Running::default()
+                });
+                self.child.handle_started(Some(1));
             }
             Order::CloseInput => {
                 self.write();
@@ -163,10 +192,14 @@ impl Process {
         if !running.is_greeted {
             return Ok(());
         }
-        let owner = running.session.clone();
         let mut at = None;
         if !running.asked.is_empty() {
             at = Some(u.choose_index(running.asked.len())?);
+        }
+        let mut owner = running.session.clone();
+        if running.is_shared {
+            let asked = at.map(|at| &running.asked[at]);
+            owner = asked.map(|asked| asked.session().to_owned());
         }
         let said = match (how, at) {
             (0..=7, Some(at)) => {
@@ -199,16 +232,29 @@ impl Process {
                 self.child.handle_line(Line::Whole(b"Listening on port 80"));
                 return Ok(());
             }
-            (17 | 18, _) => {
+            (17, _) | (18, None) => {
                 running.questions += 1;
                 let id = running.questions;
                 json!({ "jsonrpc": "2.0", "id": id, "method": "sampling/createMessage",
                     "params": { "canary": owner } })
             }
-            (19, _) => json!({ "jsonrpc": "2.0", "method": "notifications/message",
+            (18 | 19, _) => json!({ "jsonrpc": "2.0", "method": "notifications/message",
                 "params": { "level": "error", "data": { "canary": owner } } }),
             (20, _) => {
-                json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed" })
+                // It stays with the session, and the first `STEP` of each share of `limits.memory` is free.
+                self.changes.set(self.changes.get() + 1);
+                running.change = self.changes.get();
+                let params = json!({ "change": running.change, "long": "x".repeat(2 * STEP) });
+                json!({ "jsonrpc": "2.0", "method": "notifications/tools/list_changed", "params": params })
+            }
+            (21, _) if running.is_shared => {
+                let all: Vec<&String> = running.subscribed.iter().collect();
+                if all.is_empty() {
+                    return Ok(());
+                }
+                let name = *u.choose(&all)?;
+                json!({ "jsonrpc": "2.0", "method": "notifications/resources/updated",
+                    "params": { "uri": format!("file:///{name}"), "canary": name } })
             }
             (21, _) => json!({ "jsonrpc": "2.0", "method": "notifications/resources/updated",
                 "params": { "uri": "file:///canary", "canary": owner } }),
@@ -242,6 +288,13 @@ fn answer(asked: &Asked) -> Value {
     json!({ "jsonrpc": "2.0", "id": asked.id, "result": { "content": [], "canary": asked.canary } })
 }
 
+/// Name of the session whose resource the parameters name.
+fn resource(params: &Value) -> String {
+    let uri = params["uri"].as_str().unwrap_or_default();
+    let name = uri.strip_prefix("file:///").expect("a resource of ours");
+    name.to_owned()
+}
+
 impl Running {
     /// Takes a message, and gives the answer to it if it has one at once.
     fn hear(&mut self, message: &Value) -> Option<Value> {
@@ -249,16 +302,47 @@ impl Running {
         match message["method"].as_str() {
             Some("initialize") => {
                 self.is_greeted = true;
+                let declared = params["capabilities"].as_object().map(|all| all.len());
+                // Requests without sessions have a process that may be told to ask, and serves all of them.
+                let is_pooled = !self.is_shared && declared == Some(3);
+                let declares = if self.is_shared { 0 } else { 1 };
+                assert!(
+                    is_pooled || declared == Some(declares),
+                    "who can be asked: {params}"
+                );
+                self.is_shared |= is_pooled;
                 Some(json!({ "jsonrpc": "2.0", "id": id, "result": {
                     "protocolVersion": params["protocolVersion"],
                     "capabilities": { "tools": { "listChanged": true }, "logging": {}, "resources": { "subscribe": true } },
                     "serverInfo": { "name": "world", "version": "1" } } }))
             }
+            Some("server/discover") => Some(json!({ "jsonrpc": "2.0", "id": id, "error":
+                { "code": -32601, "message": "not known" } })),
+            Some("tools/list") => {
+                self.over.push(id.clone());
+                let tools = json!([{ "name": "echo" }, { "name": format!("v{}", self.change) }]);
+                Some(json!({ "jsonrpc": "2.0", "id": id, "result": { "tools": tools } }))
+            }
+            Some("resources/subscribe") => {
+                self.subscribed.insert(resource(params));
+                self.over.push(id.clone());
+                let canary = &params["canary"];
+                Some(json!({ "jsonrpc": "2.0", "id": id, "result": { "canary": canary } }))
+            }
+            Some("resources/unsubscribe") => {
+                // A subscription that was taken back early may never have come.
+                self.subscribed.remove(&resource(params));
+                Some(json!({ "jsonrpc": "2.0", "id": id, "result": {} }))
+            }
+            // A process that does not read it in time is killed.
+            Some("ping") => Some(json!({ "jsonrpc": "2.0", "id": id, "result": {} })),
             Some("tools/call") => {
                 let canary = params["arguments"]["canary"].as_str().expect("a canary");
-                let session = canary.split('-').next().unwrap_or_default();
-                let own = self.session.get_or_insert_with(|| session.to_owned());
-                assert_eq!(own, session, "a process serves another session");
+                if !self.is_shared {
+                    let session = canary.split('-').next().unwrap_or_default();
+                    let own = self.session.get_or_insert_with(|| session.to_owned());
+                    assert_eq!(own, session, "a process serves another session");
+                }
                 let is_known = |asked: &Asked| asked.id == *id;
                 assert!(
                     !self.asked.iter().any(is_known) && !self.over.contains(id),

@@ -186,6 +186,7 @@ pub(super) fn read<'b>(body: &'b [u8], tools: &[Tool]) -> Asked<'b> {
         method,
         params,
         progress_token,
+        meta: _,
     } = call;
     Asked::Answer(ToolAnswer::json(match &*method {
         "initialize" => {

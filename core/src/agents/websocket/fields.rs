@@ -1,5 +1,6 @@
 //! Fields of agent messages whose errors name the kind of a wrong value and never its content.
 
+use crate::agents::vector;
 use crate::error::Code;
 use crate::invocation::InvokeForm;
 use crate::invocation::{Finish, Usage};
@@ -226,34 +227,11 @@ pub(super) struct Vector<'f>(pub Cow<'f, str>);
 impl<'de: 'f, 'f> Deserialize<'de> for Vector<'f> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let raw = raw(deserializer)?;
-        // Of all JSON values only an array of numbers is made of these bytes and has its one bracket in front.
-        let numbers = raw.get().rfind('[') == Some(0)
-            && raw.get().bytes().all(|byte| {
-                matches!(
-                    byte,
-                    b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E' | b',' | b'[' | b']'
-                ) || blank(byte)
-            });
-        if !numbers {
-            return Err(D::Error::invalid_type(
-                unexpected(raw),
-                &"an array of numbers",
-            ));
-        }
-        Ok(Self(if raw.get().bytes().any(blank) {
-            Cow::Owned(
-                raw.get()
-                    .split_ascii_whitespace()
-                    .collect::<alloc::string::String>(),
-            )
-        } else {
-            Cow::Borrowed(raw.get())
-        }))
+        let vector = vector::numbers(raw.get());
+        vector
+            .map(Self)
+            .ok_or_else(|| D::Error::invalid_type(unexpected(raw), &"an array of numbers"))
     }
-}
-
-const fn blank(byte: u8) -> bool {
-    matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
 
 /// `usage` in OpenAI's form; what is absent counts as 0.
@@ -277,15 +255,24 @@ impl UsageFields {
     }
 }
 
-/// The table of an agent's error codes.
-pub(super) fn error_code(code: &str) -> Code {
-    match code {
-        "rate_limited" => Code::RateLimited,
-        "overloaded" => Code::Overloaded,
-        "context_length" => Code::ContextLength,
-        "invalid_request" => Code::InvalidRequest,
-        "refused" => Code::AgentRefused,
-        "timeout" => Code::AgentTimeout,
-        _ => Code::AgentError,
-    }
+/// Names of errors that an agent reports. Every other name is that of an error without a kind of its own.
+const FAILURES: [(&str, Code); 6] = [
+    ("rate_limited", Code::RateLimited),
+    ("overloaded", Code::Overloaded),
+    ("context_length", Code::ContextLength),
+    ("invalid_request", Code::InvalidRequest),
+    ("refused", Code::AgentRefused),
+    ("timeout", Code::AgentTimeout),
+];
+
+/// Reads the code of an agent's error.
+pub(super) fn error_code(name: &str) -> Code {
+    let known = FAILURES.iter().find(|(known, _)| *known == name);
+    known.map_or(Code::AgentError, |(_, code)| *code)
+}
+
+/// The name under which an agent reports an error.
+pub(crate) fn failure_name(code: Code) -> &'static str {
+    let known = FAILURES.iter().find(|(_, known)| *known == code);
+    known.map_or("internal", |(name, _)| name)
 }

@@ -277,6 +277,45 @@ impl<'f> DeltaFields<'f> {
     }
 }
 
+/// Reads one piece of an answer that stands alone, as a program that knows nothing of ids and frames writes it: a `delta`, or an
+/// object that has one, with `finish_reason` and `usage` beside it in the last, or with `error` where the answer failed.
+///
+/// # Errors
+/// Names the field and what is wrong with it, without its content.
+pub fn piece(line: &str) -> Result<(Delta<'_>, Option<Ending<'_>>), String> {
+    let fields: PieceFields<'_> = read_as(line)?;
+    let delta = match fields.delta {
+        Some(Object(delta)) => delta,
+        None => DeltaFields {
+            role: None,
+            content: fields.content,
+            reasoning_content: fields.reasoning_content,
+            refusal: fields.refusal,
+            tool_calls: fields.tool_calls,
+        },
+    };
+    let usage = fields.usage;
+    let ending = match (fields.finish_reason, fields.error) {
+        (None, None) => None,
+        (_, error @ Some(_)) => Some(ending(Reason::Error, None, error)),
+        (Some(reason), None) => Some(ending(reason, usage.as_ref(), None)),
+    };
+    Ok((delta.delta(), ending))
+}
+
+#[derive(Deserialize)]
+struct PieceFields<'f> {
+    #[serde(borrow)]
+    delta: Option<Object<DeltaFields<'f>>>,
+    content: Option<JsonStr<'f>>,
+    reasoning_content: Option<JsonStr<'f>>,
+    refusal: Option<JsonStr<'f>>,
+    tool_calls: Option<List<Object<ToolCallFields<'f>>>>,
+    finish_reason: Option<Reason>,
+    usage: Option<Object<UsageFields>>,
+    error: Option<ErrorValue<'f>>,
+}
+
 fn ending<'f>(
     reason: Reason,
     usage: Option<&Object<UsageFields>>,

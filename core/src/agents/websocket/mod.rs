@@ -12,6 +12,8 @@ mod scan;
 use crate::error::AgentFault;
 use crate::link::FromAgent;
 pub use encode::encode;
+pub(crate) use fields::failure_name;
+pub use messages::piece;
 
 /// The subprotocol that is offered, and echoed when the peer asks for it.
 pub const SUBPROTOCOL: &str = "mcp-local-provider.v1";

@@ -1,5 +1,6 @@
 //! The figures as JSON.
 
+use super::gateway;
 use super::{Family, Kind, Value, cumulated, integer, plain, seconds};
 use crate::api::status::ProgramStatus;
 use crate::hub::metrics::Snapshot;
@@ -45,7 +46,8 @@ pub(super) fn write(
     }
     out.push(b'}');
     if let Some(status) = status {
-        for (name, part) in summary(snapshot, status) {
+        let parts = summary(snapshot, status).into_iter();
+        for (name, part) in parts.chain(gateway::summary(status)) {
             out.extend_from_slice(b",\"");
             out.extend_from_slice(name.as_bytes());
             out.extend_from_slice(b"\":");

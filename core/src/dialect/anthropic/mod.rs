@@ -14,8 +14,17 @@ mod tests;
 pub use request::{count_tokens_request, messages_request};
 
 use super::{Dialect, Form};
+use crate::request::BodyForm;
 
 /// Messages.
-pub const MESSAGES: Form = Form::whole(Dialect::Anthropic, messages_request);
+pub const MESSAGES: Form = Form::whole(
+    Dialect::Anthropic,
+    Some(BodyForm::AnthropicMessages),
+    messages_request,
+);
 /// An estimate of the tokens of a message.
-pub const COUNT_TOKENS: Form = Form::whole(Dialect::Anthropic, count_tokens_request);
+pub const COUNT_TOKENS: Form = Form::whole(
+    Dialect::Anthropic,
+    Some(BodyForm::AnthropicCount),
+    count_tokens_request,
+);

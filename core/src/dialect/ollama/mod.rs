@@ -10,12 +10,21 @@ pub use embedding::{embed_request, embeddings_request};
 pub use request::{chat_request, generate_request};
 
 use super::{Dialect, Form};
+use crate::request::BodyForm;
 
 /// A chat.
-pub const CHAT: Form = Form::whole(Dialect::Ollama, chat_request);
+pub const CHAT: Form = Form::whole(Dialect::Ollama, Some(BodyForm::OllamaChat), chat_request);
 /// A completion.
-pub const GENERATE: Form = Form::whole(Dialect::Ollama, generate_request);
+pub const GENERATE: Form = Form::whole(
+    Dialect::Ollama,
+    Some(BodyForm::OllamaGenerate),
+    generate_request,
+);
 /// Embeddings.
-pub const EMBED: Form = Form::whole(Dialect::Ollama, embed_request);
+pub const EMBED: Form = Form::whole(Dialect::Ollama, Some(BodyForm::OllamaEmbed), embed_request);
 /// Embeddings, in the older form.
-pub const EMBEDDINGS: Form = Form::whole(Dialect::Ollama, embeddings_request);
+pub const EMBEDDINGS: Form = Form::whole(
+    Dialect::Ollama,
+    Some(BodyForm::OllamaEmbeddings),
+    embeddings_request,
+);

@@ -17,12 +17,21 @@ pub use embedding::embedding_request;
 pub use request::chat_request;
 
 use super::{Dialect, Form};
+use crate::request::BodyForm;
 
 /// Chat Completions.
-pub const CHAT: Form = Form::whole(Dialect::OpenAi, chat_request);
+pub const CHAT: Form = Form::whole(Dialect::OpenAi, Some(BodyForm::OpenAiChat), chat_request);
 /// The legacy Completions API.
-pub const COMPLETION: Form = Form::whole(Dialect::OpenAi, completion_request);
+pub const COMPLETION: Form = Form::whole(
+    Dialect::OpenAi,
+    Some(BodyForm::OpenAiCompletion),
+    completion_request,
+);
 /// Mistral's fill-in-the-middle form of a completion.
-pub const FIM: Form = Form::whole(Dialect::OpenAi, fim_request);
+pub const FIM: Form = Form::whole(Dialect::OpenAi, None, fim_request);
 /// Embeddings.
-pub const EMBEDDING: Form = Form::whole(Dialect::OpenAi, embedding_request);
+pub const EMBEDDING: Form = Form::whole(
+    Dialect::OpenAi,
+    Some(BodyForm::OpenAiEmbedding),
+    embedding_request,
+);

@@ -22,6 +22,7 @@ use super::{Dialect, Form, ReadForm};
 /// A response.
 pub const CREATE: Form = Form {
     dialect: Dialect::OpenAi,
+    body: None,
     read: ReadForm::Continued {
         previous: previous_response_id,
         read: create_request,

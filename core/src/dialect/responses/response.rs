@@ -250,6 +250,7 @@ const fn error_code(code: Code) -> &'static str {
         | Code::SlowClient
         | Code::AnswerTooLarge
         | Code::SessionEnded
+        | Code::LoopDetected
         | Code::NotImplemented
         | Code::Internal => "server_error",
     }

@@ -21,7 +21,7 @@ impl Exchange {
     /// Adapts the answer to its agent: applies a token limit that the agent does not take, and keeps for the client the
     /// list of parameters that the agent ignores.
     pub(super) fn suit(&mut self, ticket: &Ticket) {
-        self.ignored = self.ignored.without(ticket.parameters);
+        self.ignored = self.given.without(ticket.parameters);
         if let Some(tokens) = self.max_tokens
             && !ticket.parameters.contains(ParameterSet::MAX_TOKENS)
         {

@@ -61,6 +61,7 @@ impl Bench {
                 name: "*".into(),
                 model: FALLBACK.into(),
                 context_length: None,
+                fallback: Vec::new(),
             });
         });
     }
@@ -205,6 +206,7 @@ fn a_name_that_is_expected_is_not_answered_by_who_answers_for_every_other() {
             name: "short".into(),
             model: "long".into(),
             context_length: None,
+            fallback: Vec::new(),
         });
     });
     for asked in ["claude", "claude/opus", "usual", "long", "my-gpt-4o"] {

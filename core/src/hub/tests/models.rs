@@ -108,6 +108,7 @@ fn a_name_that_nobody_knows_is_the_alias_of_every_name_or_refused_with_the_neare
             name: "*".into(),
             model: "claude-opus".into(),
             context_length: Some(7),
+            fallback: Vec::new(),
         });
     });
     let every = bench.hub.lists().every.clone().unwrap();

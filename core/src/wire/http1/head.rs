@@ -108,9 +108,18 @@ impl HeadReader {
     }
 
     fn find_end(&mut self, buffer: &[u8]) -> Result<Option<usize>, RequestError> {
-        for (index, &byte) in buffer.iter().enumerate().skip(self.scanned) {
+        let mut index = self.scanned;
+        while let Some(&byte) = buffer.get(index) {
             if index >= self.limits.head {
                 return Err(RequestError::new(431, "the request head is too long"));
+            }
+            if self.at == At::Line {
+                let end = buffer.len().min(self.limits.head);
+                let plain = plain(buffer.get(index..end).unwrap_or_default());
+                if plain > 0 {
+                    index += plain;
+                    continue;
+                }
             }
             self.at = match (self.at, byte) {
                 (At::Cr(Break::Leading), b'\n') => {
@@ -169,10 +178,24 @@ impl HeadReader {
                 }
                 (At::Line | At::LineStart, _) => At::Line,
             };
+            index += 1;
         }
         self.scanned = buffer.len();
         Ok(None)
     }
+}
+
+/// Number of bytes at the start of a piece of a header line that stand for themselves there.
+fn plain(line: &[u8]) -> usize {
+    let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
+    let line = line.get(..end).unwrap_or_default();
+    // Without an early end, so that many bytes are looked at together.
+    let is_plain = !line.iter().fold(false, |is, byte| is | is_forbidden(*byte));
+    if is_plain {
+        return end;
+    }
+    let forbidden = line.iter().position(|byte| is_forbidden(*byte));
+    forbidden.unwrap_or(end)
 }
 
 /// The head of a request, borrowed from the buffer it was read from.

@@ -82,6 +82,12 @@ impl Reader {
         &self.last_id
     }
 
+    /// Returns the memory that it takes for what has no end yet, in bytes.
+    #[must_use]
+    pub const fn held(&self) -> usize {
+        self.line.capacity() + self.data.capacity()
+    }
+
     /// Takes the next bytes, and hands over each piece that ends in them.
     pub fn push<'b>(&mut self, bytes: &'b [u8], mut on: impl FnMut(Piece<'_>)) {
         let mut bytes = self.without_mark(bytes);

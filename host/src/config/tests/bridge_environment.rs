@@ -67,6 +67,7 @@ fn bounds_of_bridges_are_those_of_the_gateway() {
         ("BRIDGE_SESSION_CLEANUP_INTERVAL", "20"),
         ("BRIDGE_RATE_LIMIT_REQUESTS", "7"),
         ("BRIDGE_RATE_LIMIT_PERIOD", "8"),
+        ("MCP_CACHE_TTL", "9"),
         ("BRIDGE_ENABLE_RATE_LIMITING", "1"),
         ("BRIDGE_REQUIRE_AUTH", "off"),
     ]);
@@ -91,6 +92,7 @@ fn bounds_of_bridges_are_those_of_the_gateway() {
         (gateway.rate.requests, gateway.rate.period),
         (7, 8 * second)
     );
+    assert_eq!(gateway.cache_ttl, 9 * second);
     assert!(!config.auth.required);
     let off = [
         ("BRIDGE_RATE_LIMIT_REQUESTS", "7"),
@@ -190,6 +192,7 @@ fn a_transport_that_is_switched_off_is_taken_out_of_those_that_there_are() {
         GatewayTransport::Http,
         GatewayTransport::Sse,
         GatewayTransport::Events,
+        GatewayTransport::Rest,
     ];
     assert_eq!(config.gateway.transports, left);
     let variables = [
@@ -200,6 +203,14 @@ fn a_transport_that_is_switched_off_is_taken_out_of_those_that_there_are() {
     let text = "gateway: { transports: [http, sse, websocket, events] }";
     let config = load_text("c.yaml", text, &variables).unwrap().config;
     assert_eq!(config.gateway.transports, [GatewayTransport::Http]);
+    let variables = [("BRIDGE_ENABLE_HTTP", "false")];
+    let config = load_text("c.yaml", "", &variables).unwrap().config;
+    let left = [
+        GatewayTransport::Sse,
+        GatewayTransport::WebSocket,
+        GatewayTransport::Events,
+    ];
+    assert_eq!(config.gateway.transports, left);
 }
 
 #[test]
@@ -292,8 +303,8 @@ fn a_wrong_value_is_refused_by_the_name_of_its_variable() {
         ),
         (
             "BRIDGE_HEALTH_CHECK_INTERVAL",
-            "30",
-            "not offered by this build; unset it",
+            "8d",
+            "gateway.health.interval: must be at most 7d",
         ),
         (
             "BRIDGE_SESSION_CLEANUP_INTERVAL",
@@ -373,7 +384,7 @@ fn a_wrong_value_is_refused_by_the_name_of_its_variable() {
         (
             "MCP_SERVER_ARGS",
             "x",
-            "mcpServers.default: give `command`, the program that is the server",
+            "mcpServers.default: give `command`, the program that is the server, or `url`, its address",
         ),
     ] {
         let refused = load_text("c.yaml", "", &[(name, value)]).unwrap_err();

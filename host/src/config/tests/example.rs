@@ -5,11 +5,13 @@ use super::super::parse;
 use super::*;
 use serde_json::{Value as Json, json};
 
-const VARIABLES: [(&str, &str); 4] = [
+const VARIABLES: [(&str, &str); 6] = [
     ("EDITOR_KEY", "editor-key-0123456789"),
     ("BRIDGE_TOKEN", "bridge-token-0123456789"),
     ("SESSION_TOKEN", "session-token-0123456789"),
     ("FILES_TOKEN", "files-token-0123456789"),
+    ("OPENAI_API_KEY", "openai-key-0123456789"),
+    ("FAR_KEY", "Bearer far-key-0123456789"),
 ];
 
 fn object(value: &Json) -> Vec<(String, Json)> {
@@ -72,24 +74,39 @@ fn the_example_has_every_key_and_its_real_default() {
     assert_eq!(loaded.warnings, []);
     let tree = parse::parse("c.yaml", &text, Format::Yaml, &mut Vec::new()).unwrap();
     let example = values(&loaded.config);
-    for section in ["agents", "bridges"] {
+    for section in ["agents", "bridges", "upstreams"] {
         assert_eq!(example[section].as_array().unwrap().len(), 1, "{section}");
     }
     for required in [
         &example["auth"]["keys"][0],
         &example["bridges"][0]["session"],
         &example["mcpServers"]["files"],
+        &example["mcpServers"]["far"],
     ] {
         assert!(required.is_object());
     }
-    holds(&tree, "", &example);
+    // A server has a command or an address: each key is at one of the two.
+    let servers = tree.get("mcpServers").unwrap();
+    let mut written = example.clone();
+    for (name, server) in object(&example["mcpServers"]) {
+        for (key, _) in object(&server) {
+            let has = |name: &str| servers.get(name).unwrap().get(&key).is_some();
+            assert!(has("files") || has("far"), "the example has no {key}");
+            if !has(&name) {
+                let server = written["mcpServers"][&name].as_object_mut();
+                server.unwrap().remove(&key);
+            }
+        }
+    }
+    holds(&tree, "", &written);
 
     // Items with what they cannot do without.
     let least = "
 auth: { keys: [{ name: editor, key: 'env:EDITOR_KEY' }] }
 models: { aliases: { my-gpt-4o: { model: claude } } }
 agents: [{ preset: claude }]
-mcpServers: { files: { command: npx } }
+upstreams: [{ name: gpt, kind: openai, key: 'env:OPENAI_API_KEY' }]
+mcpServers: { files: { command: npx }, far: { url: 'https://far.example/mcp' } }
 bridges: [{ name: cursor, url: 'ws://127.0.0.1:8787', session: { agent_id: cursor-1 } }]
 ";
     let least = values(&load_text("c.yaml", least, &VARIABLES).unwrap().config);

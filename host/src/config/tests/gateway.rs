@@ -237,47 +237,15 @@ fn variables_of_the_program_make_and_change_servers() {
     assert_eq!(server(&config, "files").args, ["-y", "a-server"]);
     assert_eq!(server(&config, "other").args, ["-a", "b"]);
     assert_eq!(server(&config, "z").command, "y");
-    assert_eq!(config.gateway.enabled, GatewayEnabled::Yes);
+    assert_eq!(config.gateway.enabled, GatewaySwitch::Yes);
     assert_eq!(config.gateway.sessions.max, 9);
 }
 
 #[test]
-fn what_this_build_does_not_offer_is_refused_by_name() {
-    let text = "
-upstreams: []
-mcpServers:
-  far: { url: 'http://x', headers: { A: b } }
-  sse: { command: x, type: sse }
-  plain: { command: x, type: stdio }
-  other: { command: x, prefix: o, tools: { allow: [a] } }
-gateway:
-  prefix: always
-  transports: [http]
-  health: { interval: 0 }
-  cache_ttl: 1s
-  test_page: auto
-  processes: { probe: 1s, max: 2 }
-";
-    let refused = load_text("c.yaml", text, &[("K", "0123456789012345678")]).unwrap_err();
-    let expected = "c.yaml:2: upstreams: not offered by this build; remove it
-c.yaml:4: mcpServers.far.headers: not offered by this build; remove it
-c.yaml:4: mcpServers.far.url: not offered by this build; remove it
-c.yaml:5: mcpServers.sse.type: not offered by this build but as `stdio`; leave it out
-c.yaml:7: mcpServers.other.prefix: not offered by this build; remove it
-c.yaml:7: mcpServers.other.tools: not offered by this build; remove it
-c.yaml:9: gateway.prefix: not offered by this build; remove it
-c.yaml:11: gateway.health: not offered by this build; remove it
-c.yaml:12: gateway.cache_ttl: not offered by this build; remove it
-c.yaml:13: gateway.test_page: not offered by this build; remove it
-c.yaml:14: gateway.processes.probe: not offered by this build; remove it";
-    let (mut refused, mut expected): (Vec<&str>, Vec<&str>) =
-        (refused.lines().collect(), expected.lines().collect());
-    refused.sort_unstable();
-    expected.sort_unstable();
-    assert_eq!(refused, expected);
-    let refused = load_text("c.yaml", "gateway: { transports: [http, rest] }", &[]).unwrap_err();
+fn a_transport_that_is_none_is_refused_by_name() {
+    let refused = load_text("c.yaml", "gateway: { transports: [http, carrier] }", &[]).unwrap_err();
     assert!(
-        refused.contains("gateway.transports[1]") && refused.contains("`rest`"),
+        refused.contains("gateway.transports[1]") && refused.contains("`carrier`"),
         "{refused}"
     );
 }
@@ -293,7 +261,7 @@ c.yaml:1: mcpServers.a.b: `a.b` is no name here; a server's name is a letter, th
         ),
         (
             "mcpServers:\n  a: { args: [x] }\n",
-            "c.yaml:2: mcpServers.a: give `command`, the program that is the server",
+            "c.yaml:2: mcpServers.a: give `command`, the program that is the server, or `url`, its address",
         ),
         (
             "mcpServers:\n  a: { comand: x, command: y }\n",
@@ -373,7 +341,51 @@ fn the_server_of_a_command_line_is_the_only_one_and_no_file_is_read() {
         assert_eq!(server.args.len(), command.split(' ').count() - 1);
         assert_eq!(server.cwd, std::env::current_dir().ok());
         assert_eq!((loaded.file, loaded.config.agents), (None, Vec::new()));
-        assert_eq!(loaded.config.gateway.enabled, GatewayEnabled::Yes);
+        assert_eq!(loaded.config.gateway.enabled, GatewaySwitch::Yes);
         assert!(loaded.config.auth.required);
     }
+}
+
+#[test]
+fn names_of_tools_and_servers_are_told_to_the_gateway() {
+    let text = "
+mcpServers:
+  my_files: { command: x, prefix: f, tools: { allow: [read, 'list_*'], deny: [list_all] } }
+  web: x
+gateway: { prefix: always }
+";
+    let loaded = load_text("c.yaml", text, &[]).unwrap();
+    assert_eq!(loaded.warnings, []);
+    let gateway = loaded.config.gateway().unwrap();
+    assert_eq!(gateway.prefix, machine::Prefix::Always);
+    let [files, web] = &*gateway.servers else {
+        panic!("{gateway:?}");
+    };
+    assert_eq!(files.prefix.as_deref(), Some("f"));
+    let known = ["read", "list_some", "list_all", "write"].map(|tool| files.tools.allows(tool));
+    assert_eq!(known, [true, true, false, false]);
+    assert_eq!(*web, machine::Server::named("web"));
+}
+
+#[test]
+fn servers_that_cannot_be_told_apart_are_refused() {
+    let text = "
+mcpServers:
+  a_b: x
+  A-b: x
+  off: { command: x, prefix: a-b, disabled: true }
+  c: { command: x, prefix: a__b }
+  d: { command: x, tools: { deny: [''] } }
+gateway: { prefix: sometimes }
+";
+    let refused = load_text("c.yaml", text, &[]).unwrap_err().to_string();
+    for expected in [
+        "c.yaml:4: mcpServers.A-b: it cannot be told from `a_b` in URIs",
+        "c.yaml:6: mcpServers.c.prefix: `a__b` is no prefix",
+        "c.yaml:7: mcpServers.d.tools.deny: a tool's name is empty",
+        "c.yaml:8: gateway.prefix: ",
+    ] {
+        assert!(refused.contains(expected), "{expected} in {refused}");
+    }
+    assert!(!refused.contains("mcpServers.off"), "{refused}");
 }

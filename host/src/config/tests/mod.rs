@@ -10,8 +10,10 @@
 mod bridge_environment;
 mod example;
 mod gateway;
+mod mcp_address;
 mod paths;
 mod short;
+mod upstream;
 mod wrong;
 
 use super::*;

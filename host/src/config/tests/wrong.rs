@@ -241,12 +241,6 @@ fn what_is_wrong_is_said_with_place_and_remedy() {
         ),
         (
             "c.yaml",
-            "upstreams: []\n",
-            &[],
-            "c.yaml:1: upstreams: not offered by this build; remove it",
-        ),
-        (
-            "c.yaml",
             "auth:\n  allowed_hosts: ['https://x.example']\n  allowed_origins: [x.example]\n",
             &[],
             "c.yaml:2: auth.allowed_hosts[0]: `https://x.example` is no host; write it as a browser sends it, \

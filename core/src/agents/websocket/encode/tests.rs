@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::id::{Authority, Ids, SessionId};
+use crate::invocation::{Arguments, Content, Message, Part, ToolCall};
 use crate::invocation::{Invocation, Role};
 use crate::link::Permits;
 use crate::request::{PromptIndex, Request};

@@ -1,0 +1,91 @@
+//! Servers that are reached over HTTP, in all forms in which they are written.
+
+use super::*;
+
+const KEY: (&str, &str) = ("K", "Bearer 0123456789");
+
+fn servers(text: &str) -> Vec<McpServer> {
+    let loaded = load_text("c.yaml", text, &[KEY]).unwrap();
+    assert_eq!(loaded.warnings, [], "{text}");
+    let servers = loaded.config.mcp_servers.iter();
+    servers.map(|(_, server)| server.clone()).collect()
+}
+
+#[test]
+fn an_address_is_known_by_every_name_that_programs_have_for_it() {
+    let all = servers(
+        "mcpServers:
+  url: { url: 'http://a.example/mcp' }
+  server_url: { serverUrl: 'http://a.example/mcp' }
+  http_url: { httpUrl: 'http://a.example/mcp' }
+  short: 'http://a.example/mcp'
+",
+    );
+    assert!(all.iter().all(|server| *server == all[0]));
+    assert_eq!(all[0].url.as_deref(), Some("http://a.example/mcp"));
+    let all = servers(
+        "mcpServers:
+  a: { type: http, url: 'https://a.example/mcp', headers: { Authorization: 'env:K', X-Team: '' } }
+  b: { transport: streamable-http, url: 'https://b.example/mcp' }
+  c: { type: streamableHttp, url: 'https://c.example/mcp' }
+  d: { type: sse, url: 'https://d.example/sse' }
+  e: { type: stdio, command: x }
+",
+    );
+    let transports = all.iter().map(|server| server.transport.unwrap());
+    use McpTransport::{Http, Sse, Stdio};
+    assert_eq!(
+        transports.collect::<Vec<_>>(),
+        [Http, Http, Http, Sse, Stdio]
+    );
+    assert_eq!(
+        all[0].headers["Authorization"].text(),
+        Some("Bearer 0123456789")
+    );
+}
+
+#[test]
+fn an_address_that_cannot_be_used_is_refused_with_place_and_remedy() {
+    for (text, expected) in [
+        (
+            "  a: { url: 'ftp://x/y?key=secret' }",
+            "c.yaml:2: mcpServers.a.url: expected an address that begins with `http://` or `https://`, found `ftp://x/y`",
+        ),
+        (
+            "  a: { url: 'http://me:secret@x/' }",
+            "c.yaml:2: mcpServers.a.url: a name and a password in an address are not sent; write `headers: { Authorization: \"env:NAME\" }`",
+        ),
+        (
+            "  a: { url: 'http://x/', serverUrl: 'http://y/' }",
+            "c.yaml:2: mcpServers.a: `serverUrl` is `url`, which is given twice",
+        ),
+        (
+            "  a: { url: 'http://x/', command: y, args: [z] }",
+            "c.yaml:2: mcpServers.a.args: a server with a `url` is not started here; remove one of them
+c.yaml:2: mcpServers.a.command: a server with a `url` is not started here; remove one of them",
+        ),
+        (
+            "  a: { url: 'http://x/', type: stdio }\n  b: { command: x, type: sse }\n  c: { type: http }",
+            "c.yaml:2: mcpServers.a.transport: a server with a `url` is not reached so; write `http` or `sse`, or leave it out
+c.yaml:3: mcpServers.b.transport: give `url`, its address
+c.yaml:4: mcpServers.c.transport: give `url`, its address",
+        ),
+        (
+            "  a: { command: x, headers: { A: b } }",
+            "c.yaml:2: mcpServers.a.headers: only a server with a `url` is sent headers",
+        ),
+        (
+            "  a: { url: 'http://x/', headers: { 'A B': c, Host: d, E: \"f\\n\", G: 'env:NOT_THERE' } }",
+            "c.yaml:2: mcpServers.a.headers.A B: `A B` is no name of a header
+c.yaml:2: mcpServers.a.headers.E: the value has control characters in it
+c.yaml:2: mcpServers.a.headers.G: the environment variable `NOT_THERE` is not set
+c.yaml:2: mcpServers.a.headers.Host: this header is set by the protocol; remove it",
+        ),
+    ] {
+        let text = format!("mcpServers:\n{text}\n");
+        let refused = load_text("c.yaml", &text, &[KEY]).unwrap_err();
+        let mut refused: Vec<&str> = refused.lines().collect();
+        refused.sort_unstable();
+        assert_eq!(refused.join("\n"), expected, "{text}");
+    }
+}

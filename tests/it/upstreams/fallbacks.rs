@@ -1,0 +1,118 @@
+//! Fallbacks between upstreams, agents and aliases.
+
+use super::ask::{Dialect, EVERY, ask, open, told};
+use super::server::{Api, Reply, Server};
+use super::start;
+use crate::agent::Agent;
+use serde_json::json;
+use std::net::TcpListener;
+
+fn broken() -> Reply {
+    Reply::status(500, "", &json!({ "error": { "message": "it broke" } }))
+}
+
+#[test]
+fn fallbacks_are_asked_in_their_order_and_theirs_are_not() {
+    let servers = ["one", "two", "three", "four"].map(|name| {
+        let reply = if matches!(name, "three" | "four") { Reply::Text(name) } else { broken() };
+        Server::start(Api::OpenAi, [reply])
+    });
+    let [one, two, three, four] = &servers;
+    let more = ", models: [m], retries: 0, circuit: { failures: 0 }";
+    let entries = one.entry("one", &format!("{more}, fallback: [two/m, three/m]"))
+        + &two.entry("two", &format!("{more}, fallback: [four/m]"))
+        + &three.entry("three", more)
+        + &four.entry("four", more);
+    let program = start(&entries, "");
+    for as_client in EVERY {
+        ask(&program, as_client, "one/m").is("three");
+    }
+    let counts = servers.each_ref().map(|server| server.asked().len());
+    assert_eq!(counts, [EVERY.len(), EVERY.len(), EVERY.len(), 0]);
+    // Asked itself, it has its own.
+    ask(&program, (Dialect::OpenAi, true), "two/m").is("four");
+}
+
+#[test]
+fn when_all_fail_the_client_is_told_once() {
+    let servers = [Server::start(Api::OpenAi, [broken()]), Server::start(Api::Anthropic, [broken()])];
+    let more = ", models: [m], retries: 0, circuit: { failures: 0 }";
+    let entries = servers[0].entry("one", &format!("{more}, fallback: [two/m, none/m]")) + &servers[1].entry("two", more);
+    let program = start(&entries, "");
+    for (round, as_client) in EVERY.into_iter().enumerate() {
+        let told = ask(&program, as_client, "one/m");
+        assert!(told.answer.status >= 500, "{told:?}");
+        assert!(!told.message().is_empty());
+        assert_eq!(servers.each_ref().map(|server| server.asked().len()), [round + 1; 2]);
+    }
+}
+
+#[test]
+fn an_agent_answers_for_an_upstream() {
+    let server = Server::start(Api::OpenAi, [broken()]);
+    let program = start(&server.entry("up", ", models: [u], retries: 0, fallback: [m]"), "");
+    let mut agent = Agent::connect(&program);
+    for as_client in EVERY {
+        let client = open(&program, as_client, "up/u");
+        let (id, invocation) = agent.invocation();
+        assert_eq!(invocation["payload"]["model"], "m", "{invocation}");
+        agent.chunk(&id, 0, "the agent");
+        agent.finish(&id, 1);
+        told(as_client, client).is("the agent");
+    }
+}
+
+#[test]
+fn an_upstream_answers_for_an_agent_of_a_bridge_before_the_first_byte_only() {
+    let server = Server::start(Api::Anthropic, [Reply::Text("the upstream")]);
+    let bridge = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("ws://{}", bridge.local_addr().unwrap());
+    let bridges = format!("bridges:\n  - {{ name: b, url: \"{url}\", reconnect_delay: 10ms, fallback: [up/u] }}\n");
+    let program = start(&server.entry("up", ", models: [u]"), &bridges);
+    let mut agent = Agent::taken(bridge.accept().unwrap().0);
+    agent.send(&json!({ "type": "register", "agent_id": "it", "models": ["m"] }));
+    assert_eq!(agent.receive()["type"], "registered");
+    for as_client in EVERY {
+        let client = open(&program, as_client, "m");
+        let (id, _) = agent.invocation();
+        let error = json!({ "code": "overloaded", "message": "no room" });
+        agent.send(&json!({ "type": "model_result", "id": id, "status": "error", "error": error }));
+        told(as_client, client).is("the upstream");
+    }
+    assert_eq!(server.asked().len(), EVERY.len());
+    // After a first byte the agent's own error is the end.
+    let client = open(&program, (Dialect::OpenAi, true), "m");
+    let (id, _) = agent.invocation();
+    agent.chunk(&id, 0, "so far");
+    agent.send(&json!({ "type": "error", "id": id, "error": { "code": "internal", "message": "it broke" } }));
+    let cut = told((Dialect::OpenAi, true), client);
+    assert_eq!(cut.text, "so far");
+    assert!(cut.message().contains("it broke"), "{cut:?}");
+    assert_eq!(server.asked().len(), EVERY.len());
+}
+
+#[test]
+fn an_alias_has_a_fallback_of_its_own() {
+    let server = Server::start(Api::OpenAi, [Reply::Text("the upstream")]);
+    let other = Server::start(Api::OpenAi, [broken()]);
+    let aliases = "models: { aliases: { mine: { model: m, fallback: [up/u] }, theirs: { model: bad/b, fallback: [up/u] } } }\n";
+    let more = ", models: [b], retries: 0, circuit: { failures: 0 }, fallback: [other/none]";
+    let program = start(&(server.entry("up", ", models: [u]") + &other.entry("bad", more)), aliases);
+    let mut agent = Agent::connect(&program);
+    for as_client in EVERY {
+        // Instead of the upstream's own.
+        ask(&program, as_client, "theirs").is("the upstream");
+        let client = open(&program, as_client, "mine");
+        let (id, _) = agent.invocation();
+        let error = json!({ "code": "internal", "message": "it broke" });
+        agent.send(&json!({ "type": "model_result", "id": id, "status": "error", "error": error }));
+        told(as_client, client).is("the upstream");
+    }
+    // Asked by its own name the agent has none.
+    let as_client = (Dialect::OpenAi, false);
+    let client = open(&program, as_client, "m");
+    let (id, _) = agent.invocation();
+    agent.send(&json!({ "type": "model_result", "id": id, "status": "error", "error": { "code": "internal", "message": "it broke" } }));
+    assert_eq!(told(as_client, client).answer.status, 502);
+    assert!(server.asked().iter().all(|asked| asked.body["model"] == "u"));
+}
