@@ -1,4 +1,4 @@
-//! Dialling a WebSocket server: the external bridges, and the demo agent's way to its own provider.
+//! Dialling a WebSocket server: the external bridges, remote MCP servers, and the demo agent's way to its own provider.
 //!
 //! A driver opens the connection; what is said and what the answers mean is here.
 
@@ -36,6 +36,10 @@ pub struct Target {
     pub write_timeout: Duration,
     /// For a dial, from the look-up of the name on.
     pub connect_timeout: Duration,
+    /// Further headers of the handshake, which may be secrets.
+    pub headers: Vec<(String, String)>,
+    /// Subprotocol that is offered.
+    pub subprotocol: &'static str,
 }
 
 impl fmt::Debug for Target {
@@ -56,6 +60,16 @@ impl Target {
             frame_bytes: engine.link_config().frame_bytes,
             write_timeout: engine.config().timeouts.write,
             connect_timeout: BridgeTimes::default().connect,
+            headers: Vec::new(),
+            subprotocol: SUBPROTOCOL,
+        }
+    }
+
+    /// The same, with another subprotocol than the agent protocol's.
+    pub(crate) fn speaking(self, subprotocol: &'static str) -> Self {
+        Self {
+            subprotocol,
+            ..self
         }
     }
 
@@ -88,21 +102,24 @@ impl Target {
         Ok(Route::to(origin, engine.proxies())?.open_through(engine, times)?)
     }
 
-    /// The request of the handshake; the agent protocol's subprotocol is in it if it is to be offered.
+    /// The request of the handshake; the subprotocol is in it if it is to be offered.
     #[must_use]
     pub fn request(&self, uri: &Uri, offer: bool) -> ClientRequestBuilder {
         let mut request = ClientRequestBuilder::new(uri.clone());
         if let Some(token) = &self.token {
             request = request.with_header("Authorization", format!("Bearer {token}"));
         }
+        for (name, value) in &self.headers {
+            request = request.with_header(name, value);
+        }
         if offer {
-            request = request.with_sub_protocol(SUBPROTOCOL);
+            request = request.with_sub_protocol(self.subprotocol);
         }
         request
     }
 }
 
-/// One dial: from the look-up of the name to the open WebSocket. The agent protocol's subprotocol is offered; a server that
+/// One dial: from the look-up of the name to the open WebSocket. The target's subprotocol is offered; a server that
 /// does not know subprotocols is dialled again without, and accepted too.
 pub(crate) struct Dial {
     target: Target,

@@ -18,7 +18,7 @@ use tungstenite::{Error, Message};
 
 pub use conversation::Conversation;
 pub(crate) use piped::Piped;
-pub(crate) use socket::Incoming;
+pub(crate) use socket::{Incoming, Received};
 pub use socket::{Socket, Stream};
 
 /// Time in which a peer has to read our close frame and to close its side.

@@ -91,6 +91,8 @@ pub enum Wire {
     Http,
     /// HTTP+SSE (revision 2024-11-05), at the server's `url`.
     Sse,
+    /// A WebSocket at the server's `url`.
+    WebSocket,
 }
 
 impl Wire {
@@ -101,6 +103,7 @@ impl Wire {
             Self::Stdio => "stdio",
             Self::Http => "http",
             Self::Sse => "sse",
+            Self::WebSocket => "ws",
         }
     }
 }

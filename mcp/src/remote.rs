@@ -101,13 +101,15 @@ pub enum Fault {
     Broken,
 }
 
-/// Bounds of a connection.
+/// Bounds and habits of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Bounds {
     /// Longest message that is taken, in bytes.
     pub message_bytes: usize,
     /// Pause before a stream is asked for again, where the server names none.
     pub retry: Duration,
+    /// True where nobody has said the form: a server that refuses the greeting as those of HTTP+SSE do is asked in that form.
+    pub falls_back: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -38,7 +38,7 @@ pub trait Stream: Read + Write + fmt::Debug {
 
 /// A message of the peer.
 #[derive(Debug)]
-pub(super) enum Received {
+pub(crate) enum Received {
     /// A text message; its bytes are those of the read buffer.
     Text(Utf8Bytes),
     /// A binary message, which the agent protocol does not know.
@@ -143,7 +143,7 @@ impl<S: Stream> Socket<S> {
     ///
     /// # Errors
     /// When there will be none.
-    pub(super) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Ended>> {
+    pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Ended>> {
         loop {
             match self.incoming.read() {
                 Ok(Message::Text(text)) => return Poll::Ready(Ok(Received::Text(text))),
@@ -179,7 +179,7 @@ impl<S: Stream> Socket<S> {
     ///
     /// # Errors
     /// When the connection is lost.
-    pub(super) fn queue(&mut self, message: Message) -> Result<bool, Ended> {
+    pub(crate) fn queue(&mut self, message: Message) -> Result<bool, Ended> {
         match self
             .outgoing
             .write(&mut self.incoming.get_mut().stream, message)
@@ -195,7 +195,7 @@ impl<S: Stream> Socket<S> {
     ///
     /// # Errors
     /// When the connection is lost or the peer read nothing for `timeouts.write`.
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         loop {
             match self.outgoing.flush(&mut self.incoming.get_mut().stream) {
                 Ok(()) => match self.pong.take() {
@@ -215,14 +215,14 @@ impl<S: Stream> Socket<S> {
     }
 
     /// Takes a close frame with `code` behind all that was taken before. [`Socket::poll_closed`] writes it.
-    pub(super) fn close(&mut self, code: u16, reason: &'static str) {
+    pub(crate) fn close(&mut self, code: u16, reason: &'static str) {
         let code = code.into();
         let reason = Utf8Bytes::from_static(reason);
         self.close_with(Some(CloseFrame { code, reason }));
     }
 
     /// Takes the answer to the peer's close frame. False when it sent none.
-    pub(super) fn answer_close(&mut self) -> bool {
+    pub(crate) fn answer_close(&mut self) -> bool {
         let frame = self.closed_by_peer.take();
         let is_closing = frame.is_some();
         frame.into_iter().for_each(|frame| self.close_with(frame));
@@ -238,7 +238,7 @@ impl<S: Stream> Socket<S> {
 
     /// Ready once the close frame is written and the peer has closed its side, or is lost. To close while something is unread
     /// would reset the connection, and the peer would lose the code.
-    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(crate) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_finished {
             if ready!(self.poll_flush(cx)).is_err() {
                 return Poll::Ready(());

@@ -1,4 +1,4 @@
-//! The keys of an MCP server that is reached over HTTP: its address, the form in which it is asked, and headers.
+//! The keys of an MCP server that is reached over HTTP or by a WebSocket: its address, the form in which it is asked, and headers.
 
 use super::check::{Report, url};
 use super::error::Problem;
@@ -49,12 +49,17 @@ pub enum McpTransport {
     Http,
     /// HTTP+SSE, of revision 2024-11-05.
     Sse,
+    /// A WebSocket.
+    #[serde(alias = "websocket")]
+    Ws,
 }
 
 /// Gives the keys of the server at `path` the names that they have here, and writes the short form out, which is the address.
 pub(super) fn expand(path: &str, server: &mut Node, problems: &mut Vec<Problem>) {
     super::shorthand::expand_section(server, "url", |text| {
-        text.starts_with("http://") || text.starts_with("https://")
+        ["http://", "https://", "ws://", "wss://"]
+            .iter()
+            .any(|scheme| text.starts_with(scheme))
     });
     let Value::Map(entries) = &mut server.value else {
         return;
@@ -83,9 +88,11 @@ pub(super) fn expand(path: &str, server: &mut Node, problems: &mut Vec<Problem>)
 
 impl McpServer {
     /// The wire to it.
-    pub(super) const fn wire(&self) -> Wire {
+    pub(crate) fn wire(&self) -> Wire {
         match (&self.url, self.transport) {
             (None, _) => Wire::Stdio,
+            (Some(url), None) if is_socket(url) => Wire::WebSocket,
+            (Some(_), Some(McpTransport::Ws)) => Wire::WebSocket,
             (Some(_), Some(McpTransport::Sse)) => Wire::Sse,
             (Some(_), None | Some(McpTransport::Http | McpTransport::Stdio)) => Wire::Http,
         }
@@ -96,7 +103,7 @@ impl McpServer {
 pub(super) fn check(path: &str, server: &McpServer, report: &mut Report<'_>) {
     let has_command = !server.command.trim().is_empty();
     match (&server.url, server.transport) {
-        (None, Some(McpTransport::Http | McpTransport::Sse)) => {
+        (None, Some(McpTransport::Http | McpTransport::Sse | McpTransport::Ws)) => {
             report.problem(&format!("{path}.transport"), "give `url`, its address");
         }
         (None, None | Some(McpTransport::Stdio)) if !has_command => report.problem(
@@ -106,10 +113,10 @@ pub(super) fn check(path: &str, server: &McpServer, report: &mut Report<'_>) {
         (None, None | Some(McpTransport::Stdio)) => {}
         (Some(_), Some(McpTransport::Stdio)) => report.problem(
             &format!("{path}.transport"),
-            "a server with a `url` is not reached so; write `http` or `sse`, or leave it out",
+            "a server with a `url` is not reached so; write `http`, `sse` or `ws`, or leave it out",
         ),
-        (Some(address), None | Some(McpTransport::Http | McpTransport::Sse)) => {
-            check_url(&format!("{path}.url"), address, report);
+        (Some(address), None | Some(McpTransport::Http | McpTransport::Sse | McpTransport::Ws)) => {
+            check_url(&format!("{path}.url"), address, server.transport, report);
             let of_a_process = [
                 ("command", has_command),
                 ("args", !server.args.is_empty()),
@@ -147,15 +154,25 @@ pub(super) fn check(path: &str, server: &McpServer, report: &mut Report<'_>) {
     }
 }
 
-fn check_url(path: &str, address: &str, report: &mut Report<'_>) {
-    url(report, path, address, &["http", "https"]);
+/// True for the address of a WebSocket.
+fn is_socket(url: &str) -> bool {
+    url.starts_with("ws://") || url.starts_with("wss://")
+}
+
+fn check_url(path: &str, address: &str, transport: Option<McpTransport>, report: &mut Report<'_>) {
+    let schemes: &[&str] = match transport {
+        Some(McpTransport::Ws) => &["ws", "wss"],
+        Some(McpTransport::Http | McpTransport::Sse | McpTransport::Stdio) => &["http", "https"],
+        None => &["http", "https", "ws", "wss"],
+    };
+    url(report, path, address, schemes);
     let place = address.split_once("://").map_or("", |(_, rest)| rest);
     let authority = place.split(['/', '?', '#']).next().unwrap_or_default();
     if authority.contains('@') {
         let message = "a name and a password in an address are not sent; write `headers: { Authorization: \"env:NAME\" }`";
         report.problem(path, message);
     }
-    if !IS_BUILT_IN && address.starts_with("https:") {
+    if !IS_BUILT_IN && (address.starts_with("https:") || address.starts_with("wss:")) {
         report.problem(path, TlsError::NotBuiltIn.to_string());
     }
 }

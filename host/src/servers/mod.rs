@@ -1,5 +1,5 @@
 //! MCP servers: programs that speak MCP over standard input and output, which the gateway of the engine has run here, and those that
-//! are reached over HTTP.
+//! are reached over HTTP or by a WebSocket.
 //!
 //! [`Servers`] gives each process that the gateway needs a thread, as [`Agents`](crate::agents::Agents) does for agents. A process
 //! is started as the configuration has its server at that moment; a reload that changes that ends the sessions of the server.
@@ -19,7 +19,6 @@ use crate::process::own_program;
 use mcp_local_provider_engine::Engine;
 use mcp_local_provider_engine::gateway::{Child, Children};
 use process::{Runner, Surroundings};
-use remote::RemoteTask;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -150,8 +149,7 @@ impl Children for Servers {
         let plan = self.surroundings.plans.get(&name);
         if let Some(server) = plan.and_then(|plan| plan.remote()) {
             let config = lock(&self.config).clone();
-            let task = RemoteTask::new(child, engine.clone(), server, &config);
-            engine.spawn(Box::new(task));
+            engine.spawn(server.task(child, &engine, &config));
             return Ok(());
         }
         let runner = Runner::new(child, engine, self.surroundings.clone())?;

@@ -1,9 +1,10 @@
 //! Turns an entry of `mcpServers` into the command and environment that start the server, or into the address that it has.
 
-use super::remote::RemoteServer;
-use crate::config::{McpServer, McpTransport};
+use super::remote::{RemoteServer, Way};
+use crate::config::McpServer;
 use crate::installed::{NotInstalled, find_program};
 use mcp_local_provider_core::budget::Budget;
+use mcp_local_provider_mcp::config::Wire;
 use mcp_local_provider_mcp::remote::Form;
 use mcp_local_provider_mcp::server::GRACE;
 use mcp_local_provider_process::{Framing, Launch, Supervision, clean_environment};
@@ -39,7 +40,7 @@ impl ServerPlan {
         self.server == other.server
     }
 
-    /// Returns the address of a server that is reached over HTTP; `None` for one that is started.
+    /// Returns the address of a server that is not started here; `None` for one that is.
     pub(crate) fn remote(&self) -> Option<RemoteServer> {
         let headers = self.server.headers.iter();
         let headers =
@@ -47,9 +48,11 @@ impl ServerPlan {
         Some(RemoteServer {
             url: self.server.url.clone()?,
             headers: headers.collect(),
-            form: match self.server.transport {
-                Some(McpTransport::Sse) => Form::Events,
-                Some(McpTransport::Http | McpTransport::Stdio) | None => Form::Streamable,
+            way: match (self.server.wire(), self.server.transport) {
+                (Wire::WebSocket, _) => Way::Socket,
+                (Wire::Sse, _) => Way::Http(Form::Events),
+                (Wire::Http | Wire::Stdio, None) => Way::Unsaid,
+                (Wire::Http | Wire::Stdio, Some(_)) => Way::Http(Form::Streamable),
             },
         })
     }

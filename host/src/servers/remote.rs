@@ -1,4 +1,5 @@
-//! A server that is reached over HTTP: its machine with the calls that it makes, as one piece of background work.
+//! A server that is not started here: by a WebSocket, or over HTTP, where its machine with the calls that it makes is one piece of
+//! background work.
 
 use crate::config::Gateway;
 use event_listener::EventListener;
@@ -6,7 +7,8 @@ use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::ResponseHead;
-use mcp_local_provider_engine::gateway::{Child, Exit, Work};
+use mcp_local_provider_engine::dial;
+use mcp_local_provider_engine::gateway::{Child, Exit, SocketServer, Work};
 use mcp_local_provider_engine::http_client::{
     Call, CallError, CallTimes, HttpClient, HttpRequest, Part, Wait,
 };
@@ -29,15 +31,53 @@ const LINES: usize = 16;
 /// What this program calls itself.
 const USER_AGENT: &str = concat!("mcp-local-provider/", env!("CARGO_PKG_VERSION"));
 
-/// A server that is reached over HTTP.
+/// A server that is not started here.
 #[derive(Clone)]
 pub(crate) struct RemoteServer {
-    /// `http://host:port/path` or `https://host:port/path`.
+    /// `http://host:port/path`, or with `https:`, `ws:` or `wss:`.
     pub(crate) url: String,
     /// Names and values of further headers, which may be secrets.
     pub(crate) headers: Vec<(String, String)>,
-    /// The form in which it is reached.
-    pub(crate) form: Form,
+    /// The way to it.
+    pub(crate) way: Way,
+}
+
+/// Ways to a server that is not started here.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Way {
+    /// HTTP, in this form.
+    Http(Form),
+    /// Streamable HTTP, or HTTP+SSE where the server does not know that.
+    Unsaid,
+    /// A WebSocket.
+    Socket,
+}
+
+impl RemoteServer {
+    /// The work that keeps the connection of `child` to it.
+    pub(super) fn task(
+        self,
+        child: Child,
+        engine: &Arc<Engine>,
+        config: &Gateway,
+    ) -> Box<dyn Background> {
+        match self.way {
+            Way::Http(form) => Box::new(RemoteTask::new(child, engine.clone(), self, form, config)),
+            Way::Unsaid => {
+                let form = Form::Streamable;
+                Box::new(RemoteTask::new(child, engine.clone(), self, form, config))
+            }
+            Way::Socket => {
+                let target = dial::Target {
+                    frame_bytes: config.message_bytes,
+                    connect_timeout: config.processes.start,
+                    headers: self.headers,
+                    ..dial::Target::new(engine, self.url, None)
+                };
+                Box::new(SocketServer::new(child, engine.clone(), target))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for RemoteServer {
@@ -92,7 +132,7 @@ impl Target {
 }
 
 /// One connection to a remote server, with all that follow on it.
-pub(super) struct RemoteTask {
+struct RemoteTask {
     child: Child,
     engine: Arc<Engine>,
     client: HttpClient,
@@ -165,20 +205,22 @@ impl Background for RemoteTask {
 
 impl RemoteTask {
     /// Makes the connection of `child` to a server, with the times and bounds of `config`.
-    pub(super) fn new(
+    fn new(
         child: Child,
         engine: Arc<Engine>,
         server: RemoteServer,
+        form: Form,
         config: &Gateway,
     ) -> Self {
         let bounds = Bounds {
             message_bytes: config.message_bytes,
             retry: config.timeouts.retry,
+            falls_back: server.way == Way::Unsaid,
         };
         Self {
             client: engine.http_client(),
             target: Target::of(&server.url, engine.proxies()),
-            machine: Remote::new(child.server().clone(), server.form, bounds),
+            machine: Remote::new(child.server().clone(), form, bounds),
             connect: config.processes.start,
             longest: config.timeouts.request_max,
             server,

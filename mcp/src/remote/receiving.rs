@@ -1,7 +1,7 @@
 //! What a remote server answers: heads, bodies and ends of its answers.
 
 use super::exchange::{Answer, Exchange, Purpose, answers, error_in};
-use super::posted::{Asked, Role};
+use super::posted::{Asked, Posted, Role};
 use super::{Act, ExchangeId, Fault, Form, Head, Hear, Heard, LINGER, Pause, Remote};
 use crate::refusal::Reason;
 use alloc::borrow::ToOwned;
@@ -322,6 +322,11 @@ impl Remote {
                 let asked = asked.clone();
                 match mem::replace(&mut open.answer, Answer::Ignored) {
                     Answer::Json(body) => self.handle_json(&asked, &body, hear),
+                    Answer::Refused(status, body)
+                        if self.falls_back(&asked, status, error_in(&body)) =>
+                    {
+                        self.fall_back(&open, out);
+                    }
                     Answer::Refused(status, body) => {
                         self.handle_refused(&asked, status, &body, out, hear);
                     }
@@ -332,6 +337,27 @@ impl Remote {
             }
         }
         self.flush(out);
+    }
+
+    /// True when a server refuses the greeting as one that speaks HTTP+SSE alone does (revision 2025-03-26, "Backwards
+    /// compatibility"), and may be asked so.
+    fn falls_back(&self, asked: &Asked, status: u16, error: Option<&str>) -> bool {
+        self.bounds.falls_back
+            && self.form == Form::Streamable
+            && asked.role == Role::Greeting { opens: true }
+            && (status == 405 || (matches!(status, 400 | 404) && error.is_none()))
+    }
+
+    /// Sends a greeting that was refused once more, by HTTP+SSE.
+    fn fall_back(&mut self, open: &Exchange, out: &mut Vec<Act>) {
+        self.form = Form::Events;
+        let listen = Exchange::new(Purpose::Listen, String::new(), self.bounds.retry);
+        self.send(listen, None, Vec::new(), out);
+        if let Purpose::Ask { line, .. } = &open.purpose
+            && let Some(posted) = Posted::read(line)
+        {
+            self.queue.push_front(posted);
+        }
     }
 
     /// The answer to a request is one JSON text.

@@ -34,9 +34,14 @@ fn told(heard: &Heard<'_>) -> String {
 
 impl Bench {
     fn new(form: Form) -> Self {
+        Self::open(form, false)
+    }
+
+    fn open(form: Form, falls_back: bool) -> Self {
         let bounds = Bounds {
             message_bytes: 200,
             retry: Duration::from_secs(1),
+            falls_back,
         };
         let mut remote = Remote::new("far".into(), form, bounds);
         let mut acts = Vec::new();
@@ -515,4 +520,39 @@ fn lines_go_where_a_server_of_http_and_sse_wants_them() {
         bench.heard(),
         ["NotStarted: it does not give the stream of HTTP+SSE (HTTP status 404)"]
     );
+}
+
+#[test]
+fn a_server_that_knows_no_post_is_asked_by_http_and_sse_where_nobody_has_said_the_form() {
+    for (status, body) in [(405, "Method Not Allowed"), (404, ""), (400, "no")] {
+        let mut bench = Bench::open(Form::Streamable, true);
+        bench.line(OPENING);
+        let (opening, _) = bench.sent();
+        bench.head(opening, status, Some("text/plain"), None);
+        bench.body(opening, body);
+        bench.end(opening);
+        let (listening, request) = bench.sent();
+        assert_eq!((request.method, request.place), ("GET", None), "{status}");
+        bench.head(listening, 200, Some(EVENTS), None);
+        bench.body(listening, "event: endpoint\ndata: /messages?id=7\n\n");
+        let (_, request) = bench.sent();
+        assert_eq!(request.place.as_deref(), Some("/messages?id=7"));
+        assert_eq!(request.body.as_deref().map(str::trim), Some(OPENING));
+        bench.body(listening, &event("", GREETING));
+        assert_eq!(bench.heard(), [GREETING]);
+    }
+    // An error of JSON-RPC comes from a server that has read the greeting; and a form that was said is kept to.
+    let error = r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32022,"message":"no"}}"#;
+    for (falls_back, status, body) in [(true, 400, error), (true, 404, error), (false, 405, "")] {
+        let mut bench = Bench::open(Form::Streamable, falls_back);
+        bench.line(OPENING);
+        let (opening, _) = bench.sent();
+        bench.head(opening, status, Some(JSON), None);
+        bench.body(opening, body);
+        bench.end(opening);
+        assert!(
+            bench.acts.is_empty() && !bench.heard().is_empty(),
+            "{status}"
+        );
+    }
 }

@@ -225,6 +225,79 @@ fn a_server_of_the_first_revision_is_reached_by_its_two_addresses() {
 }
 
 #[test]
+fn a_server_without_a_type_is_found_to_speak_http_and_sse() {
+    let behind = start_one(SOON);
+    let near = start_before(&[far(behind.address, "servers/suite/sse", "")], KEY);
+    let client = Client::open(&near);
+    assert_eq!(client.text("echo", &json!({ "text": "fine" })), "fine");
+}
+
+/// A server at a WebSocket.
+fn far_socket(address: SocketAddr) -> String {
+    far(address, "servers/suite/ws", "").replace("http://", "ws://")
+}
+
+#[test]
+fn everything_passes_by_a_websocket_and_back() {
+    let behind = start_one(SOON);
+    let near = start_before(&[far_socket(behind.address)], KEY);
+    let client = Client::open(&near);
+    assert_eq!(client.text("echo", &json!({ "text": "für\ndich" })), "für\ndich");
+    let params = json!({ "name": "progress", "arguments": { "steps": 3, "text": "done" }, "_meta": { "progressToken": "t" } });
+    let mut events = client.stream(&request("p", "tools/call", &params));
+    for step in 1..=3 {
+        let progress = events.message().unwrap();
+        assert_eq!(progress["params"]["progressToken"], "t");
+        assert_eq!(progress["params"]["progress"], step);
+    }
+    assert_eq!(events.message().unwrap()["id"], "p");
+    // The server asks, and is answered.
+    let mut events = client.stream(&call(1, "ask", &json!({ "id": "q", "text": "what now?" })));
+    let question = events.message().unwrap();
+    assert_eq!(question["method"], "sampling/createMessage");
+    let said = json!({ "role": "assistant", "model": "m", "content": { "type": "text", "text": "this" } });
+    let answer = json!({ "jsonrpc": "2.0", "id": question["id"], "result": said });
+    assert_eq!(client.post(&answer).status, 202);
+    let heard = events.message().unwrap()["result"]["content"][0]["text"].clone();
+    assert_eq!(serde_json::from_str::<Value>(heard.as_str().unwrap()).unwrap(), said);
+    let listed = near.command(&["mcp", "list"]);
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("far"), "{listed}");
+    // What belongs to no request comes too.
+    let mut listening = client.listen(None);
+    client.text("change", &json!({}));
+    assert_eq!(listening.message().unwrap()["method"], "notifications/tools/list_changed");
+}
+
+#[test]
+fn a_websocket_that_is_cut_fails_its_requests_and_is_dialled_again() {
+    let behind = start_one(SOON);
+    let relay = Relay::to(behind.address);
+    let near = start_before(&[far_socket(relay.address)], KEY);
+    let client = Client::open(&near);
+    let held = client.send(&call(1, "hold", &json!({})).to_string());
+    until(|| client.text("heard", &json!({})).contains("\"hold\"").then_some(()));
+    relay.cut();
+    // It is a stream of events where it has come late.
+    let failed = whole(held).body;
+    let failed: Value = serde_json::from_str(failed.rsplit("data: ").next().unwrap().trim()).unwrap();
+    assert_eq!(failed["error"]["data"]["reason"], "server_exited", "{failed}");
+    assert_eq!(client.text("echo", &json!({ "text": "here again" })), "here again");
+}
+
+#[test]
+fn a_websocket_that_refuses_the_key_is_not_available() {
+    let behind = start_one("");
+    let wrong = "another-key-0123456789";
+    let near = start_before(&[far_socket(behind.address)], wrong);
+    let refused = Client::new(&near, KEY).post(&request(0, "initialize", &hello(NEWEST, "suite")));
+    let error = refused.json()["error"].clone();
+    assert_eq!(error["data"]["reason"], "server_unavailable", "{refused:?}");
+    assert!(error["message"].as_str().unwrap().contains("401"), "{error}");
+    assert!(!near.log().contains(wrong) && !refused.body.contains(wrong));
+}
+
+#[test]
 fn a_server_that_nobody_listens_for_is_not_available() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

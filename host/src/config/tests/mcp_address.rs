@@ -30,13 +30,14 @@ fn an_address_is_known_by_every_name_that_programs_have_for_it() {
   c: { type: streamableHttp, url: 'https://c.example/mcp' }
   d: { type: sse, url: 'https://d.example/sse' }
   e: { type: stdio, command: x }
+  f: { type: websocket, url: 'wss://f.example/ws' }
 ",
     );
     let transports = all.iter().map(|server| server.transport.unwrap());
-    use McpTransport::{Http, Sse, Stdio};
+    use McpTransport::{Http, Sse, Stdio, Ws};
     assert_eq!(
         transports.collect::<Vec<_>>(),
-        [Http, Http, Http, Sse, Stdio]
+        [Http, Http, Http, Sse, Stdio, Ws]
     );
     assert_eq!(
         all[0].headers["Authorization"].text(),
@@ -49,7 +50,7 @@ fn an_address_that_cannot_be_used_is_refused_with_place_and_remedy() {
     for (text, expected) in [
         (
             "  a: { url: 'ftp://x/y?key=secret' }",
-            "c.yaml:2: mcpServers.a.url: expected an address that begins with `http://` or `https://`, found `ftp://x/y`",
+            "c.yaml:2: mcpServers.a.url: expected an address that begins with `http://` or `https://` or `ws://` or `wss://`, found `ftp://x/y`",
         ),
         (
             "  a: { url: 'http://me:secret@x/' }",
@@ -66,9 +67,14 @@ c.yaml:2: mcpServers.a.command: a server with a `url` is not started here; remov
         ),
         (
             "  a: { url: 'http://x/', type: stdio }\n  b: { command: x, type: sse }\n  c: { type: http }",
-            "c.yaml:2: mcpServers.a.transport: a server with a `url` is not reached so; write `http` or `sse`, or leave it out
+            "c.yaml:2: mcpServers.a.transport: a server with a `url` is not reached so; write `http`, `sse` or `ws`, or leave it out
 c.yaml:3: mcpServers.b.transport: give `url`, its address
 c.yaml:4: mcpServers.c.transport: give `url`, its address",
+        ),
+        (
+            "  a: { url: 'ws://x/y', type: http }\n  b: { url: 'http://x/y', type: ws }",
+            "c.yaml:2: mcpServers.a.url: expected an address that begins with `http://` or `https://`, found `ws://x/y`
+c.yaml:3: mcpServers.b.url: expected an address that begins with `ws://` or `wss://`, found `http://x/y`",
         ),
         (
             "  a: { command: x, headers: { A: b } }",
