@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -426,7 +425,8 @@ def first_token(setting, text):
 
 
 def the_first_token_comes_soon(path, agent, model):
-    """From the prompt to the first text: by the agent itself and through the program, in turns, each in a warm session."""
+    """From the prompt to the first text: by the agent itself and through the program, in turns, each in a warm session. The least of
+    each counts: other work on the machine only ever adds to it."""
     through, direct = [], []
     with tempfile.TemporaryDirectory(prefix="agents-") as home:
         setting = Setting(path, agent, model, home)
@@ -439,7 +439,7 @@ def the_first_token_comes_soon(path, agent, model):
         finally:
             bare.process.kill()
             setting.program.stop()
-    through, direct = (statistics.median(times[5:]) * 1000 for times in (through, direct))
+    through, direct = (min(times) * 1000 for times in (through, direct))
     require(through - direct <= 10, f"{through:.1f} ms through the program, {direct:.1f} ms without it")
     return f"{direct:.1f} ms by itself, {through:.1f} ms through the program"
 
