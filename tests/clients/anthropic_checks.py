@@ -37,7 +37,7 @@ def on_the_wire(s):
     """anthropic: the events of a stream in their order, each under its name"""
     status, headers, body = s.request("POST", "/v1/messages?beta=true", {"model": MODEL, "messages": user("say:Hi"), "max_tokens": 9, "stream": True})
     expect((status, headers["Content-Type"].split(";")[0]), (200, "text/event-stream"), "status, Content-Type")
-    expect(headers["request-id"], s.agent.last()["id"], "request-id")
+    s.names_the_invocation(headers["request-id"])
     records = [record.split("\n") for record in body.decode().removesuffix("\n\n").split("\n\n")]
     names = [name.removeprefix("event: ") for name, _ in records]
     expect(names, ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"], "events")

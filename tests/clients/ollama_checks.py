@@ -31,7 +31,7 @@ def on_the_wire(s):
     """ollama: the bytes of a stream, which is on unless it is switched off"""
     status, headers, body = s.request("POST", "/api/chat", {"model": MODEL, "messages": user("separators")})
     expect((status, headers["Content-Type"]), (200, "application/x-ndjson"), "status, Content-Type")
-    require(headers["X-Request-ID"] == s.agent.last()["id"], f"x-request-id is {headers['X-Request-ID']}")
+    s.names_the_invocation(headers["X-Request-ID"])
     require(not any(c.encode() in body for c in "\u2028\u2029\u0085"), "a raw line separator is in the bytes")
     lines = body.decode().split("\n")
     expect((lines[-1], "" in lines[:-1]), ("", False), "end of the body, blank lines")

@@ -105,7 +105,8 @@ impl Entry {
                     return Err(refuse(format!("it has more than {MAX_BYTES} bytes")));
                 }
                 // The bytes of an error would be those of the secret.
-                let text = String::from_utf8(said).map_err(|_| refuse("it is no text".to_owned()))?;
+                let text =
+                    String::from_utf8(said).map_err(|_| refuse("it is no text".to_owned()))?;
                 return match text.trim() {
                     "" => Err(refuse("it is empty".to_owned())),
                     text => Ok(text.to_owned()),
@@ -167,7 +168,15 @@ mod tests {
         ] {
             assert_eq!(Entry::parse(text).unwrap().to_string(), shown);
         }
-        for wrong in ["", "openai", "/me", "openai/", "-x/me", "openai/-v", "a\nb/me"] {
+        for wrong in [
+            "",
+            "openai",
+            "/me",
+            "openai/",
+            "-x/me",
+            "openai/-v",
+            "a\nb/me",
+        ] {
             let why = Entry::parse(wrong).err().unwrap();
             assert!(why.contains("needs a service and a user"), "{wrong}: {why}");
         }

@@ -41,6 +41,19 @@ fn a_bare_name_is_for_one_upstream_and_two_that_have_it_are_both_named() {
 }
 
 #[test]
+fn an_alias_and_the_default_may_have_a_bare_name() {
+    let server = Server::start(Api::OpenAi, [Reply::Text("fine")]);
+    let models = "models: { default: m, aliases: { same: m, other: up/m } }\n";
+    let program = start(&server.entry("up", ", models: [m]"), models);
+    for as_client in EVERY {
+        for name in ["same", "other", "m", "up/m", "default"] {
+            ask(&program, as_client, name).is("fine");
+        }
+    }
+    assert!(server.asked().iter().all(|asked| asked.body["model"] == "m"));
+}
+
+#[test]
 fn a_bare_name_that_an_agent_has_is_the_agents() {
     let server = Server::start(Api::OpenAi, [Reply::Text("the upstream")]);
     let program = start(&server.entry("up", ", models: [m]"), "");
