@@ -83,7 +83,9 @@ def parameters(s):
 def text(s):
     """anthropic: stop is applied, split surrogates are joined, separators arrive"""
     for answer in (ask(s, "say:one two<END>three", stop_sequences=["<END>"]), streamed(s, "say:one two<END>three", stop_sequences=["<END>"])):
-        expect((answer.content[0].text, answer.stop_reason, answer.stop_sequence), ("one two", "stop_sequence", "<END>"), "answer that is cut")
+        # The other APIs do not tell by what an answer was cut.
+        reason = ("end_turn", None) if s.upstream in ("openai", "ollama") else ("stop_sequence", "<END>")
+        expect((answer.content[0].text, answer.stop_reason, answer.stop_sequence), ("one two", *reason), "answer that is cut")
     for command, wanted in (("surrogate", "<\U0001f600>"), ("separators", SEPARATORS), ("whole:One piece", "One piece")):
         expect((ask(s, command).content[0].text, streamed(s, command).content[0].text), (wanted, wanted), f"answers to {command}")
 

@@ -80,6 +80,8 @@ def options(s):
     ask(s, "say:x", options={"num_predict": 5, "temperature": 0.2, "seed": 4, "num_ctx": 2048, "top_k": 10}, format="json", keep_alive=-1)
     seen = s.agent.last()["payload"]["parameters"]
     wanted = {"max_tokens": 5, "temperature": 0.2, "seed": 4, "num_ctx": 2048, "top_k": 10, "response_format": {"type": "json_object"}}
+    if s.upstream == "openai":
+        del wanted["num_ctx"], wanted["top_k"]
     expect({k: v for k, v in seen.items() if k != "stream"}, wanted, "parameters at the agent")
     schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
     ask(s, "say:x", format=schema)
