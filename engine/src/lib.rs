@@ -33,6 +33,7 @@ pub mod config;
 #[doc(hidden)]
 mod connections;
 pub mod converse;
+mod counting;
 pub mod dial;
 mod engine;
 #[doc(hidden)]

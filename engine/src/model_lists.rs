@@ -178,7 +178,7 @@ impl Listing {
 }
 
 /// The failure that an error status tells.
-fn refused(status: u16, body: &[u8]) -> Trouble {
+pub(super) fn refused(status: u16, body: &[u8]) -> Trouble {
     Reading::refused(
         &ResponseHead {
             status,

@@ -13,6 +13,7 @@
 use super::answer::Answer;
 use super::asking::{self, Asked};
 use super::caller_tools::ToolHead;
+use super::counting::{self, Count};
 use super::engine::{Engine, Policy};
 use super::inbound::Inbound;
 use super::running::Running;
@@ -20,7 +21,7 @@ use super::upgrade::Peer;
 use super::upstreams::{Carried, CarriedHeaders, VIA};
 use super::{mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse, status, test_page};
 use crate::outside::Usage;
-use mcp_local_provider_core::agents::upstream::ClientHeaders;
+use mcp_local_provider_core::agents::upstream::{ClientHeaders, counts_tokens};
 use mcp_local_provider_core::api::{
     self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
     Socket,
@@ -31,7 +32,7 @@ use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
 use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::limiter::Payer;
-use mcp_local_provider_core::hub::{Admission, Ask, Verdict};
+use mcp_local_provider_core::hub::{Admission, Ask, Found, Verdict};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::wire::http1::RequestError;
 use std::net::IpAddr;
@@ -511,7 +512,7 @@ fn admit(
         needs,
     };
     if intent.load_only {
-        return Step::Answer(load(inbound, exchange, &asker.caller, &ask));
+        return load(inbound, exchange, &asker.caller, &ask, &asked);
     }
     match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
         Ok(Admission::Granted(ticket)) => {
@@ -527,16 +528,39 @@ fn admit(
 
 /// Answers a request that only has its model loaded.
 #[inline(never)]
-fn load(inbound: Inbound, mut exchange: Exchange, caller: &Caller, ask: &Ask<'_>) -> Answer {
+fn load(
+    mut inbound: Inbound,
+    mut exchange: Exchange,
+    caller: &Caller,
+    ask: &Ask<'_>,
+    asked: &Asked,
+) -> Step {
     let engine = inbound.account.engine().clone();
-    match engine.hub(|hub, _, _| hub.find(caller, ask)) {
-        Ok(model) => {
-            let mut reply = Reply::default();
-            exchange.load(engine.now(), &model, &mut reply);
-            inbound.complete(reply, Verdict::Completed)
+    let Found { model, link } = match engine.hub(|hub, _, _| hub.find(caller, ask)) {
+        Ok(found) => found,
+        Err(refusal) => return Step::Answer(refuse(inbound, exchange, &refusal)),
+    };
+    let upstream = link.and_then(|link| engine.upstreams().get(link));
+    if let Some(upstream) = upstream.filter(|it| counts_tokens(it.api, &asked.request)) {
+        let count = Count {
+            upstream: upstream.clone(),
+            model: model.clone(),
+            request: &asked.request,
+            carried: asked.carried.as_deref(),
+        };
+        let failed = match counting::start(count, inbound, exchange) {
+            Ok(running) => return Step::Running(running),
+            Err(failed) => failed,
+        };
+        let refusal;
+        (inbound, exchange, refusal) = *failed;
+        if let Some(refusal) = refusal {
+            return Step::Answer(refuse(inbound, exchange, &refusal));
         }
-        Err(refusal) => refuse(inbound, exchange, &refusal),
     }
+    let mut reply = Reply::default();
+    exchange.load(engine.now(), &model, &mut reply);
+    Step::Answer(inbound.complete(reply, Verdict::Completed))
 }
 
 /// Refuses what was read and is not admitted.

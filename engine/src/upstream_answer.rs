@@ -41,6 +41,8 @@ pub(super) struct UpstreamAnswer {
     attempt: Attempt,
     /// Further attempts that are allowed.
     left: u32,
+    /// The failure after which it pauses.
+    before: Option<Trouble>,
     backoff: Backoff,
     /// Bytes of the answer's body, on their way from the call to the reading.
     bytes: Vec<u8>,
@@ -80,6 +82,7 @@ impl UpstreamAnswer {
         Box::new(Self {
             model: model.to_owned(),
             left: upstream.retries,
+            before: None,
             backoff: Backoff::new(engine.chance(), PAUSES.0, PAUSES.1),
             prompt: PromptIndex::default(),
             attempt: Attempt::Pausing(engine.clock()),
@@ -100,6 +103,16 @@ impl UpstreamAnswer {
     /// The request that is asked.
     pub(super) const fn asked(&self) -> &Asked {
         &self.asked
+    }
+
+    /// The failure of the attempt before, if others have found meanwhile that the upstream is to be left alone.
+    fn gives_up(&mut self, account: &Account) -> Option<Trouble> {
+        let trouble = self.before.take()?;
+        let ticket = account.ticket()?;
+        let is_left_alone = self
+            .engine
+            .hub(|hub, _, _| hub.is_upstream_left_alone(ticket));
+        is_left_alone.then_some(trouble)
     }
 
     /// Asks for the prompt of now.
@@ -145,6 +158,13 @@ impl UpstreamAnswer {
         reply.body.reserve(ROOM);
         loop {
             let now = self.engine.clock();
+            if let Attempt::Pausing(until) = self.attempt
+                && until <= now
+                && let Some(trouble) = self.gives_up(account)
+            {
+                self.attempt = Attempt::Over;
+                return Err(Failed::Trouble(trouble));
+            }
             if let Attempt::Pausing(until) = self.attempt
                 && until <= now
                 && let Err(failed) = self.call()
@@ -304,6 +324,7 @@ impl UpstreamAnswer {
             return Err(Failed::Trouble(trouble));
         }
         self.left -= 1;
+        self.before = Some(trouble);
         self.attempt = Attempt::Pausing(now + pause);
         Ok(())
     }

@@ -22,6 +22,8 @@ class Setting:
 
     program: Program
     agent: ScriptedAgent | None = None
+    # Kind of the upstream by which the program asks another one, to which the agent is connected; None when it is connected to this one.
+    upstream: str | None = None
     measured: dict = field(default_factory=dict)
 
     @property
@@ -31,6 +33,13 @@ class Setting:
     @property
     def ollama(self):
         return ollama.Client(host=self.program.base, headers={"Authorization": f"Bearer {CLIENT_KEY}"}, timeout=30)
+
+    def names_the_invocation(self, id):
+        """Refuses the id of a request that is not that of the newest invocation, or none where the agent is behind another program."""
+        if self.upstream:
+            require(id, "no request id")
+        else:
+            expect(id, self.agent.last()["id"], "request id")
 
     def request(self, method, path, body=None, key=CLIENT_KEY, **headers):
         """(status, headers, body as bytes) by plain HTTP."""

@@ -56,8 +56,9 @@ def on_the_wire(s):
     expect(headers["Content-Type"].split(";")[0], "text/event-stream", "Content-Type")
     expect((headers["Cache-Control"], headers["X-Accel-Buffering"]), ("no-cache", "no"), "Cache-Control, X-Accel-Buffering")
     expect(headers["Content-Length"], None, "Content-Length")
-    expect(headers["X-Request-ID"], s.agent.last()["id"], "x-request-id")
-    expect(headers["X-Session-ID"], s.agent.session["session_id"], "X-Session-ID")
+    s.names_the_invocation(headers["X-Request-ID"])
+    if not s.upstream:
+        expect(headers["X-Session-ID"], s.agent.session["session_id"], "X-Session-ID")
     expect(events[-1], "[DONE]", "last event")
     chunks = [json.loads(event) for event in events[:-1]]
     expect(chunks[-1]["choices"], [], "choices of the last chunk")

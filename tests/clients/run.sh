@@ -3,11 +3,12 @@
 # and with a scripted agent.
 #
 #   tests/clients/run.sh [PROGRAM [--all] [CHECK ...]]
+#   tests/clients/run.sh PROGRAM --upstreams [--all] [CHECK ...]
 #   tests/clients/run.sh PROGRAM --embedded
 #
 # PROGRAM is the release build, else the debug build, when it is left out. Prints one line for each check; the first that fails
 # ends the run with status 1. Packages and programs are installed below the target directory. Some large ones run when they are named only:
-# opencode, aider and cline. `--embedded` asks a program that embeds the engine, such as the example on tokio, in fewer checks.
+# opencode, aider and cline. `--upstreams` has the program ask a second one of its kind, in each API. `--embedded` asks a program that embeds the engine, such as the example on tokio, in fewer checks.
 set -eu
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -27,8 +28,8 @@ requirements=$here/requirements.txt
 venv=$target/clients-venv
 . "$root/tests/venv.sh"
 checks=clients.py
-if [ "${1:-}" = --embedded ]; then
-    checks=embedded.py
-    shift
-fi
+case ${1:-} in
+    --embedded) checks=embedded.py && shift ;;
+    --upstreams) checks=upstreams.py && shift ;;
+esac
 exec "$venv/bin/python" -B "$here/$checks" "$program" "$@"

@@ -2,6 +2,7 @@
 
 mod ask;
 mod circuits;
+mod counts;
 mod cuts;
 mod fallbacks;
 mod faults;

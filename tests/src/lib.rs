@@ -22,6 +22,7 @@ pub mod memory_pipe;
 pub mod response;
 pub mod scripted_pipe;
 pub mod transcript;
+pub mod upstream_world;
 pub mod world;
 
 use mcp_local_provider_core::api::{ROUTES, Route};

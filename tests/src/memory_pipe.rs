@@ -187,6 +187,11 @@ impl FarEnd {
         self.change(|wire| wire.to_client.is_ended = true);
     }
 
+    /// Breaks the connection behind what was sent, and wakes the client.
+    pub fn reset(&self) {
+        self.change(|wire| wire.fault = Fault::Break(wire.to_client.sent));
+    }
+
     fn change(&self, change: impl FnOnce(&mut Wire)) {
         let mut wire = self.0.lock().unwrap();
         change(&mut wire);

@@ -317,11 +317,20 @@ impl Exchange {
 
     /// Answers a request that asks nothing of the model (Ollama's way to load one, Anthropic's `count_tokens`).
     pub fn load(&mut self, now: Instant, model: &str, reply: &mut Reply) {
+        self.counted(now, model, 0, reply);
+    }
+
+    /// Answers `count_tokens` with the count of a server; 0 stands for the estimate.
+    pub fn counted(&mut self, now: Instant, model: &str, tokens: u64, reply: &mut Reply) {
         let now = self.latest.clamp(now);
         self.name(model);
         self.fold = Some(Box::default());
+        let usage = Usage {
+            prompt_tokens: tokens,
+            ..Usage::default()
+        };
         // The account is of no interest: nothing was admitted.
-        let _ = self.finish(now, Finish::Stop, Some(Usage::default()), reply);
+        let _ = self.finish(now, Finish::Stop, Some(usage), reply);
     }
 
     /// Moves by the table. To where it is already is no move.

@@ -52,6 +52,15 @@ impl Costs {
     }
 }
 
+/// Model that [`Hub::find`] has found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Found {
+    /// Its full name.
+    pub model: Arc<str>,
+    /// The connection or the upstream that would answer now; `None` when nobody has room, or a circuit is open.
+    pub link: Option<LinkId>,
+}
+
 /// The permission to run one exchange. It goes back with [`Hub::conclude`]; one that is dropped instead is counted as a
 /// fault.
 #[must_use]
@@ -401,19 +410,25 @@ impl Hub {
         Ok(ticket)
     }
 
-    /// Returns the model that would answer. Whether it has room for a request now does not matter.
+    /// Returns the model that would answer, and who has it. Whether it has room for a request now does not matter.
     ///
     /// # Errors
     /// As [`Hub::admit`], but for limits and capacity.
-    pub fn find(&self, caller: &super::keys::Caller, ask: &Ask<'_>) -> Result<Arc<str>, Refusal> {
+    pub fn find(&self, caller: &super::keys::Caller, ask: &Ask<'_>) -> Result<Found, Refusal> {
         self.keys.confirm(caller)?;
         let permitted = self.permitted(caller, ask)?;
         let ask = &permitted
             .as_deref()
             .map_or(*ask, |model| Ask { model, ..*ask });
         match self.route(ask) {
-            Ok(slot) => Ok(self.model_of(slot, ask.model)),
-            Err(Unrouted::Busy(_)) => Ok(self.resolve(ask.model).into()),
+            Ok(slot) => Ok(Found {
+                model: self.model_of(slot, ask.model),
+                link: self.sessions.get(slot).and_then(|session| session.link),
+            }),
+            Err(Unrouted::Busy(_)) => Ok(Found {
+                model: self.resolve(ask.model).into(),
+                link: None,
+            }),
             Err(Unrouted::Refused(refusal)) => Err(refusal),
         }
     }

@@ -29,7 +29,7 @@ pub mod sessions;
 mod tests;
 pub mod upstreams;
 
-pub use admission::{Admission, Ask, Claim, Ticket};
+pub use admission::{Admission, Ask, Claim, Found, Ticket};
 pub use control::Requester;
 pub use ending::{CLIENT_GONE, Outcome, Verdict};
 pub use fallback::falls_back;

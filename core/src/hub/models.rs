@@ -30,7 +30,7 @@ impl Hub {
     pub fn resolve<'m>(&'m self, asked: &'m str) -> &'m str {
         let name = asked.strip_suffix(":latest").unwrap_or(asked);
         if let Some(model) = self.alias(asked).or_else(|| self.alias(name)) {
-            return model;
+            return self.in_full(model);
         }
         if self.pools.contains_key(asked) {
             return asked;
@@ -40,16 +40,29 @@ impl Hub {
         }
         if matches!(name, ANY | DEFAULT) {
             let default = self.config.default_model.as_deref();
-            return default.map_or(ANY, |default| self.alias(default).unwrap_or(default));
+            return default.map_or(ANY, |default| {
+                self.in_full(self.alias(default).unwrap_or(default))
+            });
         }
-        if self.expects(name) {
+        if self.awaits(name) {
             return name;
         }
         let bare = self.upstreams.only(asked);
         if let Some(model) = bare.or_else(|| self.upstreams.only(name)) {
             return model;
         }
-        self.alias(EVERY).unwrap_or(name)
+        if self.expects(name) {
+            return name;
+        }
+        self.alias(EVERY).map_or(name, |model| self.in_full(model))
+    }
+
+    /// Returns the full name of a model that the configuration names, which may be a bare name of an upstream's.
+    fn in_full<'m>(&'m self, model: &'m str) -> &'m str {
+        if self.pools.contains_key(model) || self.awaits(model) {
+            return model;
+        }
+        self.upstreams.only(model).unwrap_or(model)
     }
 
     /// Returns the name to ask for instead, where the caller's key may not ask every model and names none itself: the one of
@@ -90,8 +103,12 @@ impl Hub {
     pub(super) fn expects(&self, model: &str) -> bool {
         self.config.aliases.iter().any(|alias| alias.model == model)
             || self.config.default_model.as_deref() == Some(model)
-            || self.sessions.owners().know(model)
-            || self.expected.knows(model)
+            || self.awaits(model)
+    }
+
+    /// True for a model of an agent that is not there now.
+    fn awaits(&self, model: &str) -> bool {
+        self.sessions.owners().know(model) || self.expected.knows(model)
     }
 
     /// Returns the model that a session is asked for.

@@ -263,6 +263,14 @@ impl Hub {
         is_open
     }
 
+    /// True when the upstream of an exchange is asked nothing now: a further attempt would be in vain.
+    #[must_use]
+    pub fn is_upstream_left_alone(&self, ticket: &Ticket) -> bool {
+        let session = self.sessions.get(ticket.slot);
+        let circuit = session.and_then(|session| session.circuit);
+        circuit.is_some_and(|circuit| circuit.open_until().is_some())
+    }
+
     /// The first byte of an answer of an upstream came.
     pub(super) fn upstream_succeeded(&mut self, slot: Slot) {
         let session = self.sessions.get(slot);

@@ -20,6 +20,7 @@ mod example;
 mod fallback;
 mod gateway;
 mod into_core;
+mod keyring;
 mod mcp_address;
 mod mcp_server;
 mod parse;

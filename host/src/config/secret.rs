@@ -1,6 +1,7 @@
 //! Secrets of a configuration: their sources, and forms that never show them.
 
 use super::environment::Environment;
+use super::keyring;
 use super::paths::Folders;
 use super::tree::Origin;
 use serde::de::{self, Deserializer, Visitor};
@@ -24,6 +25,7 @@ pub struct Secret {
 enum Source {
     Environment(String),
     File(PathBuf),
+    Keyring(keyring::Entry),
     Digest,
     Literal,
 }
@@ -85,6 +87,7 @@ impl Secret {
         match &self.source {
             Source::Environment(name) => format!("env:{name}"),
             Source::File(path) => format!("file:{}", path.display()),
+            Source::Keyring(entry) => entry.to_string(),
             Source::Digest => format!("sha256:{HIDDEN}"),
             Source::Literal => HIDDEN.to_owned(),
         }
@@ -109,13 +112,16 @@ impl Secret {
                 None => return Err(format!("the environment variable `{name}` is not set")),
             },
             Source::File(path) => read(&folders.absolute(path, origin)?)?,
+            Source::Keyring(entry) => entry.read()?,
         };
         let text = text.trim();
         if text.is_empty() {
             return Err(match &self.source {
                 Source::Environment(name) => format!("the environment variable `{name}` is empty"),
                 Source::File(path) => format!("the file `{}` is empty", path.display()),
-                Source::Literal | Source::Digest => "the secret is empty".to_owned(),
+                Source::Literal | Source::Digest | Source::Keyring(_) => {
+                    "the secret is empty".to_owned()
+                }
             });
         }
         self.value = Some(SecretValue::Text(text.to_owned()));
@@ -155,11 +161,11 @@ impl Secret {
                 ),
             };
         }
-        if text.starts_with("keyring:") {
-            return Err(
-                "this build has no access to the system's credential store; write `env:NAME` or `file:PATH`"
-                    .to_owned(),
-            );
+        if let Some(entry) = text.strip_prefix("keyring:") {
+            return Ok(Secret {
+                source: Source::Keyring(keyring::Entry::parse(entry)?),
+                value: None,
+            });
         }
         Ok(Secret::literal(text))
     }
@@ -207,6 +213,7 @@ impl fmt::Debug for Secret {
         match &self.source {
             Source::Environment(name) => write!(f, "Secret(env:{name})"),
             Source::File(path) => write!(f, "Secret(file:{})", path.display()),
+            Source::Keyring(entry) => write!(f, "Secret({entry})"),
             Source::Digest => f.write_str("Secret(sha256)"),
             Source::Literal => f.write_str("Secret(literal)"),
         }
@@ -246,7 +253,7 @@ impl<'de> de::Deserialize<'de> for Secret {
             type Value = Secret;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a secret: `env:NAME`, `file:PATH`, `sha256:DIGEST` or the text itself")
+                f.write_str("a secret: `env:NAME`, `file:PATH`, `keyring:SERVICE/USER`, `sha256:DIGEST` or the text itself")
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {

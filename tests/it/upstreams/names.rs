@@ -41,6 +41,33 @@ fn a_bare_name_is_for_one_upstream_and_two_that_have_it_are_both_named() {
 }
 
 #[test]
+fn an_alias_and_the_default_may_have_a_bare_name() {
+    let server = Server::start(Api::OpenAi, [Reply::Text("fine")]);
+    let models = "models: { default: m, aliases: { same: m, other: up/m } }\n";
+    let program = start(&server.entry("up", ", models: [m]"), models);
+    for as_client in EVERY {
+        for name in ["same", "other", "m", "up/m", "default"] {
+            ask(&program, as_client, name).is("fine");
+        }
+    }
+    assert!(server.asked().iter().all(|asked| asked.body["model"] == "m"));
+}
+
+#[test]
+fn an_ollamas_model_needs_no_tag() {
+    let server = Server::start_with(Api::Ollama, [Reply::Text("fine")], &["qwen3:latest", "qwen3:8b"], false);
+    let program = start(&server.entry("up", ""), "");
+    server.wait_lists(1);
+    for as_client in EVERY {
+        for (name, theirs) in [("up/qwen3", "qwen3"), ("up/qwen3:latest", "qwen3"), ("qwen3", "qwen3"), ("qwen3:latest", "qwen3"), ("qwen3:8b", "qwen3:8b")] {
+            ask(&program, as_client, name).is("fine");
+            let asked = server.asked();
+            assert_eq!(asked.last().unwrap().body["model"], theirs, "{name}");
+        }
+    }
+}
+
+#[test]
 fn a_bare_name_that_an_agent_has_is_the_agents() {
     let server = Server::start(Api::OpenAi, [Reply::Text("the upstream")]);
     let program = start(&server.entry("up", ", models: [m]"), "");

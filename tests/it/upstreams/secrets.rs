@@ -1,10 +1,14 @@
 //! The key of an upstream: where it goes, and that nobody else sees it, even when the server echoes it.
 
-use super::ask::{EVERY, ask};
+use super::ask::{EVERY, ask, ask_whole};
 use super::server::{Api, Reply, Server, Then};
 use super::{SECRET, start};
-use crate::program::{OPERATOR, Program};
+use crate::program::{Folder, OPERATOR, Program, program, write_config};
 use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
 
 /// Beginning of the key that is long enough to be of use.
 const PART: &str = "sk-secret-01";
@@ -125,4 +129,52 @@ fn the_models_own_text_stays_as_it_is() {
     for as_client in EVERY {
         ask(&program, as_client, "up/m").is("say sk-secret-0123456789abcdef-of-the-upstream twice");
     }
+}
+
+/// A program in the place of `secret-tool`, which knows one secret and notes what it is asked.
+fn credential_store(folder: &Folder) -> OsString {
+    let bin = folder.0.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> '{}/asked'\n[ \"$5\" = me ] && printf %s '{SECRET}'\n",
+        folder.0.display()
+    );
+    let tool = bin.join("secret-tool");
+    std::fs::write(&tool, script).unwrap();
+    std::fs::set_permissions(&tool, Permissions::from_mode(0o755)).unwrap();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(bin).chain(std::env::split_paths(&path))).unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_key_may_come_from_the_credential_store_of_the_system() {
+    let server = Server::start(Api::OpenAi, [Reply::Text("fine")]);
+    let folder = Folder::new();
+    let path = credential_store(&folder);
+    let upstream = |place: &str| {
+        let entry = server.entry("up", ", models: [m]");
+        format!("upstreams:\n{}", entry.replace(SECRET, place))
+    };
+    let config = write_config(&folder.0, "127.0.0.1:0", &upstream("keyring:https://h/v1/nobody"));
+    let mut command = Command::new(program());
+    command.arg("--config").arg(&config).env("HOME", &folder.0).env("PATH", &path);
+    let ended = command.current_dir(&folder.0).output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(2), "{said}");
+    let why = "upstreams[0].key: the system's credential store gives no secret for `keyring:https://h/v1/nobody`: there is none; store it with `secret-tool store";
+    assert!(said.contains(why), "{said}");
+    let asked = folder.0.join("asked");
+    let lines = std::fs::read_to_string(&asked).unwrap();
+    assert_eq!(lines, "lookup service https://h/v1 username nobody\n");
+
+    let config = write_config(&folder.0, "127.0.0.1:0", &upstream("keyring:openai/me"));
+    let mut command = Command::new(program());
+    command.arg("--config").arg(&config).env("PATH", &path);
+    let program = Program::spawn(command, folder, config);
+    ask_whole(&program, "up/m").is("fine");
+    let authorization = format!("authorization: Bearer {SECRET}");
+    let head = &server.asked()[0].head;
+    assert!(head.lines().any(|line| line.eq_ignore_ascii_case(&authorization)), "{head}");
+    assert!(!program.log().contains(SECRET));
 }

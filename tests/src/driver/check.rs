@@ -82,6 +82,35 @@ impl Driver {
         }
     }
 
+    /// Checks that each exchange is admitted once, is settled once and has one outcome, where upstreams answer all.
+    pub fn check_accounts(&self) {
+        assert!(self.ready.is_empty(), "somebody was woken");
+        let metrics = self.look(Hub::metrics);
+        let open = u64::try_from(metrics.open).unwrap();
+        assert_eq!(metrics.admitted, metrics.settled + open, "settled once");
+        let ended = metrics.completed + metrics.failed + metrics.cancelled;
+        assert_eq!(metrics.settled, ended, "one outcome");
+        assert_eq!(metrics.unsettled, 0, "a ticket was dropped");
+        let answering = self.open_calls().filter(|call| call.is_answering()).count();
+        assert!(metrics.open >= answering, "nobody's exchanges");
+        for call in self.open_calls() {
+            let waits = !call.eager || call.alarm.until.is_some() || call.is_waiting();
+            assert!(waits, "{} may wait for ever", call.id);
+        }
+    }
+
+    /// Nothing is open and nothing is held, where upstreams answer all.
+    pub fn check_nothing_left(&self) {
+        self.check_accounts();
+        for call in &self.calls {
+            assert!(call.is_over(), "{} has not ended", call.id);
+            assert!(call.gone || call.client.done, "{} has no end", call.id);
+        }
+        let metrics = self.look(Hub::metrics);
+        assert_eq!((metrics.open, metrics.queued), (0, 0), "gauges");
+        assert_eq!(self.engine.budget().taken(), 0, "shares of limits.memory");
+    }
+
     fn check_sessions(&self, hub: &Hub, told: usize) {
         let mut in_flight = 0;
         for session in hub.sessions().iter() {

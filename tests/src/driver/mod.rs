@@ -350,6 +350,11 @@ impl Driver {
         self.flow();
     }
 
+    /// These servers of models are asked from now on.
+    pub fn ask_upstreams(&self, upstreams: &[engine::Upstream]) {
+        self.engine.ask_upstreams(upstreams);
+    }
+
     /// The program itself changes a session.
     ///
     /// # Errors

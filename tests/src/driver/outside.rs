@@ -1,8 +1,12 @@
 //! The world outside of an engine: time that passes when it is told to.
 
+use crate::memory_pipe::{self, FarEnd, Fault};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::Outside;
+use mcp_local_provider_engine::pipe::{Endpoint, NeverOpen, Pipe};
+use std::collections::BTreeSet;
 use std::fmt;
+use std::io::ErrorKind;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,6 +19,16 @@ pub struct Virtual {
     now: AtomicU64,
     /// Times at which the calendar stepped, and microseconds since 1970 when `now` is zero, from then on.
     steps: Mutex<Vec<(Instant, u64)>>,
+    network: Mutex<Network>,
+}
+
+/// Servers in memory, each at a port.
+#[derive(Debug, Default)]
+struct Network {
+    /// Ports at which somebody listens.
+    listening: BTreeSet<u16>,
+    /// Connections that were opened and not taken.
+    opened: Vec<(u16, FarEnd)>,
 }
 
 impl fmt::Debug for Virtual {
@@ -28,7 +42,22 @@ impl Virtual {
         Self {
             now: AtomicU64::new(0),
             steps: Mutex::new(vec![(Instant::ZERO, micros(EPOCH))]),
+            network: Mutex::default(),
         }
+    }
+
+    /// A server takes connections at a port from now on, or refuses them.
+    pub fn listen(&self, port: u16, listens: bool) {
+        let listening = &mut self.network.lock().unwrap().listening;
+        match listens {
+            true => listening.insert(port),
+            false => listening.remove(&port),
+        };
+    }
+
+    /// Takes the connections that were opened, each with its port.
+    pub fn accept(&self) -> Vec<(u16, FarEnd)> {
+        std::mem::take(&mut self.network.lock().unwrap().opened)
     }
 
     /// Sets the monotonic clock, also back, as threads see it whose reading is old.
@@ -69,5 +98,15 @@ impl Outside for Virtual {
     fn unix(&self) -> Duration {
         let (_, unix) = *self.steps.lock().unwrap().last().expect("a calendar");
         Duration::from_micros(unix + self.now.load(Ordering::Relaxed))
+    }
+
+    fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        let mut network = self.network.lock().unwrap();
+        if !network.listening.contains(&endpoint.port) {
+            return Box::new(NeverOpen::new(ErrorKind::ConnectionRefused));
+        }
+        let (near, far) = memory_pipe::pipe(Fault::None, &[]);
+        network.opened.push((endpoint.port, far));
+        Box::new(near)
     }
 }

@@ -19,7 +19,7 @@ mod reading;
 mod tests;
 mod trouble;
 
-pub use count::{count_tokens, counted};
+pub use count::{count_tokens, counted, counts_tokens, is_told};
 pub use models::ModelList;
 pub use reading::{Reading, ResponseHead};
 pub use trouble::{Fault, Trouble};

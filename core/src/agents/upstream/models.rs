@@ -62,11 +62,16 @@ impl ModelList {
             let Some(name) = found.and_then(JsonValue::text) else {
                 continue;
             };
+            // Ollama takes a name without a tag for this one.
+            let name = match name.strip_suffix(":latest") {
+                Some(short) if self.api == Api::Ollama => short,
+                Some(_) | None => &*name,
+            };
             let fits = !name.is_empty() && name.len() <= NAME_BYTES;
             let is_word = !name.contains(|c: char| c.is_whitespace() || c.is_control());
             let is_new = !self.names.iter().any(|known| **known == *name);
             if fits && is_word && is_new && self.names.len() < MAX_MODELS {
-                self.names.push(name.into_owned());
+                self.names.push(name.into());
             }
         }
         let has_more = page.member("has_more").is_some_and(|it| it.get() == "true");

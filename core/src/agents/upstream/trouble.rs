@@ -13,9 +13,9 @@ use core::time::Duration;
 pub enum Fault {
     /// The connection was refused, reset or closed, or its name or certificate was wrong.
     Connection,
-    /// The server did not answer in time.
+    /// The server did not answer in time, or 504: whom it asked itself did not.
     Timeout,
-    /// 408, 5xx but 503 and 529, and an error that the server reports in an answer that began with 200.
+    /// 408, 5xx but 503, 504 and 529, and an error that the server reports in an answer that began with 200.
     Server,
     /// 503, 529.
     Overloaded,
@@ -183,6 +183,7 @@ impl Trouble {
             508 => Fault::Loop,
             429 => Fault::Limited,
             503 | 529 => Fault::Overloaded,
+            504 => Fault::Timeout,
             400..500 if report.is_too_long() => Fault::ContextLength,
             400..500 => Fault::Request,
             500..600 => Fault::Server,

@@ -355,7 +355,12 @@ impl Encoder for MessageEncoder {
     ) {
         if self.counts {
             out.extend_from_slice(b"{\"input_tokens\":");
-            write_number(out, self.prompt_tokens);
+            // A server's own count is better than the estimate.
+            let tokens = match usage.prompt_tokens {
+                0 => self.prompt_tokens,
+                counted => counted,
+            };
+            write_number(out, tokens);
             out.push(b'}');
             return;
         }

@@ -369,8 +369,8 @@ fn wrong_upstreams_are_refused_with_place_and_remedy() {
             "upstreams[0].key: the file `/not/there` cannot be read: No such file or directory (os error 2)",
         ),
         (
-            "kind: ollama, key: 'keyring:ollama/me'",
-            "upstreams[0].key: this build has no access to the system's credential store; write `env:NAME` or `file:PATH`",
+            "kind: ollama, key: 'keyring:ollama'",
+            "upstreams[0].key: `keyring:` needs a service and a user, as in `keyring:openai/me`; neither begins with `-`",
         ),
         (
             "kind: ollama, key: 'sha256:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'",
