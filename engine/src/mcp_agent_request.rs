@@ -236,7 +236,7 @@ impl Post {
         let hello = Hello::initialize(call)?;
         admit(engine)?;
         let agents = &engine.mcp_agents;
-        let cell = agents.open(engine, self.about(&hello), self.token.clone())?;
+        let (cell, ()) = agents.open(engine, self.about(&hello), self.token.clone(), |_| ())?;
         Ok((cell, hello.greeting(id)))
     }
 
@@ -324,8 +324,11 @@ impl Post {
             }
         }
         let agents = &engine.mcp_agents;
-        let cell = agents.open(engine, about, self.token.clone())?;
-        let stream = cell.call(|machine, wake| machine.serve(now, id.get(), time, wake))?;
+        let (cell, stream) = agents.open(engine, about, self.token.clone(), |machine| {
+            // Nobody waits for it yet.
+            machine.serve(now, id.get(), time, &mut Vec::new())
+        })?;
+        let stream = stream?;
         cell.register(engine)?;
         Ok((cell, stream))
     }

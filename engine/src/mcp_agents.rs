@@ -64,13 +64,15 @@ impl McpAgents {
         alike.cloned().collect()
     }
 
-    /// Lets one in, which has `token` to show. It has no link to the hub before it is [registered](AgentCell::register).
-    pub(super) fn open(
+    /// Lets one in, which has `token` to show, and does `first` with it before anybody else can find it. It has no link to the hub
+    /// before it is [registered](AgentCell::register).
+    pub(super) fn open<R>(
         &self,
         engine: &Arc<Engine>,
         about: About,
         token: Option<String>,
-    ) -> Result<Arc<AgentCell>, Refusal> {
+        first: impl FnOnce(&mut Serving<ExchangeId>) -> R,
+    ) -> Result<(Arc<AgentCell>, R), Refusal> {
         let limits = &engine.config().limits;
         let mut table = self.table.lock();
         if table.cells.len() >= limits.connections {
@@ -79,13 +81,14 @@ impl McpAgents {
         table.opened += 1;
         let id = hex_id(&self.seed, table.opened);
         let shares = [engine.budget().share(), engine.budget().share()];
-        let machine = Serving::new(
+        let mut machine = Serving::new(
             engine.clock(),
             &id,
             about.spoken,
             limits.link_queue_bytes,
             Some(shares),
         );
+        let done = first(&mut machine);
         let cell = Arc::new(AgentCell {
             id: id.clone(),
             about,
@@ -109,7 +112,7 @@ impl McpAgents {
             turn: Turn::default(),
             next: None,
         }));
-        Ok(cell)
+        Ok((cell, done))
     }
 }
 
