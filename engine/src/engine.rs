@@ -5,6 +5,7 @@ use super::connections::Connections;
 use super::gateway::Gateway;
 use super::inspect::Gate;
 use super::link::LinkCell;
+use super::mcp_agents::McpAgents;
 use super::owner::Owner;
 use super::status::{PartStatus, Processor};
 use super::upstreams::Upstreams;
@@ -85,6 +86,7 @@ pub struct Engine {
     /// Secrets of the engine's own are made from it.
     pub(super) seed: [u8; 32],
     pub(super) gateway: OnceLock<Gateway>,
+    pub(super) mcp_agents: McpAgents,
     owner: OnceLock<Arc<dyn Owner>>,
     trust: OnceLock<Trust>,
     pub(super) proxies: OnceLock<Proxies>,
@@ -187,6 +189,7 @@ impl Engine {
             processor: Ranked::default(),
             tool_queues: Ranked::default(),
             pool: Arc::default(),
+            mcp_agents: McpAgents::new(&seed),
             seed,
             gateway: OnceLock::new(),
             owner: OnceLock::new(),
@@ -316,7 +319,6 @@ impl Engine {
         &self.audit
     }
 
-    /// The world that it runs in.
     /// Has `work` polled from now on, on a task or thread of its own, until it has ended or the engine has stopped.
     pub fn spawn(&self, work: Box<dyn Background>) {
         self.outside().spawn(work);

@@ -47,6 +47,8 @@ mod inspect;
 #[doc(hidden)]
 pub mod link;
 pub mod listen;
+mod mcp_agent_request;
+mod mcp_agents;
 mod mcp_answering;
 mod mcp_body;
 mod mcp_events;

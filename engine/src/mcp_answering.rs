@@ -1,4 +1,4 @@
-//! The answer to a client: one stream of its session, read until it ends.
+//! The answer to a client: one stream of its session, or of one that answers as a model, read until it ends.
 
 use super::Engine;
 use super::account::Account;
@@ -11,13 +11,58 @@ use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::sse;
 use mcp_local_provider_mcp::config::Timeouts;
 use mcp_local_provider_mcp::session::State;
-use mcp_local_provider_mcp::streams::{Reader, StreamId, Taken};
+use mcp_local_provider_mcp::streams::{Reader, StreamId, Streams, Taken, write_message};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 /// An answer that is the first message and comes within this time is given as JSON, others as events.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Somebody whose streams are read.
+pub(super) trait Told: Send + Sync + 'static {
+    /// Calls with the streams, under their lock, and wakes whom that wakes.
+    fn streams<R>(&self, call: impl FnOnce(View<'_>, &mut Vec<Waker>) -> R) -> R;
+
+    /// A reader has come to a stream, or has left one.
+    fn attend(&self, engine: &Arc<Engine>);
+
+    /// The id of the session.
+    fn id(&self) -> &str;
+}
+
+/// The streams of somebody, and what their protocol has.
+pub(super) struct View<'s> {
+    pub(super) streams: &'s mut Streams,
+    /// More may come.
+    pub(super) is_open: bool,
+    /// A stream begins with an event without data.
+    pub(super) has_priming: bool,
+    /// A stream can be gone on with.
+    pub(super) has_ids: bool,
+}
+
+impl Told for SessionCell {
+    fn streams<R>(&self, call: impl FnOnce(View<'_>, &mut Vec<Waker>) -> R) -> R {
+        self.call(|session, wake| {
+            let view = View {
+                is_open: session.state() != State::Ended,
+                has_priming: session.revision().has_priming(),
+                has_ids: true,
+                streams: session.streams_mut(),
+            };
+            call(view, wake)
+        })
+    }
+
+    fn attend(&self, engine: &Arc<Engine>) {
+        Self::attend(self, engine);
+    }
+
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
 
 /// Form of an answer.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,10 +73,24 @@ enum Form {
     Events,
 }
 
+/// What was read.
+enum Read {
+    /// The whole answer.
+    Whole,
+    /// Nothing, until then.
+    Wait(Instant),
+    /// Events behind so many bytes.
+    Events {
+        before: usize,
+        is_over: bool,
+        taken: Taken,
+    },
+}
+
 /// Reads one stream for one HTTP request.
-pub(super) struct Responding {
+pub(super) struct Responding<C: Told = SessionCell> {
     engine: Arc<Engine>,
-    cell: Arc<SessionCell>,
+    cell: Arc<C>,
     id: ExchangeId,
     stream: StreamId,
     reader: Reader,
@@ -46,11 +105,11 @@ pub(super) struct Responding {
     bytes_out: u64,
 }
 
-impl Responding {
+impl<C: Told> Responding<C> {
     /// Reads `stream`, which is the answer to a request. `None` when it is gone.
     pub(super) fn answer(
         engine: &Arc<Engine>,
-        cell: &Arc<SessionCell>,
+        cell: &Arc<C>,
         stream: StreamId,
         id: ExchangeId,
         times: Timeouts,
@@ -63,7 +122,7 @@ impl Responding {
     /// Reads `stream` as events.
     pub(super) fn events(
         engine: &Arc<Engine>,
-        cell: &Arc<SessionCell>,
+        cell: &Arc<C>,
         stream: StreamId,
         id: ExchangeId,
         times: Timeouts,
@@ -73,15 +132,15 @@ impl Responding {
 
     fn new(
         engine: &Arc<Engine>,
-        cell: &Arc<SessionCell>,
+        cell: &Arc<C>,
         stream: StreamId,
         id: ExchangeId,
         times: Timeouts,
         form: Form,
         opens: bool,
     ) -> Option<Box<Self>> {
-        let reader = cell.call(|session, wake| {
-            let (reader, before) = session.streams_mut().read(stream)?;
+        let reader = cell.streams(|view, wake| {
+            let (reader, before) = view.streams.read(stream)?;
             wake.extend(before);
             Some(reader)
         })?;
@@ -105,42 +164,35 @@ impl Responding {
     fn head(&mut self, content_type: &'static str, is_open: bool) -> ReplyHead {
         self.has_begun = true;
         let mut head = ReplyHead::new(200, content_type, self.id);
-        head.mcp_session = (self.opens && is_open).then(|| self.cell.id.clone());
+        head.mcp_session = (self.opens && is_open).then(|| self.cell.id().into());
         head
     }
 
     const fn ended(&self) -> Polled {
         Polled::Ended(Outcome::new(Verdict::Completed, 200, self.bytes_out))
     }
-}
 
-impl Respond for Responding {
-    fn poll(
-        &mut self,
-        now: Instant,
-        waker: &Waker,
-        _account: &mut Account,
-        reply: &mut Reply,
-    ) -> Polled {
-        let cell = self.cell.clone();
-        let mut session = cell.machine.lock();
-        let is_open = session.state() != State::Ended;
-        let is_over = !is_open || session.streams().is_complete(self.stream);
+    /// Takes what there is.
+    fn read(&mut self, now: Instant, view: View<'_>, waker: &Waker, reply: &mut Reply) -> Read {
+        let View {
+            streams,
+            is_open,
+            has_priming,
+            has_ids,
+        } = view;
+        let is_over = !is_open || streams.is_complete(self.stream);
         if let Form::Open(until) = self.form {
-            if let Some(answer) = session.streams().sole_answer(self.stream) {
+            if let Some(answer) = streams.sole_answer(self.stream) {
                 reply.body.extend_from_slice(answer.as_bytes());
-                session.streams_mut().close(self.stream);
+                streams.close(self.stream);
                 reply.head = Some(self.head(JSON, is_open));
                 self.bytes_out += reply.body.len() as u64;
-                return self.ended();
+                return Read::Whole;
             }
-            if now < until && !is_over && !session.streams().has_news(self.stream) {
+            if now < until && !is_over && !streams.has_news(self.stream) {
                 // It takes nothing, and leaves the waker.
-                let _ =
-                    session
-                        .streams_mut()
-                        .take(self.stream, self.reader, waker, &mut reply.body);
-                return Polled::Until(Some(until));
+                let _ = streams.take(self.stream, self.reader, waker, &mut reply.body);
+                return Read::Wait(until);
             }
             self.form = Form::Events;
         }
@@ -149,15 +201,44 @@ impl Respond for Responding {
             let mut head = self.head(EVENT_STREAM, is_open);
             head.streamed = true;
             reply.head = Some(head);
-            if session.revision().has_priming() {
+            if has_priming {
                 sse::write_retry(&mut reply.body, self.times.retry);
-                session.streams().prime(self.stream, &mut reply.body);
+                streams.prime(self.stream, &mut reply.body);
             }
         }
-        let taken = session
-            .streams_mut()
-            .take(self.stream, self.reader, waker, &mut reply.body);
-        drop(session);
+        let taken = if has_ids {
+            streams.take(self.stream, self.reader, waker, &mut reply.body)
+        } else {
+            let mut write = |_, text: &str| write_message(text, &mut reply.body);
+            streams.take_each(self.stream, self.reader, waker, &mut write)
+        };
+        Read::Events {
+            before,
+            is_over,
+            taken,
+        }
+    }
+}
+
+impl<C: Told> Respond for Responding<C> {
+    fn poll(
+        &mut self,
+        now: Instant,
+        waker: &Waker,
+        _account: &mut Account,
+        reply: &mut Reply,
+    ) -> Polled {
+        let cell = self.cell.clone();
+        let read = cell.streams(|view, _| self.read(now, view, waker, reply));
+        let (before, is_over, taken) = match read {
+            Read::Whole => return self.ended(),
+            Read::Wait(until) => return Polled::Until(Some(until)),
+            Read::Events {
+                before,
+                is_over,
+                taken,
+            } => (before, is_over, taken),
+        };
         let is_quiet = reply.body.len() == before;
         if is_quiet && now >= self.heartbeat {
             sse::write_comment(&mut reply.body, "keep-alive");
@@ -181,12 +262,12 @@ impl Respond for Responding {
     }
 }
 
-impl Drop for Responding {
+impl<C: Told> Drop for Responding<C> {
     fn drop(&mut self) {
         let now = self.engine.clock();
         let (stream, reader) = (self.stream, self.reader);
         self.cell
-            .call(|session, _| session.streams_mut().leave(now, stream, reader));
+            .streams(|view, _| view.streams.leave(now, stream, reader));
         self.cell.attend(&self.engine);
     }
 }

@@ -208,7 +208,7 @@ pub(super) fn check(asked: &Asked<'_>) -> Result<(), Refusal> {
 }
 
 /// Checks the revision of a request in a session.
-fn spoken(version: Option<&str>) -> Result<(), Refusal> {
+pub(super) fn spoken(version: Option<&str>) -> Result<(), Refusal> {
     match version {
         Some(version) if Revision::named(version).is_none() => {
             let known = Revision::ALL.map(Revision::as_str).join(", ");

@@ -19,7 +19,9 @@ use super::inbound::Inbound;
 use super::running::Running;
 use super::upgrade::Peer;
 use super::upstreams::{Carried, CarriedHeaders, VIA};
-use super::{mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse, status, test_page};
+use super::{
+    mcp_agent_request, mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse, status, test_page,
+};
 use crate::outside::Usage;
 use mcp_local_provider_core::agents::upstream::{ClientHeaders, counts_tokens};
 use mcp_local_provider_core::api::{
@@ -294,6 +296,14 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 mcp_request::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
             }
         }
+        Handler::Respond(Responder::McpAgent) => {
+            match mcp_agent_request::begin(inbound, &accepted, &request.mcp) {
+                mcp_agent_request::Begun::Step(step) => step,
+                mcp_agent_request::Begun::Body(inbound, post) => {
+                    expect(inbound, Recipient::McpAgent(post))
+                }
+            }
+        }
         Handler::Respond(Responder::McpEvents) => {
             mcp_events::begin(inbound, &accepted, &request.mcp)
         }
@@ -360,6 +370,8 @@ enum Recipient {
     Change(Prepare, Accepted<'static>),
     /// The thread of an agent does.
     Agent(ToolHead),
+    /// The server does that asks clients of the Model Context Protocol.
+    McpAgent(mcp_agent_request::Post),
     /// An MCP server does.
     Mcp(mcp_request::Post),
     /// The same, on the stream of its session.
@@ -439,6 +451,7 @@ impl Expecting {
             }
             Recipient::Exchange(mut asker) => ask(inbound, &mut asker, body, share),
             Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
+            Recipient::McpAgent(post) => post.complete(inbound, &body),
             Recipient::Mcp(post) => post.complete(inbound, &body),
             Recipient::McpMessage(message) => message.complete(inbound, &body).into(),
             Recipient::Rest(post) => post.complete(inbound, &body),

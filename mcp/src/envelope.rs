@@ -14,7 +14,7 @@ pub(crate) const VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 /// Capabilities of the client, in `_meta` of a request.
 const CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 /// Name and version of the client's program, in `_meta` of a request.
-const CLIENT: &str = "io.modelcontextprotocol/clientInfo";
+pub(crate) const CLIENT: &str = "io.modelcontextprotocol/clientInfo";
 /// Least level of the log messages that a request is to cause, in its `_meta`.
 const LEVEL: &str = "io.modelcontextprotocol/logLevel";
 /// Name and version of the server's program, in `_meta` of a result.
@@ -22,9 +22,9 @@ const SERVER: &str = "io.modelcontextprotocol/serverInfo";
 /// Id of the `subscriptions/listen` that a notification belongs to, in its `_meta`.
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 /// Answers of the client, in the parameters of a request that is sent again.
-const RESPONSES: &str = "inputResponses";
+pub(crate) const RESPONSES: &str = "inputResponses";
 /// A state that the server wants back, in a result that asks and in the request that is sent again.
-const STATE: &str = "requestState";
+pub(crate) const STATE: &str = "requestState";
 
 /// Members of `_meta` of a request by which no list differs: those of the revision, and those by which requests are traced
 /// (W3C Trace Context and Baggage).

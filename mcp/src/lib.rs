@@ -66,6 +66,7 @@ pub mod remote;
 pub mod rest;
 pub mod revision;
 pub mod server;
+pub mod serving;
 pub mod session;
 pub mod socket;
 pub mod stateless;

@@ -8,8 +8,8 @@
 mod check;
 mod exchange;
 mod listening;
-mod raise;
-mod several;
+pub(crate) mod raise;
+pub(crate) mod several;
 #[cfg(test)]
 mod tests;
 

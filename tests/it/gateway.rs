@@ -14,6 +14,8 @@ mod remote;
 mod remote_stateless;
 mod rest;
 mod rest_tools;
+mod sampling;
+mod sampling_stateless;
 mod servers;
 mod several;
 mod several_stateless;

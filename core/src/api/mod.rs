@@ -79,6 +79,17 @@ const OF_THE_ENGINE: &[Route] = &[
     .with_body()
     .while_draining(),
     Route::engine(
+        "/mcp/agent",
+        &["POST", "GET", "DELETE"],
+        &["/mcp/agent"],
+        Handler::Respond(Responder::McpAgent),
+    )
+    .with_body()
+    .for_roles(&[Role::Bridge])
+    .in_dialect(Dialect::Mcp)
+    // Answers to questions belong to open work.
+    .while_draining(),
+    Route::engine(
         "/mcp",
         &["POST", "GET", "DELETE"],
         &["/mcp", "/servers/{server}/mcp"],

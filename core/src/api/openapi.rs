@@ -148,6 +148,9 @@ fn summary(route: &Route) -> &'static str {
         Handler::Respond(Responder::CallerTools) => {
             "The tools of a caller, for the agent that answers it."
         }
+        Handler::Respond(Responder::McpAgent) => {
+            "An MCP client with `sampling` answers as a model: Streamable HTTP."
+        }
         Handler::Respond(Responder::Mcp) => "MCP servers by Streamable HTTP.",
         Handler::Respond(Responder::McpSse) => {
             "MCP servers by HTTP+SSE: opens a session and is its stream."

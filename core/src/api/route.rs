@@ -73,6 +73,8 @@ pub enum Socket {
 pub enum Responder {
     /// The tools of a caller, for the agent that answers it.
     CallerTools,
+    /// The server that asks clients of the Model Context Protocol, which answer as models: Streamable HTTP.
+    McpAgent,
     /// The servers behind the gateway, for clients of the Model Context Protocol: Streamable HTTP.
     Mcp,
     /// The same by HTTP+SSE (revision 2024-11-05): the stream of a session that this opens.

@@ -445,7 +445,7 @@ fn revision_of(hello: &str) -> Option<Revision> {
 }
 
 /// An id of 128 bits that nobody can guess who does not know the seed, as hexadecimal digits.
-fn hex_id(seed: &Digest, number: u64) -> Box<str> {
+pub(crate) fn hex_id(seed: &Digest, number: u64) -> Box<str> {
     let hash = digest(&[&seed[..], &number.to_be_bytes()].concat());
     let digits = hash.iter().take(16).map(|byte| format!("{byte:02x}"));
     digits.collect::<String>().into()

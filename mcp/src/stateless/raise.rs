@@ -75,7 +75,7 @@ fn with_id(text: &str, old: JsonValue<'_>, new: &str) -> String {
 }
 
 /// An answer with a result.
-pub(super) fn result(
+pub(crate) fn result(
     id: &str,
     value: Option<JsonValue<'_>>,
     method: &str,
@@ -160,7 +160,7 @@ fn error_of(id: &str, error: &RpcError<'_>, text: &str, uri: Option<&str>) -> (u
 }
 
 /// The answer to `server/discover`, from what the server says to `initialize`.
-pub(super) fn discovered(id: &str, greeting: &str) -> String {
+pub(crate) fn discovered(id: &str, greeting: &str) -> String {
     let greeting = JsonValue::read(greeting);
     let said = |name| greeting.and_then(|greeting| greeting.member(name));
     let mut json = Json::new();

@@ -25,7 +25,7 @@ use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 
 /// `serverInfo` of an answer that is of several servers.
-pub(super) const OWN: &str = concat!(
+pub(crate) const OWN: &str = concat!(
     "{\"name\":\"mcp-local-provider\",\"version\":\"",
     env!("CARGO_PKG_VERSION"),
     "\"}"

@@ -13,11 +13,12 @@ pub struct Client<'p> {
     program: &'p Program,
     key: &'p str,
     capabilities: Value,
+    pub path: &'p str,
 }
 
 impl<'p> Client<'p> {
     pub const fn new(program: &'p Program, key: &'p str, capabilities: Value) -> Self {
-        Self { program, key, capabilities }
+        Self { program, key, capabilities, path: "/mcp" }
     }
 
     fn meta(&self, more: &Value) -> Value {
@@ -45,9 +46,9 @@ impl<'p> Client<'p> {
     }
 
     fn raw(&self, method: &str, headers: &str, body: &str) -> TcpStream {
-        let (key, length) = (self.key, body.len());
+        let (key, path, length) = (self.key, self.path, body.len());
         self.program.raw(&format!(
-            "{method} /mcp HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {key}\r\nConnection: close\r\nAccept: application/json, text/event-stream\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{headers}\r\n{body}"
         ))
     }
 

@@ -27,14 +27,13 @@ use super::content::{self, Piece, instructs, is_user, media};
 use super::digest::{Digest, DigestKey, Hasher};
 use super::profile::{Profile, SystemPrompt};
 use super::tools::Tool;
-use super::update::{Abilities, path, text};
+use super::update::Abilities;
+use crate::agents::answer_form;
 use crate::error::Code;
 use crate::id::Authority;
-use crate::invocation::{
-    Content, Failure, Invocation, Message, Parameters, ResponseFormat, Role, Task,
-};
+use crate::invocation::{Content, Failure, Invocation, Message, Parameters, Role, Task};
 use crate::link::Invoke;
-use crate::text::{JsonValue, RawJson, escaped};
+use crate::text::{RawJson, escaped};
 use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::String;
@@ -208,7 +207,7 @@ impl<'f> Conversation<'f> {
             separate(&mut system);
             system.push_str(&content::text(&message, "\\n"));
         }
-        if let Some(form) = answer_form(&parameters) {
+        if let Some(form) = answer_form::instruction(&parameters) {
             separate(&mut system);
             system.push_str(&escaped(&form));
         }
@@ -366,29 +365,4 @@ impl<'f> Conversation<'f> {
 /// True when the request forbids tools.
 fn no_tools(choice: Option<&RawJson<'_>>) -> bool {
     choice.is_some_and(|choice| choice.get() == "\"none\"")
-}
-
-/// `response_format` as an instruction, because no agent has such a parameter.
-fn answer_form(parameters: &Parameters<'_>) -> Option<String> {
-    const ANY: &str = "Answer with one JSON object and nothing else.";
-    let valid = |schema: &str| {
-        format!(
-            "Answer with one JSON value and nothing else, without a code fence. It must be valid against this JSON Schema:\n{schema}"
-        )
-    };
-    match parameters.response_format.as_ref()? {
-        ResponseFormat::Json => Some(ANY.into()),
-        ResponseFormat::Schema(schema) => Some(valid(schema.get())),
-        ResponseFormat::OpenAi(format) => {
-            let format = JsonValue::read(format.get());
-            match &*text(path(format, &["type"]))? {
-                "json_object" => Some(ANY.into()),
-                "json_schema" => {
-                    let schema = path(format, &["json_schema", "schema"])?;
-                    Some(valid(schema.get()))
-                }
-                _ => None,
-            }
-        }
-    }
 }

@@ -8,7 +8,7 @@ use alloc::borrow::Cow;
 use alloc::format;
 
 /// A part of a message.
-pub(super) enum Medium<'p> {
+pub(in crate::agents) enum Medium<'p> {
     /// Text.
     Text(JsonStr<'p>),
     /// An image, inside of the request.
@@ -33,7 +33,7 @@ pub(super) enum Medium<'p> {
 
 impl<'p> Medium<'p> {
     /// What a part is.
-    pub(super) fn of(part: &'p Part<'_>) -> Self {
+    pub(in crate::agents) fn of(part: &'p Part<'_>) -> Self {
         match part {
             Part::Text(text) => Self::Text(*text),
             Part::Image { media_type, base64 } => Self::Image {

@@ -7,7 +7,7 @@
 mod anthropic_answer;
 mod anthropic_request;
 mod count;
-mod media;
+pub(super) mod media;
 mod models;
 mod native;
 mod ollama_answer;

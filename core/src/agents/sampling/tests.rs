@@ -1,0 +1,1 @@
+//! Requests as clients are asked them, and their results as answers.

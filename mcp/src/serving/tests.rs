@@ -1,0 +1,1 @@
+//! Clients that answer as models: calls, questions, rounds and their ends.
