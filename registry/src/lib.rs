@@ -1,0 +1,10 @@
+//! The registry: tools, resources, prompts and integrations that people register, and what becomes of their runs.
+//!
+//! Like `core` and `mcp` it does no input and output, and knows no clock. It needs the standard library for templates and schemas,
+//! whose libraries have no other form. Data is in memory; every change is one [`Record`] or several for a [`Store`].
+
+#![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
+
+mod store;
+
+pub use store::{Done, Key, Kind, Record, Secret, Store, StoreError, Value};
