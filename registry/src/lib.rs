@@ -5,6 +5,16 @@
 
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
+#![allow(dead_code)] // WIP
+mod failure;
+mod json;
+mod name;
+mod permits;
+mod probe;
 mod store;
+mod template;
+mod uri;
 
+pub use failure::{Failure, Mismatch};
+pub use permits::{Anything, Permits};
 pub use store::{Done, Key, Kind, Record, Secret, Store, StoreError, Value};
