@@ -6,15 +6,21 @@
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 #![allow(dead_code)] // WIP
+mod definition;
 mod failure;
 mod json;
 mod name;
+mod need;
 mod permits;
-mod probe;
+mod run;
+mod schema;
 mod store;
 mod template;
 mod uri;
 
+pub use need::{ANSWER_BYTES, AskNeed, Body, CallNeed, CommandNeed, Contents, Exit, HttpAnswer, HttpNeed, Need, NeedId, Outcome};
+
 pub use failure::{Failure, Mismatch};
+pub use run::{Out, StepReport, StepStatus, ToolResult, ToolRun, ToolSet};
 pub use permits::{Anything, Permits};
 pub use store::{Done, Key, Kind, Record, Secret, Store, StoreError, Value};

@@ -49,15 +49,24 @@ pub(crate) enum Trouble {
 }
 
 impl Trouble {
-    /// As an error of a request; `what` names the template.
-    pub(crate) fn failure(self, what: &str) -> Failure {
+    /// As the end of a run; `what` names the template.
+    pub(crate) fn of(self, what: &str) -> Stop {
         match self {
-            Self::Limit => Failure::template_limit(format!(
-                "the template {what} used up its {FUEL} steps, or became more than {OUTPUT} bytes"
-            )),
-            Self::Wrong(message) => Failure::wrong(format!("the template {what}: {message}")),
+            Self::Limit => Stop::Failed(Failure::template_limit(format!(
+                "the template `{what}` used up its {FUEL} steps, or became more than {OUTPUT} bytes"
+            ))),
+            Self::Wrong(message) => Stop::Error(format!("the template `{what}`: {message}")),
         }
     }
+}
+
+/// A run that cannot begin what it wants to.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stop {
+    /// It ends without a result.
+    Failed(Failure),
+    /// Its result is an error; a sentence for people.
+    Error(String),
 }
 
 impl From<Error> for Trouble {
