@@ -8,6 +8,9 @@ use std::time::Duration;
 /// Letters of a field's name that may be wrong for it to be recognised.
 const MISTAKES: u8 = 2;
 
+/// Nesting of arguments.
+const NESTING: usize = 64;
+
 /// Text as a JSON string.
 pub(crate) fn quoted(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len() + 2);
@@ -118,6 +121,33 @@ pub(crate) fn read_body(body: &[u8]) -> Result<JsonValue<'_>, Failure> {
     let text = std::str::from_utf8(body).map_err(|_| Failure::wrong("the body is not UTF-8"))?;
     JsonValue::read(text)
         .ok_or_else(|| Failure::wrong("the body is not JSON, or is nested more than 128 deep"))
+}
+
+/// Reads JSON for a schema and for templates, which call themselves for each level.
+///
+/// # Errors
+/// It is nested too deep.
+pub(crate) fn to_value(json: JsonValue<'_>, path: &str) -> Result<serde_json::Value, Failure> {
+    let (mut depth, mut deepest, mut inside, mut escaped) = (0_usize, 0, false, false);
+    for byte in json.get().bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if inside => escaped = true,
+            b'"' => inside = !inside,
+            b'{' | b'[' if !inside => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b'}' | b']' if !inside => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+    }
+    if deepest > NESTING {
+        let message = format!("`{path}` may be nested {NESTING} deep");
+        return Err(Failure::wrong_at(path, message));
+    }
+    serde_json::from_str(json.get())
+        .map_err(|_| Failure::wrong_at(path, format!("`{path}` has a number that is too large")))
 }
 
 /// The fields of an object. One that is `null` is absent; one that is unknown, or there twice, is refused.
@@ -254,11 +284,7 @@ impl<'t> Fields<'t> {
     }
 
     /// A duration: a number of seconds, or a text with a unit; at most `most`.
-    pub(crate) fn duration(
-        &self,
-        name: &str,
-        most: Duration,
-    ) -> Result<Option<Duration>, Failure> {
+    pub(crate) fn duration(&self, name: &str, most: Duration) -> Result<Option<Duration>, Failure> {
         let Some(value) = self.value(name) else {
             return Ok(None);
         };

@@ -9,10 +9,7 @@ pub(crate) const RULE: &str = "1 to 64 of the characters A-Z a-z 0-9 _ . - witho
 /// True for a name.
 pub(crate) fn is_name(text: &str) -> bool {
     let allowed = |it: u8| it.is_ascii_alphanumeric() || matches!(it, b'_' | b'.' | b'-');
-    !text.is_empty()
-        && text.len() <= LONGEST
-        && text.bytes().all(allowed)
-        && !text.contains("__")
+    !text.is_empty() && text.len() <= LONGEST && text.bytes().all(allowed) && !text.contains("__")
 }
 
 /// Makes a name of a title: what may not stand in one becomes `-`; `None` when nothing is left.

@@ -104,13 +104,6 @@ pub enum Need {
     Read(String),
     /// A file to read, below one of the folders of the configuration. Comes back as [`Outcome::File`].
     File(String),
-    /// A tool of the registry to run, by its name; its result comes back as [`Outcome::Called`].
-    Run {
-        /// The tool.
-        tool: String,
-        /// A JSON object of arguments.
-        arguments: String,
-    },
 }
 
 impl fmt::Debug for Need {
@@ -123,7 +116,6 @@ impl fmt::Debug for Need {
             Self::Call(_) => "Call",
             Self::Read(_) => "Read",
             Self::File(_) => "File",
-            Self::Run { .. } => "Run",
         })
     }
 }

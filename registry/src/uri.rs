@@ -108,7 +108,10 @@ pub(crate) fn origin(url: &str) -> Result<Origin<'_>, &'static str> {
             }
             match port {
                 "" => (host, None),
-                port => (host, Some(port.strip_prefix(':').ok_or("its port is wrong")?)),
+                port => (
+                    host,
+                    Some(port.strip_prefix(':').ok_or("its port is wrong")?),
+                ),
             }
         }
         None => match authority.split_once(':') {
@@ -172,7 +175,10 @@ mod tests {
 
     #[test]
     fn what_cannot_stand_in_a_url_is_encoded() {
-        assert_eq!(mend("http://a/b c?d=ü\n\\"), "http://a/b%20c?d=%C3%BC%0A%5C");
+        assert_eq!(
+            mend("http://a/b c?d=ü\n\\"),
+            "http://a/b%20c?d=%C3%BC%0A%5C"
+        );
         assert_eq!(encode("a/b?c=1&d=é%"), "a%2Fb%3Fc%3D1%26d%3D%C3%A9%25");
         assert_eq!(decode("a%2Fb%C3%BC").as_deref(), Some("a/bü"));
         for bad in ["%", "%2", "%zz", "%ff"] {

@@ -119,7 +119,15 @@ mod tests {
             r#"{"command":["/bin/echo","{{ args.a }}","x={{ args.a }}"],"env":{"A":"{{ args.a }}"},"stdin":"{{ args.a }}"}"#,
         );
         let tool = tool.unwrap();
-        for value in ["a b", "'; rm -rf /", "\n\"$(x)\"", "--help", "@file", "", "é"] {
+        for value in [
+            "a b",
+            "'; rm -rf /",
+            "\n\"$(x)\"",
+            "--help",
+            "@file",
+            "",
+            "é",
+        ] {
             let scope = serde_json::json!({"args": {"a": value}});
             let need = tool.need(&crate::template::value(&scope)).unwrap();
             let whole = format!("x={value}");

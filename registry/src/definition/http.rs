@@ -26,6 +26,9 @@ const OF_CONNECTION: [&str; 10] = [
     "proxy-connection",
 ];
 
+/// Names and values of headers, or of a query.
+pub(crate) type Pairs = Box<[(Box<str>, Template)]>;
+
 /// A URL whose scheme, host and port are literal.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Url {
@@ -74,16 +77,15 @@ impl Url {
         if same {
             Ok(url)
         } else {
-            Err(Stop::Error("the template `url` changes the host".to_owned()))
+            Err(Stop::Error(
+                "the template `url` changes the host".to_owned(),
+            ))
         }
     }
 }
 
 /// Reads the field `headers`: an object of texts.
-pub(crate) fn headers(
-    fields: &Fields<'_>,
-    count: &mut Count,
-) -> Result<Box<[(Box<str>, Template)]>, Failure> {
+pub(crate) fn headers(fields: &Fields<'_>, count: &mut Count) -> Result<Pairs, Failure> {
     let Some(value) = fields.object("headers")? else {
         return Ok(Box::default());
     };
@@ -128,8 +130,8 @@ pub(crate) fn render_headers(
 pub(crate) struct Http {
     method: Box<str>,
     url: Url,
-    headers: Box<[(Box<str>, Template)]>,
-    query: Box<[(Box<str>, Template)]>,
+    headers: Pairs,
+    query: Pairs,
     body: Option<Tree>,
 }
 
@@ -247,11 +249,24 @@ mod tests {
             assert_eq!(failure.param.as_deref(), Some("url"), "{bad}");
         }
         let json = r#"{"url":"https://a.b/{{ args.p }}"}"#;
-        for path in ["../x", "@evil", "//evil", "\\evil", "?x", "#y", "a b\r\nHost: x", "é"] {
+        for path in [
+            "../x",
+            "@evil",
+            "//evil",
+            "\\evil",
+            "?x",
+            "#y",
+            "a b\r\nHost: x",
+            "é",
+        ] {
             let need = need(json, serde_json::json!({ "p": path })).unwrap();
             let origin = uri::origin(&need.url).unwrap();
             assert_eq!((origin.host, origin.port), ("a.b", 443), "{}", need.url);
-            assert!(need.url.bytes().all(|it| it.is_ascii_graphic()), "{}", need.url);
+            assert!(
+                need.url.bytes().all(|it| it.is_ascii_graphic()),
+                "{}",
+                need.url
+            );
         }
     }
 
@@ -276,8 +291,14 @@ mod tests {
         for (json, param) in [
             (r#"{"method":"GET"}"#, "url"),
             (r#"{"method":"get","url":"https://a/"}"#, "method"),
-            (r#"{"url":"https://a/","headers":{"Host":"b"}}"#, "headers.Host"),
-            (r#"{"url":"https://a/","headers":{"a b":"b"}}"#, "headers.a b"),
+            (
+                r#"{"url":"https://a/","headers":{"Host":"b"}}"#,
+                "headers.Host",
+            ),
+            (
+                r#"{"url":"https://a/","headers":{"a b":"b"}}"#,
+                "headers.a b",
+            ),
             (r#"{"url":"https://a/","headers":{"a":1}}"#, "headers.a"),
             (r#"{"url":"https://a/","query":{"a":[]}}"#, "query.a"),
             (r#"{"url":"https://a/","body":{"a":["{{"]}}"#, "body.a[0]"),

@@ -12,11 +12,14 @@ const NOT_PARAMETERS: [&str; 6] = ["model", "messages", "stream", "n", "tools", 
 /// Roles that a message may have.
 const ROLES: [&str; 3] = ["system", "user", "assistant"];
 
+/// Roles and contents of messages.
+pub(crate) type Messages = Box<[(&'static str, Template)]>;
+
 /// One question.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct ModelCall {
     model: Template,
-    messages: Box<[(&'static str, Template)]>,
+    messages: Messages,
     parameters: Option<Tree>,
 }
 
@@ -24,7 +27,7 @@ pub(crate) struct ModelCall {
 pub(crate) fn messages(
     fields: &Fields<'_>,
     count: &mut Count,
-) -> Result<Option<Box<[(&'static str, Template)]>>, Failure> {
+) -> Result<Option<Messages>, Failure> {
     let Some(list) = fields.list("messages")? else {
         return Ok(None);
     };
@@ -48,10 +51,7 @@ pub(crate) fn messages(
 }
 
 /// Reads the field `parameters`.
-pub(crate) fn parameters(
-    fields: &Fields<'_>,
-    count: &mut Count,
-) -> Result<Option<Tree>, Failure> {
+pub(crate) fn parameters(fields: &Fields<'_>, count: &mut Count) -> Result<Option<Tree>, Failure> {
     let Some(value) = fields.object("parameters")? else {
         return Ok(None);
     };

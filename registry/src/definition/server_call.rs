@@ -31,7 +31,8 @@ impl ServerCall {
         let mut count = Count::default();
         let server = fields.needed("server")?;
         if server == SERVER {
-            let message = "a tool of the registry is run by a step of a chain, not over the gateway";
+            let message =
+                "a tool of the registry is run by a step of a chain, not over the gateway";
             return Err(fields.wrong("server", message));
         }
         let tool = fields.needed("tool")?;

@@ -55,7 +55,10 @@ fn read_steps(
         let step = read_step(step, &element(&path, at), known)?;
         if steps.iter().any(|it| it.id == step.id) {
             let message = format!("two entries have the id `{}`", step.id);
-            return Err(Failure::wrong_at(format!("{}.id", element(&path, at)), message));
+            return Err(Failure::wrong_at(
+                format!("{}.id", element(&path, at)),
+                message,
+            ));
         }
         steps.push(step);
     }

@@ -1,13 +1,20 @@
 //! Runs of tools: machines that say what they need, and take what came of it.
 
+mod prompt_run;
 mod result;
 mod steps;
 mod tool_run;
+mod values;
+mod work;
 
+pub use prompt_run::{Generated, PromptRun};
 pub use result::{StepReport, StepStatus, ToolResult};
 pub use tool_run::ToolRun;
+pub use values::Values;
+pub use work::{Finished, Work};
 
-pub(crate) use result::{text_block, text_of};
+pub(crate) use result::text_of;
+pub(crate) use values::{Completed, complete};
 
 use crate::definition::Tool;
 use crate::failure::Failure;

@@ -210,7 +210,9 @@ pub(crate) fn too_large() -> Failure {
 fn conforming(result: ToolResult, schema: &crate::schema::Schema) -> ToolResult {
     let structured = result.structured.as_deref();
     let Some(structured) = structured.and_then(|it| serde_json::from_str(it).ok()) else {
-        return ToolResult::error("the answer is no JSON object, but the tool has an output_schema");
+        return ToolResult::error(
+            "the answer is no JSON object, but the tool has an output_schema",
+        );
     };
     match schema.check(&structured) {
         Ok(()) => result,
@@ -313,7 +315,9 @@ fn of_call(result: &str) -> Result<ToolResult, Failure> {
     Ok(ToolResult {
         content: content.map(|it| compact(it.get()).into()).collect(),
         structured: structured.map(|it| compact(it.get()).into()),
-        is_error: result.member("isError").is_some_and(|it| it.get() == "true"),
+        is_error: result
+            .member("isError")
+            .is_some_and(|it| it.get() == "true"),
         ..ToolResult::default()
     })
 }

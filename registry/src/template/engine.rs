@@ -14,9 +14,31 @@ pub(crate) const OUTPUT: usize = 1 << 20;
 
 /// Filters of the engine that no template for a request needs.
 const LEFT_OUT: [&str; 25] = [
-    "safe", "escape", "e", "dictsort", "items", "reverse", "attr", "list", "bool", "batch", "slice",
-    "sum", "indent", "select", "reject", "selectattr", "rejectattr", "map", "groupby", "unique",
-    "chain", "zip", "pprint", "format", "urlencode",
+    "safe",
+    "escape",
+    "e",
+    "dictsort",
+    "items",
+    "reverse",
+    "attr",
+    "list",
+    "bool",
+    "batch",
+    "slice",
+    "sum",
+    "indent",
+    "select",
+    "reject",
+    "selectattr",
+    "rejectattr",
+    "map",
+    "groupby",
+    "unique",
+    "chain",
+    "zip",
+    "pprint",
+    "format",
+    "urlencode",
 ];
 
 static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {

@@ -4,7 +4,7 @@ mod engine;
 mod scan;
 mod tree;
 
-pub(crate) use engine::{Condition, OUTPUT, Stop, Template, Trouble, value};
+pub(crate) use engine::{Condition, OUTPUT, Stop, Template, value};
 pub(crate) use tree::Tree;
 
 use crate::failure::Failure;

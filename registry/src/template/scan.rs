@@ -11,9 +11,31 @@ const ELIFS: usize = 16;
 
 /// Filters that a template may use.
 pub(super) const FILTERS: [&str; 25] = [
-    "lower", "upper", "title", "capitalize", "replace", "length", "count", "trim", "join", "split",
-    "lines", "default", "d", "round", "abs", "int", "float", "first", "last", "min", "max", "sort",
-    "string", "tojson", "urlencode",
+    "lower",
+    "upper",
+    "title",
+    "capitalize",
+    "replace",
+    "length",
+    "count",
+    "trim",
+    "join",
+    "split",
+    "lines",
+    "default",
+    "d",
+    "round",
+    "abs",
+    "int",
+    "float",
+    "first",
+    "last",
+    "min",
+    "max",
+    "sort",
+    "string",
+    "tojson",
+    "urlencode",
 ];
 
 /// Forms of templates.

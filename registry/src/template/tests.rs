@@ -33,7 +33,10 @@ fn a_string_that_is_one_expression_keeps_the_type_of_its_value() {
         (r#""{{ args.l }}""#, r#"[1,"x"]"#),
         (r#""{{ args.o }}""#, r#"{"a":null}"#),
         (r#""is {{ args.n }}""#, r#""is 5""#),
-        (r#"{"a":[1,"{{ args.n }}"],"{{b}}":"c"}"#, r#"{"a":[1,5],"{{b}}":"c"}"#),
+        (
+            r#"{"a":[1,"{{ args.n }}"],"{{b}}":"c"}"#,
+            r#"{"a":[1,5],"{{b}}":"c"}"#,
+        ),
         (r#""{{ args.l | tojson }}""#, r#""[1, \"x\"]""#),
         (r#""{{ args.n + 1 }}""#, "6"),
     ] {
@@ -43,16 +46,30 @@ fn a_string_that_is_one_expression_keeps_the_type_of_its_value() {
 
 #[test]
 fn a_text_is_not_escaped_and_undefined_names_are_errors() {
-    assert_eq!(text("<{{ args.a }}>", r#"{"a":"<&\">"}"#).unwrap(), "<<&\">>");
-    assert_eq!(text("{{ args.a | urlencode }}", r#"{"a":"a b/ü"}"#).unwrap(), "a%20b%2F%C3%BC");
-    for source in ["{{ args.b }}", "{{ b }}", "x{{ args.b.c }}", "{% for x in args.b %}{% endfor %}"] {
+    assert_eq!(
+        text("<{{ args.a }}>", r#"{"a":"<&\">"}"#).unwrap(),
+        "<<&\">>"
+    );
+    assert_eq!(
+        text("{{ args.a | urlencode }}", r#"{"a":"a b/ü"}"#).unwrap(),
+        "a%20b%2F%C3%BC"
+    );
+    for source in [
+        "{{ args.b }}",
+        "{{ b }}",
+        "x{{ args.b.c }}",
+        "{% for x in args.b %}{% endfor %}",
+    ] {
         let Err(Trouble::Wrong(message)) = text(source, "{}") else {
             panic!("{source}");
         };
         assert!(message.contains("undefined"), "{source}: {message}");
     }
     assert_eq!(text("{{ args.b | default('x') }}", "{}").unwrap(), "x");
-    assert_eq!(text("{% if args.b is defined %}y{% endif %}", "{}").unwrap(), "");
+    assert_eq!(
+        text("{% if args.b is defined %}y{% endif %}", "{}").unwrap(),
+        ""
+    );
     let alone = tree(r#""{{ args.b }}""#, "{}");
     assert!(matches!(alone, Err(Trouble::Wrong(_))), "{alone:?}");
 }
@@ -68,8 +85,16 @@ fn a_wrong_template_is_refused_at_registration_with_its_line() {
         let failure = Template::read(source, "url", &mut Count::default()).unwrap_err();
         assert_eq!(failure.param.as_deref(), Some("url"));
         let place = format!("line {line}");
-        assert!(failure.message.contains(&place), "{source}: {}", failure.message);
-        assert!(failure.message.contains(word), "{source}: {}", failure.message);
+        assert!(
+            failure.message.contains(&place),
+            "{source}: {}",
+            failure.message
+        );
+        assert!(
+            failure.message.contains(word),
+            "{source}: {}",
+            failure.message
+        );
     }
 }
 
@@ -98,10 +123,19 @@ fn no_template_has_more_than_its_fuel_and_its_output() {
 #[test]
 fn the_filters_are_those_that_are_listed() {
     for name in super::scan::FILTERS {
-        assert!(Template::read(&format!("{{{{ a | {name} }}}}"), "", &mut Count::default()).is_ok(), "{name}");
+        assert!(
+            Template::read(&format!("{{{{ a | {name} }}}}"), "", &mut Count::default()).is_ok(),
+            "{name}"
+        );
     }
-    for name in LEFT_OUT.iter().filter(|it| !super::scan::FILTERS.contains(it)) {
-        assert!(Template::read(&format!("{{{{ a | {name} }}}}"), "", &mut Count::default()).is_err(), "{name}");
+    for name in LEFT_OUT
+        .iter()
+        .filter(|it| !super::scan::FILTERS.contains(it))
+    {
+        assert!(
+            Template::read(&format!("{{{{ a | {name} }}}}"), "", &mut Count::default()).is_err(),
+            "{name}"
+        );
     }
 }
 
@@ -127,7 +161,10 @@ fn the_deepest_that_is_accepted_fits_a_small_stack() {
         format!("{{{{ a{} }}}}", " if a else a".repeat(23)),
         format!("{{{{ ((((((a{})))))) }}}}", "+a".repeat(41)),
         format!("{open}{{{{ (((a{}))) }}}}{close}", "|d".repeat(44)),
-        format!("{{% if a %}}{}{{% endif %}}", "{% elif not not a %}".repeat(16)),
+        format!(
+            "{{% if a %}}{}{{% endif %}}",
+            "{% elif not not a %}".repeat(16)
+        ),
         format!("{{{{ {}{}{} }}}}", "[{1:".repeat(3), "a", "}]".repeat(3)),
     ];
     let nested = format!("{}1{}", "[".repeat(64), "]".repeat(64));
