@@ -461,7 +461,7 @@ pub(crate) fn hex(out: &mut Vec<u8>, bytes: &[u8]) {
 }
 
 /// True when at most so many letters have to be added, left out or replaced to make one text the other.
-pub(crate) fn within(mistakes: u8, mut left: &[u8], mut right: &[u8]) -> bool {
+pub fn within(mistakes: u8, mut left: &[u8], mut right: &[u8]) -> bool {
     while let ([a, after_a @ ..], [b, after_b @ ..]) = (left, right) {
         if !a.eq_ignore_ascii_case(b) {
             break;

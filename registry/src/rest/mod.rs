@@ -1,0 +1,187 @@
+//! REST of the registry: what each request becomes, an answer, a change or a run.
+
+mod answer;
+mod body;
+mod query;
+
+pub use answer::{Answer, Run};
+
+use crate::change::{Changed, own_field};
+use crate::entry::Entry;
+use crate::failure::Failure;
+use crate::permits::Permits;
+use crate::registry::Registry;
+use crate::store::{Key, Kind};
+use crate::uri;
+use answer::Shown;
+use query::Query;
+
+/// Routes. Reading and running are for role client with `allow: registry`, the others for role admin, [`Route::Summary`] for role
+/// operator.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Route {
+    /// `GET /tools` and so on; `GET /resources/templates` is that of [`Kind::ResourceTemplate`].
+    List(Kind),
+    /// `POST /tools` and so on.
+    Create(Kind),
+    /// `GET /tools/{name}` and so on; of [`Kind::Resource`] it reads the resource.
+    Show(Kind),
+    /// `PUT /tools/{name}` and so on.
+    Replace(Kind),
+    /// `DELETE /tools/{name}` and so on.
+    Delete(Kind),
+    /// `POST /tools/{name}/execute`.
+    Execute,
+    /// `POST /prompts/{name}/generate`.
+    Generate,
+    /// `POST /prompts/{name}/complete`.
+    Complete,
+}
+
+impl Route {
+    /// True when it changes the registry: role admin.
+    #[must_use]
+    pub const fn changes(self) -> bool {
+        match self {
+            Self::Create(_) | Self::Replace(_) | Self::Delete(_) => true,
+            Self::List(_) | Self::Show(_) | Self::Execute | Self::Generate | Self::Complete => {
+                false
+            }
+        }
+    }
+}
+
+/// One request.
+#[derive(Clone, Copy)]
+pub struct Request<'r> {
+    /// Its route.
+    pub route: Route,
+    /// The name or URI of the path, percent-decoded; empty where the route has none.
+    pub name: &'r str,
+    /// The query of the URL, without `?`.
+    pub query: &'r str,
+    /// The body.
+    pub body: &'r [u8],
+    /// `If-None-Match`.
+    pub if_none_match: Option<&'r str>,
+}
+
+impl std::fmt::Debug for Request<'_> {
+    /// Without the body.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Request")
+            .field("route", &self.route)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a request becomes.
+#[derive(Debug)]
+pub enum Step {
+    /// It is answered.
+    Answer(Answer),
+    /// It is a change: give its records to the store, and answer when they are durable.
+    Change(Changed, Answer),
+    /// It is a run: drive it until it answers.
+    Run(Run),
+}
+
+impl Registry {
+    /// Handles a request.
+    ///
+    /// # Errors
+    /// It is refused. [`Answer::of`] writes the failure.
+    pub fn rest(&mut self, request: &Request<'_>, permits: &dyn Permits) -> Result<Step, Failure> {
+        let name = request.name;
+        match request.route {
+            Route::List(kind) => self.list(kind, request.query).map(Step::Answer),
+            Route::Create(kind) => {
+                let changed = self.create(kind, request.body, permits)?;
+                let location = match changed.keys.as_slice() {
+                    [key] if !request.body.trim_ascii_start().starts_with(b"[") => {
+                        Some(location(key))
+                    }
+                    _ => None,
+                };
+                let mut answer = Answer::json(201, changed.body.clone());
+                answer.location = location;
+                Ok(Step::Change(changed, answer))
+            }
+            Route::Replace(kind) => {
+                let changed = self.replace(kind, name, request.body, permits)?;
+                let answer = Answer::json(200, changed.body.clone());
+                Ok(Step::Change(changed, answer))
+            }
+            Route::Delete(kind) => {
+                let force = Query::read(request.query)?.flag("force")?;
+                let changed = self.delete(kind, name, force)?;
+                let answer = Answer::json(200, changed.body.clone());
+                Ok(Step::Change(changed, answer))
+            }
+            Route::Show(Kind::Resource | Kind::ResourceTemplate) => {
+                if self.resource(name).is_none() {
+                    // A template itself can be looked at, but not read.
+                    let (_, entry) = self.find(Kind::ResourceTemplate, name)?;
+                    let shown = entry.shown().into_owned();
+                    return Ok(Step::Answer(Answer::json(200, shown)));
+                }
+                let known = request.if_none_match.map(str::to_owned);
+                let work = crate::run::Work::read(name.to_owned());
+                Ok(Step::Run(Run::new(work, Shown::Resource(known))))
+            }
+            Route::Show(kind @ (Kind::Tool | Kind::Prompt | Kind::Integration)) => {
+                let (_, entry) = self.find(kind, name)?;
+                let shown = entry.shown().into_owned();
+                Ok(Step::Answer(Answer::json(200, shown)))
+            }
+            Route::Execute => {
+                let (arguments, timeout) = body::execution(request.body)?;
+                let work = self.execution(name, arguments, timeout)?;
+                Ok(Step::Run(Run::new(work, Shown::Plain)))
+            }
+            Route::Generate => {
+                let work = self.generation(name, request.body)?;
+                Ok(Step::Run(Run::new(work, Shown::Plain)))
+            }
+            Route::Complete => self.completion(name, request.body),
+        }
+    }
+
+    fn list(&self, kind: Kind, query: &str) -> Result<Answer, Failure> {
+        let query = Query::read(query)?;
+        let limit = query.limit()?;
+        let cursor = query.text("cursor");
+        let shown = |entry: &Entry| Some(entry.shown().into());
+        let page = self.page(kind, limit, cursor, shown)?;
+        Ok(Answer::json(200, page.rest(list_name(kind))))
+    }
+}
+
+/// The member of a list's answer.
+const fn list_name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Tool => "tools",
+        Kind::Resource => "resources",
+        Kind::ResourceTemplate => "resource_templates",
+        Kind::Prompt => "prompts",
+        Kind::Integration => "integrations",
+    }
+}
+
+/// The path of an entry.
+fn location(key: &Key) -> String {
+    let folder = match key.kind {
+        Kind::ResourceTemplate => "resources",
+        Kind::Tool | Kind::Resource | Kind::Prompt | Kind::Integration => list_name(key.kind),
+    };
+    format!("/{folder}/{}", uri::encode(&key.name))
+}
+
+/// The field that names an entry of a kind, in bodies and answers.
+#[must_use]
+pub const fn name_field(kind: Kind) -> &'static str {
+    own_field(kind)
+}
+
+#[cfg(test)]
+mod tests;
