@@ -14,7 +14,8 @@ pub trait Commands: Send + Sync + fmt::Debug {
     fn permits(&self, program: &str) -> Result<(), NotRun>;
 
     /// Runs a command. `done` is called once, on any thread, when the command and all that it has started are gone; never before
-    /// this returns. A handle that is dropped before that kills them all, and `done` is dropped without a call then.
+    /// this returns. A handle that is dropped before that kills them all, and `done` is dropped without a call then; so it is when
+    /// the system gives no thread.
     fn run(&self, call: CommandCall, done: CommandDone) -> CommandHandle;
 }
 
@@ -128,7 +129,7 @@ pub trait Files: Send + Sync + fmt::Debug {
     fn permits(&self, path: &Path) -> Result<(), NotRead>;
 
     /// Reads a file on a thread. `most` is the most bytes that it may have. With the stamp of an earlier read, a file that has not
-    /// changed since is not read again. `done` is called once, on any thread; never before this returns.
+    /// changed since is not read again. `done` is called once, on any thread, or dropped without a call when the system gives none.
     fn read(&self, path: PathBuf, most: usize, known: Option<FileStamp>, done: FileDone);
 }
 
