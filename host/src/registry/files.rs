@@ -182,12 +182,13 @@ impl Shared {
 
 fn failed(path: &Path, error: &io::Error) -> NotRead {
     let path = path.display();
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => {
-            NotRead::Missing(path.to_string())
-        }
-        _ => NotRead::Failed(format!("`{path}` cannot be read: {error}")),
+    if matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    ) {
+        return NotRead::Missing(path.to_string());
     }
+    NotRead::Failed(format!("`{path}` cannot be read: {error}"))
 }
 
 impl Fence {
@@ -277,10 +278,11 @@ fn open_below(root: &Path, real: &Path) -> Result<File, Errno> {
         // To open a device may do something, and to open a FIFO would wait for a writer.
         let is_regular = |mode| FileType::from_raw_mode(mode) == FileType::RegularFile;
         let found = statat(&at, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        match FileType::from_raw_mode(found.st_mode) {
-            FileType::RegularFile => {}
-            FileType::Symlink => return Err(Errno::LOOP),
-            _ => return Err(Errno::INVAL),
+        if FileType::from_raw_mode(found.st_mode) == FileType::Symlink {
+            return Err(Errno::LOOP);
+        }
+        if !is_regular(found.st_mode) {
+            return Err(Errno::INVAL);
         }
         let flags =
             OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

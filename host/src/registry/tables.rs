@@ -88,21 +88,29 @@ pub(super) struct Tables {
 #[derive(Debug, Default)]
 pub(super) struct Stored {
     pub(super) header: Option<Header>,
-    /// Definitions with their sealed secrets, by kind and name.
-    entries: BTreeMap<(u8, String), (String, Vec<(String, Vec<u8>)>)>,
+    /// By kind and name.
+    entries: BTreeMap<(u8, String), Entry>,
+}
+
+/// An entry as it is in the tables.
+#[derive(Debug)]
+struct Entry {
+    json: String,
+    /// Sealed secrets by their fields.
+    sealed: Vec<(String, Vec<u8>)>,
 }
 
 impl Stored {
     /// Number of sealed secrets.
     pub(super) fn sealed(&self) -> usize {
         let entries = self.entries.values();
-        entries.map(|(_, secrets)| secrets.len()).sum()
+        entries.map(|entry| entry.sealed.len()).sum()
     }
 
     /// Opens the secrets of all entries.
     pub(super) fn open(self, key: &SealingKey, file: &Path) -> Result<Vec<Record>, RegistryError> {
         let records = self.entries.into_iter().map(|((number, name), value)| {
-            let (json, sealed) = value;
+            let Entry { json, sealed } = value;
             let kind = kind(number).ok_or_else(|| RegistryError::Newer(file.to_owned()))?;
             let entry = Key {
                 kind,
@@ -239,37 +247,40 @@ impl Tables {
         Ok(self.database.insert(database))
     }
 
+    // Its errors are many, and more may come.
+    #[allow(clippy::wildcard_enum_match_arm)]
     fn failed(&self, error: impl Into<redb::Error>) -> RegistryError {
         let path = self.path.clone();
         let damaged = |reason: String| RegistryError::Damaged {
             path: self.path.clone(),
             reason,
         };
-        match error.into() {
-            redb::Error::Io(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
-                damaged("it is no file of a registry, or a part of it is missing".to_owned())
-            }
-            redb::Error::Io(error) => RegistryError::Io { path, error },
-            redb::Error::Corrupted(reason) => damaged(reason),
-            redb::Error::DatabaseAlreadyOpen => RegistryError::InUse(path),
-            redb::Error::UpgradeRequired(version) => {
-                damaged(format!("its format {version} is none of this program"))
-            }
-            error @ (redb::Error::TableTypeMismatch { .. }
-            | redb::Error::TableIsMultimap(_)
-            | redb::Error::TableDoesNotExist(_)
-            | redb::Error::TypeDefinitionChanged { .. }
-            | redb::Error::RepairAborted) => damaged(error.to_string()),
-            error => RegistryError::Io {
-                path,
-                error: io::Error::other(error.to_string()),
-            },
+        let error = error.into();
+        let is_damage = matches!(
+            error,
+            redb::Error::TableTypeMismatch { .. }
+                | redb::Error::TableIsMultimap(_)
+                | redb::Error::TableDoesNotExist(_)
+                | redb::Error::TypeDefinitionChanged { .. }
+                | redb::Error::UpgradeRequired(_)
+                | redb::Error::RepairAborted
+        );
+        if is_damage {
+            return damaged(error.to_string());
         }
+        let error = match error {
+            redb::Error::Corrupted(reason) => return damaged(reason),
+            redb::Error::DatabaseAlreadyOpen => return RegistryError::InUse(path),
+            redb::Error::Io(error) => error,
+            other => io::Error::other(other.to_string()),
+        };
+        if matches!(
+            error.kind(),
+            io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
+        ) {
+            return damaged("it is no file of a registry, or a part of it is missing".to_owned());
+        }
+        RegistryError::Io { path, error }
     }
 
     fn check_schema(&mut self) -> Result<(), RegistryError> {
@@ -303,18 +314,21 @@ impl Tables {
                 let (key, json) = entry?;
                 let (number, name) = key.value();
                 let place = (number, name.to_owned());
-                stored
-                    .entries
-                    .insert(place, (json.value().to_owned(), Vec::new()));
+                let entry = Entry {
+                    json: json.value().to_owned(),
+                    sealed: Vec::new(),
+                };
+                stored.entries.insert(place, entry);
             }
             for secret in transaction.open_table(SECRETS)?.iter()? {
                 let (key, sealed) = secret?;
                 let (number, name, field) = key.value();
-                let Some((_, secrets)) = stored.entries.get_mut(&(number, name.to_owned())) else {
+                let Some(entry) = stored.entries.get_mut(&(number, name.to_owned())) else {
                     let reason = format!("a secret of `{}` has no entry", name.escape_debug());
                     return Err(redb::Error::Corrupted(reason));
                 };
-                secrets.push((field.to_owned(), sealed.value().to_vec()));
+                let sealed = sealed.value().to_vec();
+                entry.sealed.push((field.to_owned(), sealed));
             }
             if let Some(header) = transaction.open_table(META)?.get("key")? {
                 let header = serde_json::from_slice(header.value());
@@ -351,6 +365,14 @@ impl Tables {
     pub(super) fn compact(&mut self) -> Result<(), RegistryError> {
         let compacted = self.database()?.compact();
         compacted.map(drop).map_err(|error| self.failed(error))
+    }
+}
+
+impl Drop for Tables {
+    fn drop(&mut self) {
+        self.database = None;
+        // A child that is being started has this descriptor too, until it runs its program.
+        let _ = self.file.unlock();
     }
 }
 

@@ -6,6 +6,7 @@
     clippy::indexing_slicing
 )]
 
+mod fences;
 mod kills;
 
 use super::*;
