@@ -69,6 +69,7 @@ pub mod pool;
 mod port_holder;
 pub mod proxy;
 mod ranked;
+pub mod registry;
 pub mod request;
 mod running;
 #[doc(hidden)]

@@ -2,10 +2,17 @@
 //! above it, once for every driver.
 
 mod buffer;
+mod fence;
+mod public;
+#[cfg(test)]
+mod tests;
 
 pub use buffer::{Buffer, MemoryUsedUp};
+pub use fence::{AddressRefused, Fence};
+pub use public::is_public;
 
 use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
@@ -20,6 +27,34 @@ pub struct Endpoint {
     pub connect_timeout: Duration,
     /// Longest time in which a write makes no progress.
     pub write_timeout: Duration,
+    /// Addresses that the connection may go to; any without one.
+    pub fence: Option<Fence>,
+}
+
+impl Endpoint {
+    /// Looks its name up, once, and returns the addresses to connect to, in order. It waits for the system's resolver. A driver
+    /// connects to these addresses and looks nothing up again, so that what the fence has let through is what is reached.
+    ///
+    /// # Errors
+    /// When the name has no address, or one that is not permitted; see [`Fence::check`].
+    pub fn look_up(&self) -> io::Result<Vec<SocketAddr>> {
+        self.look_up_by(|host, port| Ok((host, port).to_socket_addrs()?.collect()))
+    }
+
+    /// Looks its name up by another resolver, which is called once.
+    ///
+    /// # Errors
+    /// See [`Endpoint::look_up`].
+    pub fn look_up_by(
+        &self,
+        resolve: impl FnOnce(&str, u16) -> io::Result<Vec<SocketAddr>>,
+    ) -> io::Result<Vec<SocketAddr>> {
+        let addresses = resolve(&self.host, self.port)?;
+        if let Some(fence) = &self.fence {
+            fence.check(&addresses)?;
+        }
+        Ok(addresses)
+    }
 }
 
 /// One connection that the program opened. A driver gives TCP, TLS wraps another pipe, a simulation gives memory.

@@ -1,7 +1,7 @@
 //! Routes to servers: directly, or by a proxy that the usual environment variables name.
 
 use crate::engine::Engine;
-use crate::pipe::{Endpoint, Pipe};
+use crate::pipe::{Endpoint, Fence, Pipe};
 use crate::tls::{self, Tls, TlsError};
 use crate::tunnel::Tunnel;
 use mcp_local_provider_core::budget::Budget;
@@ -336,6 +336,8 @@ pub struct Route {
     pub origin: Origin,
     /// The proxy by which it is asked.
     pub proxy: Option<Proxy>,
+    /// Addresses that the connection may go to; any without one.
+    pub fence: Option<Fence>,
 }
 
 /// Opens TCP connections, and speaks TLS on them.
@@ -393,7 +395,19 @@ impl Route {
         Ok(Self {
             proxy: proxies.proxy(&origin)?.cloned(),
             origin,
+            fence: None,
         })
+    }
+
+    /// Way to a server whose address has to pass a fence. It never leads by a proxy: that would look the name up itself, and
+    /// connect to whatever it finds.
+    #[must_use]
+    pub const fn fenced(origin: Origin, fence: Fence) -> Self {
+        Self {
+            origin,
+            proxy: None,
+            fence: Some(fence),
+        }
     }
 
     /// True when the proxy is asked with the whole URL, and not for a tunnel: `http://` by a proxy.
@@ -449,6 +463,7 @@ impl Route {
             port,
             connect_timeout: times.connect,
             write_timeout: times.write,
+            fence: self.fence.clone(),
         })
     }
 }

@@ -1,8 +1,10 @@
 //! The command line: options, commands and help.
 
 mod mcp;
+mod registry;
 
 pub use mcp::McpCommand;
+pub use registry::RegistryCommand;
 
 use crate::config::{Area, OneServer, Overrides, Role};
 use crate::keys::Rights;
@@ -35,7 +37,7 @@ const SERVING: &[&str] = &[
 
 /// Options that each command takes and its help shows. A command of a command that is not here takes those of the first one;
 /// any other takes none.
-const OPTIONS: [(&str, &[&str]); 18] = [
+const OPTIONS: [(&str, &[&str]); 19] = [
     ("serve", SERVING),
     ("run", ADDRESS),
     ("list", ADDRESS),
@@ -51,6 +53,7 @@ const OPTIONS: [(&str, &[&str]); 18] = [
     ("mcp list", ADDRESS),
     ("mcp call", ADDRESS),
     ("mcp add", PLACES),
+    ("registry", PLACES),
     ("check-config", SETTINGS),
     ("doctor", SETTINGS),
     ("audit", PLACES),
@@ -161,6 +164,9 @@ pub enum Command {
     /// Put MCP servers on the web
     #[command(subcommand)]
     Mcp(McpCommand),
+    /// Take what is registered elsewhere, and seal its secrets anew, while no program runs
+    #[command(subcommand)]
+    Registry(RegistryCommand),
     /// Read the configuration, and show every value that holds and where it was written
     CheckConfig,
     /// Show how a configuration is written
@@ -406,6 +412,7 @@ impl CommandLine {
             | Command::Mcp(
                 McpCommand::List { .. } | McpCommand::Call { .. } | McpCommand::Add { .. },
             )
+            | Command::Registry(_)
             | Command::CheckConfig
             | Command::Config(_)
             | Command::Doctor { .. }

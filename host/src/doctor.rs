@@ -2,6 +2,7 @@
 
 mod agents;
 mod bridges;
+mod registry;
 mod servers;
 mod trial;
 mod upstreams;
@@ -97,6 +98,7 @@ pub fn examine(
     upstreams::examine(loaded, &mut findings);
     agents::examine(config, surroundings, &mut findings);
     servers::examine(loaded, surroundings, &mut findings);
+    registry::examine(config, &mut findings);
     findings.0
 }
 

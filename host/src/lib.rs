@@ -27,6 +27,7 @@ mod printable;
 mod private_file;
 pub mod process;
 pub mod program;
+pub mod registry;
 mod serve;
 mod servers;
 mod shell;

@@ -177,6 +177,7 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         | Command::Mcp(
             McpCommand::Serve { .. } | McpCommand::List { .. } | McpCommand::Call { .. },
         )
+        | Command::Registry(_)
         | Command::CheckConfig
         | Command::Doctor { .. }
         | Command::Audit(_) => {}

@@ -6,7 +6,7 @@ use crate::threads::{Open, Threads};
 use mcp_local_provider_engine::later;
 use mcp_local_provider_engine::pipe::{Endpoint, Pipe, read_behind};
 use std::io::{self, ErrorKind};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker, ready};
 use std::time::{Duration, Instant};
@@ -136,7 +136,7 @@ impl Pipe for TcpPipe {
 
 fn connect(endpoint: &Endpoint, until: Instant) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "its name has no address");
-    for address in (endpoint.host.as_str(), endpoint.port).to_socket_addrs()? {
+    for address in endpoint.look_up()? {
         let left = until.saturating_duration_since(Instant::now());
         match TcpStream::connect_timeout(&address, left.max(Duration::from_millis(1))) {
             Ok(socket) => return Ok(socket),

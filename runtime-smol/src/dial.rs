@@ -10,7 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Write};
-use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -89,8 +89,8 @@ impl Pipe for TcpPipe {
 }
 
 async fn connect(endpoint: &Endpoint, reactor: &Reactor) -> io::Result<Registered<TcpStream>> {
-    let name = (endpoint.host.clone(), endpoint.port);
-    let addresses = unblock(move || name.to_socket_addrs()).await?;
+    let endpoint = endpoint.clone();
+    let addresses = unblock(move || endpoint.look_up()).await?;
     let mut last = io::Error::new(ErrorKind::NotFound, "its name has no address");
     for address in addresses {
         match connect_to(address, reactor).await {

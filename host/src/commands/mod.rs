@@ -5,6 +5,7 @@ mod keys;
 mod mcp;
 mod mcp_add;
 mod mcp_call;
+mod registry;
 mod running;
 mod table;
 
@@ -117,6 +118,7 @@ pub fn run(
             arguments,
             json,
         }) => mcp_call::call(program, loaded, server, tool, arguments, *json, out),
+        Command::Registry(command) => registry::run(command, loaded, out),
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(command) => keys::run(command, program, loaded, out),
         Command::Sessions { json } => {

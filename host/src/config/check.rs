@@ -7,7 +7,7 @@ use super::into_core::areas;
 use super::paths::Folders;
 use super::sections::{Config, Limits, PRESETS, Role, Timeouts, is_of_a_name};
 use super::tree::{Node, Origin};
-use super::{Extra, Secret, bridge, fallback, gateway, mcp_server, upstream};
+use super::{Extra, Secret, bridge, fallback, gateway, mcp_server, registry, upstream};
 use mcp_local_provider_core::config::{self as core, Network};
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -127,7 +127,8 @@ impl<'n> Report<'n> {
     }
 }
 
-/// Looks up the keys of `auth` and of upstreams, the tokens of bridges and the variables of MCP servers.
+/// Looks up the keys of `auth` and of upstreams, the tokens of bridges, the passphrase of the registry and the variables of MCP
+/// servers.
 pub(crate) fn secrets(
     config: &mut Config,
     environment: &Environment,
@@ -174,6 +175,9 @@ pub(crate) fn secrets(
     for (path, key) in config.keys_of_upstreams() {
         resolve(path, key, true);
     }
+    if let Some((path, passphrase)) = config.passphrase_of_the_registry() {
+        resolve(path, passphrase, false);
+    }
     mcp_server::secrets(&mut config.mcp_servers, environment, folders, report);
 }
 
@@ -204,6 +208,7 @@ pub(crate) fn check(config: &Config, report: &mut Report<'_>) {
     mcp_server::check(&config.mcp_servers, report);
     let has_gateway = config.gateway().is_some();
     gateway::check(&config.gateway, has_gateway, config.limits.memory, report);
+    registry::check(&config.registry, config.limits.memory, report);
     let empty = |file: &Option<PathBuf>| {
         let file = file.as_ref();
         file.is_some_and(|file| file.as_os_str().is_empty())

@@ -25,6 +25,7 @@ mod mcp_address;
 mod mcp_server;
 mod parse;
 mod paths;
+mod registry;
 mod secret;
 mod sections;
 mod settings;
@@ -48,6 +49,7 @@ pub use gateway::{
 pub(crate) use into_core::areas;
 pub use mcp_address::McpTransport;
 pub use mcp_server::{McpServer, McpServers, is_server_name};
+pub use registry::{IS_BUILT_IN as REGISTRY_IS_BUILT_IN, Registry, RegistryCache, RegistrySecret};
 pub(crate) use secret::parse_hex;
 pub use secret::{Secret, SecretValue};
 pub use sections::{
@@ -212,6 +214,7 @@ fn complete(
     check::secrets(&mut config, &environment, &folders, &mut report);
     check::check(&config, &mut report);
     paths::resolve(&mut config, &folders, &mut report);
+    registry::check_paths(&config.registry, &config.data_dir, &mut report);
     tls::check(&config.tls, &mut report);
     upstream::set_defaults(&mut config.upstreams);
     problems.append(&mut report.problems);

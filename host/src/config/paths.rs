@@ -134,6 +134,14 @@ pub(crate) fn resolve(config: &mut Config, folders: &Folders, report: &mut Repor
     for (name, server) in config.mcp_servers.iter_mut() {
         program(format!("mcpServers.{name}.command"), &mut server.command);
     }
+    for (section, paths) in [
+        ("commands", &mut config.registry.commands),
+        ("files", &mut config.registry.files),
+    ] {
+        for (index, path) in paths.iter_mut().enumerate() {
+            in_place(format!("registry.{section}[{index}]"), path);
+        }
+    }
     if let Some(file) = &mut config.tls.ca_file {
         in_place("tls.ca_file".to_owned(), file);
     }

@@ -64,6 +64,14 @@ impl Secret {
         }
     }
 
+    /// Makes a secret of the name of its variable, which is looked up later.
+    pub(crate) fn of_variable(name: &str) -> Secret {
+        Secret {
+            source: Source::Environment(name.to_owned()),
+            value: None,
+        }
+    }
+
     /// Returns true when the configuration contains the text itself, which draws a warning.
     pub fn is_literal(&self) -> bool {
         matches!(self.source, Source::Literal)

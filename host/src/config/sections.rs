@@ -5,6 +5,7 @@ use super::agent::Agent;
 use super::bridge::Bridge;
 use super::gateway::Gateway;
 use super::mcp_server::McpServers;
+use super::registry::Registry;
 use super::secret::Secret;
 use super::tls::Tls;
 use super::upstream::Upstream;
@@ -45,6 +46,8 @@ pub struct Config {
     pub mcp_servers: McpServers,
     /// The MCP gateway, which stands before them.
     pub gateway: Gateway,
+    /// The registry of tools, resources, prompts and integrations.
+    pub registry: Registry,
     /// The audit file.
     pub audit: Audit,
     /// The log.
@@ -70,6 +73,7 @@ impl Default for Config {
             upstreams: Vec::new(),
             mcp_servers: McpServers::default(),
             gateway: Gateway::default(),
+            registry: Registry::default(),
             audit: Audit::default(),
             log: Log::default(),
             data_dir: PathBuf::from("~/.local/share/mcp-local-provider"),

@@ -12,6 +12,7 @@ mod example;
 mod gateway;
 mod mcp_address;
 mod paths;
+mod registry;
 mod short;
 mod upstream;
 mod wrong;

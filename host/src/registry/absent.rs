@@ -1,0 +1,65 @@
+//! The file of the registry in a build without the cargo feature `registry`: there is none, and each call says so.
+
+use super::{Imported, Inspection, RegistryError};
+use crate::config::RegistrySecret;
+use mcp_local_provider_registry::{Done, Record, Store};
+use std::path::Path;
+use std::sync::Arc;
+
+/// The registry's file; this build makes none.
+#[derive(Debug)]
+pub enum RegistryFile {}
+
+impl Store for RegistryFile {
+    fn commit(&self, _: Vec<Record>, _: Done) {
+        match *self {}
+    }
+
+    fn bytes(&self) -> u64 {
+        match *self {}
+    }
+}
+
+/// # Errors
+/// Always.
+pub fn open(
+    _: &Path,
+    _: &RegistrySecret,
+) -> Result<(Arc<RegistryFile>, Vec<Record>), RegistryError> {
+    Err(RegistryError::Absent)
+}
+
+/// # Errors
+/// Always.
+pub fn inspect(_: &Path, _: &RegistrySecret) -> Result<Option<Inspection>, RegistryError> {
+    Err(RegistryError::Absent)
+}
+
+/// # Errors
+/// Always.
+pub fn export(_: &Path, _: &RegistrySecret, _: bool) -> Result<String, RegistryError> {
+    Err(RegistryError::Absent)
+}
+
+/// # Errors
+/// Always.
+pub fn import(
+    _: &Path,
+    _: &RegistrySecret,
+    _: &str,
+    _: bool,
+    _: &dyn Fn(&Record) -> Result<(), String>,
+) -> Result<Imported, RegistryError> {
+    Err(RegistryError::Absent)
+}
+
+/// # Errors
+/// Always.
+pub fn rekey(
+    _: &Path,
+    _: &RegistrySecret,
+    _: &RegistrySecret,
+    _: &dyn Fn(&str) -> Option<String>,
+) -> Result<usize, RegistryError> {
+    Err(RegistryError::Absent)
+}

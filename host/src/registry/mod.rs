@@ -1,0 +1,102 @@
+//! The outside of the registry in a program: its file with the keys that seal its secrets, the commands that it runs and the
+//! files that it reads.
+//!
+//! [`open`] gives the [`Store`](mcp_local_provider_registry::Store) and all that is in it; [`export`], [`import`] and [`rekey`]
+//! work on the file while no program has it open.
+
+#[cfg(not(feature = "registry"))]
+mod absent;
+mod commands;
+mod error;
+mod files;
+#[cfg(feature = "registry")]
+mod key_file;
+#[cfg(feature = "registry")]
+mod rekey;
+#[cfg(feature = "registry")]
+mod seal;
+#[cfg(feature = "registry")]
+mod store;
+#[cfg(feature = "registry")]
+mod tables;
+#[cfg(all(test, feature = "registry"))]
+mod tests;
+#[cfg(feature = "registry")]
+mod transfer;
+
+#[cfg(not(feature = "registry"))]
+pub use absent::{RegistryFile, export, import, inspect, open, rekey};
+pub use commands::HostCommands;
+pub use error::{Conflict, RegistryError};
+pub use files::HostFiles;
+#[cfg(feature = "registry")]
+pub use {
+    rekey::rekey,
+    store::{RegistryFile, open},
+    tables::inspect,
+    transfer::{export, import},
+};
+
+use crate::config::{Config, GatewaySwitch};
+use mcp_local_provider_registry::{Key, Kind};
+use std::path::{Path, PathBuf};
+
+/// Name of the registry's file in the data directory.
+pub const REGISTRY_FILE: &str = "registry.redb";
+/// Name of the file in the data directory with the key that seals secrets.
+pub const SECRET_FILE: &str = "secret.key";
+
+/// Figures of a registry's file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// Entries in it.
+    pub entries: usize,
+    /// Secrets of these entries.
+    pub secrets: usize,
+    /// Bytes that it takes on the disk.
+    pub bytes: u64,
+}
+
+/// Result of an import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Entries that were not there before.
+    pub added: usize,
+    /// Entries that took the place of others.
+    pub replaced: usize,
+}
+
+/// Returns true when the program is to have a registry: `registry.enabled` says so, or with `auto` a key of the role `admin`
+/// exists, something is stored, or something is listed that it may reach.
+#[must_use]
+pub fn is_wanted(config: &Config, has_admin: bool) -> bool {
+    match config.registry.enabled {
+        GatewaySwitch::Yes => true,
+        GatewaySwitch::No => false,
+        GatewaySwitch::Auto => {
+            crate::config::REGISTRY_IS_BUILT_IN
+                && (has_admin
+                    || config.registry.lists_something()
+                    || path(&config.data_dir).exists())
+        }
+    }
+}
+
+/// Returns the path of the registry's file.
+#[must_use]
+pub fn path(data_dir: &Path) -> PathBuf {
+    data_dir.join(REGISTRY_FILE)
+}
+
+/// Names an entry in a sentence: ``tool `now` ``.
+fn named(key: &Key) -> String {
+    let kind = match key.kind {
+        Kind::Tool => "tool",
+        Kind::Resource => "resource",
+        Kind::ResourceTemplate => "resource template",
+        Kind::Prompt => "prompt",
+        Kind::Integration => "integration",
+    };
+    let name: String = key.name.chars().take(200).collect();
+    format!("{kind} `{}`", name.escape_debug())
+}
