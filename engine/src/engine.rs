@@ -15,6 +15,7 @@ use crate::outside::{Outside, Usage};
 use crate::pool::Pool;
 use crate::proxy::Proxies;
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
+use crate::registry::RegistryCell;
 use crate::tls::Trust;
 use bytes::Bytes;
 use event_listener::{Event, EventListener};
@@ -91,6 +92,7 @@ pub struct Engine {
     trust: OnceLock<Trust>,
     pub(super) proxies: OnceLock<Proxies>,
     pub(super) upstreams: OnceLock<Upstreams>,
+    pub(super) registry: OnceLock<Arc<RegistryCell>>,
 }
 
 /// See [`Engine::relieving`].
@@ -196,6 +198,7 @@ impl Engine {
             trust: OnceLock::new(),
             proxies: OnceLock::new(),
             upstreams: OnceLock::new(),
+            registry: OnceLock::new(),
         })
     }
 

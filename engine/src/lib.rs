@@ -70,6 +70,8 @@ mod port_holder;
 pub mod proxy;
 mod ranked;
 pub mod registry;
+mod registry_needs;
+mod registry_request;
 pub mod request;
 mod running;
 #[doc(hidden)]

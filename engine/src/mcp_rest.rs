@@ -37,6 +37,23 @@ impl fmt::Debug for Post {
     }
 }
 
+/// Calls a tool of a server on behalf of a caller: `body` is that of `POST /tools/call`.
+pub(super) fn call_for(engine: &Arc<Engine>, caller: &Caller, body: &[u8]) -> Step {
+    let mut inbound = Inbound::new(engine, engine.config(), caller.address);
+    inbound.dialect = Dialect::Rest;
+    inbound.account.describe(|info| {
+        info.endpoint = "POST /tools/call";
+        info.key = Some(caller.name.clone());
+    });
+    let post = Post {
+        caller: caller.clone(),
+        task: Rest::CallTool,
+        server: String::new(),
+        tool: String::new(),
+    };
+    post.complete(inbound, body)
+}
+
 /// Next step after the head of a request.
 pub(super) enum Begun {
     /// An answer.

@@ -20,7 +20,8 @@ use super::running::Running;
 use super::upgrade::Peer;
 use super::upstreams::{Carried, CarriedHeaders, VIA};
 use super::{
-    mcp_agent_request, mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse, status, test_page,
+    mcp_agent_request, mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse, registry_request,
+    status, test_page,
 };
 use crate::outside::Usage;
 use mcp_local_provider_core::agents::upstream::{ClientHeaders, counts_tokens};
@@ -49,6 +50,7 @@ pub struct Request<'h> {
     head: api::Head<'h>,
     session: Option<&'h str>,
     asked_headers: Option<&'h str>,
+    if_none_match: Option<&'h str>,
     carried: CarriedHeaders<'h>,
     mcp: mcp_request::Asked<'h>,
 }
@@ -112,6 +114,7 @@ impl<'h> Request<'h> {
                 name: text("mcp-name"),
             },
             asked_headers: text("access-control-request-headers"),
+            if_none_match: text("if-none-match"),
             carried: CarriedHeaders {
                 own: ClientHeaders {
                     anthropic_version: text("anthropic-version"),
@@ -320,6 +323,14 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 mcp_rest::Begun::Body(inbound, post) => expect(inbound, Recipient::Rest(post)),
             }
         }
+        Handler::Respond(Responder::Registry(task)) => {
+            let match_ = request.if_none_match;
+            match registry_request::begin(inbound, &accepted, task, &request.mcp, match_) {
+                Err(step) => *step,
+                Ok((inbound, post)) if route.body => expect(inbound, Recipient::Registry(post)),
+                Ok((inbound, post)) => post.complete(inbound, &[]),
+            }
+        }
         Handler::Respond(Responder::TestPage) => {
             Step::Answer(test_page::answer(inbound, accepted.local))
         }
@@ -378,6 +389,8 @@ enum Recipient {
     McpMessage(mcp_sse::Message),
     /// The same, by REST.
     Rest(mcp_rest::Post),
+    /// The registry does.
+    Registry(registry_request::Post),
 }
 
 /// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.
@@ -455,8 +468,38 @@ impl Expecting {
             Recipient::Mcp(post) => post.complete(inbound, &body),
             Recipient::McpMessage(message) => message.complete(inbound, &body).into(),
             Recipient::Rest(post) => post.complete(inbound, &body),
+            Recipient::Registry(post) => post.complete(inbound, &body),
         }
     }
+}
+
+/// Asks a model for one whole answer on behalf of a caller, as a chat completion of the caller's would be asked.
+pub(super) fn ask_for(engine: &Arc<Engine>, caller: &Caller, body: Vec<u8>) -> Step {
+    let mut inbound = Inbound::new(engine, engine.config(), caller.address);
+    let route = api::ROUTES.named("POST /v1/chat/completions");
+    let Some((route, form)) = route.and_then(|route| Some((route, *route.form()?))) else {
+        let why = "there is no route for chat completions";
+        return Step::Answer(inbound.refuse(&Refusal::new(Code::Internal, why)));
+    };
+    inbound.account.describe(|info| {
+        info.endpoint = route.name;
+        info.key = Some(caller.name.clone());
+    });
+    let payer = Payer::new(caller.authority, caller.address);
+    inbound.account.draws_on(payer);
+    let mut share = engine.budget().share();
+    if !share.hold(body.capacity()) {
+        let refusal = api::out_of_memory(&inbound.config.limits);
+        return Step::Answer(inbound.refuse(&refusal));
+    }
+    let mut asker = Asker {
+        route,
+        form,
+        caller: caller.clone(),
+        session: None,
+        carried: None,
+    };
+    ask(inbound, &mut asker, body, share)
 }
 
 /// Reads the request and has it admitted; or gives what is to be answered instead.

@@ -4,6 +4,7 @@ use crate::config::{Config, Environment, Listen, Loaded, load};
 use crate::keys::{KeyFile, Stamp};
 use crate::mode::Mode;
 use crate::program::Prepared;
+use crate::registry::Serving;
 use crate::servers::Servers;
 use mcp_local_provider_core::api::status::DiskFigures;
 use mcp_local_provider_engine::{Handle, Owner};
@@ -16,6 +17,7 @@ pub(crate) struct ProgramOwner {
     prepared: Arc<Prepared>,
     handle: Handle,
     servers: Arc<Servers>,
+    registry: Option<Arc<Serving>>,
     /// Held while something is taken over, so that two changes do not mix.
     held: Mutex<Held>,
 }
@@ -34,7 +36,12 @@ impl fmt::Debug for ProgramOwner {
 }
 
 impl ProgramOwner {
-    pub(crate) fn new(prepared: Arc<Prepared>, handle: Handle, servers: Arc<Servers>) -> Self {
+    pub(crate) fn new(
+        prepared: Arc<Prepared>,
+        handle: Handle,
+        servers: Arc<Servers>,
+        registry: Option<Arc<Serving>>,
+    ) -> Self {
         let held = Mutex::new(Held {
             config: prepared.config.clone(),
             keys: prepared.key_stamp,
@@ -43,6 +50,7 @@ impl ProgramOwner {
             prepared,
             handle,
             servers,
+            registry,
             held,
         }
     }
@@ -77,6 +85,9 @@ impl Owner for ProgramOwner {
         let count = keys.len();
         self.handle.reload(config.hub_config(keys));
         self.servers.take_over(&config);
+        if let Some(registry) = &self.registry {
+            registry.take_over(&config);
+        }
         prepared.log.set(config.log.level);
         *held = Held {
             config,
@@ -84,7 +95,7 @@ impl Owner for ProgramOwner {
         };
         tracing::info!(
             keys = count,
-            "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models, fallbacks, mcpServers, gateway and the log's level"
+            "took the configuration over: auth, listen.trusted_proxies, listen.ollama_auth, limits, timeouts, sessions, models, fallbacks, mcpServers, gateway, registry and the log's level"
         );
         if !restart.is_empty() {
             tracing::warn!(

@@ -13,6 +13,7 @@ use crate::mode::Mode;
 use crate::owner::ProgramOwner;
 use crate::process::own_program;
 use crate::program::Prepared;
+use crate::registry::Serving;
 use crate::servers::Servers;
 use mcp_local_provider_core::api::page::Setup;
 use mcp_local_provider_engine::listen::{self, reachable};
@@ -63,8 +64,14 @@ pub fn serve<D: Driver>(
         demo::connection::start(provider.engine(), key, reachable(*address))?;
     }
     let servers = Servers::open(provider.engine(), &prepared.config)?;
+    let registry = Serving::open(provider.engine(), &prepared.config)?.map(Arc::new);
     let handle = provider.handle();
-    let owner = ProgramOwner::new(prepared.clone(), handle.clone(), servers.clone());
+    let owner = ProgramOwner::new(
+        prepared.clone(),
+        handle.clone(),
+        servers.clone(),
+        registry.clone(),
+    );
     let owner = Arc::new(owner);
     provider.engine().set_owner(owner.clone());
     let ear = signals.handle();
@@ -76,6 +83,7 @@ pub fn serve<D: Driver>(
     });
     agents.join();
     servers.join();
+    registry.iter().for_each(|registry| registry.close());
     audit_writer.finish(AUDIT_PATIENCE);
     Ok(())
 }

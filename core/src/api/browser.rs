@@ -6,7 +6,7 @@ use crate::exchange::header::EXPOSED;
 use alloc::boxed::Box;
 
 /// `Access-Control-Allow-Methods`.
-const ALLOWED_METHODS: &str = "GET, POST, DELETE, HEAD, OPTIONS";
+const ALLOWED_METHODS: &str = "GET, POST, PUT, DELETE, HEAD, OPTIONS";
 
 /// A page that asks, of an origin that may.
 #[derive(Clone, Debug)]

@@ -18,6 +18,7 @@ mod ollama;
 mod openapi;
 pub mod page;
 mod refusals;
+mod registry;
 mod rest;
 mod route;
 pub mod status;
@@ -33,6 +34,7 @@ pub use refusals::{
     body_broken, body_too_large, body_too_slow, out_of_memory, over_connection_limit,
     too_many_agents,
 };
+pub use registry::{Registered, RegistryTask};
 pub use rest::{Listed, Rest};
 pub use route::{
     Access, Change, Changed, Handler, Listener, Order, Prepare, Read, Report, Responder, Route,
@@ -58,6 +60,7 @@ pub const ROUTES: Routes = Routes::with(&[
     control::ROUTES,
     openapi::ROUTES,
     rest::ROUTES,
+    registry::ROUTES,
     OF_THE_ENGINE,
 ]);
 

@@ -2,6 +2,7 @@
 //! serves derive from the rows.
 
 use super::answered::Answered;
+use super::registry::RegistryTask;
 use super::rest::Rest;
 use super::status::ProgramStatus;
 use super::{Input, Parameters};
@@ -87,6 +88,8 @@ pub enum Responder {
     Rest(Rest),
     /// The page by which a person tests the same.
     TestPage,
+    /// The registry.
+    Registry(RegistryTask),
 }
 
 /// Callers that may use a route.

@@ -40,6 +40,8 @@ exposed! {
     MCP_SESSION_ID = "mcp-session-id";
     /// The address of what was made (RFC 9110, 10.2.2).
     LOCATION = "location";
+    /// The state of a resource (RFC 9110, 8.8.3).
+    ETAG = "etag";
     /// Seconds until a repetition may succeed.
     RETRY_AFTER = "retry-after";
     /// Requests a minute that the key has.

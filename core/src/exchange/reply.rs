@@ -53,6 +53,8 @@ pub struct ReplyHead {
     pub standing: Option<Standing>,
     /// `x-ignored-parameters`: what the agent that answers does not take.
     pub ignored: ParameterSet,
+    /// `ETag`, of a resource.
+    pub etag: Option<Box<str>>,
     /// `Allow`, for 405.
     pub allow: Option<Box<str>>,
     /// `Content-Security-Policy`, of a page.
@@ -85,6 +87,7 @@ impl ReplyHead {
             should_retry: None,
             standing: None,
             ignored: ParameterSet::EMPTY,
+            etag: None,
             allow: None,
             policy: None,
             streamed: false,
@@ -106,6 +109,9 @@ impl ReplyHead {
         }
         if let Some(location) = &self.location {
             each(header::LOCATION, location.as_bytes());
+        }
+        if let Some(etag) = &self.etag {
+            each(header::ETAG, etag.as_bytes());
         }
         if let Some(seconds) = self.retry_after {
             each(header::RETRY_AFTER, number.format(seconds).as_bytes());

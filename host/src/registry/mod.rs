@@ -15,6 +15,7 @@ mod key_file;
 mod rekey;
 #[cfg(feature = "registry")]
 mod seal;
+mod serving;
 #[cfg(feature = "registry")]
 mod store;
 #[cfg(feature = "registry")]
@@ -29,6 +30,7 @@ pub use absent::{RegistryFile, export, import, inspect, open, rekey};
 pub use commands::HostCommands;
 pub use error::{Conflict, RegistryError};
 pub use files::HostFiles;
+pub(crate) use serving::Serving;
 #[cfg(feature = "registry")]
 pub use {
     rekey::rekey,

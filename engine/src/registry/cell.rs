@@ -1,0 +1,297 @@
+//! The registry behind its lock, with the runs that count, the reads that wait, and the changes on their way to the store.
+
+use super::outside::{Commands, Files};
+use super::permits;
+use crate::ranked::{LEAF, Ranked};
+use mcp_local_provider_core::time::{Instant, WallClock};
+use mcp_local_provider_registry::rest::{Request, Step};
+use mcp_local_provider_registry::{
+    ChangeId, Contents, Failure, FetchId, Fetched, Key, Limits, Need, Outcome, Permits, ReaderId,
+    Reading, Record, Registry, Store, StoreError,
+};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::task::Waker;
+
+/// The parts of a registry, as a program gives them.
+#[derive(Debug)]
+pub struct Setup {
+    /// Limits of the configuration.
+    pub limits: Limits,
+    /// Hosts that may be asked.
+    pub hosts: permits::Permits,
+    /// All that the store has.
+    pub records: Vec<Record>,
+    /// The place where changes are kept.
+    pub store: Arc<dyn Store>,
+    /// Runs commands.
+    pub commands: Arc<dyn Commands>,
+    /// Reads files.
+    pub files: Arc<dyn Files>,
+}
+
+/// A read that somebody waits for.
+#[derive(Default)]
+struct Awaited {
+    end: Option<Result<Contents, Failure>>,
+    waker: Option<Waker>,
+}
+
+struct Data {
+    registry: Registry,
+    reads: BTreeMap<ReaderId, Awaited>,
+    /// Fetches that are open, each with who drives it.
+    fetches: BTreeMap<FetchId, Option<Waker>>,
+}
+
+/// What became of a change in the store.
+pub(crate) type Told = Arc<Ranked<(Option<Result<(), StoreError>>, Option<Waker>), LEAF>>;
+
+/// The registry of an engine.
+pub(crate) struct RegistryCell {
+    data: Ranked<Data, LEAF>,
+    hosts: Ranked<permits::Permits, LEAF>,
+    store: Arc<dyn Store>,
+    pub(crate) commands: Arc<dyn Commands>,
+    pub(crate) files: Arc<dyn Files>,
+    /// Runs at once, and how many there may be.
+    running: AtomicUsize,
+    most_running: AtomicUsize,
+    resource_bytes: AtomicUsize,
+    next_reader: AtomicU64,
+}
+
+impl fmt::Debug for RegistryCell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RegistryCell({:?})", self.store)
+    }
+}
+
+/// The lists of the configuration.
+struct Lists<'c> {
+    hosts: permits::Permits,
+    cell: &'c RegistryCell,
+}
+
+impl Permits for Lists<'_> {
+    fn http(&self, scheme: &str, host: &str, port: u16) -> Result<(), String> {
+        let asked = self.hosts.http(scheme, host, Some(port));
+        asked.map(|_| ()).map_err(|refused| refused.0)
+    }
+
+    fn command(&self, path: &str) -> Result<(), String> {
+        let permitted = self.cell.commands.permits(path);
+        permitted.map_err(|refused| refused.to_string())
+    }
+
+    fn file(&self, path: &str) -> Result<(), String> {
+        let permitted = self.cell.files.permits(Path::new(path));
+        permitted.map_err(|refused| refused.to_string())
+    }
+}
+
+/// One of the runs at once, until it is dropped.
+pub(crate) struct Execution(Arc<RegistryCell>);
+
+impl Drop for Execution {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+impl RegistryCell {
+    /// The registry with all that is stored. Entries that cannot be read stay in the store, and are named in the log.
+    pub(crate) fn new(setup: Setup) -> Arc<Self> {
+        let mut registry = Registry::new(setup.limits.clone());
+        for (Key { kind, name }, failure) in registry.restore(setup.records) {
+            tracing::error!(
+                "{kind:?} `{name}` of the registry cannot be read: {}",
+                failure.message
+            );
+        }
+        Arc::new(Self {
+            data: Ranked::new(Data {
+                registry,
+                reads: BTreeMap::new(),
+                fetches: BTreeMap::new(),
+            }),
+            hosts: Ranked::new(setup.hosts),
+            store: setup.store,
+            commands: setup.commands,
+            files: setup.files,
+            running: AtomicUsize::new(0),
+            most_running: AtomicUsize::new(setup.limits.executions),
+            resource_bytes: AtomicUsize::new(setup.limits.resource_bytes),
+            next_reader: AtomicU64::new(0),
+        })
+    }
+
+    /// Takes another configuration over.
+    pub(crate) fn reload(&self, limits: &Limits, hosts: permits::Permits) {
+        *self.hosts.lock() = hosts;
+        self.most_running
+            .store(limits.executions, Ordering::Release);
+        self.resource_bytes
+            .store(limits.resource_bytes, Ordering::Release);
+        self.data.lock().registry.set_limits(limits.clone());
+    }
+
+    /// Hosts that may be asked now.
+    pub(crate) fn hosts(&self) -> permits::Permits {
+        self.hosts.lock().clone()
+    }
+
+    /// The most bytes of a resource.
+    pub(crate) fn resource_bytes(&self) -> usize {
+        self.resource_bytes.load(Ordering::Acquire)
+    }
+
+    /// Handles a request of REST.
+    pub(crate) fn handle(&self, request: &Request<'_>) -> Result<Step, Failure> {
+        let lists = Lists {
+            hosts: self.hosts(),
+            cell: self,
+        };
+        self.data.lock().registry.rest(request, &lists)
+    }
+
+    /// Gives a change to the store. Whether it is kept is settled when the store says so, whoever waits for it then.
+    pub(crate) fn keep(self: &Arc<Self>, id: ChangeId, records: Vec<Record>) -> Told {
+        let told = Told::default();
+        let (cell, tell) = (self.clone(), told.clone());
+        self.store.commit(
+            records,
+            Box::new(move |kept| {
+                match &kept {
+                    Ok(()) => cell.data.lock().registry.durable(id),
+                    Err(error) => {
+                        tracing::error!("the registry's file takes no change: {error}");
+                        cell.data.lock().registry.undo(id);
+                    }
+                }
+                let waker = {
+                    let mut told = tell.lock();
+                    told.0 = Some(kept);
+                    told.1.take()
+                };
+                waker.into_iter().for_each(Waker::wake);
+            }),
+        );
+        told
+    }
+
+    /// Begins a run that counts; `None` when there are too many.
+    pub(crate) fn execute(self: &Arc<Self>) -> Option<Execution> {
+        let most = self.most_running.load(Ordering::Acquire);
+        let more = |running| (running < most).then_some(running + 1);
+        let counted = self
+            .running
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        counted.ok().map(|_| Execution(self.clone()))
+    }
+
+    /// Begins a read. A fetch that is given is to be driven by somebody who outlives the reader.
+    pub(crate) fn read(
+        &self,
+        now: Instant,
+        wall: &WallClock,
+        uri: &str,
+    ) -> (ReaderId, Option<(FetchId, Need)>) {
+        let reader = ReaderId(self.next_reader.fetch_add(1, Ordering::Relaxed));
+        let mut data = self.data.lock();
+        let mut awaited = Awaited::default();
+        let fetch = match data.registry.read(now, wall, uri, reader) {
+            Reading::Ready(end) => {
+                awaited.end = Some(end);
+                None
+            }
+            Reading::Begin(fetch, need) => {
+                data.fetches.insert(fetch, None);
+                Some((fetch, need))
+            }
+            Reading::Wait(_) => None,
+        };
+        data.reads.insert(reader, awaited);
+        (reader, fetch)
+    }
+
+    /// The end of a read, once; without one the waker is woken when it is there.
+    pub(crate) fn poll_read(
+        &self,
+        reader: ReaderId,
+        waker: &Waker,
+    ) -> Option<Result<Contents, Failure>> {
+        let mut data = self.data.lock();
+        let awaited = data.reads.get_mut(&reader)?;
+        let end = awaited.end.take();
+        if end.is_none() {
+            awaited.waker = Some(waker.clone());
+        }
+        end
+    }
+
+    /// Nobody waits for a read any more.
+    pub(crate) fn leave(&self, reader: ReaderId) {
+        let waker = {
+            let mut data = self.data.lock();
+            data.reads.remove(&reader);
+            let fetch = data.registry.leave(reader);
+            fetch
+                .and_then(|fetch| data.fetches.remove(&fetch))
+                .flatten()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+
+    /// True while the fetch is wanted; its driver is woken when that ends.
+    pub(crate) fn is_wanted(&self, fetch: FetchId, waker: &Waker) -> bool {
+        let mut data = self.data.lock();
+        let driver = data.fetches.get_mut(&fetch);
+        driver.is_some_and(|driver| {
+            *driver = Some(waker.clone());
+            true
+        })
+    }
+
+    /// A fetch has ended.
+    pub(crate) fn fetched(&self, now: Instant, wall: &WallClock, fetch: FetchId, outcome: Outcome) {
+        let mut data = self.data.lock();
+        data.fetches.remove(&fetch);
+        let fetched = data.registry.fetched(now, wall, fetch, outcome);
+        let wake = settle(&mut data, fetched);
+        drop(data);
+        wake.into_iter().for_each(Waker::wake);
+    }
+
+    /// The time at which a fetch has taken too long.
+    pub(crate) fn poll_timeout(&self) -> Option<Instant> {
+        self.data.lock().registry.poll_fetch_timeout()
+    }
+
+    /// Ends the fetches that took too long.
+    pub(crate) fn handle_timeout(&self, now: Instant, wall: &WallClock) {
+        let mut data = self.data.lock();
+        let fetched = data.registry.handle_fetch_timeout(now, wall);
+        let wake = settle(&mut data, fetched);
+        drop(data);
+        wake.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Gives readers their ends. Returns who is to be woken, once the lock is released.
+fn settle(data: &mut Data, fetched: Fetched) -> Vec<Waker> {
+    let mut wake = Vec::new();
+    for (reader, end) in fetched.ready {
+        if let Some(awaited) = data.reads.get_mut(&reader) {
+            awaited.end = Some(end);
+            wake.extend(awaited.waker.take());
+        }
+    }
+    for fetch in fetched.end {
+        wake.extend(data.fetches.remove(&fetch).flatten());
+    }
+    wake
+}
