@@ -165,7 +165,7 @@ def inspector(report, folder, base):
 
 def suite(report, what, folder, url, revision, hopeless=frozenset()):
     """Runs the conformance suite."""
-    score = conformance.run(folder, node_environment(), url, revision)
+    score = conformance.run(folder, node_environment(), url, revision, hopeless)
     for name, faults in score.failed.items():
         print(f"    {name}{' (no gateway can pass it)' if name in hopeless else ''}", *faults, sep="\n        ", flush=True)
     whole = score.total == conformance.SCORED[revision]
