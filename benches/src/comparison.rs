@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::Error;
 use crate::load::{Load, Tally};
+use crate::plain_gateway;
 use crate::process::Process;
 use crate::report::{Kind, Report, Row, Yardstick, median};
 use crate::scrape::Scraper;
@@ -71,8 +72,8 @@ impl Plan {
 pub(crate) struct Side {
     /// The process that is measured.
     target: Process,
-    /// The process that answers: the backend behind the splice, the agent behind the program.
-    origin: Process,
+    /// The process that answers: the backend behind the splice, the agent behind the program. `None` where the target does.
+    origin: Option<Process>,
 }
 
 /// The comparison of one build with the splice.
@@ -160,6 +161,7 @@ impl Bench {
     pub fn run(&self, plan: &Plan) -> Result<Report, Error> {
         let mut rows = self.rounds(plan)?;
         rows.extend(situations::measure(&self.0, plan)?);
+        rows.extend(plain_gateway::measure(&self.0, plan)?);
         rows.extend(self.held_streams(plan)?);
         rows.push(self.start_up(plan)?);
         rows.extend(self.scraped(plan)?);
@@ -273,7 +275,7 @@ impl Bench {
         load.wait_begun(Duration::from_secs(30))?;
         std::thread::sleep(Duration::from_millis(300));
         let held = side.target.resident_kib()?;
-        side.origin.release()?;
+        side.origin.iter_mut().try_for_each(Process::release)?;
         let tally = load.finish(Duration::from_secs(60))?;
         if tally.answers != plan.streams as u64 || tally.chunks != plan.streams as u64 {
             return Err(format!(
@@ -378,6 +380,22 @@ impl Side {
     pub(crate) fn splice(setup: &Setup) -> Result<Self, Error> {
         let origin = setup.role(LOAD_CORE, &["backend"])?;
         let target = setup.role(TARGET_CORE, &["splice", &origin.addr.to_string()])?;
+        let origin = Some(origin);
+        Ok(Self { target, origin })
+    }
+
+    /// The backend alone.
+    pub(crate) fn direct(setup: &Setup) -> Result<Self, Error> {
+        let target = setup.role(LOAD_CORE, &["backend"])?;
+        let origin = None;
+        Ok(Self { target, origin })
+    }
+
+    /// The program in front of the backend.
+    pub(crate) fn gateway(setup: &Setup) -> Result<Self, Error> {
+        let origin = setup.role(LOAD_CORE, &["backend"])?;
+        let target = setup.start_program_before(origin.addr)?;
+        let origin = Some(origin);
         Ok(Self { target, origin })
     }
 
@@ -397,7 +415,7 @@ impl Side {
     }
 
     fn with_agent(setup: &Setup, target: Process) -> Result<Self, Error> {
-        let origin = setup.agent(&target)?;
+        let origin = Some(setup.agent(&target)?);
         Ok(Self { target, origin })
     }
 

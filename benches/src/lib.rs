@@ -17,6 +17,7 @@
 //! | [`process`] | starting, pinning and measuring the processes |
 //! | [`setup`] | the program under measurement, its configuration and files, the roles round it |
 //! | [`comparison`] | what is measured, in rounds that take turns |
+//! | `plain_gateway` | the program in front of an upstream, against the splice |
 //! | [`situations`] | what users meet, against the least code |
 //! | [`relay`] | the gateway in front of MCP servers, against the least code that relays |
 //! | [`stress`] | what must hold when clients are hostile, many or too many |
@@ -37,6 +38,7 @@ pub mod comparison;
 pub mod floor;
 pub mod ideal;
 pub mod load;
+mod plain_gateway;
 pub mod poll;
 pub mod process;
 pub mod relay;

@@ -19,7 +19,7 @@ pub enum Kind {
 /// Yardstick that a program's value is compared with.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Yardstick {
-    /// `splice` or `ideal`.
+    /// `splice`, `ideal` or `direct`.
     pub name: &'static str,
     /// Its median.
     pub value: f64,

@@ -87,6 +87,25 @@ impl Setup {
         self.start(command)
     }
 
+    /// Starts the program with the server of models at `upstream`.
+    ///
+    /// # Errors
+    /// Fails when it does not become ready.
+    pub fn start_program_before(&self, upstream: SocketAddr) -> Result<Process, Error> {
+        let mut command = Command::new(&self.program);
+        let url = format!("http://{upstream}/v1");
+        for (name, value) in [
+            ("NAME", "up"),
+            ("KIND", "custom"),
+            ("URL", &url),
+            ("MODELS", "bench"),
+            ("CONCURRENCY", "0"),
+        ] {
+            command.env(format!("MLP_UPSTREAMS__0__{name}"), value);
+        }
+        self.start(command)
+    }
+
     /// The build that is measured.
     #[must_use]
     pub fn program(&self) -> &Path {
