@@ -202,7 +202,23 @@ fn a_client_that_is_away_for_too_long_is_gone() {
     assert!(!client.machine.is_over());
     client.machine.handle_timeout(at(60), &mut client.wake);
     assert!(client.machine.is_over());
-    // With a question it has less time.
+    // After a call that ended as it should, it has the same time.
+    let mut client = Client::new(NEWEST);
+    let call = client.serve(0, "1");
+    let reader = client.read(0, call);
+    client.machine.handle_timeout(at(50), &mut client.wake);
+    client.leave(51, call, reader);
+    assert_eq!(client.machine.poll_timeout(), Some(at(51) + GAP));
+    // Whose call is cut has less, and whose stream is.
+    let call = client.serve(60, "1");
+    let reader = client.read(60, call);
+    client.leave(61, call, reader);
+    assert_eq!(client.machine.poll_timeout(), Some(at(61) + LOST));
+    let mut client = Client::new(NEWEST);
+    let own = client.read(1, StreamId::SESSION);
+    client.leave(2, StreamId::SESSION, own);
+    assert_eq!(client.machine.poll_timeout(), Some(at(2) + LOST));
+    // So has who was asked something.
     let mut client = Client::new(NEWEST);
     let own = client.read(1, StreamId::SESSION);
     assert_eq!(client.machine.poll_timeout(), None);
