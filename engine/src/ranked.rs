@@ -6,7 +6,7 @@
 //! | [`HUB`] | the hub and the housekeeper's alarm | the hub is called |
 //! | [`COMMANDS`] | the order of the hub's commands | from the end of a call of the hub to the last of its commands |
 //! | [`SOCKET`] | one WebSocket of an MCP client each | a frame is taken or given |
-//! | [`TABLE`] | links by id, connections that wait for a request, requests that wait for capacity, queues of caller tools, parts of health | something is looked up or entered |
+//! | [`TABLE`] | links by id, MCP clients that answer as models, connections that wait for a request, requests that wait for capacity, queues of caller tools, parts of health | something is looked up or entered |
 //! | [`LINK`] | one link each, one process of an MCP server each | its machine is called |
 //! | [`SESSION`] | one session of an MCP client each, one request without a session each | its machine is called |
 //! | [`INBOX`] | the inbox of one exchange, the events for one agent's thread, the response of one request to caller tools | something is put in or taken out |

@@ -17,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "clients"))
 import conformance  # noqa: E402
+import sampling  # noqa: E402
 from program import Failed, Program, own_environment  # noqa: E402
 
 KEY = "the-key-of-the-client"
@@ -58,7 +59,7 @@ def install(target):
     """The folder with the servers, the checks in JavaScript and their packages."""
     folder = target / "mcp"
     npm_install(folder, HERE / "servers/package.json")
-    for file in [*(HERE / "servers").glob("*.mjs"), HERE / "sdk.mjs", HERE / "modern.mjs"]:
+    for file in [*(HERE / "servers").glob("*.mjs"), HERE / "sdk.mjs", HERE / "modern.mjs", HERE / "agent.mjs"]:
         shutil.copy(file, folder)
     return folder
 
@@ -199,6 +200,7 @@ def program(report, given, folder, keyless):
 def through(report, given, folder):
     """The checks through a gateway."""
     if not given.skip_sdk:
+        sampling.run(report, given.program, folder, node_environment())
         with program(report, given.program, folder, keyless=False) as (running, mark):
             for name in given.server:
                 sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway", *(["--only2026"] if name == "only2026" else []))

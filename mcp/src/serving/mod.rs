@@ -14,7 +14,7 @@
 //!     There --> Round: questions (2026-07-28)
 //!     Round --> There: their answers
 //!     Round --> Alone: all are withdrawn
-//!     Alone --> [*]: after 60 s, 5 s if a question is open
+//!     Alone --> [*]: after 60 s, 5 s if a stream was cut
 //!     There --> [*]: the client closes its call (2026-07-28), DELETE
 //! ```
 
@@ -53,7 +53,8 @@ const QUESTION: &str = "sampling/createMessage";
 /// Time for which a client may be away between two calls.
 pub const GAP: Duration = Duration::from_secs(60);
 
-/// Time for which a client may be away while it has a question: its package connects a lost stream again within it, if it does.
+/// Time for which a client may be away whose stream was cut, or that has a question: its package connects the stream again within it,
+/// if it does.
 pub const LOST: Duration = Duration::from_secs(5);
 
 /// Rounds of one call. The official packages of both languages give a call up after ten by default.
@@ -130,6 +131,8 @@ pub struct Serving<Q> {
     last_round: u64,
     /// Since when the client is away.
     left: Option<Instant>,
+    /// It has read the session's own stream, and is there as long as it does.
+    listens: bool,
     is_over: bool,
     share: Option<Share>,
 }
@@ -176,6 +179,7 @@ impl<Q: Copy + PartialEq> Serving<Q> {
             round: None,
             last_round: 0,
             left: Some(now),
+            listens: false,
             is_over: false,
             share,
         }
@@ -384,6 +388,7 @@ impl<Q: Copy + PartialEq> Serving<Q> {
 
     /// A reader has come to a stream, or has left one. Who closes its call in revision 2026-07-28 has gone.
     pub fn attend(&mut self, now: Instant, wake: &mut Vec<Waker>) {
+        self.listens |= self.streams.is_read(StreamId::SESSION);
         match self.spoken {
             Spoken::Sessions(_) if self.streams.is_attended() => self.left = None,
             Spoken::Sessions(_) => {
@@ -572,9 +577,10 @@ impl<Q: Copy + PartialEq> Serving<Q> {
         calls.map(|call| call.until).chain(left).min()
     }
 
-    /// Time for which the client may be away.
+    /// Time for which the client may be away. Whose call has ended as it should is expected to call again.
     fn patience(&self) -> Duration {
-        if self.busy().is_empty() { GAP } else { LOST }
+        let was_cut = self.listens || !self.calls.is_empty() || !self.busy().is_empty();
+        if was_cut { LOST } else { GAP }
     }
 
     /// Counts what waits, and what a round may have to ask again.
