@@ -181,6 +181,20 @@ fn etag(body: &[u8]) -> Arc<str> {
 }
 
 impl Registry {
+    /// Reads a resource whose copy may be old: a look at a file, for those who are subscribed. Else as [`Registry::read`].
+    pub fn read_anew(
+        &mut self,
+        now: Instant,
+        wall: &WallClock,
+        uri: &str,
+        reader: ReaderId,
+    ) -> Reading {
+        if let Some(kept) = self.cache.kept.get_mut(uri) {
+            kept.fresh_until = kept.fresh_until.min(now);
+        }
+        self.read(now, wall, uri, reader)
+    }
+
     /// Reads a resource. `reader` is told of the end by what [`Registry::fetched`] gives, unless it is ready at once.
     pub fn read(&mut self, now: Instant, wall: &WallClock, uri: &str, reader: ReaderId) -> Reading {
         let Some((key, entry, resource, arguments)) = self.resource(uri) else {

@@ -21,7 +21,10 @@ mod registry;
 pub mod rest;
 mod run;
 mod schema;
+pub mod server;
+mod slots;
 mod store;
+mod subscriptions;
 mod template;
 mod uri;
 mod uri_template;
@@ -30,7 +33,7 @@ pub use cache::{FetchId, Fetched, ReaderId, Reading};
 pub use change::{ChangeId, Changed, Touched};
 pub use definition::{Integration, Provider};
 pub use failure::{Failure, Mismatch};
-pub use figures::Figures;
+pub use figures::{Around, Figures};
 pub use limits::Limits;
 pub use need::{
     ANSWER_BYTES, AskNeed, Body, CallNeed, CommandNeed, Contents, Exit, HttpAnswer, HttpNeed, Need,
@@ -42,4 +45,6 @@ pub use run::{
     Finished, Generated, Out, PromptRun, StepReport, StepStatus, ToolResult, ToolRun, ToolSet,
     Values, Work,
 };
+pub use slots::{Entered, Slots, Ticket};
 pub use store::{Done, Key, Kind, Record, Secret, Store, StoreError, Value};
+pub use subscriptions::{SubscriberId, Updated};

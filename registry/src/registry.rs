@@ -2,7 +2,7 @@
 
 use crate::cache::Cache;
 use crate::change::Pending;
-use crate::definition::Resource;
+use crate::definition::{Integration, Resource};
 use crate::entry::{Definition, Entry, word};
 use crate::failure::Failure;
 use crate::figures::Figures;
@@ -10,7 +10,8 @@ use crate::graph;
 use crate::json::{ObjectWriter, array, quoted};
 use crate::limits::Limits;
 use crate::run::ToolSet;
-use crate::store::{Key, Kind};
+use crate::store::{Key, Kind, Secret};
+use crate::subscriptions::Subscriptions;
 use crate::uri_template::Arguments;
 use data_encoding::BASE64URL_NOPAD;
 use std::collections::{BTreeMap, VecDeque};
@@ -31,6 +32,7 @@ pub struct Registry {
     pub(crate) next_change: u64,
     pub(crate) cache: Cache,
     pub(crate) figures: Figures,
+    pub(crate) subscriptions: Subscriptions,
 }
 
 /// One page of a list.
@@ -65,6 +67,7 @@ impl Registry {
             pending: VecDeque::new(),
             next_change: 0,
             figures: Figures::default(),
+            subscriptions: Subscriptions::default(),
         }
     }
 
@@ -181,6 +184,38 @@ impl Registry {
                 let arguments = resource.template.as_ref()?.take(uri)?;
                 Some((key.clone(), entry.clone(), resource, arguments))
             })
+    }
+
+    /// The integration of a model `integration/ID`, by its id.
+    ///
+    /// # Errors
+    /// There is none, or it is disabled.
+    pub fn integration(&self, id: &str) -> Result<Arc<Integration>, Failure> {
+        let (_, entry) = self.find(Kind::Integration, id)?;
+        match &entry.definition {
+            Definition::Integration(it) => it.check_enabled().map(|()| it.clone()),
+            Definition::Tool(_) | Definition::Resource(_) | Definition::Prompt(_) => {
+                let message = format!("there is no integration {}", quoted(id));
+                Err(Failure::not_found("integration_not_found", message))
+            }
+        }
+    }
+
+    /// The key for the provider of an integration's model.
+    #[must_use]
+    pub fn api_key(&self, id: &str) -> Option<Secret> {
+        let (_, entry) = self.find(Kind::Integration, id).ok()?;
+        entry.secrets.first().map(|(_, secret)| secret.clone())
+    }
+
+    /// All integrations that are enabled, by id: the models `integration/ID`.
+    pub fn integrations(&self) -> impl Iterator<Item = &Arc<Integration>> {
+        let all = self.range(Kind::Integration, None);
+        let all = all.filter_map(|(_, entry)| match &entry.definition {
+            Definition::Integration(it) => Some(it),
+            Definition::Tool(_) | Definition::Resource(_) | Definition::Prompt(_) => None,
+        });
+        all.filter(|it| it.enabled)
     }
 
     /// Entries of a kind, by name, behind a name.
