@@ -493,3 +493,7 @@ fn need_of(resource: &Resource, arguments: &Arguments, known: Option<&str>) -> R
         )),
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;
