@@ -12,6 +12,7 @@ mod entry;
 mod failure;
 mod figures;
 mod graph;
+mod integration;
 mod json;
 mod limits;
 mod name;
@@ -34,6 +35,10 @@ pub use change::{ChangeId, Changed, Touched};
 pub use definition::{Integration, Provider};
 pub use failure::{Failure, Mismatch};
 pub use figures::{Around, Figures};
+pub use integration::{
+    AskedWith, CompletionEvent, CompletionStatus, Completions, IntegrationSet, NewCompletion,
+    OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus, Turn,
+};
 pub use limits::Limits;
 pub use need::{
     ANSWER_BYTES, AskNeed, Body, CallNeed, CommandNeed, Contents, Exit, HttpAnswer, HttpNeed, Need,
