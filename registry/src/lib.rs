@@ -5,13 +5,8 @@
 
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
-mod cache;
-mod change;
 mod definition;
-mod entry;
 mod failure;
-mod figures;
-mod graph;
 mod integration;
 mod json;
 mod limits;
@@ -25,19 +20,16 @@ mod schema;
 pub mod server;
 mod slots;
 mod store;
-mod subscriptions;
 mod template;
 mod uri;
 mod uri_template;
 
-pub use cache::{FetchId, Fetched, ReaderId, Reading};
-pub use change::{ChangeId, Changed, Touched};
 pub use definition::{Integration, Provider};
 pub use failure::{Failure, Mismatch};
-pub use figures::{Around, Figures};
 pub use integration::{
-    AskedWith, CompletionEvent, CompletionStatus, Completions, IntegrationSet, NewCompletion,
-    OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus, Turn,
+    AskedWith, CompletionEvent, CompletionRequest, CompletionStatus, Completions, IntegrationSet,
+    NewCompletion, OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus,
+    Turn, is_registrys,
 };
 pub use limits::Limits;
 pub use need::{
@@ -45,11 +37,13 @@ pub use need::{
     NeedId, Outcome,
 };
 pub use permits::{Anything, Permits};
-pub use registry::Registry;
+pub use registry::{
+    Around, ChangeId, Changed, FetchId, Fetched, Figures, ReaderId, Reading, Registry,
+    SubscriberId, Touched, Updated,
+};
 pub use run::{
     Finished, Generated, Out, PromptRun, StepReport, StepStatus, ToolResult, ToolRun, ToolSet,
     Values, Work,
 };
 pub use slots::{Entered, Slots, Ticket};
 pub use store::{Done, Key, Kind, Record, Secret, Store, StoreError, Value};
-pub use subscriptions::{SubscriberId, Updated};

@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct Ticket(u64);
 
-/// What becomes of a run that wants to begin.
+/// Outcome for a run that wants to begin.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Entered {
     /// It may begin; call [`Slots::leave`] at its end.

@@ -32,6 +32,8 @@ const MODEL: [&str; 5] = [
 const TYPES: [&str; 5] = ["full", "tool", "resource", "prompt", "model"];
 /// Those whose tools, resources and prompts all count.
 const WHOLE: &str = "full";
+/// Begins the names of models that are integrations.
+pub(crate) const SERVED: &str = "integration/";
 /// Pointer of the one secret.
 const API_KEY: &str = "/model/api_key";
 /// The text that stands in its place.
@@ -142,7 +144,7 @@ impl Integration {
             model.wrong("provider", format!("`provider` must be one of {names}"))
         })?;
         let model_name = model.needed("model_name")?;
-        if model_name.is_empty() || model_name.starts_with("integration/") {
+        if model_name.is_empty() || model_name.starts_with(SERVED) {
             let message = "`model_name` must name a model, and no integration";
             return Err(model.wrong("model_name", message));
         }
@@ -231,7 +233,7 @@ impl Integration {
     /// The model's name for clients.
     #[must_use]
     pub fn model_id(&self) -> String {
-        format!("integration/{}", self.id)
+        format!("{SERVED}{}", self.id)
     }
 
     fn counts(&self, part: &str) -> bool {

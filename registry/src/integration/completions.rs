@@ -96,7 +96,7 @@ impl Completion {
     }
 }
 
-/// What becomes of a completion that is deleted.
+/// Outcome of a deletion.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Removed {
     /// True when it was open: cancel what works on it.

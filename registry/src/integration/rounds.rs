@@ -30,7 +30,7 @@ pub struct IntegrationSet {
     tools: BTreeMap<String, ToolSet>,
 }
 
-/// What the caller asks with.
+/// Request of the caller.
 #[derive(Clone, Copy)]
 pub struct AskedWith<'a> {
     /// A JSON array of messages, as OpenAI's chat completions have them.
@@ -82,7 +82,7 @@ impl fmt::Debug for Said {
     }
 }
 
-/// What is next.
+/// Next thing to do.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Turn {
     /// Needs are open.
@@ -128,7 +128,7 @@ pub enum ToolStatus {
 pub struct ToolEvent {
     /// Its name in the registry.
     pub name: Box<str>,
-    /// What happened.
+    /// Its state now.
     pub status: ToolStatus,
 }
 

@@ -5,10 +5,10 @@ mod call;
 
 pub use call::ServerRun;
 
-use crate::entry::{Definition, Entry};
 use crate::failure::Failure;
 use crate::json::{ObjectWriter, array, quoted, to_value};
 use crate::registry::Registry;
+use crate::registry::entry::{Definition, Entry};
 use crate::run::{PromptRun, ToolRun, Work};
 use crate::store::Kind;
 use call::Asked;
@@ -24,7 +24,7 @@ const PAGE: usize = 100;
 /// `Resource not found`.
 const RESOURCE_NOT_FOUND: i64 = -32002;
 
-/// What a message becomes.
+/// Outcome of a message at once.
 #[derive(Debug)]
 pub enum Served {
     /// Nothing: it wants no answer.
@@ -122,7 +122,7 @@ pub fn updated(uri: &str) -> String {
     )
 }
 
-impl crate::change::Touched {
+impl crate::registry::Touched {
     /// The notifications to send once the change is durable.
     pub fn notifications(self) -> impl Iterator<Item = String> {
         let all = [
@@ -135,7 +135,7 @@ impl crate::change::Touched {
     }
 }
 
-/// What a request becomes.
+/// Outcome of a request at once.
 enum Done {
     Result(String),
     Run(Work, Asked),

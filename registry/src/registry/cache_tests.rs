@@ -187,7 +187,7 @@ proptest! {
 
 #[test]
 fn subscribers_are_told_of_what_is_another_than_before() {
-    use crate::subscriptions::SubscriberId;
+    use crate::registry::SubscriberId;
     let mut registry = Registry::new(Limits::default());
     let file = json!([
         {"uri": "file://a", "name": "a", "kind": "file", "path": "/srv/a"},

@@ -1,7 +1,7 @@
 //! Copies of resources that were read from files and over HTTP, and the fetches that are open: one for all that want it.
 
+use super::entry::Entry;
 use crate::definition::{Resource, Source, render_headers};
-use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::json::quoted;
 use crate::limits::Limits;
@@ -35,7 +35,7 @@ pub struct FetchId(u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReaderId(pub u64);
 
-/// What becomes of a read.
+/// Outcome of a read at once.
 #[derive(Debug)]
 pub enum Reading {
     /// It is over.
@@ -414,7 +414,7 @@ fn scope_of(arguments: &Arguments) -> minijinja::Value {
     value(&serde_json::json!({ "args": arguments }))
 }
 
-/// What the definition has itself; `None` for what is read elsewhere.
+/// Content of the definition itself; `None` for one that is read elsewhere.
 fn own_contents(
     uri: &str,
     entry: &Entry,
@@ -465,7 +465,7 @@ fn own_contents(
     }))
 }
 
-/// What has to be asked for.
+/// Need of a fetch.
 fn need_of(resource: &Resource, arguments: &Arguments, known: Option<&str>) -> Result<Need, Stop> {
     let scope = scope_of(arguments);
     match &resource.source {

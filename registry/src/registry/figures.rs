@@ -1,6 +1,6 @@
 //! Figures of the registry, for the summary and for metrics.
 
-use crate::entry::Definition;
+use super::entry::Definition;
 use crate::json::ObjectWriter;
 use crate::registry::Registry;
 use crate::store::Kind;
@@ -19,7 +19,7 @@ pub struct Figures {
     pub misses: u64,
 }
 
-/// What a summary tells that the registry does not know itself. Each part that is JSON is shown as it is.
+/// Parts of a summary that the registry does not know itself. Each part that is JSON is shown as it is.
 #[derive(Clone, Debug)]
 pub struct Around<'a> {
     /// Version of the program.

@@ -1,22 +1,34 @@
 //! The registry: all entries in memory, by kind and name.
 
-use crate::cache::Cache;
-use crate::change::Pending;
+mod cache;
+mod change;
+pub(crate) mod entry;
+mod figures;
+mod graph;
+mod subscriptions;
+
+pub use cache::{FetchId, Fetched, ReaderId, Reading};
+pub use change::{ChangeId, Changed, Touched};
+pub use figures::{Around, Figures};
+pub use subscriptions::{SubscriberId, Updated};
+
+pub(crate) use change::own_field;
+
 use crate::definition::{Integration, Resource};
-use crate::entry::{Definition, Entry, word};
 use crate::failure::Failure;
-use crate::figures::Figures;
-use crate::graph;
 use crate::json::{ObjectWriter, array, quoted};
 use crate::limits::Limits;
 use crate::run::ToolSet;
 use crate::store::{Key, Kind, Secret};
-use crate::subscriptions::Subscriptions;
 use crate::uri_template::Arguments;
+use cache::Cache;
+use change::Pending;
 use data_encoding::BASE64URL_NOPAD;
+use entry::{Definition, Entry, word};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use subscriptions::Subscriptions;
 
 /// Most entries of one page.
 const PAGE: usize = 1000;
