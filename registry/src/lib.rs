@@ -5,13 +5,9 @@
 
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
-mod cache;
-mod change;
 mod definition;
-mod entry;
 mod failure;
-mod figures;
-mod graph;
+mod integration;
 mod json;
 mod limits;
 mod name;
@@ -21,25 +17,33 @@ mod registry;
 pub mod rest;
 mod run;
 mod schema;
+pub mod server;
+mod slots;
 mod store;
 mod template;
 mod uri;
 mod uri_template;
 
-pub use cache::{FetchId, Fetched, ReaderId, Reading};
-pub use change::{ChangeId, Changed, Touched};
 pub use definition::{Integration, Provider};
 pub use failure::{Failure, Mismatch};
-pub use figures::Figures;
+pub use integration::{
+    AskedWith, CompletionEvent, CompletionRequest, CompletionStatus, Completions, IntegrationSet,
+    NewCompletion, OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus,
+    Turn, is_registrys,
+};
 pub use limits::Limits;
 pub use need::{
     ANSWER_BYTES, AskNeed, Body, CallNeed, CommandNeed, Contents, Exit, HttpAnswer, HttpNeed, Need,
     NeedId, Outcome,
 };
 pub use permits::{Anything, Permits};
-pub use registry::Registry;
+pub use registry::{
+    Around, ChangeId, Changed, FetchId, Fetched, Figures, ReaderId, Reading, Registry,
+    SubscriberId, Touched, Updated,
+};
 pub use run::{
     Finished, Generated, Out, PromptRun, StepReport, StepStatus, ToolResult, ToolRun, ToolSet,
     Values, Work,
 };
+pub use slots::{Entered, Slots, Ticket};
 pub use store::{Done, Key, Kind, Record, Secret, Store, StoreError, Value};

@@ -201,14 +201,14 @@ pub struct HttpAnswer {
     pub body: Vec<u8>,
 }
 
-/// What came of a need.
+/// Outcome of a need.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Outcome {
     /// An HTTP server answered.
     Http(HttpAnswer),
     /// A program ended.
     Exited {
-        /// How it ended.
+        /// Its end.
         exit: Exit,
         /// Its standard output.
         stdout: Vec<u8>,

@@ -1,4 +1,4 @@
-//! What is stored of the registry, and the trait of the place where it is.
+//! Records of the registry, and the trait of the place where they are kept.
 
 use std::fmt;
 

@@ -75,14 +75,6 @@ impl UriTemplate {
         Ok(Self(parts.into()))
     }
 
-    /// Names of its values.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|part| match part {
-            Part::Literal(_) => None,
-            Part::Value { name, .. } => Some(&**name),
-        })
-    }
-
     /// Gives the values with which it becomes a URI; `None` when it does not. Each value is as short as can be.
     pub(crate) fn take(&self, uri: &str) -> Option<Arguments> {
         if uri.len() > uri::LONGEST || !uri.is_ascii() {
@@ -143,7 +135,7 @@ fn may_have(byte: u8, reserved: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use proptest::prelude::*;
 

@@ -151,6 +151,7 @@ fn thiserror_writes_the_error_types() {
     for name in [
         "core",
         "mcp",
+        "registry",
         "engine",
         "process",
         "agent",

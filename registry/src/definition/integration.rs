@@ -30,6 +30,10 @@ const MODEL: [&str; 5] = [
     "parameters",
 ];
 const TYPES: [&str; 5] = ["full", "tool", "resource", "prompt", "model"];
+/// Those whose tools, resources and prompts all count.
+const WHOLE: &str = "full";
+/// Begins the names of models that are integrations.
+pub(crate) const SERVED: &str = "integration/";
 /// Pointer of the one secret.
 const API_KEY: &str = "/model/api_key";
 /// The text that stands in its place.
@@ -84,6 +88,8 @@ pub struct Integration {
     pub id: Box<str>,
     /// Its name, for people.
     pub name: Box<str>,
+    /// `full`, or the one part of it that counts: `tool`, `resource`, `prompt`, `model`.
+    pub part: &'static str,
     /// The provider of its model.
     pub provider: Provider,
     /// The model's name there.
@@ -121,13 +127,11 @@ impl Integration {
                 fields.wrong("name", message)
             })?,
         };
-        if !matches!(
-            fields.text("type")?.as_deref(),
-            None | Some("full" | "tool" | "resource" | "prompt" | "model")
-        ) {
+        let part = fields.text("type")?.unwrap_or(WHOLE.into());
+        let part = TYPES.into_iter().find(|it| *it == part).ok_or_else(|| {
             let message = format!("`type` must be one of {}", TYPES.join(", "));
-            return Err(fields.wrong("type", message));
-        }
+            fields.wrong("type", message)
+        })?;
         fields.text("description")?;
         let model = fields
             .object("model")?
@@ -140,7 +144,7 @@ impl Integration {
             model.wrong("provider", format!("`provider` must be one of {names}"))
         })?;
         let model_name = model.needed("model_name")?;
-        if model_name.is_empty() || model_name.starts_with("integration/") {
+        if model_name.is_empty() || model_name.starts_with(SERVED) {
             let message = "`model_name` must name a model, and no integration";
             return Err(model.wrong("model_name", message));
         }
@@ -176,6 +180,7 @@ impl Integration {
         let integration = Self {
             id: id.as_str().into(),
             name: name.into(),
+            part,
             provider,
             model: model_name.into(),
             base_url: base_url.map(Into::into),
@@ -228,7 +233,41 @@ impl Integration {
     /// The model's name for clients.
     #[must_use]
     pub fn model_id(&self) -> String {
-        format!("integration/{}", self.id)
+        format!("{SERVED}{}", self.id)
+    }
+
+    fn counts(&self, part: &str) -> bool {
+        self.part == WHOLE || self.part == part
+    }
+
+    /// Tools that its model may call.
+    #[must_use]
+    pub fn shown_tools(&self) -> &[Box<str>] {
+        if self.counts("tool") {
+            &self.tools
+        } else {
+            &[]
+        }
+    }
+
+    /// Resources that its model is shown.
+    #[must_use]
+    pub fn shown_resources(&self) -> &[Box<str>] {
+        if self.counts("resource") {
+            &self.resources
+        } else {
+            &[]
+        }
+    }
+
+    /// Prompts that it may be asked with.
+    #[must_use]
+    pub fn shown_prompts(&self) -> &[Box<str>] {
+        if self.counts("prompt") {
+            &self.prompts
+        } else {
+            &[]
+        }
     }
 
     /// An error when it is off.

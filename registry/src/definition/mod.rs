@@ -10,6 +10,7 @@ mod server_call;
 mod set;
 mod tool;
 
+pub(crate) use integration::SERVED;
 pub use integration::{Integration, Provider};
 
 pub(crate) use command::Command;

@@ -43,17 +43,6 @@ pub(crate) enum Source {
     },
 }
 
-impl Source {
-    pub(crate) const fn kind(&self) -> &'static str {
-        match self {
-            Self::Text(_) => "text",
-            Self::Blob => "blob",
-            Self::File(_) => "file",
-            Self::Http { .. } => "http",
-        }
-    }
-}
-
 /// One resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Resource {

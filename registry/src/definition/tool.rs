@@ -32,7 +32,7 @@ const FIELDS: [&str; 9] = [
 /// Names of kinds.
 const KINDS: [&str; 6] = ["http", "command", "prompt", "gateway", "chain", "parallel"];
 
-/// What a tool does, by its kind.
+/// Work of a tool, by its kind.
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Http(Box<Http>),

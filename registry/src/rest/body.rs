@@ -3,10 +3,10 @@
 use super::answer::Shown;
 use super::{Answer, Run, Step};
 use crate::definition::{MOST, Prompt};
-use crate::entry::Definition;
 use crate::failure::Failure;
 use crate::json::{Fields, read_body, to_value};
 use crate::registry::Registry;
+use crate::registry::entry::Definition;
 use crate::run::{Completed, PromptRun, ToolRun, Work, complete};
 use crate::store::Kind;
 use mcp_local_provider_core::text::JsonValue;

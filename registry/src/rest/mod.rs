@@ -6,11 +6,11 @@ mod query;
 
 pub use answer::{Answer, Run};
 
-use crate::change::{Changed, own_field};
-use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::permits::Permits;
 use crate::registry::Registry;
+use crate::registry::entry::Entry;
+use crate::registry::{Changed, own_field};
 use crate::store::{Key, Kind};
 use crate::uri;
 use answer::Shown;
@@ -75,7 +75,7 @@ impl std::fmt::Debug for Request<'_> {
     }
 }
 
-/// What a request becomes.
+/// Outcome of a request at once.
 #[derive(Debug)]
 pub enum Step {
     /// It is answered.

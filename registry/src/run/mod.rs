@@ -14,6 +14,7 @@ pub use values::Values;
 pub use work::{Finished, Work};
 
 pub(crate) use result::text_of;
+pub(crate) use tool_run::told;
 pub(crate) use values::{Completed, complete};
 
 use crate::definition::Tool;

@@ -40,7 +40,7 @@ impl StepStatus {
 pub struct StepReport {
     /// Its id in the definition.
     pub id: Box<str>,
-    /// How it ended.
+    /// Its end.
     pub status: StepStatus,
     /// Blocks of MCP content, each as JSON.
     pub content: Vec<Box<str>>,

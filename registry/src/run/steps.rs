@@ -36,7 +36,7 @@ impl Chained {
         steps.get(self.at).map(|step| (self.at, step))
     }
 
-    /// What the templates of a step see.
+    /// Names that the templates of a step see.
     pub(super) fn scope(&self) -> Value {
         let seen = Value::from_pairs(self.seen.clone());
         Value::from_pairs([("args", self.arguments.clone()), ("steps", seen)])

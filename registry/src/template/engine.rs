@@ -3,6 +3,7 @@
 use super::Count;
 use super::scan::{self, Refused, Shape};
 use crate::failure::Failure;
+use minijinja::value::ValueKind;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
 use std::io::{self, Write};
 use std::sync::LazyLock;
@@ -46,6 +47,23 @@ static ENGINE: LazyLock<Environment<'static>> = LazyLock::new(|| {
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     engine.set_auto_escape_callback(|_| AutoEscape::None);
     engine.set_fuel(Some(FUEL));
+    engine.set_formatter(|out, state, value| {
+        // Python's `True` and `{'a': None}` mean nothing to those who are sent them: these are written as JSON.
+        let kind = value.kind();
+        let as_json = [
+            ValueKind::Bool,
+            ValueKind::None,
+            ValueKind::Seq,
+            ValueKind::Map,
+        ];
+        if !as_json.contains(&kind) {
+            return minijinja::escape_formatter(out, state, value);
+        }
+        let mut json = Bounded::default();
+        let written = json.write_json(value);
+        written.map_err(|_| Error::new(ErrorKind::WriteFailure, "the output is too long"))?;
+        out.write_str(&json.into_text()).map_err(Error::from)
+    });
     for name in ["range", "dict", "debug", "namespace"] {
         engine.remove_global(name);
     }
@@ -93,18 +111,14 @@ pub(crate) enum Stop {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        match error.kind() {
-            ErrorKind::OutOfFuel | ErrorKind::WriteFailure => Self::Limit,
-            kind => {
-                let detail = error.detail().map(|it| format!(": {it}"));
-                let line = error.line().map(|it| format!(" (line {it})"));
-                Self::Wrong(format!(
-                    "{kind}{}{}",
-                    detail.unwrap_or_default(),
-                    line.unwrap_or_default()
-                ))
-            }
+        let kind = error.kind();
+        if kind == ErrorKind::OutOfFuel || kind == ErrorKind::WriteFailure {
+            return Self::Limit;
         }
+        let detail = error.detail().map(|it| format!(": {it}"));
+        let line = error.line().map(|it| format!(" (line {it})"));
+        let (detail, line) = (detail.unwrap_or_default(), line.unwrap_or_default());
+        Self::Wrong(format!("{kind}{detail}{line}"))
     }
 }
 

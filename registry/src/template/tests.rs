@@ -39,6 +39,10 @@ fn a_string_that_is_one_expression_keeps_the_type_of_its_value() {
         ),
         (r#""{{ args.l | tojson }}""#, r#""[1, \"x\"]""#),
         (r#""{{ args.n + 1 }}""#, "6"),
+        (
+            r#""{{ args.t }} {{ args.o }} {{ args.l }}""#,
+            r#""true {\"a\":null} [1,\"x\"]""#,
+        ),
     ] {
         assert_eq!(tree(template, args).unwrap(), expected, "{template}");
     }
@@ -116,7 +120,7 @@ fn no_template_has_more_than_its_fuel_and_its_output() {
             assert_eq!(tree(&quoted, &long), Err(Trouble::Limit), "{source}");
         }
     }
-    let list = format!("[{}]", vec!["\"{{ args.s }}\""; 4].join(","));
+    let list = format!("[{}]", ["\"{{ args.s }}\""; 4].join(","));
     assert_eq!(tree(&list, &long), Err(Trouble::Limit));
 }
 

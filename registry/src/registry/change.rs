@@ -1,8 +1,8 @@
 //! Changes of the registry: checked, applied in memory, and taken back when the store does not keep them.
 
-use crate::entry::{Definition, Entry, word};
+use super::entry::{Definition, Entry, word};
+use super::graph;
 use crate::failure::Failure;
-use crate::graph;
 use crate::json::{array, element, quoted, read_body};
 use crate::permits::Permits;
 use crate::registry::Registry;
@@ -44,7 +44,7 @@ pub struct Changed {
     pub body: String,
 }
 
-/// What an entry was before a change.
+/// Entries as they were before a change.
 #[derive(Debug)]
 pub(crate) struct Pending {
     id: ChangeId,

@@ -35,7 +35,7 @@ impl std::fmt::Debug for Entry {
     }
 }
 
-/// What people call a kind, and the code of what is not there.
+/// Name of a kind for people, and the code of an error about one that is not there.
 pub(crate) const fn word(kind: Kind) -> (&'static str, &'static str) {
     match kind {
         Kind::Tool => ("tool", "tool_not_found"),

@@ -1,15 +1,12 @@
 //! The graph of tools that run tools: no circles, bounded depth and number of steps.
 
-use crate::definition::{Action, Tool};
-use crate::entry::{Definition, Entry};
+use super::entry::{Definition, Entry};
+use crate::definition::{Action, SERVED, Tool};
 use crate::failure::Failure;
 use crate::run::{NEEDS, NESTING};
 use crate::store::{Key, Kind};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-
-/// Begins the names of models that are integrations.
-const PREFIX: &str = "integration/";
 
 /// A tool that may not be as it is.
 #[derive(Debug)]
@@ -49,7 +46,7 @@ pub(crate) fn tool<'e>(
 fn edges(entries: &BTreeMap<Key, Arc<Entry>>, tool: &Tool) -> Vec<(String, Box<str>)> {
     if let Action::Prompt(call) = &tool.action {
         let model = call.literal_model().unwrap_or_default();
-        let id = model.strip_prefix(PREFIX);
+        let id = model.strip_prefix(SERVED);
         let key = id.map(|id| Key {
             kind: Kind::Integration,
             name: id.into(),
@@ -79,7 +76,7 @@ pub(crate) fn runs_tools(tool: &Tool) -> bool {
     let asks = match &tool.action {
         Action::Prompt(call) => call
             .literal_model()
-            .is_some_and(|it| it.starts_with(PREFIX)),
+            .is_some_and(|it| it.starts_with(SERVED)),
         Action::Http(_)
         | Action::Command(_)
         | Action::Gateway(_)

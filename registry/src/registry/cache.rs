@@ -1,7 +1,7 @@
 //! Copies of resources that were read from files and over HTTP, and the fetches that are open: one for all that want it.
 
+use super::entry::Entry;
 use crate::definition::{Resource, Source, render_headers};
-use crate::entry::Entry;
 use crate::failure::Failure;
 use crate::json::quoted;
 use crate::limits::Limits;
@@ -35,7 +35,7 @@ pub struct FetchId(u64);
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct ReaderId(pub u64);
 
-/// What becomes of a read.
+/// Outcome of a read at once.
 #[derive(Debug)]
 pub enum Reading {
     /// It is over.
@@ -181,6 +181,20 @@ fn etag(body: &[u8]) -> Arc<str> {
 }
 
 impl Registry {
+    /// Reads a resource whose copy may be old: a look at a file, for those who are subscribed. Else as [`Registry::read`].
+    pub fn read_anew(
+        &mut self,
+        now: Instant,
+        wall: &WallClock,
+        uri: &str,
+        reader: ReaderId,
+    ) -> Reading {
+        if let Some(kept) = self.cache.kept.get_mut(uri) {
+            kept.fresh_until = kept.fresh_until.min(now);
+        }
+        self.read(now, wall, uri, reader)
+    }
+
     /// Reads a resource. `reader` is told of the end by what [`Registry::fetched`] gives, unless it is ready at once.
     pub fn read(&mut self, now: Instant, wall: &WallClock, uri: &str, reader: ReaderId) -> Reading {
         let Some((key, entry, resource, arguments)) = self.resource(uri) else {
@@ -400,7 +414,7 @@ fn scope_of(arguments: &Arguments) -> minijinja::Value {
     value(&serde_json::json!({ "args": arguments }))
 }
 
-/// What the definition has itself; `None` for what is read elsewhere.
+/// Content of the definition itself; `None` for one that is read elsewhere.
 fn own_contents(
     uri: &str,
     entry: &Entry,
@@ -451,7 +465,7 @@ fn own_contents(
     }))
 }
 
-/// What has to be asked for.
+/// Need of a fetch.
 fn need_of(resource: &Resource, arguments: &Arguments, known: Option<&str>) -> Result<Need, Stop> {
     let scope = scope_of(arguments);
     match &resource.source {
@@ -479,3 +493,7 @@ fn need_of(resource: &Resource, arguments: &Arguments, known: Option<&str>) -> R
         )),
     }
 }
+
+#[cfg(test)]
+#[path = "cache_tests.rs"]
+mod tests;

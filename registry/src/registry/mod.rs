@@ -1,21 +1,34 @@
 //! The registry: all entries in memory, by kind and name.
 
-use crate::cache::Cache;
-use crate::change::Pending;
-use crate::definition::Resource;
-use crate::entry::{Definition, Entry, word};
+mod cache;
+mod change;
+pub(crate) mod entry;
+mod figures;
+mod graph;
+mod subscriptions;
+
+pub use cache::{FetchId, Fetched, ReaderId, Reading};
+pub use change::{ChangeId, Changed, Touched};
+pub use figures::{Around, Figures};
+pub use subscriptions::{SubscriberId, Updated};
+
+pub(crate) use change::own_field;
+
+use crate::definition::{Integration, Resource};
 use crate::failure::Failure;
-use crate::figures::Figures;
-use crate::graph;
 use crate::json::{ObjectWriter, array, quoted};
 use crate::limits::Limits;
 use crate::run::ToolSet;
-use crate::store::{Key, Kind};
+use crate::store::{Key, Kind, Secret};
 use crate::uri_template::Arguments;
+use cache::Cache;
+use change::Pending;
 use data_encoding::BASE64URL_NOPAD;
+use entry::{Definition, Entry, word};
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use subscriptions::Subscriptions;
 
 /// Most entries of one page.
 const PAGE: usize = 1000;
@@ -31,6 +44,7 @@ pub struct Registry {
     pub(crate) next_change: u64,
     pub(crate) cache: Cache,
     pub(crate) figures: Figures,
+    pub(crate) subscriptions: Subscriptions,
 }
 
 /// One page of a list.
@@ -65,6 +79,7 @@ impl Registry {
             pending: VecDeque::new(),
             next_change: 0,
             figures: Figures::default(),
+            subscriptions: Subscriptions::default(),
         }
     }
 
@@ -181,6 +196,38 @@ impl Registry {
                 let arguments = resource.template.as_ref()?.take(uri)?;
                 Some((key.clone(), entry.clone(), resource, arguments))
             })
+    }
+
+    /// The integration of a model `integration/ID`, by its id.
+    ///
+    /// # Errors
+    /// There is none, or it is disabled.
+    pub fn integration(&self, id: &str) -> Result<Arc<Integration>, Failure> {
+        let (_, entry) = self.find(Kind::Integration, id)?;
+        match &entry.definition {
+            Definition::Integration(it) => it.check_enabled().map(|()| it.clone()),
+            Definition::Tool(_) | Definition::Resource(_) | Definition::Prompt(_) => {
+                let message = format!("there is no integration {}", quoted(id));
+                Err(Failure::not_found("integration_not_found", message))
+            }
+        }
+    }
+
+    /// The key for the provider of an integration's model.
+    #[must_use]
+    pub fn api_key(&self, id: &str) -> Option<Secret> {
+        let (_, entry) = self.find(Kind::Integration, id).ok()?;
+        entry.secrets.first().map(|(_, secret)| secret.clone())
+    }
+
+    /// All integrations that are enabled, by id: the models `integration/ID`.
+    pub fn integrations(&self) -> impl Iterator<Item = &Arc<Integration>> {
+        let all = self.range(Kind::Integration, None);
+        let all = all.filter_map(|(_, entry)| match &entry.definition {
+            Definition::Integration(it) => Some(it),
+            Definition::Tool(_) | Definition::Resource(_) | Definition::Prompt(_) => None,
+        });
+        all.filter(|it| it.enabled)
     }
 
     /// Entries of a kind, by name, behind a name.

@@ -1,0 +1,13 @@
+//! Integrations at work: a model is asked with the registry's tools, which run here, and what becomes of such answers.
+
+mod completions;
+mod request;
+mod rounds;
+
+pub use completions::{
+    CompletionEvent, CompletionStatus, Completions, NewCompletion, OwnerId, Removed,
+};
+pub use request::{CompletionRequest, is_registrys};
+pub use rounds::{
+    AskedWith, IntegrationSet, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus, Turn,
+};
