@@ -38,6 +38,7 @@ pub use {
 };
 
 use crate::config::{Config, GatewaySwitch};
+#[cfg(feature = "registry")]
 use mcp_local_provider_registry::{Key, Kind};
 use std::path::{Path, PathBuf};
 
@@ -89,6 +90,7 @@ pub fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// Names an entry in a sentence: ``tool `now` ``.
+#[cfg(feature = "registry")]
 fn named(key: &Key) -> String {
     let kind = match key.kind {
         Kind::Tool => "tool",
