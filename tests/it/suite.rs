@@ -31,6 +31,7 @@ mod metrics;
 mod ollama_address;
 mod program;
 mod proxies;
+mod registry;
 mod reload;
 mod stopped;
 mod tls;

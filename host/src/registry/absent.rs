@@ -20,6 +20,8 @@ impl Store for RegistryFile {
     }
 }
 
+/// Refuses to open a file.
+///
 /// # Errors
 /// Always.
 pub fn open(
@@ -29,18 +31,24 @@ pub fn open(
     Err(RegistryError::Absent)
 }
 
+/// Refuses to look into a file.
+///
 /// # Errors
 /// Always.
 pub fn inspect(_: &Path, _: &RegistrySecret) -> Result<Option<Inspection>, RegistryError> {
     Err(RegistryError::Absent)
 }
 
+/// Refuses to export.
+///
 /// # Errors
 /// Always.
 pub fn export(_: &Path, _: &RegistrySecret, _: bool) -> Result<String, RegistryError> {
     Err(RegistryError::Absent)
 }
 
+/// Refuses to import.
+///
 /// # Errors
 /// Always.
 pub fn import(
@@ -53,6 +61,8 @@ pub fn import(
     Err(RegistryError::Absent)
 }
 
+/// Refuses to seal anew.
+///
 /// # Errors
 /// Always.
 pub fn rekey(

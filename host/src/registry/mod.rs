@@ -40,6 +40,7 @@ pub use {
 };
 
 use crate::config::{Config, GatewaySwitch};
+#[cfg(feature = "registry")]
 use mcp_local_provider_registry::{Key, Kind};
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,7 @@ pub fn path(data_dir: &Path) -> PathBuf {
 }
 
 /// Names an entry in a sentence: ``tool `now` ``.
+#[cfg(feature = "registry")]
 fn named(key: &Key) -> String {
     let kind = match key.kind {
         Kind::Tool => "tool",

@@ -247,8 +247,6 @@ impl Tables {
         Ok(self.database.insert(database))
     }
 
-    // Its errors are many, and more may come.
-    #[allow(clippy::wildcard_enum_match_arm)]
     fn failed(&self, error: impl Into<redb::Error>) -> RegistryError {
         let path = self.path.clone();
         let damaged = |reason: String| RegistryError::Damaged {
@@ -268,6 +266,10 @@ impl Tables {
         if is_damage {
             return damaged(error.to_string());
         }
+        #[expect(
+            clippy::wildcard_enum_match_arm,
+            reason = "the errors of redb are many, and more may come"
+        )]
         let error = match error {
             redb::Error::Corrupted(reason) => return damaged(reason),
             redb::Error::DatabaseAlreadyOpen => return RegistryError::InUse(path),
