@@ -406,8 +406,9 @@ fn take(
 fn answer(inbound: Inbound, text: String, session: Option<&str>) -> Answer {
     let mut head = ReplyHead::new(200, JSON, inbound.account.id());
     head.mcp_session = session.map(Box::from);
-    let mut reply = Reply::default();
-    reply.head = Some(head);
-    reply.body = text.into_bytes();
+    let reply = Reply {
+        head: Some(head),
+        body: text.into_bytes(),
+    };
     inbound.complete(reply, Verdict::Completed)
 }

@@ -107,6 +107,8 @@ struct OpenCall {
     stream: StreamId,
     until: Instant,
     rounds: u32,
+    /// Its stream has had a reader.
+    was_read: bool,
 }
 
 /// Questions that the client has, in revision 2026-07-28.
@@ -251,6 +253,7 @@ impl<Q: Copy + PartialEq> Serving<Q> {
             stream,
             until,
             rounds,
+            was_read: false,
         });
         self.left = None;
         stream
@@ -395,8 +398,12 @@ impl<Q: Copy + PartialEq> Serving<Q> {
                 self.left.get_or_insert(now);
             }
             Spoken::Stateless => {
-                let mut calls = self.calls.iter();
-                self.is_over |= calls.any(|call| !self.streams.is_read(call.stream));
+                for call in &mut self.calls {
+                    // The reader of one that has just begun is on its way.
+                    let is_read = self.streams.is_read(call.stream);
+                    self.is_over |= call.was_read && !is_read;
+                    call.was_read |= is_read;
+                }
             }
         }
         self.ask_waiting(now, wake);
