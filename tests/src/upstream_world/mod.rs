@@ -496,7 +496,7 @@ impl World {
             self.listen(server, true);
         }
         self.work_off();
-        for server in 0..SERVERS.len() {
+        for (server, route) in ROUTES.into_iter().enumerate() {
             // The pause of an open circuit passes.
             for _ in 0..PATIENCE {
                 self.settle();
@@ -506,7 +506,7 @@ impl World {
                 assert!(self.driver.advance(), "nobody waits for the pause's end");
             }
             let number = self.asked.len();
-            self.ask_server(ROUTES[server], server, true);
+            self.ask_server(route, server, true);
             self.work_off();
             let at = self.asked[number].call.expect("it is let in");
             let call = &self.driver.calls[at];
