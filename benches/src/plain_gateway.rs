@@ -6,7 +6,6 @@ use crate::comparison::{Plan, Rounds, Side, middle};
 use crate::report::{Kind, Row};
 use crate::script::Script;
 use crate::setup::Setup;
-use crate::situations::Driver;
 use std::time::Duration;
 
 /// Measures the build that `setup` starts.
@@ -40,27 +39,25 @@ pub(crate) fn measure(setup: &Setup, plan: &Plan) -> Result<Vec<Row>, Error> {
             );
         }
     }
-    let driver = Driver::of(setup.program());
-    let held = |smol, blocking, goal| (Some(driver.choose(smol, blocking)), Some(goal));
     // The goals are half of what agentgateway 1.3.1 takes for the same, relative to the splice.
     Ok(vec![
         whole.row(
             "plain gateway: whole answer, 16 clients",
             "CPU us",
             Kind::Ratio,
-            held(99.0, 99.0, 2.2),
+            (None, Some(2.2)),
         ),
         chunk.row(
             "plain gateway: chunk, 128 streams",
             "CPU us",
             Kind::Ratio,
-            held(99.0, 99.0, 1.03),
+            (None, Some(1.03)),
         ),
         first.row(
             "plain gateway: first token, one paced stream",
             "ms",
             Kind::Difference,
-            held(0.3, 0.3, 0.3),
+            (None, Some(0.3)),
         ),
     ])
 }

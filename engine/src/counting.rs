@@ -40,12 +40,27 @@ pub(super) struct Count<'r> {
     pub(super) carried: Option<&'r Carried>,
 }
 
-/// Asks the upstream. `Err` gives all back when it cannot be asked, with the refusal where the request is at fault.
+/// A request that no upstream counts.
+pub(super) struct Uncounted {
+    pub(super) inbound: Inbound,
+    pub(super) exchange: Exchange,
+    /// Where the request is at fault.
+    pub(super) refusal: Option<Refusal>,
+}
+
+/// Asks the upstream. `Err` gives all back when it cannot be asked.
 pub(super) fn start(
     count: Count<'_>,
     inbound: Inbound,
     exchange: Exchange,
-) -> Result<Box<Running>, Box<(Inbound, Exchange, Option<Refusal>)>> {
+) -> Result<Box<Running>, Box<Uncounted>> {
+    let uncounted = |inbound, exchange, refusal| {
+        Err(Box::new(Uncounted {
+            inbound,
+            exchange,
+            refusal,
+        }))
+    };
     let engine = inbound.account.engine().clone();
     let Count {
         upstream,
@@ -57,7 +72,7 @@ pub(super) fn start(
     let own = own_name(&upstream.name, &model).unwrap_or(&model);
     let written = match count_tokens(request, own, headers) {
         Ok(written) => written,
-        Err(refusal) => return Err(Box::new((inbound, exchange, Some(refusal)))),
+        Err(refusal) => return uncounted(inbound, exchange, Some(refusal)),
     };
     let via = carried.and_then(Carried::via);
     let (path, headers) = (written.path, written.headers);
@@ -74,7 +89,7 @@ pub(super) fn start(
             };
             Ok(Running::new(Box::new(counting), inbound))
         }
-        Err(_) => Err(Box::new((inbound, exchange, None))),
+        Err(_) => uncounted(inbound, exchange, None),
     }
 }
 

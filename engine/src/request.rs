@@ -608,9 +608,8 @@ fn load(
             Ok(running) => return Step::Running(running),
             Err(failed) => failed,
         };
-        let refusal;
-        (inbound, exchange, refusal) = *failed;
-        if let Some(refusal) = refusal {
+        (inbound, exchange) = (failed.inbound, failed.exchange);
+        if let Some(refusal) = failed.refusal {
             return Step::Answer(refuse(inbound, exchange, &refusal));
         }
     }

@@ -26,7 +26,7 @@ environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TEL
 with open(folder / "litellm.log", "w") as log:
     proxy = subprocess.Popen(command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 try:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while True:
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health/liveliness", timeout=5)

@@ -410,8 +410,9 @@ impl World {
             return Ok(());
         }
         let at = *u.choose(&jobs)?;
-        let how = u.int_in_range(0..=11u8)?;
+        let how = u.int_in_range(0..=15u8)?;
         let connection = &mut self.connections[at];
+        let api = SERVERS[connection.server].1;
         let begun = connection.job.as_ref().is_some_and(|job| job.begun);
         let page = "<html>no</html>";
         let (bytes, keeps) = match how {
@@ -426,6 +427,19 @@ impl World {
             8 => (server::response(200, "text/html", "", page), true),
             9 => (server::response(502, "text/html", "", page), true),
             10 => ("HTTP/1.1 200 OK\r\nConte".to_owned(), false),
+            // A good answer breaks off before there is a piece of it.
+            11..=14 => {
+                let job = connection.job.as_ref();
+                job.iter()
+                    .for_each(|job| self.said[job.number].begun = true);
+                if job.is_some_and(|job| job.stream) {
+                    (server::opening(api), false)
+                } else {
+                    let mut bytes = server::whole(api, "lost");
+                    bytes.truncate(bytes.len() - 2);
+                    (bytes, false)
+                }
+            }
             _ => ("SSH-2.0-x\r\n".to_owned(), false),
         };
         connection.far.send(bytes.as_bytes());
@@ -482,7 +496,7 @@ impl World {
             self.listen(server, true);
         }
         self.work_off();
-        for server in 0..SERVERS.len() {
+        for (server, route) in ROUTES.into_iter().enumerate() {
             // The pause of an open circuit passes.
             for _ in 0..PATIENCE {
                 self.settle();
@@ -492,7 +506,7 @@ impl World {
                 assert!(self.driver.advance(), "nobody waits for the pause's end");
             }
             let number = self.asked.len();
-            self.ask_server(ROUTES[server], server, true);
+            self.ask_server(route, server, true);
             self.work_off();
             let at = self.asked[number].call.expect("it is let in");
             let call = &self.driver.calls[at];
