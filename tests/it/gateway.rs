@@ -1,6 +1,6 @@
 //! The MCP gateway over sockets: sessions, calls, questions and streams. Its errors and the life of its servers stand below.
 
-mod client;
+pub mod client;
 mod crowd;
 mod deaths;
 mod eras;
