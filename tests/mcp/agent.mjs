@@ -19,10 +19,10 @@ const capabilities = { sampling: { tools: {} } };
 let cancelled = 0;
 const said = (text) => ({ role: "assistant", model: name, content: { type: "text", text: `${name}: ${text}` }, stopReason: "endTurn" });
 
-/** Waits for a second, or until the request is taken back. */
+/** Waits for three seconds, or until the request is taken back. */
 const wait = (signal) =>
   new Promise((resolve) => {
-    const timer = setTimeout(resolve, 1000);
+    const timer = setTimeout(resolve, 3000);
     signal?.addEventListener("abort", () => {
       cancelled += 1;
       clearTimeout(timer);

@@ -38,7 +38,7 @@ class Model:
             return types.ErrorData(code=-1, message="the person refuses")
         if block.text == "wait":
             try:
-                await anyio.sleep(1)
+                await anyio.sleep(3)
             except anyio.get_cancelled_exc_class():
                 self.cancelled += 1
                 raise

@@ -108,7 +108,7 @@ def tools(base, name):
 def cancel(base, name, hears):
     """A request that its client gives up is taken back, and the next one is answered. `hears`: the package tells its model."""
     try:
-        ask(base, name, "wait", timeout=0.5)
+        ask(base, name, "wait", timeout=1)
         raise Failed("the request was answered")
     except (TimeoutError, urllib.error.URLError):
         pass
