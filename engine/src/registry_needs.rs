@@ -38,7 +38,12 @@ pub(super) enum Served {
     /// A server is asked.
     Http(Box<Asked>),
     /// A command runs, or a file is read.
-    Told(Told, Option<CommandHandle>),
+    Told {
+        /// Its outcome.
+        place: Told,
+        /// Ends the command when it is dropped.
+        _command: Option<CommandHandle>,
+    },
     /// A model is asked.
     Model(Inner),
     /// A tool of the gateway is called.
@@ -153,7 +158,7 @@ impl Served {
         let mut until = None;
         match self {
             Self::Http(asked) => asked.poll(now, waker),
-            Self::Told(place, _) => {
+            Self::Told { place, .. } => {
                 let mut place = place.lock();
                 let outcome = place.0.take();
                 if outcome.is_none() {
@@ -183,7 +188,7 @@ impl Served {
             Self::Model(Inner::Running(..)) | Self::Tool(Inner::Running(..)) => {
                 Some(now + Duration::from_secs(1))
             }
-            Self::Told(..) | Self::Model(_) | Self::Tool(_) | Self::Read(_) | Self::Ended(_) => {
+            Self::Told { .. } | Self::Model(_) | Self::Tool(_) | Self::Read(_) | Self::Ended(_) => {
                 None
             }
         }
@@ -294,7 +299,10 @@ fn command(cell: &RegistryCell, need: CommandNeed) -> Served {
     let handle = cell
         .commands
         .run(call, Box::new(move |ended| teller.tell(exited(ended))));
-    Served::Told(told, Some(handle))
+    Served::Told {
+        place: told,
+        _command: Some(handle),
+    }
 }
 
 fn exited(ended: Result<CommandEnd, NotRun>) -> Outcome {
@@ -332,7 +340,10 @@ fn file(cell: &RegistryCell, path: String) -> Served {
         });
     });
     cell.files.read(PathBuf::from(path), most, None, done);
-    Served::Told(told, None)
+    Served::Told {
+        place: told,
+        _command: None,
+    }
 }
 
 fn read(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, uri: &str) -> Served {
