@@ -15,7 +15,7 @@ use crate::outside::{Outside, Usage};
 use crate::pool::Pool;
 use crate::proxy::Proxies;
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
-use crate::registry::RegistryCell;
+use crate::registry_cell::RegistryCell;
 use crate::tls::Trust;
 use bytes::Bytes;
 use event_listener::{Event, EventListener};

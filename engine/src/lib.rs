@@ -70,10 +70,15 @@ mod port_holder;
 pub mod proxy;
 mod ranked;
 pub mod registry;
+mod registry_cell;
 mod registry_needs;
+pub mod registry_permits;
 mod registry_request;
+#[cfg(test)]
+mod registry_tests;
 pub mod request;
 mod running;
+mod socket_server;
 #[doc(hidden)]
 pub mod status;
 mod test_page;
@@ -94,6 +99,8 @@ pub use engine::{Engine, Handle, OpenSocket, Policy};
 pub use outside::{Clock, Outside, Usage, later, random_seed};
 pub use owner::Owner;
 pub use port_holder::PortHolder;
+pub use registry_cell::Setup as RegistrySetup;
+pub use socket_server::SocketServer;
 
 // A client's request, from its head to the end of its answer.
 pub use answer::Answer;

@@ -3,14 +3,13 @@
 
 use super::Engine;
 use super::mcp_rest;
+use super::registry_cell::RegistryCell;
 use super::request::{self, Step};
 use super::running::{Progress, Running};
 use crate::background::Background;
 use crate::http_client::{Call, CallError, CallTimes, HttpRequest, Part};
 use crate::ranked::{LEAF, Ranked};
-use crate::registry::{
-    CommandCall, CommandEnd, CommandHandle, FileRead, NotRead, NotRun, RegistryCell,
-};
+use crate::registry::{CommandCall, CommandEnd, CommandHandle, FileRead, NotRead, NotRun};
 use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::rpc::Json;

@@ -7,7 +7,7 @@ use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::http_client::{Call, CallError, CallTimes, HttpRequest, Part};
 use mcp_local_provider_engine::pipe::AddressRefused;
 use mcp_local_provider_engine::proxy::{Proxies, Route};
-use mcp_local_provider_engine::registry::{HostEntry, Permits};
+use mcp_local_provider_engine::registry_permits::{HostEntry, Permits};
 use mcp_local_provider_engine::{Config, Driver, Engine};
 use std::io::{self, Read, Write};
 use std::net::TcpListener;

@@ -244,6 +244,7 @@ mod tests {
             head.session = SessionId::new("s-1");
             head.mcp_session = Some("m-1".into());
             head.location = Some("/sessions/m-1".into());
+            head.etag = Some("\"1\"".into());
             head.retry_after = Some(1);
             head.should_retry = Some(false);
             head.standing = Some(Standing::default());

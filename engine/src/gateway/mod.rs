@@ -12,12 +12,10 @@ mod figures;
 mod listing;
 mod reservation;
 mod servers;
-mod socket_server;
 mod starts;
 mod stateless;
 
 pub use child::{Child, Children, Exit, Work};
-pub use socket_server::SocketServer;
 
 use crate::Engine;
 use crate::background::Background;

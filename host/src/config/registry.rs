@@ -5,7 +5,7 @@ use super::gateway::GatewaySwitch;
 use super::secret::Secret;
 use super::sections::Config;
 use super::units;
-use mcp_local_provider_engine::registry::{HostEntry, Permits};
+use mcp_local_provider_engine::registry_permits::{HostEntry, Permits};
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;

@@ -284,7 +284,7 @@ mod tests {
                 (Health::Ok, "ollama is asked without a key".to_owned()),
                 (
                     Health::Ok,
-                    "ollama accepts connections; models: 1 (llama3:latest)".to_owned()
+                    "ollama accepts connections; models: 1 (llama3)".to_owned()
                 ),
             ]
         );

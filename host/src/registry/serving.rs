@@ -2,8 +2,7 @@
 
 use super::{HostCommands, HostFiles, RegistryFile, is_wanted, open};
 use crate::config::{Config, Role};
-use mcp_local_provider_engine::Engine;
-use mcp_local_provider_engine::registry::Setup;
+use mcp_local_provider_engine::{Engine, RegistrySetup};
 use mcp_local_provider_registry::Limits;
 use std::error::Error;
 use std::sync::Arc;
@@ -36,7 +35,7 @@ impl Serving {
         let budget = Some(engine.budget().clone());
         let commands = HostCommands::new(&registry.commands, budget.clone())?;
         let files = HostFiles::new(&registry.files, &config.data_dir, budget);
-        engine.open_registry(Setup {
+        engine.open_registry(RegistrySetup {
             limits: limits(config),
             hosts: registry.permits(),
             records,

@@ -8,12 +8,12 @@ use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::ResponseHead;
 use mcp_local_provider_engine::dial;
-use mcp_local_provider_engine::gateway::{Child, Exit, SocketServer, Work};
+use mcp_local_provider_engine::gateway::{Child, Exit, Work};
 use mcp_local_provider_engine::http_client::{
     Call, CallError, CallTimes, HttpClient, HttpRequest, Part, Wait,
 };
 use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
-use mcp_local_provider_engine::{Background, Engine};
+use mcp_local_provider_engine::{Background, Engine, SocketServer};
 use mcp_local_provider_mcp::remote::{
     Act, Bounds, ExchangeId, Fault, Form, Head, Heard, Remote, Request,
 };

@@ -218,11 +218,11 @@ fn a_whole_answer_is_one_message() {
 }
 
 #[test]
-fn tokens_are_counted_without_the_model() {
+fn the_count_of_a_server_goes_before_the_estimate() {
     let body = r#"{"model":"claude","messages":[{"role":"user","content":"12345678"}],"system":"1234","stream":true}"#;
     let parsed = count_tokens_request(body, &Limits::default()).unwrap();
     assert!(parsed.load_only && !parsed.stream);
-    assert_eq!(whole(parsed, &[], Finish::Stop), r#"{"input_tokens":3}"#);
+    assert_eq!(whole(parsed, &[], Finish::Stop), r#"{"input_tokens":9}"#);
 }
 
 #[test]

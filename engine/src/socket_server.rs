@@ -1,10 +1,10 @@
 //! A server that is reached by a WebSocket: one connection to it, which takes lines and says them as a process does. Each message is a
 //! text frame, as the WebSocket transport of the official SDKs has it.
 
-use super::child::{Child, Exit, Work};
 use crate::Engine;
 use crate::background::Background;
 use crate::dial::{Dial, Target};
+use crate::gateway::{Child, Exit, Work};
 use crate::websocket::{CLOSING, Ended, Piped, Received, Socket};
 use event_listener::EventListener;
 use mcp_local_provider_core::budget::Share;

@@ -1,8 +1,9 @@
 //! Hosts and URLs that are asked and that are not, and exports that are read and written.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
 
-use super::*;
 use crate::pipe::{AddressRefused, Endpoint};
+use crate::registry::*;
+use crate::registry_permits::*;
 use mcp_local_provider_registry::{Key, Kind, Record, Secret, Value};
 use std::cell::Cell;
 use std::net::{IpAddr, SocketAddr};

@@ -1,8 +1,8 @@
 //! The registry behind its lock, with the runs that count, the reads that wait, and the changes on their way to the store.
 
-use super::outside::{Commands, Files};
-use super::permits;
+use super::registry_permits as permits;
 use crate::ranked::{LEAF, Ranked};
+use crate::registry::{Commands, Files};
 use mcp_local_provider_core::time::{Instant, WallClock};
 use mcp_local_provider_registry::rest::{Request, Step};
 use mcp_local_provider_registry::{
