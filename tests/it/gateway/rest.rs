@@ -198,7 +198,7 @@ fn what_is_wrong_with_a_request_of_rest_is_named() {
     refused(&models, 403, "scope_denied", None);
     let large = json!({ "session_id": id, "tool": "x".repeat(20_000) });
     refused(&ask(&program, "POST", "/tools/call", &large), 413, "too_large", None);
-    refused(&program.request("PUT", "/tools/call", Some(KEY), ""), 405, "method_not_allowed", None);
+    refused(&program.request("PUT", "/sessions", Some(KEY), ""), 405, "method_not_allowed", None);
     for (headers, status, code) in [
         ("Content-Type: text/plain", 415, "unsupported_media_type"),
         ("Content-Type: application/json\r\nAccept: text/html", 406, "not_acceptable"),
