@@ -130,6 +130,94 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "stopped::what_a_client_sent_meanwhile_is_not_late",
         "its pool gives a connection to a thread that another one has just taken, where it waits for the other's head",
     ),
+    (
+        "gateway::remote::everything_passes_by_a_websocket_and_back",
+        "it opens no WebSockets",
+    ),
+    (
+        "gateway::remote::a_websocket_that_is_cut_fails_its_requests_and_is_dialled_again",
+        "it opens no WebSockets",
+    ),
+    (
+        "gateway::remote::a_websocket_that_refuses_the_key_is_not_available",
+        "it opens no WebSockets",
+    ),
+    (
+        "gateway::remote::a_server_without_a_type_is_found_to_speak_http_and_sse",
+        "a stream is passed on late",
+    ),
+    (
+        "registry_rest::a_caller_that_leaves_ends_what_it_started",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "gateway::sampling::a_client_answers_on_the_stream_of_its_session",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::questions_come_on_an_open_call_and_it_ends_by_itself",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::a_question_waits_for_the_next_call",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::tools_are_those_of_the_caller_where_the_client_calls_any",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::a_client_without_tools_is_told_of_none",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::a_request_that_nobody_waits_for_is_taken_back",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::a_client_that_leaves_fails_what_it_was_asked",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::a_refused_request_and_a_failed_one_are_told",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::two_clients_answer_each_for_itself",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::who_cannot_be_asked_is_told_so",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::an_operator_approves_and_revokes_a_client",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling::a_program_that_ends_ends_its_calls",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling_stateless::each_request_is_a_round_and_a_call_ends_before_clients_give_it_up",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling_stateless::a_state_is_for_one_round_of_one_client",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling_stateless::two_calls_are_two_agents",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling_stateless::who_has_not_declared_sampling_is_told_so",
+        "its agents read streams, and leave in silence",
+    ),
+    (
+        "gateway::sampling_stateless::a_call_that_is_long_open_has_a_heartbeat_and_then_its_questions",
+        "its agents read streams, and leave in silence",
+    ),
 ];
 
 /// Further runs, by itself, of a test that fails and is not known. The fault of the pool that [`SHORTFALLS`] tells of
