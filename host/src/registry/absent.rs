@@ -10,6 +10,13 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub enum RegistryFile {}
 
+impl RegistryFile {
+    /// Closes the file, which nobody has.
+    pub fn close(&self) {
+        match *self {}
+    }
+}
+
 impl Store for RegistryFile {
     fn commit(&self, _: Vec<Record>, _: Done) {
         match *self {}
