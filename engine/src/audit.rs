@@ -1,18 +1,21 @@
-//! The audit file, as far as the engine knows of it: the feed that it reads, and how it does.
+//! The audit file, as far as the engine knows of it: the feed that it reads, and how it does; and the log's latest lines.
 
 use crate::feed::{Backlog, Feed};
+use crate::log_request::LogLines;
 use crate::ranked::{LEAF, Ranked};
 use mcp_local_provider_core::api::status::AuditFigures;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Destination of audit records.
+/// Destination of audit records and of the log.
 #[derive(Clone, Debug)]
 pub struct Audit {
     /// Feed of all events, for any reader.
     pub feed: Arc<Feed>,
     /// The file that is written from it, for health and metrics; `None` when none is.
     pub file: Option<Arc<AuditFile>>,
+    /// The latest lines of the log, which the program hands in.
+    pub log: Arc<LogLines>,
 }
 
 impl Audit {
@@ -22,6 +25,7 @@ impl Audit {
         Self {
             feed: Feed::new(),
             file: None,
+            log: Arc::default(),
         }
     }
 }

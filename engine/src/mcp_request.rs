@@ -74,11 +74,16 @@ impl Asked<'_> {
         }
     }
 
+    /// True when the `Content-Type` is one of these.
+    pub(super) fn has_type(&self, types: &[&str]) -> bool {
+        let given = media_type(self.content_type.unwrap_or_default().as_bytes());
+        let mut types = types.iter();
+        types.any(|known| given.eq_ignore_ascii_case(known.as_bytes()))
+    }
+
     /// Refuses a body that is not JSON by its `Content-Type`.
     pub(super) fn has_json(&self) -> Result<(), Refusal> {
-        let given = self.content_type.unwrap_or_default();
-        let is_json = media_type(given.as_bytes()).eq_ignore_ascii_case(b"application/json");
-        if is_json {
+        if self.has_type(&["application/json"]) {
             return Ok(());
         }
         Err(Refusal::new(

@@ -1,10 +1,13 @@
 //! The registry behind its lock, with the runs that count, the reads that wait, and the changes on their way to the store.
 
+use super::registry_executions::{Executions, Place};
 use super::registry_permits as permits;
+use crate::promise::{Promised, promise};
 use crate::ranked::{LEAF, Ranked};
 use crate::registry::{Commands, Files};
+use mcp_local_provider_core::api::status::RegistryFigures;
 use mcp_local_provider_core::time::{Instant, WallClock};
-use mcp_local_provider_registry::rest::{Request, Step};
+use mcp_local_provider_registry::rest::{Answer, Request, Step};
 use mcp_local_provider_registry::{
     ChangeId, Contents, Failure, FetchId, Fetched, Key, Limits, Need, Outcome, Permits, ReaderId,
     Reading, Record, Registry, Store, StoreError,
@@ -47,9 +50,6 @@ struct Data {
     fetches: BTreeMap<FetchId, Option<Waker>>,
 }
 
-/// What became of a change in the store.
-pub(crate) type Told = Arc<Ranked<(Option<Result<(), StoreError>>, Option<Waker>), LEAF>>;
-
 /// The registry of an engine.
 pub(crate) struct RegistryCell {
     data: Ranked<Data, LEAF>,
@@ -57,9 +57,9 @@ pub(crate) struct RegistryCell {
     store: Arc<dyn Store>,
     pub(crate) commands: Arc<dyn Commands>,
     pub(crate) files: Arc<dyn Files>,
-    /// Runs at once, and how many there may be.
-    running: AtomicUsize,
-    most_running: AtomicUsize,
+    executions: Arc<Executions>,
+    /// Changes that the store did not keep, and why it did not keep the latest one.
+    not_stored: Ranked<(u64, Option<String>), LEAF>,
     resource_bytes: AtomicUsize,
     next_reader: AtomicU64,
 }
@@ -93,15 +93,6 @@ impl Permits for Lists<'_> {
     }
 }
 
-/// One of the runs at once, until it is dropped.
-pub(crate) struct Execution(Arc<RegistryCell>);
-
-impl Drop for Execution {
-    fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl RegistryCell {
     /// The registry with all that is stored. Entries that cannot be read stay in the store, and are named in the log.
     pub(crate) fn new(setup: Setup) -> Arc<Self> {
@@ -122,8 +113,8 @@ impl RegistryCell {
             store: setup.store,
             commands: setup.commands,
             files: setup.files,
-            running: AtomicUsize::new(0),
-            most_running: AtomicUsize::new(setup.limits.executions),
+            executions: Executions::new(&setup.limits),
+            not_stored: Ranked::default(),
             resource_bytes: AtomicUsize::new(setup.limits.resource_bytes),
             next_reader: AtomicU64::new(0),
         })
@@ -132,8 +123,7 @@ impl RegistryCell {
     /// Takes another configuration over.
     pub(crate) fn reload(&self, limits: &Limits, hosts: permits::Permits) {
         *self.hosts.lock() = hosts;
-        self.most_running
-            .store(limits.executions, Ordering::Release);
+        self.executions.set_bounds(limits);
         self.resource_bytes
             .store(limits.resource_bytes, Ordering::Release);
         self.data.lock().registry.set_limits(limits.clone());
@@ -158,39 +148,68 @@ impl RegistryCell {
         self.data.lock().registry.rest(request, &lists)
     }
 
-    /// Gives a change to the store. Whether it is kept is settled when the store says so, whoever waits for it then.
-    pub(crate) fn keep(self: &Arc<Self>, id: ChangeId, records: Vec<Record>) -> Told {
-        let told = Told::default();
-        let (cell, tell) = (self.clone(), told.clone());
+    /// Gives a change to the store, and `answer` to who waits once it is kept. Whether it is kept is settled when the store says so,
+    /// whoever waits for it then.
+    pub(crate) fn keep(
+        self: &Arc<Self>,
+        id: ChangeId,
+        records: Vec<Record>,
+        answer: Answer,
+    ) -> Promised<Result<Answer, StoreError>> {
+        let (promise, promised) = promise();
+        let cell = self.clone();
         self.store.commit(
             records,
             Box::new(move |kept| {
                 match &kept {
-                    Ok(()) => cell.data.lock().registry.durable(id),
+                    Ok(()) => {
+                        cell.data.lock().registry.durable(id);
+                        cell.not_stored.lock().1 = None;
+                    }
                     Err(error) => {
                         tracing::error!("the registry's file takes no change: {error}");
                         cell.data.lock().registry.undo(id);
+                        let mut not_stored = cell.not_stored.lock();
+                        not_stored.0 += 1;
+                        not_stored.1 = Some(error.message.clone());
                     }
                 }
-                let waker = {
-                    let mut told = tell.lock();
-                    told.0 = Some(kept);
-                    told.1.take()
-                };
-                waker.into_iter().for_each(Waker::wake);
+                promise.keep(kept.map(|()| answer));
             }),
         );
-        told
+        promised
     }
 
-    /// Begins a run that counts; `None` when there are too many.
-    pub(crate) fn execute(self: &Arc<Self>) -> Option<Execution> {
-        let most = self.most_running.load(Ordering::Acquire);
-        let more = |running| (running < most).then_some(running + 1);
-        let counted = self
-            .running
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
-        counted.ok().map(|_| Execution(self.clone()))
+    /// Has a run take its place among those at once, or wait for one.
+    pub(crate) fn enter(&self, now: Instant) -> Result<Place, Failure> {
+        self.executions.enter(now)
+    }
+
+    /// Figures for summary, health and metrics.
+    pub(crate) fn figures(&self) -> RegistryFigures {
+        let (not_stored, store_error) = self.not_stored.lock().clone();
+        RegistryFigures {
+            running: self.executions.count(),
+            store_bytes: self.store.bytes(),
+            not_stored,
+            store_error,
+            ..self.data.lock().registry.figures()
+        }
+    }
+
+    /// Has the store seal all secrets with a new key; the answer says how many.
+    pub(crate) fn rekey(&self, to: Option<&str>) -> Promised<Result<Answer, StoreError>> {
+        let (promise, promised) = promise();
+        self.store.rekey(
+            to,
+            Box::new(move |sealed| promise.keep(sealed.map(Answer::rekeyed))),
+        );
+        promised
+    }
+
+    /// A run of a tool has ended.
+    pub(crate) fn ran(&self, went_well: bool) {
+        self.data.lock().registry.ran(went_well);
     }
 
     /// Begins a read. A fetch that is given is to be driven by somebody who outlives the reader.

@@ -8,7 +8,7 @@ use super::request::{self, Step};
 use super::running::{Progress, Running};
 use crate::background::Background;
 use crate::http_client::{Call, CallError, CallTimes, HttpRequest, Part};
-use crate::ranked::{LEAF, Ranked};
+use crate::promise::{Promised, promise};
 use crate::registry::{CommandCall, CommandEnd, CommandHandle, FileRead, NotRead, NotRun};
 use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::hub::keys::Caller;
@@ -39,7 +39,7 @@ pub(super) enum Served {
     /// A command runs, or a file is read.
     Told {
         /// Its outcome.
-        place: Told,
+        outcome: Promised<Outcome>,
         /// Ends the command when it is dropped.
         _command: Option<CommandHandle>,
     },
@@ -51,31 +51,6 @@ pub(super) enum Served {
     Read(Reader),
     /// It has ended already.
     Ended(Option<Outcome>),
-}
-
-/// Place for an outcome that another thread gives.
-type Told = Arc<Ranked<(Option<Outcome>, Option<Waker>), LEAF>>;
-
-/// Gives an outcome to its place; when it is dropped without, the place is told that there was none.
-struct Teller(Told);
-
-impl Teller {
-    fn tell(&self, outcome: Outcome) {
-        let waker = {
-            let mut place = self.0.lock();
-            place.0.get_or_insert(outcome);
-            place.1.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Drop for Teller {
-    fn drop(&mut self) {
-        self.tell(Outcome::Failed(
-            "the system gives no thread for it; ask again later".to_owned(),
-        ));
-    }
 }
 
 /// A read, until it is dropped.
@@ -157,14 +132,10 @@ impl Served {
         let mut until = None;
         match self {
             Self::Http(asked) => asked.poll(now, waker),
-            Self::Told { place, .. } => {
-                let mut place = place.lock();
-                let outcome = place.0.take();
-                if outcome.is_none() {
-                    place.1 = Some(waker.clone());
-                }
-                outcome
-            }
+            Self::Told { outcome, .. } => match outcome.poll(waker) {
+                Poll::Pending => None,
+                Poll::Ready(outcome) => Some(outcome.unwrap_or_else(no_thread)),
+            },
             Self::Model(inner) => inner
                 .poll(waker, &mut until)
                 .map(|(status, body)| said(status, &body)),
@@ -278,6 +249,11 @@ impl Asked {
     }
 }
 
+/// The outcome of what was dropped without one.
+fn no_thread() -> Outcome {
+    Outcome::Failed("the system gives no thread for it; ask again later".to_owned())
+}
+
 fn command(cell: &RegistryCell, need: CommandNeed) -> Served {
     let mut argv = need.argv.into_iter();
     let program = argv.next().unwrap_or_default();
@@ -293,13 +269,12 @@ fn command(cell: &RegistryCell, need: CommandNeed) -> Served {
         input: need.stdin.map(String::into_bytes).unwrap_or_default(),
         output_bytes: ANSWER_BYTES,
     };
-    let told = Told::default();
-    let teller = Teller(told.clone());
+    let (promise, outcome) = promise();
     let handle = cell
         .commands
-        .run(call, Box::new(move |ended| teller.tell(exited(ended))));
+        .run(call, Box::new(move |ended| promise.keep(exited(ended))));
     Served::Told {
-        place: told,
+        outcome,
         _command: Some(handle),
     }
 }
@@ -320,11 +295,10 @@ fn exited(ended: Result<CommandEnd, NotRun>) -> Outcome {
 }
 
 fn file(cell: &RegistryCell, path: String) -> Served {
-    let told = Told::default();
-    let teller = Teller(told.clone());
+    let (promise, outcome) = promise();
     let most = cell.resource_bytes();
     let done = Box::new(move |read: Result<FileRead, NotRead>| {
-        teller.tell(match read {
+        promise.keep(match read {
             Ok(FileRead::Content { bytes, .. }) => Outcome::File(bytes),
             // No earlier state is told.
             Ok(FileRead::Unchanged) => Outcome::File(Vec::new()),
@@ -340,7 +314,7 @@ fn file(cell: &RegistryCell, path: String) -> Served {
     });
     cell.files.read(PathBuf::from(path), most, None, done);
     Served::Told {
-        place: told,
+        outcome,
         _command: None,
     }
 }

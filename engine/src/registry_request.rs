@@ -5,25 +5,23 @@ use super::account::Account;
 use super::answer::Answer as Whole;
 use super::inbound::Inbound;
 use super::mcp_request;
-use super::registry_cell::{Execution, RegistryCell, Setup, Told};
-use super::registry_needs::Served;
+use super::registry_cell::{RegistryCell, Setup};
 use super::registry_permits as permits;
+use super::registry_work::RunningWork;
 use super::request::Step;
 use super::running::{Polled, Respond, Running};
+use crate::promise::Promised;
 use mcp_local_provider_core::api::{Accepted, Registered, RegistryTask};
 use mcp_local_provider_core::error::{Code, Refusal};
-use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
+use mcp_local_provider_core::exchange::{JSON, NDJSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_registry::rest::{Answer, Request, Route, Run, Step as Begun};
-use mcp_local_provider_registry::{Failure, Kind, Limits, NeedId, Out};
-use std::collections::BTreeMap;
+use mcp_local_provider_registry::rest::{Answer, Request, Route, Shown, Step as Begun};
+use mcp_local_provider_registry::{Failure, Kind, Limits, StoreError};
 use std::fmt;
-use std::mem;
-use std::sync::Arc;
-use std::task::Waker;
+use std::task::{Poll, Waker};
 
 impl Engine {
     /// Gives the engine its registry. A second one changes nothing.
@@ -75,6 +73,7 @@ pub(super) fn begin(
     // Browsers say the type of what a page sends; others may leave it out.
     if accepted.route.body
         && asked.content_type.is_some()
+        && !(task == RegistryTask::Import && asked.has_type(&[NDJSON, "application/jsonl"]))
         && let Err(wrong) = asked.has_json()
     {
         return Err(refuse(inbound, Refusal::invalid(wrong.message)));
@@ -117,6 +116,9 @@ const fn route_of(task: RegistryTask) -> Route {
         RegistryTask::Execute => Route::Execute,
         RegistryTask::Generate => Route::Generate,
         RegistryTask::Complete => Route::Complete,
+        RegistryTask::Export => Route::Export,
+        RegistryTask::Import => Route::Import,
+        RegistryTask::Rekey => Route::Rekey,
     }
 }
 
@@ -142,30 +144,24 @@ impl Post {
             Err(failure) => whole(inbound, Answer::of(&failure)).into(),
             Ok(Begun::Answer(answer)) => whole(inbound, answer).into(),
             Ok(Begun::Change(changed, answer)) => {
-                let told = cell.keep(changed.id, changed.records);
+                let answer = cell.keep(changed.id, changed.records, answer);
                 let id = inbound.account.id();
-                let change = Change { told, answer, id };
-                Step::Running(Running::new(Box::new(change), inbound))
+                Step::Running(Running::new(Box::new(Stored { answer, id }), inbound))
             }
-            Ok(Begun::Run(run)) => {
-                let execution = run.is_execution().then(|| cell.execute());
-                let Some(execution) = execution.map_or(Some(None), |begun| begun.map(Some)) else {
-                    let why =
-                        "as many tools run as may at once (registry.executions); ask again later";
-                    return whole(inbound, Answer::of(&Failure::overloaded(why))).into();
+            Ok(Begun::Rekey(to)) => {
+                let answer = cell.rekey(to.as_deref());
+                let id = inbound.account.id();
+                Step::Running(Running::new(Box::new(Stored { answer, id }), inbound))
+            }
+            Ok(Begun::Run(work, shown)) => {
+                let running = RunningWork::begin(&engine, cell, Some(self.caller), work);
+                let running = match running {
+                    Ok(running) => running,
+                    Err(failure) => return whole(inbound, Answer::of(&failure)).into(),
                 };
-                let running = RunAnswer {
-                    engine: engine.clone(),
-                    cell: cell.clone(),
-                    caller: self.caller,
-                    run,
-                    is_started: false,
-                    open: BTreeMap::new(),
-                    out: Out::default(),
-                    id: inbound.account.id(),
-                    _execution: execution,
-                };
-                Step::Running(Running::new(Box::new(running), inbound))
+                let id = inbound.account.id();
+                let answer = RunAnswer { running, shown, id };
+                Step::Running(Running::new(Box::new(answer), inbound))
             }
         }
     }
@@ -173,7 +169,11 @@ impl Post {
 
 /// Writes an answer of the registry; returns how it ends.
 fn write(reply: &mut Reply, id: ExchangeId, answer: Answer) -> Verdict {
-    let mut head = ReplyHead::new(answer.status, JSON, id);
+    let mut head = ReplyHead::new(
+        answer.status,
+        if answer.is_lines { NDJSON } else { JSON },
+        id,
+    );
     head.location = answer.location.map(Into::into);
     head.etag = answer.etag.map(Into::into);
     head.retry_after = answer.retry_after;
@@ -195,14 +195,13 @@ fn ended(reply: &mut Reply, id: ExchangeId, answer: Answer) -> Polled {
     Polled::Ended(Outcome::new(verdict, status, bytes))
 }
 
-/// A change, until the store has it.
-struct Change {
-    told: Told,
-    answer: Answer,
+/// An answer that waits for the store.
+struct Stored {
+    answer: Promised<Result<Answer, StoreError>>,
     id: ExchangeId,
 }
 
-impl Respond for Change {
+impl Respond for Stored {
     fn poll(
         &mut self,
         _now: Instant,
@@ -210,22 +209,16 @@ impl Respond for Change {
         _account: &mut Account,
         reply: &mut Reply,
     ) -> Polled {
-        let kept = {
-            let mut told = self.told.lock();
-            let kept = told.0.take();
-            if kept.is_none() {
-                told.1 = Some(waker.clone());
+        let answer = match self.answer.poll(waker) {
+            Poll::Pending => return Polled::Until(None),
+            Poll::Ready(Some(Ok(answer))) => answer,
+            Poll::Ready(Some(Err(error))) => Answer::of(&Failure::not_stored(error.message)),
+            Poll::Ready(None) => {
+                let why = "the registry's file was closed before it took the change";
+                Answer::of(&Failure::not_stored(why))
             }
-            kept
         };
-        match kept {
-            None => Polled::Until(None),
-            Some(Ok(())) => ended(reply, self.id, self.answer.clone()),
-            Some(Err(error)) => {
-                let failure = Failure::not_stored(error.message);
-                ended(reply, self.id, Answer::of(&failure))
-            }
-        }
+        ended(reply, self.id, answer)
     }
 
     fn client_gone(&mut self, _now: Instant, _account: &mut Account) -> Outcome {
@@ -235,50 +228,9 @@ impl Respond for Change {
 
 /// A run, until it has ended.
 struct RunAnswer {
-    engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
-    caller: Caller,
-    run: Run,
-    is_started: bool,
-    open: BTreeMap<NeedId, Served>,
-    out: Out,
+    running: RunningWork,
+    shown: Shown,
     id: ExchangeId,
-    _execution: Option<Execution>,
-}
-
-impl RunAnswer {
-    /// Ends and begins what the run says.
-    fn carry_out(&mut self) {
-        for id in self.out.end.drain(..) {
-            self.open.remove(&id);
-        }
-        for (id, need) in mem::take(&mut self.out.start) {
-            let served = Served::begin(&self.engine, &self.cell, Some(&self.caller), need);
-            self.open.insert(id, served);
-        }
-    }
-
-    /// Looks at all that is open once.
-    fn look(&mut self, now: Instant, waker: &Waker) -> (bool, Option<Answer>) {
-        let mut moves = false;
-        let ids: Vec<NeedId> = self.open.keys().copied().collect();
-        for id in ids {
-            let served = self.open.get_mut(&id);
-            let Some(outcome) = served.and_then(|served| served.poll(now, waker)) else {
-                continue;
-            };
-            moves = true;
-            self.open.remove(&id);
-            let answer = self.run.handle_outcome(now, id, outcome, &mut self.out);
-            if answer.is_some() {
-                return (true, answer);
-            }
-            for id in &self.out.end {
-                self.open.remove(id);
-            }
-        }
-        (moves, None)
-    }
 }
 
 impl Respond for RunAnswer {
@@ -289,32 +241,14 @@ impl Respond for RunAnswer {
         _account: &mut Account,
         reply: &mut Reply,
     ) -> Polled {
-        let mut answer = None;
-        if !mem::replace(&mut self.is_started, true) {
-            answer = self.run.start(now, &mut self.out);
-        }
-        loop {
-            self.carry_out();
-            if answer.is_none() && self.run.poll_timeout().is_some_and(|at| at <= now) {
-                answer = self.run.handle_timeout(now, &mut self.out);
-                self.carry_out();
-            }
-            if let Some(answer) = answer {
-                self.open.clear();
-                return ended(reply, self.id, answer);
-            }
-            let (moves, told) = self.look(now, waker);
-            answer = told;
-            if !moves {
-                let own = self.open.values().filter_map(|it| it.poll_timeout(now));
-                return Polled::Until(own.chain(self.run.poll_timeout()).min());
-            }
+        match self.running.poll(now, waker) {
+            Poll::Ready(end) => ended(reply, self.id, self.shown.answer(end)),
+            Poll::Pending => Polled::Until(self.running.poll_timeout(now)),
         }
     }
 
     fn client_gone(&mut self, _now: Instant, _account: &mut Account) -> Outcome {
-        self.run.cancel(&mut self.out);
-        self.open.clear();
+        self.running.cancel();
         Outcome::new(Verdict::ClientGone, CLIENT_GONE, 0)
     }
 }

@@ -20,8 +20,8 @@ use super::running::Running;
 use super::upgrade::Peer;
 use super::upstreams::{Carried, CarriedHeaders, VIA};
 use super::{
-    mcp_agent_request, mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse, registry_request,
-    status, test_page,
+    log_request, mcp_agent_request, mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse,
+    registry_request, status, test_page,
 };
 use crate::outside::Usage;
 use mcp_local_provider_core::agents::upstream::{ClientHeaders, counts_tokens};
@@ -331,6 +331,7 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 Ok((inbound, post)) => post.complete(inbound, &[]),
             }
         }
+        Handler::Respond(Responder::Logs) => log_request::begin(inbound, &request.mcp),
         Handler::Respond(Responder::TestPage) => {
             Step::Answer(test_page::answer(inbound, accepted.local))
         }

@@ -53,7 +53,7 @@ const OPTIONS: [(&str, &[&str]); 19] = [
     ("mcp list", ADDRESS),
     ("mcp call", ADDRESS),
     ("mcp add", PLACES),
-    ("registry", PLACES),
+    ("registry", ADDRESS),
     ("check-config", SETTINGS),
     ("doctor", SETTINGS),
     ("audit", PLACES),

@@ -31,6 +31,19 @@ pub fn operator(program: &'static str, loaded: &Loaded) -> Result<ControlClient,
     Ok(ControlClient::new(program, address(loaded)?, token))
 }
 
+/// Makes a client of the program that runs with this configuration, with a key of the role `admin` where one is known, else with an
+/// operator's.
+///
+/// # Errors
+/// See [`CredentialError`].
+pub fn admin(program: &'static str, loaded: &Loaded) -> Result<ControlClient, CredentialError> {
+    let token = match token(loaded, |_| Ok(None), |role| role == Role::Admin)? {
+        None => operator_token(loaded)?,
+        token => token,
+    };
+    Ok(ControlClient::new(program, address(loaded)?, token))
+}
+
 /// Makes a client of the program that runs with this configuration, with a client's key.
 ///
 /// # Errors

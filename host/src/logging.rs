@@ -10,9 +10,11 @@ use crate::config::{Log, LogFormat, LogLevel};
 use file::LogFile;
 use json::JsonLine;
 use lines::{Output, Writer};
+use mcp_local_provider_engine::LogLines;
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::panic;
+use std::sync::Arc;
 use thiserror::Error;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -23,6 +25,7 @@ use tracing_subscriber::{Layer, Registry, reload};
 pub struct RunningLog {
     level: reload::Handle<LevelFilter, Registry>,
     writer: Writer,
+    latest: Arc<LogLines>,
 }
 
 impl fmt::Debug for RunningLog {
@@ -36,6 +39,11 @@ impl RunningLog {
     pub fn set(&self, level: LogLevel) {
         // The only error is that the log is gone.
         let _ = self.level.reload(filter(level));
+    }
+
+    /// The latest lines, for `GET /logs`.
+    pub fn latest(&self) -> Arc<LogLines> {
+        self.latest.clone()
     }
 
     /// Writes the lines that wait; later ones are lost. Waits for at most a second for an output that takes nothing.
@@ -98,6 +106,15 @@ pub fn start(config: &Log) -> Result<RunningLog, LogError> {
             error,
         })?),
     };
+    let latest = Arc::<LogLines>::default();
+    let output = if json {
+        Box::new(Kept {
+            output: Some(output),
+            latest: latest.clone(),
+        })
+    } else {
+        output
+    };
     let writer = Writer::start(output).map_err(LogError::Thread)?;
     // Without `log_internal_errors(false)` a closed standard error would end the program: the layer prints its own
     // error there.
@@ -110,10 +127,23 @@ pub fn start(config: &Log) -> Result<RunningLog, LogError> {
     } else {
         lines.with_target(false).boxed()
     };
+    // A person reads text; what is kept is JSON all the same.
+    let kept = latest.clone();
+    let kept = move || Kept {
+        output: None,
+        latest: kept.clone(),
+    };
+    let kept = (!json).then(|| {
+        tracing_subscriber::fmt::layer()
+            .with_writer(kept)
+            .log_internal_errors(false)
+            .event_format(JsonLine)
+    });
     let (level, handle) = reload::Layer::new(filter(config.level));
     tracing_subscriber::registry()
         .with(level)
         .with(lines)
+        .with(kept)
         .try_init()?;
     // A panic ends the program, and its last lines are the ones that tell why.
     let (last, tell) = (writer.lines(), panic::take_hook());
@@ -124,5 +154,32 @@ pub fn start(config: &Log) -> Result<RunningLog, LogError> {
     Ok(RunningLog {
         level: handle,
         writer,
+        latest,
     })
+}
+
+/// Keeps lines, whole ones in each call, and hands them on to an output.
+struct Kept {
+    output: Option<Output>,
+    latest: Arc<LogLines>,
+}
+
+impl Write for Kept {
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        self.write_all(lines).map(|()| lines.len())
+    }
+
+    fn write_all(&mut self, lines: &[u8]) -> io::Result<()> {
+        // The lines are JSON, which is UTF-8.
+        if let Ok(lines) = std::str::from_utf8(lines) {
+            self.latest.push(lines);
+        }
+        self.output
+            .as_mut()
+            .map_or(Ok(()), |output| output.write_all(lines))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.output.as_mut().map_or(Ok(()), Write::flush)
+    }
 }

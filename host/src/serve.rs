@@ -50,6 +50,7 @@ pub fn serve<D: Driver>(
     let mut config = provider_config(prepared)?;
     let audit_writer = AuditWriter::start(&prepared.config.audit, &config.audit.feed)?;
     config.audit.file = audit_writer.file();
+    config.audit.log = prepared.log.latest();
     let provider = D::start(config).map_err(|error| explained(program, error))?;
     let addresses = provider.addresses();
     let metrics = matches!(prepared.config.listen.metrics, Extra::Address(_));

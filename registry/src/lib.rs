@@ -6,6 +6,7 @@
 #![cfg_attr(not(test), warn(clippy::wildcard_enum_match_arm))]
 
 mod definition;
+mod export;
 mod failure;
 mod integration;
 mod json;
@@ -25,6 +26,7 @@ mod uri;
 mod uri_template;
 
 pub use definition::{Integration, Provider};
+pub use export::{ExportError, Exported, LineError, name_of_kind, read_export, write_export};
 pub use failure::{Failure, Mismatch};
 pub use integration::{
     AskedWith, CompletionEvent, CompletionRequest, CompletionStatus, Completions, IntegrationSet,
@@ -38,12 +40,12 @@ pub use need::{
 };
 pub use permits::{Anything, Permits};
 pub use registry::{
-    Around, ChangeId, Changed, FetchId, Fetched, Figures, ReaderId, Reading, Registry,
-    SubscriberId, Touched, Updated,
+    ChangeId, Changed, FetchId, Fetched, Imported, ReaderId, Reading, Registry, SubscriberId,
+    Touched, Updated,
 };
 pub use run::{
     Finished, Generated, Out, PromptRun, StepReport, StepStatus, ToolResult, ToolRun, ToolSet,
     Values, Work,
 };
 pub use slots::{Entered, Slots, Ticket};
-pub use store::{Done, Key, Kind, Record, Secret, Store, StoreError, Value};
+pub use store::{Done, Key, Kind, Record, Rekeyed, Secret, Store, StoreError, Value};

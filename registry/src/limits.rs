@@ -15,6 +15,10 @@ pub struct Limits {
     pub integrations: usize,
     /// Runs at once.
     pub executions: usize,
+    /// Runs that wait for others to end: `limits.queue.length`.
+    pub queue_length: usize,
+    /// Time for which they wait at most: `limits.queue.wait`.
+    pub queue_wait: Duration,
     /// Bytes of one resource.
     pub resource_bytes: usize,
     /// Bytes of resources that are kept after they were read.
@@ -33,6 +37,8 @@ impl Default for Limits {
             prompts: 1000,
             integrations: 100,
             executions: 100,
+            queue_length: 64,
+            queue_wait: Duration::from_secs(5),
             resource_bytes: 4 << 20,
             cache_bytes: 64 << 20,
             cache_ttl: Duration::from_secs(300),

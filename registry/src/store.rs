@@ -72,6 +72,9 @@ pub struct Record {
 /// Told once when changes are durable, or are not. It may be called on any thread, and does not wait.
 pub type Done = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
+/// Told once how many secrets are sealed with another key, or why not.
+pub type Rekeyed = Box<dyn FnOnce(Result<usize, StoreError>) + Send>;
+
 /// Failure of a store. Its text is a sentence for people, without secrets.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{message}")]
@@ -84,6 +87,10 @@ pub struct StoreError {
 pub trait Store: Send + Sync + fmt::Debug {
     /// Makes changes durable, all of them or none, in the order of the calls. It returns at once; changes that wait share a commit.
     fn commit(&self, records: Vec<Record>, done: Done);
+
+    /// Seals all secrets with a new key, behind the changes that wait: of the source `to`, `file` or `env:NAME`, or of the present
+    /// one. It returns at once.
+    fn rekey(&self, to: Option<&str>, done: Rekeyed);
 
     /// Bytes that it takes on the disk.
     fn bytes(&self) -> u64;

@@ -1,7 +1,7 @@
 //! The log: one object a line for machines, one id through all lines of a request, and levels that change while it runs.
 
 use crate::agent::Agent;
-use crate::program::{Answer, CLIENT, PATIENCE, Program};
+use crate::program::{Answer, CLIENT, OPERATOR, PATIENCE, Program};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::time::Instant;
@@ -157,5 +157,44 @@ fn the_log_may_go_to_a_file_that_others_put_aside() {
     }
     for line in log(&path).lines().chain(log(&aside).lines()) {
         serde_json::from_str::<Value>(line).unwrap();
+    }
+}
+
+/// Reads a stream until it holds a text.
+fn read_until(stream: &mut impl Read, text: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut part = [0; 4096];
+    while !String::from_utf8_lossy(&bytes).contains(text) {
+        let count = stream.read(&mut part).unwrap();
+        assert!(count > 0, "no `{text}` in {}", String::from_utf8_lossy(&bytes));
+        bytes.extend_from_slice(&part[..count]);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[test]
+fn operators_read_the_latest_lines_and_follow_them_over_http() {
+    // The second keeps what the first, whose output a person reads, keeps too.
+    for form in ["json", "text"] {
+        let program = Program::start(&format!("log: {{ format: {form} }}\n"));
+        assert_eq!(program.get("/logs").status, 403);
+        let mut following = program.open("GET", "/logs?follow=true&level=info", Some(OPERATOR), "");
+        read_until(&mut following, "event: line");
+        let refused = program.request("POST", "/api/chat", Some(CLIENT), "{\"model\":7}");
+        let id = refused.header("x-request-id").unwrap().to_owned();
+        let seen = read_until(&mut following, &format!("\"request_id\":\"{id}\""));
+        assert!(seen.contains("id: ") && seen.contains("event: line\ndata: {\"timestamp\":"), "{seen}");
+        let about = program.request("GET", &format!("/logs?request_id={id}"), Some(OPERATOR), "").json();
+        let line = &about["lines"][0];
+        assert_eq!((&line["request_id"], &line["fields"]["status"]), (&json!(id), &json!(400)), "{about}");
+        let next = about["next"].as_u64().unwrap();
+        let later = program.request("GET", &format!("/logs?since={next}&limit=1000"), Some(OPERATOR), "").json();
+        assert!(later["lines"].as_array().unwrap().iter().all(|line| line["request_id"] != json!(id)), "{later}");
+        let wrong = program.request("GET", "/logs?level=loud", Some(OPERATOR), "");
+        assert_eq!((wrong.status, &wrong.json()["error"]["param"]), (400, &json!("level")));
+        // A drain ends the stream, which keeps nothing alive.
+        program.signal("TERM");
+        let mut rest = Vec::new();
+        following.read_to_end(&mut rest).unwrap();
     }
 }

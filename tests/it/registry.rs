@@ -171,15 +171,17 @@ fn the_registry_is_taken_elsewhere_by_commands_while_no_program_has_it_open() {
     let config = write_config(&folder.0, "127.0.0.1:0", "registry: { commands: [/bin/date] }\n");
     let export = folder.0.join("export.jsonl");
     let head = "{\"format\":\"mcp-local-provider-registry\",\"version\":1,\"secrets\":true}";
-    let tool = "{\"kind\":\"tool\",\"name\":\"now\",\"value\":{\"kind\":\"command\",\"command\":[\"/bin/date\"]}}";
-    let integration = "{\"kind\":\"integration\",\"name\":\"i\",\"value\":{},\"secrets\":{\"/model/api_key\":\"sk-1\"}}";
+    let tool = "{\"kind\":\"tool\",\"name\":\"now\",\"value\":{\"name\":\"now\",\"kind\":\"command\",\"command\":[\"/bin/date\"]}}";
+    let model = "{\"provider\":\"openai\",\"model_name\":\"m\"}";
+    let integration =
+        format!("{{\"kind\":\"integration\",\"name\":\"i\",\"value\":{{\"name\":\"i\",\"model\":{model}}},\"secrets\":{{\"/model/api_key\":\"sk-1\"}}}}");
     std::fs::write(&export, format!("{head}\n{tool}\n{integration}\n")).unwrap();
     let file = export.to_str().unwrap();
     let said = |arguments: &[&str]| said(&folder, &config, arguments);
     assert_eq!(said(&["registry", "import", file]), (Some(0), "2 entries were added, 0 replaced\n".to_owned()));
     let (code, told) = said(&["registry", "import", file]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("tool `now`, integration `i` exist already; `--replace` replaces what exists"), "{told}");
+    assert!(told.contains("line 2: there is a tool \"now\" already; `replace` replaces what exists"), "{told}");
     let (code, told) = said(&["registry", "rekey"]);
     assert_eq!((code, told.as_str()), (Some(0), "1 secrets are sealed with a new key (file)\n"));
     let (code, told) = said(&["registry", "rekey", "--to", "mine"]);

@@ -11,11 +11,11 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-const ADMIN: &str = "admin-key-for-tests";
-const USER: &str = "registry-key-for-tests";
+pub const ADMIN: &str = "admin-key-for-tests";
+pub const USER: &str = "registry-key-for-tests";
 
 /// Starts the program over what a folder holds.
-fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
+pub fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
     let extra = format!("registry: {{ {registry} }}\n{more}");
     let config = write_config(&folder.0, "127.0.0.1:0", &extra);
     let keys = format!(
@@ -28,31 +28,31 @@ fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
     Program::spawn(command, folder, config)
 }
 
-fn start(registry: &str) -> Program {
+pub fn start(registry: &str) -> Program {
     start_in(Folder::new(), registry, "")
 }
 
-fn register(program: &Program, path: &str, body: &Value) -> Answer {
+pub fn register(program: &Program, path: &str, body: &Value) -> Answer {
     program.request("POST", path, Some(ADMIN), &body.to_string())
 }
 
 /// Registers what is expected to be taken.
-fn made(program: &Program, path: &str, body: &Value) {
+pub fn made(program: &Program, path: &str, body: &Value) {
     let answer = register(program, path, body);
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
-fn ask(program: &Program, method: &str, path: &str, body: &Value) -> Answer {
+pub fn ask(program: &Program, method: &str, path: &str, body: &Value) -> Answer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     program.request(method, path, Some(USER), &body)
 }
 
-fn execute(program: &Program, tool: &str, arguments: &Value) -> Answer {
+pub fn execute(program: &Program, tool: &str, arguments: &Value) -> Answer {
     let body = json!({ "arguments": arguments });
     ask(program, "POST", &format!("/tools/{tool}/execute"), &body)
 }
 
-fn assert_refused(answer: &Answer, status: u16, code: Option<&str>, param: Option<&str>) {
+pub fn assert_refused(answer: &Answer, status: u16, code: Option<&str>, param: Option<&str>) {
     let error = &answer.json()["error"];
     assert_eq!((answer.status, &error["code"], &error["param"]), (status, &json!(code), &json!(param)), "{answer:?}");
 }
@@ -307,4 +307,41 @@ fn a_caller_that_leaves_ends_what_it_started() {
     assert_refused(&late, 504, Some("timeout"), None);
     let pid = until(|| std::fs::read_to_string(&mark).ok().filter(|pid| pid.ends_with('\n')));
     assert!(ends(pid.trim()), "the command runs on");
+}
+
+#[test]
+fn runs_beyond_the_most_wait_for_others_and_more_are_refused() {
+    let folder = Folder::new();
+    let (first, second) = (folder.0.join("first"), folder.0.join("second"));
+    for pipe in [&first, &second] {
+        rustix::fs::mkfifoat(rustix::fs::CWD, pipe, 0o600.into()).unwrap();
+    }
+    let program = start_in(folder, "commands: [/bin/cat], executions: 1", "limits: { queue: { length: 1, wait: 60s } }\n");
+    for (name, pipe) in [("one", &first), ("two", &second)] {
+        made(&program, "/tools", &json!({ "name": name, "kind": "command", "command": ["/bin/cat", pipe] }));
+    }
+    let says = |answer: &Answer, text: &str| {
+        assert_eq!((answer.status, &answer.json()["content"][0]["text"]), (200, &json!(text)), "{answer:?}");
+    };
+    let none = json!({});
+    thread::scope(|threads| {
+        let running = threads.spawn(|| execute(&program, "one", &none));
+        // It opens when the command has opened the other end.
+        let open = |pipe| std::fs::OpenOptions::new().write(true).open(pipe).unwrap();
+        let mut to_first = open(&first);
+        let (tell, told) = std::sync::mpsc::channel();
+        for _ in 0..2 {
+            let tell = tell.clone();
+            let (program, none) = (&program, &none);
+            threads.spawn(move || tell.send(execute(program, "two", none)));
+        }
+        let refused = told.recv().unwrap();
+        assert_refused(&refused, 503, Some("overloaded"), None);
+        assert_eq!(refused.header("retry-after"), Some("1"));
+        to_first.write_all(b"A").unwrap();
+        drop(to_first);
+        says(&running.join().unwrap(), "A");
+        open(&second).write_all(b"B").unwrap();
+        says(&told.recv().unwrap(), "B");
+    });
 }

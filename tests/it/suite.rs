@@ -32,6 +32,7 @@ mod ollama_address;
 mod program;
 mod proxies;
 mod registry;
+mod registry_operator;
 mod registry_rest;
 mod reload;
 mod stopped;

@@ -271,6 +271,11 @@ fn components(snapshot: &Snapshot, status: &ProgramStatus) -> Vec<Component> {
             found.map(|why| (Health::Degraded, why)),
         ));
     }
+    if let Some(registry) = &status.registry {
+        let found = registry.store_error.as_ref();
+        let found = found.map(|why| (Health::Degraded, format!("it takes no changes: {why}")));
+        parts.push(component("registry", registry.not_stored, None, found));
+    }
     if let Some(audit) = &status.audit {
         let lost = audit.lost;
         let found = match &audit.error {

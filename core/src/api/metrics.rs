@@ -3,6 +3,7 @@
 mod agents;
 mod gateway;
 mod json;
+mod registry;
 mod servers;
 
 use super::answered::Answered;
@@ -186,6 +187,7 @@ fn table<'s>(snapshot: &'s Snapshot, status: &'s ProgramStatus) -> Vec<Family<'s
     agents::add(status, &mut table);
     upstreams::add(status, &mut table);
     servers::add(status, &mut table);
+    registry::add(status, &mut table);
     process(snapshot, status, &mut table);
     table
 }

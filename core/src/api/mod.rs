@@ -10,6 +10,7 @@ mod control;
 mod exchanges;
 mod guard;
 mod health;
+mod logs;
 mod lookup;
 pub mod metrics;
 mod models;
@@ -22,6 +23,7 @@ mod registry;
 mod rest;
 mod route;
 pub mod status;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -29,6 +31,7 @@ pub use answered::{Answered, Input};
 pub use browser::Page;
 pub use client::{Client, Forwarding};
 pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
+pub use logs::{LogHistory, LogQuery};
 pub use lookup::{Found, Parameters, Routes, query_value};
 pub use refusals::{
     body_broken, body_too_large, body_too_slow, out_of_memory, over_connection_limit,
@@ -61,6 +64,8 @@ pub const ROUTES: Routes = Routes::with(&[
     openapi::ROUTES,
     rest::ROUTES,
     registry::ROUTES,
+    summary::ROUTES,
+    logs::ROUTES,
     OF_THE_ENGINE,
 ]);
 

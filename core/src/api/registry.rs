@@ -36,6 +36,12 @@ pub enum RegistryTask {
     Generate,
     /// Completes an argument of a prompt.
     Complete,
+    /// Writes all entries as JSON lines.
+    Export,
+    /// Takes the entries of an export.
+    Import,
+    /// Seals all secrets with another key.
+    Rekey,
 }
 
 impl RegistryTask {
@@ -71,6 +77,9 @@ impl RegistryTask {
             Self::Execute => "Runs a tool of the registry.",
             Self::Generate => "Makes the messages of a prompt of the registry.",
             Self::Complete => "Completes an argument of a prompt of the registry.",
+            Self::Export => "All entries of the registry, one JSON text a line.",
+            Self::Import => "Registers all entries of an export, or none.",
+            Self::Rekey => "Seals all secrets of the registry with a new key.",
         }
     }
 
@@ -88,7 +97,10 @@ impl RegistryTask {
             | Self::Delete(_)
             | Self::Execute
             | Self::Generate
-            | Self::Complete => "name",
+            | Self::Complete
+            | Self::Export
+            | Self::Import
+            | Self::Rekey => "name",
         }
     }
 }
@@ -235,6 +247,26 @@ pub(super) const ROUTES: &[Route] = &[
         RegistryTask::Complete,
     )
     .with_body(),
+    change(
+        "GET /registry/export",
+        GET,
+        &["/registry/export"],
+        RegistryTask::Export,
+    ),
+    change(
+        "POST /registry/import",
+        POST,
+        &["/registry/import"],
+        RegistryTask::Import,
+    )
+    .with_body(),
+    change(
+        "POST /registry/rekey",
+        POST,
+        &["/registry/rekey"],
+        RegistryTask::Rekey,
+    )
+    .with_body(),
 ];
 
 /// A route for keys that may use the registry.
@@ -255,7 +287,7 @@ const fn route(
     .in_dialect(Dialect::Rest)
 }
 
-/// A route that changes the registry.
+/// A route that changes the registry, or shows what only its admin may see.
 const fn change(
     name: &'static str,
     methods: &'static [&'static str],

@@ -90,6 +90,8 @@ pub enum Responder {
     TestPage,
     /// The registry.
     Registry(RegistryTask),
+    /// The latest lines of the log.
+    Logs,
 }
 
 /// Callers that may use a route.

@@ -31,6 +31,8 @@ pub struct ProgramStatus {
     pub servers: Vec<ServerFigures>,
     /// The gateway to these servers.
     pub gateway: GatewayFigures,
+    /// The registry; `None` where there is none.
+    pub registry: Option<RegistryFigures>,
     /// Parts that only the driver has, such as `bridge:NAME` and `agent:NAME`.
     pub components: Vec<Component>,
 }
@@ -106,6 +108,53 @@ pub struct GatewayFigures {
     pub created: u64,
     /// Sessions by the transport that opened them, each transport once.
     pub by_transport: Vec<(&'static str, usize)>,
+}
+
+/// The registry of tools, resources, prompts and integrations.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistryFigures {
+    /// Tools by their kind, each kind once.
+    pub tools: Vec<(&'static str, usize)>,
+    /// Runs of tools that have ended.
+    pub executions: u64,
+    /// Those among them whose result was an error, or that had none.
+    pub errors: u64,
+    /// Runs that are open, and those that wait for one of them to end.
+    pub running: (usize, usize),
+    /// Resources, those with a template too.
+    pub resources: usize,
+    /// Resources that are kept after they were read.
+    pub cached: usize,
+    /// Bytes of these.
+    pub cache_bytes: usize,
+    /// Reads that the cache, or the definition itself, served.
+    pub hits: u64,
+    /// Reads that it did not.
+    pub misses: u64,
+    /// Subscriptions to resources.
+    pub subscriptions: usize,
+    /// Prompts.
+    pub prompts: usize,
+    /// Integrations.
+    pub integrations: usize,
+    /// Those that are enabled.
+    pub enabled_integrations: usize,
+    /// Completions by their status, each status once.
+    pub completions: Vec<(&'static str, usize)>,
+    /// Bytes of the file.
+    pub store_bytes: u64,
+    /// Changes that the file did not take.
+    pub not_stored: u64,
+    /// Reason for which it did not take the latest one; `None` as soon as it takes one.
+    pub store_error: Option<String>,
+}
+
+impl RegistryFigures {
+    /// Returns the number of tools.
+    #[must_use]
+    pub fn all_tools(&self) -> usize {
+        self.tools.iter().map(|(_, count)| count).sum()
+    }
 }
 
 /// The links of agents, all together.

@@ -118,7 +118,7 @@ pub fn run(
             arguments,
             json,
         }) => mcp_call::call(program, loaded, server, tool, arguments, *json, out),
-        Command::Registry(command) => registry::run(command, loaded, out),
+        Command::Registry(command) => registry::run(command, program, loaded, out),
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(command) => keys::run(command, program, loaded, out),
         Command::Sessions { json } => {

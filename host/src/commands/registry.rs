@@ -1,61 +1,60 @@
-//! The commands on the registry's file, which no program may have open.
+//! The commands on the registry.
 
 use super::Failure;
 use crate::command_line::RegistryCommand;
-use crate::config::Loaded;
+use crate::config::{Loaded, RegistrySecret};
+use crate::control::{ControlClient, ControlError, Sent};
+use crate::credentials;
 use crate::private_file;
-use crate::registry;
-use mcp_local_provider_registry::Record;
+use crate::registry::{self, RegistryError};
+use mcp_local_provider_registry::Imported;
+use serde_json::{Value, json};
 use std::io::{self, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Largest export that is read, in bytes.
 const MOST: u64 = 1 << 30;
 
-/// Runs a command on the registry's file.
+/// Runs a command: on the registry's file, or, where a program has that open, by asking that program.
 pub(super) fn run(
     command: &RegistryCommand,
+    program: &'static str,
     loaded: &Loaded,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
-    let data_dir = &loaded.config.data_dir;
-    let secret = &loaded.config.registry.secret;
+    let running = |path| Running::find(path, program, loaded);
+    let config = &loaded.config;
+    let (data_dir, secret) = (&config.data_dir, &config.registry.secret);
     match command {
         RegistryCommand::Export { file, secrets } => {
-            let text = registry::export(data_dir, secret, *secrets)?;
-            if is_standard(file) {
-                return Ok(out.write_all(text.as_bytes())?);
-            }
-            let written = std::path::absolute(file)
-                .and_then(|file| private_file::replace(&file, text.as_bytes()));
-            written.map_err(|error| {
-                Failure(format!("{} cannot be written: {error}", file.display()))
-            })?;
-            let count = text.lines().count().saturating_sub(1);
-            let kind = if *secrets { "with" } else { "without" };
-            writeln!(
-                out,
-                "{count} entries {kind} their secrets are in {}",
-                file.display()
-            )?;
+            let text = match registry::export(data_dir, secret, *secrets) {
+                Err(RegistryError::InUse(path)) => running(path)?.export(*secrets)?,
+                text => text?,
+            };
+            write(file, &text, *secrets, out)
         }
         RegistryCommand::Import { file, replace } => {
             let text = read(file)
                 .map_err(|error| Failure(format!("{} cannot be read: {error}", file.display())))?;
-            // What is wrong with a definition the program says that opens the registry.
-            let any = |_: &Record| Ok(());
-            let imported = registry::import(data_dir, secret, &text, *replace, &any)?;
-            writeln!(
+            let limits = registry::limits(config);
+            let imported = match registry::import(data_dir, secret, limits, &text, *replace) {
+                Err(RegistryError::InUse(path)) => running(path)?.import(text, *replace)?,
+                imported => imported?,
+            };
+            let Imported { added, replaced } = imported;
+            Ok(writeln!(
                 out,
-                "{} entries were added, {} replaced",
-                imported.added, imported.replaced
-            )?;
+                "{added} entries were added, {replaced} replaced"
+            )?)
         }
         RegistryCommand::Rekey { to } => {
             let target = to.as_ref().unwrap_or(secret);
             let variable = |name: &str| loaded.environment.get(name).map(str::to_owned);
             let variable = |name: &str| variable(name).map(|text| text.trim().to_owned());
-            let sealed = registry::rekey(data_dir, secret, target, &variable)?;
+            let sealed = match registry::rekey(data_dir, secret, target, &variable) {
+                Err(RegistryError::InUse(path)) => running(path)?.rekey(target)?,
+                sealed => sealed?,
+            };
             writeln!(out, "{sealed} secrets are sealed with a new key ({target})")?;
             if target.to_string() != secret.to_string() {
                 writeln!(
@@ -63,9 +62,110 @@ pub(super) fn run(
                     "write `registry: {{ secret: \"{target}\" }}` into the configuration, which has `{secret}`"
                 )?;
             }
+            Ok(())
         }
     }
-    Ok(())
+}
+
+/// The program that has the file open.
+struct Running(ControlClient);
+
+impl Running {
+    /// The one that has the file at `path` open.
+    fn find(path: PathBuf, program: &'static str, loaded: &Loaded) -> Result<Self, Failure> {
+        let in_use = RegistryError::InUse(path);
+        match credentials::admin(program, loaded) {
+            Ok(client) if client.is_listening() => Ok(Self(client)),
+            Ok(client) => Err(Failure(format!(
+                "{in_use}. Nothing answers at {}; --listen or --config says where it is",
+                client.address()
+            ))),
+            Err(error) => Err(Failure(format!("{in_use}. It cannot be asked: {error}"))),
+        }
+    }
+
+    /// Sends a request, and returns the whole answer.
+    fn ask(
+        &self,
+        method: &'static str,
+        path: &str,
+        body: Option<String>,
+    ) -> Result<String, Failure> {
+        let sent = Sent {
+            method,
+            path,
+            accept: "application/json, application/x-ndjson",
+            headers: &[],
+            body,
+        };
+        let answer = self.0.exchange(&sent).map_err(|error| match error {
+            ControlError::Refused {
+                status: 403,
+                message,
+            } => Failure(format!(
+                "the program that runs has the registry open, and wants a key of the role admin: {message}; give one in \
+                 {}, or stop the program",
+                credentials::KEY_VARIABLE
+            )),
+            error @ (ControlError::NotRunning { .. }
+            | ControlError::Connection(..)
+            | ControlError::Foreign(..)
+            | ControlError::Unauthorized { .. }
+            | ControlError::Refused { .. }) => error.into(),
+        })?;
+        let mut text = String::new();
+        let read = answer.take(MOST).read_to_string(&mut text);
+        read.map_err(|error| self.0.broken(error))?;
+        Ok(text)
+    }
+
+    /// A number of the answer to a change.
+    fn count(&self, answer: &str, name: &str) -> Result<usize, Failure> {
+        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        let count = answer.get(name).and_then(Value::as_u64);
+        let count = count.and_then(|count| usize::try_from(count).ok());
+        count.ok_or_else(|| {
+            let address = self.0.address();
+            Failure(format!("what answers at {address} is no registry"))
+        })
+    }
+
+    fn export(&self, secrets: bool) -> Result<String, Failure> {
+        let path = format!("/registry/export?secrets={secrets}");
+        self.ask("GET", &path, None)
+    }
+
+    fn import(&self, text: String, replace: bool) -> Result<Imported, Failure> {
+        let path = format!("/registry/import?replace={replace}");
+        let answer = self.ask("POST", &path, Some(text))?;
+        Ok(Imported {
+            added: self.count(&answer, "added")?,
+            replaced: self.count(&answer, "replaced")?,
+        })
+    }
+
+    fn rekey(&self, to: &RegistrySecret) -> Result<usize, Failure> {
+        let body = json!({ "to": to.to_string() }).to_string();
+        let answer = self.ask("POST", "/registry/rekey", Some(body))?;
+        self.count(&answer, "secrets")
+    }
+}
+
+/// Writes an export to its file.
+fn write(file: &Path, text: &str, secrets: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    if is_standard(file) {
+        return Ok(out.write_all(text.as_bytes())?);
+    }
+    let written =
+        std::path::absolute(file).and_then(|file| private_file::replace(&file, text.as_bytes()));
+    written.map_err(|error| Failure(format!("{} cannot be written: {error}", file.display())))?;
+    let count = text.lines().count().saturating_sub(1);
+    let kind = if secrets { "with" } else { "without" };
+    Ok(writeln!(
+        out,
+        "{count} entries {kind} their secrets are in {}",
+        file.display()
+    )?)
 }
 
 fn is_standard(file: &Path) -> bool {
@@ -110,7 +210,7 @@ mod tests {
         );
         let loaded = load_text("c.yaml", &text, &Environment::new(variables)).unwrap();
         let mut out = Vec::new();
-        run(&command, &loaded, &mut out).map_err(|failure| failure.0)?;
+        run(&command, "mcp-local-provider", &loaded, &mut out).map_err(|failure| failure.0)?;
         Ok(String::from_utf8(out).unwrap())
     }
 
@@ -118,7 +218,7 @@ mod tests {
     fn a_registry_is_taken_elsewhere_and_sealed_anew() {
         let directory = Directory::new();
         let head = "{\"format\":\"mcp-local-provider-registry\",\"version\":1}";
-        let entry = "{\"kind\":\"integration\",\"name\":\"i\",\"value\":{},\"secrets\":{\"/model/api_key\":\"sk-1\"}}";
+        let entry = r#"{"kind":"integration","name":"i","value":{"name":"i","model":{"provider":"openai","model_name":"m"}},"secrets":{"/model/api_key":"sk-1"}}"#;
         let file = directory.file("in.jsonl", &format!("{head}\n{entry}\n"));
         let import = |replace| RegistryCommand::Import {
             file: file.clone(),
@@ -137,7 +237,7 @@ mod tests {
         );
         let refused = said(import(false), &directory, "file").unwrap_err();
         assert!(
-            refused.contains("integration `i` exists already"),
+            refused.contains("there is an integration \"i\" already"),
             "{refused}"
         );
         assert_eq!(

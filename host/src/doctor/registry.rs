@@ -64,6 +64,7 @@ mod tests {
     use super::*;
     use crate::config::{Environment, load_text};
     use crate::test_directory::Directory;
+    use mcp_local_provider_registry::Limits;
     use std::os::unix::fs::PermissionsExt;
 
     fn found(directory: &Directory, section: &str) -> Vec<(Health, String)> {
@@ -99,13 +100,10 @@ mod tests {
             ]
         );
         let head = "{\"format\":\"mcp-local-provider-registry\",\"version\":1}";
-        let entry =
-            "{\"kind\":\"integration\",\"name\":\"i\",\"value\":{},\"secrets\":{\"/a\":\"b\"}}";
+        let entry = r#"{"kind":"integration","name":"i","value":{"name":"i","model":{"provider":"agent","model_name":"m"}},"secrets":{"/a":"b"}}"#;
         let text = format!("{head}\n{entry}");
-        registry::import(&directory.0, &RegistrySecret::File, &text, false, &|_| {
-            Ok(())
-        })
-        .unwrap();
+        let limits = Limits::default();
+        registry::import(&directory.0, &RegistrySecret::File, limits, &text, false).unwrap();
         let (store, _) = registry::open(&directory.0, &RegistrySecret::File).unwrap();
         let path = registry::path(&directory.0);
         assert_eq!(

@@ -1,8 +1,8 @@
 //! The file of the registry in a build without the cargo feature `registry`: there is none, and each call says so.
 
-use super::{Imported, Inspection, RegistryError};
+use super::{Inspection, RegistryError};
 use crate::config::RegistrySecret;
-use mcp_local_provider_registry::{Done, Record, Store};
+use mcp_local_provider_registry::{Done, Imported, Limits, Record, Rekeyed, Store};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -19,6 +19,10 @@ impl RegistryFile {
 
 impl Store for RegistryFile {
     fn commit(&self, _: Vec<Record>, _: Done) {
+        match *self {}
+    }
+
+    fn rekey(&self, _: Option<&str>, _: Rekeyed) {
         match *self {}
     }
 
@@ -61,9 +65,9 @@ pub fn export(_: &Path, _: &RegistrySecret, _: bool) -> Result<String, RegistryE
 pub fn import(
     _: &Path,
     _: &RegistrySecret,
+    _: Limits,
     _: &str,
     _: bool,
-    _: &dyn Fn(&Record) -> Result<(), String>,
 ) -> Result<Imported, RegistryError> {
     Err(RegistryError::Absent)
 }

@@ -1,11 +1,7 @@
 //! Errors of the registry's file. Each is a sentence that says what to do, without secrets.
 
-use std::fmt::Write as _;
 use std::io;
 use std::path::PathBuf;
-
-/// Entries that an error names at most.
-const NAMED: usize = 10;
 
 /// Failure of the registry's file or of its keys.
 #[derive(Debug, thiserror::Error)]
@@ -101,31 +97,4 @@ pub enum RegistryError {
     /// An export cannot be imported.
     #[error("nothing was imported: {0}")]
     Import(String),
-    /// Entries exist already.
-    #[error("nothing was imported: {0}")]
-    Conflicts(Conflict),
-}
-
-/// Names that an import and the registry both have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conflict(pub Vec<String>);
-
-impl std::fmt::Display for Conflict {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self(names) = self;
-        let mut told = names
-            .iter()
-            .take(NAMED)
-            .fold(String::new(), |mut told, name| {
-                let separator = if told.is_empty() { "" } else { ", " };
-                // Writing to a String cannot fail.
-                let _ = write!(told, "{separator}{name}");
-                told
-            });
-        if names.len() > NAMED {
-            let _ = write!(told, " and {} more", names.len() - NAMED);
-        }
-        let verb = if names.len() == 1 { "exists" } else { "exist" };
-        write!(f, "{told} {verb} already; `--replace` replaces what exists")
-    }
 }

@@ -28,9 +28,9 @@ mod transfer;
 #[cfg(not(feature = "registry"))]
 pub use absent::{RegistryFile, export, import, inspect, open, rekey};
 pub use commands::HostCommands;
-pub use error::{Conflict, RegistryError};
+pub use error::RegistryError;
 pub use files::HostFiles;
-pub(crate) use serving::Serving;
+pub(crate) use serving::{Serving, limits};
 #[cfg(feature = "registry")]
 pub use {
     rekey::rekey,
@@ -40,8 +40,6 @@ pub use {
 };
 
 use crate::config::{Config, GatewaySwitch};
-#[cfg(feature = "registry")]
-use mcp_local_provider_registry::{Key, Kind};
 use std::path::{Path, PathBuf};
 
 /// Name of the registry's file in the data directory.
@@ -58,15 +56,6 @@ pub struct Inspection {
     pub secrets: usize,
     /// Bytes that it takes on the disk.
     pub bytes: u64,
-}
-
-/// Result of an import.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Imported {
-    /// Entries that were not there before.
-    pub added: usize,
-    /// Entries that took the place of others.
-    pub replaced: usize,
 }
 
 /// Returns true when the program is to have a registry: `registry.enabled` says so, or with `auto` a key of the role `admin`
@@ -93,14 +82,8 @@ pub fn path(data_dir: &Path) -> PathBuf {
 
 /// Names an entry in a sentence: ``tool `now` ``.
 #[cfg(feature = "registry")]
-fn named(key: &Key) -> String {
-    let kind = match key.kind {
-        Kind::Tool => "tool",
-        Kind::Resource => "resource",
-        Kind::ResourceTemplate => "resource template",
-        Kind::Prompt => "prompt",
-        Kind::Integration => "integration",
-    };
+fn named(key: &mcp_local_provider_registry::Key) -> String {
+    let kind = mcp_local_provider_registry::name_of_kind(key.kind).replace('_', " ");
     let name: String = key.name.chars().take(200).collect();
     format!("{kind} `{}`", name.escape_debug())
 }

@@ -5,6 +5,7 @@ use super::seal::{SealingKey, Source};
 use super::tables::{Tables, apply, set_header};
 use super::{RegistryError, path};
 use crate::config::RegistrySecret;
+use mcp_local_provider_registry::Record;
 use std::path::Path;
 
 /// Seals all secrets with a new key: of the same source, or of another one. Returns their number. `given` is the configuration's
@@ -46,6 +47,19 @@ pub fn rekey(
             return Err(RegistryError::Damaged { path, reason });
         }
     };
+    seal_anew(&mut tables, data_dir, &records, to, variable)?;
+    Ok(sealed)
+}
+
+/// Seals the secrets of all records with a new key, and returns that.
+pub(super) fn seal_anew(
+    tables: &mut Tables,
+    data_dir: &Path,
+    records: &[Record],
+    to: &RegistrySecret,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Result<SealingKey, RegistryError> {
+    let keys = KeyFile::new(data_dir);
     let (key, source) = match to {
         RegistrySecret::File => {
             let key = SealingKey::random()?;
@@ -68,7 +82,7 @@ pub fn rekey(
     let header = key.header(source)?;
     tables.write(|transaction| {
         set_header(transaction, &header)?;
-        apply(transaction, &records, &key)
+        apply(transaction, records, &key)
     })?;
     match to {
         RegistrySecret::File => keys.take_next()?,
@@ -76,7 +90,7 @@ pub fn rekey(
     }
     // Pages that are free hold what the old key has sealed.
     tables.compact()?;
-    Ok(sealed)
+    Ok(key)
 }
 
 /// Keys that may be the present one.

@@ -66,7 +66,8 @@ impl Serving {
     }
 }
 
-fn limits(config: &Config) -> Limits {
+/// Limits of the registry, as the configuration has them.
+pub(crate) fn limits(config: &Config) -> Limits {
     let registry = &config.registry;
     Limits {
         tools: registry.tools,
@@ -74,6 +75,8 @@ fn limits(config: &Config) -> Limits {
         prompts: registry.prompts,
         integrations: registry.integrations,
         executions: registry.executions,
+        queue_length: usize::try_from(config.limits.queue.length).unwrap_or(usize::MAX),
+        queue_wait: config.limits.queue.wait,
         resource_bytes: registry.resource_bytes,
         cache_bytes: registry.cache.bytes,
         cache_ttl: registry.cache.ttl,

@@ -1,12 +1,13 @@
 //! The store of a running program: a thread that writes changes, those that wait in one transaction.
 
 use super::RegistryError;
+use super::rekey::seal_anew;
 use super::seal::SealingKey;
 use super::tables::{Tables, apply, open_with_key};
 use crate::config::RegistrySecret;
-use mcp_local_provider_registry::{Done, Record, Store, StoreError, Value};
+use mcp_local_provider_registry::{Done, Record, Rekeyed, Store, StoreError, Value};
 use std::collections::VecDeque;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -34,6 +35,8 @@ pub fn open(
     });
     let writer = Writer {
         tables,
+        data_dir: data_dir.to_owned(),
+        secret: secret.clone(),
         key,
         shared: shared.clone(),
     };
@@ -66,16 +69,23 @@ struct Shared {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Change>,
-    /// Bytes of these.
+    waiting: VecDeque<Job>,
+    /// Bytes of the changes among these.
     bytes: usize,
     is_closed: bool,
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Queue({} changes wait)", self.waiting.len())
+        write!(f, "Queue({} wait)", self.waiting.len())
     }
+}
+
+/// Work for the thread.
+enum Job {
+    Change(Change),
+    /// Seal with a new key, of this source or the present one.
+    Rekey(Option<String>, Rekeyed),
 }
 
 struct Change {
@@ -124,10 +134,22 @@ impl Store for RegistryFile {
         if has_room {
             queue.bytes = queue.bytes.saturating_add(bytes);
         }
-        queue.waiting.push_back(Change {
+        queue.waiting.push_back(Job::Change(Change {
             records: has_room.then_some(records),
             done,
-        });
+        }));
+        drop(queue);
+        self.shared.changed.notify_one();
+    }
+
+    fn rekey(&self, to: Option<&str>, done: Rekeyed) {
+        let mut queue = self.shared.queue();
+        if queue.is_closed {
+            drop(queue);
+            return done(Err(failure("the registry is closed, as the program ends")));
+        }
+        let to = to.map(str::to_owned);
+        queue.waiting.push_back(Job::Rekey(to, done));
         drop(queue);
         self.shared.changed.notify_one();
     }
@@ -155,19 +177,30 @@ fn failure(message: &str) -> StoreError {
 /// The thread.
 struct Writer {
     tables: Tables,
+    data_dir: PathBuf,
+    /// Source of the key.
+    secret: RegistrySecret,
     key: SealingKey,
     shared: Arc<Shared>,
 }
 
 impl Writer {
     fn run(mut self) {
-        while let Some(changes) = self.wait() {
-            let (changes, refused): (Vec<_>, Vec<_>) = changes
-                .into_iter()
-                .partition(|change| change.records.is_some());
-            for change in refused {
-                let message = "too many changes wait for the disk; try again later";
-                (change.done)(Err(failure(message)));
+        while let Some(jobs) = self.wait() {
+            let mut changes = Vec::new();
+            for job in jobs {
+                match job {
+                    Job::Change(change) if change.records.is_some() => changes.push(change),
+                    Job::Change(change) => {
+                        let message = "too many changes wait for the disk; try again later";
+                        (change.done)(Err(failure(message)));
+                    }
+                    Job::Rekey(to, done) => {
+                        self.write(std::mem::take(&mut changes));
+                        let sealed = self.rekey(to.as_deref());
+                        done(sealed.map_err(|message| StoreError { message }));
+                    }
+                }
             }
             self.write(changes);
             self.shared
@@ -176,15 +209,32 @@ impl Writer {
         }
     }
 
-    /// Waits for changes, and takes all that wait; `None` once the file is closed and nothing waits.
-    fn wait(&self) -> Option<VecDeque<Change>> {
+    /// Seals all secrets with a new key. Returns their number.
+    fn rekey(&mut self, to: Option<&str>) -> Result<usize, String> {
+        let to = match to {
+            None => self.secret.clone(),
+            Some(to) => to.parse().map_err(|why| format!("`to`: {why}"))?,
+        };
+        let told = |error: RegistryError| error.to_string();
+        let stored = self.tables.read().map_err(told)?;
+        let sealed = stored.sealed();
+        let records = stored.open(&self.key, self.tables.path()).map_err(told)?;
+        let variable = |name: &str| std::env::var(name).ok();
+        let key = seal_anew(&mut self.tables, &self.data_dir, &records, &to, &variable);
+        self.key = key.map_err(told)?;
+        self.secret = to;
+        Ok(sealed)
+    }
+
+    /// Waits for jobs, and takes all that wait; `None` once the file is closed and nothing waits.
+    fn wait(&self) -> Option<VecDeque<Job>> {
         let mut queue = self.shared.queue();
         while queue.waiting.is_empty() && !queue.is_closed {
             let woken = self.shared.changed.wait(queue);
             queue = woken.unwrap_or_else(PoisonError::into_inner);
         }
         queue.bytes = 0;
-        Some(std::mem::take(&mut queue.waiting)).filter(|changes| !changes.is_empty())
+        Some(std::mem::take(&mut queue.waiting)).filter(|jobs| !jobs.is_empty())
     }
 
     /// Writes changes in one transaction, or each in one of its own where that fails: one that the disk has no room for does not

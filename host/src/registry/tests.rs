@@ -12,7 +12,9 @@ mod kills;
 use super::*;
 use crate::config::{Environment, RegistrySecret, load_text};
 use crate::test_directory::Directory;
-use mcp_local_provider_registry::{Done, Record, Secret, Store, StoreError, Value};
+use mcp_local_provider_registry::{
+    Done, Key, Kind, Limits, Record, Secret, Store, StoreError, Value,
+};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
@@ -51,17 +53,19 @@ fn commit(store: &Arc<RegistryFile>, records: Vec<Record>) -> Result<(), StoreEr
     told.recv().unwrap()
 }
 
+const TOOL: &str = r#"{"name":"now","kind":"command","command":["/bin/date"]}"#;
+const INTEGRATION: &str = r#"{"name":"i","model":{"provider":"openai","model_name":"m"}}"#;
 const SECRET: &str = "sk-a-secret-0123456789";
 
 /// A data directory with a tool and an integration that has a secret.
 fn filled(secret: &RegistrySecret) -> (Directory, Vec<Record>) {
     let directory = Directory::new();
     let records = vec![
-        entry(Kind::Tool, "now", "{\"kind\":\"command\"}", &[]),
+        entry(Kind::Tool, "now", TOOL, &[]),
         entry(
             Kind::Integration,
             "i",
-            "{\"name\":\"i\"}",
+            INTEGRATION,
             &[("/model/api_key", SECRET), ("/x", "y")],
         ),
     ];
@@ -145,7 +149,7 @@ fn secrets_are_in_no_file_no_log_form_and_no_export_without_them() {
             .windows(text.len())
             .any(|part| part == text.as_bytes())
     };
-    assert!(holds(&file, "{\"name\":\"i\"}") && !holds(&file, SECRET));
+    assert!(holds(&file, INTEGRATION) && !holds(&file, SECRET));
     let (store, there) = open(&directory.0, &RegistrySecret::File).unwrap();
     assert!(!format!("{store:?} {there:?}").contains(SECRET));
     drop(store);
@@ -158,8 +162,7 @@ fn secrets_are_in_no_file_no_log_form_and_no_export_without_them() {
     let other = Directory::new();
     let secret = passphrase("P", "correct horse battery staple");
     assert!(!format!("{secret:?}").contains("horse"));
-    let any = |_: &Record| Ok(());
-    let imported = import(&other.0, &secret, &whole, false, &any).unwrap();
+    let imported = import(&other.0, &secret, Limits::default(), &whole, false).unwrap();
     assert_eq!((imported.added, imported.replaced), (2, 0));
     let (_, there) = open(&other.0, &secret).unwrap();
     assert_eq!(there, records);
@@ -169,43 +172,36 @@ fn secrets_are_in_no_file_no_log_form_and_no_export_without_them() {
 #[test]
 fn an_import_is_whole_or_nothing() {
     let (directory, records) = filled(&RegistrySecret::File);
-    let any = |_: &Record| Ok(());
     let secret = &RegistrySecret::File;
+    let import =
+        |text: &str, replace| import(&directory.0, secret, Limits::default(), text, replace);
     let text = export(&directory.0, secret, false)
         .unwrap()
         .replace("\"now\"", "\"later\"");
-    let text = text.replace("{\"name\":\"i\"}", "{\"name\":\"changed\"}");
+    let text = text.replace("\"openai\"", "\"anthropic\"");
     assert_eq!(
-        said(import(&directory.0, secret, &text, false, &any)),
-        "nothing was imported: integration `i` exists already; `--replace` replaces what exists"
+        said(import(&text, false)),
+        "nothing was imported: line 3: there is an integration \"i\" already; `replace` replaces what exists"
     );
-    let refuse = |record: &Record| match record.key.kind {
-        Kind::Integration => Err("its model is not there".to_owned()),
-        _ => Ok(()),
-    };
-    assert_eq!(
-        said(import(&directory.0, secret, &text, true, &refuse)),
-        "nothing was imported: line 3: the integration `i`: its model is not there"
+    let wrong = text.replace("\"model_name\"", "\"modelname\"");
+    let refused = said(import(&wrong, true));
+    assert!(
+        refused.starts_with("nothing was imported: line 3.model"),
+        "{refused}"
     );
     assert_eq!(
-        said(import(&directory.0, secret, "{}", true, &any)),
+        said(import("{}", true)),
         "nothing was imported: this is no export of a registry: its first line is not `{\"format\":\"mcp-local-provider-registry\",…}`"
     );
     assert_eq!(open(&directory.0, secret).unwrap().1, records);
-    let imported = import(&directory.0, secret, &text, true, &any).unwrap();
+    let imported = import(&text, true).unwrap();
     assert_eq!((imported.added, imported.replaced), (1, 1));
     // Secrets that were not exported are as they were.
     let there = open(&directory.0, secret).unwrap().1;
     let mut changed = records[1].clone();
-    changed.value.as_mut().unwrap().json = "{\"name\":\"changed\"}".into();
+    changed.value.as_mut().unwrap().json = INTEGRATION.replace("openai", "anthropic").into();
     assert_eq!(there.len(), 3);
     assert_eq!(there[2], changed);
-    let many: Vec<String> = (0..13).map(|number| format!("tool `t{number}`")).collect();
-    assert!(
-        Conflict(many)
-            .to_string()
-            .contains("tool `t9` and 3 more exist already")
-    );
 }
 
 #[test]

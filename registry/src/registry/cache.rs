@@ -202,7 +202,7 @@ impl Registry {
             return Reading::Ready(Err(Failure::not_found("resource_not_found", message)));
         };
         if let Some(own) = own_contents(uri, &entry, &resource, &arguments, &self.limits) {
-            self.figures.hits += 1;
+            self.counters.hits += 1;
             let fetched_at = Some(wall.rfc3339(now).into());
             return Reading::Ready(own.map(|it| Contents { fetched_at, ..it }));
         }
@@ -213,10 +213,10 @@ impl Registry {
                 cached: true,
                 ..kept.contents.clone()
             };
-            self.figures.hits += 1;
+            self.counters.hits += 1;
             return Reading::Ready(Ok(contents));
         }
-        self.figures.misses += 1;
+        self.counters.misses += 1;
         let open = self.cache.fetches.iter_mut();
         let mut open = open.filter(|(_, it)| *it.uri == *uri && it.keeps);
         if let Some((id, fetch)) = open.next() {

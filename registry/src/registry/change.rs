@@ -2,6 +2,7 @@
 
 use super::entry::{Definition, Entry, word};
 use super::graph;
+use crate::export::Exported;
 use crate::failure::Failure;
 use crate::json::{array, element, quoted, read_body};
 use crate::permits::Permits;
@@ -42,6 +43,15 @@ pub struct Changed {
     pub touched: Touched,
     /// JSON of the answer.
     pub body: String,
+}
+
+/// Result of an import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// Entries that were not there before.
+    pub added: usize,
+    /// Entries that took the place of others.
+    pub replaced: usize,
 }
 
 /// Entries as they were before a change.
@@ -184,37 +194,47 @@ impl Registry {
         users.find(|(_, entry)| uses(entry)).map(|(user, _)| user)
     }
 
-    /// Takes entries of an export, each with its line, all or none. Those that exist are replaced, or refused.
+    /// Takes the entries of an export, all or none. Those that exist are replaced, or refused; secrets that were not exported stay
+    /// as they are.
     ///
     /// # Errors
     /// An entry is wrong, one exists that may not be replaced, or there is no room.
     pub fn import(
         &mut self,
-        lines: impl IntoIterator<Item = (usize, Record)>,
+        entries: Vec<Exported>,
         replace: bool,
         permits: &dyn Permits,
-    ) -> Result<Changed, Failure> {
+    ) -> Result<(Changed, Imported), Failure> {
         let mut edits: Vec<Edit> = Vec::new();
-        let mut names = BTreeSet::new();
-        for (line, record) in lines {
-            let place = format!("line {line}");
-            let key = record.key.clone();
-            let read = self.read_record(record, permits);
-            let entry = read.map_err(|failure| failure.within(&place))?;
-            if !names.insert(key.clone()) || (!replace && self.entries.contains_key(&key)) {
+        let mut imported = Imported::default();
+        for exported in entries {
+            let place = format!("line {}", exported.line);
+            let key = exported.record.key.clone();
+            let there = self.value(&key);
+            if there.is_some() && !replace {
                 let (what, _) = word(key.kind);
                 let name = quoted(&key.name);
-                let message = format!("there is a {what} {name} already; import with --replace");
+                let message =
+                    format!("there is a {what} {name} already; `replace` replaces what exists");
                 return Err(Failure::conflict(message).at(place));
             }
+            match there {
+                Some(_) => imported.replaced += 1,
+                None => imported.added += 1,
+            }
+            let read = self.read_record(exported.onto(there.as_ref()), permits);
+            let entry = read.map_err(|failure| failure.within(&place))?;
             edits.push(Edit {
                 key,
                 entry: Some(Arc::new(entry)),
                 place: Some(place),
             });
         }
-        let body = format!("{{\"imported\":{}}}", edits.len());
-        self.apply(edits, body)
+        let body = format!(
+            "{{\"added\":{},\"replaced\":{}}}",
+            imported.added, imported.replaced
+        );
+        Ok((self.apply(edits, body)?, imported))
     }
 
     fn read_record(&self, record: Record, permits: &dyn Permits) -> Result<Entry, Failure> {
@@ -228,7 +248,11 @@ impl Registry {
                 "the definition has another name than its entry",
             ));
         }
-        entry.secrets = value.secrets;
+        for (field, secret) in value.secrets {
+            if entry.secrets.iter().all(|(known, _)| *known != field) {
+                entry.secrets.push((field, secret));
+            }
+        }
         Ok(entry)
     }
 

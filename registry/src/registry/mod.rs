@@ -8,8 +8,8 @@ mod graph;
 mod subscriptions;
 
 pub use cache::{FetchId, Fetched, ReaderId, Reading};
-pub use change::{ChangeId, Changed, Touched};
-pub use figures::{Around, Figures};
+pub use change::{ChangeId, Changed, Imported, Touched};
+use figures::Counters;
 pub use subscriptions::{SubscriberId, Updated};
 
 pub(crate) use change::own_field;
@@ -43,7 +43,7 @@ pub struct Registry {
     pub(crate) pending: VecDeque<Pending>,
     pub(crate) next_change: u64,
     pub(crate) cache: Cache,
-    pub(crate) figures: Figures,
+    pub(crate) counters: Counters,
     pub(crate) subscriptions: Subscriptions,
 }
 
@@ -78,7 +78,7 @@ impl Registry {
             bytes: 0,
             pending: VecDeque::new(),
             next_change: 0,
-            figures: Figures::default(),
+            counters: Counters::default(),
             subscriptions: Subscriptions::default(),
         }
     }

@@ -2,14 +2,13 @@
 
 use crate::failure::Failure;
 use crate::json::ObjectWriter;
-use crate::need::{Body, Contents, NeedId, Outcome};
-use crate::run::{Finished, Out, Work};
+use crate::need::{Body, Contents};
+use crate::run::Finished;
 use data_encoding::BASE64;
 use mcp_local_provider_core::error::Code;
-use mcp_local_provider_core::time::Instant;
 use std::fmt;
 
-/// An answer. Its body is JSON; empty with status 304.
+/// An answer. Its body is empty with status 304.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Answer {
     /// HTTP status.
@@ -22,6 +21,8 @@ pub struct Answer {
     pub retry_after: Option<u64>,
     /// The code under which a failure is counted and audited.
     pub code: Option<Code>,
+    /// True for an export: one JSON text a line.
+    pub is_lines: bool,
     /// JSON.
     pub body: String,
 }
@@ -42,8 +43,15 @@ impl Answer {
             etag: None,
             retry_after: None,
             code: None,
+            is_lines: false,
             body,
         }
+    }
+
+    /// The answer when so many secrets were sealed with another key.
+    #[must_use]
+    pub fn rekeyed(secrets: usize) -> Self {
+        Self::json(200, format!("{{\"secrets\":{secrets}}}"))
     }
 
     /// The answer that tells of a failure.
@@ -59,78 +67,29 @@ impl Answer {
     }
 }
 
-/// Forms of a run's answer.
+/// The form of a run's answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(super) enum Shown {
-    /// The result.
-    Plain,
-    /// A resource, or that it is the one that the caller has.
-    Resource(Option<String>),
+pub struct Shown {
+    /// `If-None-Match` of a request for a resource.
+    known: Option<String>,
 }
 
-/// A run for a request. Drive it as [`Work`] says; its end is the answer.
-#[derive(Debug)]
-pub struct Run {
-    work: Work,
-    shown: Shown,
-}
+impl Shown {
+    pub(super) const PLAIN: Self = Self { known: None };
 
-impl Run {
-    pub(super) const fn new(work: Work, shown: Shown) -> Self {
-        Self { work, shown }
+    pub(super) const fn resource(known: Option<String>) -> Self {
+        Self { known }
     }
 
-    /// True when it counts as one of the runs at once, `registry.executions`.
+    /// The answer for a run that has ended so.
     #[must_use]
-    pub const fn is_execution(&self) -> bool {
-        self.work.is_execution()
-    }
-
-    /// Begins it.
-    pub fn start(&mut self, now: Instant, out: &mut Out) -> Option<Answer> {
-        let ended = self.work.start(now, out);
-        ended.map(|ended| self.answer(ended))
-    }
-
-    /// Takes what came of a need.
-    pub fn handle_outcome(
-        &mut self,
-        now: Instant,
-        id: NeedId,
-        outcome: Outcome,
-        out: &mut Out,
-    ) -> Option<Answer> {
-        let ended = self.work.handle_outcome(now, id, outcome, out);
-        ended.map(|ended| self.answer(ended))
-    }
-
-    /// Ends what has taken too long.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Out) -> Option<Answer> {
-        let ended = self.work.handle_timeout(now, out);
-        ended.map(|ended| self.answer(ended))
-    }
-
-    /// Returns when to call [`Run::handle_timeout`].
-    #[must_use]
-    pub fn poll_timeout(&self) -> Option<Instant> {
-        self.work.poll_timeout()
-    }
-
-    /// Ends it: the caller left.
-    pub fn cancel(&mut self, out: &mut Out) {
-        self.work.cancel(out);
-    }
-
-    fn answer(&self, ended: Result<Finished, Failure>) -> Answer {
+    pub fn answer(&self, ended: Result<Finished, Failure>) -> Answer {
         match ended {
             Ok(Finished::Tool(tool, result)) => Answer::json(200, result.rest(&tool)),
             Ok(Finished::Prompt(generated)) => Answer::json(200, generated.rest()),
             Ok(Finished::Values(values)) => Answer::json(200, values.rest()),
             Ok(Finished::Read(contents)) => {
-                let known = match &self.shown {
-                    Shown::Plain => None,
-                    Shown::Resource(known) => known.as_deref(),
-                };
+                let known = self.known.as_deref();
                 let mut answer = if known.is_some_and(|known| matches(known, &contents.etag)) {
                     Answer::json(304, String::new())
                 } else {

@@ -1,7 +1,6 @@
 //! Bodies of requests that run something.
 
-use super::answer::Shown;
-use super::{Answer, Run, Step};
+use super::{Answer, Shown, Step};
 use crate::definition::{MOST, Prompt};
 use crate::failure::Failure;
 use crate::json::{Fields, read_body, to_value};
@@ -11,6 +10,7 @@ use crate::run::{Completed, PromptRun, ToolRun, Work, complete};
 use crate::store::Kind;
 use mcp_local_provider_core::text::JsonValue;
 use serde_json::{Map, Value};
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,12 @@ pub(super) fn execution(body: &[u8]) -> Result<(Value, Option<Duration>), Failur
     let arguments = arguments.map(|it| to_value(it, "arguments"));
     let arguments = arguments.unwrap_or_else(|| Ok(Value::Object(Map::new())))?;
     Ok((arguments, fields.duration("timeout", MOST)?))
+}
+
+/// `{to?}`: `file`, or `env:NAME`.
+pub(super) fn rekey(body: &[u8]) -> Result<Option<String>, Failure> {
+    let fields = fields(body, &["to"])?;
+    Ok(fields.text("to")?.map(Cow::into_owned))
 }
 
 impl Registry {
@@ -85,7 +91,7 @@ impl Registry {
         let context = fields.object("context")?;
         Ok(match self.completed(&prompt, &name, &value, context)? {
             Ok(values) => Step::Answer(Answer::json(200, values.rest())),
-            Err(work) => Step::Run(Run::new(work, Shown::Plain)),
+            Err(work) => Step::Run(work, Shown::PLAIN),
         })
     }
 

@@ -4,20 +4,20 @@ mod answer;
 mod body;
 mod query;
 
-pub use answer::{Answer, Run};
+pub use answer::{Answer, Shown};
 
+use crate::export::{read_export, write_export};
 use crate::failure::Failure;
 use crate::permits::Permits;
 use crate::registry::Registry;
 use crate::registry::entry::Entry;
 use crate::registry::{Changed, own_field};
-use crate::store::{Key, Kind};
+use crate::run::Work;
+use crate::store::{Key, Kind, Record};
 use crate::uri;
-use answer::Shown;
 use query::Query;
 
-/// Routes. Reading and running are for role client with `allow: registry`, the others for role admin, [`Route::Summary`] for role
-/// operator.
+/// Routes. Reading and running are for role client with `allow: registry`, the others for role admin.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Route {
     /// `GET /tools` and so on; `GET /resources/templates` is that of [`Kind::ResourceTemplate`].
@@ -36,19 +36,12 @@ pub enum Route {
     Generate,
     /// `POST /prompts/{name}/complete`.
     Complete,
-}
-
-impl Route {
-    /// True when it changes the registry: role admin.
-    #[must_use]
-    pub const fn changes(self) -> bool {
-        match self {
-            Self::Create(_) | Self::Replace(_) | Self::Delete(_) => true,
-            Self::List(_) | Self::Show(_) | Self::Execute | Self::Generate | Self::Complete => {
-                false
-            }
-        }
-    }
+    /// `GET /registry/export`, with `?secrets=true` the secrets too: role admin.
+    Export,
+    /// `POST /registry/rekey {to?}`: role admin.
+    Rekey,
+    /// `POST /registry/import`, with `?replace=true` in the place of what exists.
+    Import,
 }
 
 /// One request.
@@ -82,8 +75,10 @@ pub enum Step {
     Answer(Answer),
     /// It is a change: give its records to the store, and answer when they are durable.
     Change(Changed, Answer),
-    /// It is a run: drive it until it answers.
-    Run(Run),
+    /// All secrets are to be sealed with a new key of this source, or of the present one: have the store do it.
+    Rekey(Option<String>),
+    /// It is a run: drive it to its end, which is answered in this form.
+    Run(Work, Shown),
 }
 
 impl Registry {
@@ -126,8 +121,8 @@ impl Registry {
                     return Ok(Step::Answer(Answer::json(200, shown)));
                 }
                 let known = request.if_none_match.map(str::to_owned);
-                let work = crate::run::Work::read(name.to_owned());
-                Ok(Step::Run(Run::new(work, Shown::Resource(known))))
+                let work = Work::read(name.to_owned());
+                Ok(Step::Run(work, Shown::resource(known)))
             }
             Route::Show(kind @ (Kind::Tool | Kind::Prompt | Kind::Integration)) => {
                 let (_, entry) = self.find(kind, name)?;
@@ -137,13 +132,30 @@ impl Registry {
             Route::Execute => {
                 let (arguments, timeout) = body::execution(request.body)?;
                 let work = self.execution(name, arguments, timeout)?;
-                Ok(Step::Run(Run::new(work, Shown::Plain)))
+                Ok(Step::Run(work, Shown::PLAIN))
             }
             Route::Generate => {
                 let work = self.generation(name, request.body)?;
-                Ok(Step::Run(Run::new(work, Shown::Plain)))
+                Ok(Step::Run(work, Shown::PLAIN))
             }
             Route::Complete => self.completion(name, request.body),
+            Route::Export => {
+                let secrets = Query::read(request.query)?.flag("secrets")?;
+                let records: Vec<Record> = self.records().collect();
+                let mut answer = Answer::json(200, write_export(&records, secrets));
+                answer.is_lines = true;
+                Ok(Step::Answer(answer))
+            }
+            Route::Rekey => body::rekey(request.body).map(Step::Rekey),
+            Route::Import => {
+                let replace = Query::read(request.query)?.flag("replace")?;
+                let text = std::str::from_utf8(request.body);
+                let text = text.map_err(|_| Failure::wrong("an export is text in UTF-8"))?;
+                let entries = read_export(text).map_err(|it| Failure::wrong(it.to_string()))?;
+                let (changed, _) = self.import(entries, replace, permits)?;
+                let answer = Answer::json(200, changed.body.clone());
+                Ok(Step::Change(changed, answer))
+            }
         }
     }
 

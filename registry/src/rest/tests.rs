@@ -75,18 +75,19 @@ fn send_with(
             registry.durable(changed.id);
             answer
         }
-        Ok(Step::Run(mut run)) => {
+        Ok(Step::Rekey(_)) => panic!("the store does that"),
+        Ok(Step::Run(mut work, shown)) => {
             let mut out = Out::default();
-            let mut answer = run.start(NOW, &mut out);
-            while answer.is_none() {
+            let mut ended = work.start(NOW, &mut out);
+            while ended.is_none() {
                 let (id, need) = out.start.remove(0);
                 let outcome = match &need {
                     Need::Read(uri) => Outcome::Read(read(registry, uri, serve)),
                     need => serve(need),
                 };
-                answer = run.handle_outcome(NOW, id, outcome, &mut out);
+                ended = work.handle_outcome(NOW, id, outcome, &mut out);
             }
-            answer.unwrap()
+            shown.answer(ended.unwrap())
         }
     }
 }

@@ -3,7 +3,7 @@
 
 mod call;
 
-pub use call::ServerRun;
+pub use call::Asked;
 
 use crate::failure::Failure;
 use crate::json::{ObjectWriter, array, quoted, to_value};
@@ -11,7 +11,7 @@ use crate::registry::Registry;
 use crate::registry::entry::{Definition, Entry};
 use crate::run::{PromptRun, ToolRun, Work};
 use crate::store::Kind;
-use call::Asked;
+use call::Method;
 use mcp_local_provider_core::rpc::{
     Call, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Message, one_line,
 };
@@ -31,8 +31,8 @@ pub enum Served {
     Nothing,
     /// This message, which is one line.
     Answer(String),
-    /// A run: drive it until it gives the message. `notifications/cancelled` for its id cancels it without an answer.
-    Run(ServerRun),
+    /// A run: drive it to its end, which gives the message. `notifications/cancelled` for its id cancels it without an answer.
+    Run(Work, Asked),
     /// Updates of a resource are wanted: call [`Registry::subscribe`] for the session, and answer with the message.
     Subscribe {
         /// The resource.
@@ -138,7 +138,7 @@ impl crate::registry::Touched {
 /// Outcome of a request at once.
 enum Done {
     Result(String),
-    Run(Work, Asked),
+    Run(Work, Method),
     Subscribe(String),
     Unsubscribe(String),
 }
@@ -152,7 +152,7 @@ impl Registry {
         };
         match self.request(call) {
             Ok(Done::Result(json)) => Served::Answer(result(&id, &json)),
-            Ok(Done::Run(work, asked)) => Served::Run(ServerRun::new(work, asked, id)),
+            Ok(Done::Run(work, method)) => Served::Run(work, Asked::new(method, id)),
             Ok(Done::Subscribe(uri)) => Served::Subscribe {
                 uri,
                 answer: result(&id, "{}"),
@@ -179,7 +179,7 @@ impl Registry {
             "tools/call" => self.call_tool(params)?,
             "resources/read" => {
                 let uri = self.known(params)?;
-                Done::Run(Work::read(uri.clone()), Asked::Resource(uri))
+                Done::Run(Work::read(uri.clone()), Method::Resource(uri))
             }
             "resources/subscribe" => Done::Subscribe(self.known(params)?),
             "resources/unsubscribe" => Done::Unsubscribe(params.text("uri")?),
@@ -228,7 +228,7 @@ impl Registry {
         let arguments = params.object("arguments")?;
         // What is wrong with arguments is the model's to mend: it reads results, and no errors.
         match ToolRun::new(set, Value::Object(arguments), None, 0) {
-            Ok(run) => Ok(Done::Run(Work::tool(run), Asked::Tool)),
+            Ok(run) => Ok(Done::Run(Work::tool(run), Method::Tool)),
             Err(failure) => Ok(Done::Result(call::failed(failure))),
         }
     }
@@ -240,7 +240,7 @@ impl Registry {
         let scope = prompt.scope(Some(&arguments), true);
         let run = scope.and_then(|scope| PromptRun::new(prompt, scope, Vec::new()));
         let run = run.map_err(|failure| Wrong::of(&failure))?;
-        Ok(Done::Run(Work::prompt(run), Asked::Prompt))
+        Ok(Done::Run(Work::prompt(run), Method::Prompt))
     }
 
     fn complete_argument(&self, params: Params<'_>) -> Result<Done, Wrong> {
@@ -270,7 +270,7 @@ impl Registry {
             .and_then(|prompt| self.completed(&prompt, &name, &value, context));
         match completed.map_err(|failure| Wrong::of(&failure))? {
             Ok(values) => Ok(Done::Result(values.mcp())),
-            Err(work) => Ok(Done::Run(work, Asked::Values)),
+            Err(work) => Ok(Done::Run(work, Method::Values)),
         }
     }
 }

@@ -56,10 +56,10 @@ fn ask(registry: &mut Registry, method: &str, params: Value, outcome: Option<Out
         Served::Answer(answer)
         | Served::Subscribe { answer, .. }
         | Served::Unsubscribe { answer, .. } => answer,
-        Served::Run(mut run) => {
+        Served::Run(mut work, asked) => {
             let mut out = Out::default();
-            let mut answer = run.start(NOW, &mut out);
-            if answer.is_none() {
+            let mut ended = work.start(NOW, &mut out);
+            if ended.is_none() {
                 let (id, need) = out.start.remove(0);
                 let outcome = match need {
                     Need::Read(uri) => {
@@ -71,9 +71,9 @@ fn ask(registry: &mut Registry, method: &str, params: Value, outcome: Option<Out
                     }
                     _ => outcome.unwrap(),
                 };
-                answer = run.handle_outcome(NOW, id, outcome, &mut out);
+                ended = work.handle_outcome(NOW, id, outcome, &mut out);
             }
-            answer.unwrap()
+            asked.answer(ended.unwrap())
         }
     };
     assert!(!answer.contains('\n'));

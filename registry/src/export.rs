@@ -4,9 +4,10 @@
 //! `{"kind":"tool","name":"now","value":{…},"secrets":{"/model/api_key":null}}`. A secret that is `null` is one that was not
 //! exported: an import that replaces the entry leaves it as it is.
 
+use crate::store::{Key, Kind, Record, Secret, Value};
 use mcp_local_provider_core::rpc::{Json, one_line};
 use mcp_local_provider_core::text::{JsonValue, escaped};
-use mcp_local_provider_registry::{Key, Kind, Record, Secret, Value};
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -237,3 +238,7 @@ fn entry(line: usize, text: &str) -> Result<Exported, String> {
         withheld,
     })
 }
+
+#[cfg(test)]
+#[path = "export_tests.rs"]
+mod tests;

@@ -1,0 +1,128 @@
+//! `GET /logs`: the lines of the log that are kept, whole or as they come.
+
+use super::Engine;
+use super::account::Account;
+use super::inbound::Inbound;
+use super::mcp_request::Asked;
+use super::request::Step;
+use super::running::{Polled, Respond, Running};
+use mcp_local_provider_core::api::{LogHistory, LogQuery};
+use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
+use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
+use mcp_local_provider_core::id::ExchangeId;
+use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_core::wire::sse;
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+use std::time::Duration;
+
+/// The latest lines of the log, which a program hands in. Whoever follows them is woken.
+///
+/// Its lock has no rank: a line may be written under any other lock, and under this one none is taken.
+#[derive(Debug, Default)]
+pub struct LogLines(Mutex<Kept>);
+
+#[derive(Debug, Default)]
+struct Kept {
+    history: LogHistory,
+    followers: Vec<Waker>,
+}
+
+impl LogLines {
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        // Nothing panics while it holds the lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes whole lines, each a JSON object with `timestamp`, `level`, `target`, `message` and fields.
+    pub fn push(&self, lines: &str) {
+        let followers = {
+            let mut kept = self.kept();
+            lines.lines().for_each(|line| kept.history.push(line));
+            mem::take(&mut kept.followers)
+        };
+        followers.into_iter().for_each(Waker::wake);
+    }
+}
+
+/// Begins an answer.
+pub(super) fn begin(inbound: Inbound, asked: &Asked<'_>) -> Step {
+    let query = match LogQuery::read(asked.target, asked.last_event) {
+        Ok(query) => query,
+        Err(refusal) => return inbound.refuse(&refusal).into(),
+    };
+    let engine = inbound.account.engine().clone();
+    let id = inbound.account.id();
+    if query.follow {
+        let every = inbound.config.timeouts.keep_alive;
+        let following = Following {
+            heartbeat: engine.clock() + every,
+            every,
+            engine,
+            query,
+            id,
+            has_begun: false,
+            bytes_out: 0,
+        };
+        return Step::Running(Running::new(Box::new(following), inbound));
+    }
+    let body = engine.audit().log.kept().history.answer(&query);
+    let reply = Reply {
+        head: Some(ReplyHead::new(200, JSON, id)),
+        body: body.into_bytes(),
+    };
+    inbound.complete(reply, Verdict::Completed).into()
+}
+
+/// Lines as they come.
+struct Following {
+    engine: Arc<Engine>,
+    query: LogQuery,
+    id: ExchangeId,
+    has_begun: bool,
+    heartbeat: Instant,
+    every: Duration,
+    bytes_out: u64,
+}
+
+impl Respond for Following {
+    fn poll(
+        &mut self,
+        now: Instant,
+        waker: &Waker,
+        _account: &mut Account,
+        reply: &mut Reply,
+    ) -> Polled {
+        let before = reply.body.len();
+        if !mem::replace(&mut self.has_begun, true) {
+            let mut head = ReplyHead::new(200, EVENT_STREAM, self.id);
+            head.streamed = true;
+            reply.head = Some(head);
+        }
+        {
+            let mut kept = self.engine.audit().log.kept();
+            kept.history.follow(&mut self.query, &mut reply.body);
+            if !kept.followers.iter().any(|it| it.will_wake(waker)) {
+                kept.followers.push(waker.clone());
+            }
+        }
+        if now >= self.heartbeat {
+            sse::write_comment(&mut reply.body, "");
+            self.heartbeat = now + self.every;
+        }
+        self.bytes_out += (reply.body.len() - before) as u64;
+        if self.engine.is_draining() {
+            Polled::Ended(Outcome::new(Verdict::Completed, 200, self.bytes_out))
+        } else if reply.head.is_some() || reply.body.len() > before {
+            Polled::Ready
+        } else {
+            Polled::Until(Some(self.heartbeat))
+        }
+    }
+
+    fn client_gone(&mut self, _now: Instant, _account: &mut Account) -> Outcome {
+        let status = if self.has_begun { 200 } else { CLIENT_GONE };
+        Outcome::new(Verdict::ClientGone, status, self.bytes_out)
+    }
+}
