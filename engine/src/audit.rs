@@ -1,7 +1,7 @@
 //! The audit file, as far as the engine knows of it: the feed that it reads, and how it does; and the log's latest lines.
 
 use crate::feed::{Backlog, Feed};
-use crate::log_request::LogLines;
+use crate::log_lines::LogLines;
 use crate::ranked::{LEAF, Ranked};
 use mcp_local_provider_core::api::status::AuditFigures;
 use std::sync::Arc;

@@ -35,7 +35,7 @@ use mcp_local_provider_core::wire::http1::date;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
 
@@ -78,8 +78,8 @@ pub struct Engine {
     ended_links: Ranked<LinkCounters, LEAF>,
     audit: Audit,
     budget: Budget,
-    /// True while a thread looks for answers to cut.
-    relieving: AtomicBool,
+    /// Held by the thread that looks for answers to cut. Nobody waits for it.
+    pub(super) relieving: Mutex<()>,
     parts: Ranked<Vec<Arc<PartStatus>>, TABLE>,
     processor: Ranked<Processor, LEAF>,
     tool_queues: Ranked<HashMap<String, Arc<ToolQueue>>, TABLE>,
@@ -93,15 +93,6 @@ pub struct Engine {
     pub(super) proxies: OnceLock<Proxies>,
     pub(super) upstreams: OnceLock<Upstreams>,
     pub(super) registry: OnceLock<Arc<RegistryCell>>,
-}
-
-/// See [`Engine::relieving`].
-pub(super) struct Relieving<'e>(&'e AtomicBool);
-
-impl Drop for Relieving<'_> {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
-    }
 }
 
 pub(super) struct HubCell {
@@ -186,7 +177,7 @@ impl Engine {
             ended_links: Ranked::default(),
             audit,
             budget,
-            relieving: AtomicBool::new(false),
+            relieving: Mutex::new(()),
             parts: Ranked::default(),
             processor: Ranked::default(),
             tool_queues: Ranked::default(),
@@ -304,12 +295,6 @@ impl Engine {
     /// The memory that all queues share.
     pub const fn budget(&self) -> &Budget {
         &self.budget
-    }
-
-    /// The right to look for answers to cut, which one thread has at a time.
-    pub(super) fn relieving(&self) -> Option<Relieving<'_>> {
-        let taken = self.relieving.swap(true, Ordering::AcqRel);
-        (!taken).then_some(Relieving(&self.relieving))
     }
 
     /// All links.

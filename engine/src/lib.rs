@@ -47,6 +47,7 @@ mod inspect;
 #[doc(hidden)]
 pub mod link;
 pub mod listen;
+mod log_lines;
 mod log_request;
 mod mcp_agent_request;
 mod mcp_agents;
@@ -100,7 +101,7 @@ pub use background::Background;
 pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError, Upstream};
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};
-pub use log_request::LogLines;
+pub use log_lines::LogLines;
 pub use outside::{Clock, Outside, Usage, later, random_seed};
 pub use owner::Owner;
 pub use port_holder::PortHolder;

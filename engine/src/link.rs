@@ -79,7 +79,7 @@ pub(super) fn relieve(engine: &Engine) {
     }
     engine.pool().clear();
     // Who comes second would cut for the same bytes again.
-    let Some(_relieving) = engine.relieving() else {
+    let Ok(_alone) = engine.relieving.try_lock() else {
         return;
     };
     let mut holders = Vec::new();

@@ -6,45 +6,16 @@ use super::inbound::Inbound;
 use super::mcp_request::Asked;
 use super::request::Step;
 use super::running::{Polled, Respond, Running};
-use mcp_local_provider_core::api::{LogHistory, LogQuery};
+use mcp_local_provider_core::api::LogQuery;
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::sse;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
-
-/// The latest lines of the log, which a program hands in. Whoever follows them is woken.
-///
-/// Its lock has no rank: a line may be written under any other lock, and under this one none is taken.
-#[derive(Debug, Default)]
-pub struct LogLines(Mutex<Kept>);
-
-#[derive(Debug, Default)]
-struct Kept {
-    history: LogHistory,
-    followers: Vec<Waker>,
-}
-
-impl LogLines {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        // Nothing panics while it holds the lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Takes whole lines, each a JSON object with `timestamp`, `level`, `target`, `message` and fields.
-    pub fn push(&self, lines: &str) {
-        let followers = {
-            let mut kept = self.kept();
-            lines.lines().for_each(|line| kept.history.push(line));
-            mem::take(&mut kept.followers)
-        };
-        followers.into_iter().for_each(Waker::wake);
-    }
-}
 
 /// Begins an answer.
 pub(super) fn begin(inbound: Inbound, asked: &Asked<'_>) -> Step {
@@ -67,7 +38,7 @@ pub(super) fn begin(inbound: Inbound, asked: &Asked<'_>) -> Step {
         };
         return Step::Running(Running::new(Box::new(following), inbound));
     }
-    let body = engine.audit().log.kept().history.answer(&query);
+    let body = engine.audit().log.answer(&query);
     let reply = Reply {
         head: Some(ReplyHead::new(200, JSON, id)),
         body: body.into_bytes(),
@@ -100,13 +71,8 @@ impl Respond for Following {
             head.streamed = true;
             reply.head = Some(head);
         }
-        {
-            let mut kept = self.engine.audit().log.kept();
-            kept.history.follow(&mut self.query, &mut reply.body);
-            if !kept.followers.iter().any(|it| it.will_wake(waker)) {
-                kept.followers.push(waker.clone());
-            }
-        }
+        let log = &self.engine.audit().log;
+        log.follow(&mut self.query, waker, &mut reply.body);
         if now >= self.heartbeat {
             sse::write_comment(&mut reply.body, "");
             self.heartbeat = now + self.every;

@@ -8,7 +8,7 @@ use super::mcp_request::{Asked, address_of, admit, client, enter, uphold};
 use super::mcp_rest_answering::{Asking, Opening};
 use super::request::Step;
 use super::running::{Respond, Running};
-use mcp_local_provider_core::api::{Accepted, Listed, Rest};
+use mcp_local_provider_core::api::{Accepted, CALL_TOOL, Listed, Rest};
 use mcp_local_provider_core::config::Role;
 use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
@@ -42,7 +42,7 @@ pub(super) fn call_for(engine: &Arc<Engine>, caller: &Caller, body: &[u8]) -> St
     let mut inbound = Inbound::new(engine, engine.config(), caller.address);
     inbound.dialect = Dialect::Rest;
     inbound.account.describe(|info| {
-        info.endpoint = "POST /tools/call";
+        info.endpoint = CALL_TOOL;
         info.key = Some(caller.name.clone());
     });
     let post = Post {

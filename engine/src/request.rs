@@ -477,7 +477,7 @@ impl Expecting {
 /// Asks a model for one whole answer on behalf of a caller, as a chat completion of the caller's would be asked.
 pub(super) fn ask_for(engine: &Arc<Engine>, caller: &Caller, body: Vec<u8>) -> Step {
     let mut inbound = Inbound::new(engine, engine.config(), caller.address);
-    let route = api::ROUTES.named("POST /v1/chat/completions");
+    let route = api::ROUTES.named(api::CHAT_COMPLETIONS);
     let Some((route, form)) = route.and_then(|route| Some((route, *route.form()?))) else {
         let why = "there is no route for chat completions";
         return Step::Answer(inbound.refuse(&Refusal::new(Code::Internal, why)));

@@ -174,7 +174,7 @@ fn the_registry_is_taken_elsewhere_by_commands_while_no_program_has_it_open() {
     let tool = "{\"kind\":\"tool\",\"name\":\"now\",\"value\":{\"name\":\"now\",\"kind\":\"command\",\"command\":[\"/bin/date\"]}}";
     let model = "{\"provider\":\"openai\",\"model_name\":\"m\"}";
     let integration =
-        format!("{{\"kind\":\"integration\",\"name\":\"i\",\"value\":{{\"name\":\"i\",\"model\":{model}}},\"secrets\":{{\"/model/api_key\":\"sk-1\"}}}}");
+        format!("{{\"kind\":\"integration\",\"name\":\"i\",\"value\":{{\"integration_id\":\"i\",\"name\":\"i\",\"model\":{model}}},\"secrets\":{{\"/model/api_key\":\"sk-1\"}}}}");
     std::fs::write(&export, format!("{head}\n{tool}\n{integration}\n")).unwrap();
     let file = export.to_str().unwrap();
     let said = |arguments: &[&str]| said(&folder, &config, arguments);

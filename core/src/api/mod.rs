@@ -30,6 +30,7 @@ mod tests;
 pub use answered::{Answered, Input};
 pub use browser::Page;
 pub use client::{Client, Forwarding};
+pub use exchanges::CHAT_COMPLETIONS;
 pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
 pub use logs::{LogHistory, LogQuery};
 pub use lookup::{Found, Parameters, Routes, query_value};
@@ -38,7 +39,7 @@ pub use refusals::{
     too_many_agents,
 };
 pub use registry::{Registered, RegistryTask};
-pub use rest::{Listed, Rest};
+pub use rest::{CALL_TOOL, Listed, Rest};
 pub use route::{
     Access, Change, Changed, Handler, Listener, Order, Prepare, Read, Report, Responder, Route,
     Socket,

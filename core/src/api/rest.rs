@@ -78,6 +78,9 @@ impl Rest {
 const POST: &[&str] = &["POST"];
 const GET: &[&str] = &["GET"];
 
+/// Name of the route that calls a tool of an MCP server.
+pub const CALL_TOOL: &str = "POST /tools/call";
+
 pub(super) const ROUTES: &[Route] = &[
     route("POST /sessions", POST, &["/sessions"], Rest::OpenSession).with_body(),
     route("GET /sessions", GET, &["/sessions"], Rest::ListSessions)
@@ -103,7 +106,7 @@ pub(super) const ROUTES: &[Route] = &[
         Rest::Discover(Listed::Tools),
     )
     .with_body(),
-    route("POST /tools/call", POST, &["/tools/call"], Rest::CallTool).with_body(),
+    route(CALL_TOOL, POST, &["/tools/call"], Rest::CallTool).with_body(),
     route(
         "POST /resources/discover",
         POST,

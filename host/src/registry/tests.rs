@@ -54,7 +54,8 @@ fn commit(store: &Arc<RegistryFile>, records: Vec<Record>) -> Result<(), StoreEr
 }
 
 const TOOL: &str = r#"{"name":"now","kind":"command","command":["/bin/date"]}"#;
-const INTEGRATION: &str = r#"{"name":"i","model":{"provider":"openai","model_name":"m"}}"#;
+const INTEGRATION: &str =
+    r#"{"integration_id":"i","name":"i","model":{"provider":"openai","model_name":"m"}}"#;
 const SECRET: &str = "sk-a-secret-0123456789";
 
 /// A data directory with a tool and an integration that has a secret.
