@@ -16,7 +16,7 @@ use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::id::ExchangeId;
-use mcp_local_provider_mcp::config::Transport;
+use mcp_local_provider_mcp::config::{Transport, Wire};
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::rest::{Body, Done, Failure, Target, Work, restarting, servers};
 use std::fmt;
@@ -248,7 +248,12 @@ impl Request<'_> {
             }
             Rest::Servers => {
                 let may_use = |name: &str| self.caller.may_use_server(name);
-                Ok(servers(&self.gateway.list(may_use, sees_all)))
+                let mut listed = self.gateway.list(may_use, sees_all);
+                let own = listed.iter_mut().find(|it| it.wire == Wire::Internal);
+                if let (Some(own), Some(registry)) = (own, self.engine.registry.get()) {
+                    own.tools = Some(registry.tools());
+                }
+                Ok(servers(&listed))
             }
             Rest::Restart => {
                 let address = address_of(self.gateway, self.caller, Some(id))?;
@@ -316,16 +321,20 @@ impl Request<'_> {
         let mut client = client(self.caller);
         self.takes(&client)?;
         client.name = (*opening.client_id).into();
-        let authority = self.caller.authority;
         let initialize = Initialize {
             id: "0",
             params: &opening.hello,
             transport: Transport::Rest,
         };
         let name = self.gateway.mint();
-        let (cell, stream) =
-            self.gateway
-                .open(self.engine, client, authority, &address, name, &initialize)?;
+        let (cell, stream) = self.gateway.open(
+            self.engine,
+            client,
+            self.caller,
+            &address,
+            name,
+            &initialize,
+        )?;
         if let Some(metadata) = opening.metadata {
             cell.call(|session, _| session.note(metadata));
         }
@@ -345,10 +354,9 @@ impl Request<'_> {
             Target::Server(name) => {
                 let address = self.address(Some(name))?;
                 self.takes(&client)?;
-                let authority = self.caller.authority;
                 let standing = self
                     .gateway
-                    .standing(self.engine, &client, authority, &address);
+                    .standing(self.engine, &client, self.caller, &address);
                 match standing? {
                     Standing::Known(cell) => (cell, None),
                     Standing::Opening(cell, stream) => (cell, Some(stream)),

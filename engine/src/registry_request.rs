@@ -32,6 +32,11 @@ impl Engine {
         let _ = self.registry.set(RegistryCell::new(setup));
     }
 
+    /// True when the engine has a registry.
+    pub fn has_registry(&self) -> bool {
+        self.registry.get().is_some()
+    }
+
     /// Takes another configuration of the registry over, if there is one.
     pub fn reload_registry(&self, limits: &Limits, hosts: permits::Permits) {
         if let Some(cell) = self.registry.get() {

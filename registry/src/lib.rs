@@ -38,7 +38,7 @@ pub use need::{
 };
 pub use permits::{Anything, Permits};
 pub use registry::{
-    Around, ChangeId, Changed, FetchId, Fetched, Figures, ReaderId, Reading, Registry,
+    Around, ChangeId, Changed, FetchId, Fetched, Figures, News, ReaderId, Reading, Registry,
     SubscriberId, Touched, Updated,
 };
 pub use run::{

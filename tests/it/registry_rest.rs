@@ -11,11 +11,11 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-const ADMIN: &str = "admin-key-for-tests";
-const USER: &str = "registry-key-for-tests";
+pub const ADMIN: &str = "admin-key-for-tests";
+pub const USER: &str = "registry-key-for-tests";
 
 /// Starts the program over what a folder holds.
-fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
+pub fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
     let extra = format!("registry: {{ {registry} }}\n{more}");
     let config = write_config(&folder.0, "127.0.0.1:0", &extra);
     let keys = format!(
@@ -28,7 +28,7 @@ fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
     Program::spawn(command, folder, config)
 }
 
-fn start(registry: &str) -> Program {
+pub fn start(registry: &str) -> Program {
     start_in(Folder::new(), registry, "")
 }
 
@@ -37,12 +37,12 @@ fn register(program: &Program, path: &str, body: &Value) -> Answer {
 }
 
 /// Registers what is expected to be taken.
-fn made(program: &Program, path: &str, body: &Value) {
+pub fn made(program: &Program, path: &str, body: &Value) {
     let answer = register(program, path, body);
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
-fn ask(program: &Program, method: &str, path: &str, body: &Value) -> Answer {
+pub fn ask(program: &Program, method: &str, path: &str, body: &Value) -> Answer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     program.request(method, path, Some(USER), &body)
 }

@@ -33,6 +33,7 @@ mod program;
 mod proxies;
 mod registry;
 mod registry_rest;
+mod registry_server;
 mod reload;
 mod stopped;
 mod tls;

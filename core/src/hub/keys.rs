@@ -247,6 +247,23 @@ impl Keys {
         Err(withdrawn(caller.authority, &caller.name))
     }
 
+    /// Returns a caller with the rights that these keys give it now; `None` when its permission is gone.
+    #[must_use]
+    pub fn renewed(&self, caller: &Caller) -> Option<Caller> {
+        let rights = match caller.authority {
+            Authority::Key(id) => {
+                let entry = self.entries.iter().find(|entry| entry.id == id)?;
+                Some(entry.key.clone())
+            }
+            Authority::Anyone | Authority::Local | Authority::Configuration => None,
+        };
+        let caller = Caller {
+            rights,
+            ..caller.clone()
+        };
+        self.uphold(caller.authority).then_some(caller)
+    }
+
     /// Looks a digest up among all keys, in time that does not depend on which one it is.
     fn find(&self, wanted: &Digest) -> Option<&Entry> {
         let mut found = Choice::from(0);
