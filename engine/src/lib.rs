@@ -76,6 +76,7 @@ mod registry_needs;
 pub mod registry_permits;
 mod registry_request;
 mod registry_server;
+mod registry_subscribing;
 #[cfg(test)]
 mod registry_tests;
 pub mod request;

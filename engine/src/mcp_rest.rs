@@ -9,7 +9,7 @@ use super::mcp_rest_answering::{Asking, Opening};
 use super::request::Step;
 use super::running::{Respond, Running};
 use mcp_local_provider_core::api::{Accepted, Listed, Rest};
-use mcp_local_provider_core::config::Role;
+use mcp_local_provider_core::config::{REGISTRY_SERVER, Role};
 use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
@@ -19,6 +19,7 @@ use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_mcp::config::{Transport, Wire};
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::rest::{Body, Done, Failure, Target, Work, restarting, servers};
+use mcp_local_provider_mcp::session::Attachment;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,6 +53,38 @@ pub(super) fn call_for(engine: &Arc<Engine>, caller: &Caller, body: &[u8]) -> St
         tool: String::new(),
     };
     post.complete(inbound, body)
+}
+
+/// Subscribes a session of a caller to a resource of the registry, or ends that.
+pub(super) fn subscribe_for(
+    inbound: Inbound,
+    caller: &Caller,
+    (session, uri): (&str, &str),
+    subscribes: bool,
+) -> Step {
+    let engine = inbound.account.engine().clone();
+    let Some(gateway) = engine.gateway() else {
+        return refuse(inbound, &unknown_session()).into();
+    };
+    let request = Request {
+        engine: &engine,
+        gateway,
+        caller,
+    };
+    let work = request.own(session).and_then(|cell| {
+        let own = cell.servers().iter().zip(0..);
+        let mut own = own.filter(|(server, _)| *server.name == *REGISTRY_SERVER);
+        let Some((_, at)) = own.next() else {
+            let message = "the session has no server `registry`; open one at /servers/registry/mcp, or at /mcp with a key that may use it";
+            return Err(Failure::wrong(message, Some("session_id")));
+        };
+        let shown = cell.call(|session, _| session.shown_uri(Attachment(at), uri));
+        Ok(Work::subscription(session, uri, &shown, subscribes))
+    });
+    match work {
+        Ok(work) => running(request.work(&inbound, work), inbound),
+        Err(failure) => refuse(inbound, &failure).into(),
+    }
 }
 
 /// Next step after the head of a request.

@@ -7,7 +7,7 @@ use crate::background::Background;
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_registry::server::Served as Answered;
-use mcp_local_provider_registry::{News, SubscriberId};
+use mcp_local_provider_registry::{Failure, News, SubscriberId};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
@@ -41,6 +41,15 @@ impl Hearing {
     /// Hears of the lists from now on.
     pub(super) fn listen(&self) {
         self.cell.data.lock().registry.listen(self.id);
+    }
+
+    /// Hears of a resource from now on.
+    pub(super) fn subscribe(&self, uri: &str) -> Result<(), Failure> {
+        let mut data = self.cell.data.lock();
+        let subscribed = data.registry.subscribe(self.engine.clock(), uri, self.id);
+        drop(data);
+        self.look();
+        subscribed
     }
 
     /// Handles a message of MCP, which may subscribe to a resource.

@@ -5,9 +5,11 @@ use super::account::Account;
 use super::answer::Answer as Whole;
 use super::inbound::Inbound;
 use super::mcp_request;
+use super::mcp_rest;
 use super::registry_cell::{Execution, RegistryCell, Setup, Told};
 use super::registry_needs::Served;
 use super::registry_permits as permits;
+use super::registry_subscribing::Subscribed;
 use super::request::Step;
 use super::running::{Polled, Respond, Running};
 use mcp_local_provider_core::api::{Accepted, Registered, RegistryTask};
@@ -122,6 +124,8 @@ const fn route_of(task: RegistryTask) -> Route {
         RegistryTask::Execute => Route::Execute,
         RegistryTask::Generate => Route::Generate,
         RegistryTask::Complete => Route::Complete,
+        RegistryTask::Subscribe => Route::Subscribe,
+        RegistryTask::Unsubscribe => Route::Unsubscribe,
     }
 }
 
@@ -151,6 +155,18 @@ impl Post {
                 let id = inbound.account.id();
                 let change = Change { told, answer, id };
                 Step::Running(Running::new(Box::new(change), inbound))
+            }
+            Ok(Begun::Subscribe(None)) => {
+                match Subscribed::new(cell, &self.caller, &self.name, &inbound) {
+                    Ok(events) => Step::Running(Running::new(Box::new(events), inbound)),
+                    Err(failure) => whole(inbound, Answer::of(&failure)).into(),
+                }
+            }
+            Ok(Begun::Subscribe(Some(session))) => {
+                mcp_rest::subscribe_for(inbound, &self.caller, (&session, &self.name), true)
+            }
+            Ok(Begun::Unsubscribe(session)) => {
+                mcp_rest::subscribe_for(inbound, &self.caller, (&session, &self.name), false)
             }
             Ok(Begun::Run(run)) => {
                 let execution = run.is_execution().then(|| cell.execute());

@@ -36,6 +36,10 @@ pub enum RegistryTask {
     Generate,
     /// Completes an argument of a prompt.
     Complete,
+    /// Tells a stream, or a session of MCP, of changes of a resource.
+    Subscribe,
+    /// Tells a session of MCP of them no more.
+    Unsubscribe,
 }
 
 impl RegistryTask {
@@ -71,6 +75,10 @@ impl RegistryTask {
             Self::Execute => "Runs a tool of the registry.",
             Self::Generate => "Makes the messages of a prompt of the registry.",
             Self::Complete => "Completes an argument of a prompt of the registry.",
+            Self::Subscribe => {
+                "Tells of changes of a resource of the registry, by events or in a session of MCP."
+            }
+            Self::Unsubscribe => "Ends a subscription of a session of MCP.",
         }
     }
 
@@ -80,7 +88,9 @@ impl RegistryTask {
         match self {
             Self::Show(Registered::Resource)
             | Self::Replace(Registered::Resource)
-            | Self::Delete(Registered::Resource) => "uri",
+            | Self::Delete(Registered::Resource)
+            | Self::Subscribe
+            | Self::Unsubscribe => "uri",
             Self::List(_)
             | Self::Create(_)
             | Self::Show(_)
@@ -102,6 +112,10 @@ const TOOLS: &[&str] = &["/tools", "/registry/tools"];
 const TOOL: &[&str] = &["/tools/{name}", "/registry/tools/{name}"];
 const RESOURCES: &[&str] = &["/resources", "/registry/resources"];
 const RESOURCE: &[&str] = &["/resources/{uri}", "/registry/resources/{uri}"];
+const SUBSCRIPTION: &[&str] = &[
+    "/resources/{uri}/subscribe",
+    "/registry/resources/{uri}/subscribe",
+];
 const PROMPTS: &[&str] = &["/prompts", "/registry/prompts"];
 const PROMPT: &[&str] = &["/prompts/{name}", "/registry/prompts/{name}"];
 
@@ -162,6 +176,21 @@ pub(super) const ROUTES: &[Route] = &[
         POST,
         RESOURCES,
         RegistryTask::Create(Registered::Resource),
+    )
+    .with_body(),
+    // Before those whose `{uri}` is all that follows.
+    route(
+        "POST /resources/{uri}/subscribe",
+        POST,
+        SUBSCRIPTION,
+        RegistryTask::Subscribe,
+    )
+    .with_body(),
+    route(
+        "DELETE /resources/{uri}/subscribe",
+        DELETE,
+        SUBSCRIPTION,
+        RegistryTask::Unsubscribe,
     )
     .with_body(),
     route(

@@ -434,6 +434,35 @@ mod tests {
     }
 
     #[test]
+    fn the_registry_is_a_server_for_keys_with_its_area_as_they_are_now() {
+        let with = |allow: &[Area], servers: &[&str]| {
+            let mut key = Key::new("ide", digest(b"ide"), Role::Client);
+            key.allow = allow.to_vec();
+            key.servers = servers.iter().map(|name| (*name).into()).collect();
+            config(alloc::vec![key], true)
+        };
+        let keys = Keys::new(&with(&[Area::Mcp, Area::Registry], &[]));
+        let caller = keys.authenticate(Some("ide"), HOME).unwrap();
+        assert!(caller.may_use_server("registry") && caller.may_use_server("files"));
+        for (allow, servers, may) in [
+            (&[Area::Mcp, Area::Registry][..], &["registry"][..], true),
+            (&[Area::Mcp, Area::Registry], &["files"], false),
+            (&[Area::Mcp], &[], false),
+            (&[Area::Registry], &[], false),
+        ] {
+            let now = keys.replaced(&with(allow, servers));
+            assert_eq!(now.uphold_server(caller.authority, "registry"), may);
+            let renewed = now.renewed(&caller).unwrap();
+            assert_eq!(
+                renewed.require_area(Area::Mcp).is_ok(),
+                allow.contains(&Area::Mcp)
+            );
+        }
+        let gone = keys.replaced(&config(Vec::new(), true));
+        assert!(gone.renewed(&caller).is_none());
+    }
+
+    #[test]
     fn a_caller_is_confirmed_while_its_key_is_there_with_the_same_role() {
         let before = keys(true);
         let editor = before.authenticate(Some("editor"), HOME).unwrap();

@@ -33,6 +33,13 @@ pub(super) fn execution(body: &[u8]) -> Result<(Value, Option<Duration>), Failur
     Ok((arguments, fields.duration("timeout", MOST)?))
 }
 
+/// `{session_id?}`.
+pub(super) fn session(body: &[u8]) -> Result<Option<String>, Failure> {
+    let fields = fields(body, &["session_id"])?;
+    let session = fields.text("session_id")?;
+    Ok(session.map(std::borrow::Cow::into_owned))
+}
+
 impl Registry {
     /// A run of a tool.
     pub(crate) fn execution(

@@ -36,6 +36,10 @@ pub enum Route {
     Generate,
     /// `POST /prompts/{name}/complete`.
     Complete,
+    /// `POST /resources/{uri}/subscribe`.
+    Subscribe,
+    /// `DELETE /resources/{uri}/subscribe`.
+    Unsubscribe,
 }
 
 impl Route {
@@ -44,9 +48,13 @@ impl Route {
     pub const fn changes(self) -> bool {
         match self {
             Self::Create(_) | Self::Replace(_) | Self::Delete(_) => true,
-            Self::List(_) | Self::Show(_) | Self::Execute | Self::Generate | Self::Complete => {
-                false
-            }
+            Self::List(_)
+            | Self::Show(_)
+            | Self::Execute
+            | Self::Generate
+            | Self::Complete
+            | Self::Subscribe
+            | Self::Unsubscribe => false,
         }
     }
 }
@@ -84,6 +92,10 @@ pub enum Step {
     Change(Changed, Answer),
     /// It is a run: drive it until it answers.
     Run(Run),
+    /// It wants to be told of changes of the resource: as events, or in this session of MCP.
+    Subscribe(Option<String>),
+    /// This session of MCP is to be told no more.
+    Unsubscribe(String),
 }
 
 impl Registry {
@@ -144,6 +156,21 @@ impl Registry {
                 Ok(Step::Run(Run::new(work, Shown::Plain)))
             }
             Route::Complete => self.completion(name, request.body),
+            Route::Subscribe => {
+                let session = body::session(request.body)?;
+                match self.resource(name) {
+                    Some(_) => Ok(Step::Subscribe(session)),
+                    None => Err(no_resource(name)),
+                }
+            }
+            Route::Unsubscribe => {
+                let session = body::session(request.body)?;
+                let missing = || {
+                    let message = "`session_id` is missing; a stream ends when its client leaves";
+                    Failure::wrong_at("session_id", message)
+                };
+                session.map(Step::Unsubscribe).ok_or_else(missing)
+            }
         }
     }
 
@@ -155,6 +182,11 @@ impl Registry {
         let page = self.page(kind, limit, cursor, shown)?;
         Ok(Answer::json(200, page.rest(list_name(kind))))
     }
+}
+
+fn no_resource(uri: &str) -> Failure {
+    let message = format!("there is no resource {}", crate::json::quoted(uri));
+    Failure::not_found("resource_not_found", message)
 }
 
 /// The member of a list's answer.

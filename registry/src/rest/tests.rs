@@ -88,6 +88,8 @@ fn send_with(
             }
             answer.unwrap()
         }
+        Ok(Step::Subscribe(session)) => panic!("{session:?} subscribes"),
+        Ok(Step::Unsubscribe(session)) => panic!("{session} subscribes no more"),
     }
 }
 
