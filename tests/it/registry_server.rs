@@ -1,12 +1,14 @@
 //! The registry as the MCP server `registry`: with sessions, without, and over REST.
 
 use crate::child_process::ends;
-use crate::gateway::client::{Client, Events, NEWEST, assert_refused, request, server, until, whole};
+use crate::gateway::client::{Client, Events, NEWEST, assert_refused, call, hello, request, server, until, whole};
 use crate::gateway::stateless::{self, META, messages};
 use crate::program::{Folder, Program, program as executable, write_config};
 use crate::registry_rest::{ADMIN, USER, ask, made, start, start_in};
 use serde_json::{Value, json};
 use std::process::Command;
+use tungstenite::Message;
+use tungstenite::client::IntoClientRequest;
 
 /// A key that may use MCP servers, and no registry.
 const MCP: &str = "mcp-key-for-tests";
@@ -69,13 +71,13 @@ fn assert_serves(send: &dyn Fn(&str, Value) -> Value, not_found: i64) {
         answer["result"].clone()
     };
     assert_eq!(names(&result("tools/list", json!({}))["tools"]), ["fail", "say", "twice"]);
-    let call = |tool: &str, arguments: Value| result("tools/call", json!({ "name": tool, "arguments": arguments }));
-    let said = call("say", json!({ "text": "a b; $(id)" }));
+    let called = |tool: &str, arguments: Value| result("tools/call", json!({ "name": tool, "arguments": arguments }));
+    let said = called("say", json!({ "text": "a b; $(id)" }));
     assert_eq!((&said["content"][0]["text"], said["isError"].as_bool().unwrap_or(false)), (&json!("a b; $(id)\n"), false), "{said}");
-    let twice = call("twice", json!({ "text": "x" }));
+    let twice = called("twice", json!({ "text": "x" }));
     assert!(twice["content"][0]["text"].as_str().unwrap().starts_with("again: x"), "{twice}");
-    assert_eq!(call("fail", json!({}))["isError"], true);
-    let wrong = call("say", json!({ "text": 7 }));
+    assert_eq!(called("fail", json!({}))["isError"], true);
+    let wrong = called("say", json!({ "text": 7 }));
     assert!(wrong["isError"] == true && wrong["content"][0]["text"].as_str().unwrap().contains("/text"), "{wrong}");
     assert_eq!(result("resources/list", json!({}))["resources"][0]["uri"], "note://1");
     assert_eq!(result("resources/templates/list", json!({}))["resourceTemplates"][0]["uriTemplate"], "word://{word}");
@@ -164,14 +166,14 @@ fn it_stands_beside_other_servers_for_keys_that_may_use_it() {
     assert_eq!(names(&listed["servers"]), ["suite"]);
     other.path = PATH.to_owned();
     other.session = None;
-    let denied = other.post(&request(0, "initialize", &crate::gateway::client::hello(NEWEST, "other")));
+    let denied = other.post(&request(0, "initialize", &hello(NEWEST, "other")));
     assert_refused(&denied, 403, -31403, "scope_denied");
     assert!(denied.body.contains("`registry`"), "{denied:?}");
     let mut without = stateless::Client::new(&program, MCP, json!({}));
     without.path = PATH;
     assert_eq!(without.ask("tools/list", json!({})).status, 403);
-    let call = json!({ "server": "registry", "tool": "say", "params": { "text": "x" } });
-    assert_eq!(program.request("POST", "/tools/call", Some(MCP), &call.to_string()).status, 403);
+    let asked = json!({ "server": "registry", "tool": "say", "params": { "text": "x" } });
+    assert_eq!(program.request("POST", "/tools/call", Some(MCP), &asked.to_string()).status, 403);
 }
 
 #[test]
@@ -274,16 +276,16 @@ fn a_call_that_is_taken_back_ends_its_command() {
         std::fs::remove_file(&mark).unwrap();
         pid.trim().to_owned()
     };
-    let call = |id: i64| request(id, "tools/call", &json!({ "name": "long", "arguments": {} })).to_string();
+    let asked = |id: i64| request(id, "tools/call", &json!({ "name": "long", "arguments": {} })).to_string();
     // By a notification.
     let client = session(&program);
-    let stream = client.send(&call(7));
+    let stream = client.send(&asked(7));
     let pid = started();
     client.post(&json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": 7 } }));
     assert!(ends(&pid), "the command runs on");
     drop(stream);
     // With its session.
-    let stream = client.send(&call(8));
+    let stream = client.send(&asked(8));
     let pid = started();
     client.delete();
     assert!(ends(&pid), "the command runs on");
@@ -326,7 +328,7 @@ fn a_registry_that_is_off_is_no_server_and_its_name_is_nobody_elses() {
     let program = start_in(Folder::new(), "enabled: false", &servers);
     let mut client = Client::new(&program, USER);
     client.path = PATH.to_owned();
-    let refused = client.post(&request(0, "initialize", &crate::gateway::client::hello(NEWEST, "x")));
+    let refused = client.post(&request(0, "initialize", &hello(NEWEST, "x")));
     assert_eq!(refused.status, 404, "{refused:?}");
     client.path = "/mcp".to_owned();
     client.initialize(NEWEST, "x");
@@ -351,4 +353,73 @@ fn a_whole_answer_is_a_stream_where_it_takes_long() {
     let client = session(&program);
     let answer = whole(client.send(&request(1, "tools/call", &json!({ "name": "rest", "arguments": {} })).to_string()));
     assert_eq!(answer_of(&answer.body)["id"], 1, "{answer:?}");
+}
+
+#[test]
+fn every_other_transport_reaches_it() {
+    let program = start("commands: [/bin/echo, /bin/false]");
+    fill(&program);
+    let greeting = request(0, "initialize", &hello(NEWEST, "transports"));
+    let say = |text: &str| call("say", "say", &json!({ "text": text }));
+    // WebSocket.
+    let mut dial = "ws://localhost/servers/registry/ws".into_client_request().unwrap();
+    dial.headers_mut().insert("authorization", format!("Bearer {USER}").parse().unwrap());
+    dial.headers_mut().insert("sec-websocket-protocol", "mcp".parse().unwrap());
+    let (mut socket, _) = tungstenite::client(dial, program.connect()).unwrap();
+    let mut ask_socket = |message: &Value| -> Value {
+        socket.send(Message::text(message.to_string())).unwrap();
+        loop {
+            if let Message::Text(text) = socket.read().unwrap() {
+                return serde_json::from_str(&text).unwrap();
+            }
+        }
+    };
+    assert_eq!(ask_socket(&greeting)["result"]["serverInfo"]["name"], "registry");
+    assert_eq!(ask_socket(&say("by socket"))["result"]["content"][0]["text"], "by socket\n");
+    // HTTP+SSE.
+    let mut client = Client::new(&program, USER);
+    client.path = "/servers/registry/sse".to_owned();
+    let mut stream = Events::read(program.raw(&format!("{}\r\n", client.head("GET"))));
+    let (name, endpoint) = stream.named().unwrap();
+    assert_eq!(name, "endpoint");
+    client.path = endpoint.data;
+    let mut ask_stream = |message: &Value| {
+        let accepted = client.post(message);
+        assert_eq!(accepted.status, 202, "{accepted:?}");
+        stream.named().unwrap().1.json()
+    };
+    assert_eq!(ask_stream(&greeting)["result"]["serverInfo"]["name"], "registry");
+    assert_eq!(ask_stream(&say("by stream"))["result"]["content"][0]["text"], "by stream\n");
+    // REST with a session, and its events.
+    let opened = ask(&program, "POST", "/sessions", &json!({ "client_id": "rest", "server": "registry" }));
+    assert_eq!(opened.status, 201, "{opened:?}");
+    let id = opened.json()["session_id"].as_str().unwrap().to_owned();
+    let mut reader = Client::new(&program, USER);
+    reader.path = format!("/events/{id}");
+    let mut events = reader.listen(None);
+    assert_eq!(events.named().unwrap().0, "connected");
+    let called = ask(&program, "POST", "/tools/call", &json!({ "session_id": id, "tool": "say", "params": { "text": "by rest" } }));
+    assert_eq!(called.json()["result"]["content"][0]["text"], "by rest\n", "{called:?}");
+    made(&program, "/prompts", &json!({ "name": "more", "template": "x" }));
+    let (name, event) = events.named().unwrap();
+    assert_eq!((name.as_str(), &event.json()["method"]), ("message", &json!("notifications/prompts/list_changed")));
+}
+
+#[test]
+fn the_command_line_lists_it_with_its_tools() {
+    let program = start("commands: [/bin/echo, /bin/false]");
+    fill(&program);
+    let list = |more: &[&str]| {
+        let address = program.address.to_string();
+        let mut command = Command::new(executable());
+        command.args(["mcp", "list", "--json", "--listen", &address]).args(more);
+        command.arg("--config").arg(&program.config);
+        let listed = command.env("HOME", &program.folder.0).env("LOCAL_PROVIDER_KEY", USER).output().unwrap();
+        let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{listed:?}"));
+        listed["servers"][0].clone()
+    };
+    let shown = list(&[]);
+    assert_eq!((&shown["name"], &shown["state"], &shown["running"]["tools"]), (&json!("registry"), &json!("ready"), &json!(3)));
+    let shown = list(&["--tools"]);
+    assert_eq!((&shown["state"], names(&shown["tools"])), (&json!("answers"), vec!["fail", "say", "twice"]), "{shown}");
 }
