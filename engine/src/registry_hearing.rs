@@ -97,6 +97,12 @@ impl RegistryCell {
         drop(data);
         wake.into_iter().for_each(Waker::wake);
     }
+
+    /// Wakes all who hear: keys may be gone, as which they go on.
+    pub(crate) fn wake_all(&self) {
+        let all = std::mem::take(&mut self.data.lock().hearers);
+        all.into_values().for_each(Waker::wake);
+    }
 }
 
 /// Looks at files while somebody is subscribed to something.

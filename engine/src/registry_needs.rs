@@ -141,11 +141,6 @@ pub(super) struct Needs {
 }
 
 impl Needs {
-    /// True when the run wants needs begun or ended.
-    pub(super) const fn begins(&self) -> bool {
-        !self.out.start.is_empty() || !self.out.end.is_empty()
-    }
-
     /// Ends and begins what the run says, as its caller.
     pub(super) fn carry_out(
         &mut self,

@@ -190,18 +190,16 @@ impl Run {
         now: Instant,
         waker: &Waker,
     ) -> Option<String> {
+        let Some(caller) = child.caller(self.number) else {
+            let why = "the key may not use the registry any more";
+            return Some(self.machine.refuse(Failure::wrong(why)));
+        };
         let mut answer = None;
         if !mem::replace(&mut self.is_started, true) {
             answer = self.machine.start(now, &mut self.needs.out);
         }
         while answer.is_none() {
-            if self.needs.begins() {
-                let Some(caller) = child.caller(self.number) else {
-                    let why = "the key may not use the registry any more";
-                    return Some(self.machine.refuse(Failure::wrong(why)));
-                };
-                self.needs.carry_out(engine, cell, &caller);
-            }
+            self.needs.carry_out(engine, cell, &caller);
             if self.machine.poll_timeout().is_some_and(|at| at <= now) {
                 answer = self.machine.handle_timeout(now, &mut self.needs.out);
             } else {

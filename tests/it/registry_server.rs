@@ -309,16 +309,30 @@ fn a_call_that_is_taken_back_ends_its_command() {
 fn a_key_that_is_gone_ends_what_it_has_started() {
     let folder = Folder::new();
     let (tool, mark) = long(&folder);
-    let program = start_in(folder, "commands: [/bin/sh]", "");
+    let quiet = "gateway: { timeouts: { heartbeat: 600s } }\n";
+    let program = start_in(folder, "commands: [/bin/sh]", quiet);
     made(&program, "/tools", &tool);
+    made(&program, "/resources", &json!({ "uri": "note://1", "name": "n", "kind": "text", "text": "x" }));
+    let started = || {
+        let pid = until(|| std::fs::read_to_string(&mark).ok().filter(|pid| pid.ends_with('\n')));
+        std::fs::remove_file(&mark).unwrap();
+        pid.trim().to_owned()
+    };
     let client = session(&program);
-    let stream = client.send(&request(1, "tools/call", &json!({ "name": "long", "arguments": {} })).to_string());
-    let pid = until(|| std::fs::read_to_string(&mark).ok().filter(|pid| pid.ends_with('\n')));
+    let arguments = json!({ "name": "long", "arguments": {} });
+    let stream = client.send(&request(1, "tools/call", &arguments).to_string());
+    let of_session = started();
+    let mut alone = stateless::Client::new(&program, USER, json!({}));
+    alone.path = PATH;
+    let other = alone.send(&alone.body("tools/call", arguments, &json!({})));
+    let of_request = started();
+    let mut events = Events::read(program.open("POST", "/resources/note%3A%2F%2F1/subscribe", Some(USER), ""));
     let text = std::fs::read_to_string(&program.config).unwrap();
     std::fs::write(&program.config, text.replace("allow: [models, mcp, registry]", "allow: [models, mcp]")).unwrap();
     program.signal("HUP");
-    assert!(ends(pid.trim()), "the command runs on");
-    drop(stream);
+    assert!(ends(&of_session) && ends(&of_request), "a command runs on");
+    assert_eq!(events.named(), None);
+    drop((stream, other));
     assert_refused(&client.post(&request(2, "tools/list", &json!({}))), 403, -31403, "scope_denied");
 }
 

@@ -146,9 +146,13 @@ impl Engine {
         self.gateway.get()
     }
 
-    /// Ends the sessions of keys that are gone, and of those that may not use a server of the session any more.
+    /// Ends the sessions of keys that are gone, and of those that may not use a server of the session any more. Runs of the registry
+    /// look at theirs.
     pub(super) fn reload_keys_of_gateway(self: &Arc<Self>) {
         let keys = self.policy().keys;
+        if let Some(registry) = self.registry.get() {
+            registry.wake_all();
+        }
         if let Some(gateway) = self.gateway() {
             gateway.end_where(self, |cell| {
                 let mut servers = cell.servers().iter();
