@@ -186,6 +186,9 @@ impl Area {
     }
 }
 
+/// Name of the registry among the MCP servers. No other one may have it.
+pub const REGISTRY_SERVER: &str = "registry";
+
 /// One API key. Only its SHA-256 is known.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Key {
@@ -232,7 +235,8 @@ impl Key {
     /// True when the key may use the MCP server of this name, where it may use any.
     #[must_use]
     pub fn may_use_server(&self, server: &str) -> bool {
-        self.servers.is_empty() || self.servers.iter().any(|own| own == server)
+        let has_area = server != REGISTRY_SERVER || self.may_use(Area::Registry);
+        has_area && (self.servers.is_empty() || self.servers.iter().any(|own| own == server))
     }
 }
 

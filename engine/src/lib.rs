@@ -75,9 +75,12 @@ mod ranked;
 pub mod registry;
 mod registry_cell;
 mod registry_executions;
+mod registry_hearing;
 mod registry_needs;
 pub mod registry_permits;
 mod registry_request;
+mod registry_server;
+mod registry_subscribing;
 #[cfg(test)]
 mod registry_tests;
 mod registry_work;
@@ -106,6 +109,7 @@ pub use outside::{Clock, Outside, Usage, later, random_seed};
 pub use owner::Owner;
 pub use port_holder::PortHolder;
 pub use registry_cell::Setup as RegistrySetup;
+pub use registry_server::RegistryServer;
 pub use socket_server::SocketServer;
 
 // A client's request, from its head to the end of its answer.

@@ -151,7 +151,7 @@ impl<'p> Posted<'p> {
         self.gateway.open(
             self.engine,
             client,
-            self.caller.authority,
+            self.caller,
             address,
             session,
             &Initialize {

@@ -12,6 +12,7 @@ use super::mcp_stateless;
 use super::request::Step;
 use super::running::Running;
 use mcp_local_provider_core::api::{Accepted, Answered};
+use mcp_local_provider_core::config::{Area, REGISTRY_SERVER};
 use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::Verdict;
@@ -337,9 +338,13 @@ pub(super) fn address_of(
         });
     };
     let found = servers.iter().find(|server| *server.name == *name);
-    found
-        .map(|server| Address::of_one(server))
-        .ok_or_else(unknown_server)
+    found.map(|server| Address::of_one(server)).ok_or_else(|| {
+        let is_registry = name == REGISTRY_SERVER && config.server(name).is_some();
+        match caller.require_area(Area::Registry) {
+            Err(denied) if is_registry => Refusal::new(Reason::ScopeDenied, denied.message()),
+            Err(_) | Ok(()) => unknown_server(),
+        }
+    })
 }
 
 /// Confirms that the caller may use these servers still.
@@ -428,7 +433,7 @@ impl Post {
             engine,
             gateway,
             client,
-            authority: self.caller.authority,
+            caller: &self.caller,
             address: &self.address,
             id: inbound.account.id(),
         };

@@ -9,16 +9,17 @@ use super::mcp_rest_answering::{Asking, Opening};
 use super::request::Step;
 use super::running::{Respond, Running};
 use mcp_local_provider_core::api::{Accepted, CALL_TOOL, Listed, Rest};
-use mcp_local_provider_core::config::Role;
+use mcp_local_provider_core::config::{REGISTRY_SERVER, Role};
 use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::{Code, Refusal as CoreRefusal};
 use mcp_local_provider_core::exchange::{JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::id::ExchangeId;
-use mcp_local_provider_mcp::config::Transport;
+use mcp_local_provider_mcp::config::{Transport, Wire};
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::rest::{Body, Done, Failure, Target, Work, restarting, servers};
+use mcp_local_provider_mcp::session::Attachment;
 use std::fmt;
 use std::sync::Arc;
 
@@ -52,6 +53,38 @@ pub(super) fn call_for(engine: &Arc<Engine>, caller: &Caller, body: &[u8]) -> St
         tool: String::new(),
     };
     post.complete(inbound, body)
+}
+
+/// Subscribes a session of a caller to a resource of the registry, or ends that.
+pub(super) fn subscribe_for(
+    inbound: Inbound,
+    caller: &Caller,
+    (session, uri): (&str, &str),
+    subscribes: bool,
+) -> Step {
+    let engine = inbound.account.engine().clone();
+    let Some(gateway) = engine.gateway() else {
+        return refuse(inbound, &unknown_session()).into();
+    };
+    let request = Request {
+        engine: &engine,
+        gateway,
+        caller,
+    };
+    let work = request.own(session).and_then(|cell| {
+        let own = cell.servers().iter().zip(0..);
+        let mut own = own.filter(|(server, _)| *server.name == *REGISTRY_SERVER);
+        let Some((_, at)) = own.next() else {
+            let message = "the session has no server `registry`; open one at /servers/registry/mcp, or at /mcp with a key that may use it";
+            return Err(Failure::wrong(message, Some("session_id")));
+        };
+        let shown = cell.call(|session, _| session.shown_uri(Attachment(at), uri));
+        Ok(Work::subscription(session, uri, &shown, subscribes))
+    });
+    match work {
+        Ok(work) => running(request.work(&inbound, work), inbound),
+        Err(failure) => refuse(inbound, &failure).into(),
+    }
 }
 
 /// Next step after the head of a request.
@@ -248,7 +281,12 @@ impl Request<'_> {
             }
             Rest::Servers => {
                 let may_use = |name: &str| self.caller.may_use_server(name);
-                Ok(servers(&self.gateway.list(may_use, sees_all)))
+                let mut listed = self.gateway.list(may_use, sees_all);
+                let own = listed.iter_mut().find(|it| it.wire == Wire::Internal);
+                if let (Some(own), Some(registry)) = (own, self.engine.registry.get()) {
+                    own.tools = Some(registry.tools());
+                }
+                Ok(servers(&listed))
             }
             Rest::Restart => {
                 let address = address_of(self.gateway, self.caller, Some(id))?;
@@ -316,16 +354,20 @@ impl Request<'_> {
         let mut client = client(self.caller);
         self.takes(&client)?;
         client.name = (*opening.client_id).into();
-        let authority = self.caller.authority;
         let initialize = Initialize {
             id: "0",
             params: &opening.hello,
             transport: Transport::Rest,
         };
         let name = self.gateway.mint();
-        let (cell, stream) =
-            self.gateway
-                .open(self.engine, client, authority, &address, name, &initialize)?;
+        let (cell, stream) = self.gateway.open(
+            self.engine,
+            client,
+            self.caller,
+            &address,
+            name,
+            &initialize,
+        )?;
         if let Some(metadata) = opening.metadata {
             cell.call(|session, _| session.note(metadata));
         }
@@ -345,10 +387,9 @@ impl Request<'_> {
             Target::Server(name) => {
                 let address = self.address(Some(name))?;
                 self.takes(&client)?;
-                let authority = self.caller.authority;
                 let standing = self
                     .gateway
-                    .standing(self.engine, &client, authority, &address);
+                    .standing(self.engine, &client, self.caller, &address);
                 match standing? {
                     Standing::Known(cell) => (cell, None),
                     Standing::Opening(cell, stream) => (cell, Some(stream)),

@@ -3,6 +3,7 @@
 use super::Engine;
 use super::gateway::{Client, RequestCell};
 use super::mcp_stateless::begin;
+use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
@@ -15,6 +16,7 @@ use std::task::Waker;
 pub(super) struct Joined {
     engine: Arc<Engine>,
     client: Client,
+    caller: Caller,
     /// In the order of the address.
     servers: Vec<Arc<str>>,
     machine: Several,
@@ -22,15 +24,16 @@ pub(super) struct Joined {
 }
 
 impl Joined {
-    pub(super) const fn new(
+    pub(super) fn new(
         engine: Arc<Engine>,
-        client: Client,
+        (client, caller): (Client, Caller),
         servers: Vec<Arc<str>>,
         machine: Several,
     ) -> Self {
         Self {
             engine,
             client,
+            caller,
             servers,
             machine,
             parts: BTreeMap::new(),
@@ -110,7 +113,12 @@ impl Joined {
             return Err(Refusal::new(Reason::BadRequest, message));
         };
         let wanted = Wanted::read_part(id, &call)?;
-        begin(&self.engine, &self.client, server, (&wanted, &part.text))
+        begin(
+            &self.engine,
+            (&self.client, &self.caller),
+            server,
+            (&wanted, &part.text),
+        )
     }
 }
 

@@ -328,11 +328,10 @@ impl Socket {
             .admit(request.as_slice())?;
         let mut client = client(&self.caller);
         client.name = name.chars().take(128).collect::<String>().into();
-        let authority = self.caller.authority;
         let (cell, stream) = gateway.open(
             &self.engine,
             client,
-            authority,
+            &self.caller,
             &address,
             session,
             &Initialize {

@@ -7,6 +7,7 @@ use super::gateway::{Address, Client, Gateway, RequestCell};
 use super::mcp_several::Joined;
 use super::running::{Polled, Respond};
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
+use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
 use mcp_local_provider_core::id::{Authority, ExchangeId};
 use mcp_local_provider_core::rpc::Message;
@@ -27,7 +28,7 @@ pub(super) struct Asking<'a> {
     pub(super) engine: &'a Arc<Engine>,
     pub(super) gateway: &'a Gateway,
     pub(super) client: Client,
-    pub(super) authority: Authority,
+    pub(super) caller: &'a Caller,
     pub(super) address: &'a Address,
     pub(super) id: ExchangeId,
 }
@@ -53,14 +54,24 @@ impl Asking<'_> {
         let catalogue = self.address.catalogue();
         let source = match self.address.servers() {
             [server] if catalogue.is_plain(0) => {
-                let asked = begin(self.engine, &self.client, &server.name, (&wanted, text));
+                let asked = begin(
+                    self.engine,
+                    (&self.client, self.caller),
+                    &server.name,
+                    (&wanted, text),
+                );
                 Source::One(asked?)
             }
             servers => {
                 let names = servers.iter().map(|server| server.name.clone());
                 let machine = Several::new(now, &wanted, text, catalogue);
                 let engine = self.engine.clone();
-                let joined = Joined::new(engine, self.client, names.collect(), machine);
+                let joined = Joined::new(
+                    engine,
+                    (self.client, self.caller.clone()),
+                    names.collect(),
+                    machine,
+                );
                 Source::Several(Box::new(joined))
             }
         };
@@ -69,7 +80,7 @@ impl Asking<'_> {
             engine: self.engine.clone(),
             source,
             id: self.id,
-            authority: self.authority,
+            authority: self.caller.authority,
             until: now + PATIENCE,
             has_begun: false,
             every: heartbeat,
@@ -82,7 +93,7 @@ impl Asking<'_> {
 /// Passes a request on to one server, or goes on with the one whose questions it answers.
 pub(super) fn begin(
     engine: &Arc<Engine>,
-    client: &Client,
+    (client, caller): (&Client, &Caller),
     server: &Arc<str>,
     (wanted, text): (&Wanted<'_>, &str),
 ) -> Result<Arc<RequestCell>, Refusal> {
@@ -97,7 +108,7 @@ pub(super) fn begin(
     // A server without sessions knows its own states.
     let is_own = |state: &str| gateway.is_suspended(state) || !gateway.is_stateless(server);
     match state.filter(|state| is_own(state)) {
-        None => gateway.ask(engine, client.clone(), server, (wanted, text)),
+        None => gateway.ask(engine, (client.clone(), caller), server, (wanted, text)),
         Some(state) => gateway.go_on(engine, client, server, &state, wanted),
     }
 }

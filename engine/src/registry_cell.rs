@@ -10,7 +10,7 @@ use mcp_local_provider_core::time::{Instant, WallClock};
 use mcp_local_provider_registry::rest::{Answer, Request, Step};
 use mcp_local_provider_registry::{
     ChangeId, Contents, Failure, FetchId, Fetched, Key, Limits, Need, Outcome, Permits, ReaderId,
-    Reading, Record, Registry, Store, StoreError,
+    Reading, Record, Registry, Store, StoreError, SubscriberId,
 };
 use std::collections::BTreeMap;
 use std::fmt;
@@ -43,16 +43,21 @@ struct Awaited {
     waker: Option<Waker>,
 }
 
-struct Data {
-    registry: Registry,
+pub(super) struct Data {
+    pub(super) registry: Registry,
     reads: BTreeMap<ReaderId, Awaited>,
     /// Fetches that are open, each with who drives it.
     fetches: BTreeMap<FetchId, Option<Waker>>,
+    /// Those who are woken when they have something to hear.
+    pub(super) hearers: BTreeMap<SubscriberId, Waker>,
+    /// Somebody looks at what is subscribed to, and is woken when there is more.
+    pub(super) is_looked_at: bool,
+    pub(super) looker: Option<Waker>,
 }
 
 /// The registry of an engine.
 pub(crate) struct RegistryCell {
-    data: Ranked<Data, LEAF>,
+    pub(super) data: Ranked<Data, LEAF>,
     hosts: Ranked<permits::Permits, LEAF>,
     store: Arc<dyn Store>,
     pub(crate) commands: Arc<dyn Commands>,
@@ -62,6 +67,7 @@ pub(crate) struct RegistryCell {
     not_stored: Ranked<(u64, Option<String>), LEAF>,
     resource_bytes: AtomicUsize,
     next_reader: AtomicU64,
+    next_subscriber: AtomicU64,
 }
 
 impl fmt::Debug for RegistryCell {
@@ -108,6 +114,9 @@ impl RegistryCell {
                 registry,
                 reads: BTreeMap::new(),
                 fetches: BTreeMap::new(),
+                hearers: BTreeMap::new(),
+                is_looked_at: false,
+                looker: None,
             }),
             hosts: Ranked::new(setup.hosts),
             store: setup.store,
@@ -117,6 +126,7 @@ impl RegistryCell {
             not_stored: Ranked::default(),
             resource_bytes: AtomicUsize::new(setup.limits.resource_bytes),
             next_reader: AtomicU64::new(0),
+            next_subscriber: AtomicU64::new(0),
         })
     }
 
@@ -174,6 +184,7 @@ impl RegistryCell {
                         not_stored.1 = Some(error.message.clone());
                     }
                 }
+                cell.wake_hearers();
                 promise.keep(kept.map(|()| answer));
             }),
         );
@@ -212,17 +223,33 @@ impl RegistryCell {
         self.data.lock().registry.ran(went_well);
     }
 
-    /// Begins a read. A fetch that is given is to be driven by somebody who outlives the reader.
+    /// Makes the id of somebody who hears.
+    pub(super) fn subscriber(&self) -> SubscriberId {
+        SubscriberId(self.next_subscriber.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The number of tools that are on.
+    pub(super) fn tools(&self) -> usize {
+        self.data.lock().registry.tools()
+    }
+
+    /// Begins a read, `anew` where a copy may be old. A fetch that is given is to be driven by somebody who outlives the reader.
     pub(crate) fn read(
         &self,
         now: Instant,
         wall: &WallClock,
         uri: &str,
+        anew: bool,
     ) -> (ReaderId, Option<(FetchId, Need)>) {
         let reader = ReaderId(self.next_reader.fetch_add(1, Ordering::Relaxed));
         let mut data = self.data.lock();
         let mut awaited = Awaited::default();
-        let fetch = match data.registry.read(now, wall, uri, reader) {
+        let reading = if anew {
+            data.registry.read_anew(now, wall, uri, reader)
+        } else {
+            data.registry.read(now, wall, uri, reader)
+        };
+        let fetch = match reading {
             Reading::Ready(end) => {
                 awaited.end = Some(end);
                 None
@@ -283,6 +310,7 @@ impl RegistryCell {
         let wake = settle(&mut data, fetched);
         drop(data);
         wake.into_iter().for_each(Waker::wake);
+        self.wake_hearers();
     }
 
     /// The time at which a fetch has taken too long.

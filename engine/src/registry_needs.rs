@@ -17,8 +17,9 @@ use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_registry::{
     ANSWER_BYTES, AskNeed, CallNeed, CommandNeed, Exit, FetchId, HttpAnswer, HttpNeed, Need,
-    Outcome, ReaderId,
+    NeedId, Out, Outcome, ReaderId,
 };
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -106,6 +107,48 @@ impl Inner {
     }
 }
 
+/// All needs of a run. Dropping them ends what was begun.
+#[derive(Default)]
+pub(super) struct Needs {
+    open: BTreeMap<NeedId, Served>,
+    /// Written by the run.
+    pub(super) out: Out,
+}
+
+impl Needs {
+    /// Ends and begins what the run says, as its caller.
+    pub(super) fn carry_out(
+        &mut self,
+        engine: &Arc<Engine>,
+        cell: &Arc<RegistryCell>,
+        caller: &Caller,
+    ) {
+        for id in self.out.end.drain(..) {
+            self.open.remove(&id);
+        }
+        for (id, need) in self.out.start.drain(..) {
+            let served = Served::begin(engine, cell, Some(caller), need);
+            self.open.insert(id, served);
+        }
+    }
+
+    /// What came of one of them, once.
+    pub(super) fn poll(&mut self, now: Instant, waker: &Waker) -> Option<(NeedId, Outcome)> {
+        let mut open = self.open.iter_mut();
+        let ended = open.find_map(|(id, served)| Some((*id, served.poll(now, waker)?)));
+        if let Some((id, _)) = &ended {
+            self.open.remove(id);
+        }
+        ended
+    }
+
+    /// When to poll them again though nobody woke their task.
+    pub(super) fn poll_timeout(&self, now: Instant) -> Option<Instant> {
+        let open = self.open.values();
+        open.filter_map(|it| it.poll_timeout(now)).min()
+    }
+}
+
 impl Served {
     /// Begins to serve a need of `caller`.
     pub(super) fn begin(
@@ -118,13 +161,18 @@ impl Served {
             (Need::Http(need), _) => Asked::begin(engine, cell, need, ANSWER_BYTES),
             (Need::Command(need), _) => command(cell, need),
             (Need::File(path), _) => file(cell, path),
-            (Need::Read(uri), _) => read(engine, cell, &uri),
+            (Need::Read(uri), _) => read(engine, cell, &uri, false),
             (Need::Ask(need), Some(caller)) => Self::Model(ask(engine, caller, &need)),
             (Need::Call(need), Some(caller)) => Self::Tool(call(engine, caller, &need)),
             (Need::Ask(_) | Need::Call(_), None) => {
                 Self::Ended(Some(Outcome::Failed("nobody asks for it".to_owned())))
             }
         }
+    }
+
+    /// Begins to read a resource whose copy may be old.
+    pub(super) fn look(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, uri: &str) -> Self {
+        read(engine, cell, uri, true)
     }
 
     /// What came of it, once.
@@ -319,8 +367,8 @@ fn file(cell: &RegistryCell, path: String) -> Served {
     }
 }
 
-fn read(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, uri: &str) -> Served {
-    let (id, fetch) = cell.read(engine.now(), &engine.wall(), uri);
+fn read(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, uri: &str, anew: bool) -> Served {
+    let (id, fetch) = cell.read(engine.now(), &engine.wall(), uri, anew);
     if let Some((fetch, need)) = fetch {
         engine.spawn(Box::new(Fetch::new(engine, cell, fetch, need)));
     }

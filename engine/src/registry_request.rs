@@ -5,8 +5,10 @@ use super::account::Account;
 use super::answer::Answer as Whole;
 use super::inbound::Inbound;
 use super::mcp_request;
+use super::mcp_rest;
 use super::registry_cell::{RegistryCell, Setup};
 use super::registry_permits as permits;
+use super::registry_subscribing::Subscribed;
 use super::registry_work::RunningWork;
 use super::request::Step;
 use super::running::{Polled, Respond, Running};
@@ -28,6 +30,11 @@ impl Engine {
     pub fn open_registry(&self, setup: Setup) {
         // A second one is a fault of the host.
         let _ = self.registry.set(RegistryCell::new(setup));
+    }
+
+    /// True when the engine has a registry.
+    pub fn has_registry(&self) -> bool {
+        self.registry.get().is_some()
     }
 
     /// Takes another configuration of the registry over, if there is one.
@@ -119,6 +126,8 @@ const fn route_of(task: RegistryTask) -> Route {
         RegistryTask::Export => Route::Export,
         RegistryTask::Import => Route::Import,
         RegistryTask::Rekey => Route::Rekey,
+        RegistryTask::Subscribe => Route::Subscribe,
+        RegistryTask::Unsubscribe => Route::Unsubscribe,
     }
 }
 
@@ -153,14 +162,31 @@ impl Post {
                 let id = inbound.account.id();
                 Step::Running(Running::new(Box::new(Stored { answer, id }), inbound))
             }
+            Ok(Begun::Subscribe(None)) => {
+                match Subscribed::new(cell, &self.caller, &self.name, &inbound) {
+                    Ok(events) => Step::Running(Running::new(Box::new(events), inbound)),
+                    Err(failure) => whole(inbound, Answer::of(&failure)).into(),
+                }
+            }
+            Ok(Begun::Subscribe(Some(session))) => {
+                mcp_rest::subscribe_for(inbound, &self.caller, (&session, &self.name), true)
+            }
+            Ok(Begun::Unsubscribe(session)) => {
+                mcp_rest::subscribe_for(inbound, &self.caller, (&session, &self.name), false)
+            }
             Ok(Begun::Run(work, shown)) => {
-                let running = RunningWork::begin(&engine, cell, Some(self.caller), work);
-                let running = match running {
+                let running = match RunningWork::begin(&engine, cell, work) {
                     Ok(running) => running,
                     Err(failure) => return whole(inbound, Answer::of(&failure)).into(),
                 };
                 let id = inbound.account.id();
-                let answer = RunAnswer { running, shown, id };
+                let caller = self.caller;
+                let answer = RunAnswer {
+                    running,
+                    caller,
+                    shown,
+                    id,
+                };
                 Step::Running(Running::new(Box::new(answer), inbound))
             }
         }
@@ -229,6 +255,8 @@ impl Respond for Stored {
 /// A run, until it has ended.
 struct RunAnswer {
     running: RunningWork,
+    /// On whose behalf models and servers are asked.
+    caller: Caller,
     shown: Shown,
     id: ExchangeId,
 }
@@ -241,14 +269,14 @@ impl Respond for RunAnswer {
         _account: &mut Account,
         reply: &mut Reply,
     ) -> Polled {
-        match self.running.poll(now, waker) {
+        match self.running.poll(&self.caller, now, waker) {
             Poll::Ready(end) => ended(reply, self.id, self.shown.answer(end)),
             Poll::Pending => Polled::Until(self.running.poll_timeout(now)),
         }
     }
 
     fn client_gone(&mut self, _now: Instant, _account: &mut Account) -> Outcome {
-        self.running.cancel();
+        self.running.end();
         Outcome::new(Verdict::ClientGone, CLIENT_GONE, 0)
     }
 }

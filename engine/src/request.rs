@@ -30,6 +30,7 @@ use mcp_local_provider_core::api::{
     Socket,
 };
 use mcp_local_provider_core::budget::Share;
+use mcp_local_provider_core::config::Area;
 use mcp_local_provider_core::dialect::Form;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
@@ -486,6 +487,9 @@ pub(super) fn ask_for(engine: &Arc<Engine>, caller: &Caller, body: Vec<u8>) -> S
         info.endpoint = route.name;
         info.key = Some(caller.name.clone());
     });
+    if let Err(denied) = caller.require_area(Area::Models) {
+        return Step::Answer(inbound.refuse(&denied));
+    }
     let payer = Payer::new(caller.authority, caller.address);
     inbound.account.draws_on(payer);
     let mut share = engine.budget().share();

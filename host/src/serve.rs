@@ -64,8 +64,9 @@ pub fn serve<D: Driver>(
     {
         demo::connection::start(provider.engine(), key, reachable(*address))?;
     }
-    let servers = Servers::open(provider.engine(), &prepared.config)?;
+    // The gateway has it among its servers.
     let registry = Serving::open(provider.engine(), &prepared.config)?.map(Arc::new);
+    let servers = Servers::open(provider.engine(), &prepared.config)?;
     let handle = provider.handle();
     let owner = ProgramOwner::new(
         prepared.clone(),

@@ -93,6 +93,8 @@ pub enum Wire {
     Sse,
     /// A WebSocket at the server's `url`.
     WebSocket,
+    /// None: the program is the server itself. It has no process, speaks to clients with sessions, and all share it.
+    Internal,
 }
 
 impl Wire {
@@ -104,6 +106,7 @@ impl Wire {
             Self::Http => "http",
             Self::Sse => "sse",
             Self::WebSocket => "ws",
+            Self::Internal => "internal",
         }
     }
 }
@@ -119,6 +122,17 @@ impl Server {
             scope: Scope::default(),
             interactive: Interactive::default(),
             wire: Wire::default(),
+        }
+    }
+
+    /// Makes a server that the program is itself.
+    #[must_use]
+    pub fn internal(name: &str) -> Self {
+        Self {
+            scope: Scope::Shared,
+            interactive: Interactive::Refuse,
+            wire: Wire::Internal,
+            ..Self::named(name)
         }
     }
 

@@ -34,6 +34,8 @@ pub enum Reason {
     NoSession,
     /// The session is unknown, has ended, or is another key's.
     SessionNotFound,
+    /// The key lacks the area of the server.
+    ScopeDenied,
     /// No server has this name.
     ServerNotFound,
     /// No server has a tool of this name.
@@ -84,6 +86,7 @@ impl Reason {
             Self::MethodNotAllowed => "method_not_allowed",
             Self::NoSession => "no_session",
             Self::SessionNotFound => "session_not_found",
+            Self::ScopeDenied => "scope_denied",
             Self::ServerNotFound => "server_not_found",
             Self::ToolNotFound => "tool_not_found",
             Self::PromptNotFound => "prompt_not_found",
@@ -117,6 +120,7 @@ impl Reason {
             | Self::MissingCapability
             | Self::UnsupportedVersion
             | Self::EventGone => 400,
+            Self::ScopeDenied => 403,
             Self::SessionNotFound
             | Self::ServerNotFound
             | Self::ToolNotFound
@@ -150,6 +154,7 @@ impl Reason {
             }
             Self::ResourceNotFound => RESOURCE_NOT_FOUND,
             Self::SessionNotFound
+            | Self::ScopeDenied
             | Self::NotAcceptable
             | Self::UnsupportedMediaType
             | Self::RateLimited
@@ -180,6 +185,7 @@ impl Reason {
             | Self::EventGone
             | Self::NotAcceptable
             | Self::UnsupportedMediaType => Code::InvalidRequest,
+            Self::ScopeDenied => Code::ScopeDenied,
             Self::SessionNotFound
             | Self::ServerNotFound
             | Self::ToolNotFound

@@ -295,6 +295,20 @@ impl<T: Clone> Server<T> {
         }
     }
 
+    /// Returns who waits for the answer to the request of this number; `None` where it was taken back, or is no client's.
+    #[must_use]
+    pub fn asker(&self, number: u64) -> Option<&T> {
+        match self.peer.get(number)? {
+            Open::Call(waiting) => Some(&waiting.to),
+            Open::Handshake
+            | Open::Listen
+            | Open::Round(_)
+            | Open::Own
+            | Open::Withdrawn(_)
+            | Open::Life => None,
+        }
+    }
+
     /// Returns the number of lines that were no messages.
     #[must_use]
     pub const fn garbage(&self) -> u64 {

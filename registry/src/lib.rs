@@ -40,7 +40,7 @@ pub use need::{
 };
 pub use permits::{Anything, Permits};
 pub use registry::{
-    ChangeId, Changed, FetchId, Fetched, Imported, ReaderId, Reading, Registry, SubscriberId,
+    ChangeId, Changed, FetchId, Fetched, Imported, News, ReaderId, Reading, Registry, SubscriberId,
     Touched, Updated,
 };
 pub use run::{

@@ -20,7 +20,7 @@ mod servers;
 mod several;
 mod several_stateless;
 mod shared;
-mod stateless;
+pub mod stateless;
 mod socket;
 mod sse;
 mod streams;

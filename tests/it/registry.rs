@@ -181,7 +181,7 @@ fn the_registry_is_taken_elsewhere_by_commands_while_no_program_has_it_open() {
     assert_eq!(said(&["registry", "import", file]), (Some(0), "2 entries were added, 0 replaced\n".to_owned()));
     let (code, told) = said(&["registry", "import", file]);
     assert_eq!(code, Some(1));
-    assert!(told.contains("line 2: there is a tool \"now\" already; `replace` replaces what exists"), "{told}");
+    assert!(told.contains("line 2: the tool \"now\" exists already; `replace` replaces what exists"), "{told}");
     let (code, told) = said(&["registry", "rekey"]);
     assert_eq!((code, told.as_str()), (Some(0), "1 secrets are sealed with a new key (file)\n"));
     let (code, told) = said(&["registry", "rekey", "--to", "mine"]);

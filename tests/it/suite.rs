@@ -34,6 +34,8 @@ mod proxies;
 mod registry;
 mod registry_operator;
 mod registry_rest;
+mod registry_server;
+mod registry_subscriptions;
 mod reload;
 mod stopped;
 mod tls;

@@ -17,6 +17,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "clients"))
 import conformance  # noqa: E402
+import registry  # noqa: E402
 import sampling  # noqa: E402
 from program import Failed, Program, own_environment  # noqa: E402
 
@@ -201,6 +202,7 @@ def through(report, given, folder):
     """The checks through a gateway."""
     if not given.skip_sdk:
         sampling.run(report, given.program, folder, node_environment())
+        registry.run(report, given.program, folder)
         with program(report, given.program, folder, keyless=False) as (running, mark):
             for name in given.server:
                 sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway", *(["--only2026"] if name == "only2026" else []))

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Drives the gateway with the official MCP packages of Python and TypeScript, those up to revision 2025-11-25 and those of 2026-07-28,
 # with the official inspector's command line, with clients that are generated from the OpenAPI pages, and with the official conformance
-# suite. The servers behind it are those of servers/, on the official TypeScript SDK.
+# suite. The servers behind it are those of servers/, on the official TypeScript SDK, and the program's own registry.
 #
 #   tests/mcp/run.sh [PROGRAM] [--server SERVER ...] [--revision REVISION ...] [--skip-sdk]
 #   tests/mcp/run.sh --direct

@@ -42,6 +42,10 @@ pub enum RegistryTask {
     Import,
     /// Seals all secrets with another key.
     Rekey,
+    /// Tells a stream, or a session of MCP, of changes of a resource.
+    Subscribe,
+    /// Tells a session of MCP of them no more.
+    Unsubscribe,
 }
 
 impl RegistryTask {
@@ -80,6 +84,10 @@ impl RegistryTask {
             Self::Export => "All entries of the registry, one JSON text a line.",
             Self::Import => "Registers all entries of an export, or none.",
             Self::Rekey => "Seals all secrets of the registry with a new key.",
+            Self::Subscribe => {
+                "Tells of changes of a resource of the registry, by events or in a session of MCP."
+            }
+            Self::Unsubscribe => "Ends a subscription of a session of MCP.",
         }
     }
 
@@ -89,7 +97,9 @@ impl RegistryTask {
         match self {
             Self::Show(Registered::Resource)
             | Self::Replace(Registered::Resource)
-            | Self::Delete(Registered::Resource) => "uri",
+            | Self::Delete(Registered::Resource)
+            | Self::Subscribe
+            | Self::Unsubscribe => "uri",
             Self::List(_)
             | Self::Create(_)
             | Self::Show(_)
@@ -114,6 +124,10 @@ const TOOLS: &[&str] = &["/tools", "/registry/tools"];
 const TOOL: &[&str] = &["/tools/{name}", "/registry/tools/{name}"];
 const RESOURCES: &[&str] = &["/resources", "/registry/resources"];
 const RESOURCE: &[&str] = &["/resources/{uri}", "/registry/resources/{uri}"];
+const SUBSCRIPTION: &[&str] = &[
+    "/resources/{uri}/subscribe",
+    "/registry/resources/{uri}/subscribe",
+];
 const PROMPTS: &[&str] = &["/prompts", "/registry/prompts"];
 const PROMPT: &[&str] = &["/prompts/{name}", "/registry/prompts/{name}"];
 
@@ -174,6 +188,21 @@ pub(super) const ROUTES: &[Route] = &[
         POST,
         RESOURCES,
         RegistryTask::Create(Registered::Resource),
+    )
+    .with_body(),
+    // Before those whose `{uri}` is all that follows.
+    route(
+        "POST /resources/{uri}/subscribe",
+        POST,
+        SUBSCRIPTION,
+        RegistryTask::Subscribe,
+    )
+    .with_body(),
+    route(
+        "DELETE /resources/{uri}/subscribe",
+        DELETE,
+        SUBSCRIPTION,
+        RegistryTask::Unsubscribe,
     )
     .with_body(),
     route(

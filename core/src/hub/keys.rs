@@ -247,6 +247,23 @@ impl Keys {
         Err(withdrawn(caller.authority, &caller.name))
     }
 
+    /// Returns a caller with the rights that these keys give it now; `None` when its permission is gone.
+    #[must_use]
+    pub fn renewed(&self, caller: &Caller) -> Option<Caller> {
+        let rights = match caller.authority {
+            Authority::Key(id) => {
+                let entry = self.entries.iter().find(|entry| entry.id == id)?;
+                Some(entry.key.clone())
+            }
+            Authority::Anyone | Authority::Local | Authority::Configuration => None,
+        };
+        let caller = Caller {
+            rights,
+            ..caller.clone()
+        };
+        self.uphold(caller.authority).then_some(caller)
+    }
+
     /// Looks a digest up among all keys, in time that does not depend on which one it is.
     fn find(&self, wanted: &Digest) -> Option<&Entry> {
         let mut found = Choice::from(0);
@@ -414,6 +431,35 @@ mod tests {
         let editor_again = again.authenticate(Some("editor"), HOME).unwrap().authority;
         assert_ne!(editor_again, editor);
         assert_ne!(editor_again, bridge);
+    }
+
+    #[test]
+    fn the_registry_is_a_server_for_keys_with_its_area_as_they_are_now() {
+        let with = |allow: &[Area], servers: &[&str]| {
+            let mut key = Key::new("ide", digest(b"ide"), Role::Client);
+            key.allow = allow.to_vec();
+            key.servers = servers.iter().map(|name| (*name).into()).collect();
+            config(alloc::vec![key], true)
+        };
+        let keys = Keys::new(&with(&[Area::Mcp, Area::Registry], &[]));
+        let caller = keys.authenticate(Some("ide"), HOME).unwrap();
+        assert!(caller.may_use_server("registry") && caller.may_use_server("files"));
+        for (allow, servers, may) in [
+            (&[Area::Mcp, Area::Registry][..], &["registry"][..], true),
+            (&[Area::Mcp, Area::Registry], &["files"], false),
+            (&[Area::Mcp], &[], false),
+            (&[Area::Registry], &[], false),
+        ] {
+            let now = keys.replaced(&with(allow, servers));
+            assert_eq!(now.uphold_server(caller.authority, "registry"), may);
+            let renewed = now.renewed(&caller).unwrap();
+            assert_eq!(
+                renewed.require_area(Area::Mcp).is_ok(),
+                allow.contains(&Area::Mcp)
+            );
+        }
+        let gone = keys.replaced(&config(Vec::new(), true));
+        assert!(gone.renewed(&caller).is_none());
     }
 
     #[test]

@@ -7,8 +7,7 @@ use super::servers::Look;
 use super::stateless::RequestCell;
 use crate::Engine;
 use crate::ranked::{LINK, Ranked, SESSION};
-use mcp_local_provider_core::hub::keys::Digest;
-use mcp_local_provider_core::id::Authority;
+use mcp_local_provider_core::hub::keys::{Caller, Digest};
 use mcp_local_provider_core::process::{Order, State};
 use mcp_local_provider_core::rpc::{Call, Message, Outbox, OutboxLimits};
 use mcp_local_provider_core::text::JsonValue;
@@ -39,7 +38,8 @@ pub(crate) struct SessionCell {
     /// Number of the session, which tells it from all others.
     pub(super) number: u64,
     pub(crate) client: Client,
-    pub(crate) authority: Authority,
+    /// Who has opened it.
+    pub(super) caller: Caller,
     /// The transport that has opened it.
     pub(super) transport: Transport,
     pub(crate) machine: Ranked<Session, SESSION>,
@@ -54,7 +54,7 @@ impl SessionCell {
     pub(super) fn attached(
         (id, number): (Box<str>, u64),
         client: Client,
-        (authority, transport): (Authority, Transport),
+        (caller, transport): (Caller, Transport),
         session: Session,
         servers: Vec<Arc<ServerCell>>,
     ) -> Arc<Self> {
@@ -62,7 +62,7 @@ impl SessionCell {
             id,
             number,
             client,
-            authority,
+            caller,
             transport,
             machine: Ranked::new(session),
             closed: OnceLock::new(),
@@ -474,6 +474,16 @@ impl ServerCell {
     /// There is no thread for the process.
     pub(crate) fn not_run(&self) {
         self.state.lock().is_run = false;
+    }
+
+    /// Who made the request of this number, while it waits for its answer.
+    pub(super) fn caller(&self, number: u64) -> Option<Caller> {
+        let asker = self.state.lock().machine.asker(number).cloned();
+        match asker? {
+            Asker::Session(session, _) => session.upgrade().map(|cell| cell.caller.clone()),
+            Asker::Request(request) => request.upgrade().map(|cell| cell.caller.clone()),
+            Asker::Nobody => None,
+        }
     }
 
     /// The form of the protocol that the process speaks, or is asked for first.

@@ -10,6 +10,7 @@
 
 use super::cell::ServerCell;
 use crate::Engine;
+use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::Instant;
@@ -96,6 +97,16 @@ impl Child {
         self.cell.call(&self.engine, |server, now, out, deliver| {
             server.handle_line(now, line, out, deliver);
         });
+    }
+
+    /// Who made the request of this number, with the rights that the keys give it now. `None` where it was taken back, is the
+    /// gateway's own, or is of somebody who may not use the server any more.
+    #[must_use]
+    pub fn caller(&self, number: u64) -> Option<Caller> {
+        let caller = self.cell.caller(number)?;
+        let keys = self.engine.policy().keys;
+        let may = keys.uphold_server(caller.authority, &self.cell.name);
+        keys.renewed(&caller).filter(|_| may)
     }
 
     /// The server did not take this line, with the request of this number, and is about to end.

@@ -2,7 +2,7 @@
 
 use super::{Address, Client, Gateway, Initialize, SessionCell};
 use crate::Engine;
-use mcp_local_provider_core::id::Authority;
+use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_mcp::config::Transport;
 use mcp_local_provider_mcp::refusal::Refusal;
 use mcp_local_provider_mcp::rest::{Activity, Described, Process, own_hello};
@@ -31,7 +31,7 @@ impl Gateway {
         &self,
         engine: &Arc<Engine>,
         client: &Client,
-        authority: Authority,
+        caller: &Caller,
         address: &Address,
     ) -> Result<Standing, Refusal> {
         // Each address has a name of its own, so that one of these sessions does not give way to another.
@@ -54,7 +54,7 @@ impl Gateway {
             transport: Transport::Rest,
         };
         let (cell, stream) =
-            self.open(engine, client, authority, address, self.mint(), &initialize)?;
+            self.open(engine, client, caller, address, self.mint(), &initialize)?;
         Ok(Standing::Opening(cell, stream))
     }
 }

@@ -26,12 +26,11 @@ use cell::ServerCell;
 pub(crate) use cell::{Client, SessionCell};
 use figures::Counts;
 pub(crate) use listing::Standing;
-use mcp_local_provider_core::hub::keys::{Digest, digest};
+use mcp_local_provider_core::hub::keys::{Caller, Digest, digest};
 use mcp_local_provider_core::hub::limiter::{Bucket, Rate};
-use mcp_local_provider_core::id::Authority;
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_mcp::config::{Gateway as Config, Interactive, Scope, Transport};
+use mcp_local_provider_mcp::config::{Gateway as Config, Interactive, Scope, Transport, Wire};
 use mcp_local_provider_mcp::events::Closed;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::{Era, Revision};
@@ -147,13 +146,17 @@ impl Engine {
         self.gateway.get()
     }
 
-    /// Ends the sessions of keys that are gone, and of those that may not use a server of the session any more.
+    /// Ends the sessions of keys that are gone, and of those that may not use a server of the session any more. Runs of the registry
+    /// look at theirs.
     pub(super) fn reload_keys_of_gateway(self: &Arc<Self>) {
         let keys = self.policy().keys;
+        if let Some(registry) = self.registry.get() {
+            registry.wake_all();
+        }
         if let Some(gateway) = self.gateway() {
             gateway.end_where(self, |cell| {
                 let mut servers = cell.servers().iter();
-                servers.any(|server| !keys.uphold_server(cell.authority, &server.name))
+                servers.any(|server| !keys.uphold_server(cell.caller.authority, &server.name))
             });
         }
     }
@@ -232,7 +235,7 @@ impl Gateway {
         &self,
         engine: &Arc<Engine>,
         client: Client,
-        authority: Authority,
+        caller: &Caller,
         address: &Address,
         name: SessionName,
         initialize: &Initialize<'_>,
@@ -253,7 +256,7 @@ impl Gateway {
         let cell = SessionCell::attached(
             name,
             client,
-            (authority, initialize.transport),
+            (caller.clone(), initialize.transport),
             session,
             servers,
         );
@@ -308,7 +311,17 @@ impl Gateway {
 
     /// What processes have shown of a server.
     fn known(&self, server: &str) -> Known {
+        if self.is_internal(server) {
+            return Known::SESSIONS;
+        }
         self.known.lock().get(server).copied().unwrap_or_default()
+    }
+
+    /// True for a server that the program is itself: it has no process.
+    fn is_internal(&self, server: &str) -> bool {
+        let config = self.config();
+        let server = config.server(server);
+        server.is_some_and(|server| server.wire == Wire::Internal)
     }
 
     /// Notes what a process has shown of its server. It holds until the configuration is loaded again.
@@ -320,6 +333,9 @@ impl Gateway {
     pub(crate) fn run(&self, engine: &Arc<Engine>, cell: &Arc<ServerCell>) -> Result<(), Refusal> {
         if !cell.wants_thread() {
             return Ok(());
+        }
+        if self.is_internal(&cell.name) {
+            return self.run_child(engine, cell);
         }
         let most = self.config().processes.max;
         let mut table = self.table.lock();
@@ -344,6 +360,10 @@ impl Gateway {
         if let Some(other) = leaving {
             other.call(engine, |server, now, out, _| server.rest(now, out));
         }
+        self.run_child(engine, cell)
+    }
+
+    fn run_child(&self, engine: &Arc<Engine>, cell: &Arc<ServerCell>) -> Result<(), Refusal> {
         let child = Child::new(engine.clone(), cell.clone());
         self.children.run(child).map_err(|error| {
             cell.not_run();

@@ -4,7 +4,7 @@ use super::Gateway;
 use super::cell::ServerCell;
 use crate::Engine;
 use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_mcp::config::Server;
+use mcp_local_provider_mcp::config::{Server, Wire};
 use mcp_local_provider_mcp::rest::{LastError, Listed};
 use std::sync::Arc;
 
@@ -63,7 +63,9 @@ impl Gateway {
             states: own().map(|look| look.state).collect(),
             known: self.known(&server.name),
             protocol_version: own().find_map(|look| look.version.clone()),
-            processes: own().filter(|look| look.is_run).count(),
+            processes: own()
+                .filter(|look| look.is_run && server.wire != Wire::Internal)
+                .count(),
             sessions: own().map(|look| look.sessions).sum(),
             tools: own().find_map(|look| look.tools),
             restarts: counts.restarts(),

@@ -5,7 +5,7 @@ use super::cell::{Client, ServerCell};
 use super::{Gateway, hex_id};
 use crate::Engine;
 use crate::ranked::{Ranked, SESSION};
-use mcp_local_provider_core::hub::keys::digest;
+use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Interactive;
@@ -26,6 +26,8 @@ pub(crate) struct RequestCell {
     pub(crate) machine: Ranked<Exchange, SESSION>,
     pub(super) server: Arc<ServerCell>,
     client: Client,
+    /// Who makes it.
+    pub(super) caller: Caller,
     /// The capabilities that the process was told, where it is this request's alone.
     lease: Option<Box<str>>,
 }
@@ -81,7 +83,7 @@ impl Gateway {
     pub(crate) fn ask(
         &self,
         engine: &Arc<Engine>,
-        client: Client,
+        (client, caller): (Client, &Caller),
         server: &Arc<str>,
         (wanted, text): (&Wanted<'_>, &str),
     ) -> Result<Arc<RequestCell>, Refusal> {
@@ -112,6 +114,7 @@ impl Gateway {
             machine: Ranked::new(Exchange::new(wanted)),
             server: process,
             client,
+            caller: caller.clone(),
             lease: told,
         });
         let sent = cell.server.attach_request(engine, &cell).and_then(|()| {

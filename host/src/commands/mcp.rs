@@ -10,6 +10,7 @@ use crate::mcp_client::{NoResult, RunningServer, Server, StartedServer, tools};
 use crate::printable::printable;
 use crate::process::own_program;
 use crate::servers::ServerPlan;
+use mcp_local_provider_core::config::REGISTRY_SERVER;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::Write;
@@ -116,6 +117,43 @@ fn state_in(running: &[Value], name: &str) -> (String, String) {
     (text("state"), text("last_error"))
 }
 
+/// The registry of the running program, where it is one of its servers: a row, and the same as JSON.
+fn registry(
+    loaded: &Loaded,
+    running: Option<&[Value]>,
+    asked: Option<&Asked>,
+) -> Option<([String; 4], Value)> {
+    let named = |one: &&Value| one.get("name").and_then(Value::as_str) == Some(REGISTRY_SERVER);
+    let told = running?.iter().find(named)?;
+    let (mut state, mut why) = state_in(std::slice::from_ref(told), REGISTRY_SERVER);
+    let mut found = None;
+    let mut names = String::new();
+    if let Some(asked) = asked {
+        match asked.with(loaded, REGISTRY_SERVER, tools) {
+            Ok(tools) => {
+                let all = tools.iter().filter_map(|tool| tool.get("name")?.as_str());
+                names = all.collect::<Vec<_>>().join(", ");
+                found = Some(tools);
+                state = "answers".to_owned();
+            }
+            Err(error) => (state, why) = ("fails".to_owned(), error.to_string()),
+        }
+    }
+    let mut entry = json!({ "name": REGISTRY_SERVER, "state": state, "command": [], "error": why, "running": told });
+    if let (Some(found), Some(entry)) = (found, entry.as_object_mut()) {
+        entry.insert("tools".to_owned(), found.into());
+    }
+    let what = "the program itself".to_owned();
+    let shown = if why.is_empty() { &names } else { &why };
+    let row = [
+        REGISTRY_SERVER.to_owned(),
+        printable(&state),
+        what,
+        printable(shown),
+    ];
+    Some((row, entry))
+}
+
 /// Shows the servers of the configuration, with the states that they have in the running program, and on request their tools.
 /// Without that none is started: where no program runs, a state is what is known without a start.
 pub(super) fn list(
@@ -189,6 +227,10 @@ pub(super) fn list(
         if with_tools && let Some(entry) = entry.as_object_mut() {
             entry.insert("tools".to_owned(), found.into());
         }
+        servers.push(entry);
+    }
+    if let Some((row, entry)) = registry(loaded, running.as_deref(), asked.as_ref()) {
+        rows.push(row);
         servers.push(entry);
     }
     if as_json {

@@ -237,7 +237,7 @@ mod tests {
         );
         let refused = said(import(false), &directory, "file").unwrap_err();
         assert!(
-            refused.contains("there is an integration \"i\" already"),
+            refused.contains("the integration \"i\" exists already"),
             "{refused}"
         );
         assert_eq!(

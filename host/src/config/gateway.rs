@@ -3,6 +3,7 @@
 use super::check::{Report, at_most_a_week, duration};
 use super::sections::Config;
 use super::units;
+use mcp_local_provider_core::config::REGISTRY_SERVER;
 use mcp_local_provider_mcp::config as machine;
 use serde::de::{self, Deserializer, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
@@ -386,6 +387,13 @@ impl Config {
     /// is not to be there.
     #[must_use]
     pub fn gateway(&self) -> Option<machine::Gateway> {
+        self.gateway_beside(false)
+    }
+
+    /// Returns the same, with the registry as the last server where the program has one.
+    #[must_use]
+    pub fn gateway_beside(&self, has_registry: bool) -> Option<machine::Gateway> {
+        let registry = has_registry.then(|| machine::Server::internal(REGISTRY_SERVER));
         let servers: Vec<machine::Server> = self
             .mcp_servers
             .offered()
@@ -400,6 +408,7 @@ impl Config {
                 wire: server.wire(),
                 ..machine::Server::named(name)
             })
+            .chain(registry)
             .collect();
         let is_there = match self.gateway.enabled {
             GatewaySwitch::Auto => !servers.is_empty(),

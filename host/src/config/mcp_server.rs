@@ -11,6 +11,7 @@ use super::secret::Secret;
 use super::shorthand;
 use super::tree::{Entry, Form, Node, Origin, Value};
 use super::{OneServer, agent_command, mcp_address};
+use mcp_local_provider_core::config::REGISTRY_SERVER;
 use mcp_local_provider_mcp::catalogue::uris::UriPrefix;
 use mcp_local_provider_mcp::config::ToolFilter;
 use serde::de::{MapAccess, Visitor};
@@ -351,6 +352,12 @@ pub(super) fn check(servers: &McpServers, report: &mut Report<'_>) {
                 format!("`{}` is no name here; {rule}", name.escape_debug()),
             );
         }
+        if name == REGISTRY_SERVER {
+            report.problem(
+                &path,
+                "`registry` is the name of the program's own registry; give the server another name",
+            );
+        }
         mcp_address::check(&path, server, report);
         let arguments = server.args.iter().enumerate();
         let arguments = arguments.map(|(index, text)| (format!("{path}.args[{index}]"), text));
@@ -410,8 +417,11 @@ fn check_names(path: &str, server: &McpServer, report: &mut Report<'_>) {
 
 /// Checks that the servers that are offered can be told apart.
 fn check_apart(servers: &McpServers, report: &mut Report<'_>) {
-    let mut known: Vec<(&str, UriPrefix)> = Vec::new();
+    let mut known = vec![(REGISTRY_SERVER, UriPrefix::new(REGISTRY_SERVER))];
     for (name, server) in servers.offered() {
+        if name == REGISTRY_SERVER {
+            continue;
+        }
         let prefix = UriPrefix::new(server.prefix(name));
         if let Some((other, _)) = known.iter().find(|(_, other)| other.is(&prefix)) {
             let message = format!(

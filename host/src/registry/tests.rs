@@ -182,7 +182,7 @@ fn an_import_is_whole_or_nothing() {
     let text = text.replace("\"openai\"", "\"anthropic\"");
     assert_eq!(
         said(import(&text, false)),
-        "nothing was imported: line 3: there is an integration \"i\" already; `replace` replaces what exists"
+        "nothing was imported: line 3: the integration \"i\" exists already; `replace` replaces what exists"
     );
     let wrong = text.replace("\"model_name\"", "\"modelname\"");
     let refused = said(import(&wrong, true));

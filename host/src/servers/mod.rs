@@ -16,8 +16,9 @@ pub(crate) use process::exit;
 
 use crate::config::{Config, Gateway};
 use crate::process::own_program;
-use mcp_local_provider_engine::Engine;
+use mcp_local_provider_core::config::REGISTRY_SERVER;
 use mcp_local_provider_engine::gateway::{Child, Children};
+use mcp_local_provider_engine::{Engine, RegistryServer};
 use process::{Runner, Surroundings};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -107,7 +108,7 @@ impl Servers {
         let Some(engine) = self.engine.upgrade() else {
             return;
         };
-        let gateway = config.gateway();
+        let gateway = config.gateway_beside(engine.has_registry());
         if self.is_open.load(Ordering::Acquire) {
             // One that is not to be there any more stays without servers.
             engine.reload_gateway(gateway.unwrap_or_default(), &changed);
@@ -150,6 +151,12 @@ impl Children for Servers {
         if let Some(server) = plan.and_then(|plan| plan.remote()) {
             let config = lock(&self.config).clone();
             engine.spawn(server.task(child, &engine, &config));
+            return Ok(());
+        }
+        if *name == *REGISTRY_SERVER {
+            let registry = RegistryServer::new(child, engine.clone());
+            let registry = registry.ok_or_else(|| io::Error::other("there is no registry"))?;
+            engine.spawn(Box::new(registry));
             return Ok(());
         }
         let runner = Runner::new(child, engine, self.surroundings.clone())?;

@@ -51,8 +51,8 @@ impl ServerPlan {
             way: match (self.server.wire(), self.server.transport) {
                 (Wire::WebSocket, _) => Way::Socket,
                 (Wire::Sse, _) => Way::Http(Form::Events),
-                (Wire::Http | Wire::Stdio, None) => Way::Unsaid,
-                (Wire::Http | Wire::Stdio, Some(_)) => Way::Http(Form::Streamable),
+                (Wire::Http | Wire::Stdio | Wire::Internal, None) => Way::Unsaid,
+                (Wire::Http | Wire::Stdio | Wire::Internal, Some(_)) => Way::Http(Form::Streamable),
             },
         })
     }

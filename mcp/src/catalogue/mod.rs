@@ -222,6 +222,15 @@ impl Catalogue {
         }
     }
 
+    /// Returns the URI that clients know, for one that the server at a place knows. Both are JSON strings.
+    #[must_use]
+    pub fn shown_uri(&self, at: usize, uri: JsonValue<'_>) -> String {
+        let source = self.sources.get(at);
+        let prefix = source.and_then(|source| source.uris.as_ref());
+        let shown = prefix.and_then(|prefix| prefix.put(uri));
+        shown.unwrap_or_else(|| uri.get().into())
+    }
+
     /// Returns true when a tool or prompt of the server at a place may have this name.
     fn may_have(&self, at: usize, name: &str) -> bool {
         self.sources.get(at).is_some_and(|source| {

@@ -51,9 +51,12 @@ pub struct Listed {
 pub struct LastError(pub Option<String>);
 
 impl Listed {
-    /// Returns the state that stands for all its processes: `ready` where one is.
+    /// Returns the state that stands for all its processes: `ready` where one is, and where none is needed.
     #[must_use]
     pub fn state(&self) -> &'static str {
+        if self.wire == Wire::Internal {
+            return "ready";
+        }
         let mut states = STATES.into_iter();
         let found = states.find(|state| self.states.contains(state));
         found.unwrap_or("stopped")

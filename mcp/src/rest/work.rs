@@ -62,7 +62,24 @@ enum Told {
     /// The result of a tool alone.
     Bare(JsonText),
     /// The result does not matter: the resource is subscribed to now, or not.
-    Subscribed(bool),
+    Subscribed(bool, Asked),
+}
+
+/// Places of a resource's URI in a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    /// The body, which names the session too. The answer names both.
+    ByBody,
+    /// The path. The answer names the resource alone.
+    ByPath,
+}
+
+const fn subscribe_method(subscribed: bool) -> &'static str {
+    if subscribed {
+        "resources/subscribe"
+    } else {
+        "resources/unsubscribe"
+    }
 }
 
 /// Forms of lists that are whole.
@@ -263,19 +280,29 @@ impl Work {
     pub fn subscribe(body: Body<'_>, subscribed: bool) -> Result<Self, Failure> {
         let target = Target::Session(body.needed("session_id")?.into_owned());
         let about = format!("\"uri\":{}", quoted(&body.needed("uri")?));
-        let method = if subscribed {
-            "resources/subscribe"
-        } else {
-            "resources/unsubscribe"
-        };
         let task = Task::Call {
-            method,
+            method: subscribe_method(subscribed),
             params: format!("{{{about}}}"),
             about,
-            told: Told::Subscribed(subscribed),
+            told: Told::Subscribed(subscribed, Asked::ByBody),
             named: None,
         };
         Ok(Self { target, task })
+    }
+
+    /// `POST`, `DELETE /resources/{uri}/subscribe` of the registry, for a session that knows the resource as `shown`, a JSON string.
+    #[must_use]
+    pub fn subscription(session: &str, uri: &str, shown: &str, subscribed: bool) -> Self {
+        Self {
+            target: Target::Session(session.into()),
+            task: Task::Call {
+                method: subscribe_method(subscribed),
+                params: format!("{{\"uri\":{shown}}}"),
+                about: format!("\"uri\":{}", quoted(uri)),
+                told: Told::Subscribed(subscribed, Asked::ByPath),
+                named: None,
+            },
+        }
     }
 
     /// Returns whom it asks.
@@ -322,7 +349,7 @@ impl Work {
                 match told {
                     Told::Result(text) => *text = Some(result.get().into()),
                     Told::Bare(text) => *text = Some(bare(result)?.into()),
-                    Told::Subscribed(_) => {}
+                    Told::Subscribed(..) => {}
                 }
             }
             Task::Lists {
@@ -382,12 +409,15 @@ impl Work {
         let mut members = alloc::vec![self.target.member()];
         match &self.task {
             Task::Call { about, told, .. } => {
+                if matches!(told, Told::Subscribed(_, Asked::ByPath)) {
+                    members.clear();
+                }
                 members.push(about.clone());
                 members.push(match told {
                     Told::Result(text) | Told::Bare(text) => {
                         format!("\"result\":{}", text.as_deref().unwrap_or("null"))
                     }
-                    Told::Subscribed(is) => format!("\"subscribed\":{is}"),
+                    Told::Subscribed(is, _) => format!("\"subscribed\":{is}"),
                 });
             }
             Task::Lists { lists, .. } => {

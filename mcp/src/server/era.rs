@@ -26,6 +26,12 @@ pub struct Known {
 }
 
 impl Known {
+    /// Knowledge of a server that speaks to clients with sessions alone.
+    pub const SESSIONS: Self = Self {
+        sessions: Some(true),
+        stateless: Some(false),
+    };
+
     const fn note(&mut self, era: Era, speaks: bool) {
         match era {
             Era::Sessions => self.sessions = Some(speaks),

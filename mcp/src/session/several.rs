@@ -326,6 +326,18 @@ impl Session {
         self.several.catalogue.is_down(usize::from(at.0))
     }
 
+    /// Returns the URI that the client knows, as JSON string, for one that a server knows.
+    #[must_use]
+    pub fn shown_uri(&self, of: Attachment, uri: &str) -> String {
+        let mut json = Json::new();
+        json.string(uri);
+        let json = json.finish();
+        match JsonValue::read(&json) {
+            Some(uri) => self.several.catalogue.shown_uri(usize::from(of.0), uri),
+            None => json,
+        }
+    }
+
     fn send(&mut self, at: usize, of: Whole, text: String) {
         let Ok(place) = u16::try_from(at) else { return };
         self.last_key += 1;

@@ -53,8 +53,6 @@ pub struct Fetched {
     pub ready: Vec<(ReaderId, Result<Contents, Failure>)>,
     /// Fetches to end: they took too long.
     pub end: Vec<FetchId>,
-    /// A resource that is another than before, with its new `ETag`.
-    pub updated: Vec<(Arc<str>, Arc<str>)>,
 }
 
 #[derive(Debug)]
@@ -181,6 +179,15 @@ fn etag(body: &[u8]) -> Arc<str> {
 }
 
 impl Registry {
+    /// The `ETag` of a resource as it is known here, without a fetch.
+    pub(super) fn etag(&self, uri: &str) -> Option<Arc<str>> {
+        let (_, entry, resource, arguments) = self.resource(uri)?;
+        match own_contents(uri, &entry, &resource, &arguments, &self.limits) {
+            Some(own) => own.ok().map(|it| it.etag),
+            None => self.cache.kept.get(uri).map(|it| it.contents.etag.clone()),
+        }
+    }
+
     /// Reads a resource whose copy may be old: a look at a file, for those who are subscribed. Else as [`Registry::read`].
     pub fn read_anew(
         &mut self,
@@ -261,16 +268,10 @@ impl Registry {
             return fetched;
         };
         let ttl = fetch.resource.ttl.unwrap_or(self.cache.ttl);
-        let old = self.cache.kept.get(&fetch.uri);
-        let before = old.map(|it| it.contents.etag.clone());
         let end = match self.take(&fetch, now, wall, outcome) {
             Ok((contents, validates)) => {
-                if before.is_some_and(|it| it != contents.etag) {
-                    fetched
-                        .updated
-                        .push((fetch.uri.clone(), contents.etag.clone()));
-                }
                 if fetch.keeps {
+                    self.looked(&fetch.uri, &contents.etag);
                     self.cache.keep(Kept {
                         contents: contents.clone(),
                         key: fetch.key.clone(),

@@ -112,9 +112,15 @@ fn an_old_copy_is_confirmed_or_shown_for_a_minute() {
         );
         assert!(stale || end.unwrap_err().status == 502);
     }
+    let reader = crate::SubscriberId(1);
+    registry.subscribe(at(85), "web://a", reader).unwrap();
     let (id, _) = registry.begin(at(90), "web://a", 1);
-    let fetched = registry.fetched(at(90), &wall(), id, answer(200, Some("\"v2\""), b"two"));
-    assert_eq!(fetched.updated, [("web://a".into(), "\"v2\"".into())]);
+    registry.fetched(at(90), &wall(), id, answer(200, Some("\"v2\""), b"two"));
+    let told = registry.news(reader).updated;
+    assert_eq!(
+        told.first().map(|it| it.event()),
+        Some(r#"{"uri":"web://a","etag":"\"v2\""}"#.to_owned())
+    );
 }
 
 #[test]
@@ -187,7 +193,7 @@ proptest! {
 
 #[test]
 fn subscribers_are_told_of_what_is_another_than_before() {
-    use crate::registry::SubscriberId;
+    use crate::registry::{News, SubscriberId, Touched, Updated};
     let mut registry = Registry::new(Limits::default());
     let file = json!([
         {"uri": "file://a", "name": "a", "kind": "file", "path": "/srv/a"},
@@ -209,18 +215,38 @@ fn subscribers_are_told_of_what_is_another_than_before() {
     registry
         .subscribe(at(0), "web://a", SubscriberId(1))
         .unwrap();
-    assert_eq!(registry.poll_look(), Some(at(2)));
+    assert_eq!(registry.poll_look(), Some(at(0)));
+    assert_eq!(registry.looks(at(0)), ["file://a".into()]);
     assert!(registry.looks(at(1)).is_empty());
-    let due = registry.looks(at(2));
-    assert_eq!(due, ["file://a".into()]);
-    assert!(registry.looked("file://a", &"\"1\"".into()).is_none());
-    assert!(registry.looked("file://a", &"\"1\"".into()).is_none());
-    let told = registry.looked("file://a", &"\"2\"".into()).unwrap();
-    assert_eq!(told.subscribers, [SubscriberId(1), SubscriberId(2)]);
-    assert_eq!(told.event(), r#"{"uri":"file://a","etag":"\"2\""}"#);
-    let (key, _) = registry.find(Kind::Resource, "web://a").unwrap();
-    let told = registry.updated(&[key]);
-    assert_eq!(told.first().unwrap().subscribers, [SubscriberId(1)]);
+    assert_eq!(registry.looks(at(2)), ["file://a".into()]);
+    let (file, web): (Arc<str>, Arc<str>) = ("file://a".into(), "web://a".into());
+    registry.looked(&file, &"\"1\"".into());
+    registry.looked(&file, &"\"1\"".into());
+    assert!(registry.fresh().is_empty());
+    registry.looked(&file, &"\"2\"".into());
+    assert_eq!(
+        registry.fresh(),
+        [SubscriberId(1), SubscriberId(2)].into_iter().collect()
+    );
+    let told = registry.news(SubscriberId(2)).updated;
+    let told: Vec<String> = told.iter().map(Updated::event).collect();
+    assert_eq!(told, [r#"{"uri":"file://a","etag":"\"2\""}"#]);
+    assert_eq!(registry.news(SubscriberId(2)), News::default());
+    // What was told of is not told of twice, though it changes twice.
+    let (key, _) = registry.find(Kind::Resource, &web).unwrap();
+    registry.announce(std::slice::from_ref(&key));
+    registry.announce(&[key]);
+    let told = registry.news(SubscriberId(1)).updated;
+    let told: Vec<String> = told.iter().map(Updated::event).collect();
+    assert_eq!(
+        told,
+        [
+            r#"{"uri":"file://a","etag":"\"2\""}"#,
+            r#"{"uri":"web://a","etag":null}"#
+        ]
+    );
+    // Only those who listen hear of lists.
+    assert_eq!(registry.news(SubscriberId(1)).lists, Touched::default());
     registry.unsubscribe("file://a", SubscriberId(2));
     registry.unsubscribe_all(SubscriberId(1));
     assert_eq!(

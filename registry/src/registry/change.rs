@@ -29,6 +29,26 @@ pub struct Touched {
     pub models: bool,
 }
 
+impl Touched {
+    /// Notes a kind of entries that has changed.
+    pub(super) const fn note(&mut self, kind: Kind) {
+        match kind {
+            Kind::Tool => self.tools = true,
+            Kind::Resource | Kind::ResourceTemplate => self.resources = true,
+            Kind::Prompt => self.prompts = true,
+            Kind::Integration => self.models = true,
+        }
+    }
+
+    /// Adds those of another change.
+    pub(super) const fn add(&mut self, other: Self) {
+        self.tools |= other.tools;
+        self.resources |= other.resources;
+        self.prompts |= other.prompts;
+        self.models |= other.models;
+    }
+}
+
 /// A change that was applied in memory. It is to be stored before it is answered: then call [`Registry::durable`], or
 /// [`Registry::undo`] when the store failed.
 #[derive(Debug)]
@@ -215,7 +235,7 @@ impl Registry {
                 let (what, _) = word(key.kind);
                 let name = quoted(&key.name);
                 let message =
-                    format!("there is a {what} {name} already; `replace` replaces what exists");
+                    format!("the {what} {name} exists already; `replace` replaces what exists");
                 return Err(Failure::conflict(message).at(place));
             }
             match there {
@@ -274,12 +294,7 @@ impl Registry {
         let mut records = Vec::new();
         let mut keys = Vec::new();
         for edit in &edits {
-            match edit.key.kind {
-                Kind::Tool => touched.tools = true,
-                Kind::Resource | Kind::ResourceTemplate => touched.resources = true,
-                Kind::Prompt => touched.prompts = true,
-                Kind::Integration => touched.models = true,
-            }
+            touched.note(edit.key.kind);
             let old = self.put(&edit.key, edit.entry.clone());
             before.push((edit.key.clone(), old));
         }
@@ -377,9 +392,13 @@ impl Registry {
         Ok(())
     }
 
-    /// The store has kept a change.
+    /// The store has kept a change: those who listen and are subscribed hear of it.
     pub fn durable(&mut self, id: ChangeId) {
-        self.pending.retain(|it| it.id != id);
+        let at = self.pending.iter().position(|it| it.id == id);
+        if let Some(pending) = at.and_then(|at| self.pending.remove(at)) {
+            let keys: Vec<Key> = pending.before.into_iter().map(|(key, _)| key).collect();
+            self.announce(&keys);
+        }
     }
 
     /// The store has not kept a change: everything is as if it had not been.
@@ -390,6 +409,7 @@ impl Registry {
         let Some(pending) = self.pending.remove(at) else {
             return;
         };
+        let keys: Vec<Key> = pending.before.iter().map(|(key, _)| key.clone()).collect();
         for (key, entry) in pending.before.into_iter().rev() {
             // A later change of the same entry began from this one: it begins from before it now.
             let later = self.pending.iter_mut().skip(at);
@@ -402,6 +422,8 @@ impl Registry {
                 }
             }
         }
+        // A list that was given meanwhile had it.
+        self.announce(&keys);
     }
 
     /// Reads what a store has, at the start. Gives those that cannot be read, each with its reason; they stay in the store.

@@ -10,7 +10,7 @@ mod subscriptions;
 pub use cache::{FetchId, Fetched, ReaderId, Reading};
 pub use change::{ChangeId, Changed, Imported, Touched};
 use figures::Counters;
-pub use subscriptions::{SubscriberId, Updated};
+pub use subscriptions::{News, SubscriberId, Updated};
 
 pub(crate) use change::own_field;
 
@@ -99,6 +99,14 @@ impl Registry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+
+    /// Number of tools that are on.
+    #[must_use]
+    pub fn tools(&self) -> usize {
+        let all = self.range(Kind::Tool, None);
+        let is_on = |entry: &Entry| matches!(&entry.definition, Definition::Tool(it) if it.enabled);
+        all.filter(|(_, entry)| is_on(entry)).count()
     }
 
     /// Entries of a kind; templates count as resources.

@@ -39,6 +39,13 @@ pub(super) fn rekey(body: &[u8]) -> Result<Option<String>, Failure> {
     Ok(fields.text("to")?.map(Cow::into_owned))
 }
 
+/// `{session_id?}`.
+pub(super) fn session(body: &[u8]) -> Result<Option<String>, Failure> {
+    let fields = fields(body, &["session_id"])?;
+    let session = fields.text("session_id")?;
+    Ok(session.map(Cow::into_owned))
+}
+
 impl Registry {
     /// A run of a tool.
     pub(crate) fn execution(

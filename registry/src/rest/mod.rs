@@ -42,6 +42,10 @@ pub enum Route {
     Rekey,
     /// `POST /registry/import`, with `?replace=true` in the place of what exists.
     Import,
+    /// `POST /resources/{uri}/subscribe`.
+    Subscribe,
+    /// `DELETE /resources/{uri}/subscribe`.
+    Unsubscribe,
 }
 
 /// One request.
@@ -79,6 +83,10 @@ pub enum Step {
     Rekey(Option<String>),
     /// It is a run: drive it to its end, which is answered in this form.
     Run(Work, Shown),
+    /// It wants to be told of changes of the resource: as events, or in this session of MCP.
+    Subscribe(Option<String>),
+    /// This session of MCP is to be told no more.
+    Unsubscribe(String),
 }
 
 impl Registry {
@@ -156,6 +164,21 @@ impl Registry {
                 let answer = Answer::json(200, changed.body.clone());
                 Ok(Step::Change(changed, answer))
             }
+            Route::Subscribe => {
+                let session = body::session(request.body)?;
+                match self.resource(name) {
+                    Some(_) => Ok(Step::Subscribe(session)),
+                    None => Err(no_resource(name)),
+                }
+            }
+            Route::Unsubscribe => {
+                let session = body::session(request.body)?;
+                let missing = || {
+                    let message = "`session_id` is missing; a stream ends when its client leaves";
+                    Failure::wrong_at("session_id", message)
+                };
+                session.map(Step::Unsubscribe).ok_or_else(missing)
+            }
         }
     }
 
@@ -167,6 +190,11 @@ impl Registry {
         let page = self.page(kind, limit, cursor, shown)?;
         Ok(Answer::json(200, page.rest(list_name(kind))))
     }
+}
+
+fn no_resource(uri: &str) -> Failure {
+    let message = format!("there is no resource {}", crate::json::quoted(uri));
+    Failure::not_found("resource_not_found", message)
 }
 
 /// The member of a list's answer.

@@ -89,6 +89,8 @@ fn send_with(
             }
             shown.answer(ended.unwrap())
         }
+        Ok(Step::Subscribe(session)) => panic!("{session:?} subscribes"),
+        Ok(Step::Unsubscribe(session)) => panic!("{session} subscribes no more"),
     }
 }
 

@@ -7,8 +7,8 @@ pub use call::Asked;
 
 use crate::failure::Failure;
 use crate::json::{ObjectWriter, array, quoted, to_value};
-use crate::registry::Registry;
 use crate::registry::entry::{Definition, Entry};
+use crate::registry::{News, Registry, SubscriberId};
 use crate::run::{PromptRun, ToolRun, Work};
 use crate::store::Kind;
 use call::Method;
@@ -16,6 +16,7 @@ use mcp_local_provider_core::rpc::{
     Call, INTERNAL_ERROR, INVALID_PARAMS, METHOD_NOT_FOUND, Message, one_line,
 };
 use mcp_local_provider_core::text::JsonValue;
+use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::revision::Revision;
 use serde_json::{Map, Value};
 
@@ -31,22 +32,10 @@ pub enum Served {
     Nothing,
     /// This message, which is one line.
     Answer(String),
-    /// A run: drive it to its end, which gives the message. `notifications/cancelled` for its id cancels it without an answer.
+    /// A run: drive it to its end, which gives the message.
     Run(Work, Asked),
-    /// Updates of a resource are wanted: call [`Registry::subscribe`] for the session, and answer with the message.
-    Subscribe {
-        /// The resource.
-        uri: String,
-        /// The answer.
-        answer: String,
-    },
-    /// They are not wanted any more.
-    Unsubscribe {
-        /// The resource.
-        uri: String,
-        /// The answer.
-        answer: String,
-    },
+    /// The run for the request of this id, which is JSON, is not wanted any more, and is not answered.
+    Cancel(String),
 }
 
 /// An error of JSON-RPC.
@@ -107,31 +96,32 @@ fn result(id: &str, result: &str) -> String {
     format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}")
 }
 
-/// A notification without parameters.
-#[must_use]
-pub fn notification(method: &str) -> String {
-    format!("{{\"jsonrpc\":\"2.0\",\"method\":{}}}", quoted(method))
+/// A notification.
+fn notification(method: &str, params: Option<&str>) -> String {
+    let mut message = ObjectWriter::new();
+    message.text("jsonrpc", "2.0").text("method", method);
+    if let Some(params) = params {
+        message.json("params", params);
+    }
+    message.finish()
 }
 
-/// `notifications/resources/updated`.
-#[must_use]
-pub fn updated(uri: &str) -> String {
-    let uri = quoted(uri);
-    format!(
-        "{{\"jsonrpc\":\"2.0\",\"method\":\"notifications/resources/updated\",\"params\":{{\"uri\":{uri}}}}}"
-    )
-}
-
-impl crate::registry::Touched {
-    /// The notifications to send once the change is durable.
-    pub fn notifications(self) -> impl Iterator<Item = String> {
-        let all = [
-            (self.tools, "notifications/tools/list_changed"),
-            (self.resources, "notifications/resources/list_changed"),
-            (self.prompts, "notifications/prompts/list_changed"),
+impl News {
+    /// The notifications that tell it.
+    #[must_use]
+    pub fn notifications(&self) -> Vec<String> {
+        let lists = [
+            (self.lists.tools, "notifications/tools/list_changed"),
+            (self.lists.resources, "notifications/resources/list_changed"),
+            (self.lists.prompts, "notifications/prompts/list_changed"),
         ];
-        let touched = all.into_iter().filter(|(touched, _)| *touched);
-        touched.map(|(_, method)| notification(method))
+        let lists = lists.into_iter().filter(|(touched, _)| *touched);
+        let lists = lists.map(|(_, method)| notification(method, None));
+        let updated = self.updated.iter().map(|updated| {
+            let params = format!("{{\"uri\":{}}}", quoted(&updated.uri));
+            notification("notifications/resources/updated", Some(&params))
+        });
+        lists.chain(updated).collect()
     }
 }
 
@@ -139,33 +129,39 @@ impl crate::registry::Touched {
 enum Done {
     Result(String),
     Run(Work, Method),
-    Subscribe(String),
-    Unsubscribe(String),
 }
 
 impl Registry {
-    /// Handles a message of a client.
-    pub fn serve(&mut self, message: &Message<'_>) -> Served {
+    /// Handles a message of a client. `subscriber` is who hears of the resources that it subscribes to.
+    pub fn serve(
+        &mut self,
+        now: Instant,
+        message: &Message<'_>,
+        subscriber: SubscriberId,
+    ) -> Served {
         let (id, call) = match message {
             Message::Request { id, call } => (one_line(id.get()).to_string(), call),
+            Message::Notification(call) if call.method == "notifications/cancelled" => {
+                let id = call.params.and_then(|params| params.member("requestId"));
+                return id.map_or(Served::Nothing, |id| {
+                    Served::Cancel(one_line(id.get()).to_string())
+                });
+            }
             Message::Notification(_) | Message::Response { .. } => return Served::Nothing,
         };
-        match self.request(call) {
+        match self.request(now, call, subscriber) {
             Ok(Done::Result(json)) => Served::Answer(result(&id, &json)),
             Ok(Done::Run(work, method)) => Served::Run(work, Asked::new(method, id)),
-            Ok(Done::Subscribe(uri)) => Served::Subscribe {
-                uri,
-                answer: result(&id, "{}"),
-            },
-            Ok(Done::Unsubscribe(uri)) => Served::Unsubscribe {
-                uri,
-                answer: result(&id, "{}"),
-            },
             Err(wrong) => Served::Answer(wrong.answer(&id)),
         }
     }
 
-    fn request(&mut self, call: &Call<'_>) -> Result<Done, Wrong> {
+    fn request(
+        &mut self,
+        now: Instant,
+        call: &Call<'_>,
+        subscriber: SubscriberId,
+    ) -> Result<Done, Wrong> {
         let params = Params(call.params);
         Ok(match &*call.method {
             "initialize" => Done::Result(greeting(params)),
@@ -181,8 +177,15 @@ impl Registry {
                 let uri = self.known(params)?;
                 Done::Run(Work::read(uri.clone()), Method::Resource(uri))
             }
-            "resources/subscribe" => Done::Subscribe(self.known(params)?),
-            "resources/unsubscribe" => Done::Unsubscribe(params.text("uri")?),
+            "resources/subscribe" => {
+                let subscribed = self.subscribe(now, &self.known(params)?, subscriber);
+                subscribed.map_err(|failure| Wrong::of(&failure))?;
+                Done::Result("{}".to_owned())
+            }
+            "resources/unsubscribe" => {
+                self.unsubscribe(&params.text("uri")?, subscriber);
+                Done::Result("{}".to_owned())
+            }
             "prompts/get" => self.get_prompt(params)?,
             "completion/complete" => self.complete_argument(params)?,
             other => {

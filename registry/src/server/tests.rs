@@ -51,11 +51,10 @@ fn registry() -> Registry {
 fn ask(registry: &mut Registry, method: &str, params: Value, outcome: Option<Outcome>) -> Value {
     let text = json!({"jsonrpc": "2.0", "id": "i", "method": method, "params": params}).to_string();
     let message = Message::read(&text).unwrap();
-    let answer = match registry.serve(&message) {
+    let answer = match registry.serve(NOW, &message, SubscriberId(1)) {
         Served::Nothing => panic!("no answer"),
-        Served::Answer(answer)
-        | Served::Subscribe { answer, .. }
-        | Served::Unsubscribe { answer, .. } => answer,
+        Served::Answer(answer) => answer,
+        Served::Cancel(id) => panic!("{id}"),
         Served::Run(mut work, asked) => {
             let mut out = Out::default();
             let mut ended = work.start(NOW, &mut out);
@@ -274,17 +273,40 @@ fn resources_prompts_and_completions() {
 }
 
 #[test]
-fn a_change_announces_its_list() {
+fn a_change_announces_its_list_and_its_resource_once_it_is_durable() {
     let mut registry = registry();
-    let changed = registry.delete(Kind::Tool, "off", false).unwrap();
-    let told: Vec<String> = changed.touched.notifications().collect();
+    let listener = SubscriberId(1);
+    registry.listen(listener);
+    ask(
+        &mut registry,
+        "resources/subscribe",
+        json!({"uri": "docs://a"}),
+        None,
+    );
+    let tool = registry.delete(Kind::Tool, "off", false).unwrap();
+    assert!(registry.fresh().is_empty() && registry.news(listener) == News::default());
+    registry.durable(tool.id);
+    assert_eq!(registry.fresh().into_iter().collect::<Vec<_>>(), [listener]);
     assert_eq!(
-        told,
+        registry.news(listener).notifications(),
         [r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#]
     );
+    let resource = registry.delete(Kind::Resource, "docs://a", false).unwrap();
+    registry.undo(resource.id);
+    assert_eq!(
+        registry.news(listener).notifications(),
+        [
+            r#"{"jsonrpc":"2.0","method":"notifications/resources/list_changed"}"#,
+            r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"docs://a"}}"#
+        ]
+    );
+    assert_eq!(registry.news(listener), News::default());
     let text = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
     assert!(matches!(
-        registry.serve(&Message::read(text).unwrap()),
+        registry.serve(NOW, &Message::read(text).unwrap(), listener),
         Served::Nothing
     ));
+    let text = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7}}"#;
+    let cancelled = registry.serve(NOW, &Message::read(text).unwrap(), listener);
+    assert!(matches!(cancelled, Served::Cancel(id) if id == "7"));
 }
