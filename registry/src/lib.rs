@@ -27,9 +27,9 @@ mod uri_template;
 pub use definition::{Integration, Provider};
 pub use failure::{Failure, Mismatch};
 pub use integration::{
-    AskedWith, CompletionEvent, CompletionRequest, CompletionStatus, Completions, IntegrationSet,
-    NewCompletion, OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus,
-    Turn, is_registrys,
+    Answering, AskedWith, CompletionEvent, CompletionRequest, CompletionStatus, Completions, Heard,
+    Hearing, IntegrationSet, NewCompletion, OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall,
+    ToolEvent, ToolStatus, Turn, is_registrys,
 };
 pub use limits::Limits;
 pub use need::{
