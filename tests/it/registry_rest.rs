@@ -11,15 +11,16 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
-const ADMIN: &str = "admin-key-for-tests";
-const USER: &str = "registry-key-for-tests";
+pub const ADMIN: &str = "admin-key-for-tests";
+pub const OTHER: &str = "other-registry-key-for-tests";
+pub const USER: &str = "registry-key-for-tests";
 
 /// Starts the program over what a folder holds.
-fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
+pub fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
     let extra = format!("registry: {{ {registry} }}\n{more}");
     let config = write_config(&folder.0, "127.0.0.1:0", &extra);
     let keys = format!(
-        "  keys:\n    - {{ name: owner, key: \"{ADMIN}\", role: admin }}\n    - {{ name: user, key: \"{USER}\", role: client, allow: [models, mcp, registry] }}\n"
+        "  keys:\n    - {{ name: owner, key: \"{ADMIN}\", role: admin }}\n    - {{ name: user, key: \"{USER}\", role: client, allow: [models, mcp, registry] }}\n    - {{ name: other, key: \"{OTHER}\", role: client, allow: [models, registry], models: [m] }}\n"
     );
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("  keys:\n", &keys)).unwrap();
@@ -28,31 +29,31 @@ fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
     Program::spawn(command, folder, config)
 }
 
-fn start(registry: &str) -> Program {
+pub fn start(registry: &str) -> Program {
     start_in(Folder::new(), registry, "")
 }
 
-fn register(program: &Program, path: &str, body: &Value) -> Answer {
+pub fn register(program: &Program, path: &str, body: &Value) -> Answer {
     program.request("POST", path, Some(ADMIN), &body.to_string())
 }
 
 /// Registers what is expected to be taken.
-fn made(program: &Program, path: &str, body: &Value) {
+pub fn made(program: &Program, path: &str, body: &Value) {
     let answer = register(program, path, body);
     assert_eq!(answer.status, 201, "{answer:?}");
 }
 
-fn ask(program: &Program, method: &str, path: &str, body: &Value) -> Answer {
+pub fn ask(program: &Program, method: &str, path: &str, body: &Value) -> Answer {
     let body = if body.is_null() { String::new() } else { body.to_string() };
     program.request(method, path, Some(USER), &body)
 }
 
-fn execute(program: &Program, tool: &str, arguments: &Value) -> Answer {
+pub fn execute(program: &Program, tool: &str, arguments: &Value) -> Answer {
     let body = json!({ "arguments": arguments });
     ask(program, "POST", &format!("/tools/{tool}/execute"), &body)
 }
 
-fn assert_refused(answer: &Answer, status: u16, code: Option<&str>, param: Option<&str>) {
+pub fn assert_refused(answer: &Answer, status: u16, code: Option<&str>, param: Option<&str>) {
     let error = &answer.json()["error"];
     assert_eq!((answer.status, &error["code"], &error["param"]), (status, &json!(code), &json!(param)), "{answer:?}");
 }

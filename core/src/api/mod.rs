@@ -6,6 +6,7 @@
 mod answered;
 mod browser;
 mod client;
+mod completions;
 mod control;
 mod exchanges;
 mod guard;
@@ -28,6 +29,7 @@ mod tests;
 pub use answered::{Answered, Input};
 pub use browser::Page;
 pub use client::{Client, Forwarding};
+pub use completions::CompletionTask;
 pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
 pub use lookup::{Found, Parameters, Routes, query_value};
 pub use refusals::{
@@ -61,6 +63,7 @@ pub const ROUTES: Routes = Routes::with(&[
     openapi::ROUTES,
     rest::ROUTES,
     registry::ROUTES,
+    completions::ROUTES,
     OF_THE_ENGINE,
 ]);
 

@@ -2,6 +2,7 @@
 //! serves derive from the rows.
 
 use super::answered::Answered;
+use super::completions::CompletionTask;
 use super::registry::RegistryTask;
 use super::rest::Rest;
 use super::status::ProgramStatus;
@@ -90,6 +91,8 @@ pub enum Responder {
     TestPage,
     /// The registry.
     Registry(RegistryTask),
+    /// The registry's completions.
+    Completion(CompletionTask),
 }
 
 /// Callers that may use a route.
