@@ -61,7 +61,9 @@ pub(super) fn ask_for(
     within: Within,
 ) -> Step {
     let mut inbound = Inbound::new(engine, engine.config(), caller.address);
-    let route = api::ROUTES.named("POST /v1/chat/completions");
+    let is_chat = |form: &Form| form.body == Some(BodyForm::OpenAiChat);
+    let mut routes = api::ROUTES.iter();
+    let route = routes.find(|route| route.form().is_some_and(is_chat));
     let Some((route, form)) = route.and_then(|route| Some((route, *route.form()?))) else {
         let why = "there is no route for chat completions";
         return Step::Answer(inbound.refuse(&Refusal::new(Code::Internal, why)));
