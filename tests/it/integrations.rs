@@ -4,7 +4,7 @@ use crate::agent::Agent;
 use crate::child_process::ends;
 use crate::gateway::client::until;
 use crate::program::{Answer, CLIENT, Folder, Program};
-use crate::registry_rest::{ADMIN, USER, ask, assert_refused, made, register, start, start_in};
+use crate::registry_rest::{ADMIN, NARROW, USER, ask, assert_refused, made, register, start, start_in};
 use crate::upstreams::server::{Api, Reply, Server};
 use serde_json::{Value, json};
 use std::thread;
@@ -302,4 +302,56 @@ fn a_configured_upstream_of_its_provider_is_asked() {
         assert_eq!((answer.status, said(&answer).as_str()), (200, "It says so."), "{answer:?}");
         assert_eq!(server.asked().len(), 2);
     }
+}
+
+#[test]
+fn a_key_that_may_ask_it_needs_not_name_its_model() {
+    let program = with_helper();
+    let mut agent = Agent::connect(&program);
+    let ask = |model: &str| {
+        let body = json!({ "model": model, "messages": [{ "role": "user", "content": "hello" }] });
+        program.request("POST", "/v1/chat/completions", Some(NARROW), &body.to_string())
+    };
+    assert_refused(&ask("m"), 404, Some("model_not_found"), Some("model"));
+    let answer = thread::scope(|scope| {
+        let asked = scope.spawn(|| ask("integration/helper"));
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "hi");
+        agent.finish(&id, 1);
+        asked.join().unwrap()
+    });
+    assert_eq!((answer.status, said(&answer).as_str()), (200, "hi"), "{answer:?}");
+}
+
+#[test]
+fn each_round_counts_to_the_limits_of_the_key_and_the_request_to_none() {
+    let limits = "limits: { requests_per_minute: 1, burst: 2 }\n";
+    let program = start_in(Folder::new(), "commands: [/bin/echo]", limits);
+    made(&program, "/tools", &say());
+    made(&program, "/integrations", &helper(&on_agent()));
+    let mut agent = Agent::connect(&program);
+    let answer = thread::scope(|scope| {
+        let asked = scope.spawn(|| program.post("/v1/chat/completions", &chat("hello", &json!({}))));
+        let (id, _) = agent.invocation();
+        call_tools(&mut agent, &id, 0, &[("say", "{\"text\":\"word\"}")]);
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "hi");
+        agent.finish(&id, 1);
+        asked.join().unwrap()
+    });
+    assert_eq!((answer.status, said(&answer).as_str()), (200, "hi"), "{answer:?}");
+    let limited = program.post("/v1/chat/completions", &chat("hello", &json!({})));
+    assert_refused(&limited, 429, Some("rate_limit_exceeded"), None);
+    assert!(limited.header("retry-after").is_some(), "{limited:?}");
+}
+
+#[test]
+fn one_whose_server_leads_back_here_is_found_out() {
+    let aliases = "models: { aliases: { me: { model: integration/helper } } }\n";
+    let program = start_in(Folder::new(), "commands: [/bin/echo], http: [\"127.0.0.1\"]", aliases);
+    made(&program, "/tools", &say());
+    let base = format!("http://{}/v1", program.address);
+    made(&program, "/integrations", &helper(&json!({ "provider": "custom", "model_name": "me", "api_key": CLIENT, "base_url": base })));
+    let answer = program.post("/v1/chat/completions", &chat("hello", &json!({})));
+    assert_refused(&answer, 508, Some("loop_detected"), None);
 }
