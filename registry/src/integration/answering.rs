@@ -88,3 +88,50 @@ fn plain(escaped: &[u8]) -> String {
     let escaped = std::str::from_utf8(escaped).unwrap_or_default();
     JsonStr::from_escaped(escaped).decode().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn pieces_are_told_as_they_come_and_make_one_message() {
+        let mut answering = Answering::new(64);
+        let mut told = Vec::new();
+        for (reasoning, content) in [("hm", r"a\ud83d"), ("", r"\ude00\n")] {
+            let delta = Delta {
+                reasoning: JsonStr::from_escaped(reasoning),
+                content: JsonStr::from_escaped(content),
+                ..Delta::default()
+            };
+            answering.take(&delta, &mut |event| told.push(event.data()));
+        }
+        assert_eq!(
+            told,
+            [
+                r#"{"reasoning":"hm"}"#,
+                r#"{"text":"a"}"#,
+                r#"{"text":"😀\n"}"#
+            ]
+        );
+        assert!(answering.check().is_ok());
+        let usage = Usage {
+            prompt_tokens: 2,
+            completion_tokens: 1,
+            estimated: true,
+        };
+        let (message, used) = answering.finish(usage);
+        assert_eq!(message, r#"{"role":"assistant","content":"a😀\n"}"#);
+        assert_eq!(
+            used,
+            r#"{"prompt_tokens":2,"completion_tokens":1,"total_tokens":3,"estimated":true}"#
+        );
+        let long = "a".repeat(65);
+        let delta = Delta {
+            content: JsonStr::from_escaped(&long),
+            ..Delta::default()
+        };
+        answering.take(&delta, &mut |_| {});
+        assert_eq!(answering.check().unwrap_err().status, 502);
+    }
+}
