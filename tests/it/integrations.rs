@@ -324,8 +324,8 @@ fn a_key_that_may_ask_it_needs_not_name_its_model() {
 }
 
 #[test]
-fn each_round_counts_to_the_limits_of_the_key_and_the_request_to_none() {
-    let limits = "limits: { requests_per_minute: 1, burst: 2 }\n";
+fn each_round_counts_to_the_limits_and_the_request_to_none() {
+    let limits = "limits: { requests_per_minute: 1, burst: 2, exchanges: 1 }\n";
     let program = start_in(Folder::new(), "commands: [/bin/echo]", limits);
     made(&program, "/tools", &say());
     made(&program, "/integrations", &helper(&on_agent()));
