@@ -259,6 +259,9 @@ impl There {
             via,
         );
         let call = call.map_err(|error| {
+            // Nothing was asked.
+            let unused = Usage::default();
+            engine.hub(|hub, now, _| hub.settle_round(now, &asking.caller, charged, unused));
             let trouble = upstream.clean(trouble(&error, false));
             trouble.refusal(&upstream.name)
         })?;
