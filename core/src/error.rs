@@ -40,6 +40,8 @@ pub enum Code {
     MethodNotAllowed,
     /// The object's state forbids this.
     Conflict,
+    /// It is switched off.
+    Disabled,
     /// A limit of requests or tokens.
     RateLimited,
     /// No agent is connected that could answer.
@@ -73,6 +75,41 @@ pub enum Code {
 }
 
 impl Code {
+    /// The kind of an error that this program has answered itself, by the status and `error.code`.
+    #[must_use]
+    pub fn of_answer(status: u16, name: Option<&str>) -> Self {
+        /// Those whose names and statuses a request to a model may meet.
+        const MET: [Code; 22] = [
+            Code::ContextLength,
+            Code::TooLarge,
+            Code::InvalidKey,
+            Code::RoleDenied,
+            Code::ScopeDenied,
+            Code::ModelNotFound,
+            Code::SessionNotFound,
+            Code::Disabled,
+            Code::RateLimited,
+            Code::NoAgent,
+            Code::Overloaded,
+            Code::Draining,
+            Code::AgentLost,
+            Code::AgentFault,
+            Code::AgentError,
+            Code::AgentTimeout,
+            Code::SlowClient,
+            Code::AnswerTooLarge,
+            Code::SessionEnded,
+            Code::LoopDetected,
+            Code::NotImplemented,
+            Code::Internal,
+        ];
+        let named = name.and_then(|name| MET.into_iter().find(|it| it.name() == Some(name)));
+        named.unwrap_or(match status {
+            400..500 => Self::InvalidRequest,
+            _ => Self::AgentError,
+        })
+    }
+
     /// HTTP status (RFC 9110).
     #[must_use]
     pub const fn status(self) -> u16 {
@@ -86,7 +123,7 @@ impl Code {
             | Self::NotFound => 404,
             Self::MethodNotAllowed => 405,
             Self::RequestTimeout => 408,
-            Self::Conflict => 409,
+            Self::Conflict | Self::Disabled => 409,
             Self::TooLarge => 413,
             Self::RateLimited => 429,
             Self::Internal => 500,
@@ -122,6 +159,7 @@ impl Code {
             | Self::NotFound
             | Self::MethodNotAllowed
             | Self::Conflict
+            | Self::Disabled
             | Self::LoopDetected => "invalid_request_error",
             Self::NoAgent
             | Self::Overloaded
@@ -158,6 +196,7 @@ impl Code {
             Self::NotFound => "not_found",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::Conflict => "conflict",
+            Self::Disabled => "disabled",
             Self::RateLimited => "rate_limit_exceeded",
             Self::NoAgent => "no_agent",
             Self::Overloaded => "overloaded",
@@ -213,6 +252,7 @@ impl Code {
             | Self::RequestTimeout
             | Self::MethodNotAllowed
             | Self::Conflict
+            | Self::Disabled
             | Self::LoopDetected => "invalid_request_error",
             Self::NoAgent
             | Self::AgentLost
@@ -439,6 +479,7 @@ impl Refusal {
             | Code::NotImplemented
             | Code::LoopDetected
             | Code::Conflict
+            | Code::Disabled
             | Code::AgentTimeout
             | Code::SlowClient
             | Code::AnswerTooLarge => true,

@@ -46,6 +46,8 @@ pub(super) struct Asked {
     pub(super) needs: Needs,
     /// Headers for an upstream.
     pub(super) carried: Option<Box<Carried>>,
+    /// Runs of the registry's tools that it is within.
+    pub(super) depth: u8,
 }
 
 impl Asked {

@@ -20,6 +20,7 @@ mod account;
 #[doc(hidden)]
 pub mod answer;
 mod answering;
+mod ask;
 mod asking;
 #[doc(hidden)]
 pub mod audit;
@@ -74,11 +75,16 @@ pub mod proxy;
 mod ranked;
 pub mod registry;
 mod registry_cell;
+mod registry_completed;
+mod registry_completions;
 mod registry_executions;
 mod registry_hearing;
+mod registry_model;
 mod registry_needs;
 pub mod registry_permits;
+mod registry_question;
 mod registry_request;
+mod registry_rounds;
 mod registry_server;
 mod registry_subscribing;
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The registry behind its lock, with the runs that count, the reads that wait, and the changes on their way to the store.
 
+use super::registry_completed::CompletionCell;
 use super::registry_executions::{Executions, Place};
 use super::registry_permits as permits;
 use crate::promise::{Promised, promise};
@@ -9,14 +10,15 @@ use mcp_local_provider_core::api::status::RegistryFigures;
 use mcp_local_provider_core::time::{Instant, WallClock};
 use mcp_local_provider_registry::rest::{Answer, Request, Step};
 use mcp_local_provider_registry::{
-    ChangeId, Contents, Failure, FetchId, Fetched, Key, Limits, Need, Outcome, Permits, ReaderId,
-    Reading, Record, Registry, Store, StoreError, SubscriberId,
+    ChangeId, CompletionRequest, Contents, Failure, FetchId, Fetched, IntegrationSet, Key, Kind,
+    Limits, Need, Outcome, Permits, ReaderId, Reading, Record, Registry, Secret, Store, StoreError,
+    SubscriberId,
 };
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::Waker;
 
 /// The parts of a registry, as a program gives them.
@@ -68,7 +70,12 @@ pub(crate) struct RegistryCell {
     resource_bytes: AtomicUsize,
     next_reader: AtomicU64,
     next_subscriber: AtomicU64,
+    of_models: OnceLock<TellModels>,
+    pub(crate) completions: CompletionCell,
 }
+
+/// Is told the models that are integrations, each with whether it is enabled.
+pub(crate) type TellModels = Box<dyn Fn(Vec<(String, bool)>) + Send + Sync>;
 
 impl fmt::Debug for RegistryCell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,6 +134,8 @@ impl RegistryCell {
             resource_bytes: AtomicUsize::new(setup.limits.resource_bytes),
             next_reader: AtomicU64::new(0),
             next_subscriber: AtomicU64::new(0),
+            of_models: OnceLock::new(),
+            completions: CompletionCell::default(),
         })
     }
 
@@ -149,6 +158,35 @@ impl RegistryCell {
         self.resource_bytes.load(Ordering::Acquire)
     }
 
+    /// Tells `of_models` the integrations as they are now, and after each change of one.
+    pub(crate) fn tell_models(&self, of_models: TellModels) {
+        of_models(self.models());
+        // A second one is a fault of the engine.
+        let _ = self.of_models.set(of_models);
+    }
+
+    /// The models that are integrations, each with whether it is enabled.
+    fn models(&self) -> Vec<(String, bool)> {
+        let data = self.data.lock();
+        let all = data.registry.integrations();
+        all.map(|it| (it.model_id(), it.enabled)).collect()
+    }
+
+    /// The integration that is a model, as it is now.
+    pub(crate) fn integration(&self, model: &str) -> Result<IntegrationSet, Failure> {
+        self.data.lock().registry.integration_of_model(model)
+    }
+
+    /// Reads the body of a completion.
+    pub(crate) fn completion_request(&self, body: &[u8]) -> Result<CompletionRequest, Failure> {
+        self.data.lock().registry.completion_request(body)
+    }
+
+    /// The key of an integration for its own server.
+    pub(crate) fn api_key(&self, id: &str) -> Option<Secret> {
+        self.data.lock().registry.api_key(id)
+    }
+
     /// Handles a request of REST.
     pub(crate) fn handle(&self, request: &Request<'_>) -> Result<Step, Failure> {
         let lists = Lists {
@@ -168,6 +206,7 @@ impl RegistryCell {
     ) -> Promised<Result<Answer, StoreError>> {
         let (promise, promised) = promise();
         let cell = self.clone();
+        let of_models = records.iter().any(|it| it.key.kind == Kind::Integration);
         self.store.commit(
             records,
             Box::new(move |kept| {
@@ -185,6 +224,9 @@ impl RegistryCell {
                     }
                 }
                 cell.wake_hearers();
+                if let Some(tell) = cell.of_models.get().filter(|_| of_models) {
+                    tell(cell.models());
+                }
                 promise.keep(kept.map(|()| answer));
             }),
         );
@@ -201,6 +243,7 @@ impl RegistryCell {
         let (not_stored, store_error) = self.not_stored.lock().clone();
         RegistryFigures {
             running: self.executions.count(),
+            completions: self.completions.count(),
             store_bytes: self.store.bytes(),
             not_stored,
             store_error,

@@ -2,9 +2,10 @@
 //! gateway is asked as a client would ask it.
 
 use super::Engine;
+use super::ask;
 use super::mcp_rest;
 use super::registry_cell::RegistryCell;
-use super::request::{self, Step};
+use super::request::Step;
 use super::running::{Progress, Running};
 use crate::background::Background;
 use crate::http_client::{Call, CallError, CallTimes, HttpRequest, Part};
@@ -378,7 +379,12 @@ fn read(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, uri: &str, anew: bool) -
 
 /// Asks a model as the caller would, for one whole answer.
 fn ask(engine: &Arc<Engine>, caller: &Caller, need: &AskNeed) -> Inner {
-    Inner::new(request::ask_for(engine, caller, need.body().into_bytes()))
+    let within = ask::Within {
+        depth: need.depth,
+        carried: None,
+    };
+    let body = need.body().into_bytes();
+    Inner::new(ask::ask_for(engine, caller, body, within))
 }
 
 fn said(status: u16, body: &[u8]) -> Outcome {

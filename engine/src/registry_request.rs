@@ -23,13 +23,19 @@ use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_registry::rest::{Answer, Request, Route, Shown, Step as Begun};
 use mcp_local_provider_registry::{Failure, Kind, Limits, StoreError};
 use std::fmt;
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 
 impl Engine {
     /// Gives the engine its registry. A second one changes nothing.
-    pub fn open_registry(&self, setup: Setup) {
-        // A second one is a fault of the host.
-        let _ = self.registry.set(RegistryCell::new(setup));
+    pub fn open_registry(self: &Arc<Self>, setup: Setup) {
+        let cell = self.registry.get_or_init(|| RegistryCell::new(setup));
+        let engine = Arc::downgrade(self);
+        cell.tell_models(Box::new(move |models| {
+            if let Some(engine) = engine.upgrade() {
+                engine.hub(|hub, now, _| hub.set_integrations(now, models));
+            }
+        }));
     }
 
     /// True when the engine has a registry.
@@ -97,7 +103,7 @@ pub(super) fn begin(
     Ok((inbound, post))
 }
 
-fn is_off() -> Refusal {
+pub(super) fn is_off() -> Refusal {
     Refusal::new(
         Code::NotFound,
         "the registry is off; `registry: { enabled: true }` in the configuration turns it on at the next start",
@@ -110,6 +116,7 @@ const fn kind_of(registered: Registered) -> Kind {
         Registered::Resource => Kind::Resource,
         Registered::ResourceTemplate => Kind::ResourceTemplate,
         Registered::Prompt => Kind::Prompt,
+        Registered::Integration => Kind::Integration,
     }
 }
 
@@ -208,13 +215,13 @@ fn write(reply: &mut Reply, id: ExchangeId, answer: Answer) -> Verdict {
     answer.code.map_or(Verdict::Completed, Verdict::Failed)
 }
 
-fn whole(inbound: Inbound, answer: Answer) -> Whole {
+pub(super) fn whole(inbound: Inbound, answer: Answer) -> Whole {
     let mut reply = Reply::default();
     let verdict = write(&mut reply, inbound.account.id(), answer);
     inbound.complete(reply, verdict)
 }
 
-fn ended(reply: &mut Reply, id: ExchangeId, answer: Answer) -> Polled {
+pub(super) fn ended(reply: &mut Reply, id: ExchangeId, answer: Answer) -> Polled {
     let status = answer.status;
     let verdict = write(reply, id, answer);
     let bytes = u64::try_from(reply.body.len()).unwrap_or(u64::MAX);

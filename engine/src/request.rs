@@ -11,33 +11,27 @@
 //! A driver reads and writes, keeps the time for the body, and parks; all that is decided is decided here.
 
 use super::answer::Answer;
-use super::asking::{self, Asked};
+use super::ask::{Asker, ask};
 use super::caller_tools::ToolHead;
-use super::counting::{self, Count};
 use super::engine::{Engine, Policy};
 use super::inbound::Inbound;
 use super::running::Running;
 use super::upgrade::Peer;
-use super::upstreams::{Carried, CarriedHeaders, VIA};
+use super::upstreams::{CarriedHeaders, VIA};
 use super::{
     log_request, mcp_agent_request, mcp_events, mcp_request, mcp_rest, mcp_socket, mcp_sse,
-    registry_request, status, test_page,
+    registry_completions, registry_request, status, test_page,
 };
 use crate::outside::Usage;
-use mcp_local_provider_core::agents::upstream::{ClientHeaders, counts_tokens};
+use mcp_local_provider_core::agents::upstream::ClientHeaders;
 use mcp_local_provider_core::api::{
-    self, Accepted, Answered, Denied, Handler, Listener, Page, Prepare, Read, Responder, Route,
-    Socket,
+    self, Accepted, Answered, CompletionTask, Denied, Handler, Listener, Page, Prepare, Read,
+    Responder, Socket,
 };
 use mcp_local_provider_core::budget::Share;
-use mcp_local_provider_core::config::Area;
-use mcp_local_provider_core::dialect::Form;
+use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::{Code, Refusal};
-use mcp_local_provider_core::exchange::{Exchange, Intent, Reply};
-use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::hub::limiter::Payer;
-use mcp_local_provider_core::hub::{Admission, Ask, Found, Verdict};
-use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::wire::http1::RequestError;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -243,8 +237,8 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         }
         Handler::Ask(form) => match accepted.caller {
             Some(caller) => {
-                let has_upstreams = !engine.upstreams().is_empty();
-                let carried = has_upstreams.then(|| Box::new(request.carried.to_owned()));
+                let asks_others = !engine.upstreams().is_empty() || engine.registry.get().is_some();
+                let carried = asks_others.then(|| Box::new(request.carried.to_owned()));
                 let session = request.session.map(str::to_owned);
                 let asker = Asker {
                     route,
@@ -252,6 +246,7 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                     caller,
                     session,
                     carried,
+                    depth: 0,
                 };
                 expect(inbound, Recipient::Exchange(asker))
             }
@@ -333,6 +328,14 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
             }
         }
         Handler::Respond(Responder::Logs) => log_request::begin(inbound, &request.mcp),
+        Handler::Respond(Responder::Completion(task)) => {
+            let carried = Some(Box::new(request.carried.to_owned()));
+            match registry_completions::begin(inbound, &accepted, task, carried) {
+                Err(step) => *step,
+                Ok((inbound, post)) if route.body => expect(inbound, Recipient::Completion(post)),
+                Ok((inbound, post)) => post.complete(inbound, &[]),
+            }
+        }
         Handler::Respond(Responder::TestPage) => {
             Step::Answer(test_page::answer(inbound, accepted.local))
         }
@@ -362,17 +365,6 @@ pub fn misframed(engine: &Arc<Engine>, address: IpAddr, error: RequestError) -> 
     inbound.misframed(error)
 }
 
-/// Caller of a request, with the route and the session that it asks for.
-#[derive(Debug)]
-struct Asker {
-    route: &'static Route,
-    form: Form,
-    caller: Caller,
-    session: Option<String>,
-    /// Headers for an upstream, where there is one.
-    carried: Option<Box<Carried>>,
-}
-
 #[derive(Debug)]
 enum Recipient {
     /// An agent answers.
@@ -393,6 +385,8 @@ enum Recipient {
     Rest(mcp_rest::Post),
     /// The registry does.
     Registry(registry_request::Post),
+    /// The registry's completions do.
+    Completion(registry_completions::Post),
 }
 
 /// A request whose body is to be read whole: at most `limits.body_bytes`, within `timeouts.body`.
@@ -464,6 +458,16 @@ impl Expecting {
             Recipient::Change(change, accepted) => {
                 Step::Answer(inbound.change(change, &accepted, &body))
             }
+            Recipient::Exchange(asker) if asker.is_for_registry(&inbound, &body) => {
+                inbound.dialect = Dialect::Rest;
+                let post = registry_completions::Post {
+                    caller: asker.caller,
+                    task: CompletionTask::Create,
+                    id: String::new(),
+                    carried: asker.carried,
+                };
+                post.complete(inbound, &body)
+            }
             Recipient::Exchange(mut asker) => ask(inbound, &mut asker, body, share),
             Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
             Recipient::McpAgent(post) => post.complete(inbound, &body),
@@ -471,165 +475,9 @@ impl Expecting {
             Recipient::McpMessage(message) => message.complete(inbound, &body).into(),
             Recipient::Rest(post) => post.complete(inbound, &body),
             Recipient::Registry(post) => post.complete(inbound, &body),
+            Recipient::Completion(post) => post.complete(inbound, &body),
         }
     }
-}
-
-/// Asks a model for one whole answer on behalf of a caller, as a chat completion of the caller's would be asked.
-pub(super) fn ask_for(engine: &Arc<Engine>, caller: &Caller, body: Vec<u8>) -> Step {
-    let mut inbound = Inbound::new(engine, engine.config(), caller.address);
-    let route = api::ROUTES.named(api::CHAT_COMPLETIONS);
-    let Some((route, form)) = route.and_then(|route| Some((route, *route.form()?))) else {
-        let why = "there is no route for chat completions";
-        return Step::Answer(inbound.refuse(&Refusal::new(Code::Internal, why)));
-    };
-    inbound.account.describe(|info| {
-        info.endpoint = route.name;
-        info.key = Some(caller.name.clone());
-    });
-    if let Err(denied) = caller.require_area(Area::Models) {
-        return Step::Answer(inbound.refuse(&denied));
-    }
-    let payer = Payer::new(caller.authority, caller.address);
-    inbound.account.draws_on(payer);
-    let mut share = engine.budget().share();
-    if !share.hold(body.capacity()) {
-        let refusal = api::out_of_memory(&inbound.config.limits);
-        return Step::Answer(inbound.refuse(&refusal));
-    }
-    let mut asker = Asker {
-        route,
-        form,
-        caller: caller.clone(),
-        session: None,
-        carried: None,
-    };
-    ask(inbound, &mut asker, body, share)
-}
-
-/// Reads the request and has it admitted; or gives what is to be answered instead.
-// The memory of a thread's stack stays as large as it once was. Parsing takes the most, so nothing of the admission is below it.
-#[inline(never)]
-fn ask(inbound: Inbound, asker: &mut Asker, body: Vec<u8>, share: Share) -> Step {
-    let parsed = parse(&inbound, asker, body);
-    admit(inbound, asker, parsed, share)
-}
-
-#[inline(never)]
-fn parse(inbound: &Inbound, asker: &Asker, body: Vec<u8>) -> Result<(Exchange, Intent), Refusal> {
-    let engine = inbound.account.engine();
-    let history = engine.history(&asker.form, &asker.caller, &body)?;
-    Exchange::parse_continued(
-        &inbound.config,
-        engine.wall(),
-        inbound.account.id(),
-        &asker.form,
-        inbound.account.started(),
-        body,
-        history.as_deref(),
-    )
-}
-
-#[inline(never)]
-fn admit(
-    mut inbound: Inbound,
-    asker: &mut Asker,
-    parsed: Result<(Exchange, Intent), Refusal>,
-    share: Share,
-) -> Step {
-    let (exchange, intent) = match parsed {
-        Ok(parsed) => parsed,
-        Err(refusal) => return Step::Answer(inbound.refuse(&refusal)),
-    };
-    let engine = inbound.account.engine().clone();
-    let (tokens, needs, prompts) = (intent.tokens, intent.needs, intent.prompts());
-    let scope = asker.route.scope.unwrap_or(Scope::Inference);
-    let asked = Asked {
-        request: Arc::new(intent.request.sharing(share)),
-        owner: asker.caller.credential,
-        prompts,
-        tokens,
-        scope,
-        needs,
-        carried: asker.carried.take(),
-    };
-    let request = &asked.request;
-    inbound.account.describe(|info| {
-        info.model = Some(Box::from(request.model()));
-        info.stream = Some(request.is_streamed());
-        info.estimated_tokens = Some(tokens);
-    });
-    // The hash of a large prompt is a quarter of its request's cost, and only the audit file holds it.
-    if engine.audit().file.is_some() {
-        let prompt = digest(request.prompt().as_bytes());
-        inbound.account.describe(|info| info.prompt = Some(prompt));
-    }
-    let ask = Ask {
-        model: request.model(),
-        session: asker.session.as_deref(),
-        prompts,
-        tokens,
-        scope,
-        needs,
-    };
-    if intent.load_only {
-        return load(inbound, exchange, &asker.caller, &ask, &asked);
-    }
-    match engine.hub(|hub, now, _| hub.admit(now, &asker.caller, &ask)) {
-        Ok(Admission::Granted(ticket)) => {
-            Step::Running(asking::start(inbound, exchange, asked, ticket))
-        }
-        Ok(Admission::Queued(wait)) => {
-            tracing::debug!(request_id = %inbound.account.id(), "waits for capacity");
-            Step::Running(asking::wait(inbound, exchange, wait, asked))
-        }
-        Err(refusal) => Step::Answer(refuse(inbound, exchange, &refusal)),
-    }
-}
-
-/// Answers a request that only has its model loaded.
-#[inline(never)]
-fn load(
-    mut inbound: Inbound,
-    mut exchange: Exchange,
-    caller: &Caller,
-    ask: &Ask<'_>,
-    asked: &Asked,
-) -> Step {
-    let engine = inbound.account.engine().clone();
-    let Found { model, link } = match engine.hub(|hub, _, _| hub.find(caller, ask)) {
-        Ok(found) => found,
-        Err(refusal) => return Step::Answer(refuse(inbound, exchange, &refusal)),
-    };
-    let upstream = link.and_then(|link| engine.upstreams().get(link));
-    if let Some(upstream) = upstream.filter(|it| counts_tokens(it.api, &asked.request)) {
-        let count = Count {
-            upstream: upstream.clone(),
-            model: model.clone(),
-            request: &asked.request,
-            carried: asked.carried.as_deref(),
-        };
-        let failed = match counting::start(count, inbound, exchange) {
-            Ok(running) => return Step::Running(running),
-            Err(failed) => failed,
-        };
-        (inbound, exchange) = (failed.inbound, failed.exchange);
-        if let Some(refusal) = failed.refusal {
-            return Step::Answer(refuse(inbound, exchange, &refusal));
-        }
-    }
-    let mut reply = Reply::default();
-    exchange.load(engine.now(), &model, &mut reply);
-    Step::Answer(inbound.complete(reply, Verdict::Completed))
-}
-
-/// Refuses what was read and is not admitted.
-fn refuse(mut inbound: Inbound, mut exchange: Exchange, refusal: &Refusal) -> Answer {
-    inbound.account.describe(|info| info.refused(refusal));
-    let mut reply = Reply::default();
-    let now = inbound.account.engine().now();
-    let outcome = exchange.refuse(now, refusal, &mut reply);
-    inbound.complete(reply, outcome.verdict)
 }
 
 /// A question about the program itself.

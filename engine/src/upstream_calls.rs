@@ -7,7 +7,6 @@ use crate::model_lists::ModelLists;
 use crate::upstreams::{Upstream, Upstreams, VIA};
 use bytes::Bytes;
 use mcp_local_provider_core::agents::upstream::{self, Fault, Trouble, takes};
-use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::hub::upstreams::UpstreamTerms;
 use mcp_local_provider_core::id::LinkId;
 use std::borrow::Cow;
@@ -80,16 +79,10 @@ impl Engine {
     /// Adds servers of models that are asked in their own APIs. To be called once, after [`Engine::set_proxies`]. One whose
     /// address cannot be asked is left out, and the log says so.
     pub fn ask_upstreams(self: &Arc<Self>, all: &[Settings]) {
-        let mut upstreams = Upstreams::default();
+        let mut upstreams = Upstreams::new(&self.seed);
         if all.is_empty() {
             return;
         }
-        let mut secret = self.seed.to_vec();
-        secret.extend_from_slice(b"instance");
-        upstreams.instance = digest(&secret)
-            .iter()
-            .take(8)
-            .fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
         for settings in all {
             let terms = UpstreamTerms {
                 name: settings.name.clone(),
@@ -130,6 +123,6 @@ impl Engine {
 
     /// The servers of models that are asked in their own APIs.
     pub(super) fn upstreams(&self) -> &Upstreams {
-        self.upstreams.get_or_init(Upstreams::default)
+        self.upstreams.get_or_init(|| Upstreams::new(&self.seed))
     }
 }

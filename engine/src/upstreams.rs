@@ -3,6 +3,7 @@
 use crate::config::Upstream as Settings;
 use crate::proxy::{Origin, Proxies, Route};
 use mcp_local_provider_core::agents::upstream::{Api, ClientHeaders, Trouble};
+use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::id::LinkId;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,8 +21,11 @@ const SHOWN: usize = 4;
 /// Instances through which a request may come.
 const HOPS: usize = 8;
 
+/// Time for a connection to a server that no configuration names.
+const CONNECT: Duration = Duration::from_secs(10);
+
 /// The upstreams of an engine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Upstreams {
     pub(super) by_link: HashMap<LinkId, Arc<Upstream>>,
     /// This instance's name for [`VIA`].
@@ -29,6 +33,18 @@ pub(super) struct Upstreams {
 }
 
 impl Upstreams {
+    /// None, with a name that is made of the engine's secret.
+    pub(super) fn new(seed: &[u8]) -> Self {
+        let mut secret = seed.to_vec();
+        secret.extend_from_slice(b"instance");
+        let name = digest(&secret);
+        let name = name.iter().take(8);
+        Self {
+            by_link: HashMap::new(),
+            instance: name.fold(String::new(), |text, byte| text + &format!("{byte:02x}")),
+        }
+    }
+
     /// The upstream that a ticket names, if it is one.
     pub(super) fn get(&self, link: LinkId) -> Option<&Arc<Upstream>> {
         self.by_link.get(&link)
@@ -41,8 +57,7 @@ impl Upstreams {
     /// True for a request that has come through this instance before, or through too many.
     pub(super) fn is_loop(&self, via: &str) -> bool {
         let mut names = via.split(',').map(str::trim);
-        !self.is_empty()
-            && (via.split(',').count() > HOPS || names.any(|name| name == self.instance))
+        via.split(',').count() > HOPS || names.any(|name| name == self.instance)
     }
 }
 
@@ -135,6 +150,28 @@ impl Upstream {
             base: uri.path().trim_end_matches('/').to_owned(),
             key: settings.key.clone(),
         })
+    }
+
+    /// A server that no configuration names: an integration's own. `base` is the path of its address.
+    pub(super) fn at(
+        name: String,
+        api: Api,
+        route: Route,
+        base: &str,
+        key: Option<String>,
+    ) -> Self {
+        Self {
+            name,
+            api,
+            link: LinkId(0),
+            retries: 0,
+            models_ttl: Duration::ZERO,
+            is_listed: false,
+            connect_timeout: CONNECT,
+            route,
+            base: base.trim_end_matches('/').to_owned(),
+            key,
+        }
     }
 
     /// Takes the key out of what a server said, which may echo it.

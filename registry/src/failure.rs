@@ -1,7 +1,7 @@
 //! Errors of the registry, as its REST answers show them.
 
 use crate::json::quoted;
-use mcp_local_provider_core::error::Code;
+use mcp_local_provider_core::error::{Code, Refusal};
 use std::fmt;
 
 /// One value that a JSON Schema refuses.
@@ -100,7 +100,7 @@ impl Failure {
     /// It is switched off: 409.
     #[must_use]
     pub fn disabled(message: impl Into<String>) -> Self {
-        Self::new(409, Code::Conflict, Some("disabled"), message.into())
+        Self::new(409, Code::Disabled, Some("disabled"), message.into())
     }
 
     /// It is larger than may be: 413.
@@ -186,6 +186,16 @@ impl Failure {
             Some("not_implemented"),
             message.into(),
         )
+    }
+
+    /// What a refusal of a model's request is here.
+    #[must_use]
+    pub fn of(refusal: &Refusal) -> Self {
+        let code = refusal.code();
+        let mut failure = Self::new(code.status(), code, code.name(), refusal.message().into());
+        failure.param = refusal.param().map(str::to_owned);
+        failure.retry_after = refusal.retry_after_seconds();
+        failure
     }
 
     /// True when nothing of that name was found.

@@ -29,9 +29,9 @@ pub use definition::{Integration, Provider};
 pub use export::{ExportError, Exported, LineError, name_of_kind, read_export, write_export};
 pub use failure::{Failure, Mismatch};
 pub use integration::{
-    AskedWith, CompletionEvent, CompletionRequest, CompletionStatus, Completions, IntegrationSet,
-    NewCompletion, OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus,
-    Turn, is_registrys,
+    Answering, AskedWith, CompletionEvent, CompletionRequest, CompletionStatus, Completions, Heard,
+    Hearing, IntegrationSet, NewCompletion, OwnerId, Removed, Rounds, RoundsOut, Said, ToolCall,
+    ToolEvent, ToolStatus, Turn, is_registrys,
 };
 pub use limits::Limits;
 pub use need::{

@@ -18,14 +18,14 @@ from pathlib import Path
 import contract
 import ollama
 import openai
-from harness import (BRIDGE_KEY, CHECKS, CLIENT_KEY, METERED_KEY, MODEL, OPERATOR_KEY, PACED_KEY, Setting, check, eventually, expect,
+from harness import (BRIDGE_KEY, CHECKS, CLIENT_KEY, METERED_KEY, MODEL, OPERATOR_KEY, OWNER_KEY, PACED_KEY, Setting, check, eventually, expect,
                      raises, require, user)
 from program import Failed, Program, own_environment
 from programs import Unsupported
 from scripted_agent import ScriptedAgent
 
 ENVIRONMENT = {"CLIENT_KEY": CLIENT_KEY, "BRIDGE_KEY": BRIDGE_KEY, "OPERATOR_KEY": OPERATOR_KEY, "METERED_KEY": METERED_KEY,
-               "PACED_KEY": PACED_KEY}
+               "PACED_KEY": PACED_KEY, "OWNER_KEY": OWNER_KEY}
 CONFIGURATION = """
 listen: { http: ["127.0.0.1:0"], ollama: "127.0.0.1:0" }
 auth:
@@ -34,6 +34,7 @@ auth:
     - { name: bridge, key: "env:BRIDGE_KEY", role: bridge }
     - { name: operator, key: "env:OPERATOR_KEY", role: operator }
     - { name: metered, key: "env:METERED_KEY", role: client, requests_per_minute: 2 }
+    - { name: owner, key: "env:OWNER_KEY", role: admin }
     - { name: paced, key: "env:PACED_KEY", role: client, requests_per_minute: 60 }
 limits: { requests_per_minute: 1000000, tokens_per_minute: 1000000000, burst: 1000000 }
 sessions: { approval: automatic }
@@ -89,6 +90,7 @@ def agent_connects(s):
 
 
 import openai_checks  # noqa: E402, F401  the order of imports is the order of checks
+import registry_checks  # noqa: E402, F401
 import schema_checks  # noqa: E402, F401
 import ollama_checks  # noqa: E402, F401
 import anthropic_checks  # noqa: E402, F401

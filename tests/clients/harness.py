@@ -11,8 +11,8 @@ from program import Failed, Program
 from scripted_agent import ScriptedAgent
 
 MODEL = "scripted"
-CLIENT_KEY, BRIDGE_KEY, OPERATOR_KEY, METERED_KEY, PACED_KEY = (
-    f"the-key-of-the-{who}" for who in ("client", "bridge", "operator", "metered", "paced"))
+CLIENT_KEY, BRIDGE_KEY, OPERATOR_KEY, METERED_KEY, PACED_KEY, OWNER_KEY = (
+    f"the-key-of-the-{who}" for who in ("client", "bridge", "operator", "metered", "paced", "owner"))
 CHECKS = []
 
 

@@ -12,6 +12,8 @@ use std::process::Command;
 use std::thread;
 
 pub const ADMIN: &str = "admin-key-for-tests";
+pub const NARROW: &str = "narrow-key-for-tests";
+pub const OTHER: &str = "other-registry-key-for-tests";
 pub const USER: &str = "registry-key-for-tests";
 
 /// Starts the program over what a folder holds.
@@ -19,7 +21,7 @@ pub fn start_in(folder: Folder, registry: &str, more: &str) -> Program {
     let extra = format!("registry: {{ {registry} }}\n{more}");
     let config = write_config(&folder.0, "127.0.0.1:0", &extra);
     let keys = format!(
-        "  keys:\n    - {{ name: owner, key: \"{ADMIN}\", role: admin }}\n    - {{ name: user, key: \"{USER}\", role: client, allow: [models, mcp, registry] }}\n"
+        "  keys:\n    - {{ name: owner, key: \"{ADMIN}\", role: admin }}\n    - {{ name: user, key: \"{USER}\", role: client, allow: [models, mcp, registry] }}\n    - {{ name: other, key: \"{OTHER}\", role: client, allow: [models, registry], models: [m] }}\n    - {{ name: narrow, key: \"{NARROW}\", role: client, models: [integration/helper] }}\n"
     );
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("  keys:\n", &keys)).unwrap();

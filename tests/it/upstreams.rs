@@ -10,7 +10,7 @@ mod loops;
 mod names;
 mod rates;
 mod secrets;
-mod server;
+pub mod server;
 
 use crate::program::Program;
 

@@ -123,6 +123,14 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "it opens no WebSockets",
     ),
     (
+        "integrations::a_client_that_leaves_ends_its_tools_and_tells_the_agent",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "registry_completions::a_caller_that_leaves_a_stream_tells_the_agent",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
         "gateway::sse::a_stream_that_is_lost_ends_its_session_and_its_process",
         "a client that leaves in silence is noticed by the next write only",
     ),

@@ -3,12 +3,9 @@
 use super::route::Route;
 use crate::dialect::{anthropic, ollama, openai, responses};
 
-/// Name of the route of OpenAI's chat completions.
-pub const CHAT_COMPLETIONS: &str = "POST /v1/chat/completions";
-
 pub(super) const ROUTES: &[Route] = &[
     Route::ask(
-        CHAT_COMPLETIONS,
+        "POST /v1/chat/completions",
         &["/v1/chat/completions", "/api/v0/chat/completions"],
         openai::CHAT,
     ),

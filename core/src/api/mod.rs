@@ -6,6 +6,7 @@
 mod answered;
 mod browser;
 mod client;
+mod completions;
 mod control;
 mod exchanges;
 mod guard;
@@ -30,7 +31,7 @@ mod tests;
 pub use answered::{Answered, Input};
 pub use browser::Page;
 pub use client::{Client, Forwarding};
-pub use exchanges::CHAT_COMPLETIONS;
+pub use completions::CompletionTask;
 pub use guard::{AGENT_HEADER, check_host, check_loop, check_origin};
 pub use logs::{LogHistory, LogQuery};
 pub use lookup::{Found, Parameters, Routes, query_value};
@@ -67,6 +68,7 @@ pub const ROUTES: Routes = Routes::with(&[
     registry::ROUTES,
     summary::ROUTES,
     logs::ROUTES,
+    completions::ROUTES,
     OF_THE_ENGINE,
 ]);
 

@@ -28,22 +28,28 @@ fn paths(routes: Routes) -> impl Iterator<Item = (&'static Route, &'static str)>
 
 /// `/v1/v1/models`, `/openai/v1/models`, `/api/v1/models`.
 fn prefix_too_many(routes: Routes, path: &str) -> Option<(&'static Route, &'static str)> {
-    let mut rest = path;
-    for _ in 0..PREFIXES {
-        let at = rest.get(1..)?.find('/')?;
-        rest = rest.get(at + 1..)?;
-        let wanted = bare(rest);
-        let found = routes.iter().find_map(|route| {
-            let pattern = route.pattern_of(wanted)?;
-            let path = route.paths.iter().find(|path| bare(path) == pattern)?;
-            // All paths end in the root.
-            (pattern != "/").then_some((route, *path))
-        });
-        if found.is_some() {
-            return found;
+    // One that is it letter by letter goes before one whose end may be anything.
+    [false, true].into_iter().find_map(|has_parameters| {
+        let mut rest = path;
+        for _ in 0..PREFIXES {
+            let at = rest.get(1..)?.find('/')?;
+            rest = rest.get(at + 1..)?;
+            let wanted = bare(rest);
+            let mut routes = routes
+                .iter()
+                .filter(|route| route.has_parameters == has_parameters);
+            let found = routes.find_map(|route| {
+                let pattern = route.pattern_of(wanted)?;
+                let path = route.paths.iter().find(|path| bare(path) == pattern)?;
+                // All paths end in the root.
+                (pattern != "/").then_some((route, *path))
+            });
+            if found.is_some() {
+                return found;
+            }
         }
-    }
-    None
+        None
+    })
 }
 
 /// `/tags`.

@@ -160,6 +160,7 @@ fn summary(route: &Route) -> &'static str {
         Handler::Respond(Responder::Rest(task)) => task.summary(),
         Handler::Respond(Responder::Registry(task)) => task.summary(),
         Handler::Respond(Responder::Logs) => "The latest lines of the log.",
+        Handler::Respond(Responder::Completion(task)) => task.summary(),
         Handler::Respond(Responder::TestPage) => "Tries MCP servers out: a page for people.",
         Handler::Upgrade(Socket::Agent) => "An agent connects by a WebSocket.",
         Handler::Upgrade(Socket::Mcp) => "MCP servers by a WebSocket.",

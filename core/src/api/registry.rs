@@ -15,6 +15,8 @@ pub enum Registered {
     ResourceTemplate,
     /// Prompts.
     Prompt,
+    /// Integrations.
+    Integration,
 }
 
 /// Requests to the registry, one for each route.
@@ -58,26 +60,33 @@ impl RegistryTask {
                 "Lists the templates of resources of the registry."
             }
             Self::List(Registered::Prompt) => "Lists the prompts of the registry.",
+            Self::List(Registered::Integration) => "Lists the integrations of the registry.",
             Self::Create(Registered::Tool) => "Registers a tool, or all of an array.",
             Self::Create(Registered::Resource | Registered::ResourceTemplate) => {
                 "Registers a resource or a template of resources, or all of an array."
             }
             Self::Create(Registered::Prompt) => "Registers a prompt, or all of an array.",
+            Self::Create(Registered::Integration) => {
+                "Registers an integration, or all of an array."
+            }
             Self::Show(Registered::Tool) => "Shows a tool of the registry.",
             Self::Show(Registered::Resource | Registered::ResourceTemplate) => {
                 "Reads a resource of the registry."
             }
             Self::Show(Registered::Prompt) => "Shows a prompt of the registry.",
+            Self::Show(Registered::Integration) => "Shows an integration of the registry.",
             Self::Replace(Registered::Tool) => "Replaces a tool of the registry.",
             Self::Replace(Registered::Resource | Registered::ResourceTemplate) => {
                 "Replaces a resource of the registry."
             }
             Self::Replace(Registered::Prompt) => "Replaces a prompt of the registry.",
+            Self::Replace(Registered::Integration) => "Replaces an integration of the registry.",
             Self::Delete(Registered::Tool) => "Deletes a tool of the registry.",
             Self::Delete(Registered::Resource | Registered::ResourceTemplate) => {
                 "Deletes a resource of the registry."
             }
             Self::Delete(Registered::Prompt) => "Deletes a prompt of the registry.",
+            Self::Delete(Registered::Integration) => "Deletes an integration of the registry.",
             Self::Execute => "Runs a tool of the registry.",
             Self::Generate => "Makes the messages of a prompt of the registry.",
             Self::Complete => "Completes an argument of a prompt of the registry.",
@@ -100,6 +109,9 @@ impl RegistryTask {
             | Self::Delete(Registered::Resource)
             | Self::Subscribe
             | Self::Unsubscribe => "uri",
+            Self::Show(Registered::Integration)
+            | Self::Replace(Registered::Integration)
+            | Self::Delete(Registered::Integration) => "integration_id",
             Self::List(_)
             | Self::Create(_)
             | Self::Show(_)
@@ -130,6 +142,11 @@ const SUBSCRIPTION: &[&str] = &[
 ];
 const PROMPTS: &[&str] = &["/prompts", "/registry/prompts"];
 const PROMPT: &[&str] = &["/prompts/{name}", "/registry/prompts/{name}"];
+const INTEGRATIONS: &[&str] = &["/integrations", "/registry/integrations"];
+const INTEGRATION: &[&str] = &[
+    "/integrations/{integration_id}",
+    "/registry/integrations/{integration_id}",
+];
 
 pub(super) const ROUTES: &[Route] = &[
     route(
@@ -296,6 +313,38 @@ pub(super) const ROUTES: &[Route] = &[
         RegistryTask::Rekey,
     )
     .with_body(),
+    route(
+        "GET /integrations",
+        GET,
+        INTEGRATIONS,
+        RegistryTask::List(Registered::Integration),
+    ),
+    change(
+        "POST /integrations",
+        POST,
+        INTEGRATIONS,
+        RegistryTask::Create(Registered::Integration),
+    )
+    .with_body(),
+    route(
+        "GET /integrations/{integration_id}",
+        GET,
+        INTEGRATION,
+        RegistryTask::Show(Registered::Integration),
+    ),
+    change(
+        "PUT /integrations/{integration_id}",
+        PUT,
+        INTEGRATION,
+        RegistryTask::Replace(Registered::Integration),
+    )
+    .with_body(),
+    change(
+        "DELETE /integrations/{integration_id}",
+        DELETE,
+        INTEGRATION,
+        RegistryTask::Delete(Registered::Integration),
+    ),
 ];
 
 /// A route for keys that may use the registry.

@@ -2,6 +2,7 @@
 //! serves derive from the rows.
 
 use super::answered::Answered;
+use super::completions::CompletionTask;
 use super::registry::RegistryTask;
 use super::rest::Rest;
 use super::status::ProgramStatus;
@@ -92,6 +93,8 @@ pub enum Responder {
     Registry(RegistryTask),
     /// The latest lines of the log.
     Logs,
+    /// The registry's completions.
+    Completion(CompletionTask),
 }
 
 /// Callers that may use a route.

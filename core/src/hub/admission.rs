@@ -284,6 +284,16 @@ impl Hub {
         taken.map_err(|limited| self.limited(now, payer, limited))
     }
 
+    /// Takes the costs of one request.
+    pub(super) fn charge_one(
+        &mut self,
+        now: Instant,
+        payer: Payer,
+        tokens: u64,
+    ) -> Result<(), Refusal> {
+        self.charge(now, payer, Costs { prompts: 1, tokens })
+    }
+
     /// The refusal of a request by one of its payer's buckets.
     fn limited(&mut self, now: Instant, payer: Payer, limited: Limited) -> Refusal {
         let standing = self.limiter.standing(now, payer);
@@ -420,6 +430,9 @@ impl Hub {
         let ask = &permitted
             .as_deref()
             .map_or(*ask, |model| Ask { model, ..*ask });
+        if let Some(integration) = self.integration(caller, ask) {
+            return integration.map(|model| Found { model, link: None });
+        }
         match self.route(ask) {
             Ok(slot) => Ok(Found {
                 model: self.model_of(slot, ask.model),

@@ -197,6 +197,7 @@ impl RequestKind {
             | Code::NotFound
             | Code::MethodNotAllowed
             | Code::Conflict
+            | Code::Disabled
             | Code::NoAgent
             | Code::Overloaded
             | Code::Draining

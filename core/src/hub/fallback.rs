@@ -70,6 +70,7 @@ pub const fn falls_back(code: Code) -> bool {
         | Code::NotFound
         | Code::MethodNotAllowed
         | Code::Conflict
+        | Code::Disabled
         | Code::Draining
         | Code::AgentRefused
         | Code::SlowClient

@@ -137,6 +137,21 @@ impl Caller {
                 .any(|name| models.iter().any(|own| own == name))
     }
 
+    /// The same caller, who may ask every model: one whose request to an integration was let pass asks the integration's model, which
+    /// its key need not name.
+    #[must_use]
+    pub fn asking_every_model(&self) -> Self {
+        let mut caller = self.clone();
+        caller.rights = self.rights.as_deref().map(|key| {
+            let models = Vec::new();
+            Arc::new(Key {
+                models,
+                ..key.clone()
+            })
+        });
+        caller
+    }
+
     /// True when the key may use the MCP server of this name. Others do not exist for it.
     #[must_use]
     pub fn may_use_server(&self, server: &str) -> bool {

@@ -2,6 +2,7 @@
 //! hub's lock.
 
 use super::expected::Expected;
+use super::integrations::Integrations;
 use super::limiter::Bucket;
 use super::models::EVERY;
 use super::sessions::{Session, Sessions, Status};
@@ -17,6 +18,9 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use core::time::Duration;
+
+/// Owner of the models that are integrations.
+const INTEGRATION: &str = "integration";
 
 /// Sessions and models as they were after the last change of them. What every request changes is in [`Activity`], which the
 /// hub shares, so that a request does not make this stale.
@@ -77,7 +81,7 @@ pub struct Model {
     pub capabilities: Capabilities,
     /// Time at which the first of its sessions was registered.
     pub created_at: Instant,
-    /// The agent that answers; `None` for an alias of a model that is not here.
+    /// The agent that answers, `integration` for one of the registry; `None` for an alias of a model that is not here.
     pub agent: Option<Arc<str>>,
 }
 
@@ -175,16 +179,23 @@ impl Activity {
     }
 }
 
+/// Those whose names clients may ask for.
+pub(super) struct Named<'h> {
+    pub(super) sessions: &'h Sessions,
+    pub(super) expected: &'h Expected,
+    pub(super) upstreams: &'h Upstreams,
+    pub(super) integrations: &'h Integrations,
+}
+
 impl Lists {
     pub(super) fn new(
-        sessions: &Sessions,
-        expected: &Expected,
-        upstreams: &Upstreams,
+        named: &Named<'_>,
         config: &HubConfig,
         wall: WallClock,
         draining: bool,
     ) -> Self {
-        let (models, every) = models(sessions, expected, upstreams, config);
+        let (models, every) = models(named, config);
+        let sessions = named.sessions;
         Self {
             wall,
             draining,
@@ -233,12 +244,13 @@ impl ListedSession {
 }
 
 /// Returns the models of all names, and the one of every other name.
-fn models(
-    sessions: &Sessions,
-    expected: &Expected,
-    upstreams: &Upstreams,
-    config: &HubConfig,
-) -> (Vec<Model>, Option<Model>) {
+fn models(named: &Named<'_>, config: &HubConfig) -> (Vec<Model>, Option<Model>) {
+    let Named {
+        sessions,
+        expected,
+        upstreams,
+        integrations,
+    } = named;
     let mut models: BTreeMap<Arc<str>, Model> = BTreeMap::new();
     for session in sessions.iter().filter(|session| session.can_answer()) {
         for name in session.models.iter() {
@@ -274,6 +286,19 @@ fn models(
             created_at: since,
             agent: Some(name.clone()),
         });
+    }
+    for (name, since) in integrations.enabled() {
+        let model = Model {
+            name: name.clone(),
+            root: name.clone(),
+            capabilities: Capabilities {
+                tools: true,
+                ..Capabilities::default()
+            },
+            created_at: since,
+            agent: Some(INTEGRATION.into()),
+        };
+        models.insert(name.clone(), model);
     }
     let mut every = None;
     for alias in &config.aliases {

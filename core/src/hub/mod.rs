@@ -11,6 +11,7 @@ pub mod control;
 mod ending;
 mod expected;
 mod fallback;
+mod integrations;
 pub mod keys;
 mod lifecycle;
 pub mod limiter;
@@ -48,10 +49,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use expected::Expected;
 use hashbrown::HashMap;
+use integrations::Integrations;
 use keys::{Digest, Keys};
 use limiter::Limiter;
 use links::LinkState;
-use lists::Lists;
+use lists::{Lists, Named};
 use metrics::{Metrics, Recent, RequestCount, Snapshot};
 use queue::Queue;
 use routing::Pools;
@@ -142,6 +144,7 @@ pub struct Hub {
     bridges: HashMap<Digest, BTreeSet<LinkId>>,
     last_link: u64,
     upstreams: Upstreams,
+    integrations: Integrations,
     limiter: Limiter,
     sweep_at: Option<Instant>,
     queue: Queue,
@@ -177,6 +180,7 @@ impl Hub {
             bridges: HashMap::new(),
             last_link: 0,
             upstreams: Upstreams::default(),
+            integrations: Integrations::default(),
             limiter,
             sweep_at: None,
             queue: Queue::default(),
@@ -225,8 +229,13 @@ impl Hub {
         let lists = self.lists.get_or_insert_with(|| {
             let (sessions, config) = (&self.sessions, &self.config);
             let wall = self.wall.clone();
-            let (expected, upstreams) = (&self.expected, &self.upstreams);
-            let lists = Lists::new(sessions, expected, upstreams, config, wall, self.draining);
+            let named = Named {
+                sessions,
+                expected: &self.expected,
+                upstreams: &self.upstreams,
+                integrations: &self.integrations,
+            };
+            let lists = Lists::new(&named, config, wall, self.draining);
             Arc::new(lists)
         });
         lists.clone()

@@ -38,6 +38,9 @@ impl Hub {
         if self.pools.contains_key(name) {
             return name;
         }
+        if self.integrations.knows(name) {
+            return name;
+        }
         if matches!(name, ANY | DEFAULT) {
             let default = self.config.default_model.as_deref();
             return default.map_or(ANY, |default| {
@@ -59,7 +62,8 @@ impl Hub {
 
     /// Returns the full name of a model that the configuration names, which may be a bare name of an upstream's.
     fn in_full<'m>(&'m self, model: &'m str) -> &'m str {
-        if self.pools.contains_key(model) || self.awaits(model) {
+        let is_full = self.pools.contains_key(model) || self.integrations.knows(model);
+        if is_full || self.awaits(model) {
             return model;
         }
         self.upstreams.only(model).unwrap_or(model)
@@ -142,6 +146,7 @@ impl Hub {
             return unknown_model(asked, Vec::new(), true);
         }
         let mut known: Vec<&str> = self.pools.keys().map(|name| &**name).collect();
+        known.extend(self.integrations.enabled().map(|(name, _)| &**name));
         known.extend(self.config.aliases.iter().map(|alias| &*alias.name));
         known.retain(|name| *name != EVERY);
         unknown_model(asked, known, true)

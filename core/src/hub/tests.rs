@@ -3,6 +3,7 @@
 mod bridges;
 mod expected;
 mod figures;
+mod integrations;
 mod lifecycle;
 mod limits;
 mod lists;

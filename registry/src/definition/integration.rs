@@ -5,6 +5,7 @@ use super::tool::bounded;
 use crate::failure::Failure;
 use crate::json::{Fields, ObjectWriter, compact, quoted};
 use crate::name::{self, is_name};
+use crate::permits::Permits;
 use crate::store::Secret;
 use crate::template::Count;
 use crate::uri;
@@ -112,7 +113,10 @@ pub struct Integration {
 
 impl Integration {
     /// Reads a definition. Gives its text without the secret, and the secret.
-    pub(crate) fn read(json: JsonValue<'_>) -> Result<(Self, String, Option<Sealed>), Failure> {
+    pub(crate) fn read(
+        json: JsonValue<'_>,
+        permits: &dyn Permits,
+    ) -> Result<(Self, String, Option<Sealed>), Failure> {
         bounded(json)?;
         let fields = Fields::read(json, "", &FIELDS)?;
         let name = fields.needed("name")?;
@@ -150,8 +154,10 @@ impl Integration {
         }
         let base_url = model.text("base_url")?;
         if let Some(url) = &base_url {
-            uri::origin(url)
+            let origin = uri::origin(url)
                 .map_err(|why| model.wrong("base_url", format!("`base_url`: {why}")))?;
+            let permitted = permits.http(origin.scheme, origin.host, origin.port);
+            permitted.map_err(|why| model.wrong("base_url", why))?;
         } else if provider == Provider::Custom {
             return Err(model.missing("base_url"));
         }
@@ -210,6 +216,24 @@ impl Integration {
         }
         let secret = api_key.map(|key| (API_KEY.into(), Secret::new(key)));
         Ok((integration, text.finish(), secret))
+    }
+
+    /// A model of this program without anything of the registry.
+    pub(crate) fn of_model(model: &str) -> Self {
+        Self {
+            id: Box::default(),
+            name: Box::default(),
+            part: WHOLE,
+            provider: Provider::Agent,
+            model: model.into(),
+            base_url: None,
+            parameters: None,
+            system: None,
+            tools: Box::default(),
+            resources: Box::default(),
+            prompts: Box::default(),
+            enabled: true,
+        }
     }
 
     /// The definition's text, which says that there is a key.

@@ -321,7 +321,7 @@ impl fmt::Debug for CompletionEvent<'_> {
 }
 
 impl CompletionEvent<'_> {
-    /// `event` of SSE, `type` of a WebSocket's message.
+    /// `event` of SSE.
     #[must_use]
     pub const fn name(&self) -> &'static str {
         match self {
@@ -360,12 +360,10 @@ impl CompletionEvent<'_> {
         }
     }
 
-    /// The message of a WebSocket: the same with its `type`.
-    #[must_use]
-    pub fn message(&self) -> String {
-        let data = self.data();
-        let inside = data.strip_prefix('{').unwrap_or_default();
-        format!("{{\"type\":\"{}\",{inside}", self.name())
+    /// Appends the event of SSE.
+    pub fn write_sse(&self, out: &mut Vec<u8>) {
+        let event = format!("event: {}\ndata: {}\n\n", self.name(), self.data());
+        out.extend_from_slice(event.as_bytes());
     }
 }
 
@@ -442,21 +440,17 @@ mod tests {
     }
 
     #[test]
-    fn events_are_the_same_in_both_forms() {
-        let event = CompletionEvent::Text("a\"b");
-        assert_eq!(
-            (event.name(), event.data().as_str()),
-            ("delta", "{\"text\":\"a\\\"b\"}")
-        );
-        assert_eq!(event.message(), "{\"type\":\"delta\",\"text\":\"a\\\"b\"}");
+    fn events_are_written_as_server_sent_ones() {
+        let mut out = Vec::new();
+        CompletionEvent::Text("a\"b\n").write_sse(&mut out);
         let tool = super::super::ToolEvent {
             name: "t".into(),
             status: super::super::ToolStatus::Ok,
         };
-        let event = CompletionEvent::Tool(&tool);
+        CompletionEvent::Tool(&tool).write_sse(&mut out);
         assert_eq!(
-            event.message(),
-            r#"{"type":"tool","name":"t","status":"ok"}"#
+            String::from_utf8(out).unwrap(),
+            "event: delta\ndata: {\"text\":\"a\\\"b\\n\"}\n\nevent: tool\ndata: {\"name\":\"t\",\"status\":\"ok\"}\n\n"
         );
     }
 }

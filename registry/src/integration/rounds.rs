@@ -1,11 +1,12 @@
 //! The rounds of one request to an integration: its tools run here, at most ten times; those of the caller go to the caller.
 
-use crate::definition::Integration;
+use crate::definition::{Integration, SERVED};
 use crate::failure::Failure;
 use crate::json::{ObjectWriter, array, compact, quoted};
 use crate::need::{Body, Need, NeedId, Outcome};
 use crate::registry::Registry;
 use crate::run::{Out, ToolResult, ToolRun, ToolSet, text_of, told};
+use mcp_local_provider_core::invocation::{Finish, Usage};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use std::collections::BTreeMap;
@@ -39,6 +40,8 @@ pub struct AskedWith<'a> {
     pub tools: Option<&'a str>,
     /// A JSON object of parameters, which stand in the place of those of the integration.
     pub parameters: Option<&'a str>,
+    /// The name by which the program knows the model; that of the definition where there is none.
+    pub model: Option<&'a str>,
 }
 
 impl fmt::Debug for AskedWith<'_> {
@@ -73,6 +76,10 @@ pub struct Said {
     pub text: String,
     /// The tools that it calls.
     pub calls: Vec<ToolCall>,
+    /// Reason for its end, where it is known.
+    pub finish: Option<Finish>,
+    /// Tokens that it used, where they are known.
+    pub usage: Option<Usage>,
 }
 
 impl fmt::Debug for Said {
@@ -93,8 +100,8 @@ pub enum Turn {
     Deliver {
         /// The text, and the calls of the caller's tools.
         said: Said,
-        /// True when the model would have called on: `finish_reason` is `length`.
-        is_cut: bool,
+        /// Reason for the end: `Length` too where the model would have called on.
+        finish: Finish,
     },
     /// It is over without an answer.
     Failed(Failure),
@@ -159,6 +166,8 @@ pub struct Rounds {
     /// Tools of the caller and of the integration, each as JSON.
     tools: Vec<String>,
     parameters: BTreeMap<String, String>,
+    model: Box<str>,
+    usage: Usage,
     depth: u8,
     round: u8,
     resources: Vec<Option<String>>,
@@ -171,6 +180,14 @@ pub struct Rounds {
 }
 
 impl Registry {
+    /// The integration that is the model `integration/ID`, as it is now.
+    ///
+    /// # Errors
+    /// As [`Registry::integration_set`].
+    pub fn integration_of_model(&self, model: &str) -> Result<IntegrationSet, Failure> {
+        self.integration_set(model.strip_prefix(SERVED).unwrap_or(model))
+    }
+
     /// An integration as it is now, with its tools.
     ///
     /// # Errors
@@ -193,6 +210,17 @@ impl Registry {
             tools.insert(shown, set);
         }
         Ok(IntegrationSet { integration, tools })
+    }
+}
+
+impl IntegrationSet {
+    /// A model of this program alone, with nothing of the registry.
+    #[must_use]
+    pub fn of_model(model: &str) -> Self {
+        Self {
+            integration: Integration::of_model(model).into(),
+            tools: BTreeMap::new(),
+        }
     }
 }
 
@@ -238,7 +266,7 @@ impl Rounds {
                 parameters.insert(name.decode().into_owned(), compact(value.get()));
             }
         }
-        for name in ["model", "messages", "tools", "stream"] {
+        for name in ["model", "messages", "tools", "stream", "stream_options"] {
             parameters.remove(name);
         }
         let resources = set.integration.shown_resources().len();
@@ -246,6 +274,8 @@ impl Rounds {
             messages: list(asked.messages, "messages")?,
             tools,
             parameters,
+            model: asked.model.unwrap_or(&set.integration.model).into(),
+            usage: Usage::default(),
             depth,
             round: 0,
             resources: vec![None; resources],
@@ -262,6 +292,18 @@ impl Rounds {
     #[must_use]
     pub const fn integration(&self) -> &Arc<Integration> {
         &self.set.integration
+    }
+
+    /// Tokens of all answers up to now.
+    #[must_use]
+    pub const fn usage(&self) -> Usage {
+        self.usage
+    }
+
+    /// True while tools run or resources are read, and the model waits.
+    #[must_use]
+    pub fn is_at_work(&self) -> bool {
+        !self.is_over && (!self.calls.is_empty() || self.resources.iter().any(Option::is_none))
     }
 
     /// Begins it.
@@ -295,10 +337,12 @@ impl Rounds {
         self.resources.clear();
     }
 
-    /// The body of the next question.
+    /// The body of the next question. Its answer is streamed, so that the caller hears of it as it comes.
     fn body(&self) -> String {
         let mut body = ObjectWriter::new();
-        body.text("model", &self.set.integration.model);
+        body.text("model", &self.model);
+        body.json("stream", "true");
+        body.json("stream_options", "{\"include_usage\":true}");
         body.json("messages", &array(&self.messages));
         if !self.tools.is_empty() {
             body.json("tools", &array(&self.tools));
@@ -310,24 +354,33 @@ impl Rounds {
     }
 
     /// Takes an answer of the model.
-    pub fn handle_said(&mut self, now: Instant, said: Said, out: &mut RoundsOut) -> Turn {
+    pub fn handle_said(&mut self, now: Instant, mut said: Said, out: &mut RoundsOut) -> Turn {
         if self.is_over || !self.calls.is_empty() {
             return Turn::Working;
         }
         self.round += 1;
+        let used = said.usage.unwrap_or_default();
+        let all = &mut self.usage;
+        all.prompt_tokens = all.prompt_tokens.saturating_add(used.prompt_tokens);
+        all.completion_tokens = all.completion_tokens.saturating_add(used.completion_tokens);
+        all.estimated |= used.estimated || said.usage.is_none();
         let (own, others): (Vec<ToolCall>, Vec<ToolCall>) = said
             .calls
-            .into_iter()
+            .drain(..)
             .partition(|call| self.set.tools.contains_key(&call.name));
         let is_cut = others.is_empty() && !own.is_empty() && self.round >= ROUNDS;
         if own.is_empty() || !others.is_empty() || is_cut {
             // Where the model calls tools of both, those of the caller go first; it may call the others again.
             self.is_over = true;
-            let said = Said {
-                text: said.text,
-                calls: others,
+            let finish = match (is_cut, others.is_empty(), said.finish) {
+                (true, _, _) => Finish::Length,
+                (false, false, _) => Finish::ToolCalls,
+                (false, true, None | Some(Finish::ToolCalls)) => Finish::Stop,
+                (false, true, Some(finish)) => finish,
             };
-            return Turn::Deliver { said, is_cut };
+            let calls = others;
+            let said = Said { calls, ..said };
+            return Turn::Deliver { said, finish };
         }
         let calls = own.iter().map(|call| {
             let mut function = ObjectWriter::new();

@@ -41,7 +41,8 @@ fn rounds(kind: &str) -> Rounds {
     let asked = AskedWith {
         messages: r#"[{"role":"user","content":"hi"}]"#,
         tools: Some(r#"[{"type":"function","function":{"name":"mine"}}]"#),
-        parameters: Some(r#"{"temperature":1,"stream":true}"#),
+        parameters: Some(r#"{"temperature":1,"stream":false}"#),
+        model: None,
     };
     Rounds::new(registry(kind).integration_set("h").unwrap(), asked, 0).unwrap()
 }
@@ -62,6 +63,7 @@ fn calls(names: &[&str]) -> Said {
     Said {
         text: "let me see".into(),
         calls: calls.collect(),
+        ..Said::default()
     }
 }
 
@@ -91,7 +93,7 @@ fn the_model_is_asked_with_what_the_integration_has() {
     let mine = json!({"type": "function", "function": {"name": "mine"}});
     assert_eq!(
         body,
-        json!({"model": "m", "temperature": 1, "top_p": 1, "tools": [mine, find],
+        json!({"model": "m", "stream": true, "stream_options": {"include_usage": true}, "temperature": 1, "top_p": 1, "tools": [mine, find],
         "messages": [{"role": "system", "content": "Be brief.\n\ndocs://a\nA"}, {"role": "user", "content": "hi"}]})
     );
     let body = asked(rounds("model").start(&mut out));
@@ -138,7 +140,7 @@ fn its_tools_run_here_and_the_callers_go_to_the_caller() {
     let turn = rounds.handle_said(NOW, calls(&["mine", "find_it"]), &mut out);
     let Turn::Deliver {
         said,
-        is_cut: false,
+        finish: Finish::ToolCalls,
     } = turn
     else {
         panic!()
@@ -164,12 +166,12 @@ fn wrong_calls_are_told_to_the_model_and_ten_rounds_are_enough() {
         );
     }
     let turn = rounds.handle_said(NOW, calls(&["find_it"]), &mut out);
-    let Turn::Deliver { said, is_cut } = turn else {
+    let Turn::Deliver { said, finish } = turn else {
         panic!()
     };
     assert_eq!(
-        (said.text.as_str(), said.calls.len(), is_cut),
-        ("let me see", 0, true)
+        (said.text.as_str(), said.calls.len(), finish),
+        ("let me see", 0, Finish::Length)
     );
 }
 

@@ -81,7 +81,7 @@ impl Entry {
                 (kind, name, compact(json.get()), definition)
             }
             Kind::Integration => {
-                let (integration, text, secret) = Integration::read(json)?;
+                let (integration, text, secret) = Integration::read(json, permits)?;
                 let name = integration.id.clone();
                 match (secret, before) {
                     (Some(secret), _) => secrets.push(secret),

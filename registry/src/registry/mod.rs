@@ -228,14 +228,13 @@ impl Registry {
         entry.secrets.first().map(|(_, secret)| secret.clone())
     }
 
-    /// All integrations that are enabled, by id: the models `integration/ID`.
+    /// All integrations, by id: the models `integration/ID`.
     pub fn integrations(&self) -> impl Iterator<Item = &Arc<Integration>> {
         let all = self.range(Kind::Integration, None);
-        let all = all.filter_map(|(_, entry)| match &entry.definition {
+        all.filter_map(|(_, entry)| match &entry.definition {
             Definition::Integration(it) => Some(it),
             Definition::Tool(_) | Definition::Resource(_) | Definition::Prompt(_) => None,
-        });
-        all.filter(|it| it.enabled)
+        })
     }
 
     /// Entries of a kind, by name, behind a name.

@@ -36,7 +36,8 @@ impl fmt::Debug for Answer {
 
 impl Answer {
     /// An answer with a body.
-    pub(crate) const fn json(status: u16, body: String) -> Self {
+    #[must_use]
+    pub const fn json(status: u16, body: String) -> Self {
         Self {
             status,
             location: None,

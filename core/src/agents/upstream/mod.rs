@@ -25,7 +25,7 @@ pub use reading::{Reading, ResponseHead};
 pub use trouble::{Fault, Trouble};
 
 use crate::error::Refusal;
-use crate::invocation::{Kind, ParameterSet};
+use crate::invocation::{Content, Kind, Message, ParameterSet, Role, Task};
 use crate::request::{PromptIndex, Request};
 use crate::scope::Scope;
 use crate::supports::{Capabilities, KindSet, Supports};
@@ -136,6 +136,31 @@ pub fn call(
         body,
         ignored: invocation.parameters.given().without(taken),
     })
+}
+
+/// Writes one prompt of a request as the body of a chat in OpenAI's API. A text that is to be continued is what the user says.
+///
+/// # Errors
+/// As [`call`].
+pub fn as_chat(request: &Request, prompt: PromptIndex, model: &str) -> Result<Vec<u8>, Refusal> {
+    if let Some(("/chat/completions", body)) = native::body(Api::Custom, request, model) {
+        return Ok(body);
+    }
+    let mut invocation = request.invocation_of(prompt);
+    if let Task::Completion { prompt, .. } = invocation.task {
+        let content = Content::Text(prompt);
+        invocation.task = Task::Chat {
+            messages: alloc::vec![Message {
+                role: Role::User,
+                content,
+                name: None,
+                tool_calls: Vec::new(),
+                tool_call_id: None,
+            }],
+        };
+    }
+    let (_, body) = openai_request::written(Api::Custom, &invocation, model)?;
+    Ok(body)
 }
 
 /// The headers of a call: the client's own ones go on with its own body.

@@ -239,6 +239,7 @@ const fn error_code(code: Code) -> &'static str {
         | Code::NotFound
         | Code::MethodNotAllowed
         | Code::Conflict
+        | Code::Disabled
         | Code::NoAgent
         | Code::Overloaded
         | Code::Draining

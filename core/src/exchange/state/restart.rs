@@ -24,6 +24,23 @@ impl Exchange {
             .set(Timer::FirstChunk, Some(now + self.timeouts.first_chunk));
     }
 
+    /// The exchange is answered in rounds, each of which is an exchange of its own: only the time of the whole answer runs from here.
+    pub fn start_rounds(&mut self, now: Instant, model: &str) {
+        let now = self.latest.clamp(now);
+        self.name(model);
+        self.ignored = ParameterSet::EMPTY;
+        self.max_tokens = None;
+        self.wait(now);
+        self.timers
+            .set(Timer::Total, Some(now + self.timeouts.total));
+    }
+
+    /// The round that is open keeps the time of silence itself, and so does a tool that runs between two rounds.
+    pub fn awaits_round(&mut self) {
+        self.timers.set(Timer::FirstChunk, None);
+        self.timers.set(Timer::Idle, None);
+    }
+
     /// True once a session has been named that is to answer.
     #[must_use]
     pub const fn is_started(&self) -> bool {
