@@ -28,6 +28,11 @@ impl CompletionCell {
         Ok(())
     }
 
+    /// Completions by their status.
+    pub(crate) fn count(&self) -> Vec<(&'static str, usize)> {
+        self.0.lock().all.count().to_vec()
+    }
+
     /// The model answers now.
     pub(crate) fn started(&self, id: &str) {
         self.0.lock().all.started(id);
