@@ -327,7 +327,7 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 Ok((inbound, post)) => post.complete(inbound, &[]),
             }
         }
-        Handler::Respond(Responder::Logs) => log_request::begin(inbound, &request.mcp),
+        Handler::Respond(Responder::Logs) => log_request::begin(inbound, &accepted, &request.mcp),
         Handler::Respond(Responder::Completion(task)) => {
             let carried = Some(Box::new(request.carried.to_owned()));
             match registry_completions::begin(inbound, &accepted, task, carried) {
