@@ -86,6 +86,7 @@ mod registry_question;
 mod registry_request;
 mod registry_rounds;
 mod registry_server;
+mod registry_socket;
 mod registry_subscribing;
 #[cfg(test)]
 mod registry_tests;

@@ -92,17 +92,27 @@ impl Post {
         whole(inbound, answer(200, answered)).into()
     }
 
+    /// Begins the completion that a body asks for. Nothing is asked before it is looked at.
+    pub(super) fn begin(
+        self,
+        engine: &Arc<Engine>,
+        request_id: ExchangeId,
+        cell: &Arc<RegistryCell>,
+        body: &[u8],
+    ) -> Result<Completing, Failure> {
+        let permitted = engine.policy().keys.confirm(&self.caller);
+        permitted.map_err(|refusal| Failure::of(&refusal))?;
+        let request = cell.completion_request(body)?;
+        let completing = self.completing(engine, request_id, cell, request);
+        completing.map_err(|refusal| Failure::of(&refusal))
+    }
+
     fn start(self, inbound: Inbound, cell: &Arc<RegistryCell>, body: &[u8]) -> Step {
-        let request = match cell.completion_request(body) {
-            Ok(request) => request,
-            Err(failure) => return whole(inbound, Answer::of(&failure)).into(),
-        };
         let engine = inbound.account.engine().clone();
-        let (background, task) = (request.background, self.task);
-        let completing = self.completing(&engine, inbound.account.id(), cell, request);
-        let completing = match completing {
+        let task = self.task;
+        let completing = match self.begin(&engine, inbound.account.id(), cell, body) {
             Ok(completing) => completing,
-            Err(refusal) => return whole(inbound, Answer::of(&Failure::of(&refusal))).into(),
+            Err(failure) => return whole(inbound, Answer::of(&failure)).into(),
         };
         match task {
             CompletionTask::Stream => {
@@ -114,7 +124,7 @@ impl Post {
                 Step::Running(Running::new(Box::new(stream), inbound))
             }
             CompletionTask::Create | CompletionTask::Show | CompletionTask::Delete => {
-                if background {
+                if completing.is_in_background {
                     let shown = completing.show();
                     engine.spawn(Box::new(completing));
                     return whole(inbound, answer(202, shown)).into();
@@ -125,7 +135,7 @@ impl Post {
         }
     }
 
-    /// Makes a completion. Nothing is asked before it is looked at.
+    /// Makes a completion.
     fn completing(
         self,
         engine: &Arc<Engine>,
@@ -175,6 +185,7 @@ impl Post {
             rounding,
             answering: Answering::new(config.limits.answer_bytes),
             until: now + config.timeouts.total,
+            is_in_background: request.background,
             is_started: false,
             is_over: false,
         })
@@ -202,7 +213,7 @@ fn answer(status: u16, body: Result<String, Failure>) -> Answer {
 }
 
 /// A completion that is open. Dropping it ends what it has begun.
-struct Completing {
+pub(super) struct Completing {
     engine: Arc<Engine>,
     cell: Arc<RegistryCell>,
     id: Arc<str>,
@@ -211,6 +222,7 @@ struct Completing {
     answering: Answering,
     /// Time by which it must have ended.
     until: Instant,
+    is_in_background: bool,
     is_started: bool,
     is_over: bool,
 }
@@ -223,7 +235,7 @@ impl fmt::Debug for Completing {
 }
 
 /// Result of a look at a completion.
-enum Seen {
+pub(super) enum Seen {
     Pending,
     Again,
     /// It is over, and was told.
@@ -231,6 +243,11 @@ enum Seen {
 }
 
 impl Completing {
+    /// Its id.
+    pub(super) const fn id(&self) -> &Arc<str> {
+        &self.id
+    }
+
     fn show(&self) -> Result<String, Failure> {
         let (now, wall) = (self.engine.now(), self.engine.wall());
         self.cell
@@ -239,7 +256,11 @@ impl Completing {
     }
 
     /// Goes on once, and tells what happens.
-    fn look(&mut self, waker: &Waker, tell: &mut dyn FnMut(&CompletionEvent<'_>)) -> Seen {
+    pub(super) fn look(
+        &mut self,
+        waker: &Waker,
+        tell: &mut dyn FnMut(&CompletionEvent<'_>),
+    ) -> Seen {
         let now = self.engine.clock();
         if !self.cell.completions.is_wanted(&self.id, waker) {
             return self.over(now, Err(Failure::cancelled()));
@@ -285,7 +306,8 @@ impl Completing {
         })
     }
 
-    fn poll_timeout(&self) -> Instant {
+    /// When to look again though nobody woke the task.
+    pub(super) fn poll_timeout(&self) -> Instant {
         let own = self.rounding.poll_timeout(self.engine.clock());
         own.map_or(self.until, |at| at.min(self.until))
     }

@@ -216,6 +216,17 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
             let peer = Peer::Agent(accepted.token.map(str::to_owned));
             return Begun::Upgrade(Upgrade::new(inbound, peer));
         }
+        Handler::Upgrade(Socket::Completion) => {
+            let carried = Some(Box::new(request.carried.to_owned()));
+            let stream = CompletionTask::Stream;
+            match registry_completions::begin(inbound, &accepted, stream, carried) {
+                Ok((inbound, post)) => {
+                    let peer = Peer::Completion(Box::new(post));
+                    return Begun::Upgrade(Upgrade::new(inbound, peer));
+                }
+                Err(step) => *step,
+            }
+        }
         Handler::Upgrade(Socket::Mcp) => {
             match mcp_socket::Upgrading::read(engine, &accepted, head.target) {
                 Ok(upgrading) => {

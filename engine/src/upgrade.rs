@@ -1,11 +1,11 @@
-//! Requests that become a WebSocket: of an agent, or of a client of the Model Context Protocol.
+//! Requests that become a WebSocket: of an agent, of a client of the Model Context Protocol, or of one of completions.
 
 use super::Engine;
 use super::answer::Answer;
 use super::converse::Converse;
 use super::inbound::Inbound;
 use super::link::Connected;
-use super::{mcp_request, mcp_socket, websocket};
+use super::{mcp_request, mcp_socket, registry_completions, registry_socket, websocket};
 use mcp_local_provider_core::agents;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::hub::{Hello, Outcome, Verdict};
@@ -31,6 +31,8 @@ pub(super) enum Peer {
     Agent(Option<String>),
     /// A client of the Model Context Protocol.
     Mcp(mcp_socket::Upgrading),
+    /// A client of the registry's completions.
+    Completion(Box<registry_completions::Post>),
 }
 
 impl fmt::Debug for Upgrade {
@@ -60,6 +62,8 @@ impl Upgrade {
         let subprotocol = match &self.peer {
             Peer::Agent(_) => agents::websocket::SUBPROTOCOL,
             Peer::Mcp(_) => mcp_socket::SUBPROTOCOL,
+            // It has none.
+            Peer::Completion(_) => "",
         };
         let engine = self.inbound.account.engine().clone();
         let mut response = match websocket::accept(request, subprotocol) {
@@ -76,6 +80,11 @@ impl Upgrade {
         }
         let side = match self.peer {
             Peer::Agent(token) => link(&engine, token.as_deref()),
+            Peer::Completion(post) => {
+                let socket =
+                    registry_socket::Socket::new(&engine, self.inbound.account.id(), *post);
+                socket.map(|socket| Box::new(socket) as Box<dyn Converse>)
+            }
             Peer::Mcp(upgrading) => {
                 let plain = websocket::offers(request, subprotocol);
                 match upgrading.open(&engine, plain) {

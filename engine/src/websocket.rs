@@ -108,7 +108,7 @@ pub fn accept<B>(request: &Request<B>, subprotocol: &'static str) -> Result<Resp
                 "this is a WebSocket endpoint of version 13; connect with a WebSocket client ({error})"
             ))
         })?;
-    if offers(request, subprotocol) {
+    if !subprotocol.is_empty() && offers(request, subprotocol) {
         let name = HeaderValue::from_static(subprotocol);
         response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, name);
     }

@@ -166,3 +166,73 @@ fn what_cannot_be_asked_is_refused_by_name() {
     let failed = ask(&program, "POST", "/completions/stream", &hello());
     assert!(failed.body.contains("event: error\n") && failed.body.contains("\"no_agent\""), "{failed:?}");
 }
+
+/// Opens a WebSocket for a completion.
+fn socket(program: &Program) -> tungstenite::WebSocket<std::net::TcpStream> {
+    let address = format!("ws://{}/completions/stream", program.address);
+    let mut dial = tungstenite::client::IntoClientRequest::into_client_request(address).unwrap();
+    let key = format!("Bearer {USER}");
+    dial.headers_mut().insert("authorization", key.parse().unwrap());
+    tungstenite::client(dial, program.connect()).unwrap().0
+}
+
+/// The next message; `None` when the socket is closed as it should be.
+fn heard(socket: &mut tungstenite::WebSocket<std::net::TcpStream>) -> Option<Value> {
+    loop {
+        match socket.read().unwrap() {
+            tungstenite::Message::Text(text) => return Some(serde_json::from_str(&text).unwrap()),
+            tungstenite::Message::Close(frame) => {
+                assert_eq!(u16::from(frame.unwrap().code), 1000);
+                return None;
+            }
+            tungstenite::Message::Ping(_) | tungstenite::Message::Pong(_) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_socket_tells_the_same_events_and_takes_a_cancel() {
+    let program = with_helper();
+    let mut agent = Agent::connect(&program);
+    let say = |socket: &mut tungstenite::WebSocket<_>, body: &Value| {
+        socket.send(tungstenite::Message::text(body.to_string())).unwrap();
+    };
+    let mut first = socket(&program);
+    say(&mut first, &hello());
+    answer_with_a_tool(&mut agent);
+    let events: Vec<Value> = std::iter::from_fn(|| heard(&mut first)).collect();
+    let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["started", "tool", "tool", "delta", "delta", "completed"], "{events:?}");
+    assert_eq!(events[5]["message"]["content"], "It says \"so\".");
+    assert_eq!(ask(&program, "GET", &path(&events[5]), &Value::Null).json()["status"], "completed");
+
+    let mut second = socket(&program);
+    say(&mut second, &hello());
+    let started = heard(&mut second).unwrap();
+    let (id, _) = agent.invocation();
+    // One completion for each socket.
+    say(&mut second, &hello());
+    assert_eq!(heard(&mut second).unwrap()["error"]["type"], "invalid_request_error");
+    say(&mut second, &json!({ "type": "cancel" }));
+    let told = agent.receive();
+    assert_eq!((&told["type"], &told["id"]), (&json!("model_cancel"), &json!(id)), "{told}");
+    let ended = heard(&mut second).unwrap();
+    assert_eq!((&ended["type"], &ended["error"]["code"]), (&json!("error"), &json!("cancelled")), "{ended}");
+    assert_eq!(heard(&mut second), None);
+    assert_eq!(ask(&program, "GET", &path(&started), &Value::Null).json()["status"], "cancelled");
+
+    // A body that is wrong is told, and a client that leaves ends what it has begun.
+    let mut third = socket(&program);
+    say(&mut third, &json!({ "integration_id": "nobody", "messages": [{ "role": "user", "content": "hello" }] }));
+    assert_eq!(heard(&mut third).unwrap()["error"]["code"], "integration_not_found");
+    assert_eq!(heard(&mut third), None);
+    let mut fourth = socket(&program);
+    say(&mut fourth, &hello());
+    let (id, _) = agent.invocation();
+    drop(fourth);
+    assert_eq!(agent.receive()["id"], json!(id));
+    // No upgrade, and no key: neither is one.
+    assert_eq!(ask(&program, "GET", "/completions/stream", &Value::Null).status, 400);
+    assert_eq!(program.request("GET", "/completions/stream", None, "").status, 401);
+}

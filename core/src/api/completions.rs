@@ -1,6 +1,6 @@
 //! Routes of the registry's completions, but `POST /completions`, which is OpenAI's too: its body decides. The engine answers them.
 
-use super::route::{Handler, Responder, Route};
+use super::route::{Handler, Responder, Route, Socket};
 use crate::config::{Area, Role};
 use crate::dialect::Dialect;
 
@@ -49,6 +49,15 @@ pub(super) const ROUTES: &[Route] = &[
         CompletionTask::Stream,
     )
     .with_body(),
+    Route::engine(
+        "GET /completions/stream",
+        &["GET"],
+        &["/completions/stream", "/registry/completions/stream"],
+        Handler::Upgrade(Socket::Completion),
+    )
+    .for_roles(&[Role::Client])
+    .in_area(Area::Registry)
+    .in_dialect(Dialect::Rest),
     route(
         "GET /completions/{completion_id}",
         &["GET"],

@@ -163,6 +163,7 @@ fn summary(route: &Route) -> &'static str {
         Handler::Respond(Responder::Completion(task)) => task.summary(),
         Handler::Respond(Responder::TestPage) => "Tries MCP servers out: a page for people.",
         Handler::Upgrade(Socket::Agent) => "An agent connects by a WebSocket.",
+        Handler::Upgrade(Socket::Completion) => "Completions by a WebSocket.",
         Handler::Upgrade(Socket::Mcp) => "MCP servers by a WebSocket.",
         Handler::Preflight => "A browser asks whether it may.",
     }

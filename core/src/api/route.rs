@@ -68,6 +68,8 @@ pub enum Socket {
     Agent,
     /// A client of the Model Context Protocol.
     Mcp,
+    /// A client of the registry's completions.
+    Completion,
 }
 
 /// Parts of the engine that answer a route themselves.

@@ -360,6 +360,14 @@ impl CompletionEvent<'_> {
         }
     }
 
+    /// The message of a WebSocket: the data with its `type`.
+    #[must_use]
+    pub fn message(&self) -> String {
+        let data = self.data();
+        let inside = data.strip_prefix('{').unwrap_or_default();
+        format!("{{\"type\":\"{}\",{inside}", self.name())
+    }
+
     /// Appends the event of SSE.
     pub fn write_sse(&self, out: &mut Vec<u8>) {
         let event = format!("event: {}\ndata: {}\n\n", self.name(), self.data());
