@@ -33,6 +33,7 @@ mod ollama_address;
 mod program;
 mod proxies;
 mod registry;
+mod registry_left;
 mod registry_operator;
 mod registry_completions;
 mod registry_rest;
