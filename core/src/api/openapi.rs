@@ -52,7 +52,7 @@ const TAIL: &str = concat!(
     r#""Anthropic":{"type":"object","required":["error"],"properties":{"type":{"const":"error"},"error":{"type":"object","properties":{"#,
     r#""type":{"type":"string"},"message":{"type":"string"}}},"request_id":{"type":"string"}}},"#,
     r#""REST":{"type":"object","required":["error"],"properties":{"error":{"type":"object","required":["message","type","param","code"],"#,
-    r#""properties":{"message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":"string"},"data":{}}}}},"#,
+    r#""properties":{"message":{"type":"string"},"type":{"type":"string"},"param":{"type":["string","null"]},"code":{"type":["string","null"]},"data":{}}}}},"#,
     r#""Tool":{"type":"object","required":["detail"],"properties":{"detail":{"type":"object","required":["message"],"properties":{"#,
     r#""message":{"type":"string"},"data":{}}}}},"#,
     r#""MCP":{"type":"object","required":["jsonrpc","error"],"properties":{"jsonrpc":{"const":"2.0"},"id":{"type":["string","number","null"]},"#,
