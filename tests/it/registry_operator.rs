@@ -7,6 +7,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 const SECRET: &str = "sk-0123456789-abcdef";
+const LISTS: &str = "commands: [/bin/echo], http: [models.example]";
 const HEAD: &str = "{\"format\":\"mcp-local-provider-registry\",\"version\":1}\n";
 
 /// An export with a tool and an integration that has a secret.
@@ -44,7 +45,7 @@ fn printed(output: &Output) -> String {
 
 #[test]
 fn entries_go_from_one_program_to_another() {
-    let program = start("commands: [/bin/echo]");
+    let program = start(LISTS);
     let imported = as_admin(&program, "POST", "/registry/import", &exported());
     assert_eq!((imported.status, imported.json()), (200, json!({ "added": 2, "replaced": 0 })), "{imported:?}");
     assert_eq!(execute(&program, "say", &json!({})).json()["content"][0]["text"], "hello\n");
@@ -64,7 +65,7 @@ fn entries_go_from_one_program_to_another() {
     assert!(text.contains("\"/model/api_key\":null") && !text.contains(SECRET), "{text}");
     let whole = as_admin(&program, "GET", "/registry/export?secrets=true", "");
     assert!(whole.body.contains(SECRET));
-    let other = start("commands: [/bin/echo]");
+    let other = start(LISTS);
     let imported = as_admin(&other, "POST", "/registry/import", &whole.body);
     assert_eq!(imported.json(), json!({ "added": 2, "replaced": 0 }), "{imported:?}");
     assert_eq!(as_admin(&other, "GET", "/registry/export?secrets=true", "").body, whole.body);
@@ -73,13 +74,16 @@ fn entries_go_from_one_program_to_another() {
 
 #[test]
 fn the_command_line_asks_the_program_that_has_the_file_open() {
-    let mut program = start("commands: [/bin/echo]");
+    let mut program = start(LISTS);
     let file = program.folder.0.join("all.jsonl");
     std::fs::write(&file, exported()).unwrap();
     let path = file.to_str().unwrap();
     assert_eq!(printed(&command(&program, ADMIN, &["registry", "import", path])), "2 entries were added, 0 replaced\n");
     let again = printed(&command(&program, ADMIN, &["registry", "import", "--replace", path]));
     assert_eq!(again, "0 entries were added, 2 replaced\n");
+    let twice = command(&program, ADMIN, &["registry", "import", path]);
+    let said = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(said.contains("line 2: the tool \"say\" exists already; `replace` replaces what exists"), "{said}");
     let refused = command(&program, USER, &["registry", "export", "-"]);
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(!refused.status.success() && said.contains("role admin") && said.contains("LOCAL_PROVIDER_KEY"), "{said}");
@@ -96,7 +100,7 @@ fn the_command_line_asks_the_program_that_has_the_file_open() {
     program.wait();
     let folder = Folder::new();
     copy(&program.folder.0.join("data"), &folder.0.join("data"));
-    let again = start_in(folder, "commands: [/bin/echo]", "");
+    let again = start_in(folder, LISTS, "");
     let there = printed(&command(&again, ADMIN, &["registry", "export", "--secrets", "-"]));
     assert!(there.contains(SECRET) && there.lines().count() == 4, "{there}");
 }

@@ -374,5 +374,9 @@ fn unsendable(_: CallError) -> io::Error {
 pub(crate) fn error_message(body: &Value) -> Option<String> {
     let error = body.get("error")?;
     let message = error.get("message").unwrap_or(error).as_str()?;
-    Some(printable(message))
+    let param = error.get("param").and_then(Value::as_str);
+    // Of a file that was sent.
+    let line = param.filter(|param| param.starts_with("line "));
+    let place = line.map_or_else(String::new, |line| format!("{line}: "));
+    Some(printable(&format!("{place}{message}")))
 }
