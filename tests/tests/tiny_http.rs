@@ -226,6 +226,22 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "gateway::sampling_stateless::a_call_that_is_long_open_has_a_heartbeat_and_then_its_questions",
         "its agents read streams, and leave in silence",
     ),
+    (
+        "registry_completions::a_socket_tells_the_same_events_and_takes_a_cancel",
+        "it has no WebSockets",
+    ),
+    (
+        "registry_left::a_run_that_is_left_at_any_step_ends_what_it_has_begun_and_nothing_else",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "registry_server::every_other_transport_reaches_it",
+        "it has no WebSockets",
+    ),
+    (
+        "registry_server::a_call_that_is_taken_back_ends_its_command",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
 ];
 
 /// Further runs, by itself, of a test that fails and is not known. The fault of the pool that [`SHORTFALLS`] tells of
