@@ -159,71 +159,7 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "a client that leaves in silence is noticed by the next write only",
     ),
     (
-        "gateway::sampling::a_client_answers_on_the_stream_of_its_session",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::questions_come_on_an_open_call_and_it_ends_by_itself",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::a_question_waits_for_the_next_call",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::tools_are_those_of_the_caller_where_the_client_calls_any",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::a_client_without_tools_is_told_of_none",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::a_request_that_nobody_waits_for_is_taken_back",
-        "its agents read streams, and leave in silence",
-    ),
-    (
         "gateway::sampling::a_client_that_leaves_fails_what_it_was_asked",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::a_refused_request_and_a_failed_one_are_told",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::two_clients_answer_each_for_itself",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::who_cannot_be_asked_is_told_so",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::an_operator_approves_and_revokes_a_client",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling::a_program_that_ends_ends_its_calls",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling_stateless::each_request_is_a_round_and_a_call_ends_before_clients_give_it_up",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling_stateless::a_state_is_for_one_round_of_one_client",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling_stateless::two_calls_are_two_agents",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling_stateless::who_has_not_declared_sampling_is_told_so",
-        "its agents read streams, and leave in silence",
-    ),
-    (
-        "gateway::sampling_stateless::a_call_that_is_long_open_has_a_heartbeat_and_then_its_questions",
         "its agents read streams, and leave in silence",
     ),
     (
@@ -240,6 +176,14 @@ const SHORTFALLS: &[(&str, &str)] = &[
     ),
     (
         "registry_server::a_call_that_is_taken_back_ends_its_command",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "upstreams::counts::a_client_that_leaves_closes_the_connection_to_the_server_that_counts",
+        "a client that leaves in silence is noticed by the next write only",
+    ),
+    (
+        "upstreams::cuts::a_client_that_leaves_between_two_attempts_is_asked_for_no_more",
         "a client that leaves in silence is noticed by the next write only",
     ),
 ];
