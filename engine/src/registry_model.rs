@@ -36,6 +36,7 @@ struct IntegrationAnswer {
 }
 
 /// Begins the answer of the integration that is the model `model`.
+#[inline(never)]
 pub(super) fn start(
     inbound: Inbound,
     mut exchange: Exchange,

@@ -207,10 +207,6 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         %address,
         "begun"
     );
-    let expect = |inbound, to| {
-        let share = engine.budget().share();
-        Step::Body(Box::new(Expecting { inbound, to, share }))
-    };
     Begun::Step(match route.handler {
         Handler::Upgrade(Socket::Agent) => {
             let peer = Peer::Agent(accepted.token.map(str::to_owned));
@@ -279,7 +275,34 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
             report,
             accept: head.accept.map(str::to_owned),
         }),
-        Handler::Respond(Responder::CallerTools) => {
+        Handler::Respond(responder) => respond(inbound, &accepted, request, responder),
+        Handler::Preflight => {
+            if let Some(page) = &mut inbound.page {
+                page.preflight(request.asked_headers);
+            }
+            Step::Answer(inbound.answered(Ok(Answered::Nothing)))
+        }
+    })
+}
+
+/// The body of a request is to be read for this recipient.
+fn expect(inbound: Inbound, to: Recipient) -> Step {
+    let share = inbound.account.engine().budget().share();
+    Step::Body(Box::new(Expecting { inbound, to, share }))
+}
+
+/// Begins a request that a part of the engine answers.
+// The memory of a thread's stack stays as large as it once was: what these take is not for requests to models.
+#[inline(never)]
+fn respond(
+    mut inbound: Inbound,
+    accepted: &Accepted<'_>,
+    request: &Request<'_>,
+    responder: Responder,
+) -> Step {
+    let (head, route) = (&request.head, accepted.route);
+    match responder {
+        Responder::CallerTools => {
             let agent = accepted.parameters.get("agent").unwrap_or_default();
             let server = accepted.parameters.get("server").unwrap_or_default();
             match ToolHead::find(
@@ -300,63 +323,45 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
                 }
             }
         }
-        Handler::Respond(Responder::Mcp) => {
-            match mcp_request::begin(inbound, &accepted, &request.mcp) {
-                mcp_request::Begun::Step(step) => step,
-                mcp_request::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
+        Responder::Mcp => match mcp_request::begin(inbound, accepted, &request.mcp) {
+            mcp_request::Begun::Step(step) => step,
+            mcp_request::Begun::Body(inbound, post) => expect(inbound, Recipient::Mcp(post)),
+        },
+        Responder::McpAgent => match mcp_agent_request::begin(inbound, accepted, &request.mcp) {
+            mcp_agent_request::Begun::Step(step) => step,
+            mcp_agent_request::Begun::Body(inbound, post) => {
+                expect(inbound, Recipient::McpAgent(post))
             }
-        }
-        Handler::Respond(Responder::McpAgent) => {
-            match mcp_agent_request::begin(inbound, &accepted, &request.mcp) {
-                mcp_agent_request::Begun::Step(step) => step,
-                mcp_agent_request::Begun::Body(inbound, post) => {
-                    expect(inbound, Recipient::McpAgent(post))
-                }
-            }
-        }
-        Handler::Respond(Responder::McpEvents) => {
-            mcp_events::begin(inbound, &accepted, &request.mcp)
-        }
-        Handler::Respond(Responder::McpSse) => mcp_sse::begin(inbound, &accepted, &request.mcp),
-        Handler::Respond(Responder::McpMessages) => {
-            match mcp_sse::message(inbound, &accepted, &request.mcp) {
-                Ok((inbound, message)) => expect(inbound, Recipient::McpMessage(message)),
-                Err(answer) => Step::Answer(*answer),
-            }
-        }
-        Handler::Respond(Responder::Rest(task)) => {
-            match mcp_rest::begin(inbound, &accepted, task, &request.mcp) {
-                mcp_rest::Begun::Step(step) => step,
-                mcp_rest::Begun::Body(inbound, post) => expect(inbound, Recipient::Rest(post)),
-            }
-        }
-        Handler::Respond(Responder::Registry(task)) => {
+        },
+        Responder::McpEvents => mcp_events::begin(inbound, accepted, &request.mcp),
+        Responder::McpSse => mcp_sse::begin(inbound, accepted, &request.mcp),
+        Responder::McpMessages => match mcp_sse::message(inbound, accepted, &request.mcp) {
+            Ok((inbound, message)) => expect(inbound, Recipient::McpMessage(message)),
+            Err(answer) => Step::Answer(*answer),
+        },
+        Responder::Rest(task) => match mcp_rest::begin(inbound, accepted, task, &request.mcp) {
+            mcp_rest::Begun::Step(step) => step,
+            mcp_rest::Begun::Body(inbound, post) => expect(inbound, Recipient::Rest(post)),
+        },
+        Responder::Registry(task) => {
             let match_ = request.if_none_match;
-            match registry_request::begin(inbound, &accepted, task, &request.mcp, match_) {
+            match registry_request::begin(inbound, accepted, task, &request.mcp, match_) {
                 Err(step) => *step,
                 Ok((inbound, post)) if route.body => expect(inbound, Recipient::Registry(post)),
                 Ok((inbound, post)) => post.complete(inbound, &[]),
             }
         }
-        Handler::Respond(Responder::Logs) => log_request::begin(inbound, &accepted, &request.mcp),
-        Handler::Respond(Responder::Completion(task)) => {
+        Responder::Logs => log_request::begin(inbound, accepted, &request.mcp),
+        Responder::Completion(task) => {
             let carried = Some(Box::new(request.carried.to_owned()));
-            match registry_completions::begin(inbound, &accepted, task, carried) {
+            match registry_completions::begin(inbound, accepted, task, carried) {
                 Err(step) => *step,
                 Ok((inbound, post)) if route.body => expect(inbound, Recipient::Completion(post)),
                 Ok((inbound, post)) => post.complete(inbound, &[]),
             }
         }
-        Handler::Respond(Responder::TestPage) => {
-            Step::Answer(test_page::answer(inbound, accepted.local))
-        }
-        Handler::Preflight => {
-            if let Some(page) = &mut inbound.page {
-                page.preflight(request.asked_headers);
-            }
-            Step::Answer(inbound.answered(Ok(Answered::Nothing)))
-        }
-    })
+        Responder::TestPage => Step::Answer(test_page::answer(inbound, accepted.local)),
+    }
 }
 
 /// The refusal of a request that this instance has sent to an upstream itself.
@@ -454,7 +459,7 @@ impl Expecting {
     pub fn complete(self: Box<Self>, body: Vec<u8>) -> Step {
         let Self {
             mut inbound,
-            to,
+            mut to,
             mut share,
         } = *self;
         // A driver may have read it in one piece.
@@ -464,12 +469,25 @@ impl Expecting {
         }
         let bytes_in = u64::try_from(body.len()).unwrap_or(u64::MAX);
         inbound.account.describe(|info| info.bytes_in = bytes_in);
-        match to {
-            Recipient::Read(read, accepted) => Step::Answer(inbound.read(read, &accepted, &body)),
-            Recipient::Change(change, accepted) => {
+        if let Recipient::Exchange(asker) = &mut to
+            && !asker.is_for_registry(&inbound, &body)
+        {
+            return ask(inbound, asker, body, share);
+        }
+        to.complete(inbound, body)
+    }
+}
+
+impl Recipient {
+    /// Goes on with the whole body, where no model is asked by it.
+    #[inline(never)]
+    fn complete(self, mut inbound: Inbound, body: Vec<u8>) -> Step {
+        match self {
+            Self::Read(read, accepted) => Step::Answer(inbound.read(read, &accepted, &body)),
+            Self::Change(change, accepted) => {
                 Step::Answer(inbound.change(change, &accepted, &body))
             }
-            Recipient::Exchange(asker) if asker.is_for_registry(&inbound, &body) => {
+            Self::Exchange(asker) => {
                 inbound.dialect = Dialect::Rest;
                 let post = registry_completions::Post {
                     caller: asker.caller,
@@ -479,14 +497,13 @@ impl Expecting {
                 };
                 post.complete(inbound, &body)
             }
-            Recipient::Exchange(mut asker) => ask(inbound, &mut asker, body, share),
-            Recipient::Agent(tools) => Step::Running(tools.complete(body, inbound)),
-            Recipient::McpAgent(post) => post.complete(inbound, &body),
-            Recipient::Mcp(post) => post.complete(inbound, &body),
-            Recipient::McpMessage(message) => message.complete(inbound, &body).into(),
-            Recipient::Rest(post) => post.complete(inbound, &body),
-            Recipient::Registry(post) => post.complete(inbound, &body),
-            Recipient::Completion(post) => post.complete(inbound, &body),
+            Self::Agent(tools) => Step::Running(tools.complete(body, inbound)),
+            Self::McpAgent(post) => post.complete(inbound, &body),
+            Self::Mcp(post) => post.complete(inbound, &body),
+            Self::McpMessage(message) => message.complete(inbound, &body).into(),
+            Self::Rest(post) => post.complete(inbound, &body),
+            Self::Registry(post) => post.complete(inbound, &body),
+            Self::Completion(post) => post.complete(inbound, &body),
         }
     }
 }
