@@ -296,7 +296,7 @@ impl Bench {
                 "memory per open stream",
                 "KiB",
                 per_stream,
-                Some(Driver::of(self.0.program()).choose(9.0, 24.0)),
+                Some(Driver::of(self.0.program()).choose(9.0, 26.0)),
             ),
             value(
                 "memory after all of them have left",
