@@ -128,8 +128,11 @@ pub enum Delivery<'m, T> {
         /// given none.
         callers: Vec<&'m T>,
     },
-    /// The process is gone: what it had asked needs no answer.
-    Gone,
+    /// The process is gone: what it had asked needs no answer. Comes before the requests that fail by it.
+    Gone {
+        /// Why, as a sentence that begins with "it"; `None` where it was told to end.
+        failure: Option<&'m str>,
+    },
 }
 
 /// A request that waits for its answer.
@@ -386,7 +389,13 @@ impl<T: Clone> Server<T> {
         self.lists.clear();
         self.health.begin(now);
         self.life.handle_exited(now, &mut out.orders);
-        deliver(Delivery::Gone);
+        let has_failed = matches!(
+            self.life.state(),
+            State::Waiting { .. } | State::Failing { .. }
+        );
+        deliver(Delivery::Gone {
+            failure: self.trouble.as_deref().filter(|_| has_failed),
+        });
         let message = format!(
             "the MCP server `{}` ended while it worked for this request: {why}",
             self.name

@@ -385,7 +385,7 @@ impl Delivered {
                 };
                 self.notify(audience, now, text, method, only);
             }
-            Delivery::Gone => {
+            Delivery::Gone { .. } => {
                 audience.greeting = None;
                 self.each(audience, |session, at, wake| {
                     session.handle_gone(now, at, wake)

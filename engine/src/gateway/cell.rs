@@ -280,7 +280,7 @@ impl ServerCell {
         let mut has_ended = false;
         let mut take = |delivered: &mut Delivered, delivery: Delivery<'_, Asker>| {
             self.counts.add(&delivery);
-            has_ended |= matches!(delivery, Delivery::Gone);
+            has_ended |= matches!(delivery, Delivery::Gone { .. });
             delivered.take(audience, now, delivery);
         };
         let result = call(machine, now, out, &mut |delivery| {
@@ -296,16 +296,6 @@ impl ServerCell {
             dispatching,
             ..
         } = delivered;
-        let failure = match machine.state() {
-            State::Waiting { .. } | State::Failing { .. } if has_ended => machine.trouble(),
-            State::Waiting { .. }
-            | State::Failing { .. }
-            | State::Stopped
-            | State::Starting
-            | State::Running { .. }
-            | State::Stopping { .. } => None,
-        };
-        let failure = failure.map(str::to_owned);
         let known = machine.known();
         let has_learned = known != std::mem::replace(&mut state.known, known);
         if has_ended {
@@ -326,9 +316,6 @@ impl ServerCell {
         }
         drop(state);
         wake.into_iter().for_each(Waker::wake);
-        if let Some(why) = failure {
-            self.counts.fail(why);
-        }
         if let Some(gateway) = engine.gateway() {
             if has_learned {
                 gateway.learn(&self.name, known);

@@ -43,11 +43,6 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    /// Notes why a process has failed.
-    pub(super) fn fail(&self, why: String) {
-        *self.last_error.lock() = Some(why);
-    }
-
     /// The reason of the latest failure of a process.
     pub(super) fn last_error(&self) -> Option<String> {
         self.last_error.lock().clone()
@@ -58,7 +53,7 @@ impl Counts {
         self.restarts.load(Ordering::Relaxed)
     }
 
-    /// Counts what ends a request, and what replaces a process.
+    /// Counts what ends a request and what replaces a process, and notes why a process has failed.
     pub(super) fn add<T>(&self, delivery: &Delivery<'_, T>) {
         let outcome = match delivery {
             Delivery::Answer { is_kept: true, .. } => "kept",
@@ -81,7 +76,11 @@ impl Counts {
             | Delivery::Asked { .. }
             | Delivery::Withdrawn { .. }
             | Delivery::Notified { .. }
-            | Delivery::Gone => return,
+            | Delivery::Gone { failure: None } => return,
+            Delivery::Gone { failure: Some(why) } => {
+                *self.last_error.lock() = Some((*why).to_owned());
+                return;
+            }
         };
         let mut counts = OUTCOMES.iter().zip(&self.requests);
         if let Some((_, count)) = counts.find(|(name, _)| **name == outcome) {

@@ -54,7 +54,7 @@ impl Heard {
             Delivery::Progress { .. }
             | Delivery::Withdrawn { .. }
             | Delivery::Notified { .. }
-            | Delivery::Gone => {}
+            | Delivery::Gone { .. } => {}
         }
     }
 }

@@ -133,7 +133,8 @@ fn told(delivery: Delivery<'_, &'static str>) -> String {
             let callers: String = callers.iter().map(|caller| format!(" {caller}")).collect();
             format!("notified {method} {text}{callers}")
         }
-        Delivery::Gone => "gone".into(),
+        Delivery::Gone { failure: None } => "gone".into(),
+        Delivery::Gone { failure: Some(why) } => format!("gone: {why}"),
     }
 }
 
@@ -269,7 +270,7 @@ fn a_process_that_ends_fails_what_it_was_sent_and_the_next_one_learns_what_it_kn
     bench.ask(r#"{"id":5,"method":"x"}"#, "bob").unwrap();
     bench.said();
     bench.exit(Exit::Signal(9));
-    assert_eq!(bench.said(), ["gone", "bob: ServerExited"]);
+    assert_eq!(bench.said(), ["gone: it ended", "bob: ServerExited"]);
     // Another one comes meanwhile, and waits for the next process.
     bench.ask(r#"{"id":6,"method":"y"}"#, "eve").unwrap();
     bench.wait(Duration::from_secs(1));
@@ -298,9 +299,9 @@ fn a_server_that_cannot_be_started_says_so_to_everyone_who_waits() {
         let said = bench.said();
         let why = "not ready: the MCP server `files` is not available: it ended";
         if attempt == 3 {
-            assert_eq!(said, vec!["gone", why, "ann: ServerUnavailable"]);
+            assert_eq!(said, vec!["gone: it ended", why, "ann: ServerUnavailable"]);
         } else {
-            assert_eq!(said, vec!["gone", why]);
+            assert_eq!(said, vec!["gone: it ended", why]);
             bench.wait(Duration::from_secs(60));
         }
     }
@@ -406,7 +407,11 @@ fn what_a_remote_server_has_not_taken_waits_for_the_next_connection() {
     bench.exit(Exit::Disconnected);
     assert_eq!(
         bench.said(),
-        ["bob: ServerUnavailable", "gone", "cid: ServerExited"]
+        [
+            "bob: ServerUnavailable",
+            "gone: it ended",
+            "cid: ServerExited"
+        ]
     );
     bench.wait(Duration::from_secs(1));
     bench.begin();

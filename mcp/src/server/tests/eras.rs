@@ -127,7 +127,7 @@ fn a_process_that_refuses_both_forms_cannot_be_used_and_tells_its_first_reason()
     assert_eq!(
         bench.said(),
         [
-            "gone",
+            "gone: it refused `initialize`: no key",
             "not ready: the MCP server `files` is not available: it refused `initialize`: no key"
         ]
     );

@@ -71,7 +71,11 @@ fn a_process_without_a_sign_of_life_is_unresponsive_and_then_killed() {
     bench.exit(Exit::Signal(9));
     assert_eq!(
         bench.said(),
-        ["gone", "ann: ServerExited", "bob: ServerExited"]
+        [
+            "gone: it gave no sign of life (gateway.health)",
+            "ann: ServerExited",
+            "bob: ServerExited"
+        ]
     );
     assert_eq!(bench.server.state_name(), "backoff");
     bench.wait(SECOND);
