@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// State of a listening socket in `/proc/net/tcp`.
 const LISTENING: &str = "0A";
@@ -90,30 +90,41 @@ impl Socket {
             && (own == wanted_ip || own.is_unspecified() || wanted_ip.is_unspecified())
     }
 
-    /// The process that has it open.
+    /// The process that has it open. A process that it was forked from has it too, where that is still there: the first of them is
+    /// the one that a person can stop, and a child may be there for a moment only.
     fn process(&self) -> Option<PortHolder> {
-        let link = format!("socket:[{}]", self.inode);
-        let link = Path::new(&link);
         let processes = fs::read_dir("/proc").ok()?.flatten().take(PROCESSES);
-        for process in processes {
-            let Some(id) = process.file_name().to_str().and_then(|id| id.parse().ok()) else {
-                continue;
-            };
-            let Ok(files) = fs::read_dir(process.path().join("fd")) else {
-                continue;
-            };
-            let mut links = files.flatten().map(|file| fs::read_link(file.path()));
-            if !links.any(|target| target.is_ok_and(|target| target == link)) {
-                continue;
-            }
-            if id == std::process::id() {
-                return Some(PortHolder::Own);
-            }
-            let name = program(&process.path())?;
-            return Some(PortHolder::Process { name, id });
+        let mut ids = processes.filter_map(|process| process.file_name().to_str()?.parse().ok());
+        let mut id = ids.find(|id| self.is_open_in(*id))?;
+        while let Some(forked_from) = parent(id).filter(|id| self.is_open_in(*id)) {
+            id = forked_from;
         }
-        None
+        if id == std::process::id() {
+            return Some(PortHolder::Own);
+        }
+        let name = program(&process_folder(id))?;
+        Some(PortHolder::Process { name, id })
     }
+
+    fn is_open_in(&self, id: u32) -> bool {
+        let link = format!("socket:[{}]", self.inode);
+        let Ok(files) = fs::read_dir(process_folder(id).join("fd")) else {
+            return false;
+        };
+        let mut links = files.flatten().map(|file| fs::read_link(file.path()));
+        links.any(|target| target.is_ok_and(|target| target == Path::new(&link)))
+    }
+}
+
+fn process_folder(id: u32) -> PathBuf {
+    Path::new("/proc").join(id.to_string())
+}
+
+/// The process that started this one (proc_pid_stat in the kernel's manual; the name, in parentheses, may hold any character).
+fn parent(id: u32) -> Option<u32> {
+    let stat = fs::read_to_string(process_folder(id).join("stat")).ok()?;
+    let (_, behind_name) = stat.rsplit_once(')')?;
+    behind_name.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Reads `0100007F:2CAA`: each group of four bytes is a number of the machine, in hexadecimal digits.
@@ -206,6 +217,31 @@ mod tests {
         assert_eq!(PortHolder::find(every), Some(PortHolder::Own));
         let nobody = "127.0.0.1:0".parse().unwrap();
         assert_eq!(PortHolder::find(nobody), None);
+    }
+
+    #[test]
+    fn the_process_that_a_holder_was_forked_from_is_named_in_its_place() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let tables = fs::read_to_string("/proc/net/tcp").unwrap();
+        let mut sockets = tables.lines().filter_map(Socket::parse);
+        let socket = sockets.find(|socket| socket.address == address).unwrap();
+        // Its standard input is the socket.
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .stdin(std::os::fd::OwnedFd::from(listener.try_clone().unwrap()))
+            .spawn()
+            .unwrap();
+        assert!(socket.is_open_in(child.id()));
+        assert_eq!(parent(child.id()), Some(std::process::id()));
+        assert_eq!(socket.process(), Some(PortHolder::Own));
+        drop(listener);
+        let Some(PortHolder::Process { name, id }) = PortHolder::find(address) else {
+            panic!("nobody holds it")
+        };
+        assert_eq!((&*name, id), ("sleep", child.id()));
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     #[test]

@@ -14,9 +14,11 @@ use std::sync::OnceLock;
 fn built() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        let package = ["--package", "mcp-local-provider-agent"];
-        let what = ["--features", "smol", "--bins", "--examples"];
-        build(&[package, [what[0], what[1]], [what[2], what[3]]].concat())
+        let features = ["--features", "mcp-local-provider-agent/smol"];
+        let program = ["--bin", "mcp-local-agent"];
+        let [one, other] = EXAMPLES;
+        let examples = ["--example", one, "--example", other];
+        build(&[&features[..], &program, &examples].concat())
     })
 }
 

@@ -22,16 +22,14 @@ pub fn program() -> &'static Path {
     PATH.get_or_init(|| {
         let mut what = vec!["--bin", PROGRAM];
         if IS_TINY_HTTP {
-            what.extend(["--package", "mcp-local-provider-blocking"]);
-            what.extend(["--features", "tiny-http"]);
-        } else {
-            what.extend(["--package", PROGRAM]);
+            what.extend(["--features", "mcp-local-provider-blocking/tiny-http"]);
         }
         build(&what).join(PROGRAM)
     })
 }
 
-/// Builds parts of this workspace, and gives the folder in which they are.
+/// Builds parts of this workspace, and gives the folder in which they are. They are built as `cargo test --workspace` builds them,
+/// with the features that a test adds, so that what it has built is not built again.
 pub fn build(what: &[&str]) -> PathBuf {
     let here = std::env::current_exe().unwrap();
     // target/PROFILE/deps/it-HASH
@@ -45,7 +43,7 @@ pub fn build(what: &[&str]) -> PathBuf {
         }
     }
     build
-        .args(["build", "--quiet"])
+        .args(["build", "--quiet", "--workspace", "--test", "it"])
         .args(what)
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));
