@@ -14,11 +14,8 @@ use std::sync::OnceLock;
 fn built() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
-        let features = ["--features", "mcp-local-provider-agent/smol"];
-        let program = ["--bin", "mcp-local-agent"];
         let [one, other] = EXAMPLES;
-        let examples = ["--example", one, "--example", other];
-        build(&[&features[..], &program, &examples].concat())
+        build(&["--bin", "mcp-local-agent", "--example", one, "--example", other])
     })
 }
 
