@@ -1,5 +1,5 @@
 //! Lets the simulated world run for as long as one likes, or once more over an input that broke it, and beside it an ACP agent in
-//! turmoil, an MCP gateway and servers of models, which the same input decides.
+//! turmoil, an MCP gateway, servers of models and a registry, which the same input decides.
 //!
 //! `world soak SECONDS [SEED]` draws inputs until the time is over; one that breaks an invariant is made small, left in
 //! the current directory as `world-SEED` and told step by step. `world find SECONDS [SEED]` succeeds when it breaks.
@@ -7,7 +7,7 @@
 #![allow(clippy::print_stdout, clippy::indexing_slicing)] // it speaks to a person
 
 use mcp_local_provider_tests::acp::turmoil;
-use mcp_local_provider_tests::{mcp_world, upstream_world, world};
+use mcp_local_provider_tests::{mcp_world, registry_world, upstream_world, world};
 use rustix::time::{ClockId, clock_gettime};
 use std::panic::{self, AssertUnwindSafe};
 use std::process::ExitCode;
@@ -87,6 +87,7 @@ fn simulate(data: &[u8]) -> u64 {
     turmoil::run(data);
     mcp_world::run(data);
     upstream_world::run(data);
+    registry_world::run(data);
     steps
 }
 
@@ -96,6 +97,7 @@ fn tell(data: &[u8]) {
     turmoil::run(data);
     mcp_world::run_told(data);
     upstream_world::run_told(data);
+    registry_world::run_told(data);
 }
 
 /// Time that this process has spent on a processor.

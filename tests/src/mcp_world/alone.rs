@@ -1,6 +1,6 @@
 //! Scripted clients of revision 2026-07-28: one request each, and what must come of it.
 
-use super::outside::Exchange;
+use crate::exchange::Exchange;
 use serde_json::{Value, json};
 
 /// A request without a session.

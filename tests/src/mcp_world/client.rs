@@ -1,7 +1,7 @@
 //! A scripted client's session: what it has asked, what it has seen, and what it must have seen.
 
 use super::SHARED;
-use super::outside::Exchange;
+use crate::exchange::Exchange;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -13,6 +13,7 @@ mod requests;
 mod server;
 
 use crate::agent;
+use crate::exchange::{Alarm, Exchange};
 use crate::response::Head;
 use alone::Alone;
 use arbitrary::{Result, Unstructured};
@@ -27,7 +28,7 @@ use mcp_local_provider_engine::feed::{Events, Reader};
 use mcp_local_provider_engine::gateway::Exit;
 use mcp_local_provider_engine::{self as engine, Engine};
 use mcp_local_provider_mcp::config::{Gateway, Interactive, Scope, Server};
-use outside::{Alarm, Exchange, Surroundings};
+use outside::Surroundings;
 use serde_json::Value;
 use server::Process;
 use std::cell::Cell;

@@ -1,7 +1,7 @@
 //! A scripted MCP server: its process, what it was asked, and what it says.
 
 use super::SHARED;
-use super::outside::Alarm;
+use crate::exchange::Alarm;
 use arbitrary::{Result, Unstructured};
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::process::Order;

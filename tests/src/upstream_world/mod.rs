@@ -6,7 +6,7 @@
 //! any more. A server whose circuit is open is asked nothing. At the end everything heals: each server answers, each circuit is
 //! closed, and no memory is held.
 
-mod server;
+pub(crate) mod server;
 
 use crate::driver::{Answered, Asking, Driver};
 use arbitrary::{Result, Unstructured};

@@ -148,7 +148,7 @@ pub(super) fn ending(api: Api) -> String {
 }
 
 /// A whole answer.
-pub(super) fn whole(api: Api, text: &str) -> String {
+pub(crate) fn whole(api: Api, text: &str) -> String {
     let body = match api {
         Api::OpenAi | Api::Custom => {
             json!({ "choices": [{ "index": 0, "message": { "role": "assistant", "content": text },
@@ -166,7 +166,7 @@ pub(super) fn whole(api: Api, text: &str) -> String {
 }
 
 /// A response with its length.
-pub(super) fn response(status: u16, kind: &str, headers: &str, body: &str) -> String {
+pub(crate) fn response(status: u16, kind: &str, headers: &str, body: &str) -> String {
     let length = body.len();
     format!(
         "HTTP/1.1 {status} S\r\nContent-Type: {kind}\r\n{headers}Content-Length: {length}\r\n\r\n{body}"
@@ -174,7 +174,7 @@ pub(super) fn response(status: u16, kind: &str, headers: &str, body: &str) -> St
 }
 
 /// An error that a server reports.
-pub(super) fn error(status: u16, headers: &str) -> String {
+pub(crate) fn error(status: u16, headers: &str) -> String {
     let body = json!({ "error": { "message": "it says no", "type": "it" } });
     response(status, "application/json", headers, &body.to_string())
 }

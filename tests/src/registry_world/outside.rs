@@ -1,0 +1,212 @@
+//! What lies around the registry: time, servers in memory, commands, and work in the background.
+
+use crate::driver::Virtual;
+use crate::memory_pipe::FarEnd;
+use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_engine::Outside;
+use mcp_local_provider_engine::background::Background;
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
+use mcp_local_provider_engine::registry::{
+    CommandCall, CommandDone, CommandEnd, CommandHandle, Commands, FileDone, FileStamp, Files,
+    NotRead, NotRun,
+};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The clocks, the network, and who runs what the engine gives away.
+pub(super) struct Surroundings {
+    pub(super) clock: Virtual,
+    work: Mutex<Vec<Box<dyn Background>>>,
+}
+
+impl fmt::Debug for Surroundings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Surroundings({:?})", self.clock)
+    }
+}
+
+impl Surroundings {
+    pub(super) fn new() -> Self {
+        Self {
+            clock: Virtual::new(),
+            work: Mutex::default(),
+        }
+    }
+
+    pub(super) fn new_work(&self) -> Vec<Box<dyn Background>> {
+        std::mem::take(&mut self.work.lock().unwrap())
+    }
+}
+
+impl Outside for Surroundings {
+    fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    fn unix(&self) -> Duration {
+        self.clock.unix()
+    }
+
+    fn spawn(&self, work: Box<dyn Background>) {
+        self.work.lock().unwrap().push(work);
+    }
+
+    fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        self.clock.dial(endpoint)
+    }
+}
+
+/// Commands that run.
+#[derive(Default)]
+pub(super) struct Shell {
+    running: Arc<Mutex<Vec<Running>>>,
+    begun: Mutex<u64>,
+}
+
+struct Running {
+    number: u64,
+    /// The canary that it was given.
+    canary: String,
+    done: CommandDone,
+}
+
+impl fmt::Debug for Shell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Shell({:?})", self.canaries())
+    }
+}
+
+impl Shell {
+    /// Canaries of the commands that run.
+    pub(super) fn canaries(&self) -> Vec<String> {
+        let running = self.running.lock().unwrap();
+        running.iter().map(|it| it.canary.clone()).collect()
+    }
+
+    /// One of them ends, and writes its canary.
+    pub(super) fn end(&self, at: usize, code: Option<u8>, is_cut: bool) {
+        let Running { canary, done, .. } = self.running.lock().unwrap().remove(at);
+        done(Ok(CommandEnd {
+            code,
+            output: canary.into_bytes(),
+            is_cut,
+            errors: String::new(),
+            share: None,
+        }));
+    }
+
+    /// One of them is not run after all.
+    pub(super) fn refuse(&self, at: usize) {
+        let Running { done, .. } = self.running.lock().unwrap().remove(at);
+        done(Err(NotRun::TooMany(1)));
+    }
+
+    /// The system gives no thread for one of them.
+    pub(super) fn forget(&self, at: usize) {
+        let lost = self.running.lock().unwrap().remove(at);
+        drop(lost);
+    }
+}
+
+impl Commands for Shell {
+    fn permits(&self, _: &str) -> Result<(), NotRun> {
+        Ok(())
+    }
+
+    fn run(&self, call: CommandCall, done: CommandDone) -> CommandHandle {
+        let mut begun = self.begun.lock().unwrap();
+        *begun += 1;
+        let number = *begun;
+        self.running.lock().unwrap().push(Running {
+            number,
+            canary: call.arguments.concat(),
+            done,
+        });
+        let running = self.running.clone();
+        CommandHandle::new(move || {
+            let mut running = running.lock().unwrap();
+            let at = running.iter().position(|it| it.number == number);
+            let killed = at.map(|at| running.remove(at));
+            drop(running);
+            drop(killed);
+        })
+    }
+}
+
+/// A disk without files.
+#[derive(Debug)]
+pub(super) struct NoFiles;
+
+impl Files for NoFiles {
+    fn permits(&self, _: &Path) -> Result<(), NotRead> {
+        Ok(())
+    }
+
+    fn read(&self, path: PathBuf, _: usize, _: Option<FileStamp>, done: FileDone) {
+        done(Err(NotRead::Missing(path.display().to_string())));
+    }
+}
+
+/// A connection to a server in memory.
+#[derive(Debug)]
+pub(super) struct Connection {
+    pub(super) port: u16,
+    pub(super) far: FarEnd,
+    unread: Vec<u8>,
+    /// The canary of the request that is to be answered.
+    pub(super) job: Option<String>,
+    /// The server has ended it.
+    pub(super) is_over: bool,
+}
+
+impl Connection {
+    pub(super) const fn new(port: u16, far: FarEnd) -> Self {
+        Self {
+            port,
+            far,
+            unread: Vec::new(),
+            job: None,
+            is_over: false,
+        }
+    }
+
+    /// Reads what has come, and notes a request that is whole.
+    pub(super) fn read(&mut self) {
+        self.unread.extend(self.far.receive());
+        let text = String::from_utf8_lossy(&self.unread).into_owned();
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            return;
+        };
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(": ")?;
+            let is_length = name.eq_ignore_ascii_case("content-length");
+            is_length.then(|| value.parse::<usize>().unwrap())
+        });
+        let length = length.unwrap_or(0);
+        if body.len() < length {
+            return;
+        }
+        assert!(self.job.is_none(), "two requests at once");
+        self.job = canaries(&text).pop();
+        assert!(self.job.is_some(), "a request without a canary: {text}");
+        self.unread.drain(..head.len() + 4 + length);
+    }
+
+    /// The canary of a client that still waits for an answer.
+    pub(super) fn works_for(&self) -> Option<&str> {
+        let is_open = !self.is_over && !self.far.is_ended();
+        self.job.as_deref().filter(|_| is_open)
+    }
+}
+
+/// All canaries in a text: `c`, a number and `z`.
+pub(super) fn canaries(text: &str) -> Vec<String> {
+    let starts = text.match_indices("c-").map(|(at, _)| &text[at..]);
+    let whole = starts.filter_map(|from| {
+        let end = from[2..].find(|next: char| !next.is_ascii_digit())? + 2;
+        (end > 2 && from[end..].starts_with('z')).then(|| from[..=end].to_owned())
+    });
+    whole.collect()
+}
