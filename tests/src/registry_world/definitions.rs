@@ -35,14 +35,14 @@ fn steps(u: &mut Unstructured<'_>, at: usize, is_chain: bool) -> Result<Value> {
     for number in 0..u.int_in_range(1..=4)? {
         // One that makes a circle, runs itself or is not there is refused.
         let of = if u.ratio(1, 32)? { NAMES.len() } else { at };
-        let arguments = if u.ratio(15, 16)? {
-            json!({ "v": "{{ args.v }}" })
-        } else {
-            json!({ "v": "{{ args.v }}", "x": "{{ range(100000) | list }}" })
-        };
-        let mut step = json!({
-            "id": format!("s{number}"), "tool": NAMES[u.choose_index(of)?], "arguments": arguments,
-        });
+        let id = format!("{}{number}", if is_chain { "s" } else { "p" });
+        // The canary says from then on where in the run it has come to.
+        let mut arguments = json!({ "v": format!("{{{{ args.v }}}}.{id}") });
+        if u.ratio(1, 16)? {
+            arguments["x"] = "{{ range(100000) | list }}".into();
+        }
+        let mut step =
+            json!({ "id": id, "tool": NAMES[u.choose_index(of)?], "arguments": arguments });
         if is_chain {
             let conditions = [
                 None,

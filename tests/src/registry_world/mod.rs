@@ -6,8 +6,10 @@
 //! run has one answer, with its own canary alone; when it has ended or its client has left, nothing works for it, and everybody
 //! else's work goes on. At the end everything heals, and nothing is left.
 
+mod check;
 mod definitions;
 mod disk;
+mod heal;
 mod outside;
 
 use crate::agent;
@@ -282,16 +284,21 @@ impl World {
         if self.next > REQUESTS {
             return Ok(());
         }
+        let timeout = *u.choose(&[None, None, Some(2), Some(300)])?;
+        self.run_tool(NAMES[self.known(u)?], timeout);
+        Ok(())
+    }
+
+    fn run_tool(&mut self, name: &str, timeout: Option<u64>) {
         self.next += 1;
         let canary = format!("c-{}z", self.next);
         let mut body = json!({ "arguments": { "v": canary } });
-        if let Some(seconds) = u.choose(&[None, None, Some(2), Some(300)])? {
-            body["timeout"] = (*seconds).into();
+        if let Some(seconds) = timeout {
+            body["timeout"] = seconds.into();
         }
-        let path = format!("/tools/{}/execute", NAMES[self.known(u)?]);
+        let path = format!("/tools/{name}/execute");
         let exchange = self.send("script", "POST", &path, &body);
         self.runs.push(Run { exchange, canary });
-        Ok(())
     }
 
     fn settle_disk(&mut self, keeps: bool) {
@@ -319,7 +326,7 @@ impl World {
     }
 
     fn end_command(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
-        let running = self.shell.canaries();
+        let running = self.shell.trails();
         if running.is_empty() {
             return Ok(());
         }
@@ -396,20 +403,21 @@ impl World {
     /// A client closes its connection.
     fn leave(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         if !self.runs.is_empty() && u.ratio(7, 8)? {
-            let run = self.runs.remove(u.choose_index(self.runs.len())?);
-            let canary = run.canary;
             let before = self.working();
-            self.tell(|| format!("{canary} leaves"));
-            drop(run.exchange);
-            self.count("runs that were left");
+            let mut left = BTreeSet::new();
+            for _ in 0..*u.choose(&[1, 1, 2])? {
+                if !self.runs.is_empty() {
+                    let run = self.runs.remove(u.choose_index(self.runs.len())?);
+                    self.tell(|| format!("{} leaves", run.canary));
+                    left.insert(run.canary);
+                    self.count("runs that were left");
+                }
+            }
             self.flow();
             let after = self.working();
-            assert!(!after.contains(&canary), "something works for {canary}");
-            for other in before.iter().filter(|other| **other != canary) {
-                assert!(
-                    after.contains(other),
-                    "{other} ended when {canary} was left"
-                );
+            for trail in &before {
+                let is_left = left.contains(outside::canary(trail));
+                assert_ne!(after.contains(trail), is_left, "{trail}, after {left:?}");
             }
         } else if !self.changes.is_empty() {
             let at = u.choose_index(self.changes.len())?;
@@ -419,11 +427,11 @@ impl World {
         Ok(())
     }
 
-    /// Canaries for which something works.
-    fn working(&self) -> BTreeSet<String> {
+    /// Trails of all that works.
+    fn working(&self) -> Vec<String> {
         let jobs = self.connections.iter().filter_map(Connection::works_for);
         let jobs = jobs.map(str::to_owned);
-        jobs.chain(self.shell.canaries()).collect()
+        jobs.chain(self.shell.trails()).collect()
     }
 
     /// Time passes, to the least deadline or for a while before it.
@@ -541,126 +549,6 @@ impl World {
             }
         }
         panic!("somebody never rests");
-    }
-
-    fn check(&mut self) {
-        let (over, open) = self
-            .changes
-            .drain(..)
-            .partition(|it| it.exchange.is_closed());
-        self.changes = open;
-        let over: Vec<Change> = over;
-        for change in over {
-            self.check_change(&change);
-        }
-        let (over, open) = self.runs.drain(..).partition(|it| it.exchange.is_closed());
-        self.runs = open;
-        let over: Vec<Run> = over;
-        for run in over {
-            self.check_run(&run);
-        }
-        let working = self.working();
-        let open: BTreeSet<&str> = self.runs.iter().map(|run| &*run.canary).collect();
-        for canary in &working {
-            assert!(open.contains(&**canary), "something works for {canary}");
-        }
-        assert!(
-            working.len() <= self.limits.executions,
-            "more runs than may be: {working:?}"
-        );
-    }
-
-    fn check_change(&mut self, change: &Change) {
-        let exchange = &change.exchange;
-        let head = exchange.head.as_ref().expect("an answer");
-        let status = head.status();
-        self.tell(|| format!("{:?}: {status}", change.wanted));
-        assert!(
-            matches!(status, 200 | 201 | 400 | 404 | 409 | 507 | 503),
-            "{:?} is answered with {status}: {}",
-            change.wanted,
-            String::from_utf8_lossy(&exchange.arrived)
-        );
-        let went_well = status < 300;
-        for (name, mark) in &change.wanted {
-            match mark {
-                Some(mark) => {
-                    let entry = (name.clone(), mark.clone());
-                    let is_kept = self.kept.contains(&entry);
-                    assert_eq!(is_kept, went_well, "{entry:?} was answered {status}");
-                }
-                None if went_well => self.deleted.1 += 1,
-                None => {}
-            }
-        }
-        let (kept, told) = self.deleted;
-        assert!(told <= kept, "a deletion was told that is not on the disk");
-        self.count(match status {
-            200 | 201 => "changes acknowledged",
-            507 | 503 => "changes that were not stored",
-            _ => "changes that are wrong",
-        });
-    }
-
-    fn check_run(&mut self, run: &Run) {
-        let head = run.exchange.head.as_ref().expect("an answer");
-        let status = head.status();
-        let body = String::from_utf8_lossy(&run.exchange.arrived).into_owned();
-        self.tell(|| format!("{}: {status} {body}", run.canary));
-        assert_ne!(status, 500, "{body}");
-        for canary in outside::canaries(&body) {
-            assert_eq!(canary, run.canary, "the answer of another one: {body}");
-        }
-        let is_error = body.contains("\"is_error\":true");
-        self.count(match status {
-            200 if is_error => "runs that failed",
-            200 if body.contains("\"skipped\"") => "runs with steps that were skipped",
-            200 => "runs",
-            400 => "runs beyond a bound of templates",
-            409 => "runs of disabled tools",
-            429 | 503 => "runs refused",
-            504 => "runs that took too long",
-            _ => "runs without a tool",
-        });
-    }
-
-    /// Lets everything end, and checks that it does.
-    fn heal(&mut self) {
-        self.tell(|| "everything heals".to_owned());
-        self.outside.clock.listen(MODELS, true);
-        self.outside.clock.listen(SERVER, true);
-        for _ in 0..PATIENCE {
-            self.flow();
-            while self.disk.waiting() > 0 {
-                self.settle_disk(true);
-                self.flow();
-            }
-            while !self.shell.canaries().is_empty() || !self.jobs().is_empty() {
-                while !self.shell.canaries().is_empty() {
-                    self.shell.end(0, Some(0), false);
-                }
-                for at in self.jobs() {
-                    self.answer_so(at, 0);
-                }
-                self.flow();
-            }
-            if self.runs.is_empty() && self.changes.is_empty() {
-                break;
-            }
-            let Some(at) = self.next_timeout() else {
-                break;
-            };
-            self.pass(at);
-        }
-        assert_eq!(
-            (self.runs.len(), self.changes.len()),
-            (0, 0),
-            "requests never end"
-        );
-        assert_eq!(self.working(), BTreeSet::new(), "work for nobody");
-        assert_eq!(self.engine.budget().taken(), 0, "shares of limits.memory");
-        self.compare_list();
-        self.lose_power(0);
     }
 }
 

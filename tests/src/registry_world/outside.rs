@@ -67,30 +67,30 @@ pub(super) struct Shell {
 
 struct Running {
     number: u64,
-    /// The canary that it was given.
-    canary: String,
+    /// The canary that it was given, and the steps that have led to it.
+    trail: String,
     done: CommandDone,
 }
 
 impl fmt::Debug for Shell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Shell({:?})", self.canaries())
+        write!(f, "Shell({:?})", self.trails())
     }
 }
 
 impl Shell {
-    /// Canaries of the commands that run.
-    pub(super) fn canaries(&self) -> Vec<String> {
+    /// Canaries of the commands that run, each with the steps that have led to it.
+    pub(super) fn trails(&self) -> Vec<String> {
         let running = self.running.lock().unwrap();
-        running.iter().map(|it| it.canary.clone()).collect()
+        running.iter().map(|it| it.trail.clone()).collect()
     }
 
-    /// One of them ends, and writes its canary.
+    /// One of them ends, and writes its trail.
     pub(super) fn end(&self, at: usize, code: Option<u8>, is_cut: bool) {
-        let Running { canary, done, .. } = self.running.lock().unwrap().remove(at);
+        let Running { trail, done, .. } = self.running.lock().unwrap().remove(at);
         done(Ok(CommandEnd {
             code,
-            output: canary.into_bytes(),
+            output: trail.into_bytes(),
             is_cut,
             errors: String::new(),
             share: None,
@@ -121,7 +121,7 @@ impl Commands for Shell {
         let number = *begun;
         self.running.lock().unwrap().push(Running {
             number,
-            canary: call.arguments.concat(),
+            trail: call.arguments.concat(),
             done,
         });
         let running = self.running.clone();
@@ -155,7 +155,7 @@ pub(super) struct Connection {
     pub(super) port: u16,
     pub(super) far: FarEnd,
     unread: Vec<u8>,
-    /// The canary of the request that is to be answered.
+    /// The trail of the request that is to be answered.
     pub(super) job: Option<String>,
     /// The server has ended it.
     pub(super) is_over: bool,
@@ -189,24 +189,39 @@ impl Connection {
             return;
         }
         assert!(self.job.is_none(), "two requests at once");
-        self.job = canaries(&text).pop();
+        self.job = trails(&text).pop();
         assert!(self.job.is_some(), "a request without a canary: {text}");
         self.unread.drain(..head.len() + 4 + length);
     }
 
-    /// The canary of a client that still waits for an answer.
+    /// The trail of a request whose answer is still waited for.
     pub(super) fn works_for(&self) -> Option<&str> {
         let is_open = !self.is_over && !self.far.is_ended();
         self.job.as_deref().filter(|_| is_open)
     }
 }
 
-/// All canaries in a text: `c`, a number and `z`.
-pub(super) fn canaries(text: &str) -> Vec<String> {
+/// All trails in a text: a canary, which is `c-`, a number and `z`, and the ids of steps, each behind a dot.
+pub(super) fn trails(text: &str) -> Vec<String> {
     let starts = text.match_indices("c-").map(|(at, _)| &text[at..]);
     let whole = starts.filter_map(|from| {
-        let end = from[2..].find(|next: char| !next.is_ascii_digit())? + 2;
-        (end > 2 && from[end..].starts_with('z')).then(|| from[..=end].to_owned())
+        let digits = from[2..].find(|next: char| !next.is_ascii_digit())?;
+        let is_canary = digits > 0 && from[digits + 2..].starts_with('z');
+        let is_part = |part: char| part.is_ascii_alphanumeric() || ".-".contains(part);
+        let end = from.find(|part| !is_part(part)).unwrap_or(from.len());
+        is_canary.then(|| from[..end].to_owned())
     });
     whole.collect()
+}
+
+/// The canary of a trail.
+pub(super) fn canary(trail: &str) -> &str {
+    trail.split('.').next().unwrap_or(trail)
+}
+
+/// True when these two of one run may be at work at once: branches are, steps of a chain are not.
+pub(super) fn may_run_at_once(one: &str, other: &str) -> bool {
+    let mut parts = one.split('.').zip(other.split('.'));
+    let fork = parts.find(|(one, other)| one != other);
+    fork.is_some_and(|(one, _)| one.starts_with('p'))
 }
