@@ -7,8 +7,8 @@ use crate::config::RegistrySecret;
 use crate::private_file;
 use mcp_local_provider_registry::{Key, Kind, Record, Value};
 use redb::{
-    Database, ReadableDatabase, ReadableTable, StorageBackend, StorageError, TableDefinition,
-    WriteTransaction,
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, StorageError,
+    TableDefinition, WriteTransaction,
 };
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
@@ -235,13 +235,7 @@ impl Tables {
                     path: self.path.clone(),
                     error,
                 })?;
-                let mut builder = Database::builder();
-                builder.set_cache_size(CACHE);
-                // A file that something else has changed is an error then, and else might be a panic.
-                builder.set_check_integrity_on_open(true);
-                builder
-                    .create_with_backend(Disk(file))
-                    .map_err(|error| self.failed(error))?
+                open_on(Disk(file)).map_err(|error| self.failed(error))?
             }
         };
         Ok(self.database.insert(database))
@@ -375,6 +369,25 @@ impl Drop for Tables {
         self.database = None;
         // A child that is being started has this descriptor too, until it runs its program.
         let _ = self.file.unlock();
+    }
+}
+
+fn open_on(backend: impl StorageBackend) -> Result<Database, DatabaseError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE);
+    // A file that something else has changed is an error then, and else might be a panic.
+    builder.set_check_integrity_on_open(true);
+    builder.create_with_backend(backend)
+}
+
+#[cfg(test)]
+impl Tables {
+    /// Closes the database, and goes on with one on another backend.
+    pub(super) fn go_on_with(&mut self, backend: impl StorageBackend) -> Result<(), RegistryError> {
+        self.database = None;
+        let database = open_on(backend).map_err(|error| self.failed(error))?;
+        self.database = Some(database);
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod fences;
 mod kills;
+mod power;
 
 use super::*;
 use crate::config::{Environment, RegistrySecret, load_text};

@@ -51,7 +51,7 @@ fn say(text: &str) {
         .unwrap();
 }
 
-fn random(state: &mut u64, below: u64) -> u64 {
+pub(super) fn random(state: &mut u64, below: u64) -> u64 {
     *state = state
         .wrapping_mul(6_364_136_223_846_793_005)
         .wrapping_add(1_442_695_040_888_963_407);
