@@ -12,6 +12,7 @@ mod json_rpc;
 mod pipe;
 mod requests;
 mod sse;
+mod template;
 mod upstream;
 
 pub use acp_lines::acp_lines;
@@ -25,6 +26,7 @@ pub use json_rpc::json_rpc;
 pub use pipe::pipe;
 pub use requests::{anthropic_request, ollama_request, openai_request};
 pub use sse::sse;
+pub use template::template;
 pub use upstream::upstream;
 
 /// A fuzz target's body.
@@ -44,6 +46,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("ollama_request", ollama_request),
     ("openai_request", openai_request),
     ("sse", sse),
+    ("template", template),
     ("pipe", pipe),
     ("upstream", upstream),
     ("world", world),

@@ -1,4 +1,4 @@
-//! Allocations for a chunk on its way from an agent's frame to a client's bytes.
+//! Allocations for a chunk on its way from an agent's frame to a client's bytes, and of templates.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use mcp_local_provider_core::agents::websocket;
@@ -15,6 +15,8 @@ use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_tests::form;
+use mcp_local_provider_tests::fuzz_targets::template;
+use std::path::Path;
 use std::time::Duration;
 
 struct One(Mailbox);
@@ -139,5 +141,19 @@ fn a_chunk_allocates_nothing_in_steady_state() {
                 endpoint
             );
         }
+    }
+}
+
+/// Bytes that what a template becomes may take at once.
+const TEMPLATE: u64 = 64 << 20;
+
+#[test]
+fn no_template_of_the_corpus_takes_much_memory() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/template");
+    for input in std::fs::read_dir(corpus).unwrap() {
+        let path = input.unwrap().path();
+        let data = std::fs::read(&path).unwrap();
+        let most = allocation_counter::measure(|| template(&data)).bytes_max;
+        assert!(most < TEMPLATE, "{}: {most} bytes", path.display());
     }
 }
