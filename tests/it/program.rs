@@ -29,7 +29,7 @@ pub fn program() -> &'static Path {
 }
 
 /// Builds parts of this workspace, and gives the folder in which they are. They are built as `cargo test --workspace` builds them,
-/// with the features that a test adds, so that what it has built is not built again.
+/// with the features that any test adds, so that what it has built is not built again.
 pub fn build(what: &[&str]) -> PathBuf {
     let here = std::env::current_exe().unwrap();
     // target/PROFILE/deps/it-HASH
@@ -43,7 +43,7 @@ pub fn build(what: &[&str]) -> PathBuf {
         }
     }
     build
-        .args(["build", "--quiet", "--workspace", "--test", "it"])
+        .args(["build", "--quiet", "--workspace", "--test", "words"])
         .args(what)
         .arg("--manifest-path")
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"));

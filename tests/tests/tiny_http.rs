@@ -206,8 +206,8 @@ fn suite(filter: &[&str]) -> String {
     let suite = Command::new(env!("CARGO"))
         .args([
             "test",
-            "--package",
-            "mcp-local-provider-tests",
+            // With the features of what is built already.
+            "--workspace",
             "--test",
             "it-tiny-http",
         ])
