@@ -60,7 +60,7 @@ def install(target):
     """The folder with the servers, the checks in JavaScript and their packages."""
     folder = target / "mcp"
     npm_install(folder, HERE / "servers/package.json")
-    for file in [*(HERE / "servers").glob("*.mjs"), HERE / "sdk.mjs", HERE / "modern.mjs", HERE / "agent.mjs"]:
+    for file in [*(HERE / "servers").glob("*.mjs"), HERE / "sdk.mjs", HERE / "modern.mjs", HERE / "registry.mjs", HERE / "agent.mjs"]:
         shutil.copy(file, folder)
     return folder
 
@@ -202,7 +202,7 @@ def through(report, given, folder):
     """The checks through a gateway."""
     if not given.skip_sdk:
         sampling.run(report, given.program, folder, node_environment())
-        registry.run(report, given.program, folder)
+        registry.run(report, given.program, folder, node_environment())
         with program(report, given.program, folder, keyless=False) as (running, mark):
             for name in given.server:
                 sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway", *(["--only2026"] if name == "only2026" else []))

@@ -1,4 +1,4 @@
-"""Asks the program's own registry with the official Python packages: tools, prompts and resources of one's own, changes that are told,
+"""Asks the program's own registry with the official packages: tools, prompts and resources of one's own, changes that are told,
 and a subscription."""
 
 import json
@@ -59,10 +59,12 @@ def change(base, method, path, body):
         return json.load(answer)
 
 
-def run(report, given, folder):
-    """The checks of both packages, each in the eras that it speaks."""
+def run(report, given, folder, environment):
+    """The checks of each package, in the eras that it speaks. `environment` is that of Node."""
     older, newer = [sys.executable, "-B", HERE / "registry_2025.py"], [folder.parent / "mcp-2026-venv/bin/python", "-B", HERE / "registry_2026.py"]
     clients = [("Python SDK", older), ("Python SDK of 2026-07-28", newer), ("Python SDK of 2026-07-28, with a session", [*newer, "--legacy"])]
+    node = ["node", folder / "registry.mjs"]
+    clients += [("TypeScript SDK", [*node, "--sessions"]), ("TypeScript SDK of 2026-07-28", node)]
     with tempfile.TemporaryDirectory(prefix="mlp-registry-") as home:
         file = Path(home, "config.yaml")
         file.write_text(configuration())
@@ -72,7 +74,7 @@ def run(report, given, folder):
                 change(running.base, "POST", f"/{kind}", entries)
             for name, command in clients:
                 words = [*command, running.base, "--key", CLIENT, "--owner", OWNER]
-                done = subprocess.run([str(word) for word in words], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * SECONDS)
+                done = subprocess.run([str(word) for word in words], env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=2 * SECONDS)
                 last = (done.stdout + done.stderr).strip()[-1500:]
                 report.add(done.returncode == 0, f"registry, {name}: {last}")
         except (OSError, subprocess.TimeoutExpired) as error:
