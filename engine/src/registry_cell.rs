@@ -347,12 +347,10 @@ impl RegistryCell {
 
     /// A fetch has ended.
     pub(crate) fn fetched(&self, now: Instant, wall: &WallClock, fetch: FetchId, outcome: Outcome) {
-        let mut data = self.data.lock();
-        data.fetches.remove(&fetch);
-        let fetched = data.registry.fetched(now, wall, fetch, outcome);
-        let wake = settle(&mut data, fetched);
-        drop(data);
-        wake.into_iter().for_each(Waker::wake);
+        self.settle(|data| {
+            data.fetches.remove(&fetch);
+            data.registry.fetched(now, wall, fetch, outcome)
+        });
         self.wake_hearers();
     }
 
@@ -363,25 +361,24 @@ impl RegistryCell {
 
     /// Ends the fetches that took too long.
     pub(crate) fn handle_timeout(&self, now: Instant, wall: &WallClock) {
+        self.settle(|data| data.registry.handle_fetch_timeout(now, wall));
+    }
+
+    /// Gives readers the ends that `call` has made, and wakes them and the drivers of fetches that are over.
+    fn settle(&self, call: impl FnOnce(&mut Data) -> Fetched) {
+        let mut wake = Vec::new();
         let mut data = self.data.lock();
-        let fetched = data.registry.handle_fetch_timeout(now, wall);
-        let wake = settle(&mut data, fetched);
+        let fetched = call(&mut data);
+        for (reader, end) in fetched.ready {
+            if let Some(awaited) = data.reads.get_mut(&reader) {
+                awaited.end = Some(end);
+                wake.extend(awaited.waker.take());
+            }
+        }
+        for fetch in fetched.end {
+            wake.extend(data.fetches.remove(&fetch).flatten());
+        }
         drop(data);
         wake.into_iter().for_each(Waker::wake);
     }
-}
-
-/// Gives readers their ends. Returns who is to be woken, once the lock is released.
-fn settle(data: &mut Data, fetched: Fetched) -> Vec<Waker> {
-    let mut wake = Vec::new();
-    for (reader, end) in fetched.ready {
-        if let Some(awaited) = data.reads.get_mut(&reader) {
-            awaited.end = Some(end);
-            wake.extend(awaited.waker.take());
-        }
-    }
-    for fetch in fetched.end {
-        wake.extend(data.fetches.remove(&fetch).flatten());
-    }
-    wake
 }
