@@ -1,5 +1,6 @@
 //! `mcp serve`, `mcp list`, `mcp call` and `mcp add`, as a person uses them.
 
+use crate::gateway::client::until;
 use crate::program::{Answer, Folder, Program, program};
 use serde_json::{Value, json};
 use std::io::Read;
@@ -281,7 +282,8 @@ fn a_tool_is_called_and_tools_are_listed_with_and_without_a_running_program() {
         let listed: Value = serde_json::from_slice(&listed.stdout).unwrap_or_else(|_| panic!("{}", said(&listed)));
         listed["servers"][0].clone()
     };
-    let stopped = states(&running.folder);
+    // The process of a session that has ended takes its time to end.
+    let stopped = until(|| Some(states(&running.folder)).filter(|now| now["state"] != "stopping"));
     assert_eq!((&stopped["state"], &stopped["running"]["sessions"]), (&json!("stopped"), &json!(0)));
     let error = stopped["error"].as_str().unwrap();
     assert!(error.contains("exit code 3"), "{stopped}");
