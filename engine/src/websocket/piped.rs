@@ -74,7 +74,14 @@ impl Stream for Piped {
             return Poll::Ready(Err(error));
         }
         if self.read.unread().is_empty() && !self.is_ended {
-            let count = ready!(self.read.poll_fill(&mut *self.pipe, cx.waker()))?;
+            let Poll::Ready(count) = self.read.poll_fill(&mut *self.pipe, cx.waker()) else {
+                // The read may have opened what the write has waited for: a connection, a proxy's tunnel, TLS. Nothing would wake it.
+                return match self.poll_writable(cx) {
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+                };
+            };
+            let count = count?;
             self.is_ended = count == 0;
             self.received += u64::try_from(count).unwrap_or(0);
         }
@@ -99,4 +106,45 @@ impl Stream for Piped {
 
     /// A pipe has no half that ends alone: the peer has the close frame, and closes.
     fn finish(&mut self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::sync::{Arc, Mutex};
+    use std::task::Waker;
+
+    /// A connection that is up from its first read on, as when it came up between a write and that read.
+    #[derive(Debug, Default)]
+    struct Opening {
+        is_open: bool,
+        written: Arc<Mutex<Vec<u8>>>,
+    }
+
+    impl Pipe for Opening {
+        fn poll_read(&mut self, _: &Waker, _: &mut Vec<u8>, _: usize) -> Poll<io::Result<usize>> {
+            self.is_open = true;
+            Poll::Pending
+        }
+
+        fn poll_write(&mut self, _: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            if !self.is_open {
+                return Poll::Pending;
+            }
+            self.written.lock().unwrap().extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+    }
+
+    #[test]
+    fn what_waited_for_a_connection_is_written_when_a_read_has_found_it_up() {
+        let opening = Opening::default();
+        let written = opening.written.clone();
+        let mut piped = Piped::new(Box::new(opening), &Budget::new(1 << 20));
+        piped.write_all(b"GET / HTTP/1.1").unwrap();
+        let cx = &mut Context::from_waker(Waker::noop());
+        assert!(piped.poll_readable(cx).is_pending());
+        assert_eq!(*written.lock().unwrap(), b"GET / HTTP/1.1");
+    }
 }
