@@ -23,6 +23,7 @@ pub mod memory_pipe;
 pub mod registry_world;
 pub mod response;
 pub mod scripted_pipe;
+mod surroundings;
 pub mod transcript;
 pub mod upstream_world;
 pub mod world;

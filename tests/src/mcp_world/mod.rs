@@ -8,13 +8,13 @@
 mod alone;
 mod client;
 mod heal;
-mod outside;
 mod requests;
 mod server;
 
 use crate::agent;
 use crate::exchange::{Alarm, Exchange};
 use crate::response::Head;
+use crate::surroundings::Surroundings;
 use alone::Alone;
 use arbitrary::{Result, Unstructured};
 use client::Session;
@@ -28,7 +28,6 @@ use mcp_local_provider_engine::feed::{Events, Reader};
 use mcp_local_provider_engine::gateway::Exit;
 use mcp_local_provider_engine::{self as engine, Engine};
 use mcp_local_provider_mcp::config::{Gateway, Interactive, Scope, Server};
-use outside::Surroundings;
 use serde_json::Value;
 use server::Process;
 use std::cell::Cell;

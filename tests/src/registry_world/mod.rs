@@ -14,6 +14,7 @@ mod outside;
 
 use crate::agent;
 use crate::exchange::{Alarm, Exchange};
+use crate::surroundings::Surroundings;
 use crate::upstream_world::server;
 use arbitrary::{Result, Unstructured};
 use definitions::NAMES;
@@ -28,7 +29,7 @@ use mcp_local_provider_engine::background::Background;
 use mcp_local_provider_engine::registry_permits::HostEntry;
 use mcp_local_provider_engine::{self as engine, Engine, Housekeeper, RegistrySetup, Upstream};
 use mcp_local_provider_registry::Limits;
-use outside::{Connection, NoFiles, Shell, Surroundings};
+use outside::{Connection, NoFiles, Shell};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

@@ -1,11 +1,7 @@
-//! What lies around the registry: time, servers in memory, commands, and work in the background.
+//! What lies around the registry: commands, and connections to servers in memory.
 
-use crate::driver::Virtual;
 use crate::memory_pipe::FarEnd;
-use mcp_local_provider_core::time::Instant;
-use mcp_local_provider_engine::Outside;
-use mcp_local_provider_engine::background::Background;
-use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
+use crate::upstream_world::server;
 use mcp_local_provider_engine::registry::{
     CommandCall, CommandDone, CommandEnd, CommandHandle, Commands, FileDone, FileStamp, Files,
     NotRead, NotRun,
@@ -13,50 +9,6 @@ use mcp_local_provider_engine::registry::{
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
-
-/// The clocks, the network, and who runs what the engine gives away.
-pub(super) struct Surroundings {
-    pub(super) clock: Virtual,
-    work: Mutex<Vec<Box<dyn Background>>>,
-}
-
-impl fmt::Debug for Surroundings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Surroundings({:?})", self.clock)
-    }
-}
-
-impl Surroundings {
-    pub(super) fn new() -> Self {
-        Self {
-            clock: Virtual::new(),
-            work: Mutex::default(),
-        }
-    }
-
-    pub(super) fn new_work(&self) -> Vec<Box<dyn Background>> {
-        std::mem::take(&mut self.work.lock().unwrap())
-    }
-}
-
-impl Outside for Surroundings {
-    fn now(&self) -> Instant {
-        self.clock.now()
-    }
-
-    fn unix(&self) -> Duration {
-        self.clock.unix()
-    }
-
-    fn spawn(&self, work: Box<dyn Background>) {
-        self.work.lock().unwrap().push(work);
-    }
-
-    fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
-        self.clock.dial(endpoint)
-    }
-}
 
 /// Commands that run.
 #[derive(Default)]
@@ -175,23 +127,15 @@ impl Connection {
     /// Reads what has come, and notes a request that is whole.
     pub(super) fn read(&mut self) {
         self.unread.extend(self.far.receive());
-        let text = String::from_utf8_lossy(&self.unread).into_owned();
-        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+        let Some((head, body)) = server::take_request(&mut self.unread) else {
             return;
         };
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            let is_length = name.eq_ignore_ascii_case("content-length");
-            is_length.then(|| value.parse::<usize>().unwrap())
-        });
-        let length = length.unwrap_or(0);
-        if body.len() < length {
-            return;
-        }
         assert!(self.job.is_none(), "two requests at once");
-        self.job = trails(&text).pop();
-        assert!(self.job.is_some(), "a request without a canary: {text}");
-        self.unread.drain(..head.len() + 4 + length);
+        self.job = trails(&format!("{head}\r\n{body}")).pop();
+        assert!(
+            self.job.is_some(),
+            "a request without a canary: {head} {body}"
+        );
     }
 
     /// The trail of a request whose answer is still waited for.

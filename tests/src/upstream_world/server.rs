@@ -44,19 +44,24 @@ impl Connection {
     /// Reads what has come; the body of a request that is whole.
     pub(super) fn read(&mut self) -> Option<Value> {
         self.unread.extend(self.far.receive());
-        let text = String::from_utf8_lossy(&self.unread).into_owned();
-        let (head, body) = text.split_once("\r\n\r\n")?;
-        let length = head.lines().find_map(|line| {
-            let (name, value) = line.split_once(": ")?;
-            let is_length = name.eq_ignore_ascii_case("content-length");
-            is_length.then(|| value.parse::<usize>().unwrap())
-        });
-        let length = length.unwrap_or(0);
-        let whole = body.get(..length)?;
-        let value = serde_json::from_str(whole).expect("JSON");
-        self.unread.drain(..head.len() + 4 + length);
-        Some(value)
+        let (_, body) = take_request(&mut self.unread)?;
+        Some(serde_json::from_str(&body).expect("JSON"))
     }
+}
+
+/// Takes the first request, once it is whole: its head and its body.
+pub(crate) fn take_request(unread: &mut Vec<u8>) -> Option<(String, String)> {
+    let text = String::from_utf8_lossy(unread).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        let is_length = name.eq_ignore_ascii_case("content-length");
+        is_length.then(|| value.parse::<usize>().unwrap())
+    });
+    let length = length.unwrap_or(0);
+    let body = body.get(..length)?;
+    unread.drain(..head.len() + 4 + length);
+    Some((head.to_owned(), body.to_owned()))
 }
 
 /// The call of a request: the number in its prompt.

@@ -1,11 +1,12 @@
-//! What lies around the engine: time, work in the background and processes of servers. Nobody is polled who was not woken and whose
-//! time has not come.
+//! What lies around the engine of a simulated gateway or registry: time, servers in memory, work in the background and processes of
+//! servers.
 
 use crate::driver::Virtual;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::Outside;
 use mcp_local_provider_engine::background::Background;
 use mcp_local_provider_engine::gateway::{Child, Children};
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe};
 use std::fmt;
 use std::io;
 use std::sync::Mutex;
@@ -13,12 +14,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// The clocks, and who runs what the engine gives away.
-pub(super) struct Surroundings {
-    pub(super) clock: Virtual,
+pub(crate) struct Surroundings {
+    pub(crate) clock: Virtual,
     work: Mutex<Vec<Box<dyn Background>>>,
     children: Mutex<Vec<Child>>,
     /// The system gives no more threads.
-    pub(super) is_exhausted: AtomicBool,
+    pub(crate) is_exhausted: AtomicBool,
 }
 
 impl fmt::Debug for Surroundings {
@@ -28,7 +29,7 @@ impl fmt::Debug for Surroundings {
 }
 
 impl Surroundings {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             clock: Virtual::new(),
             work: Mutex::default(),
@@ -37,11 +38,11 @@ impl Surroundings {
         }
     }
 
-    pub(super) fn new_work(&self) -> Vec<Box<dyn Background>> {
+    pub(crate) fn new_work(&self) -> Vec<Box<dyn Background>> {
         std::mem::take(&mut self.work.lock().unwrap())
     }
 
-    pub(super) fn new_children(&self) -> Vec<Child> {
+    pub(crate) fn new_children(&self) -> Vec<Child> {
         std::mem::take(&mut self.children.lock().unwrap())
     }
 }
@@ -57,6 +58,10 @@ impl Outside for Surroundings {
 
     fn spawn(&self, work: Box<dyn Background>) {
         self.work.lock().unwrap().push(work);
+    }
+
+    fn dial(&self, endpoint: &Endpoint) -> Box<dyn Pipe> {
+        self.clock.dial(endpoint)
     }
 }
 
