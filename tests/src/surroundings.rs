@@ -1,4 +1,4 @@
-//! What lies around the engine of a simulated gateway or registry: time, servers in memory, work in the background and processes of
+//! Surroundings of the engine of a simulated gateway or registry: time, servers in memory, work in the background and processes of
 //! servers.
 
 use crate::driver::Virtual;

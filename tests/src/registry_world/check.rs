@@ -4,7 +4,7 @@ use super::{Change, Run, World, outside};
 use std::collections::BTreeSet;
 
 impl World {
-    /// What holds whenever nobody is to be polled.
+    /// Checks the invariants, which hold whenever nobody is to be polled.
     pub(super) fn check(&mut self) {
         let (over, open) = self
             .changes

@@ -490,7 +490,7 @@ impl World {
         self.compare_list();
     }
 
-    /// What a client is told is what the disk has, once nothing waits for it.
+    /// Compares the list that a client is given with the disk, unless something waits for that.
     fn compare_list(&mut self) {
         if self.disk.waiting() > 0 {
             return;

@@ -1,4 +1,4 @@
-//! What lies around the registry: commands, and connections to servers in memory.
+//! The registry's outside: commands, and connections to servers in memory.
 
 use crate::memory_pipe::FarEnd;
 use crate::upstream_world::server;

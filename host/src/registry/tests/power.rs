@@ -59,7 +59,7 @@ impl StorageBackend for Noted {
     }
 }
 
-/// What a disk has done with the work that was not synchronized, one draw for each piece of it.
+/// Draws what a disk has done with the work that was not synchronized, once for each piece of it.
 struct Fates(u64);
 
 impl Fates {
