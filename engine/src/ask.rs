@@ -40,7 +40,7 @@ impl Asker {
     /// True for a body of `POST /completions` that is the registry's, where there is one.
     pub(super) fn is_for_registry(&self, inbound: &Inbound, body: &[u8]) -> bool {
         self.form.body == Some(BodyForm::OpenAiCompletion)
-            && inbound.account.engine().registry.get().is_some()
+            && inbound.account.engine().registry().is_some()
             && is_registrys(body)
     }
 }

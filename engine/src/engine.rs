@@ -15,7 +15,7 @@ use crate::outside::{Outside, Usage};
 use crate::pool::Pool;
 use crate::proxy::Proxies;
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
-use crate::registry_cell::RegistryCell;
+use crate::registry_handle::RegistryHandle;
 use crate::tls::Trust;
 use bytes::Bytes;
 use event_listener::{Event, EventListener};
@@ -92,7 +92,7 @@ pub struct Engine {
     trust: OnceLock<Trust>,
     pub(super) proxies: OnceLock<Proxies>,
     pub(super) upstreams: OnceLock<Upstreams>,
-    pub(super) registry: OnceLock<Arc<RegistryCell>>,
+    pub(super) registry: OnceLock<RegistryHandle>,
 }
 
 pub(super) struct HubCell {

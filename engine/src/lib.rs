@@ -78,6 +78,7 @@ mod registry_cell;
 mod registry_completed;
 mod registry_completions;
 mod registry_executions;
+mod registry_handle;
 mod registry_hearing;
 mod registry_model;
 mod registry_needs;
@@ -116,6 +117,7 @@ pub use outside::{Clock, Outside, Usage, later, random_seed};
 pub use owner::Owner;
 pub use port_holder::PortHolder;
 pub use registry_cell::Setup as RegistrySetup;
+pub use registry_handle::BuiltIn as RegistryBuiltIn;
 pub use registry_server::RegistryServer;
 pub use socket_server::SocketServer;
 

@@ -283,7 +283,7 @@ impl Request<'_> {
                 let may_use = |name: &str| self.caller.may_use_server(name);
                 let mut listed = self.gateway.list(may_use, sees_all);
                 let own = listed.iter_mut().find(|it| it.wire == Wire::Internal);
-                if let (Some(own), Some(registry)) = (own, self.engine.registry.get()) {
+                if let (Some(own), Some(registry)) = (own, self.engine.registry()) {
                     own.tools = Some(registry.tools());
                 }
                 Ok(servers(&listed))

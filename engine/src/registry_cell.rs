@@ -2,6 +2,7 @@
 
 use super::registry_completed::CompletionCell;
 use super::registry_executions::{Executions, Place};
+use super::registry_handle::{BuiltIn, RegistryHandle};
 use super::registry_permits as permits;
 use crate::promise::{Promised, promise};
 use crate::ranked::{LEAF, Ranked};
@@ -24,6 +25,8 @@ use std::task::Waker;
 /// The parts of a registry, as a program gives them.
 #[derive(Debug)]
 pub struct Setup {
+    /// Shows that this build has a registry.
+    pub built_in: BuiltIn,
     /// Limits of the configuration.
     pub limits: Limits,
     /// Hosts that may be asked.
@@ -108,7 +111,7 @@ impl Permits for Lists<'_> {
 
 impl RegistryCell {
     /// The registry with all that is stored. Entries that cannot be read stay in the store, and are named in the log.
-    pub(crate) fn new(setup: Setup) -> Arc<Self> {
+    pub(super) fn new(setup: Setup) -> Self {
         let mut registry = Registry::new(setup.limits.clone());
         for (Key { kind, name }, failure) in registry.restore(setup.records) {
             tracing::error!(
@@ -116,7 +119,7 @@ impl RegistryCell {
                 failure.message
             );
         }
-        Arc::new(Self {
+        Self {
             data: Ranked::new(Data {
                 registry,
                 reads: BTreeMap::new(),
@@ -136,7 +139,7 @@ impl RegistryCell {
             next_subscriber: AtomicU64::new(0),
             of_models: OnceLock::new(),
             completions: CompletionCell::default(),
-        })
+        }
     }
 
     /// Takes another configuration over.
@@ -194,43 +197,6 @@ impl RegistryCell {
             cell: self,
         };
         self.data.lock().registry.rest(request, &lists)
-    }
-
-    /// Gives a change to the store, and `answer` to who waits once it is kept. Whether it is kept is settled when the store says so,
-    /// whoever waits for it then.
-    pub(crate) fn keep(
-        self: &Arc<Self>,
-        id: ChangeId,
-        records: Vec<Record>,
-        answer: Answer,
-    ) -> Promised<Result<Answer, StoreError>> {
-        let (promise, promised) = promise();
-        let cell = self.clone();
-        let of_models = records.iter().any(|it| it.key.kind == Kind::Integration);
-        self.store.commit(
-            records,
-            Box::new(move |kept| {
-                match &kept {
-                    Ok(()) => {
-                        cell.data.lock().registry.durable(id);
-                        cell.not_stored.lock().1 = None;
-                    }
-                    Err(error) => {
-                        tracing::error!("the registry's file takes no change: {error}");
-                        cell.data.lock().registry.undo(id);
-                        let mut not_stored = cell.not_stored.lock();
-                        not_stored.0 += 1;
-                        not_stored.1 = Some(error.message.clone());
-                    }
-                }
-                cell.wake_hearers();
-                if let Some(tell) = cell.of_models.get().filter(|_| of_models) {
-                    tell(cell.models());
-                }
-                promise.keep(kept.map(|()| answer));
-            }),
-        );
-        promised
     }
 
     /// Has a run take its place among those at once, or wait for one.
@@ -380,5 +346,44 @@ impl RegistryCell {
         }
         drop(data);
         wake.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl RegistryHandle {
+    /// Gives a change to the store, and `answer` to who waits once it is kept. Whether it is kept is settled when the store says so,
+    /// whoever waits for it then.
+    pub(crate) fn keep(
+        &self,
+        id: ChangeId,
+        records: Vec<Record>,
+        answer: Answer,
+    ) -> Promised<Result<Answer, StoreError>> {
+        let (promise, promised) = promise();
+        let cell = self.clone();
+        let of_models = records.iter().any(|it| it.key.kind == Kind::Integration);
+        self.store.commit(
+            records,
+            Box::new(move |kept| {
+                match &kept {
+                    Ok(()) => {
+                        cell.data.lock().registry.durable(id);
+                        cell.not_stored.lock().1 = None;
+                    }
+                    Err(error) => {
+                        tracing::error!("the registry's file takes no change: {error}");
+                        cell.data.lock().registry.undo(id);
+                        let mut not_stored = cell.not_stored.lock();
+                        not_stored.0 += 1;
+                        not_stored.1 = Some(error.message.clone());
+                    }
+                }
+                cell.wake_hearers();
+                if let Some(tell) = cell.of_models.get().filter(|_| of_models) {
+                    tell(cell.models());
+                }
+                promise.keep(kept.map(|()| answer));
+            }),
+        );
+        promised
     }
 }

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::account::Account;
 use super::inbound::Inbound;
-use super::registry_cell::RegistryCell;
+use super::registry_handle::RegistryHandle;
 use super::registry_request::{ended, is_off, whole};
 use super::registry_rounds::{Origin, Rounding, Step as Looked, Told};
 use super::request::Step;
@@ -70,7 +70,7 @@ impl Post {
     /// Goes on with the whole body.
     pub(super) fn complete(self, inbound: Inbound, body: &[u8]) -> Step {
         let engine = inbound.account.engine().clone();
-        let Some(cell) = engine.registry.get() else {
+        let Some(cell) = engine.registry() else {
             return inbound.refuse(&is_off()).into();
         };
         let permitted = engine.policy().keys.confirm(&self.caller);
@@ -97,7 +97,7 @@ impl Post {
         self,
         engine: &Arc<Engine>,
         request_id: ExchangeId,
-        cell: &Arc<RegistryCell>,
+        cell: &RegistryHandle,
         body: &[u8],
     ) -> Result<Completing, Failure> {
         let permitted = engine.policy().keys.confirm(&self.caller);
@@ -107,7 +107,7 @@ impl Post {
         completing.map_err(|refusal| Failure::of(&refusal))
     }
 
-    fn start(self, inbound: Inbound, cell: &Arc<RegistryCell>, body: &[u8]) -> Step {
+    fn start(self, inbound: Inbound, cell: &RegistryHandle, body: &[u8]) -> Step {
         let engine = inbound.account.engine().clone();
         let task = self.task;
         let completing = match self.begin(&engine, inbound.account.id(), cell, body) {
@@ -140,7 +140,7 @@ impl Post {
         self,
         engine: &Arc<Engine>,
         request_id: ExchangeId,
-        cell: &Arc<RegistryCell>,
+        cell: &RegistryHandle,
         request: CompletionRequest,
     ) -> Result<Completing, Refusal> {
         let integration = request.integration.as_ref().map(|it| &it.integration);
@@ -215,7 +215,7 @@ fn answer(status: u16, body: Result<String, Failure>) -> Answer {
 /// A completion that is open. Dropping it ends what it has begun.
 pub(super) struct Completing {
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     id: Arc<str>,
     owner: OwnerId,
     rounding: Rounding,

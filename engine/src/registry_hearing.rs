@@ -2,6 +2,7 @@
 
 use super::Engine;
 use super::registry_cell::RegistryCell;
+use super::registry_handle::RegistryHandle;
 use super::registry_needs::Served;
 use crate::background::Background;
 use mcp_local_provider_core::rpc::Message;
@@ -16,7 +17,7 @@ use std::task::{Poll, Waker};
 /// Somebody who hears, until it is dropped.
 pub(super) struct Hearing {
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     id: SubscriberId,
 }
 
@@ -30,7 +31,7 @@ impl Drop for Hearing {
 
 impl Hearing {
     /// Somebody who hears of nothing yet.
-    pub(super) fn new(engine: &Arc<Engine>, cell: &Arc<RegistryCell>) -> Self {
+    pub(super) fn new(engine: &Arc<Engine>, cell: &RegistryHandle) -> Self {
         Self {
             engine: engine.clone(),
             cell: cell.clone(),
@@ -108,7 +109,7 @@ impl RegistryCell {
 /// Looks at files while somebody is subscribed to something.
 struct Looks {
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     /// Files that are being read.
     open: BTreeMap<Arc<str>, Served>,
 }

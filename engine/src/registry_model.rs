@@ -5,7 +5,7 @@ use super::account::Account;
 use super::ask::refuse;
 use super::asking::Asked;
 use super::inbound::Inbound;
-use super::registry_cell::RegistryCell;
+use super::registry_handle::RegistryHandle;
 use super::registry_rounds::{Delivered, Origin, Rounding, Step as Looked, Told, refusal_of};
 use super::request::Step;
 use super::running::{Polled, Respond, Running};
@@ -26,7 +26,7 @@ use std::task::Waker;
 /// An exchange that an integration answers.
 struct IntegrationAnswer {
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     caller: Caller,
     set: IntegrationSet,
     exchange: Exchange,
@@ -45,7 +45,7 @@ pub(super) fn start(
     model: &str,
 ) -> Step {
     let engine = inbound.account.engine().clone();
-    let begun = engine.registry.get().map(|cell| {
+    let begun = engine.registry().map(|cell| {
         let set = cell.integration(model).map_err(refusal_of)?;
         let prompt = PromptIndex::default();
         let rounding = rounding(&engine, cell, caller, &set, &asked, prompt)?;
@@ -73,7 +73,7 @@ pub(super) fn start(
 /// The rounds for one prompt of a request.
 fn rounding(
     engine: &Arc<Engine>,
-    cell: &Arc<RegistryCell>,
+    cell: &RegistryHandle,
     caller: &Caller,
     set: &IntegrationSet,
     asked: &Asked,

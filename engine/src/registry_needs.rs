@@ -5,6 +5,7 @@ use super::Engine;
 use super::ask;
 use super::mcp_rest;
 use super::registry_cell::RegistryCell;
+use super::registry_handle::RegistryHandle;
 use super::request::Step;
 use super::running::{Progress, Running};
 use crate::background::Background;
@@ -57,7 +58,7 @@ pub(super) enum Served {
 
 /// A read, until it is dropped.
 pub(super) struct Reader {
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     id: ReaderId,
 }
 
@@ -121,7 +122,7 @@ impl Needs {
     pub(super) fn carry_out(
         &mut self,
         engine: &Arc<Engine>,
-        cell: &Arc<RegistryCell>,
+        cell: &RegistryHandle,
         caller: &Caller,
     ) {
         for id in self.out.end.drain(..) {
@@ -154,7 +155,7 @@ impl Served {
     /// Begins to serve a need of `caller`.
     pub(super) fn begin(
         engine: &Arc<Engine>,
-        cell: &Arc<RegistryCell>,
+        cell: &RegistryHandle,
         caller: Option<&Caller>,
         need: Need,
     ) -> Self {
@@ -172,7 +173,7 @@ impl Served {
     }
 
     /// Begins to read a resource whose copy may be old.
-    pub(super) fn look(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, uri: &str) -> Self {
+    pub(super) fn look(engine: &Arc<Engine>, cell: &RegistryHandle, uri: &str) -> Self {
         read(engine, cell, uri, true)
     }
 
@@ -368,7 +369,7 @@ fn file(cell: &RegistryCell, path: String) -> Served {
     }
 }
 
-fn read(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, uri: &str, anew: bool) -> Served {
+fn read(engine: &Arc<Engine>, cell: &RegistryHandle, uri: &str, anew: bool) -> Served {
     let (id, fetch) = cell.read(engine.now(), &engine.wall(), uri, anew);
     if let Some((fetch, need)) = fetch {
         engine.spawn(Box::new(Fetch::new(engine, cell, fetch, need)));
@@ -428,7 +429,7 @@ fn error_of(body: &[u8], otherwise: &str) -> String {
 /// A fetch of a resource, which serves all who read it.
 struct Fetch {
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     id: FetchId,
     served: Served,
 }
@@ -440,7 +441,7 @@ impl fmt::Debug for Fetch {
 }
 
 impl Fetch {
-    fn new(engine: &Arc<Engine>, cell: &Arc<RegistryCell>, id: FetchId, need: Need) -> Self {
+    fn new(engine: &Arc<Engine>, cell: &RegistryHandle, id: FetchId, need: Need) -> Self {
         let served = match need {
             Need::Http(need) => Asked::begin(engine, cell, need, cell.resource_bytes()),
             other @ (Need::Command(_)

@@ -6,7 +6,8 @@ use super::answer::Answer as Whole;
 use super::inbound::Inbound;
 use super::mcp_request;
 use super::mcp_rest;
-use super::registry_cell::{RegistryCell, Setup};
+use super::registry_cell::Setup;
+use super::registry_handle::RegistryHandle;
 use super::registry_permits as permits;
 use super::registry_subscribing::Subscribed;
 use super::registry_work::RunningWork;
@@ -29,7 +30,7 @@ use std::task::{Poll, Waker};
 impl Engine {
     /// Gives the engine its registry. A second one changes nothing.
     pub fn open_registry(self: &Arc<Self>, setup: Setup) {
-        let cell = self.registry.get_or_init(|| RegistryCell::new(setup));
+        let cell = self.registry.get_or_init(|| RegistryHandle::new(setup));
         let engine = Arc::downgrade(self);
         cell.tell_models(Box::new(move |models| {
             if let Some(engine) = engine.upgrade() {
@@ -38,14 +39,20 @@ impl Engine {
         }));
     }
 
+    /// The registry, if there is one.
+    pub(super) fn registry(&self) -> Option<&RegistryHandle> {
+        // The compiler leaves out what would be done with one in a build without it.
+        self.registry.get().filter(|_| cfg!(feature = "registry"))
+    }
+
     /// True when the engine has a registry.
     pub fn has_registry(&self) -> bool {
-        self.registry.get().is_some()
+        self.registry().is_some()
     }
 
     /// Takes another configuration of the registry over, if there is one.
     pub fn reload_registry(&self, limits: &Limits, hosts: permits::Permits) {
-        if let Some(cell) = self.registry.get() {
+        if let Some(cell) = self.registry() {
             cell.reload(limits, hosts);
         }
     }
@@ -76,7 +83,7 @@ pub(super) fn begin(
     if_none_match: Option<&str>,
 ) -> Result<(Inbound, Post), Box<Step>> {
     let refuse = |inbound: Inbound, refusal: Refusal| Box::new(inbound.refuse(&refusal).into());
-    if inbound.account.engine().registry.get().is_none() {
+    if inbound.account.engine().registry().is_none() {
         return Err(refuse(inbound, is_off()));
     }
     let Some(caller) = accepted.caller.clone() else {
@@ -142,7 +149,7 @@ impl Post {
     /// Goes on with the whole body.
     pub(super) fn complete(self, inbound: Inbound, body: &[u8]) -> Step {
         let engine = inbound.account.engine().clone();
-        let Some(cell) = engine.registry.get() else {
+        let Some(cell) = engine.registry() else {
             return inbound.refuse(&is_off()).into();
         };
         // The key may have gone since the head came.

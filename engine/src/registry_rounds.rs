@@ -3,6 +3,7 @@
 use super::Engine;
 use super::registry_cell::RegistryCell;
 use super::registry_executions::Place;
+use super::registry_handle::RegistryHandle;
 use super::registry_needs::Needs;
 use super::registry_question::{Asking, Looked, Question};
 use super::upstreams::{Carried, Upstream};
@@ -51,7 +52,7 @@ pub(super) enum Step {
 /// The place of a request: who asks, and what it is within.
 pub(super) struct Origin {
     pub(super) engine: Arc<Engine>,
-    pub(super) cell: Arc<RegistryCell>,
+    pub(super) cell: RegistryHandle,
     pub(super) caller: Caller,
     pub(super) carried: Option<Box<Carried>>,
     pub(super) depth: u8,
@@ -59,7 +60,7 @@ pub(super) struct Origin {
 
 /// Rounds on their way. Dropping them ends all that was begun for them.
 pub(super) struct Rounding {
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     /// For the tools.
     caller: Caller,
     asking: Asking,

@@ -4,7 +4,7 @@
 use crate::Engine;
 use crate::background::Background;
 use crate::gateway::{Child, Exit, Work};
-use crate::registry_cell::RegistryCell;
+use crate::registry_handle::RegistryHandle;
 use crate::registry_hearing::Hearing;
 use crate::registry_work::RunningWork;
 use event_listener::EventListener;
@@ -24,7 +24,7 @@ use std::task::{Context, Poll, Waker};
 pub struct RegistryServer {
     child: Child,
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     work: Work,
     /// There while it is started.
     open: Option<Open>,
@@ -92,7 +92,7 @@ impl RegistryServer {
     /// The registry for `child`, if the engine has one.
     #[must_use]
     pub fn new(child: Child, engine: Arc<Engine>) -> Option<Self> {
-        let cell = engine.registry.get()?.clone();
+        let cell = engine.registry()?.clone();
         Some(Self {
             stop: engine.listen_for_stop(),
             child,

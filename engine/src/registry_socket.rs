@@ -3,8 +3,8 @@
 
 use super::Engine;
 use super::converse::{Converse, Frame, ToWrite, Turn};
-use super::registry_cell::RegistryCell;
 use super::registry_completions::{Completing, Post, Seen};
+use super::registry_handle::RegistryHandle;
 use crate::ranked::{Ranked, SOCKET};
 use event_listener::EventListener;
 use mcp_local_provider_core::budget::STEP;
@@ -27,7 +27,7 @@ const PINGS: u8 = 2;
 /// Our side of a socket.
 pub(super) struct Socket {
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     id: ExchangeId,
     inner: Ranked<Inner, SOCKET>,
 }
@@ -74,8 +74,7 @@ impl Socket {
     /// The socket of the request `id`; a client may ask as `post` says.
     pub(super) fn new(engine: &Arc<Engine>, id: ExchangeId, post: Post) -> Result<Self, Refusal> {
         let cell = engine
-            .registry
-            .get()
+            .registry()
             .ok_or_else(super::registry_request::is_off)?;
         let inner = Inner {
             state: State::Asked(post),

@@ -3,7 +3,7 @@
 use super::Engine;
 use super::account::Account;
 use super::inbound::Inbound;
-use super::registry_cell::RegistryCell;
+use super::registry_handle::RegistryHandle;
 use super::registry_hearing::Hearing;
 use super::running::{Polled, Respond};
 use event_listener::EventListener;
@@ -37,7 +37,7 @@ pub(super) struct Subscribed {
 
 impl Subscribed {
     pub(super) fn new(
-        cell: &Arc<RegistryCell>,
+        cell: &RegistryHandle,
         caller: &Caller,
         uri: &str,
         inbound: &Inbound,

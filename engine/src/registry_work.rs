@@ -1,8 +1,8 @@
 //! A run of the registry with all that it has begun.
 
 use super::Engine;
-use super::registry_cell::RegistryCell;
 use super::registry_executions::Place;
+use super::registry_handle::RegistryHandle;
 use super::registry_needs::Needs;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::time::Instant;
@@ -14,7 +14,7 @@ use std::task::{Poll, Waker, ready};
 /// A run, from its place in the queue to its end. Dropping it ends all that it has begun.
 pub(super) struct RunningWork {
     engine: Arc<Engine>,
-    cell: Arc<RegistryCell>,
+    cell: RegistryHandle,
     work: Work,
     /// Its place among the runs at once, where it counts.
     place: Option<Place>,
@@ -31,7 +31,7 @@ impl RunningWork {
     /// As many run and wait as may.
     pub(super) fn begin(
         engine: &Arc<Engine>,
-        cell: &Arc<RegistryCell>,
+        cell: &RegistryHandle,
         work: Work,
     ) -> Result<Self, Failure> {
         let place = work.is_execution().then(|| cell.enter(engine.now()));

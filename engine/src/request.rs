@@ -244,7 +244,7 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
         }
         Handler::Ask(form) => match accepted.caller {
             Some(caller) => {
-                let asks_others = !engine.upstreams().is_empty() || engine.registry.get().is_some();
+                let asks_others = !engine.upstreams().is_empty() || engine.registry().is_some();
                 let carried = asks_others.then(|| Box::new(request.carried.to_owned()));
                 let session = request.session.map(str::to_owned);
                 let asker = Asker {

@@ -211,7 +211,7 @@ pub(super) fn gather(engine: &Engine, process: Usage) -> (Snapshot, ProgramStatu
             .gateway()
             .map(Gateway::own_figures)
             .unwrap_or_default(),
-        registry: engine.registry.get().map(|registry| registry.figures()),
+        registry: engine.registry().map(|registry| registry.figures()),
         components: parts
             .iter()
             .map(|part| part.component(snapshot.now))

@@ -1,45 +1,37 @@
 //! The file of the registry in a build without the cargo feature `registry`: there is none, and each call says so.
 
-use super::{Inspection, RegistryError};
-use crate::config::RegistrySecret;
-use mcp_local_provider_registry::{Done, Imported, Limits, Record, Rekeyed, Store};
+use super::{Inspection, RegistryError, is_wanted};
+use crate::config::{Config, RegistrySecret};
+use mcp_local_provider_engine::Engine;
+use mcp_local_provider_registry::{Imported, Limits};
 use std::path::Path;
 use std::sync::Arc;
 
-/// The registry's file; this build makes none.
+/// The outside of a registry, which this build has none of.
 #[derive(Debug)]
-pub enum RegistryFile {}
+pub(crate) enum Serving {}
 
-impl RegistryFile {
-    /// Closes the file, which nobody has.
-    pub fn close(&self) {
-        match *self {}
-    }
-}
-
-impl Store for RegistryFile {
-    fn commit(&self, _: Vec<Record>, _: Done) {
-        match *self {}
-    }
-
-    fn rekey(&self, _: Option<&str>, _: Rekeyed) {
-        match *self {}
+impl Serving {
+    /// Gives the engine nothing.
+    ///
+    /// # Errors
+    /// Fails when the configuration wants a registry.
+    pub(crate) fn open(_: &Arc<Engine>, config: &Config) -> Result<Option<Self>, RegistryError> {
+        if is_wanted(config, false) {
+            return Err(RegistryError::Absent);
+        }
+        Ok(None)
     }
 
-    fn bytes(&self) -> u64 {
+    /// Takes nothing over.
+    pub(crate) fn take_over(&self, _: &Config) {
         match *self {}
     }
-}
 
-/// Refuses to open a file.
-///
-/// # Errors
-/// Always.
-pub fn open(
-    _: &Path,
-    _: &RegistrySecret,
-) -> Result<(Arc<RegistryFile>, Vec<Record>), RegistryError> {
-    Err(RegistryError::Absent)
+    /// Closes nothing.
+    pub(crate) fn close(&self) {
+        match *self {}
+    }
 }
 
 /// Refuses to look into a file.

@@ -15,6 +15,7 @@ mod key_file;
 mod rekey;
 #[cfg(feature = "registry")]
 mod seal;
+#[cfg(feature = "registry")]
 mod serving;
 #[cfg(feature = "registry")]
 mod store;
@@ -26,11 +27,14 @@ mod tests;
 mod transfer;
 
 #[cfg(not(feature = "registry"))]
-pub use absent::{RegistryFile, export, import, inspect, open, rekey};
+pub(crate) use absent::Serving;
+#[cfg(not(feature = "registry"))]
+pub use absent::{export, import, inspect, rekey};
 pub use commands::HostCommands;
 pub use error::RegistryError;
 pub use files::HostFiles;
-pub(crate) use serving::{Serving, limits};
+#[cfg(feature = "registry")]
+pub(crate) use serving::Serving;
 #[cfg(feature = "registry")]
 pub use {
     rekey::rekey,
@@ -40,6 +44,7 @@ pub use {
 };
 
 use crate::config::{Config, GatewaySwitch};
+use mcp_local_provider_registry::Limits;
 use std::path::{Path, PathBuf};
 
 /// Name of the registry's file in the data directory.
@@ -86,4 +91,22 @@ fn named(key: &mcp_local_provider_registry::Key) -> String {
     let kind = mcp_local_provider_registry::name_of_kind(key.kind).replace('_', " ");
     let name: String = key.name.chars().take(200).collect();
     format!("{kind} `{}`", name.escape_debug())
+}
+
+/// Limits of the registry, as the configuration has them.
+pub(crate) fn limits(config: &Config) -> Limits {
+    let registry = &config.registry;
+    Limits {
+        tools: registry.tools,
+        resources: registry.resources,
+        prompts: registry.prompts,
+        integrations: registry.integrations,
+        executions: registry.executions,
+        queue_length: usize::try_from(config.limits.queue.length).unwrap_or(usize::MAX),
+        queue_wait: config.limits.queue.wait,
+        resource_bytes: registry.resource_bytes,
+        cache_bytes: registry.cache.bytes,
+        cache_ttl: registry.cache.ttl,
+        bytes: config.limits.memory,
+    }
 }

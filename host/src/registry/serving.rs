@@ -1,9 +1,8 @@
 //! The registry of a running provider: its file, commands and files, given to the engine.
 
-use super::{HostCommands, HostFiles, RegistryFile, is_wanted, open};
+use super::{HostCommands, HostFiles, RegistryFile, is_wanted, limits, open};
 use crate::config::{Config, Role};
 use mcp_local_provider_engine::{Engine, RegistrySetup};
-use mcp_local_provider_registry::Limits;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -36,6 +35,7 @@ impl Serving {
         let commands = HostCommands::new(&registry.commands, budget.clone())?;
         let files = HostFiles::new(&registry.files, &config.data_dir, budget);
         engine.open_registry(RegistrySetup {
+            built_in: file.built_in(),
             limits: limits(config),
             hosts: registry.permits(),
             records,
@@ -63,23 +63,5 @@ impl Serving {
     /// Writes what waits, and closes the file.
     pub(crate) fn close(&self) {
         self.file.close();
-    }
-}
-
-/// Limits of the registry, as the configuration has them.
-pub(crate) fn limits(config: &Config) -> Limits {
-    let registry = &config.registry;
-    Limits {
-        tools: registry.tools,
-        resources: registry.resources,
-        prompts: registry.prompts,
-        integrations: registry.integrations,
-        executions: registry.executions,
-        queue_length: usize::try_from(config.limits.queue.length).unwrap_or(usize::MAX),
-        queue_wait: config.limits.queue.wait,
-        resource_bytes: registry.resource_bytes,
-        cache_bytes: registry.cache.bytes,
-        cache_ttl: registry.cache.ttl,
-        bytes: config.limits.memory,
     }
 }

@@ -27,7 +27,9 @@ use mcp_local_provider_core::link::LinkConfig;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::background::Background;
 use mcp_local_provider_engine::registry_permits::HostEntry;
-use mcp_local_provider_engine::{self as engine, Engine, Housekeeper, RegistrySetup, Upstream};
+use mcp_local_provider_engine::{
+    self as engine, Engine, Housekeeper, RegistryBuiltIn, RegistrySetup, Upstream,
+};
 use mcp_local_provider_registry::Limits;
 use outside::{Connection, NoFiles, Shell};
 use serde_json::{Value, json};
@@ -585,6 +587,7 @@ fn start(
     engine.ask_upstreams(std::slice::from_ref(upstream));
     let hosts = ["h.test"].map(|host| host.parse::<HostEntry>().expect("a host"));
     engine.open_registry(RegistrySetup {
+        built_in: RegistryBuiltIn,
         limits: limits.clone(),
         hosts: hosts.into_iter().collect(),
         records: disk.records(),
