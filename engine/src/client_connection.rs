@@ -275,7 +275,7 @@ impl ClientConnection {
             }
             Event::More => {
                 self.input.drain(..used);
-                return self.wait(wakers);
+                return self.wait(now, wakers);
             }
             Event::End => {
                 self.input.drain(..used);
@@ -305,11 +305,11 @@ impl ClientConnection {
     }
 
     /// Nothing has come that changes anything.
-    fn wait(&mut self, wakers: &mut dyn Wakers) -> Option<Next> {
+    fn wait(&mut self, now: Instant, wakers: &mut dyn Wakers) -> Option<Next> {
         match self.http.state() {
             State::Idle | State::Head => {
                 if self.client.engine().is_draining() {
-                    self.http.handle_shutdown();
+                    self.http.handle_shutdown(now);
                 }
                 if !self.client.stays() {
                     self.http.handle_lost();
@@ -510,7 +510,7 @@ impl ClientConnection {
     fn begin_answer(&mut self, head: &Head, length: Option<usize>) {
         let engine = self.client.engine();
         if engine.is_draining() {
-            self.http.handle_shutdown();
+            self.http.handle_shutdown(engine.now());
         }
         let length = length.map(|length| u64::try_from(length).unwrap_or(u64::MAX));
         self.framing = self.http.answer(head.status(), length, head.closes());

@@ -55,7 +55,7 @@ enum Phase {
     Serving,
     /// The answers under way have until then.
     Answering(Instant),
-    /// The agents have until then to close.
+    /// The agents have until then to close, and the clients to get the end of their answers.
     Farewell(Instant),
     /// Nothing runs any more.
     Stopped,
@@ -218,7 +218,10 @@ impl Housekeeper {
         match self.phase {
             Phase::Serving => self.engine.is_draining(),
             Phase::Answering(until) => now >= until && !hears || self.engine.connections() == 0,
-            Phase::Farewell(until) => now >= until || self.engine.open_sockets() == 0,
+            // Clients too: what their agents said in time may be still to write.
+            Phase::Farewell(until) => {
+                now >= until || self.engine.open_sockets() == 0 && self.engine.connections() == 0
+            }
             Phase::Stopped => false,
         }
     }
@@ -298,5 +301,44 @@ mod tests {
         given_back(&mut housekeeper);
         hand.seconds.store(2, Ordering::Relaxed);
         assert_eq!(given_back(&mut housekeeper), (2, None), "the rest");
+    }
+
+    #[test]
+    fn clients_get_their_last_answers_after_the_end_of_a_drain() {
+        let hand = Arc::new(Hand::default());
+        let mut hub = HubConfig::default();
+        hub.timeouts.drain = Duration::from_secs(1);
+        let engine = Engine::new(hub, [7; 32], hand.clone(), Audit::off());
+        let mut housekeeper = Housekeeper::new(engine.clone());
+        let clients = [engine.connect().unwrap(), engine.connect().unwrap()];
+        Handle::new(engine.clone()).shutdown();
+        let mut ends_at = |seconds| {
+            hand.seconds.store(seconds, Ordering::Relaxed);
+            housekeeper.poll(Waker::noop());
+            engine.is_stopped()
+        };
+        assert!(!ends_at(0), "they have the time of the drain");
+        assert!(!ends_at(1), "what is answered is still to write");
+        let [first, second] = clients;
+        drop(first);
+        assert!(!ends_at(1), "the other one waits too");
+        drop(second);
+        assert!(ends_at(1), "nobody waits any more");
+    }
+
+    #[test]
+    fn a_client_that_reads_nothing_does_not_hold_up_the_end() {
+        let hand = Arc::new(Hand::default());
+        let mut hub = HubConfig::default();
+        hub.timeouts.drain = Duration::from_secs(1);
+        let engine = Engine::new(hub, [7; 32], hand.clone(), Audit::off());
+        let mut housekeeper = Housekeeper::new(engine.clone());
+        let _client = engine.connect().unwrap();
+        Handle::new(engine.clone()).shutdown();
+        for (seconds, is_over) in [(0, false), (1, false), (2, false), (3, true)] {
+            hand.seconds.store(seconds, Ordering::Relaxed);
+            housekeeper.poll(Waker::noop());
+            assert_eq!(engine.is_stopped(), is_over, "after {seconds} s");
+        }
     }
 }

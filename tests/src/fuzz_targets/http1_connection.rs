@@ -159,7 +159,7 @@ fn serve(script: &Script<'_>, bytes: &[u8], size: usize) -> Vec<Seen> {
         Interruption::Nothing => {}
         Interruption::Deadline => driver.late(),
         Interruption::End => driver.end(),
-        Interruption::Shutdown => driver.connection.handle_shutdown(),
+        Interruption::Shutdown => driver.connection.handle_shutdown(driver.now),
         Interruption::Lost => {
             driver.connection.handle_lost();
             driver.is_over = true;

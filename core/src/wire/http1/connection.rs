@@ -11,8 +11,8 @@
 
 use super::ending::{Disposition, Ending, Rest};
 use super::{
-    BodyLength, BodyPart, BodyReader, Connection, DISCARD, HeadLimits, HeadReader, IDLE,
-    RequestError, RequestHead, ResponseLength, SMALL_REST, Version,
+    BodyLength, BodyPart, BodyReader, Connection, DISCARD, FIRST_REQUEST, HeadLimits, HeadReader,
+    IDLE, RequestError, RequestHead, ResponseLength, SMALL_REST, Version,
 };
 use crate::machine::{Move, OUTSIDE, Table};
 use crate::time::{Instant, Latest};
@@ -173,7 +173,8 @@ pub struct ServerConnection {
 }
 
 impl ServerConnection {
-    /// A connection that was accepted at `now`. One that comes while the program shuts down answers once.
+    /// A connection that was accepted at `now`. One that comes while the program shuts down answers once, and has half a second
+    /// to ask.
     #[must_use]
     pub fn new(now: Instant, limits: ConnectionLimits, shuts_down: bool) -> Self {
         STATES.step(OUTSIDE, State::Idle.name());
@@ -185,7 +186,13 @@ impl ServerConnection {
             heads: HeadReader::new(limits.sizes),
             body: BodyReader::nothing(),
             latest,
-            deadline: Some(now + limits.head),
+            deadline: Some(
+                now + if shuts_down {
+                    FIRST_REQUEST.min(limits.head)
+                } else {
+                    limits.head
+                },
+            ),
             is_first: true,
             shuts_down,
             version: Version::Http11,
@@ -474,10 +481,16 @@ impl ServerConnection {
         }
     }
 
-    /// The program begins to shut down: a connection that waits for a request ends, every other one after its answer. Show it
-    /// first what has come. Idempotent.
-    pub fn handle_shutdown(&mut self) {
-        if !core::mem::replace(&mut self.shuts_down, true) && self.state == State::Idle {
+    /// The program begins to shut down: a connection that waits for a request ends, every other one after its answer. Who has
+    /// just connected is about to ask, and has half a second. Show it first what has come. Idempotent.
+    pub fn handle_shutdown(&mut self, now: Instant) {
+        let now = self.latest.clamp(now);
+        if core::mem::replace(&mut self.shuts_down, true) || self.state != State::Idle {
+            return;
+        }
+        if self.is_first {
+            self.deadline = self.deadline.min(Some(now + FIRST_REQUEST));
+        } else {
             self.close();
         }
     }

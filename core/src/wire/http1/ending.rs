@@ -10,6 +10,9 @@ pub const HEAD: usize = 64 << 10;
 /// connection that is just being closed.
 pub const IDLE: Duration = Duration::from_secs(75);
 
+/// Longest time that a connection without a request has for its first one, once the program shuts down.
+pub const FIRST_REQUEST: Duration = Duration::from_millis(500);
+
 /// Time for which the driver reads the rest of a body that nobody wants: a client that is cut while it sends does not
 /// read the reason.
 pub const DISCARD: Duration = Duration::from_secs(1);

@@ -46,7 +46,9 @@ pub use encode::{
     CHUNK_END, CHUNK_END_AND_LAST, Connection, HeadWriter, InvalidHeader, LAST_CHUNK,
     ResponseLength, date, reason, write_chunk, write_chunk_size, write_continue, write_last_chunk,
 };
-pub use ending::{DISCARD, Disposition, Ending, FIRST_ROOM, HEAD, IDLE, LINGER, Rest, SMALL_REST};
+pub use ending::{
+    DISCARD, Disposition, Ending, FIRST_REQUEST, FIRST_ROOM, HEAD, IDLE, LINGER, Rest, SMALL_REST,
+};
 pub use framing::{BodyLength, RequestFraming, Version, check_framing, check_target};
 pub use head::{HeadLimits, HeadReader, MAX_HEADERS, RequestHead};
 pub use response::{Asked, ResponseError, ResponseHead, ResponsePart, ResponseReader};

@@ -172,17 +172,31 @@ fn a_body_that_is_not_read_on_is_a_rest() {
 
 #[test]
 fn a_shutdown_ends_what_waits_and_tells_the_others() {
-    let mut idle = connection(HeadLimits::default());
-    idle.handle_shutdown();
+    let (mut idle, _) = asked("\r\n");
+    assert_eq!(answered(&mut idle, true), Connection::Implied);
+    idle.handle_shutdown(NOW);
     assert_eq!(idle.state(), State::Closed);
+    // Who has just connected has a moment to ask.
+    let mut fresh = connection(HeadLimits::default());
+    fresh.handle_shutdown(NOW);
+    assert_eq!(fresh.poll_timeout(), Some(NOW + FIRST_REQUEST));
+    let mut silent = connection(HeadLimits::default());
+    silent.handle_shutdown(NOW);
+    let _ = silent.handle_timeout(NOW + FIRST_REQUEST);
+    assert_eq!(silent.state(), State::Closed);
+    assert_eq!(
+        show(&mut fresh, NOW, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
+        0
+    );
+    assert_eq!(answered(&mut fresh, false), Connection::Close);
     let (mut busy, _) = asked("\r\n");
-    busy.handle_shutdown();
+    busy.handle_shutdown(NOW);
     assert_eq!(answered(&mut busy, false), Connection::Close);
     assert_eq!(busy.state(), State::Closed);
     // It was told that the connection is kept: a request that is there is answered, and one that is not is not waited for.
     let (mut told, _) = asked("\r\n");
     let _ = told.answer(200, Some(0), false);
-    told.handle_shutdown();
+    told.handle_shutdown(NOW);
     told.handle_answered(NOW, false);
     show(&mut told, NOW, b"");
     assert_eq!(told.state(), State::Closed);
@@ -193,7 +207,7 @@ fn a_shutdown_ends_what_waits_and_tells_the_others() {
         body: SECOND,
     };
     let mut late = ServerConnection::new(NOW, limits, true);
-    late.handle_shutdown();
+    late.handle_shutdown(NOW);
     assert_eq!(
         show(&mut late, NOW, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"),
         0
