@@ -36,6 +36,7 @@ mod registry;
 mod registry_left;
 mod registry_operator;
 mod registry_completions;
+mod registry_refusals;
 mod registry_rest;
 mod registry_server;
 mod registry_subscriptions;
