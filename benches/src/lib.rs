@@ -20,6 +20,7 @@
 //! | `plain_gateway` | the program in front of an upstream, against the splice |
 //! | [`situations`] | what users meet, against the least code |
 //! | [`relay`] | the gateway in front of MCP servers, against the least code that relays |
+//! | [`registry`] | the registry against its goals |
 //! | [`stress`] | what must hold when clients are hostile, many or too many |
 //! | [`arguments`] | the command line that both programs share |
 //! | [`report`] | the bars, the table and the JSON |
@@ -41,6 +42,7 @@ pub mod load;
 mod plain_gateway;
 pub mod poll;
 pub mod process;
+pub mod registry;
 pub mod relay;
 pub mod report;
 pub mod scrape;

@@ -92,17 +92,22 @@ impl Setup {
     /// # Errors
     /// Fails when it does not become ready.
     pub fn start_program_before(&self, upstream: SocketAddr) -> Result<Process, Error> {
+        self.start_program_with(&[
+            ("MLP_UPSTREAMS__0__NAME", "up"),
+            ("MLP_UPSTREAMS__0__KIND", "custom"),
+            ("MLP_UPSTREAMS__0__URL", &format!("http://{upstream}/v1")),
+            ("MLP_UPSTREAMS__0__MODELS", "bench"),
+            ("MLP_UPSTREAMS__0__CONCURRENCY", "0"),
+        ])
+    }
+
+    /// Starts the program with more of its configuration, as variables.
+    ///
+    /// # Errors
+    /// Fails when it does not become ready.
+    pub fn start_program_with(&self, variables: &[(&str, &str)]) -> Result<Process, Error> {
         let mut command = Command::new(&self.program);
-        let url = format!("http://{upstream}/v1");
-        for (name, value) in [
-            ("NAME", "up"),
-            ("KIND", "custom"),
-            ("URL", &url),
-            ("MODELS", "bench"),
-            ("CONCURRENCY", "0"),
-        ] {
-            command.env(format!("MLP_UPSTREAMS__0__{name}"), value);
-        }
+        command.envs(variables.iter().copied());
         self.start(command)
     }
 
