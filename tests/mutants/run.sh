@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts a fault into a copy of the sources, one patch of this folder after the other, and fails unless the simulation finds
 # each within ten seconds of a processor, from seeds that nobody has tried. Which inputs are drawn is chance, so a fault that is
-# not found is looked for fourteen times more. A fault that changes no behaviour is found by a test of core's, which its patch names in
+# not found is looked for thirty-nine times more. A fault that changes no behaviour is found by a test of core's, which its patch names in
 # a line `Test: NAME`. README.md tells the behaviour that each patch breaks.
 #
 #   tests/mutants/run.sh [NAME ...]
@@ -14,7 +14,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 root=$(cd "$here/../.." && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}/mutants
 seconds=10
-searches=15
+searches=40
 
 # The builds are for the copies alone: the program that they make is not to be found where the others are. A fault may leave
 # something unused.
