@@ -2,11 +2,12 @@
 
 use crate::gateway::client::until;
 use crate::program::{Answer, Folder, Program};
-use crate::registry_rest::{ADMIN, ask, assert_refused, execute, made, register, start, start_in};
+use crate::registry_rest::{ADMIN, USER, ask, assert_refused, execute, made, register, start, start_in};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::thread;
+use std::time::Duration;
 
 fn echo(name: &str, text: &str) -> Value {
     json!({ "name": name, "kind": "command", "command": ["/bin/echo", text] })
@@ -162,4 +163,19 @@ fn an_origin_that_is_gone_leaves_its_old_copy_and_then_nothing() {
     let again = until(|| Some(get(&program, "/resources/far%3A%2F%2Fkept")).filter(|it| it.json()["stale"] != false));
     assert_eq!((again.status, &again.json()["text"], &again.json()["stale"]), (200, &json!("old"), &json!(true)), "{again:?}");
     assert_refused(&get(&program, "/resources/far%3A%2F%2Fnever"), 502, Some("bad_answer"), None);
+}
+
+#[test]
+fn an_origin_that_does_not_answer_is_given_up() {
+    // It accepts connections, and nobody reads them.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let program = start(&format!("http: [\"{address}\"]"));
+    made(&program, "/resources", &json!({ "uri": "far://silent", "name": "silent", "kind": "http", "url": format!("http://{address}/") }));
+    let mut stream = program.open("GET", "/resources/far%3A%2F%2Fsilent", Some(USER), "");
+    // A resource has 30 s.
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap();
+    assert_refused(&Answer::parse(&bytes), 504, Some("timeout"), None);
 }
