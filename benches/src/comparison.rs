@@ -8,7 +8,7 @@ use crate::Error;
 use crate::load::{Load, Tally};
 use crate::plain_gateway;
 use crate::process::Process;
-use crate::report::{Kind, Report, Row, Yardstick, median};
+use crate::report::{Kind, Report, Row, Yardstick, median, millis};
 use crate::scrape::Scraper;
 use crate::script::Script;
 use crate::setup::{CLIENT_KEY, LOAD_CORE, Setup, TARGET_CORE};
@@ -463,10 +463,6 @@ fn value(name: &'static str, unit: &'static str, program: f64, bar: Option<f64>)
         goal: None,
         needs_quiet: false,
     }
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 fn middle_micros(times: &[Duration]) -> f64 {

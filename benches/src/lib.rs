@@ -32,6 +32,7 @@
 //! Comparison and stress are for Linux only: they read `/proc` and use epoll.
 
 pub mod agent;
+mod answer;
 pub mod arguments;
 pub mod backend;
 pub mod cases;

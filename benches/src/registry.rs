@@ -1,7 +1,7 @@
 //! The registry against its goals, in times of this machine: how fast changes are durable and answers are there, and what it
 //! holds in memory.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::thread;
@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::Error;
+use crate::answer::Answer;
 use crate::process::Process;
-use crate::report::{Kind, Report, Row, median};
+use crate::report::{Report, Row, median, millis};
 use crate::setup::Setup;
 
 /// The key of who registers and asks; made up for the run.
@@ -41,13 +42,6 @@ struct Client {
     session: String,
 }
 
-/// An answer: its status, its head in small letters, its body.
-struct Answer {
-    status: u16,
-    head: String,
-    body: Vec<u8>,
-}
-
 impl Client {
     fn connect(addr: SocketAddr) -> Result<Self, Error> {
         let stream = TcpStream::connect(addr)?;
@@ -69,35 +63,7 @@ impl Client {
             body.len()
         );
         self.stream.write_all(request.as_bytes())?;
-        let mut bytes = Vec::new();
-        let mut piece = vec![0; 64 * 1024];
-        loop {
-            let count = self.stream.read(&mut piece)?;
-            if count == 0 {
-                return Err(format!("the connection was closed behind {method} {path}").into());
-            }
-            bytes.extend_from_slice(piece.get(..count).unwrap_or_default());
-            let Some(end) = memchr::memmem::find(&bytes, b"\r\n\r\n") else {
-                continue;
-            };
-            let head = String::from_utf8_lossy(bytes.get(..end).unwrap_or_default());
-            let head = head.to_lowercase();
-            let length = head
-                .lines()
-                .find_map(|it| it.strip_prefix("content-length:"));
-            let length = length
-                .ok_or("an answer has no length")?
-                .trim()
-                .parse::<usize>()?;
-            if bytes.len() >= end + 4 + length {
-                let status = head.split(' ').nth(1).ok_or("an answer has no status")?;
-                return Ok(Answer {
-                    status: status.parse()?,
-                    body: bytes.split_off(end + 4),
-                    head,
-                });
-            }
-        }
+        Answer::read(&mut self.stream)
     }
 
     /// Asks for what is answered with `status`.
@@ -150,12 +116,11 @@ pub fn run(program: &Path, quick: bool) -> Result<Report, Error> {
         rows.push(reads(&mut client)?);
         resources(&mut client)?;
     }
-    let begun = Instant::now();
     let process = start(&setup)?;
     rows.push(row(
         "start with 10,000 resources",
         "ms",
-        millis(begun.elapsed()),
+        millis(process.start),
         1000.0,
     ));
     let mut client = Client::connect(process.addr)?;
@@ -165,17 +130,7 @@ pub fn run(program: &Path, quick: bool) -> Result<Report, Error> {
 }
 
 fn row(name: &'static str, unit: &'static str, figure: f64, bar: f64) -> Row {
-    Row {
-        name,
-        unit,
-        yardstick: None,
-        program: figure,
-        kind: Kind::Value,
-        figure,
-        bar: Some(bar),
-        goal: None,
-        needs_quiet: false,
-    }
+    Row::value(name, unit, figure, Some(bar))
 }
 
 /// One that depends on the disk, or on a hundred processes.
@@ -184,10 +139,6 @@ fn loaded(name: &'static str, unit: &'static str, figure: f64, bar: f64) -> Row 
         needs_quiet: true,
         ..row(name, unit, figure, bar)
     }
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
 }
 
 /// Tools in one array, and one by one.
@@ -313,6 +264,7 @@ fn runs(process: &Process) -> Result<[Row; 2], Error> {
     let mut most = 0;
     while runs.iter().any(|it| !it.is_finished()) {
         most = most.max(process.resident_kib()?);
+        // Memory is looked at now and then.
         thread::sleep(Duration::from_millis(20));
     }
     let time = begun.elapsed().as_secs_f64();

@@ -1,6 +1,7 @@
 //! The bars that the figures are held against, the table for people and the JSON for programs.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -50,6 +51,27 @@ pub struct Row {
 }
 
 impl Row {
+    /// A value of the program, held against a bar where there is one.
+    #[must_use]
+    pub const fn value(
+        name: &'static str,
+        unit: &'static str,
+        figure: f64,
+        bar: Option<f64>,
+    ) -> Self {
+        Self {
+            name,
+            unit,
+            yardstick: None,
+            program: figure,
+            kind: Kind::Value,
+            figure,
+            bar,
+            goal: None,
+            needs_quiet: false,
+        }
+    }
+
     /// Returns true when the figure misses the bar.
     #[must_use]
     pub fn is_missed(&self) -> bool {
@@ -134,6 +156,12 @@ fn number(value: f64) -> String {
         v if v >= 1.0 => format!("{value:.2}"),
         _ => format!("{value:.3}"),
     }
+}
+
+/// Returns a time in milliseconds.
+#[must_use]
+pub fn millis(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 /// Returns the median of some values, the mean of the two middle ones of an even number; NaN of none.

@@ -1,6 +1,6 @@
 //! A monitoring system that asks the working program for metrics and for health, often.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::Error;
+use crate::answer::Answer;
 use crate::setup::OPERATOR_KEY;
 
 /// Each of the routes is asked for so often: twenty times a second.
@@ -64,27 +65,9 @@ fn ask(stream: &mut TcpStream, addr: SocketAddr, route: &str) -> Result<(), Erro
         "GET {route} HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {OPERATOR_KEY}\r\n\r\n"
     );
     stream.write_all(request.as_bytes())?;
-    let mut answer = Vec::new();
-    let mut piece = vec![0; 64 * 1024];
-    loop {
-        let count = stream.read(&mut piece)?;
-        if count == 0 {
-            return Err("the server closed a connection".into());
-        }
-        answer.extend_from_slice(piece.get(..count).unwrap_or_default());
-        let Some(end) = memchr::memmem::find(&answer, b"\r\n\r\n") else {
-            continue;
-        };
-        let head = String::from_utf8_lossy(answer.get(..end).unwrap_or_default()).to_lowercase();
-        if !head.starts_with("http/1.1 200 ") {
-            return Err(head.into());
-        }
-        let length = head
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length:"))
-            .ok_or("an answer has no length")?;
-        if answer.len() >= end + 4 + length.trim().parse::<usize>()? {
-            return Ok(());
-        }
+    let answer = Answer::read(stream)?;
+    if answer.status != 200 {
+        return Err(answer.head.into());
     }
+    Ok(())
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::Error;
 use crate::load::Load;
 use crate::process::Process;
-use crate::report::{Kind, Report, Row};
+use crate::report::{Report, Row, millis};
 use crate::script::Script;
 use crate::setup::{CLIENT_KEY, Setup};
 use attack::Attack;
@@ -125,10 +125,15 @@ pub fn run(program: &Path, plan: &Plan) -> Result<Report, Error> {
         ),
     ] {
         let fought = withstand(program, plan, attack)?;
-        rows.push(value(cut, "s", fought.cut.as_secs_f64(), Some(longest)));
+        rows.push(Row::value(
+            cut,
+            "s",
+            fought.cut.as_secs_f64(),
+            Some(longest),
+        ));
         let quiet = millis(fought.quiet);
         let bar = f64::max(50.0, 5.0 * quiet);
-        let p99 = value(honest, "ms", millis(fought.attacked), Some(bar));
+        let p99 = Row::value(honest, "ms", millis(fought.attacked), Some(bar));
         rows.push(Row {
             needs_quiet: true,
             ..p99
@@ -142,24 +147,6 @@ pub fn run(program: &Path, plan: &Plan) -> Result<Report, Error> {
         quick: plan.quick,
         rows,
     })
-}
-
-fn value(name: &'static str, unit: &'static str, figure: f64, bar: Option<f64>) -> Row {
-    Row {
-        name,
-        unit,
-        yardstick: None,
-        program: figure,
-        kind: Kind::Value,
-        figure,
-        bar,
-        goal: None,
-        needs_quiet: false,
-    }
-}
-
-fn millis(time: Duration) -> f64 {
-    time.as_secs_f64() * 1000.0
 }
 
 /// Result of an attack.
@@ -286,7 +273,7 @@ fn streams(program: &Path, plan: &Plan) -> Result<Row, Error> {
     if tally.chunks != tally.answers * u64::from(WORDS) {
         return Err(format!("{} streams gave {} chunks", tally.answers, tally.chunks).into());
     }
-    Ok(value(
+    Ok(Row::value(
         "streams at once that do not end",
         "",
         count.saturating_sub(tally.answers) as f64,
@@ -314,8 +301,8 @@ fn idle(program: &Path, plan: &Plan) -> Result<[Row; 2], Error> {
         .count();
     let each = after.saturating_sub(before) as f64 / plan.idle as f64;
     Ok([
-        value("idle connection, memory", "KiB", each, Some(32.0)),
-        value(
+        Row::value("idle connection, memory", "KiB", each, Some(32.0)),
+        Row::value(
             "idle connections that are not served again",
             "",
             failed as f64,
@@ -347,7 +334,7 @@ fn beyond_the_cap(program: &Path) -> Result<[Row; 2], Error> {
         served_again(&target, Instant::now())?;
         Ok(time)
     };
-    let row = |name, time| value(name, "ms", millis(time), Some(1000.0));
+    let row = |name, time| Row::value(name, "ms", millis(time), Some(1000.0));
     Ok([
         row(
             "a connection too many, others idle: 200 after",
@@ -392,13 +379,13 @@ fn without_files(program: &Path) -> Result<[Row; 2], Error> {
     drop(kept);
     let again = served_again(&target, Instant::now())?;
     Ok([
-        value(
+        Row::value(
             "open files used up: processor",
             "%",
             spun.as_secs_f64() * 100.0,
             Some(20.0),
         ),
-        value(
+        Row::value(
             "open files used up: served again after",
             "s",
             again.as_secs_f64(),

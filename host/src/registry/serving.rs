@@ -2,7 +2,7 @@
 
 use super::{HostCommands, HostFiles, RegistryFile, is_wanted, limits, open};
 use crate::config::{Config, Role};
-use mcp_local_provider_engine::{Engine, RegistrySetup};
+use mcp_local_provider_engine::{Engine, RegistryBuiltIn, RegistrySetup};
 use std::error::Error;
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Serving {
         let commands = HostCommands::new(&registry.commands, budget.clone())?;
         let files = HostFiles::new(&registry.files, &config.data_dir, budget);
         engine.open_registry(RegistrySetup {
-            built_in: file.built_in(),
+            built_in: RegistryBuiltIn,
             limits: limits(config),
             hosts: registry.permits(),
             records,

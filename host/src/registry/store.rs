@@ -5,7 +5,6 @@ use super::rekey::seal_anew;
 use super::seal::SealingKey;
 use super::tables::{Tables, apply, open_with_key};
 use crate::config::RegistrySecret;
-use mcp_local_provider_engine::RegistryBuiltIn;
 use mcp_local_provider_registry::{Done, Record, Rekeyed, Store, StoreError, Value};
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -103,11 +102,6 @@ impl Shared {
 }
 
 impl RegistryFile {
-    /// Shows that this build has a registry.
-    pub fn built_in(&self) -> RegistryBuiltIn {
-        RegistryBuiltIn
-    }
-
     /// Writes what waits and closes the file, so that another program can open it. Changes are refused from now on.
     pub fn close(&self) {
         self.shared.queue().is_closed = true;

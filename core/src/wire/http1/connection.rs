@@ -180,21 +180,15 @@ impl ServerConnection {
         STATES.step(OUTSIDE, State::Idle.name());
         let mut latest = Latest::default();
         let now = latest.clamp(now);
-        Self {
+        let mut connection = Self {
             state: State::Idle,
             limits,
             heads: HeadReader::new(limits.sizes),
             body: BodyReader::nothing(),
             latest,
-            deadline: Some(
-                now + if shuts_down {
-                    FIRST_REQUEST.min(limits.head)
-                } else {
-                    limits.head
-                },
-            ),
+            deadline: Some(now + limits.head),
             is_first: true,
-            shuts_down,
+            shuts_down: false,
             version: Version::Http11,
             is_head: false,
             keep_alive: false,
@@ -202,7 +196,11 @@ impl ServerConnection {
             is_announced: true,
             is_lost: false,
             after: Disposition::Close,
+        };
+        if shuts_down {
+            connection.handle_shutdown(now);
         }
+        connection
     }
 
     /// State of the connection.
@@ -481,8 +479,8 @@ impl ServerConnection {
         }
     }
 
-    /// The program begins to shut down: a connection that waits for a request ends, every other one after its answer. Who has
-    /// just connected is about to ask, and has half a second. Show it first what has come. Idempotent.
+    /// The program begins to shut down: a connection that waits for a request ends, every other one after its answer. A
+    /// client that has just connected is about to ask, and has half a second. Show it first what has come. Idempotent.
     pub fn handle_shutdown(&mut self, now: Instant) {
         let now = self.latest.clamp(now);
         if core::mem::replace(&mut self.shuts_down, true) || self.state != State::Idle {

@@ -176,7 +176,7 @@ fn a_shutdown_ends_what_waits_and_tells_the_others() {
     assert_eq!(answered(&mut idle, true), Connection::Implied);
     idle.handle_shutdown(NOW);
     assert_eq!(idle.state(), State::Closed);
-    // Who has just connected has a moment to ask.
+    // A client that has just connected has a moment to ask.
     let mut fresh = connection(HeadLimits::default());
     fresh.handle_shutdown(NOW);
     assert_eq!(fresh.poll_timeout(), Some(NOW + FIRST_REQUEST));
