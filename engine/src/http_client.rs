@@ -20,6 +20,9 @@ mod call;
 
 pub use call::{Call, Part, STATES};
 
+/// Room for the head of a request, so that it is not moved while it grows, in bytes.
+const HEAD: usize = 512;
+
 /// Longest body that is sent together with its head, in bytes.
 const SMALL: usize = 16 << 10;
 
@@ -129,7 +132,7 @@ struct Outgoing {
 
 impl Outgoing {
     fn new(
-        request: HttpRequest,
+        request: &HttpRequest,
         target: &str,
         origin: &Origin,
         authorization: Option<&str>,
@@ -142,7 +145,9 @@ impl Outgoing {
             return Err(InvalidHeader { name }.into());
         }
         let length = request.body.as_ref().map(|body| body.len() as u64);
-        let mut start = Vec::new();
+        let small = request.body.as_ref().map(Bytes::len);
+        let small = small.filter(|length| *length <= SMALL).unwrap_or(0);
+        let mut start = Vec::with_capacity(HEAD + small);
         let host = origin.host_header();
         let method = request.method;
         let mut head = HeadWriter::request(&mut start, method, target, &host, length, connection);
@@ -153,7 +158,7 @@ impl Outgoing {
             head.header("proxy-authorization", authorization.as_bytes());
         }
         head.finish()?;
-        let mut rest = request.body.unwrap_or_default();
+        let mut rest = request.body.clone().unwrap_or_default();
         if rest.len() <= SMALL {
             start.extend_from_slice(&rest);
             rest = Bytes::new();
@@ -224,17 +229,17 @@ impl HttpClient {
             self.pool.clear();
         }
         let asks_proxy = route.asks_proxy();
-        let url = format!("http://{}{}", route.origin.host_header(), request.path);
         let target = if asks_proxy {
-            url
+            let host = route.origin.host_header();
+            Cow::Owned(format!("http://{host}{}", request.path))
         } else {
-            request.path.clone()
+            Cow::Borrowed(&*request.path)
         };
         // By a tunnel the proxy was asked already.
         let proxy = route.proxy.as_ref().filter(|_| asks_proxy);
         let authorization = proxy.and_then(|proxy| proxy.authorization());
         let outgoing = Outgoing::new(
-            request,
+            &request,
             &target,
             &route.origin,
             authorization,

@@ -125,6 +125,32 @@ pub fn read_behind(
     read
 }
 
+/// [`Pipe::poll_read`] over a call that fills the room that a vector has, none of which is written before: as [`read_behind`].
+///
+/// # Errors
+/// Those of `receive`. One of a call that would block ([`io::ErrorKind::WouldBlock`]) is pending instead.
+pub fn receive_behind(
+    into: &mut Vec<u8>,
+    most: usize,
+    receive: impl FnOnce(&mut Vec<u8>) -> Poll<io::Result<usize>>,
+) -> Poll<io::Result<usize>> {
+    let room = most.min(ROOM);
+    into.reserve_exact(room);
+    let received = if into.capacity() - into.len() <= most {
+        receive(into)
+    } else {
+        // There is room for more than is wanted.
+        let mut piece = Vec::with_capacity(room);
+        let received = receive(&mut piece);
+        into.append(&mut piece);
+        received
+    };
+    match received {
+        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
+        received => received,
+    }
+}
+
 /// A pipe that was never open: every call fails with the same error.
 #[derive(Debug)]
 pub struct NeverOpen(io::ErrorKind);

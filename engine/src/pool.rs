@@ -20,24 +20,36 @@ pub struct PoolLimits {
 }
 
 impl Default for PoolLimits {
-    /// 8 of a route, 64 of all, 60 s.
+    /// 128 of a route, 256 of all, 60 s. Fewer than a server is asked at once would open connections anew all the time.
     fn default() -> Self {
         Self {
-            route: 8,
-            all: 64,
+            route: 128,
+            all: 256,
             idle: Duration::from_secs(60),
         }
     }
 }
 
+/// Time between two looks at the idle pipes. A look for each request would cost more than the pool saves.
+pub const LOOK: Duration = Duration::from_secs(1);
+
 /// Idle pipes by their routes. Whoever takes one has it alone.
 ///
-/// The housekeeper owns and polls them: a pipe that ends or brings bytes while it is idle, and one that is idle for long, is closed.
+/// The housekeeper looks at them every [`LOOK`]: a pipe that has ended or brought bytes while it was idle, and one that is idle for
+/// long, is closed.
 pub struct Pool {
     limits: PoolLimits,
+    state: Ranked<State, LEAF>,
+}
+
+#[derive(Default)]
+struct State {
     /// From the one that has been idle for longest.
-    idle: Ranked<Vec<Idle>, LEAF>,
-    housekeeper: Ranked<Option<Waker>, LEAF>,
+    idle: Vec<Idle>,
+    /// Time of the next look; none while nothing is idle.
+    look: Option<Instant>,
+    /// Woken when a look is due earlier than it knows.
+    housekeeper: Option<Waker>,
 }
 
 struct Idle {
@@ -48,12 +60,8 @@ struct Idle {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Pool({} idle, {:?})",
-            self.idle.lock().len(),
-            self.limits
-        )
+        let idle = self.state.lock().idle.len();
+        write!(f, "Pool({idle} idle, {:?})", self.limits)
     }
 }
 
@@ -69,19 +77,19 @@ impl Pool {
     pub fn new(limits: PoolLimits) -> Self {
         Self {
             limits,
-            idle: Ranked::default(),
-            housekeeper: Ranked::default(),
+            state: Ranked::default(),
         }
     }
 
     /// Takes the pipe of an equal route that has been idle for the shortest time, if nothing has happened on it.
     pub fn take(&self, now: Instant, route: &Route) -> Option<Box<dyn Pipe>> {
         loop {
-            let mut idle = self.idle.lock();
-            let place = idle.iter().rposition(|idle| idle.route == *route)?;
-            let mut found = idle.remove(place);
-            drop(idle);
-            if found.until > now && is_silent(&mut *found.pipe, Waker::noop()) {
+            let mut found = {
+                let idle = &mut self.state.lock().idle;
+                let place = idle.iter().rposition(|idle| idle.route == *route)?;
+                idle.remove(place)
+            };
+            if found.until > now && is_silent(&mut *found.pipe) {
                 return Some(found.pipe);
             }
         }
@@ -92,18 +100,29 @@ impl Pool {
         let until = now + self.limits.idle;
         self.keep(Idle { route, pipe, until });
         // Released before the call.
-        let housekeeper = self.housekeeper.lock().take();
+        let housekeeper = {
+            let state = &mut *self.state.lock();
+            match state.look {
+                Some(_) => None,
+                None => {
+                    state.look = Some(now + LOOK);
+                    state.housekeeper.take()
+                }
+            }
+        };
         housekeeper.into_iter().for_each(Waker::wake);
     }
 
     fn keep(&self, kept: Idle) {
         // Dropped after the lock is released.
         let mut closed = Vec::new();
-        let mut idle = self.idle.lock();
-        let place = idle.partition_point(|other| other.until <= kept.until);
-        let route = kept.route.clone();
+        let idle = &mut self.state.lock().idle;
+        let place = idle.partition_point(|other| other.until < kept.until);
+        let full = (idle.len() >= self.limits.route).then(|| kept.route.clone());
         idle.insert(place, kept);
-        if idle.iter().filter(|idle| idle.route == route).count() > self.limits.route {
+        if let Some(route) = full
+            && idle.iter().filter(|idle| idle.route == route).count() > self.limits.route
+        {
             let first = idle.iter().position(|idle| idle.route == route);
             closed.extend(first.map(|first| idle.remove(first)));
         }
@@ -115,26 +134,42 @@ impl Pool {
     /// Closes all idle pipes, for their memory.
     pub fn clear(&self) {
         // Dropped after the lock is released.
-        let closed = std::mem::take(&mut *self.idle.lock());
+        let closed = std::mem::take(&mut self.state.lock().idle);
         drop(closed);
     }
 
-    /// Polls every idle pipe, and closes those that have been idle for long or on which something has happened. To be called again
-    /// when `waker` was woken, at the time that is returned at the latest.
+    /// Looks at every idle pipe when that is due, and closes those that have been idle for long or on which something has happened.
+    /// To be called again when `waker` was woken, at the time that is returned at the latest.
     pub fn poll(&self, now: Instant, waker: &Waker) -> Option<Instant> {
-        *self.housekeeper.lock() = Some(waker.clone());
-        // Meanwhile a call finds none, and opens a fresh one.
-        let idle = std::mem::take(&mut *self.idle.lock());
-        for mut idle in idle {
-            if idle.until > now && is_silent(&mut *idle.pipe, waker) {
-                self.keep(idle);
+        {
+            let state = &mut *self.state.lock();
+            state.housekeeper = Some(waker.clone());
+            if state.look.is_none_or(|look| look > now) {
+                return state.look;
             }
         }
-        self.idle.lock().first().map(|idle| idle.until)
+        let mut place = 0;
+        // One after the other, so that a call meanwhile finds the others.
+        while let Some(mut idle) = self.take_at(place) {
+            if idle.until > now && is_silent(&mut *idle.pipe) {
+                self.keep(idle);
+                place += 1;
+            }
+        }
+        let state = &mut *self.state.lock();
+        let first = state.idle.first().map(|idle| idle.until);
+        state.look = first.map(|first| first.min(now + LOOK));
+        state.look
+    }
+
+    fn take_at(&self, place: usize) -> Option<Idle> {
+        let idle = &mut self.state.lock().idle;
+        (place < idle.len()).then(|| idle.remove(place))
     }
 }
 
 /// True when a pipe has neither ended nor brought bytes.
-fn is_silent(pipe: &mut dyn Pipe, waker: &Waker) -> bool {
-    pipe.poll_read(waker, &mut Vec::new(), 1).is_pending()
+fn is_silent(pipe: &mut dyn Pipe) -> bool {
+    let polled = pipe.poll_read(Waker::noop(), &mut Vec::new(), 1);
+    polled.is_pending()
 }

@@ -4,7 +4,8 @@ use crate::parker::{Interest, watch};
 use crate::peer::Peer;
 use crate::threads::{Open, Threads};
 use mcp_local_provider_engine::later;
-use mcp_local_provider_engine::pipe::{Endpoint, Pipe, read_behind};
+use mcp_local_provider_engine::listen::receive;
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe, receive_behind};
 use std::io::{self, ErrorKind};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -106,7 +107,7 @@ impl Pipe for TcpPipe {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let peer = ready!(self.poll_open(waker))?;
-        let read = read_behind(into, most, |room| Poll::Ready(peer.read_now(room)));
+        let read = receive_behind(into, most, |into| Poll::Ready(receive(peer.socket(), into)));
         if read.is_pending() {
             watch(peer, Interest::Read, None, waker);
         }

@@ -4,7 +4,7 @@ use crate::io::Io;
 use crate::reactor::{Reactor, Registered};
 use blocking::unblock;
 use futures_lite::future::or;
-use mcp_local_provider_engine::pipe::{Endpoint, Pipe, read_behind};
+use mcp_local_provider_engine::pipe::{Endpoint, Pipe, receive_behind};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
@@ -78,7 +78,7 @@ impl Pipe for TcpPipe {
         let io = ready!(self.poll_open(cx))?;
         // The reactor may not have heard of what came while the program was stopped.
         io.look();
-        read_behind(into, most, |room| io.poll_read(cx, room))
+        receive_behind(into, most, |room| io.poll_receive(cx, room))
     }
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {

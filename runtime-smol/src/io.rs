@@ -143,6 +143,21 @@ impl Io {
         self.has_read(read, room)
     }
 
+    /// The same, once there is something.
+    pub(crate) fn poll_receive(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            ready!(self.poll_readable(cx));
+            match self.receive(into) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
+    }
+
     /// Writes as much as the socket takes of all parts.
     pub(crate) fn poll_write_vectored(
         &mut self,

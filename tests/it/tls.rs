@@ -7,7 +7,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::json;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -27,10 +27,10 @@ fn listen() -> (TcpListener, SocketAddr) {
 }
 
 /// Writes a file of roots, which goes when the test ends.
-struct Roots(PathBuf);
+pub struct Roots(PathBuf);
 
 impl Roots {
-    fn new(authority: &Authority) -> Self {
+    pub fn new(authority: &Authority) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "provider-roots-{}-{}.pem",
@@ -41,6 +41,10 @@ impl Roots {
         std::fs::write(&path, authority.pem()).unwrap();
         Self(path)
     }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
 }
 
 impl Drop for Roots {
@@ -50,7 +54,7 @@ impl Drop for Roots {
 }
 
 fn start(roots: &Roots, bridges: &[(&str, String)]) -> Program {
-    let roots = roots.0.display();
+    let roots = roots.path().display();
     let mut config = format!("tls: {{ ca_file: \"{roots}\" }}\nbridges:\n");
     for (name, url) in bridges {
         config.push_str(&format!(

@@ -14,7 +14,7 @@ use mcp_local_provider_engine::http_client::{
     Call, CallError, CallTimes, HttpClient, HttpRequest, Part, Wait,
 };
 use mcp_local_provider_engine::pipe::Pipe;
-use mcp_local_provider_engine::pool::{Pool, PoolLimits};
+use mcp_local_provider_engine::pool::{LOOK, Pool, PoolLimits};
 use mcp_local_provider_engine::proxy::{Origin, PipeTimes, Proxies, Route};
 use mcp_local_provider_engine::tunnel::Tunnel;
 use mcp_local_provider_engine::{Engine, Housekeeper, Outside};
@@ -531,6 +531,7 @@ fn an_idle_pipe_on_which_something_happens_is_closed() {
     let woken = Arc::new(Woken::default());
     let housekeeper = Waker::from(woken.clone());
     let limits = PoolLimits::default();
+    let look = NOW + LOOK;
     for happens in [
         Step::End,
         Step::bytes("x"),
@@ -539,26 +540,28 @@ fn an_idle_pipe_on_which_something_happens_is_closed() {
         let pool = Pool::new(limits);
         let (server, other) = (Server::new([]), Server::new([]));
         assert_eq!(pool.poll(NOW, &housekeeper), None);
-        pool.put(NOW, direct("http://a/"), server.pipe());
-        pool.put(NOW, direct("http://a/"), other.pipe());
-        assert!(woken.0.load(Ordering::Relaxed) > 0);
-        assert_eq!(pool.poll(NOW, &housekeeper), Some(NOW + limits.idle));
         let before = woken.0.load(Ordering::Relaxed);
+        pool.put(NOW, direct("http://a/"), server.pipe());
+        assert_eq!(woken.0.load(Ordering::Relaxed), before + 1);
+        assert_eq!(pool.poll(NOW, &housekeeper), Some(look));
+        // The next look is known.
+        pool.put(NOW, direct("http://a/"), other.pipe());
+        assert_eq!(woken.0.load(Ordering::Relaxed), before + 1);
         server.then(happens);
-        assert!(woken.0.load(Ordering::Relaxed) > before);
-        pool.poll(NOW, &housekeeper);
+        assert_eq!(pool.poll(look, &housekeeper), Some(look + LOOK));
         assert!(server.is_closed() && !other.is_closed());
         // Before the housekeeper has looked, nobody gets it either.
         other.then(Step::End);
-        assert!(pool.take(NOW, &direct("http://a/")).is_none());
+        assert!(pool.take(look, &direct("http://a/")).is_none());
         assert!(other.is_closed());
+        assert_eq!(pool.poll(look + LOOK, &housekeeper), None);
     }
     // A pipe that was woken for nothing stays.
     let pool = Pool::new(limits);
     let server = Server::new([]);
     pool.put(NOW, direct("http://a/"), server.pipe());
     server.then(Step::Pending);
-    assert_eq!(pool.poll(NOW, &housekeeper), Some(NOW + limits.idle));
+    assert_eq!(pool.poll(look, &housekeeper), Some(look + LOOK));
     assert!(!server.is_closed());
     assert_eq!(pool.poll(NOW + limits.idle, &housekeeper), None);
     assert!(server.is_closed());
@@ -586,6 +589,8 @@ fn the_housekeeper_closes_what_is_idle_for_long() {
     let server = Server::new([]);
     engine.pool().put(NOW, direct("http://a/"), server.pipe());
     let idle = PoolLimits::default().idle;
+    assert_eq!(housekeeper.poll(Waker::noop()), Some(NOW + LOOK));
+    hand.0.store(59, Ordering::Relaxed);
     assert_eq!(housekeeper.poll(Waker::noop()), Some(NOW + idle));
     assert!(!server.is_closed());
     hand.0.store(60, Ordering::Relaxed);
@@ -635,7 +640,8 @@ proptest! {
                     }
                 }
                 3 => {
-                    now = now + Duration::from_secs(amount);
+                    // A look is due.
+                    now = now + LOOK.max(Duration::from_secs(amount));
                     pool.poll(now, Waker::noop());
                     for (_, server, used, silent) in &servers {
                         prop_assert!(server.is_closed() || (now.since(*used) < idle && *silent));

@@ -140,8 +140,8 @@ impl Call {
         times: CallTimes,
         budget: &Budget,
     ) -> Result<Self, CallError> {
-        let target = request.path.clone();
-        let outgoing = Outgoing::new(request, &target, origin, None, Connection::Close, budget)?;
+        let (target, closes) = (&*request.path, Connection::Close);
+        let outgoing = Outgoing::new(&request, target, origin, None, closes, budget)?;
         let received = Buffer::new(budget);
         Ok(Self::new(
             State::Opening,

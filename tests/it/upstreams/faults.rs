@@ -4,10 +4,12 @@ use super::ask::{Dialect, EVERY, Fails, ask, ask_whole};
 use super::server::{Api, Reply, Server, Then, entry};
 use super::{QUICK, start};
 use crate::program::Program;
+use crate::tls::Roots;
 use mcp_local_provider_tests::certificates::Authority;
-use rustls::ServerConnection;
+use rustls::{ServerConfig, ServerConnection};
 use serde_json::json;
 use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -163,18 +165,29 @@ fn a_server_that_nobody_can_connect_to_is_told_of_by_name() {
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     // It takes connections, and never says a word of TLS.
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
-    let stranger = wrong_certificate();
+    let authority = Authority::new();
+    let roots = Roots::new(&authority);
+    let stranger = secure(&Authority::new().server(&["localhost"]));
+    let other_name = secure(&authority.server(&["models.test"]));
+    let expired = secure(&authority.server_until(&["localhost"], 2020));
+    let secure_entry = |name, address: SocketAddr| {
+        entry(Api::OpenAi, name, &format!("https://localhost:{}", address.port()), ", models: [m], retries: 1")
+    };
     let entries = [
         entry(Api::OpenAi, "gone", &format!("http://{gone}"), ", models: [m], retries: 1"),
         entry(Api::OpenAi, "mute", &format!("https://{}", mute.local_addr().unwrap()), ", models: [m], retries: 1, connect_timeout: 200ms"),
-        entry(Api::OpenAi, "stranger", &format!("https://localhost:{}", stranger.port()), ", models: [m], retries: 1"),
+        secure_entry("stranger", stranger),
+        secure_entry("other-name", other_name),
+        secure_entry("expired", expired),
         entry(Api::OpenAi, "no-such-host", "http://no-such-host.invalid", ", models: [m], retries: 1"),
     ];
-    let program = start(&entries.concat(), "");
+    let program = start(&entries.concat(), &format!("tls: {{ ca_file: \"{}\" }}\n", roots.path().display()));
     let cases = [
         ("gone", Fails::LOST, "cannot be reached"),
         ("mute", Fails::LATE, "in time"),
         ("stranger", Fails::LOST, "not trusted"),
+        ("other-name", Fails::LOST, "not for `localhost`, but for `models.test`"),
+        ("expired", Fails::LOST, "has expired"),
         ("no-such-host", Fails::LOST, "look"),
     ];
     for (name, fails, says) in cases {
@@ -184,9 +197,9 @@ fn a_server_that_nobody_can_connect_to_is_told_of_by_name() {
     }
 }
 
-/// Address of a server whose certificate nobody trusts.
-fn wrong_certificate() -> SocketAddr {
-    let server = Authority::new().server(&["localhost"]);
+/// Address of a server with a certificate that is refused.
+fn secure(server: &Arc<ServerConfig>) -> SocketAddr {
+    let server = server.clone();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// Most bytes of an answer that never ends. A program that reads so many has no limit.
-const ENDLESS: usize = 256 << 20;
+const ENDLESS: usize = 1 << 30;
 
 /// The API that a server speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -120,7 +120,9 @@ fn call(method: &'static str, bytes: &[u8], size: usize, pending: bool, end: Opt
     drop(call);
     // What is left over may come later.
     for _ in 0..limit {
-        pool.poll(NOW, Waker::noop());
+        if let Some(pipe) = pool.take(NOW, &route) {
+            pool.put(NOW, route.clone(), pipe);
+        }
     }
     Seen {
         status,
