@@ -117,12 +117,7 @@ pub fn read_behind(
         Poll::Ready(Err(_)) | Poll::Pending => 0,
     };
     into.truncate(begin.saturating_add(count));
-    if let Poll::Ready(Err(error)) = &read
-        && error.kind() == io::ErrorKind::WouldBlock
-    {
-        return Poll::Pending;
-    }
-    read
+    pending_if_blocked(read)
 }
 
 /// [`Pipe::poll_read`] over a call that fills the room that a vector has, none of which is written before: as [`read_behind`].
@@ -145,10 +140,16 @@ pub fn receive_behind(
         into.append(&mut piece);
         received
     };
-    match received {
-        Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::WouldBlock => Poll::Pending,
-        received => received,
+    pending_if_blocked(received)
+}
+
+fn pending_if_blocked(read: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    if let Poll::Ready(Err(error)) = &read
+        && error.kind() == io::ErrorKind::WouldBlock
+    {
+        return Poll::Pending;
     }
+    read
 }
 
 /// A pipe that was never open: every call fails with the same error.
