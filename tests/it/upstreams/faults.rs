@@ -1,6 +1,6 @@
 //! Servers that fail before the first byte of an answer: one clear error in the client's API, or the fallback's answer.
 
-use super::ask::{Dialect, EVERY, Fails, ask, ask_whole};
+use super::ask::{Dialect, EVERY, Fails, ask, ask_whole, open, told};
 use super::server::{Api, Reply, Server, Then, entry};
 use super::{QUICK, start};
 use crate::program::Program;
@@ -279,6 +279,24 @@ fn connections_are_kept_and_one_that_was_closed_meanwhile_costs_nobody_an_answer
     server.rewrite([Reply::Raw(bytes, Then::Close), Reply::Text("fine")]);
     ask_whole(&program, "up/m").is("last");
     ask_whole(&program, "up/m").is("fine");
+}
+
+#[test]
+fn as_many_connections_are_kept_as_were_used_at_once() {
+    let server = Server::start(Api::OpenAi, [Reply::Held("fine")]);
+    let program = start(&server.entry("up", ", models: [m], concurrency: 0"), "");
+    let as_client = (Dialect::OpenAi, false);
+    let mut asked = 0;
+    // The first round opens more than the others need: a connection that is just being looked at is none that is used.
+    for at_once in [24, 20, 20] {
+        server.hold();
+        let clients: Vec<_> = (0..at_once).map(|_| open(&program, as_client, "up/m")).collect();
+        asked += at_once;
+        server.wait_asked(asked);
+        server.release();
+        clients.into_iter().for_each(|client| told(as_client, client).is("fine"));
+    }
+    assert_eq!(server.connections(), 24);
 }
 
 #[test]

@@ -204,6 +204,11 @@ impl Server {
         self.seen.1.notify_all();
     }
 
+    /// Holds again what is to be held.
+    pub fn hold(&self) {
+        lock(&self.seen).is_released = false;
+    }
+
     /// Answers by these from now on.
     pub fn rewrite(&self, script: impl IntoIterator<Item = Reply>) {
         lock(&self.seen).script = script.into_iter().collect();
