@@ -21,7 +21,7 @@ mod call;
 pub use call::{Call, Part, STATES};
 
 /// Room for the head of a request, so that it is not moved while it grows, in bytes.
-const HEAD: usize = 512;
+const HEAD_ROOM: usize = 512;
 
 /// Longest body that is sent together with its head, in bytes.
 const SMALL: usize = 16 << 10;
@@ -145,9 +145,13 @@ impl Outgoing {
             return Err(InvalidHeader { name }.into());
         }
         let length = request.body.as_ref().map(|body| body.len() as u64);
-        let small = request.body.as_ref().map(Bytes::len);
-        let small = small.filter(|length| *length <= SMALL).unwrap_or(0);
-        let mut start = Vec::with_capacity(HEAD + small);
+        let body = request.body.clone().unwrap_or_default();
+        let (small, rest) = if body.len() <= SMALL {
+            (body, Bytes::new())
+        } else {
+            (Bytes::new(), body)
+        };
+        let mut start = Vec::with_capacity(HEAD_ROOM + small.len());
         let host = origin.host_header();
         let method = request.method;
         let mut head = HeadWriter::request(&mut start, method, target, &host, length, connection);
@@ -158,11 +162,7 @@ impl Outgoing {
             head.header("proxy-authorization", authorization.as_bytes());
         }
         head.finish()?;
-        let mut rest = request.body.clone().unwrap_or_default();
-        if rest.len() <= SMALL {
-            start.extend_from_slice(&rest);
-            rest = Bytes::new();
-        }
+        start.extend_from_slice(&small);
         let bytes = start.capacity().saturating_add(rest.len());
         let mut share = budget.share();
         if share.reserve(0, bytes) < bytes {

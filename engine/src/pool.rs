@@ -102,12 +102,11 @@ impl Pool {
         // Released before the call.
         let housekeeper = {
             let state = &mut *self.state.lock();
-            match state.look {
-                Some(_) => None,
-                None => {
-                    state.look = Some(now + LOOK);
-                    state.housekeeper.take()
-                }
+            if state.look.is_some() {
+                None
+            } else {
+                state.look = Some(now + LOOK);
+                state.housekeeper.take()
             }
         };
         housekeeper.into_iter().for_each(Waker::wake);
@@ -170,6 +169,6 @@ impl Pool {
 
 /// True when a pipe has neither ended nor brought bytes.
 fn is_silent(pipe: &mut dyn Pipe) -> bool {
-    let polled = pipe.poll_read(Waker::noop(), &mut Vec::new(), 1);
-    polled.is_pending()
+    pipe.poll_read(Waker::noop(), &mut Vec::new(), 1)
+        .is_pending()
 }

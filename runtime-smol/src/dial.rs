@@ -78,7 +78,7 @@ impl Pipe for TcpPipe {
         let io = ready!(self.poll_open(cx))?;
         // The reactor may not have heard of what came while the program was stopped.
         io.look();
-        receive_behind(into, most, |room| io.poll_receive(cx, room))
+        receive_behind(into, most, |into| io.poll_receive(cx, into))
     }
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {

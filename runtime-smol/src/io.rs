@@ -123,9 +123,17 @@ impl Io {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_read_by(cx, |io| io.read(buf))
+    }
+
+    fn poll_read_by(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut read: impl FnMut(&mut Self) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         loop {
             ready!(self.poll_readable(cx));
-            match self.read(buf) {
+            match read(self) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),
             }
@@ -149,13 +157,7 @@ impl Io {
         cx: &mut Context<'_>,
         into: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
-        loop {
-            ready!(self.poll_readable(cx));
-            match self.receive(into) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-                done => return Poll::Ready(done),
-            }
-        }
+        self.poll_read_by(cx, |io| io.receive(into))
     }
 
     /// Writes as much as the socket takes of all parts.
