@@ -23,8 +23,7 @@ use mcp_local_provider_core::time::Instant;
 use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Once};
 use std::task::Waker;
 
 /// The mailbox of one exchange, behind its lock, with the waker of who waits for it.
@@ -303,7 +302,7 @@ impl LinkCell {
 pub struct Connected {
     engine: Arc<Engine>,
     cell: Arc<LinkCell>,
-    gone: AtomicBool,
+    gone: Once,
 }
 
 impl Connected {
@@ -345,7 +344,7 @@ impl Connected {
         Ok(Self {
             engine: engine.clone(),
             cell,
-            gone: AtomicBool::new(false),
+            gone: Once::new(),
         })
     }
 
@@ -359,6 +358,16 @@ impl Connected {
     /// Moves the messages for such an agent behind what `into` has.
     pub fn take_messages(&self, into: &mut VecDeque<ToAgent>) {
         self.cell.state.lock().out.take_messages(into);
+    }
+
+    /// Has the hub send nobody here any more. Before clients hear that their agent is lost: one that asks again at once would be
+    /// sent to it a second time.
+    fn leave_hub(&self) {
+        self.gone.call_once_force(|_| {
+            self.engine
+                .hub(|hub, now, out| hub.disconnected(now, self.cell.id, out));
+            self.engine.remove_link(&self.cell);
+        });
     }
 
     /// Calls the machine; who is to be woken waits for the end of the turn.
@@ -412,18 +421,22 @@ impl Converse for Connected {
     }
 
     fn finish(&self, turn: &mut Turn) -> bool {
-        turn.wake.drain(..).for_each(Waker::wake);
-        let (notices, writes) = {
+        let (notices, writes, closed) = {
             let mut state = self.cell.state.lock();
             let next = state.link.poll_timeout().map(|timeout| timeout.at);
             let sooner = next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed));
             let notices = std::mem::take(&mut state.out.notices);
-            (notices, sooner || state.out.wants_write())
+            let writes = sooner || state.out.wants_write();
+            (notices, writes, state.link.is_closed())
         };
         for notice in notices {
             self.engine
                 .hub(|hub, now, out| hub.handle_notice(now, self.cell.id, notice, out));
         }
+        if closed {
+            self.leave_hub();
+        }
+        turn.wake.drain(..).for_each(Waker::wake);
         relieve(&self.engine);
         writes
     }
@@ -483,17 +496,12 @@ impl Converse for Connected {
     }
 
     fn disconnect(&self) {
-        if self.gone.swap(true, Ordering::AcqRel) {
-            return;
-        }
+        self.leave_hub();
         let now = self.engine.now();
         self.cell
             .call(|link, out, deliver| link.handle_disconnect(now, out, deliver));
         let waiting = std::mem::take(&mut self.cell.state.lock().reading.waiting);
         waiting.into_iter().for_each(Waker::wake);
-        self.engine.remove_link(&self.cell);
-        self.engine
-            .hub(|hub, now, out| hub.disconnected(now, self.cell.id, out));
     }
 }
 

@@ -24,8 +24,8 @@ use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::http1::{HeadLimits, HeadReader};
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::Arc;
-use std::task::Waker;
+use std::sync::{Arc, Mutex};
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -388,6 +388,51 @@ fn an_answer_to_head_has_no_bytes() {
     assert!(!root.body.is_empty(), "its length is told");
     let (_, _, status, outcome, bytes) = bench.only_record();
     assert_eq!((status, outcome, bytes), (200, "ok", 0));
+}
+
+/// A client that asks again as soon as it is woken.
+struct AsksAgain {
+    bench: Bench,
+    statuses: Mutex<Vec<Option<u16>>>,
+}
+
+impl Wake for AsksAgain {
+    fn wake(self: Arc<Self>) {
+        let status = match self.bench.ask() {
+            Step::Answer(answer) => Some(answer.head.status()),
+            _ => None,
+        };
+        self.statuses.lock().unwrap().push(status);
+    }
+}
+
+#[test]
+fn who_hears_that_an_agent_is_lost_is_not_sent_to_it_again() {
+    let lost: [fn(&mut Agent); 2] = [
+        |agent| agent.link.disconnect(),
+        |agent| {
+            agent.link.begin(&mut agent.turn);
+            for _ in 0..1000 {
+                agent.link.receive_binary(&mut agent.turn);
+            }
+            agent.link.finish(&mut agent.turn);
+        },
+    ];
+    for lose in lost {
+        let bench = Bench::new();
+        let mut agent = bench.agent();
+        let mut running = bench.running();
+        let client = Arc::new(AsksAgain {
+            bench,
+            statuses: Mutex::default(),
+        });
+        let waker = Waker::from(client.clone());
+        assert_ne!(running.poll(&waker), Progress::Ready);
+        lose(&mut agent);
+        assert_eq!(running.poll(Waker::noop()), Progress::Ready);
+        assert_eq!(running.take_head().unwrap().status(), 502);
+        assert_eq!(*client.statuses.lock().unwrap(), [Some(503)]);
+    }
 }
 
 /// A request of an agent named `a`, for the tools of a caller.
