@@ -571,9 +571,7 @@ fn begin(
     on: Listener,
     head: &RequestHead<'_>,
 ) -> Result<Step, Box<Upgraded>> {
-    let request = Request::new(head.method(), head.path_and_query(), address, |name| {
-        head.last_header(name)
-    });
+    let request = Request::new(head.method(), head.path_and_query(), address, head);
     match request::begin(client.engine(), on, &request) {
         Begun::Step(step) => Ok(step),
         Begun::Upgrade(upgrade) if head.framing().body != BodyLength::Exact(0) => Ok(Step::Answer(

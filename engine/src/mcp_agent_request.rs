@@ -290,6 +290,7 @@ impl Post {
             version: self.version.as_deref(),
             method: self.called.as_deref(),
             name: self.name.as_deref(),
+            given: None,
         };
         let wanted = Wanted::read(&headers, id, call)?;
         let time = match serving::without_session(&wanted)? {

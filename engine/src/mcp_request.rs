@@ -9,7 +9,7 @@ use super::mcp_answering::Responding;
 use super::mcp_body::read;
 use super::mcp_posted::Posted;
 use super::mcp_stateless;
-use super::request::Step;
+use super::request::{Fields, Step};
 use super::running::Running;
 use mcp_local_provider_core::api::{Accepted, Answered};
 use mcp_local_provider_core::config::{Area, REGISTRY_SERVER};
@@ -19,6 +19,7 @@ use mcp_local_provider_core::hub::Verdict;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_mcp::config::{Server, Transport};
+use mcp_local_provider_mcp::mirrored::Given;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::Revision;
 use mcp_local_provider_mcp::stateless;
@@ -47,9 +48,18 @@ pub(crate) struct Asked<'h> {
     pub(crate) called: Option<&'h str>,
     /// `Mcp-Name`.
     pub(crate) name: Option<&'h str>,
+    /// All headers.
+    pub(crate) fields: Option<&'h dyn Fields>,
 }
 
 impl Asked<'_> {
+    /// The headers that repeat arguments of a tool, in the revision that has them.
+    fn given(&self) -> Given {
+        let is_new = self.version == Some(stateless::REVISION);
+        let fields = self.fields.filter(|_| is_new);
+        fields.map_or_else(Given::default, |fields| Given::pick(fields.all()))
+    }
+
     /// Refuses a request that does not accept each of these media types.
     pub(super) fn accepts_all(&self, forms: &[&str]) -> Result<(), Refusal> {
         let accepts = |form: &str| {
@@ -110,6 +120,7 @@ pub(crate) struct Post {
     version: Option<String>,
     called: Option<String>,
     name: Option<String>,
+    given: Given,
 }
 
 impl fmt::Debug for Post {
@@ -174,6 +185,7 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
         post.version = asked.version.map(str::to_owned);
         post.called = asked.called.map(str::to_owned);
         post.name = asked.name.map(str::to_owned);
+        post.given = asked.given();
         return Begun::Body(inbound, post);
     }
     let client = client(&caller);
@@ -359,7 +371,7 @@ pub(super) fn uphold(engine: &Engine, caller: &Caller, address: &Address) -> Res
 
 impl Post {
     /// A request of that caller to an address, without a session.
-    pub(super) const fn new(caller: Caller, address: Address) -> Self {
+    pub(super) fn new(caller: Caller, address: Address) -> Self {
         Self {
             caller,
             address,
@@ -367,6 +379,7 @@ impl Post {
             version: None,
             called: None,
             name: None,
+            given: Given::default(),
         }
     }
 
@@ -441,6 +454,7 @@ impl Post {
             version: self.version.as_deref(),
             method: self.called.as_deref(),
             name: self.name.as_deref(),
+            given: Some(&self.given),
         };
         asking.take(&headers, (text, message))
     }

@@ -6,6 +6,7 @@ use super::mcp_stateless::begin;
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
+use mcp_local_provider_mcp::mirrored::Given;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::stateless::{Ending, Part, PartId, Several, Step, Wanted};
 use std::collections::BTreeMap;
@@ -19,6 +20,8 @@ pub(super) struct Joined {
     caller: Caller,
     /// In the order of the address.
     servers: Vec<Arc<str>>,
+    /// Headers that are held against the arguments of a call.
+    given: Option<Given>,
     machine: Several,
     parts: BTreeMap<PartId, Arc<RequestCell>>,
 }
@@ -28,13 +31,14 @@ impl Joined {
         engine: Arc<Engine>,
         (client, caller): (Client, Caller),
         servers: Vec<Arc<str>>,
-        machine: Several,
+        (machine, given): (Several, Option<Given>),
     ) -> Self {
         Self {
             engine,
             client,
             caller,
             servers,
+            given,
             machine,
             parts: BTreeMap::new(),
         }
@@ -112,7 +116,8 @@ impl Joined {
             let message = "the request has no form that a server takes";
             return Err(Refusal::new(Reason::BadRequest, message));
         };
-        let wanted = Wanted::read_part(id, &call)?;
+        let mut wanted = Wanted::read_part(id, &call)?;
+        wanted.given.clone_from(&self.given);
         begin(
             &self.engine,
             (&self.client, &self.caller),

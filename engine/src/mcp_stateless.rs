@@ -70,7 +70,7 @@ impl Asking<'_> {
                     engine,
                     (self.client, self.caller.clone()),
                     names.collect(),
-                    machine,
+                    (machine, wanted.given),
                 );
                 Source::Several(Box::new(joined))
             }

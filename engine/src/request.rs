@@ -32,12 +32,45 @@ use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::dialect::Dialect;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::hub::limiter::Payer;
-use mcp_local_provider_core::wire::http1::RequestError;
+use mcp_local_provider_core::wire::http1::{RequestError, RequestHead};
 use std::net::IpAddr;
 use std::sync::Arc;
 use tungstenite::http;
 
 pub use super::upgrade::{Upgrade, Upgraded};
+
+/// The header fields of a request.
+pub trait Fields: Sync {
+    /// Returns the last value of a name, which is in lower case: of several the last is the one that the nearest proxy wrote.
+    fn last(&self, name: &str) -> Option<&[u8]>;
+
+    /// Returns all names, in any case, and values.
+    fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_>;
+}
+
+impl Fields for http::HeaderMap {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        let value = self.get_all(name).iter().next_back();
+        value.map(http::HeaderValue::as_bytes)
+    }
+
+    fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_> {
+        Box::new(
+            self.iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
+        )
+    }
+}
+
+impl Fields for RequestHead<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        self.last_header(name)
+    }
+
+    fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_> {
+        Box::new(self.headers())
+    }
+}
 
 /// The parts of a request's head that decide what happens.
 #[derive(Clone, Copy)]
@@ -55,24 +88,13 @@ impl<'h> Request<'h> {
     pub fn of<B>(request: &'h http::Request<B>, address: IpAddr) -> Self {
         let target = request.uri().path_and_query();
         let target = target.map_or("/", |target| target.as_str());
-        Self::new(request.method().as_str(), target, address, |name| {
-            request
-                .headers()
-                .get_all(name)
-                .iter()
-                .next_back()
-                .map(|value| value.as_bytes())
-        })
+        let method = request.method().as_str();
+        Self::new(method, target, address, request.headers())
     }
 
-    /// `address` is the peer's. `target` is path and query; `value` gives the last header of a name, which is in lower case:
-    /// of several the last is the one that the nearest proxy wrote.
-    pub fn new(
-        method: &'h str,
-        target: &'h str,
-        address: IpAddr,
-        value: impl Fn(&str) -> Option<&'h [u8]>,
-    ) -> Self {
+    /// `address` is the peer's. `target` is path and query.
+    pub fn new(method: &'h str, target: &'h str, address: IpAddr, fields: &'h impl Fields) -> Self {
+        let value = |name: &str| fields.last(name);
         let text = |name| std::str::from_utf8(value(name)?).ok();
         Self {
             head: api::Head {
@@ -107,6 +129,7 @@ impl<'h> Request<'h> {
                 accept: text("accept"),
                 called: text("mcp-method"),
                 name: text("mcp-name"),
+                fields: Some(fields),
             },
             asked_headers: text("access-control-request-headers"),
             if_none_match: text("if-none-match"),

@@ -61,6 +61,8 @@ pub mod config;
 mod envelope;
 pub mod events;
 pub mod greeting;
+mod header_text;
+pub mod mirrored;
 pub mod refusal;
 pub mod remote;
 pub mod rest;

@@ -5,13 +5,15 @@
 //! to no request comes by GET. HTTP+SSE (2024-11-05): all comes by GET, whose first event says where lines are posted.
 
 mod exchange;
+mod learning;
 mod posted;
 mod receiving;
 #[cfg(test)]
 mod tests;
 
+use crate::mirrored::Tools;
 use crate::refusal::{Exit, Reason, Refusal};
-use alloc::borrow::ToOwned;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -20,9 +22,12 @@ use alloc::vec::Vec;
 use core::fmt;
 use core::time::Duration;
 use exchange::{Exchange, Purpose};
+use learning::Mismatched;
 use mcp_local_provider_core::rpc::Line;
 use mcp_local_provider_core::time::Instant;
 use posted::{Kind, Posted, Role};
+
+const SESSION_ENDED: &str = "it has ended the session (HTTP status 404)";
 
 /// Time that a server has to end a stream behind its answer, before that is closed.
 const LINGER: Duration = Duration::from_secs(1);
@@ -40,6 +45,9 @@ pub enum Form {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ExchangeId(u64);
 
+/// Names in lower case, and values.
+pub type Headers = Vec<(Cow<'static, str>, String)>;
+
 /// An HTTP request to the server.
 #[derive(Debug)]
 pub struct Request {
@@ -48,7 +56,7 @@ pub struct Request {
     /// The place that it goes to, as the server has named it: a path or a URL. `None` is the address of the configuration.
     pub place: Option<String>,
     /// Headers, without those of the configuration.
-    pub headers: Vec<(&'static str, String)>,
+    pub headers: Headers,
     /// A JSON-RPC message.
     pub body: Option<String>,
     /// Its answer begins only when the server has done something, which may take long.
@@ -71,9 +79,16 @@ pub enum Heard<'m> {
     Line(Line<'m>),
     /// The line with the request of this number gets no answer.
     Unanswered(u64, Refusal),
-    /// The server did not take this line, with the request of this number, because its session had ended before. The end of the
-    /// connection follows.
+    /// The server did not take this line, with the request of this number, because its session had ended before, or it was not sent. The
+    /// end of the connection follows.
     NotTaken(u64, &'m str),
+    /// A tool was left out of a list, because its definition is invalid: why.
+    LeftOut {
+        /// Its name.
+        tool: &'m str,
+        /// The reason, as a sentence that begins with "it" or "its".
+        why: &'m str,
+    },
     /// The connection has ended: why, as a sentence that begins with "it".
     Ended(Exit, &'m str),
 }
@@ -142,6 +157,9 @@ pub struct Remote {
     /// The server has answered its greeting.
     is_greeted: bool,
     session: Option<String>,
+    /// The server has ended the session. Requests that it has may be answered all the same, and say each for itself whether it took them.
+    /// Until then that is waited for.
+    session_is_over: Option<Instant>,
     /// Revision that was agreed on.
     revision: Option<String>,
     /// Place that lines are posted to, with [`Form::Events`].
@@ -150,6 +168,10 @@ pub struct Remote {
     has_listened: bool,
     /// Faults of that stream in a row.
     faults: u32,
+    /// The arguments that stand in headers too.
+    tools: Tools,
+    /// Calls that were refused for their headers, and wait for the list of tools.
+    mismatched: BTreeMap<u64, Mismatched>,
     queue: VecDeque<Posted>,
     exchanges: BTreeMap<ExchangeId, Exchange>,
     pauses: Vec<Pause>,
@@ -170,7 +192,7 @@ impl fmt::Debug for Remote {
 impl Remote {
     /// Makes a connection to the server of this name. Nothing is sent yet.
     #[must_use]
-    pub const fn new(name: Arc<str>, form: Form, bounds: Bounds) -> Self {
+    pub fn new(name: Arc<str>, form: Form, bounds: Bounds) -> Self {
         Self {
             name,
             form,
@@ -179,10 +201,13 @@ impl Remote {
             greeting: None,
             is_greeted: false,
             session: None,
+            session_is_over: None,
             revision: None,
             endpoint: None,
             has_listened: false,
             faults: 0,
+            tools: Tools::default(),
+            mismatched: BTreeMap::new(),
             queue: VecDeque::new(),
             exchanges: BTreeMap::new(),
             pauses: Vec::new(),
@@ -206,7 +231,7 @@ impl Remote {
     /// Takes a line for the server, with its end.
     pub fn push_line(&mut self, line: &str, out: &mut Vec<Act>) {
         if self.phase == Phase::Open
-            && let Some(posted) = Posted::read(line)
+            && let Some(posted) = Posted::read(line, &self.tools)
         {
             self.queue.push_back(posted);
             self.flush(out);
@@ -250,12 +275,15 @@ impl Remote {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {
         let pauses = self.pauses.iter().map(|pause| pause.until);
-        let ends = self.exchanges.values();
-        pauses.chain(ends.filter_map(|open| open.until)).min()
+        let ends = self.exchanges.values().filter_map(|open| open.until);
+        pauses.chain(ends).chain(self.session_is_over).min()
     }
 
-    /// Makes the requests whose pause is over, and closes streams that have said all.
-    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Act>) {
+    /// Makes the requests whose pause is over, closes streams that have said all, and waits for a session that is over no longer.
+    pub fn handle_timeout(&mut self, now: Instant, out: &mut Vec<Act>, hear: &mut Hear<'_>) {
+        if self.session_is_over.is_some_and(|until| until <= now) {
+            return self.lose(SESSION_ENDED, out, hear);
+        }
         let over = |open: &Exchange| open.until.is_some_and(|until| until <= now);
         let late = self.exchanges.iter().filter(|(_, open)| over(open));
         let late: Vec<ExchangeId> = late.map(|(id, _)| *id).collect();
@@ -273,7 +301,8 @@ impl Remote {
                 }
                 Purpose::Ask { .. } | Purpose::Tell { .. } | Purpose::Listen | Purpose::End => None,
             };
-            let posted = body.as_deref().and_then(Posted::read);
+            let posted = body.as_deref();
+            let posted = posted.and_then(|line| Posted::read(line, &self.tools));
             let headers = posted.map_or_else(Vec::new, |posted| posted.headers);
             self.send(exchange, body, headers, out);
         }
@@ -281,6 +310,9 @@ impl Remote {
 
     /// Sends what may be sent: what tells something goes behind all requests before it, and what follows waits until the server has it.
     fn flush(&mut self, out: &mut Vec<Act>) {
+        if self.session_is_over.is_some() {
+            return;
+        }
         while let Some(first) = self.queue.front() {
             let is_telling = |open: &Exchange| open.is_telling();
             let is_asking = |open: &Exchange| open.asked().is_some() && !open.is_sent;
@@ -338,8 +370,13 @@ impl Remote {
 
     /// Reads no answer of a request any more. Returns true where that tells the server to stop, `None` where there is none.
     fn withdraw(&mut self, number: u64, out: &mut Vec<Act>) -> Option<bool> {
+        self.mismatched.remove(&number);
         let is_it = |purpose: &Purpose| match purpose {
-            Purpose::Ask { asked, .. } if asked.number == number => Some(asked.is_stateless),
+            Purpose::Ask {
+                asked,
+                is_answered: false,
+                ..
+            } if asked.number == number => Some(asked.is_stateless),
             Purpose::Ask { .. } | Purpose::Tell { .. } | Purpose::Listen | Purpose::End => None,
         };
         let mut paused = self.pauses.iter().enumerate();
@@ -360,7 +397,7 @@ impl Remote {
         &mut self,
         exchange: Exchange,
         body: Option<String>,
-        mut headers: Vec<(&'static str, String)>,
+        mut headers: Headers,
         out: &mut Vec<Act>,
     ) {
         let method = match (&exchange.purpose, &body) {
@@ -373,18 +410,18 @@ impl Remote {
             (Form::Streamable | Form::Events, None) => "text/event-stream",
             (Form::Events, Some(_)) => "*/*",
         };
-        headers.push(("accept", accept.to_owned()));
+        headers.push(("accept".into(), accept.to_owned()));
         if body.is_some() {
-            headers.push(("content-type", "application/json".to_owned()));
+            headers.push(("content-type".into(), "application/json".to_owned()));
         }
         if let Some(session) = &self.session {
-            headers.push(("mcp-session-id", session.clone()));
+            headers.push(("mcp-session-id".into(), session.clone()));
         }
         if let Some(revision) = &self.revision {
-            headers.push(("mcp-protocol-version", revision.clone()));
+            headers.push(("mcp-protocol-version".into(), revision.clone()));
         }
         if body.is_none() && !exchange.last_id.is_empty() {
-            headers.push(("last-event-id", exchange.last_id.clone()));
+            headers.push(("last-event-id".into(), exchange.last_id.clone()));
         }
         self.latest += 1;
         let id = ExchangeId(self.latest);
@@ -407,6 +444,7 @@ impl Remote {
 
     fn drop_all(&mut self, out: &mut Vec<Act>) {
         self.queue.clear();
+        self.mismatched.clear();
         self.pauses.clear();
         let open = core::mem::take(&mut self.exchanges);
         out.extend(open.into_keys().map(Act::Drop));
@@ -418,10 +456,19 @@ impl Remote {
         self.greeting = None;
         self.is_greeted = false;
         self.session = None;
+        self.session_is_over = None;
         self.revision = None;
         self.endpoint = None;
         self.has_listened = false;
         self.faults = 0;
+    }
+
+    /// The connection is over if its session is and no answer can come any more.
+    fn weigh_session(&mut self, out: &mut Vec<Act>, hear: &mut Hear<'_>) {
+        let mut open = self.exchanges.values();
+        if self.session_is_over.is_some() && !open.any(Exchange::may_be_answered) {
+            self.lose(SESSION_ENDED, out, hear);
+        }
     }
 
     /// The connection is over.
@@ -433,12 +480,19 @@ impl Remote {
             (Phase::Open, false) => Exit::NotStarted,
             (Phase::Open, true) | (Phase::Closing | Phase::Closed, _) => Exit::Disconnected,
         };
+        for posted in self.queue.drain(..) {
+            // It was not sent.
+            if let Kind::Request(asked) = &posted.kind {
+                hear(Heard::NotTaken(asked.number, &posted.line));
+            }
+        }
         self.forget(out);
         hear(Heard::Ended(exit, why));
     }
 
     /// A request gets no answer.
-    fn unanswered(&self, number: u64, reason: Reason, what: &str, hear: &mut Hear<'_>) {
+    fn unanswered(&mut self, number: u64, reason: Reason, what: &str, hear: &mut Hear<'_>) {
+        self.mismatched.remove(&number);
         let message = format!("the MCP server `{}` {what}", self.name);
         let refusal = Refusal::new(reason, message).about(&self.name);
         hear(Heard::Unanswered(number, refusal));

@@ -5,6 +5,7 @@ mod health;
 mod incoming;
 mod listening;
 mod lists;
+mod mirroring;
 mod outgoing;
 mod raising;
 mod rounds;
@@ -18,6 +19,7 @@ pub use era::Known;
 pub use health::state_name;
 
 use crate::config::Gateway;
+use crate::mirrored::Given;
 use crate::refusal::{Exit, Reason, Refusal};
 use crate::revision::Era;
 use alloc::boxed::Box;
@@ -36,6 +38,7 @@ use mcp_local_provider_core::process::{Grace, Life, Order, Rules, State, Then};
 use mcp_local_provider_core::rpc::{Outbox, Peer};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::{Instant, Timeout};
+use mirroring::Mirroring;
 use raising::{Raising, Settled};
 use rounds::Rounds;
 
@@ -143,7 +146,7 @@ enum Open<T> {
     Listen,
     /// The client's request of this number, sent again with the client's answers.
     Round(u64),
-    /// One that tells a new process what the one before knew.
+    /// One of the program itself: it tells a new process what the one before knew, or asks for its tools.
     Own,
     /// `ping`, or `server/discover` in its place, for a sign of life.
     Life,
@@ -151,6 +154,13 @@ enum Open<T> {
     Call(Waiting<T>),
     /// One that was taken back: the process may go on with it all the same.
     Withdrawn(T),
+}
+
+/// A request that the process has not got.
+struct Early {
+    number: u64,
+    /// Headers that are to say what the arguments of a call say.
+    given: Option<Given>,
 }
 
 struct Waiting<T> {
@@ -186,11 +196,12 @@ pub struct Server<T> {
     /// Requests in `peer` that were taken back.
     withdrawn: usize,
     /// Requests that wait until the process is ready, in their order.
-    early: VecDeque<CallId>,
+    early: VecDeque<Early>,
     handshake: Handshake,
     raising: Raising,
     health: Health,
     lists: Lists,
+    mirroring: Mirroring,
     /// Deliveries that the process has not said.
     settled: VecDeque<Settled<T>>,
     /// A process was ready once.
@@ -247,6 +258,7 @@ impl<T: Clone> Server<T> {
             raising: Raising::new(&one_line(hello)),
             health: Health::new(config.health),
             lists: Lists::new(config.cache_ttl),
+            mirroring: Mirroring::default(),
             settled: VecDeque::new(),
             was_ready: false,
             trouble: None,
@@ -333,6 +345,7 @@ impl<T: Clone> Server<T> {
         self.handshake.finish();
         self.raising.forget();
         self.lists.clear();
+        self.mirroring.forget();
         self.health.begin(now);
         self.life.stop(now, &mut out.orders);
         self.weigh(now);
@@ -387,6 +400,7 @@ impl<T: Clone> Server<T> {
         self.handshake.finish();
         self.raising.forget();
         self.lists.clear();
+        self.early.append(&mut self.mirroring.forget());
         self.health.begin(now);
         self.life.handle_exited(now, &mut out.orders);
         let has_failed = matches!(
@@ -438,7 +452,7 @@ impl<T: Clone> Server<T> {
         self.withdrawn = 0;
         for number in chosen {
             if let Some(Open::Call(waiting)) = self.peer.cancel(number) {
-                self.early.retain(|early| early.0 != number);
+                self.early.retain(|early| early.number != number);
                 let refusal = refusal(self);
                 deliver(Delivery::Failed {
                     to: waiting.to,

@@ -24,7 +24,7 @@ use mcp_local_provider_core::wire::http1::{
     check_target, write_chunk_size,
 };
 use mcp_local_provider_engine::answer::{Answer, Head};
-use mcp_local_provider_engine::request::{self, Begun, Expecting, Step};
+use mcp_local_provider_engine::request::{self, Begun, Expecting, Fields, Step};
 use mcp_local_provider_engine::{Config, Driver, Engine, Handle, Progress, Running, StartError};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -190,27 +190,37 @@ fn answer(threads: &Threads, mut request: tiny_http::Request) -> io::Result<()> 
     }
 }
 
+/// The header fields as tiny_http has them.
+struct TinyFields<'r>(&'r [tiny_http::Header]);
+
+impl Fields for TinyFields<'_> {
+    fn last(&self, name: &str) -> Option<&[u8]> {
+        let mut all = self.all().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        let first = all.next();
+        all.last().or(first).map(|(_, value)| value)
+    }
+
+    fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_> {
+        Box::new(self.0.iter().map(|header| {
+            let name = header.field.as_str().as_str();
+            (name, header.value.as_bytes())
+        }))
+    }
+}
+
 /// Refuses what its headers show to be framed in two ways, and begins all else.
 fn begin(engine: &Arc<Engine>, request: &tiny_http::Request, version: Version) -> Step {
     let address = request.remote_addr().map(SocketAddr::ip);
     let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let headers = || request.headers().iter();
-    let pairs = headers().map(|header| {
-        let name = header.field.as_str().as_str();
-        (name, header.value.as_bytes())
-    });
+    let fields = TinyFields(request.headers());
     let method = request.method().as_str();
-    let target = check_framing(pairs, version)
+    let target = check_framing(fields.all(), version)
         .and_then(|framing| check_target(method, request.url(), framing.host));
     let target = match target {
         Ok(target) => target,
         Err(error) => return Step::Answer(request::misframed(engine, address, error)),
     };
-    let head = request::Request::new(method, target, address, |name| {
-        let found =
-            headers().rfind(|header| header.field.as_str().as_str().eq_ignore_ascii_case(name));
-        found.map(|header| header.value.as_bytes())
-    });
+    let head = request::Request::new(method, target, address, &fields);
     match request::begin(engine, Listener::All, &head) {
         Begun::Step(step) => step,
         Begun::Upgrade(upgrade) => Step::Answer(no_websocket(upgrade)),

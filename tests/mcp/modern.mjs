@@ -132,6 +132,25 @@ check("errors", "errors: a failing tool is a result; an unknown tool, resource a
     assert.equal((await rejected(client.getPrompt({ name: "no_such_prompt" }))).code, -32602);
   }));
 
+check("headers", "headers: an argument is repeated where its tool wants that, and a header that says something else is refused", () =>
+  withClient(async (c) => {
+    await c.client.listTools();
+    for (const region of ["us-west1", " \u00e9", ""]) assert.equal(await c.call("test_x_mcp_header", { region }), `region: ${region}`);
+    assert.equal(await c.call("test_x_mcp_header"), "region: none");
+    const meta = "io.modelcontextprotocol/";
+    const _meta = { [`${meta}protocolVersion`]: "2026-07-28", [`${meta}clientCapabilities`]: {} };
+    const params = { name: "test_x_mcp_header", arguments: { region: "here" }, _meta };
+    const body = JSON.stringify({ jsonrpc: "2.0", id: 1, method: "tools/call", params });
+    const usual = { "Content-Type": "application/json", Accept: "application/json, text/event-stream" };
+    const own = { "MCP-Protocol-Version": "2026-07-28", "Mcp-Method": "tools/call", "Mcp-Name": params.name };
+    for (const [more, status] of [[{ "Mcp-Param-Region": "here" }, 200], [{ "Mcp-Param-Region": "there" }, 400], [{}, 400]]) {
+      const answer = await fetch(url, { method: "POST", body, headers: { ...headers, ...usual, ...own, ...more } });
+      const text = await answer.text();
+      assert.equal(answer.status, status, text);
+      if (status === 400) assert.equal(JSON.parse(text).error.code, -32020);
+    }
+  }));
+
 check("progress", "progress: 50 calls at once, each with its own reports in their order", () =>
   withClient(async (c) => {
     await Promise.all(range(1, 50).map(async (n) => {

@@ -27,6 +27,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 use std::task::{Wake, Waker};
 use std::time::Duration;
+use tungstenite::http;
 
 const HOME: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const CHAT: &str = "/v1/chat/completions";
@@ -79,14 +80,13 @@ impl Bench {
 
     fn begin(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> Begun {
         let authorization = format!("Bearer {KEY}");
-        let request = Request::new(method, target, HOME, |name| {
-            let given = headers.iter().find(|(other, _)| *other == name);
-            match name {
-                "host" => Some(b"localhost".as_slice()),
-                "authorization" if given.is_none() => Some(authorization.as_bytes()),
-                _ => given.map(|(_, value)| value.as_bytes()),
-            }
-        });
+        let mut fields = http::HeaderMap::new();
+        let own = [("host", "localhost"), ("authorization", &*authorization)];
+        for (name, value) in own.iter().chain(headers) {
+            let name = http::HeaderName::try_from(*name).unwrap();
+            fields.insert(name, value.parse().unwrap());
+        }
+        let request = Request::new(method, target, HOME, &fields);
         request::begin(&self.engine, Listener::All, &request)
     }
 

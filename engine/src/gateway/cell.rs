@@ -16,6 +16,7 @@ use mcp_local_provider_mcp::config::Gateway as Config;
 use mcp_local_provider_mcp::config::Transport;
 use mcp_local_provider_mcp::events::Closed;
 use mcp_local_provider_mcp::greeting::Greeting;
+use mcp_local_provider_mcp::mirrored::Given;
 use mcp_local_provider_mcp::refusal::Refusal;
 use mcp_local_provider_mcp::revision::Era;
 use mcp_local_provider_mcp::server::{CallId, Delivery, Known, Out, Server};
@@ -394,10 +395,11 @@ impl ServerCell {
         engine: &Arc<Engine>,
         cell: &Arc<RequestCell>,
         request: (&str, JsonValue<'_>, &Call<'_>),
+        given: Option<Given>,
     ) -> Result<CallId, Refusal> {
         let asker = Asker::Request(Arc::downgrade(cell));
         self.call(engine, |server, now, out, _| {
-            let sent = server.request_stateless(now, request, asker, out);
+            let sent = server.request_stateless(now, request, given, asker, out);
             sent.map_err(|(refusal, _)| refusal)
         })
     }

@@ -9,6 +9,7 @@ use mcp_local_provider_core::hub::keys::{Caller, digest};
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Interactive;
+use mcp_local_provider_mcp::mirrored::Given;
 use mcp_local_provider_mcp::refusal::{Reason, Refusal};
 use mcp_local_provider_mcp::revision::Era;
 use mcp_local_provider_mcp::stateless::{Exchange, Wanted};
@@ -125,7 +126,7 @@ impl Gateway {
             if is_own {
                 Ok(())
             } else {
-                send(engine, &cell, text)
+                send(engine, &cell, text, wanted.given.clone())
             }
         });
         let run = sent.and_then(|()| self.run(engine, &cell.server));
@@ -316,14 +317,21 @@ impl Gateway {
 }
 
 /// Gives the request to the process.
-fn send(engine: &Arc<Engine>, cell: &Arc<RequestCell>, text: &str) -> Result<(), Refusal> {
+fn send(
+    engine: &Arc<Engine>,
+    cell: &Arc<RequestCell>,
+    text: &str,
+    given: Option<Given>,
+) -> Result<(), Refusal> {
     let Ok(Message::Request { id, call }) = Message::read(text) else {
         return Err(Refusal::new(
             Reason::BadRequest,
             "the body is no request of JSON-RPC",
         ));
     };
-    let sent = cell.server.request_for(engine, cell, (text, id, &call))?;
+    let sent = cell
+        .server
+        .request_for(engine, cell, (text, id, &call), given)?;
     cell.call(|exchange, _| exchange.sent(sent));
     Ok(())
 }

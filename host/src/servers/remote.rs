@@ -180,7 +180,7 @@ impl Background for RemoteTask {
             moves |= self.read(waker);
             let now = self.now();
             if self.machine.poll_timeout().is_some_and(|at| at <= now) {
-                self.machine.handle_timeout(now, &mut self.acts);
+                self.call(|machine, acts, hear| machine.handle_timeout(now, acts, hear));
                 moves = true;
             }
             if self.work.ended {
@@ -249,6 +249,14 @@ impl RemoteTask {
                 Heard::Line(line) => child.handle_line(line),
                 Heard::Unanswered(number, refusal) => child.handle_unanswered(number, refusal),
                 Heard::NotTaken(number, line) => child.handle_not_taken(number, line),
+                Heard::LeftOut { tool, why } => {
+                    let server = &**child.server();
+                    tracing::warn!(
+                        server,
+                        tool,
+                        "a tool is left out of the list, because {why}"
+                    );
+                }
                 Heard::Ended(exit, why) => {
                     let server = &**child.server();
                     if ending {
@@ -332,8 +340,6 @@ impl RemoteTask {
         };
         let own = self.server.headers.iter();
         let own = own.map(|(name, value)| (name.clone().into(), value.clone()));
-        let headers = request.headers.into_iter();
-        let headers = headers.map(|(name, value)| (name.into(), value));
         let agent = ("user-agent".into(), USER_AGENT.to_owned());
         let times = CallTimes {
             connect: self.connect,
@@ -348,7 +354,11 @@ impl RemoteTask {
         let request = HttpRequest {
             method: request.method,
             path,
-            headers: [agent].into_iter().chain(headers).chain(own).collect(),
+            headers: [agent]
+                .into_iter()
+                .chain(request.headers)
+                .chain(own)
+                .collect(),
             body: request.body.map(|body| body.into_bytes().into()),
         };
         let call = self

@@ -97,6 +97,15 @@ impl Exchange {
         }
     }
 
+    /// True while an answer to its request is on its way, and is no stream.
+    pub(super) const fn may_be_answered(&self) -> bool {
+        let is_short = match &self.answer {
+            Answer::Awaited | Answer::Json(_) | Answer::Refused(..) => true,
+            Answer::Events(_) | Answer::Ignored => false,
+        };
+        is_short && !self.is_answered()
+    }
+
     /// True while the server has not said that it takes what it is told.
     pub(super) const fn is_telling(&self) -> bool {
         match (&self.purpose, &self.answer) {

@@ -1,6 +1,9 @@
 //! Lines for a remote server: what each of them is, and the headers that its revision wants.
 
+use super::Headers;
 use crate::envelope::VERSION;
+use crate::header_text;
+use crate::mirrored::Tools;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use mcp_local_provider_core::rpc::{Call, Message};
@@ -16,7 +19,7 @@ pub(super) struct Posted {
     pub(super) line: String,
     pub(super) kind: Kind,
     /// Headers beside those that every message has.
-    pub(super) headers: Vec<(&'static str, String)>,
+    pub(super) headers: Headers,
 }
 
 /// The kinds of a message.
@@ -47,6 +50,15 @@ pub(super) enum Role {
     },
     /// `subscriptions/listen`, which is answered when it is over.
     Listen,
+    /// `tools/list`.
+    Tools,
+    /// `tools/call`.
+    Call {
+        /// It is sent for the second time, with other headers.
+        again: bool,
+    },
+    /// `tools/list`, of which nobody is told: it is for the headers of the call that has this number and is sent again behind it.
+    Learn,
     /// Any other.
     Usual,
 }
@@ -61,11 +73,11 @@ pub(super) struct Told {
 }
 
 impl Posted {
-    /// Reads a line; `None` for one that is no message.
-    pub(super) fn read(line: &str) -> Option<Self> {
+    /// Reads a line; `None` for one that is no message. `tools` says which arguments stand in headers too.
+    pub(super) fn read(line: &str, tools: &Tools) -> Option<Self> {
         let line = line.trim_end();
         let (kind, headers) = match Message::read(line).ok()? {
-            Message::Request { id, call } => request(id.whole()?, &call),
+            Message::Request { id, call } => request(id.whole()?, &call, tools),
             Message::Notification(call) => {
                 let cancelled = (call.method == "notifications/cancelled")
                     .then(|| call.params?.member("requestId")?.whole());
@@ -89,21 +101,30 @@ impl Posted {
             headers,
         })
     }
+
+    /// Notes that it is a call that is sent for the second time.
+    pub(super) const fn again(&mut self) {
+        if let Kind::Request(asked) = &mut self.kind {
+            asked.role = Role::Call { again: true };
+        }
+    }
 }
 
-fn request(number: u64, call: &Call<'_>) -> (Kind, Vec<(&'static str, String)>) {
+fn request(number: u64, call: &Call<'_>, tools: &Tools) -> (Kind, Headers) {
     let param = |path: &[&str]| call.params?.path(path).and_then(JsonValue::text);
     let mut headers = Vec::new();
     let version = param(&["_meta", VERSION]);
     if let Some(version) = &version {
-        headers.push(("mcp-protocol-version", version.to_string()));
-        headers.push(("mcp-method", header_text(&call.method)));
+        headers.push(("mcp-protocol-version".into(), version.to_string()));
+        headers.push(("mcp-method".into(), header_text::encode(&call.method)));
         let named = match &*call.method {
             "tools/call" | "prompts/get" => param(&["name"]),
             "resources/read" => param(&["uri"]),
             _ => None,
         };
-        headers.extend(named.map(|name| ("mcp-name", header_text(&name))));
+        headers.extend(named.map(|name| ("mcp-name".into(), header_text::encode(&name))));
+        let repeated = tools.headers(call).into_iter();
+        headers.extend(repeated.map(|(name, value)| (name.into(), value)));
     }
     let asked = Asked {
         number,
@@ -111,66 +132,11 @@ fn request(number: u64, call: &Call<'_>) -> (Kind, Vec<(&'static str, String)>) 
             INITIALIZE => Role::Greeting { opens: true },
             "server/discover" => Role::Greeting { opens: false },
             "subscriptions/listen" => Role::Listen,
+            "tools/list" => Role::Tools,
+            "tools/call" => Role::Call { again: false },
             _ => Role::Usual,
         },
         is_stateless: version.is_some(),
     };
     (Kind::Request(asked), headers)
-}
-
-/// A text as the value of a header: `=?base64?…?=` where it could not stand there as it is (revision 2026-07-28).
-fn header_text(text: &str) -> String {
-    let stands = text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
-        && text.trim() == text
-        && !text.starts_with("=?");
-    if stands {
-        return text.to_string();
-    }
-    let mut out = String::from("=?base64?");
-    for group in text.as_bytes().chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4_usize {
-            let digit = (bits >> (18 - 6 * place)) & 63;
-            out.push(if place > group.len() {
-                '='
-            } else {
-                digit_of_base64(digit)
-            });
-        }
-    }
-    out.push_str("?=");
-    out
-}
-
-fn digit_of_base64(value: u32) -> char {
-    let (first, base) = match value {
-        0..26 => (b'A', 0),
-        26..52 => (b'a', 26),
-        52..62 => (b'0', 52),
-        62 => (b'+', 62),
-        _ => (b'/', 63),
-    };
-    let offset = u8::try_from(value.saturating_sub(base)).unwrap_or_default();
-    char::from(first.saturating_add(offset))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_that_cannot_stand_in_a_header_is_base64() {
-        for (text, header) in [
-            ("echo", "echo"),
-            ("with space", "with space"),
-            ("Ä", "=?base64?w4Q=?="),
-            (" a", "=?base64?IGE=?="),
-            ("a\n", "=?base64?YQo=?="),
-            ("=?x", "=?base64?PT94?="),
-            ("\u{7ff}\u{7ff}>>>", "=?base64?37/fvz4+Pg==?="),
-        ] {
-            assert_eq!(header_text(text), header, "{text:?}");
-        }
-    }
 }

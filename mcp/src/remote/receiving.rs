@@ -1,6 +1,7 @@
 //! What a remote server answers: heads, bodies and ends of its answers.
 
 use super::exchange::{Answer, Exchange, Purpose, answers, error_in};
+use super::learning::Mismatched;
 use super::posted::{Asked, Posted, Role};
 use super::{Act, ExchangeId, Fault, Form, Head, Hear, Heard, LINGER, Pause, Remote};
 use crate::refusal::Reason;
@@ -15,7 +16,6 @@ use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_core::wire::sse::{Piece, Reader};
 
-const SESSION_ENDED: &str = "it has ended the session (HTTP status 404)";
 /// Longest id of a session, in bytes.
 const SESSION_BYTES: usize = 1024;
 /// Faults in a row after which the stream of what belongs to no request is not asked for again.
@@ -64,14 +64,14 @@ impl Remote {
                 if open.last_id.is_empty() {
                     hear(Heard::NotTaken(asked.number, line));
                 }
-                return self.lose(SESSION_ENDED, out, hear);
+                return self.end_session(now, id, out, hear);
             }
             Purpose::Tell { .. } if head.status == 404 && has_session => {
-                return self.lose(SESSION_ENDED, out, hear);
+                return self.end_session(now, id, out, hear);
             }
             // A server without this stream may not know the method at all.
             Purpose::Listen if head.status == 404 && self.has_listened => {
-                return self.lose(SESSION_ENDED, out, hear);
+                return self.end_session(now, id, out, hear);
             }
             Purpose::Listen if is_taken && is("text/event-stream") => {
                 self.has_listened = true;
@@ -118,6 +118,20 @@ impl Remote {
             Purpose::Ask { .. } => open.answer = Answer::Refused(head.status, Vec::new()),
         }
         self.flush(out);
+        self.weigh_session(out, hear);
+    }
+
+    /// The server has no session any more, as its answer to a request says.
+    fn end_session(
+        &mut self,
+        now: Instant,
+        id: ExchangeId,
+        out: &mut Vec<Act>,
+        hear: &mut Hear<'_>,
+    ) {
+        self.drop_one(id, out);
+        self.session_is_over.get_or_insert(now + LINGER);
+        self.weigh_session(out, hear);
     }
 
     /// Asks for what belongs to no request.
@@ -242,17 +256,32 @@ impl Remote {
                 "message" if !data.is_empty() => {
                     if listens {
                         self.faults = 0;
-                    } else if open
-                        .asked()
-                        .is_some_and(|asked| answers(&data, asked.number))
-                    {
-                        open.answered();
-                        open.until = Some(now + LINGER);
                     }
-                    self.pass(&data, hear);
+                    let asked = open.asked().filter(|asked| answers(&data, asked.number));
+                    match asked.cloned() {
+                        None => self.pass(&data, hear),
+                        Some(asked) => {
+                            open.answered();
+                            open.until = Some(now + LINGER);
+                            self.pass_answer(&asked, &data, out, hear);
+                        }
+                    }
                 }
                 _ => {}
             },
+        }
+    }
+
+    /// Passes the answer to a request on.
+    fn pass_answer(&mut self, asked: &Asked, text: &str, out: &mut Vec<Act>, hear: &mut Hear<'_>) {
+        let reads = match asked.role {
+            Role::Tools | Role::Learn => asked.is_stateless,
+            Role::Greeting { .. } | Role::Listen | Role::Call { .. } | Role::Usual => false,
+        };
+        if !reads {
+            self.pass(text, hear);
+        } else if let Some(text) = self.take_tools(asked, text, out, hear) {
+            self.pass(&text, hear);
         }
     }
 
@@ -318,14 +347,18 @@ impl Remote {
                 self.pause(now, open, time);
             }
             Purpose::Ask { .. } if is_answered => {}
-            Purpose::Ask { asked, .. } => {
+            Purpose::Ask { asked, line, .. } => {
                 let asked = asked.clone();
                 match mem::replace(&mut open.answer, Answer::Ignored) {
-                    Answer::Json(body) => self.handle_json(&asked, &body, hear),
+                    Answer::Json(body) => self.handle_json(&asked, &body, out, hear),
                     Answer::Refused(status, body)
                         if self.falls_back(&asked, status, error_in(&body)) =>
                     {
                         self.fall_back(&open, out);
+                    }
+                    Answer::Refused(_, body) if Self::is_mismatch(&asked, error_in(&body)) => {
+                        let error = error_in(&body).unwrap_or_default();
+                        self.learn_for(asked, line, error, out);
                     }
                     Answer::Refused(status, body) => {
                         self.handle_refused(&asked, status, &body, out, hear);
@@ -337,6 +370,7 @@ impl Remote {
             }
         }
         self.flush(out);
+        self.weigh_session(out, hear);
     }
 
     /// True when a server refuses the greeting as one that speaks HTTP+SSE alone does (revision 2025-03-26, "Backwards
@@ -354,16 +388,16 @@ impl Remote {
         let listen = Exchange::new(Purpose::Listen, String::new(), self.bounds.retry);
         self.send(listen, None, Vec::new(), out);
         if let Purpose::Ask { line, .. } = &open.purpose
-            && let Some(posted) = Posted::read(line)
+            && let Some(posted) = Posted::read(line, &self.tools)
         {
             self.queue.push_front(posted);
         }
     }
 
     /// The answer to a request is one JSON text.
-    fn handle_json(&mut self, asked: &Asked, body: &[u8], hear: &mut Hear<'_>) {
+    fn handle_json(&mut self, asked: &Asked, body: &[u8], out: &mut Vec<Act>, hear: &mut Hear<'_>) {
         match core::str::from_utf8(body) {
-            Ok(text) if answers(text, asked.number) => self.pass(text, hear),
+            Ok(text) if answers(text, asked.number) => self.pass_answer(asked, text, out, hear),
             Ok(_) | Err(_) => match error_in(body) {
                 Some(error) => self.pass_error(asked, error, hear),
                 None => {
@@ -375,8 +409,11 @@ impl Remote {
     }
 
     /// Passes an error on, which is JSON, as the answer to a request.
-    fn pass_error(&mut self, asked: &Asked, error: &str, hear: &mut Hear<'_>) {
+    pub(super) fn pass_error(&mut self, asked: &Asked, error: &str, hear: &mut Hear<'_>) {
         let number = asked.number;
+        // Who asked has not asked for tools.
+        let call = self.mismatched.remove(&number);
+        let error = call.as_ref().map_or(error, Mismatched::error);
         let text = format!(r#"{{"jsonrpc":"2.0","id":{number},"error":{error}}}"#);
         self.pass(&text, hear);
     }
@@ -488,5 +525,6 @@ impl Remote {
             }
         }
         self.flush(out);
+        self.weigh_session(out, hear);
     }
 }

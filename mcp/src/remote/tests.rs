@@ -28,6 +28,7 @@ fn told(heard: &Heard<'_>) -> String {
             format!("{number} {}: {}", refusal.reason.as_str(), refusal.message)
         }
         Heard::NotTaken(number, line) => format!("{number} not taken: {line}"),
+        Heard::LeftOut { tool, why } => format!("left out {tool}: {why}"),
         Heard::Ended(exit, why) => format!("{exit:?}: {why}"),
     }
 }
@@ -149,7 +150,9 @@ impl Bench {
     fn wait(&mut self, time: Duration) {
         self.now = self.now + time;
         assert_eq!(self.remote.poll_timeout(), Some(self.now));
-        self.remote.handle_timeout(self.now, &mut self.acts);
+        let heard = &mut self.heard;
+        let hear = &mut |said: Heard<'_>| heard.push(told(&said));
+        self.remote.handle_timeout(self.now, &mut self.acts, hear);
     }
 }
 
@@ -390,21 +393,31 @@ fn a_server_that_does_not_let_in_is_not_there() {
 fn a_session_that_is_gone_ends_the_connection() {
     let (mut bench, listening) = Bench::greeted();
     let (first, second) = (bench.ask(2), bench.ask(3));
+    let over = "Disconnected: it has ended the session (HTTP status 404)";
+    let not_taken = |number| format!("{number} not taken: {}", asking(number));
     bench.head(second, 404, Some(JSON), None);
-    let not_taken = format!("3 not taken: {}", asking(3));
-    assert_eq!(
-        bench.heard(),
-        [
-            not_taken.as_str(),
-            "Disconnected: it has ended the session (HTTP status 404)"
-        ]
-    );
-    assert_eq!(bench.dropped(), [listening, first, second]);
+    assert_eq!(bench.heard(), [not_taken(3)]);
+    assert_eq!(bench.dropped(), [second]);
+    // What is asked now is not sent, and what the server may have taken has a moment to be answered.
+    bench.line(&asking(4));
+    bench.wait(LINGER);
+    assert_eq!(bench.heard(), [not_taken(4), over.to_owned()]);
+    assert_eq!(bench.dropped(), [listening, first]);
     // Late news changes nothing.
     bench.body(first, &answer(2));
     bench.end(first);
     assert_eq!(bench.heard(), Vec::<String>::new());
-    // So does a server that has gone, as its stream shows.
+    // Each request says for itself whether it was taken.
+    let (mut bench, listening) = Bench::greeted();
+    let (first, second) = (bench.ask(2), bench.ask(3));
+    bench.head(second, 200, Some(JSON), None);
+    bench.head(first, 404, Some(JSON), None);
+    bench.body(second, &answer(3));
+    assert_eq!(bench.heard(), [not_taken(2)]);
+    bench.end(second);
+    assert_eq!(bench.heard(), [answer(3), over.to_owned()]);
+    assert_eq!(bench.dropped(), [first, listening]);
+    // That a server is gone shows on its stream, too.
     let (mut bench, listening) = Bench::greeted();
     bench.body(listening, "id: g7\ndata:\n\n");
     bench.end(listening);
@@ -555,4 +568,104 @@ fn a_server_that_knows_no_post_is_asked_by_http_and_sse_where_nobody_has_said_th
             "{status}"
         );
     }
+}
+
+/// A call of revision 2026-07-28 of a tool that repeats an argument.
+const CALL: &str = r#"{"jsonrpc":"2.0","id":4,"method":"tools/call","params":{"name":"sql","arguments":{"region":"us"},"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","progressToken":4}}}"#;
+
+const LIST: &str = r#"{"jsonrpc":"2.0","id":3,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+
+const SQL: &str = r#"{"name":"sql","inputSchema":{"properties":{"region":{"type":"string","x-mcp-header":"Region"}}}}"#;
+
+const MISMATCH: &str = r#"{"code":-32020,"message":"Header mismatch"}"#;
+
+impl Bench {
+    fn answered(&mut self, id: ExchangeId, status: u16, text: &str) {
+        self.head(id, status, Some(JSON), None);
+        self.body(id, text);
+        self.end(id);
+    }
+}
+
+#[test]
+fn arguments_are_repeated_in_headers_once_their_tool_is_listed_and_invalid_tools_are_left_out() {
+    let mut bench = Bench::new(Form::Streamable);
+    bench.remote.bounds.message_bytes = 1000;
+    bench.line(LIST);
+    let (listed, _) = bench.sent();
+    let invalid = r#"{"name":"bad","inputSchema":{"x-mcp-header":"A"}}"#;
+    bench.answered(
+        listed,
+        200,
+        &format!(r#"{{"jsonrpc":"2.0","id":3,"result":{{"tools":[{invalid}, {SQL}],"ttlMs":0}}}}"#),
+    );
+    assert_eq!(
+        bench.heard(),
+        [
+            "left out bad: a header is named where no chain of `properties` leads to".to_owned(),
+            format!(r#"{{"jsonrpc":"2.0","id":3,"result":{{"tools":[{SQL}],"ttlMs":0}}}}"#)
+        ]
+    );
+    bench.line(CALL);
+    let (_, request) = bench.sent();
+    assert_eq!(header(&request, "mcp-param-region"), Some("us"));
+    assert_eq!(header(&request, "mcp-name"), Some("sql"));
+}
+
+#[test]
+fn a_call_that_is_refused_for_its_headers_is_sent_again_behind_the_list_of_tools() {
+    let refused = format!(r#"{{"jsonrpc":"2.0","id":4,"error":{MISMATCH}}}"#);
+    let begin = || {
+        let mut bench = Bench::new(Form::Streamable);
+        bench.remote.bounds.message_bytes = 1000;
+        bench.line(CALL);
+        let (asked, request) = bench.sent();
+        assert_eq!(header(&request, "mcp-param-region"), None);
+        bench.answered(asked, 400, &refused);
+        let (listed, request) = bench.sent();
+        assert_eq!(header(&request, "mcp-method"), Some("tools/list"));
+        assert_eq!(
+            request.body.unwrap(),
+            r#"{"jsonrpc":"2.0","id":4,"method":"tools/list","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#
+        );
+        assert_eq!(bench.heard(), Vec::<String>::new());
+        (bench, listed)
+    };
+    // The list has two pages, of which one comes as an event.
+    let (mut bench, listed) = begin();
+    let page = r#"{"jsonrpc":"2.0","id":4,"result":{"tools":[],"nextCursor":"n"}}"#;
+    bench.answered(listed, 200, page);
+    let (listed, request) = bench.sent();
+    assert!(request.body.unwrap().contains(r#""cursor":"n""#));
+    bench.head(listed, 200, Some(EVENTS), None);
+    let page = format!(r#"{{"jsonrpc":"2.0","id":4,"result":{{"tools":[{SQL}]}}}}"#);
+    bench.body(listed, &format!("data: {page}\n\n"));
+    let (asked, request) = bench.sent();
+    assert_eq!(header(&request, "mcp-param-region"), Some("us"));
+    assert_eq!(request.body.as_deref(), Some(CALL));
+    bench.end(listed);
+    // It is sent twice at most.
+    bench.answered(asked, 400, &refused);
+    assert_eq!(bench.heard(), [&*refused]);
+    // Without a list, the call has its own error.
+    for (status, text) in [
+        (
+            200,
+            r#"{"jsonrpc":"2.0","id":4,"error":{"code":-1,"message":"no list"}}"#,
+        ),
+        (
+            400,
+            r#"{"jsonrpc":"2.0","id":4,"error":{"code":-1,"message":"no list"}}"#,
+        ),
+    ] {
+        let (mut bench, listed) = begin();
+        bench.answered(listed, status, text);
+        assert_eq!(bench.heard(), [&*refused], "{status}");
+    }
+    // Nobody waits for it any more.
+    let (mut bench, listed) = begin();
+    bench.remote.handle_sent(listed, &mut bench.acts);
+    bench.line(r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":4}}"#);
+    assert_eq!(bench.dropped(), [listed]);
+    assert!(bench.remote.mismatched.is_empty());
 }

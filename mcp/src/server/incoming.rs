@@ -1,7 +1,7 @@
 //! What a server's process says: answers, questions, progress, and how it greets.
 
 use super::raising::answered;
-use super::{CallId, Delivery, Open, Out, Server, one_line};
+use super::{Delivery, Open, Out, Server, one_line};
 use crate::catalogue::Kind;
 use crate::refusal::{Reason, Refusal};
 use crate::revision::Era;
@@ -86,6 +86,9 @@ impl<T: Clone> Server<T> {
             && let Some(kind) = Kind::changed_by(&call.method)
         {
             self.lists.handle_changed(kind);
+            if kind == Kind::Tools {
+                self.mirroring.handle_changed();
+            }
         }
         match message {
             Message::Response { id, outcome } if self.is_raising() => {
@@ -109,8 +112,12 @@ impl<T: Clone> Server<T> {
                 Some(Open::Handshake) => self.handle_greeting(now, outcome, out, deliver),
                 // It went on with what was taken back.
                 Some(Open::Withdrawn(_)) => self.withdrawn = self.withdrawn.saturating_sub(1),
+                Some(Open::Own) => {
+                    let number = id.whole().unwrap_or_default();
+                    self.handle_own_answer(now, number, outcome.ok().flatten(), out);
+                }
                 // Told, or nobody's.
-                Some(Open::Own | Open::Life | Open::Listen | Open::Round(_)) | None => {}
+                Some(Open::Life | Open::Listen | Open::Round(_)) | None => {}
             },
             Message::Request { id, call } => match &*call.method {
                 "ping" => out.lines.push(Json::result(id, "{}")),
@@ -253,13 +260,13 @@ impl<T: Clone> Server<T> {
         let again = core::mem::replace(&mut self.was_ready, true);
         deliver(Delivery::Ready { result, again });
         self.listen(out);
-        for CallId(number) in core::mem::take(&mut self.early) {
-            if let Some(Open::Call(waiting)) = self.peer.get_mut(number)
+        for early in core::mem::take(&mut self.early) {
+            if let Some(Open::Call(waiting)) = self.peer.get_mut(early.number)
                 && let Some(line) = waiting.line.take()
             {
-                self.peer
-                    .defer(number, now + self.times.request.min(self.times.request_max));
-                self.pass(now, number, line, out);
+                let until = now + self.times.request.min(self.times.request_max);
+                self.peer.defer(early.number, until);
+                self.pass_checked(now, early, line, out);
             }
         }
     }

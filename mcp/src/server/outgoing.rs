@@ -2,7 +2,8 @@
 
 use super::incoming::Lesson;
 use super::raising::Settled;
-use super::{CallId, Open, Out, Server, Waiting, one_line};
+use super::{CallId, Early, Open, Out, Server, Waiting, one_line};
+use crate::mirrored::Given;
 use crate::refusal::Refusal;
 use crate::revision::Era;
 use alloc::boxed::Box;
@@ -26,11 +27,11 @@ impl<T: Clone> Server<T> {
         to: T,
         out: &mut Out,
     ) -> Result<CallId, (Refusal, T)> {
-        self.take_request(now, Era::Sessions, (text, id, call), to, out)
+        self.take_request(now, (Era::Sessions, None), (text, id, call), to, out)
     }
 
     /// Sends a request of a client of revision 2026-07-28, in its form. A process with sessions gets it without what it does not know; the
-    /// answer has the form of the process.
+    /// answer has the form of the process. A call with headers is refused where those say something else than its arguments.
     ///
     /// # Errors
     /// The process cannot be started.
@@ -38,16 +39,18 @@ impl<T: Clone> Server<T> {
         &mut self,
         now: Instant,
         request: (&str, JsonValue<'_>, &Call<'_>),
+        given: Option<Given>,
         to: T,
         out: &mut Out,
     ) -> Result<CallId, (Refusal, T)> {
-        self.take_request(now, Era::Stateless, request, to, out)
+        let given = given.filter(|_| request.2.method == "tools/call");
+        self.take_request(now, (Era::Stateless, given), request, to, out)
     }
 
     fn take_request(
         &mut self,
         now: Instant,
-        form: Era,
+        (form, given): (Era, Option<Given>),
         (text, id, call): (&str, JsonValue<'_>, &Call<'_>),
         to: T,
         out: &mut Out,
@@ -75,10 +78,10 @@ impl<T: Clone> Server<T> {
         );
         let line = rewritten(text, id, call.progress_token, number);
         if self.is_ready() {
-            self.pass(now, number, line, out);
+            self.pass_checked(now, Early { number, given }, line, out);
         } else if let Some(Open::Call(waiting)) = self.peer.get_mut(number) {
             waiting.line = Some(line);
-            self.early.push_back(CallId(number));
+            self.early.push_back(Early { number, given });
         }
         self.check_lines(now, out);
         self.weigh(now);

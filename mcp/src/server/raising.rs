@@ -48,6 +48,8 @@ pub(super) struct Raising {
 pub(super) enum Settled<T> {
     /// An answer.
     Answer { to: T, text: String, is_kept: bool },
+    /// The failure of a request that the process has not had.
+    Failed(Box<(T, Refusal)>),
     /// A question of this number is taken back.
     Withdrawn(u64),
 }
@@ -101,6 +103,10 @@ impl<T: Clone> Server<T> {
         while let Some(settled) = self.settled.pop_front() {
             match settled {
                 Settled::Answer { to, text, is_kept } => answered(to, &text, is_kept, deliver),
+                Settled::Failed(failed) => {
+                    let (to, refusal) = *failed;
+                    deliver(Delivery::Failed { to, refusal });
+                }
                 Settled::Withdrawn(question) => {
                     let mut json = Json::notification("notifications/cancelled");
                     json.member("requestId")
@@ -302,7 +308,11 @@ impl<T: Clone> Server<T> {
                 return self.handle_listen_ended(now, number, outcome);
             }
             Some(Open::Withdrawn(_)) => return self.forget(number),
-            Some(Open::Handshake | Open::Own | Open::Life) | None => {
+            Some(Open::Own) => {
+                self.peer.cancel(number);
+                return self.handle_own_answer(now, number, outcome.ok().flatten(), out);
+            }
+            Some(Open::Handshake | Open::Life) | None => {
                 self.peer.cancel(number);
                 return;
             }

@@ -4,6 +4,7 @@
 mod eras;
 mod health;
 mod lists;
+mod mirroring;
 
 use super::*;
 use alloc::vec;

@@ -1,6 +1,6 @@
 //! Requests that a server does not answer, as whoever carries them knows.
 
-use super::{CallId, Delivery, Open, Out, Server};
+use super::{Delivery, Early, Open, Out, Server};
 use crate::refusal::Refusal;
 use alloc::format;
 use mcp_local_provider_core::rpc::Line;
@@ -14,7 +14,10 @@ impl<T: Clone> Server<T> {
             && waiting.line.is_none()
         {
             waiting.line = Some(format!("{}\n", line.trim_end()));
-            self.early.push_back(CallId(number));
+            self.early.push_back(Early {
+                number,
+                given: None,
+            });
         }
     }
 

@@ -41,6 +41,10 @@ impl<T: Clone> Server<T> {
             self.peer.cancel(number);
             return self.handle_missed(now, out);
         }
+        if let Some(Open::Own) = self.peer.get(number) {
+            self.peer.cancel(number);
+            return self.handle_own_answer(now, number, None, out);
+        }
         let reason = "\"the request has waited for too long\"";
         if let Some(to) = self.withdraw(now, number, Some(reason), out) {
             let message = format!(
@@ -69,7 +73,7 @@ impl<T: Clone> Server<T> {
         let (to, rounds) = (waiting.to.clone(), waiting.rounds.take());
         if waiting.line.is_some() {
             self.peer.cancel(number);
-            self.early.retain(|early| early.0 != number);
+            self.early.retain(|early| early.number != number);
             return Some(to);
         }
         let Some(sent) = self.give_up(number, rounds.as_deref()) else {

@@ -1,11 +1,11 @@
 //! Checks of a request of revision 2026-07-28: what it must say in its headers and in its `_meta`.
 
 use super::{CAPABILITIES, LEVEL, REVISION, VERSION};
+use crate::header_text;
+use crate::mirrored::Given;
 use crate::refusal::{Reason, Refusal};
-use alloc::borrow::Cow;
 use alloc::format;
-use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use alloc::string::String;
 use mcp_local_provider_core::rpc::{Call, Json, Message};
 use mcp_local_provider_core::text::JsonValue;
 
@@ -30,6 +30,8 @@ pub struct Headers<'h> {
     pub method: Option<&'h str>,
     /// `Mcp-Name`.
     pub name: Option<&'h str>,
+    /// Those that repeat arguments of a tool; `None` where nobody holds them against the body.
+    pub given: Option<&'h Given>,
 }
 
 /// Things that a server may ask of its client.
@@ -161,6 +163,8 @@ pub struct Wanted<'m> {
     pub capabilities: Capabilities,
     /// The least severe log messages that the client wants; none when it is absent.
     pub level: Option<Level>,
+    /// Headers that are held against the arguments of a call, once the tools of its server are known; `None` where there are no headers.
+    pub given: Option<Given>,
 }
 
 impl<'m> Wanted<'m> {
@@ -242,6 +246,7 @@ impl<'m> Wanted<'m> {
             declared,
             capabilities: Capabilities::read(declared),
             level: level.transpose()?,
+            given: headers.and_then(|headers| headers.given.cloned()),
         })
     }
 
@@ -281,7 +286,7 @@ pub(super) fn may_ask(method: &str) -> bool {
 /// Holds a header against what the body says.
 fn agrees(name: &str, header: Option<&str>, body: &str) -> Result<(), Refusal> {
     let mismatch = |message: String| Err(Refusal::new(Reason::HeaderMismatch, message));
-    match header.map(|header| plain(header.trim())) {
+    match header.map(|header| header_text::decode(header.trim())) {
         None => mismatch(format!("the header {name} is missing")),
         Some(None) => mismatch(format!("the header {name} is no base64 of UTF-8")),
         Some(Some(value)) if value != body => mismatch(format!(
@@ -289,45 +294,4 @@ fn agrees(name: &str, header: Option<&str>, body: &str) -> Result<(), Refusal> {
         )),
         Some(Some(_)) => Ok(()),
     }
-}
-
-/// A header's value, which is base64 where it could not stand in a header.
-fn plain(value: &str) -> Option<Cow<'_, str>> {
-    let encoded = value
-        .strip_prefix("=?base64?")
-        .and_then(|rest| rest.strip_suffix("?="));
-    match encoded {
-        None => Some(Cow::Borrowed(value)),
-        Some(encoded) => {
-            let bytes = base64(encoded)?;
-            let text = core::str::from_utf8(&bytes).ok()?;
-            Some(Cow::Owned(text.to_string()))
-        }
-    }
-}
-
-/// Decodes base64 (RFC 4648, section 4), with its padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
-        return None;
-    }
-    let (mut out, mut bits, mut held) = (Vec::with_capacity(text.len()), 0_u32, 0_u32);
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from(bits >> held & 0xFF).unwrap_or_default());
-        }
-    }
-    Some(out)
 }

@@ -495,7 +495,10 @@ impl Exchange {
 
 /// The status of an error that stands in the answer to a request that was accepted.
 fn refusal_status(refusal: &Refusal) -> u16 {
-    if refusal.reason == Reason::MissingCapability {
+    if matches!(
+        refusal.reason,
+        Reason::MissingCapability | Reason::HeaderMismatch
+    ) {
         400
     } else {
         200

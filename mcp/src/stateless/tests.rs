@@ -35,6 +35,7 @@ const HEADERS: Headers<'_> = Headers {
     version: Some(REVISION),
     method: Some("tools/call"),
     name: Some("t"),
+    given: None,
 };
 
 fn wanted(text: &str) -> Wanted<'_> {

@@ -1,7 +1,7 @@
 //! Remote servers as they are on the wire: one over TLS that speaks revision 2026-07-28 alone, and one that redirects.
 
 use super::client::{Client, KEY, NEWEST, call, hello, request, start};
-use crate::program::PATIENCE;
+use crate::program::{Folder, PATIENCE, Program};
 use mcp_local_provider_tests::certificates::Authority;
 use rustls::{ServerConnection, StreamOwned};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ fn as_json(message: &Value) -> String {
 }
 
 /// The answer of the server. The last one is a stream that does not end.
-fn answer(body: &Value) -> String {
+fn answer((head, body): &Got) -> String {
     let (id, params) = (&body["id"], &body["params"]);
     let result = |result: Value| json!({ "jsonrpc": "2.0", "id": id, "result": result });
     match (body["method"].as_str().unwrap(), params["name"].as_str()) {
@@ -50,6 +50,20 @@ fn answer(body: &Value) -> String {
         ("server/discover", _) => as_json(&result(json!({
             "resultType": "complete", "supportedVersions": ["2026-07-28"], "capabilities": { "tools": {} }, "ttlMs": 0,
         }))),
+        ("tools/list", _) => {
+            let text = |header: &str| json!({ "properties": { "text": { "type": "string", "x-mcp-header": header } } });
+            let tools = json!([
+                { "name": "bad", "inputSchema": text("no header") },
+                { "name": "sql", "inputSchema": text("Text") },
+            ]);
+            as_json(&result(json!({ "resultType": "complete", "tools": tools, "ttlMs": 0 })))
+        }
+        (_, Some("sql")) if !head.contains("\r\nmcp-param-text: =?base64?w6q=?=\r\n") => {
+            let error = json!({ "code": -32020, "message": "Header mismatch" });
+            let body = json!({ "jsonrpc": "2.0", "id": id, "error": error });
+            http("400 Bad Request", "Content-Type: application/json\r\n", &body.to_string())
+        }
+        (_, Some("sql")) => as_json(&result(json!({ "resultType": "complete", "content": [] }))),
         (_, Some("ä")) => {
             let token = &params["_meta"]["progressToken"];
             let progress = json!({ "jsonrpc": "2.0", "method": "notifications/progress", "params": { "progressToken": token, "progress": 1 } });
@@ -76,7 +90,7 @@ fn serve(authority: &Authority) -> (u16, Receiver<Got>) {
                 let connection = ServerConnection::new(config).unwrap();
                 let mut stream = BufReader::new(StreamOwned::new(connection, stream));
                 let Some(got) = read(&mut stream) else { return };
-                let answer = answer(&got.1);
+                let answer = answer(&got);
                 tell.send(got).unwrap();
                 stream.get_mut().write_all(answer.as_bytes()).unwrap();
                 if answer.contains("Content-Length") {
@@ -94,32 +108,66 @@ fn serve(authority: &Authority) -> (u16, Receiver<Got>) {
     (port, told)
 }
 
-#[test]
-fn a_server_without_sessions_is_used_over_tls_with_the_headers_of_its_revision() {
+/// The program before the server, with the folder of its certificate; and what comes to the server.
+fn before_server() -> (Program, Folder, Receiver<Got>) {
     let authority = Authority::new();
     let (port, told) = serve(&authority);
-    let roots = crate::program::Folder::new();
+    let roots = Folder::new();
     let file = roots.0.join("roots.pem");
     std::fs::write(&file, authority.pem()).unwrap();
     let extra = format!("tls: {{ ca_file: {file:?} }}\n");
-    let server = format!("  far: {{ url: \"https://localhost:{port}/mcp?x=1\", headers: {{ X-Own: yes }} }}\n");
-    let program = start(&extra, &[server]);
-    let mut client = Client::new(&program, KEY);
+    let server = format!(
+        "  far: {{ url: \"https://localhost:{port}/mcp?x=1\", headers: {{ X-Own: yes }} }}\n"
+    );
+    (start(&extra, &[server]), roots, told)
+}
+
+fn next(told: &Receiver<Got>) -> Got {
+    told.recv_timeout(PATIENCE).unwrap()
+}
+
+/// A client with a session, for which the server is greeted.
+fn greeted<'p>(program: &'p Program, told: &Receiver<Got>) -> Client<'p> {
+    let mut client = Client::new(program, KEY);
     let greeted = client.initialize(NEWEST, "suite").json();
     assert_eq!(greeted["result"]["protocolVersion"], NEWEST, "{greeted}");
-    let next = || told.recv_timeout(PATIENCE).unwrap();
     for method in ["initialize", "server/discover"] {
-        let (head, body) = next();
+        let (head, body) = next(told);
         assert_eq!(body["method"], method);
         assert!(head.starts_with("post /mcp?x=1 http/1.1\r\n") && head.contains("\r\nx-own: yes\r\n"), "{head}");
     }
+    client
+}
+
+#[test]
+fn arguments_are_repeated_in_headers_as_the_server_wants_them() {
+    let (program, _roots, told) = before_server();
+    let client = greeted(&program, &told);
+    let sql = call("a", "sql", &json!({ "text": "ä" }));
+    // It refuses a call of a tool that nobody has listed, which is listed then.
+    assert_eq!(client.post(&sql).json()["result"], json!({ "content": [] }));
+    for method in ["tools/call", "tools/list", "tools/call"] {
+        assert_eq!(next(&told).1["method"], method);
+    }
+    assert_eq!(client.post(&sql).json()["result"], json!({ "content": [] }));
+    assert_eq!(next(&told).1["method"], "tools/call");
+    // What names a header that is none is no tool.
+    let listed = client.post(&request("b", "tools/list", &json!({}))).json();
+    let names: Vec<&Value> = listed["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
+    assert_eq!(names, ["sql"]);
+}
+
+#[test]
+fn a_server_without_sessions_is_used_over_tls_with_the_headers_of_its_revision() {
+    let (program, _roots, told) = before_server();
+    let client = greeted(&program, &told);
     let params = json!({ "name": "ä", "arguments": {}, "_meta": { "progressToken": "mine" } });
     let mut events = client.stream(&request("a", "tools/call", &params));
     assert_eq!(events.message().unwrap()["params"]["progressToken"], "mine");
     let answer = events.message().unwrap();
     let result = json!({ "content": [{ "type": "text", "text": "done" }] });
     assert_eq!((&answer["id"], &answer["result"]), (&json!("a"), &result));
-    let (head, _) = next();
+    let (head, _) = next(&told);
     for line in [
         "mcp-protocol-version: 2026-07-28",
         "mcp-method: tools/call",
@@ -131,10 +179,10 @@ fn a_server_without_sessions_is_used_over_tls_with_the_headers_of_its_revision()
     assert!(!head.contains("mcp-session-id"), "{head}");
     // To close the answer is to take the request back.
     let held = client.send(&call("held", "hold", &json!({})).to_string());
-    assert_eq!(next().1["params"]["name"], "hold");
+    assert_eq!(next(&told).1["params"]["name"], "hold");
     let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": { "requestId": "held" } });
     assert_eq!(client.post(&cancel).status, 202);
-    assert_eq!(next(), <(String, Value)>::default(), "the answer is closed, and nothing is sent");
+    assert_eq!(next(&told), <(String, Value)>::default(), "the answer is closed, and nothing is sent");
     drop(held);
 }
 

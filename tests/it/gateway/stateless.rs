@@ -1,6 +1,6 @@
 //! Clients of revision 2026-07-28 before a server with sessions: each request says all that it needs.
 
-use super::client::{Events, KEY, OTHER, start_one, until, whole};
+use super::client::{Events, KEY, OTHER, server, start, start_one, until, whole};
 use crate::program::{Answer, Program};
 use serde_json::{Value, json};
 use std::net::TcpStream;
@@ -36,13 +36,18 @@ impl<'p> Client<'p> {
     }
 
     pub fn send(&self, body: &Value) -> TcpStream {
+        self.send_with("", body)
+    }
+
+    /// Sends a request with further headers, each with its line end.
+    fn send_with(&self, more: &str, body: &Value) -> TcpStream {
         let method = body["method"].as_str().unwrap();
         let mut headers = format!("MCP-Protocol-Version: {REVISION}\r\nMcp-Method: {method}\r\n");
         let (name, uri) = (&body["params"]["name"], &body["params"]["uri"]);
         if let Some(name) = name.as_str().or(uri.as_str()) {
             headers += &format!("Mcp-Name: {name}\r\n");
         }
-        self.raw("POST", &headers, &body.to_string())
+        self.raw("POST", &(headers + more), &body.to_string())
     }
 
     fn raw(&self, method: &str, headers: &str, body: &str) -> TcpStream {
@@ -133,6 +138,34 @@ fn a_request_that_lacks_something_is_told_what() {
     for method in ["GET", "DELETE"] {
         let answer = whole(client.raw(method, &version, ""));
         assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{answer:?}");
+    }
+}
+
+#[test]
+fn headers_say_what_the_arguments_of_a_call_say() {
+    // A server with sessions, one without, and both under one address.
+    let servers = [server("old", "mirrors"), server("new", "mirrors, modern")];
+    for (path, prefix) in [("/servers/old/mcp", ""), ("/servers/new/mcp", ""), ("/mcp", "old__"), ("/mcp", "new__")] {
+        let program = start("", &servers);
+        let mut client = Client::new(&program, KEY, json!({}));
+        client.path = path;
+        let call = |headers: &str, arguments: Value| {
+            let params = json!({ "name": format!("{prefix}echo"), "arguments": arguments });
+            let answer = whole(client.send_with(headers, &client.body("tools/call", params, &json!({}))));
+            let all = answer.json();
+            assert_eq!(all["id"], "own", "{answer:?}");
+            (answer.status, all["error"]["code"].as_i64(), all["result"]["content"][0]["text"].as_str().map(str::to_owned))
+        };
+        let said = |text: &str| (200, None, Some(text.to_owned()));
+        let mismatch = (400, Some(-32020), None);
+        // Nobody has listed the tools before.
+        assert_eq!(call("", json!({ "text": "hello" })), mismatch, "{path} {prefix}");
+        assert_eq!(call("mcp-param-TEXT: hello\r\n", json!({ "text": "hello" })), said("hello"));
+        assert_eq!(call("Mcp-Param-Text: =?base64?w6Q=?=\r\n", json!({ "text": "ä" })), said("ä"));
+        assert_eq!(call("Mcp-Param-Text: hallo\r\n", json!({ "text": "hello" })), mismatch);
+        assert_eq!(call("Mcp-Param-Text: hello\r\nMcp-Param-Text: hallo\r\n", json!({ "text": "hello" })), mismatch);
+        assert_eq!(call("Mcp-Param-Text: hello\r\n", json!({})), mismatch);
+        assert_eq!(call("Mcp-Param-Other: hello\r\n", json!({})), said(""));
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! `mcp_server [WORD…]`, where each word is a habit: `mute` answers nothing, not even `initialize`; `brief` exits with code 7 on its first
 //! line; `loud` writes lines to standard output that are no messages and 10 MiB to standard error before anything else; `stubborn`
-//! goes on when its input has ended; `deaf` reads no more once it has answered `initialize`; `modern` speaks revision 2026-07-28
+//! goes on when its input has ended; `deaf` reads no more once it has answered `initialize`; `mirrors` has clients repeat the argument of `echo`
+//! in the header `Mcp-Param-Text`; `modern` speaks revision 2026-07-28
 //! alone, with these tools: `ask {text}` asks the client's model in
 //! a round of its own, `log`, `change`, `touch {uri}` tell those who listen and those who gave a level, and those that follow but for
 //! `hold`, `release`, `flood` do the same.
@@ -25,6 +26,8 @@ use std::process::{ExitCode, exit};
 struct Server {
     /// It speaks revision 2026-07-28.
     is_modern: bool,
+    /// It lists `echo` with a header for its argument.
+    mirrors: bool,
     /// The request that listens, and what it listens for.
     listens: Option<(Value, Value)>,
     /// Everything that came, in its order.
@@ -51,6 +54,7 @@ fn main() -> ExitCode {
     }
     let mut server = Server {
         is_modern: has("modern"),
+        mirrors: has("mirrors"),
         ..Server::default()
     };
     for line in std::io::stdin().lock().lines() {
@@ -119,6 +123,15 @@ fn tool(name: &str) -> Value {
 }
 
 impl Server {
+    /// The tool `echo` as the list has it.
+    fn echo(&self) -> Value {
+        let mut echo = tool("echo");
+        if self.mirrors {
+            echo["inputSchema"]["properties"]["text"]["x-mcp-header"] = json!("Text");
+        }
+        echo
+    }
+
     fn take(&mut self, message: Value) {
         self.heard.push(message.clone());
         let id = &message["id"];
@@ -143,7 +156,7 @@ impl Server {
                 result(id, &json!({ "tools": [tool("tree"), tool("shape")] }));
             }
             Some("tools/list") => {
-                let first = json!({ "tools": [tool("echo")], "nextCursor": "more" });
+                let first = json!({ "tools": [self.echo()], "nextCursor": "more" });
                 result(id, &first);
             }
             Some("resources/list") => {
@@ -208,6 +221,10 @@ impl Server {
                 self.listens = Some((id.clone(), params["notifications"].clone()));
                 self.told("notifications/subscriptions/acknowledged", json!({}));
             }
+            "tools/list" if self.mirrors => modern(
+                id,
+                &json!({ "tools": [self.echo()], "ttlMs": 0, "cacheScope": "public" }),
+            ),
             "resources/read" => refuse(-32602, json!({ "uri": params["uri"] })),
             "tools/call" => {
                 let arguments = &params["arguments"];

@@ -53,7 +53,7 @@ impl Bench {
         };
         let request = (text, id, &call);
         self.server
-            .request_stateless(self.at(), request, "ann", &mut self.out)
+            .request_stateless(self.at(), request, None, "ann", &mut self.out)
             .unwrap();
     }
 
