@@ -23,6 +23,12 @@ const EVENTS: usize = 1024;
 /// The token of the waker, which no socket has.
 const WAKER: Token = Token(usize::MAX);
 
+/// Bits of a token that say the place of a socket. Those above them tell it from the others that had the place.
+const PLACE_BITS: u32 = usize::BITS / 2;
+
+/// The number of sockets that had a place begins anew there, so that no token is that of the waker.
+const TURNS: usize = 1 << (PLACE_BITS - 1);
+
 /// Waits for sockets and deadlines. A cheap handle.
 #[derive(Clone)]
 pub struct Reactor(Arc<Inner>);
@@ -44,8 +50,25 @@ struct Inner {
 /// All registered sockets by their tokens.
 #[derive(Default)]
 struct Sources {
-    places: Vec<Option<Arc<Readiness>>>,
+    places: Vec<Place>,
     free: Vec<usize>,
+}
+
+/// A place for one socket after the other.
+#[derive(Default)]
+struct Place {
+    /// Number of the sockets that had it.
+    turn: usize,
+    readiness: Option<Arc<Readiness>>,
+}
+
+impl Sources {
+    /// The socket of a token; `None` for one that is gone.
+    fn find(&self, token: Token) -> Option<&Arc<Readiness>> {
+        let place = self.places.get(token.0 & ((1 << PLACE_BITS) - 1))?;
+        let is_of_now = place.turn == token.0 >> PLACE_BITS;
+        place.readiness.as_ref().filter(|_| is_of_now)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -92,16 +115,21 @@ impl Reactor {
     /// When the system takes no more sockets.
     pub fn register<S: AsFd>(&self, socket: S) -> io::Result<Registered<S>> {
         let readiness = Arc::new(Readiness::default());
-        let place = {
+        let (place, token) = {
             let mut sources = lock(&self.0.sources);
-            let place = sources.free.pop().unwrap_or_else(|| {
-                sources.places.push(None);
-                sources.places.len() - 1
-            });
-            if let Some(slot) = sources.places.get_mut(place) {
-                *slot = Some(readiness.clone());
+            let place = sources.free.pop().unwrap_or(sources.places.len());
+            if place >> PLACE_BITS != 0 {
+                return Err(io::Error::other("there are too many sockets"));
             }
-            place
+            if place == sources.places.len() {
+                sources.places.push(Place::default());
+            }
+            let mut token = Token(place);
+            if let Some(own) = sources.places.get_mut(place) {
+                own.readiness = Some(readiness.clone());
+                token.0 |= own.turn << PLACE_BITS;
+            }
+            (place, token)
         };
         let registered = Registered {
             place,
@@ -111,9 +139,7 @@ impl Reactor {
         };
         let fd = registered.socket.as_fd().as_raw_fd();
         let both = Interest::READABLE | Interest::WRITABLE;
-        self.0
-            .registry
-            .register(&mut SourceFd(&fd), Token(place), both)?;
+        self.0.registry.register(&mut SourceFd(&fd), token, both)?;
         Ok(registered)
     }
 
@@ -163,8 +189,8 @@ impl Inner {
         parking.state.store(RUNNING, Ordering::SeqCst);
         for event in events.iter() {
             // Released before anybody is woken.
-            let place = lock(&self.sources).places.get(event.token().0).cloned();
-            if let Some(Some(readiness)) = place {
+            let found = lock(&self.sources).find(event.token()).cloned();
+            if let Some(readiness) = found {
                 readiness.hear(event);
             }
         }
@@ -331,11 +357,13 @@ impl<S: AsFd> Registered<S> {
 }
 
 impl<S: AsFd> Drop for Registered<S> {
-    /// The system forgets a socket that is closed by itself.
+    /// The system forgets a socket by itself once nobody has it open. A child that is being started has it until it is another
+    /// program, and what is told of it meanwhile concerns nobody.
     fn drop(&mut self) {
         let mut sources = lock(&self.reactor.0.sources);
         if let Some(place) = sources.places.get_mut(self.place) {
-            *place = None;
+            place.readiness = None;
+            place.turn = (place.turn + 1) % TURNS;
             sources.free.push(self.place);
         }
     }
@@ -346,7 +374,7 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use async_executor::Executor;
-    use futures_lite::future::or;
+    use futures_lite::future::{or, poll_once};
     use mcp_local_provider_engine::Clock;
     use std::future::poll_fn;
     use std::io::{Read, Write};
@@ -405,6 +433,30 @@ mod tests {
             assert_eq!(&into[..3], text);
         }
         assert_eq!(format!("{reactor:?}"), "Reactor(0 sockets)");
+    }
+
+    #[test]
+    fn what_is_told_of_a_socket_that_is_gone_does_not_concern_the_next_one_in_its_place() {
+        let reactor = reactor();
+        let (other, mut peer_of_other) = pair(&reactor);
+        let (old, peer_of_old) = pair(&reactor);
+        // As a child has it that is being started.
+        let elsewhere = old.get_ref().try_clone().unwrap();
+        let place = old.place;
+        drop(old);
+        let (new, mut peer_of_new) = pair(&reactor);
+        assert_eq!(new.place, place);
+        reactor.block_on(async {
+            let mut into = [0; 16];
+            drop(peer_of_old);
+            peer_of_other.write_all(b"behind it").unwrap();
+            assert_eq!(read(&other, &mut into).await, 9);
+            let readable = poll_once(poll_fn(|cx| new.poll_readable(cx))).await;
+            assert!(readable.is_none(), "nothing has come for the new one");
+            peer_of_new.write_all(b"new").unwrap();
+            assert_eq!(read(&new, &mut into).await, 3);
+        });
+        drop(elsewhere);
     }
 
     #[test]
