@@ -16,6 +16,7 @@ use crate::pool::Pool;
 use crate::proxy::Proxies;
 use crate::ranked::{COMMANDS, Guard, HUB, LEAF, Ranked, TABLE};
 use crate::registry_handle::RegistryHandle;
+use crate::signal::Signal;
 use crate::tls::Trust;
 use bytes::Bytes;
 use event_listener::{Event, EventListener};
@@ -34,7 +35,7 @@ use mcp_local_provider_core::time::{Instant, WallClock};
 use mcp_local_provider_core::wire::http1::date;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::task::Waker;
 use std::time::Duration;
@@ -60,11 +61,11 @@ pub struct Engine {
     wall: WallClock,
     ids: Ids,
     chance: AtomicU64,
-    drain: Event,
     keys: Event,
-    draining: AtomicBool,
-    stop: Event,
-    stopped: AtomicBool,
+    drain: Signal,
+    /// The time of a drain is over: what is not answered yet ends.
+    pub(super) farewell: Signal,
+    stop: Signal,
     connections: Connections,
     open_sockets: AtomicUsize,
     hub: Ranked<HubCell, HUB>,
@@ -156,11 +157,10 @@ impl Engine {
                 config: Arc::new(config),
             }),
             outside,
-            drain: Event::new(),
             keys: Event::new(),
-            draining: AtomicBool::new(false),
-            stop: Event::new(),
-            stopped: AtomicBool::new(false),
+            drain: Signal::default(),
+            farewell: Signal::default(),
+            stop: Signal::default(),
             connections: Connections::default(),
             open_sockets: AtomicUsize::new(0),
             hub: Ranked::new(HubCell {
@@ -497,7 +497,7 @@ impl Engine {
 
     /// True from the beginning of a shutdown on.
     pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Acquire)
+        self.drain.is_up()
     }
 
     /// Hears when draining begins. Ask [`Engine::is_draining`] after this, or it may be missed.
@@ -512,7 +512,7 @@ impl Engine {
 
     /// True once nothing is to run any more.
     pub fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Acquire)
+        self.stop.is_up()
     }
 
     /// Hears when nothing is to run any more. Ask [`Engine::is_stopped`] after this, or it may be missed.
@@ -548,11 +548,11 @@ impl Handle {
     /// links are closed with code 1001. Called again it does nothing.
     pub fn shutdown(&self) {
         let engine = &self.0;
-        if engine.draining.swap(true, Ordering::AcqRel) {
+        if !engine.drain.raise() {
             return;
         }
         engine.hub(|hub, now, out| hub.drain(now, out));
-        engine.drain.notify(usize::MAX);
+        engine.drain.tell();
         engine.drain_gateway();
         engine.wake_housekeeper();
     }
@@ -590,8 +590,8 @@ impl Handle {
 
     /// Stops without waiting for anything.
     pub fn stop(&self) {
-        self.0.stopped.store(true, Ordering::Release);
-        self.0.stop.notify(usize::MAX);
+        self.0.stop.raise();
+        self.0.stop.tell();
         self.0.stop_gateway();
         self.0.wake_housekeeper();
     }

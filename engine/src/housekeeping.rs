@@ -40,7 +40,7 @@ pub static PHASES: Table = Table::new(&[
     Move::new(
         "Answering",
         "Farewell",
-        "all answers are done, or timeouts.drain is over, links are closed",
+        "all answers are done, or timeouts.drain is over, links are closed and other answers end",
     ),
     Move::new(
         "Farewell",
@@ -233,6 +233,8 @@ impl Housekeeper {
                 for link in self.engine.all_links().0 {
                     link.command(now, Command::Close(CloseCode::GoingAway));
                 }
+                self.engine.farewell.raise();
+                self.engine.farewell.tell();
                 Phase::Farewell(now + FAREWELL)
             }
             Phase::Farewell(_) | Phase::Stopped => {

@@ -94,6 +94,7 @@ mod registry_tests;
 mod registry_work;
 pub mod request;
 mod running;
+mod signal;
 mod socket_server;
 #[doc(hidden)]
 pub mod status;

@@ -8,6 +8,7 @@ use super::running::Polled;
 use super::upstream_calls::trouble;
 use super::upstreams::Upstream;
 use crate::http_client::{Call, Part};
+use event_listener::EventListener;
 use mcp_local_provider_core::Backoff;
 use mcp_local_provider_core::agents::upstream::{self, Fault, Reading, ResponseHead, Trouble};
 use mcp_local_provider_core::budget::{STEP, Share};
@@ -18,8 +19,9 @@ use mcp_local_provider_core::hub::{Outcome, Ticket};
 use mcp_local_provider_core::invocation::{Delivery, Failure};
 use mcp_local_provider_core::request::PromptIndex;
 use mcp_local_provider_core::time::Instant;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 /// Bounds of the pause before another attempt.
@@ -48,6 +50,8 @@ pub(super) struct UpstreamAnswer {
     bytes: Vec<u8>,
     /// Memory of what the reading holds.
     share: Share,
+    /// Hears of the end of a drain, and who is woken then.
+    farewell: Option<(EventListener, Waker)>,
 }
 
 enum Attempt {
@@ -88,6 +92,7 @@ impl UpstreamAnswer {
             attempt: Attempt::Pausing(engine.clock()),
             bytes: Vec::new(),
             share: engine.budget().share(),
+            farewell: None,
             engine,
             upstream,
             exchange,
@@ -188,6 +193,10 @@ impl UpstreamAnswer {
             let mut pending = true;
             if flow == Flow::Continue {
                 match self.look(now, waker, reply) {
+                    // What has come in time is read first.
+                    Looked::Pending if self.hears_farewell(waker) => {
+                        flow = self.end_late(now, reply);
+                    }
                     Looked::Pending => {}
                     Looked::Again(next) => (flow, pending) = (next, false),
                     Looked::Failed(trouble) => {
@@ -217,6 +226,32 @@ impl UpstreamAnswer {
                 return Ok(Polled::Until(self.poll_timeout()));
             }
         }
+    }
+
+    /// True when the time of a drain is over. Else `waker` is woken then.
+    fn hears_farewell(&mut self, waker: &Waker) -> bool {
+        let is_heard = |(_, known): &(EventListener, Waker)| known.will_wake(waker);
+        if !self.farewell.as_ref().is_some_and(is_heard) {
+            let mut farewell = self.engine.farewell.listen();
+            // It can only be over if it is said, which is asked below.
+            let _ = Pin::new(&mut farewell).poll(&mut Context::from_waker(waker));
+            self.farewell = Some((farewell, waker.clone()));
+        }
+        self.engine.farewell.is_up()
+    }
+
+    /// The answer has not ended within the time of a drain.
+    fn end_late(&mut self, now: Instant, reply: &mut Reply) -> Flow {
+        self.attempt = Attempt::Over;
+        let failure = Failure {
+            code: Code::Draining,
+            message:
+                "the provider is shutting down, and the answer did not end in time (timeouts.drain)"
+                    .into(),
+            retry_after: None,
+        };
+        self.exchange
+            .handle_delivery(now, &Delivery::Failed(failure), reply)
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

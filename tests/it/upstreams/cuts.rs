@@ -3,6 +3,7 @@
 use super::ask::{Dialect, EVERY, Fails, ask, open};
 use super::server::{Api, Reply, Server, Then};
 use super::{QUICK, start};
+use crate::program::Answer;
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -138,4 +139,35 @@ fn a_client_that_leaves_between_two_attempts_is_asked_for_no_more() {
     // The second request is that of the next client, who waits as long as the first one would have.
     ask(&program, as_client, "up/m").is("fine");
     assert_eq!(server.asked().len(), 3);
+}
+
+#[test]
+fn an_answer_that_outlasts_a_drain_has_a_last_word() {
+    for api in Api::EVERY {
+        let server = Server::start(api, [Reply::Begun("so far", Then::Silence)]);
+        let entry = server.entry("far", ", models: [m]");
+        let mut program = start(&entry, "timeouts: { drain: 100ms }\n");
+        let (mut streamed, mut whole) = (
+            open(&program, (Dialect::OpenAi, true), "far/m"),
+            open(&program, (Dialect::OpenAi, false), "far/m"),
+        );
+        let mut seen = Vec::new();
+        while !String::from_utf8_lossy(&seen).contains("so far") {
+            let mut piece = [0; 1024];
+            let count = streamed.read(&mut piece).unwrap();
+            assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+            seen.extend_from_slice(&piece[..count]);
+        }
+        server.wait_asked(2);
+        program.signal("TERM");
+        streamed.read_to_end(&mut seen).unwrap();
+        let last = Answer::parse(&seen).body;
+        assert!(last.contains("\"code\":\"draining\"") && last.contains("timeouts.drain"), "{api:?}: {last}");
+        let mut seen = Vec::new();
+        whole.read_to_end(&mut seen).unwrap();
+        let answer = Answer::parse(&seen);
+        assert_eq!((answer.status, &*answer.json()["error"]["code"].to_string()), (503, "\"draining\""), "{api:?}");
+        let (status, _) = program.wait();
+        assert!(status.success(), "{api:?}: {status}");
+    }
 }

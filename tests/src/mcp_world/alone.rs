@@ -12,6 +12,8 @@ pub(super) struct Alone {
     pub(super) answers: u32,
     /// Its client has closed the answer, which takes it back.
     pub(super) is_cut: bool,
+    /// Its header says something else than the argument that it repeats.
+    lies: bool,
 }
 
 /// The body of a call of a tool.
@@ -22,7 +24,7 @@ pub(super) fn body(tool: &str, canary: &str) -> Value {
 }
 
 impl Alone {
-    pub(super) const fn new(exchange: Exchange, canary: String) -> Self {
+    pub(super) const fn new(exchange: Exchange, canary: String, lies: bool) -> Self {
         Self {
             exchange,
             canary,
@@ -30,6 +32,7 @@ impl Alone {
             progress: 0,
             answers: 0,
             is_cut: false,
+            lies,
         }
     }
 
@@ -72,6 +75,9 @@ impl Alone {
             None => {
                 self.answers += 1;
                 let error = &message["error"];
+                // A server that does not list its tools in time has no calls refused.
+                let is_refused = error["data"]["reason"] == "header_mismatch";
+                assert!(self.lies || !is_refused, "{canary} says what it is");
                 if error["data"]["reason"].is_null() {
                     assert_eq!(message["id"], **canary, "{message}");
                     let said = message["result"]["canary"].as_str();

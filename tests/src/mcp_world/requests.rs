@@ -277,15 +277,19 @@ impl World {
             true => (server, "echo".to_owned()),
             false => ("", format!("{server}__echo")),
         };
+        // Its header for an argument may say something else than that.
+        let lies = u.ratio(1, 4)?;
+        let repeated = if lies { "another" } else { &*canary };
         let more = [
             ("mcp-protocol-version", "2026-07-28".to_owned()),
             ("mcp-method", "tools/call".to_owned()),
             ("mcp-name", tool.clone()),
+            ("mcp-param-canary", repeated.to_owned()),
         ];
         let body = alone::body(&tool, &canary).to_string();
         let exchange = self.send(key, at, None, "POST", &more, &body);
-        self.tell(|| format!("{canary} is asked by {key} for {tool} at {at:?}"));
-        self.alone.push(Alone::new(exchange, canary));
+        self.tell(|| format!("{canary} is asked by {key} for {tool} at {at:?}, lies: {lies}"));
+        self.alone.push(Alone::new(exchange, canary, lies));
         Ok(())
     }
 }

@@ -320,7 +320,9 @@ impl Running {
                 { "code": -32601, "message": "not known" } })),
             Some("tools/list") => {
                 self.over.push(id.clone());
-                let tools = json!([{ "name": "echo" }, { "name": format!("v{}", self.change) }]);
+                let canary = json!({ "type": "string", "x-mcp-header": "Canary" });
+                let echo = json!({ "name": "echo", "inputSchema": { "properties": { "canary": canary } } });
+                let tools = json!([echo, { "name": format!("v{}", self.change) }]);
                 Some(json!({ "jsonrpc": "2.0", "id": id, "result": { "tools": tools } }))
             }
             Some("resources/subscribe") => {
