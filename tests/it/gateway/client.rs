@@ -28,11 +28,23 @@ pub fn server(name: &str, habits: &str) -> String {
 /// Writes the configuration with these servers, and with `extra`.
 pub fn configure(folder: &Folder, extra: &str, servers: &[String]) -> std::path::PathBuf {
     let servers = servers.concat();
-    let extra = format!("{extra}mcpServers:\n{servers}");
+    let extra = format!("{}mcpServers:\n{servers}", unlimited(extra));
     let config = write_config(&folder.0, "127.0.0.1:0", &extra);
     let text = std::fs::read_to_string(&config).unwrap();
     std::fs::write(&config, text.replace("  keys:\n", KEYS)).unwrap();
     config
+}
+
+/// Lets clients ask as often as they like, where the configuration says nothing of it: a test may ask again until something is so.
+fn unlimited(extra: &str) -> String {
+    let all = "rate: { requests: 0 }";
+    if extra.contains("rate:") {
+        return extra.to_owned();
+    }
+    match extra.split_once("gateway: {") {
+        Some((before, rest)) => format!("{before}gateway: {{ {all},{rest}"),
+        None => format!("{extra}gateway: {{ {all} }}\n"),
+    }
 }
 
 /// Starts the program with these servers, and with `extra` in its configuration.
