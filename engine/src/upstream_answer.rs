@@ -193,7 +193,7 @@ impl UpstreamAnswer {
             let mut pending = true;
             if flow == Flow::Continue {
                 match self.look(now, waker, reply) {
-                    // What has come in time is read first.
+                    // All that has come in time was read.
                     Looked::Pending if self.hears_farewell(waker) => {
                         flow = self.end_late(now, reply);
                     }
@@ -233,7 +233,7 @@ impl UpstreamAnswer {
         let is_heard = |(_, known): &(EventListener, Waker)| known.will_wake(waker);
         if !self.farewell.as_ref().is_some_and(is_heard) {
             let mut farewell = self.engine.farewell.listen();
-            // It can only be over if it is said, which is asked below.
+            // It hears nothing yet: a signal that is up already is found below.
             let _ = Pin::new(&mut farewell).poll(&mut Context::from_waker(waker));
             self.farewell = Some((farewell, waker.clone()));
         }

@@ -174,6 +174,17 @@ pub(crate) fn request(text: &str, number: u64, client: &str, more: &More<'_>) ->
     json.finish()
 }
 
+/// `_meta` of a request without its progress token, which names that request alone.
+pub(crate) fn untracked(meta: Option<JsonValue<'_>>) -> String {
+    let mut json = Json::new();
+    json.raw("{");
+    if let Some(meta) = meta {
+        keep(&mut json, meta, &["progressToken"]);
+    }
+    json.raw("}");
+    json.finish()
+}
+
 /// A result that clients of sessions understand: without what it has for caches and for its kind.
 pub(crate) fn result(result: JsonValue<'_>) -> String {
     let mut json = Json::new();

@@ -58,6 +58,15 @@ const NAMED_SCHEMAS: [&str; 4] = [
     "definitions",
 ];
 
+/// Pages of a list of tools that are read for these headers.
+const PAGES: u32 = 100;
+
+/// The cursor of the page behind one, the last of `read`, as JSON; `None` behind the last page.
+pub(crate) fn next_page<'r>(result: JsonValue<'r>, read: u32) -> Option<&'r str> {
+    let next = result.member("nextCursor").filter(|next| !next.is_null());
+    next.filter(|_| read < PAGES).map(JsonValue::get)
+}
+
 /// The headers of a request that repeat arguments.
 #[derive(Clone, Default)]
 pub struct Given(Option<Arc<[Header]>>);
@@ -381,7 +390,7 @@ mod tests {
         lines.collect()
     }
 
-    /// What is wrong with the headers of a call; nothing where they are right.
+    /// The fault of the headers of a call; nothing where they are right.
     fn check(tools: &Tools, arguments: &str, headers: &[(&str, &str)]) -> String {
         let headers = headers
             .iter()

@@ -400,7 +400,7 @@ impl Wake for AsksAgain {
     fn wake(self: Arc<Self>) {
         let status = match self.bench.ask() {
             Step::Answer(answer) => Some(answer.head.status()),
-            _ => None,
+            Step::Body(_) | Step::Report(_) | Step::Running(_) => None,
         };
         self.statuses.lock().unwrap().push(status);
     }

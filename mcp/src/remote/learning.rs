@@ -5,17 +5,15 @@ use super::exchange::{Exchange, Purpose};
 use super::posted::{Asked, Posted, Role};
 use super::{Act, Hear, Heard, Remote};
 use crate::catalogue::Edits;
+use crate::envelope::untracked;
+use crate::mirrored::next_page;
+use crate::refusal::Reason;
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use mcp_local_provider_core::rpc::{Json, Message};
 use mcp_local_provider_core::text::JsonValue;
-
-/// Error code of a request whose headers say something else than its body.
-const HEADER_MISMATCH: &str = "-32020";
-
-/// Pages of a list of tools that are read for one call.
-const PAGES: u32 = 100;
 
 /// A call that was refused for its headers.
 #[derive(Debug)]
@@ -43,7 +41,7 @@ impl Remote {
             .and_then(|error| error.member("code"));
         asked.is_stateless
             && asked.role == (Role::Call { again: false })
-            && code.is_some_and(|code| code.get() == HEADER_MISMATCH)
+            && code.is_some_and(|code| code.get().parse() == Ok(Reason::HeaderMismatch.code()))
     }
 
     /// Asks for the tools, to send a call again behind them.
@@ -68,13 +66,7 @@ impl Remote {
         if let Some(cursor) = cursor {
             json.member("cursor").raw(cursor);
         }
-        json.member("_meta").raw("{");
-        for (name, value) in meta.map(JsonValue::members).unwrap_or_default() {
-            if !name.is("progressToken") {
-                json.member(name.as_escaped()).raw(value.get());
-            }
-        }
-        json.raw("}");
+        json.member("_meta").raw(&untracked(meta));
         let line = json.end_params().trim_end().to_string();
         let Some(posted) = Posted::read(&line, &self.tools) else {
             return;
@@ -93,13 +85,13 @@ impl Remote {
     }
 
     /// Takes the answer to a request. Returns the text that is passed on in its place; `None` where nobody is told of it.
-    pub(super) fn take_tools(
+    pub(super) fn take_tools<'t>(
         &mut self,
         asked: &Asked,
-        text: &str,
+        text: &'t str,
         out: &mut Vec<Act>,
         hear: &mut Hear<'_>,
-    ) -> Option<String> {
+    ) -> Option<Cow<'t, str>> {
         let result = match Message::read(text) {
             Ok(Message::Response { outcome, .. }) => outcome.ok().flatten(),
             Ok(Message::Request { .. } | Message::Notification(_)) | Err(_) => None,
@@ -118,10 +110,9 @@ impl Remote {
         };
         let mut call = self.mismatched.remove(&number)?;
         call.pages += 1;
-        let next = result.member("nextCursor").filter(|next| !next.is_null());
-        if let Some(next) = next.filter(|_| call.pages < PAGES) {
+        if let Some(next) = next_page(result, call.pages) {
             self.mismatched.insert(number, call);
-            self.ask_for_tools(number, Some(next.get()), out);
+            self.ask_for_tools(number, Some(next), out);
         } else if let Some(mut posted) = Posted::read(&call.line, &self.tools) {
             posted.again();
             self.post(posted, out);
@@ -131,15 +122,15 @@ impl Remote {
 }
 
 /// A list of tools without those whose definitions are invalid.
-fn without(
-    text: &str,
-    result: Option<JsonValue<'_>>,
-    invalid: &[(JsonValue<'_>, &'static str)],
+fn without<'t>(
+    text: &'t str,
+    result: Option<JsonValue<'t>>,
+    invalid: &[(JsonValue<'t>, &'static str)],
     hear: &mut Hear<'_>,
-) -> String {
+) -> Cow<'t, str> {
     let tools = result.and_then(|result| result.member("tools"));
     let Some(tools) = tools.filter(|_| !invalid.is_empty()) else {
-        return text.to_string();
+        return Cow::Borrowed(text);
     };
     for (tool, why) in invalid {
         let name = tool.member("name").and_then(JsonValue::text);
@@ -156,5 +147,5 @@ fn without(
     let valid: Vec<&str> = valid.map(JsonValue::get).collect();
     let mut edits = Edits::default();
     edits.put(tools, format!("[{}]", valid.join(",")));
-    edits.applied(text)
+    Cow::Owned(edits.applied(text))
 }

@@ -411,7 +411,7 @@ impl Remote {
     /// Passes an error on, which is JSON, as the answer to a request.
     pub(super) fn pass_error(&mut self, asked: &Asked, error: &str, hear: &mut Hear<'_>) {
         let number = asked.number;
-        // Who asked has not asked for tools.
+        // The asker has not asked for tools.
         let call = self.mismatched.remove(&number);
         let error = call.as_ref().map_or(error, Mismatched::error);
         let text = format!(r#"{{"jsonrpc":"2.0","id":{number},"error":{error}}}"#);

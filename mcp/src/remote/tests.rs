@@ -398,7 +398,7 @@ fn a_session_that_is_gone_ends_the_connection() {
     bench.head(second, 404, Some(JSON), None);
     assert_eq!(bench.heard(), [not_taken(3)]);
     assert_eq!(bench.dropped(), [second]);
-    // What is asked now is not sent, and what the server may have taken has a moment to be answered.
+    // Nothing more is sent, and a request that the server may have taken has a moment to be answered.
     bench.line(&asking(4));
     bench.wait(LINGER);
     assert_eq!(bench.heard(), [not_taken(4), over.to_owned()]);

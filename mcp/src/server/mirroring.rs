@@ -6,7 +6,7 @@
 
 use super::raising::Settled;
 use super::{Early, Open, Out, Server};
-use crate::mirrored::{Given, Tools};
+use crate::mirrored::{Given, Tools, next_page};
 use crate::refusal::Refusal;
 use crate::revision::Era;
 use alloc::boxed::Box;
@@ -15,9 +15,6 @@ use alloc::string::String;
 use mcp_local_provider_core::rpc::{Json, Message};
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
-
-/// Pages of a list of tools that are read.
-const PAGES: u32 = 100;
 
 /// Tools of a process, as far as their calls are held against them.
 #[derive(Default)]
@@ -117,11 +114,11 @@ impl<T: Clone> Server<T> {
             return;
         };
         if let Some(result) = result {
-            // Whether they are valid is for those to say who list them.
+            // Those that are invalid are told of when they are listed.
             tools.learn(result);
-            let next = result.member("nextCursor").filter(|next| !next.is_null());
-            if let Some(next) = next.filter(|_| pages + 1 < PAGES) {
-                return self.ask_for_tools(now, (tools, pages + 1), Some(next.get()), out);
+            let pages = pages + 1;
+            if let Some(next) = next_page(result, pages) {
+                return self.ask_for_tools(now, (tools, pages), Some(next), out);
             }
         }
         for Early { number, given } in core::mem::take(&mut self.mirroring.held) {

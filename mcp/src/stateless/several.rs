@@ -10,8 +10,9 @@ mod tests;
 use super::check::Wanted;
 use super::exchange::{Ending, Step};
 use super::listening::Listeners;
-use super::{put, raise};
+use super::raise;
 use crate::catalogue::{Asked, Catalogue, Edits, Kind, Listing, Route, united};
+use crate::envelope::untracked;
 use crate::refusal::{Reason, Refusal};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -439,19 +440,6 @@ impl Several {
         }
         edits.applied(text)
     }
-}
-
-/// `_meta` of a request without its progress token, which names that request alone.
-fn untracked(meta: Option<JsonValue<'_>>) -> String {
-    let mut json = Json::new();
-    json.raw("{");
-    for (name, value) in meta.map(JsonValue::members).unwrap_or_default() {
-        if !name.is("progressToken") {
-            put(&mut json, &name.decode(), value.get());
-        }
-    }
-    json.raw("}");
-    json.finish()
 }
 
 /// The outcome in an answer: the result, or the error as JSON.

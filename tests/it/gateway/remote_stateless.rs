@@ -151,7 +151,7 @@ fn arguments_are_repeated_in_headers_as_the_server_wants_them() {
     }
     assert_eq!(client.post(&sql).json()["result"], json!({ "content": [] }));
     assert_eq!(next(&told).1["method"], "tools/call");
-    // What names a header that is none is no tool.
+    // A tool that names a header wrongly is left out.
     let listed = client.post(&request("b", "tools/list", &json!({}))).json();
     let names: Vec<&Value> = listed["result"]["tools"].as_array().unwrap().iter().map(|tool| &tool["name"]).collect();
     assert_eq!(names, ["sql"]);
