@@ -39,5 +39,5 @@ pub use message::{
     PARSE_ERROR, RpcError, read_each, replace,
 };
 pub use outbox::{Outbox, OutboxLimits};
-pub use peer::Peer;
+pub use peer::{Peer, number_of};
 pub use write::{Json, one_line};

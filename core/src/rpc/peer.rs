@@ -36,9 +36,7 @@ impl<T> Peer<T> {
 
     /// An answer has come: who wants it. `None` when nobody does, as it is late or the id is none of this side's.
     pub fn take(&mut self, id: JsonValue<'_>) -> Option<T> {
-        // Some programs make a string of a number.
-        let id = id.get().trim_matches('"').parse().ok()?;
-        self.cancel(id)
+        self.cancel(number_of(id)?)
     }
 
     /// Nobody wants the answer any more. The other side may be told so, in the way of its protocol.
@@ -105,6 +103,12 @@ impl<T> Default for Peer<T> {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// Returns the number that an id of this side is. Some programs make a string of a number.
+#[must_use]
+pub fn number_of(id: JsonValue<'_>) -> Option<u64> {
+    id.get().trim_matches('"').parse().ok()
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use mcp_local_provider_core::rpc::{
-    Call, INVALID_REQUEST, Json, Line, Message, NotAMessage, read_each,
+    Call, INVALID_REQUEST, Json, Line, Message, NotAMessage, number_of, read_each,
 };
 use mcp_local_provider_core::time::Instant;
 
@@ -113,7 +113,7 @@ impl<T: Clone> Server<T> {
                 // It went on with what was taken back.
                 Some(Open::Withdrawn(_)) => self.withdrawn = self.withdrawn.saturating_sub(1),
                 Some(Open::Own) => {
-                    let number = id.whole().unwrap_or_default();
+                    let number = number_of(id).unwrap_or_default();
                     self.handle_own_answer(now, number, outcome.ok().flatten(), out);
                 }
                 // Told, or nobody's.

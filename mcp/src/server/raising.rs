@@ -12,7 +12,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use mcp_local_provider_core::rpc::{
-    INTERNAL_ERROR, INVALID_PARAMS, Json, METHOD_NOT_FOUND, Message, RpcError,
+    INTERNAL_ERROR, INVALID_PARAMS, Json, METHOD_NOT_FOUND, Message, RpcError, number_of,
 };
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
@@ -280,8 +280,7 @@ impl<T: Clone> Server<T> {
         out: &mut Out,
         deliver: &mut dyn FnMut(Delivery<'_, T>),
     ) {
-        // Some programs make a string of a number.
-        let Ok(number) = id.get().trim_matches('"').parse() else {
+        let Some(number) = number_of(id) else {
             return;
         };
         let page = self.page_of(number);

@@ -68,7 +68,10 @@ fn the_tools_are_read_before_a_call_whose_headers_repeat_arguments_is_passed() {
     assert_eq!(bench.requests(), ["10 tools/list"]);
     bench.result(10, r#"{"tools":[],"nextCursor":"more"}"#);
     assert_eq!(bench.requests(), ["11 tools/list"]);
-    bench.result(11, TOOLS);
+    // Some programs make a string of a number.
+    bench.line(&format!(
+        r#"{{"jsonrpc":"2.0","id":"11","result":{TOOLS}}}"#
+    ));
     assert_eq!(bench.said(), ["ann: HeaderMismatch"]);
 }
 
