@@ -105,6 +105,29 @@ pub fn input(seed: u64) -> Vec<u8> {
     (0..words).flat_map(|_| next().to_le_bytes()).collect()
 }
 
+/// Runs a world on one input after the other, until all of `wanted` has happened.
+///
+/// # Panics
+/// A thousand inputs did not make some of it happen. The message names it.
+pub fn until_happened<I, S>(wanted: &[&str], run: impl Fn(&[u8]) -> I)
+where
+    I: IntoIterator<Item = (S, u64)>,
+    S: AsRef<str>,
+{
+    let mut missing: BTreeSet<&str> = wanted.iter().copied().collect();
+    for seed in 0..1000 {
+        for (what, times) in run(&input(seed)) {
+            if times > 0 {
+                missing.remove(what.as_ref());
+            }
+        }
+        if missing.is_empty() {
+            return;
+        }
+    }
+    panic!("a thousand runs, and none of {missing:?}");
+}
+
 /// Values of a call's request that the end of the run compares.
 #[derive(Debug, Default)]
 struct Asked {
