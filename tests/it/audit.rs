@@ -65,6 +65,7 @@ fn a_status_that_one_dialect_has_alone_is_the_same_everywhere() {
     let counted = "endpoint=\"POST /v1/messages\",dialect=\"anthropic\",status=\"529\"} 1";
     let metrics = program.get("/metrics").body;
     assert!(metrics.contains(counted), "no {counted} in {metrics}");
+    program.wait_for_log(&id);
     let log = program.log();
     let line = log.lines().find(|line| line.contains(&id)).unwrap_or_default();
     assert!(line.contains("\"status\":529"), "no 529 of {id} in {log}");

@@ -112,15 +112,15 @@ fn everything_passes_to_a_server_behind_another_gateway_and_back() {
     assert_eq!((own.status, &own.json()["error"]), (200, &error));
     // A request that is taken back is taken back there too.
     let held = client.send(&call("held", "hold", &json!({})).to_string());
-    let heard = |method: &str| {
+    let heard = |is_meant: fn(&Value) -> bool| {
         let heard: Vec<Value> = serde_json::from_str(&client.text("heard", &json!({}))).unwrap();
-        heard.into_iter().find(|message| message["method"] == method)
+        heard.into_iter().find(is_meant)
     };
-    until(|| heard("tools/call"));
+    until(|| heard(|message| message["params"]["name"] == "hold"));
     let params = json!({ "requestId": "held", "reason": "enough" });
     let cancel = json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params });
     assert_eq!(client.post(&cancel).status, 202);
-    let cancelled = until(|| heard("notifications/cancelled"));
+    let cancelled = until(|| heard(|message| message["method"] == "notifications/cancelled"));
     assert_eq!(cancelled["params"]["reason"], "enough");
     drop(held);
     let pid = client.pid();
