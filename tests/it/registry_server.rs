@@ -121,6 +121,31 @@ fn a_request_without_a_session_does_the_same() {
 }
 
 #[test]
+fn headers_that_repeat_arguments_of_its_tools_say_the_same() {
+    let program = start("commands: [/bin/echo]");
+    let tool = |schema: Value| {
+        let schema = json!({ "type": "object", "properties": { "text": schema } });
+        json!({ "name": "say", "kind": "command", "command": ["/bin/echo", "{{ args.text }}"], "input_schema": schema })
+    };
+    made(&program, "/tools", &tool(json!({ "type": "string", "x-mcp-header": "Text" })));
+    let mut client = stateless::Client::new(&program, USER, json!({}));
+    client.path = PATH;
+    let call = |headers: &str| {
+        let params = json!({ "name": "say", "arguments": { "text": "hello" } });
+        let answer = whole(client.send_with(headers, &client.body("tools/call", params, &json!({}))));
+        (answer.status, answer_of(&answer.body)["error"]["code"].as_i64())
+    };
+    assert_eq!(call(""), (400, Some(-32020)));
+    assert_eq!(call("Mcp-Param-Text: hallo\r\n"), (400, Some(-32020)));
+    assert_eq!(call("Mcp-Param-Text: hello\r\n"), (200, None));
+    // Another definition repeats nothing.
+    let other = tool(json!({ "type": "string" }));
+    let replaced = program.request("PUT", "/tools/say", Some(ADMIN), &other.to_string());
+    assert_eq!(replaced.status, 200, "{replaced:?}");
+    assert_eq!(call(""), (200, None));
+}
+
+#[test]
 fn rest_asks_it_by_name_and_shows_it_without_a_process() {
     let program = start("commands: [/bin/echo, /bin/false]");
     fill(&program);

@@ -40,7 +40,7 @@ impl<'p> Client<'p> {
     }
 
     /// Sends a request with further headers, each with its line end.
-    fn send_with(&self, more: &str, body: &Value) -> TcpStream {
+    pub fn send_with(&self, more: &str, body: &Value) -> TcpStream {
         let method = body["method"].as_str().unwrap();
         let mut headers = format!("MCP-Protocol-Version: {REVISION}\r\nMcp-Method: {method}\r\n");
         let (name, uri) = (&body["params"]["name"], &body["params"]["uri"]);
