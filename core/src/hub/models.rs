@@ -111,7 +111,7 @@ impl Hub {
     }
 
     /// True for a model of an agent that is not there now.
-    fn awaits(&self, model: &str) -> bool {
+    pub(super) fn awaits(&self, model: &str) -> bool {
         self.sessions.owners().know(model) || self.expected.knows(model)
     }
 

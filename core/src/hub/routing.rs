@@ -175,6 +175,9 @@ impl Hub {
             if let Some(why) = upstream.and_then(Upstream::why_unlisted) {
                 return refuse(Code::NoAgent, why);
             }
+            if !self.upstreams.several(model).is_empty() && !self.awaits(model) {
+                return Err(Unrouted::Refused(self.unknown_model(model)));
+            }
             let known = self.pools.is_empty() || self.expects(model);
             if known && let Some(why) = self.expected.why_late(model) {
                 return refuse(Code::NoAgent, why);

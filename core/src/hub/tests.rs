@@ -2,6 +2,7 @@
 
 mod bridges;
 mod expected;
+mod fallbacks;
 mod figures;
 mod integrations;
 mod lifecycle;
@@ -11,6 +12,7 @@ mod models;
 mod orphans;
 mod reload;
 mod suitable;
+mod upstreams;
 mod waiting;
 
 use super::audit::RequestInfo;
