@@ -470,5 +470,78 @@ mod tests {
             )
         );
         serde_json::from_str::<serde::de::IgnoredAny>(&line).unwrap();
+        let text = |write: &dyn Fn(&WallClock, &mut Vec<u8>) -> bool| {
+            let mut out = Vec::new();
+            let is_written = write(&WallClock::new(Instant::ZERO, Duration::ZERO), &mut out);
+            is_written.then(|| String::from_utf8(out).unwrap())
+        };
+        let counted = text(&|wall, out| {
+            record.write_counted(7, wall, out);
+            true
+        });
+        let expected = alloc::format!("{},\"count\":7}}", line.strip_suffix('}').unwrap());
+        assert_eq!(counted.unwrap(), expected);
+        let shown = text(&|wall, out| record.write_authentication(wall, out));
+        assert_eq!(
+            shown.unwrap(),
+            concat!(
+                r#"{"timestamp":"1970-01-01T00:00:00.000000Z","event":"authentication","source":"http","request_id":"00000001000000000001","#,
+                r#""key":"editor","address":"127.0.0.1","user_agent":"Void \"1.4\"","method":"POST","endpoint":"/v1/chat/completions","outcome":"ok"}"#,
+            )
+        );
+        let AuditEvent::Request { mut info, .. } = record.event else {
+            return;
+        };
+        info.key = None;
+        info.endpoint = "not found";
+        assert_eq!(info.method_and_endpoint(), (None, "not found"));
+        let record = AuditRecord {
+            at: record.at,
+            event: AuditEvent::Request {
+                info,
+                kind: RequestKind::Answered,
+                session: None,
+                agent_id: None,
+                status: 404,
+                outcome: "not_found",
+                duration: Duration::ZERO,
+                bytes_out: 0,
+                usage: None,
+            },
+        };
+        assert_eq!(
+            text(&|wall, out| record.write_authentication(wall, out)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_class_has_a_name_for_programs_and_one_for_people() {
+        let all = [
+            RequestKind::Answered,
+            RequestKind::AuthenticationFailed,
+            RequestKind::RateLimited,
+            RequestKind::Violation,
+        ];
+        let names: Vec<&str> = all.iter().map(|kind| kind.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "request",
+                "authentication_failed",
+                "rate_limit",
+                "violation"
+            ]
+        );
+        let titles: Vec<&str> = all.iter().map(|kind| kind.title()).collect();
+        assert_eq!(
+            titles,
+            [
+                "answered",
+                "refused for its key",
+                "refused by a limit",
+                "refused by a security check"
+            ]
+        );
     }
 }

@@ -205,6 +205,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_is_as_large_as_all_may_be_is_kept_and_one_that_is_larger_is_not() {
+        let ids = Ids::new(7);
+        let mut responses = Responses::new(4, OVERHEAD + 100);
+        assert!(responses.is_empty());
+        responses.keep(OWNER, conversation(ids.next(), 101));
+        assert!(responses.is_empty());
+        responses.keep(OWNER, conversation(ids.next(), 100));
+        assert!(!responses.is_empty());
+        assert_eq!(responses.bytes(), OVERHEAD + 100);
+        let mut none = Responses::new(0, OVERHEAD + 100);
+        none.keep(OWNER, conversation(ids.next(), 1));
+        assert!(none.is_empty());
+    }
+
+    #[test]
     fn nothing_of_a_conversation_is_shown() {
         let mut responses = Responses::default();
         let secret = conversation(Ids::new(7).next(), 3);

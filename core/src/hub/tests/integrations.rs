@@ -65,6 +65,22 @@ fn an_integration_is_found_by_every_name_and_is_charged_by_the_round() {
         bench.hub.standing(bench.now, payer).remaining_tokens,
         before - 10
     );
+    // A session that is named is asked itself.
+    let (_, session, _) = bench.agent("m");
+    let ask = Ask {
+        model: "integration/a",
+        session: Some(session.as_str()),
+        prompts: 1,
+        tokens: 1,
+        scope: Scope::Inference,
+        needs: Needs::default(),
+    };
+    assert!(
+        bench
+            .hub
+            .integration(&bench.caller("editor"), &ask)
+            .is_none()
+    );
     bench.hub.set_integrations(bench.now, []);
     assert!(integration(&bench, "integration/a", Kind::Text).is_none());
 }

@@ -177,3 +177,84 @@ fn a_session_that_is_named_answers_for_its_own_models_alone() {
     );
     assert!(refusal.message().contains("`n`"), "{refusal}");
 }
+
+#[test]
+fn a_registration_is_within_its_limits() {
+    let long = |length| alloc::string::String::from_utf8(vec![b'x'; length]).unwrap();
+    let good = Registration {
+        agent_id: long(256),
+        label: Some(long(256)),
+        models: vec![long(256); 256],
+        ..Registration::default()
+    };
+    assert!(good.check().is_ok());
+    let wrong = |change: &dyn Fn(&mut Registration)| {
+        let mut registration = good.clone();
+        change(&mut registration);
+        let refusal = registration.check().unwrap_err();
+        assert_eq!(refusal.status(), 400);
+        refusal.param().unwrap().to_string()
+    };
+    assert_eq!(wrong(&|it| it.agent_id = long(257)), "agent_id");
+    assert_eq!(wrong(&|it| it.agent_id = String::new()), "agent_id");
+    assert_eq!(wrong(&|it| it.agent_id = "a\tb".into()), "agent_id");
+    assert_eq!(wrong(&|it| it.label = Some(long(257))), "label");
+    assert_eq!(wrong(&|it| it.label = Some("\n".into())), "label");
+    assert_eq!(wrong(&|it| it.models.push("m".into())), "models");
+    assert_eq!(wrong(&|it| it.models[255] = long(257)), "models");
+    assert_eq!(wrong(&|it| it.models[0] = "a b".into()), "models");
+    for (names, is_good) in [(16, true), (17, false)] {
+        let mut registration = good.clone();
+        registration.supports.scopes = crate::scope::Scopes::from(vec![long(256); names]);
+        assert_eq!(registration.check().is_ok(), is_good, "{names} scopes");
+    }
+    assert_eq!(
+        wrong(&|it| it.supports.scopes = crate::scope::Scopes::from(vec![long(257)])),
+        "allowed_scopes"
+    );
+    assert_eq!(wrong(&|it| it.ttl_seconds = Some(0)), "ttl_seconds");
+    assert_eq!(wrong(&|it| it.ttl_seconds = Some(86_401)), "ttl_seconds");
+    assert_eq!(
+        wrong(&|it| it.requests_per_minute = Some(0)),
+        "requests_per_minute"
+    );
+    assert_eq!(wrong(&|it| it.max_concurrency = Some(0)), "max_concurrency");
+}
+
+#[test]
+fn the_oldest_of_many_that_have_ended_are_forgotten_but_for_those_that_still_answer() {
+    const MANY: usize = 300;
+    let mut bench = plain();
+    let mut tickets = Vec::new();
+    for at in 0..MANY {
+        let model = alloc::format!("m{at}");
+        let (_, session, _) = bench.agent(&model);
+        if at == 1 {
+            tickets.push(bench.granted(&model));
+        }
+        bench.control("operator", &session, Action::Revoke).unwrap();
+    }
+    bench.agent("other");
+    assert_eq!(
+        bench.hub.sessions().iter().count(),
+        257,
+        "256 that have ended, and a live one"
+    );
+    let known = |bench: &mut Bench, at: usize| {
+        let refusal = bench.ask(&alloc::format!("m{at}"), None).unwrap_err();
+        refusal.code() == Code::NoAgent
+    };
+    for (at, is_known) in [
+        (0, false),
+        (1, true),
+        (2, false),
+        (MANY - 256, false),
+        (MANY - 255, true),
+        (MANY - 1, true),
+    ] {
+        assert_eq!(known(&mut bench, at), is_known, "{at}");
+    }
+    for ticket in tickets {
+        bench.settle(ticket);
+    }
+}

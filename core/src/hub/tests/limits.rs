@@ -176,3 +176,20 @@ fn tokens_of_a_wait_that_came_to_nothing_come_back() {
     assert_eq!(bench.tokens_left("editor"), before, "it was refused");
     bench.settle(first);
 }
+
+#[test]
+fn whoever_tries_keys_is_limited_by_address_and_forgotten_once_it_has_stopped() {
+    let mut bench = limited(None);
+    let far: IpAddr = [192, 0, 2, 1].into();
+    assert!(bench.hub.poll_timeout().is_none());
+    for allowed in [true, true, false, false] {
+        let refused = bench.hub.refused_for_its_key(bench.now, far);
+        assert_eq!(refused.is_ok(), allowed, "{refused:?}");
+    }
+    assert!(bench.hub.poll_timeout().is_some(), "its bucket fills up");
+    for _ in 0..10 {
+        bench.pass(Duration::from_secs(60));
+    }
+    assert!(bench.hub.poll_timeout().is_none(), "nothing is kept of it");
+    assert!(bench.hub.refused_for_its_key(bench.now, far).is_ok());
+}

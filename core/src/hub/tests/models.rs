@@ -154,3 +154,95 @@ fn the_nearest_is_looked_for_among_few_models_alone() {
         refusal.message()
     );
 }
+
+#[test]
+fn a_key_that_names_models_asks_those_alone() {
+    let mut bench = plain();
+    bench.configure(|config| config.keys[1].models = vec!["b".into(), "a".into(), "z".into()]);
+    bench.models("a", &["a"]);
+    bench.models("b", &["b"]);
+    bench.models("m", &["m"]);
+    let ask = |model| Ask {
+        model,
+        session: None,
+        prompts: 1,
+        tokens: 1,
+        scope: Scope::Inference,
+        needs: Needs::default(),
+    };
+    let caller = bench.caller("chat");
+    assert_eq!(caller.models(), ["b", "a", "z"]);
+    for asked in ["a", "a:latest", "b"] {
+        let found = bench.hub.find(&caller, &ask(asked)).unwrap();
+        assert_eq!(&*found.model, asked.trim_end_matches(":latest"));
+    }
+    for asked in ["m", "my-gpt-4o"] {
+        let refusal = bench.ask_as("chat", &ask(asked)).unwrap_err();
+        assert_eq!(refusal.code(), Code::ModelNotFound, "{asked}");
+        assert!(bench.hub.find(&caller, &ask(asked)).is_err());
+    }
+    // Without a name it is the least busy of its own: the first of them where they are alike.
+    let mut tickets = Vec::new();
+    for expected in ["b", "a", "b", "a"] {
+        let found = bench.hub.find(&caller, &ask("default")).unwrap();
+        assert_eq!(&*found.model, expected);
+        let Ok(Admission::Granted(ticket)) = bench.ask_as("chat", &ask("")) else {
+            panic!("{expected} answers");
+        };
+        assert_eq!(&*ticket.model, expected);
+        tickets.push(ticket);
+    }
+    for ticket in tickets {
+        bench.settle(ticket);
+    }
+    // The same caller on behalf of an integration.
+    let every = caller.asking_every_model();
+    assert!(every.models().is_empty() && every.may_ask(&["m"]));
+    assert!(caller.may_ask(&["m", "a"]) && !caller.may_ask(&["m"]) && !caller.may_ask(&[]));
+    assert!(bench.hub.permit_model(&every, "m").is_ok());
+    assert!(bench.hub.permit_model(&caller, "z").is_ok());
+    let refusal = bench.hub.permit_model(&caller, "m").unwrap_err();
+    assert_eq!(refusal.code(), Code::ModelNotFound);
+    assert!(bench.hub.has_model("m") && !bench.hub.has_model("z"));
+}
+
+#[test]
+fn how_near_a_name_has_to_be() {
+    let mut bench = plain();
+    bench.configure(|config| config.aliases.clear());
+    bench.models("a", &["abcdef"]);
+    let is_told = |bench: &mut Bench, asked: &str| {
+        bench
+            .refusal(asked)
+            .message()
+            .contains("the nearest is `abcdef`")
+    };
+    // The only one is meant.
+    assert!(is_told(&mut bench, "something-else"));
+    bench.models("b", &["vwxyz"]);
+    // One wrong letter in three.
+    for (asked, is_near) in [
+        ("abcdXX", true),
+        ("abcXXX", false),
+        ("bcd", true),
+        ("something-else", false),
+    ] {
+        assert_eq!(is_told(&mut bench, asked), is_near, "{asked}");
+    }
+    let refusal = bench.refusal("vwxXX");
+    assert!(!refusal.message().contains("nearest"), "{refusal}");
+    // Many names are compared with none.
+    for (names, is_compared) in [(64, true), (65, false)] {
+        let mut bench = plain();
+        bench.configure(|config| {
+            config.aliases = (1..names)
+                .map(|number| Alias {
+                    name: alloc::format!("alias-of-it-{number}"),
+                    ..config.aliases[0].clone()
+                })
+                .collect();
+        });
+        bench.models("a", &["abcdef"]);
+        assert_eq!(is_told(&mut bench, "abcdeX"), is_compared, "{names}");
+    }
+}

@@ -273,6 +273,9 @@ fn an_upstream_that_fails_again_and_again_is_left_alone_and_then_asked_once() {
     assert_eq!(bench.upstream_state("a").open_until, Some(until));
     assert!(bench.hub.is_upstream_left_alone(&open));
     bench.settle(open);
+    let timeout = bench.hub.poll_timeout().unwrap();
+    assert!(timeout.at <= until, "{timeout:?}");
+    assert!(bench.hub.lists().model("a/m").is_none());
     let refusal = bench.ask("a/m", None).unwrap_err();
     assert_eq!(refusal.code(), Code::NoAgent);
     let why = "the upstream `a` has failed several times in a row";

@@ -324,3 +324,80 @@ fn those_whose_last_agent_goes_are_told_at_once() {
     );
     bench.settle(ticket);
 }
+
+#[test]
+fn each_waits_for_what_it_wants_itself() {
+    let mut bench = plain();
+    let mut agent = |model: &str| {
+        let link = bench.connect("bridge").unwrap();
+        let registration = crate::link::Registration {
+            agent_id: model.into(),
+            models: vec![model.into()],
+            max_concurrency: Some(1),
+            ..Default::default()
+        };
+        bench.register(link, registration).0
+    };
+    let sessions = [agent("m"), agent("m"), agent("n")];
+    let held: Vec<Ticket> = ["m", "m", "n"].map(|model| bench.granted(model)).into();
+    let mut waits = Vec::new();
+    for (model, session) in [("m", Some(0)), ("m", Some(1)), ("n", None)] {
+        let session = session.map(|at: usize| sessions[at].as_str());
+        match bench.ask(model, session) {
+            Ok(Admission::Queued(wait)) => {
+                waits.push((wait, session.unwrap_or(sessions[2].as_str())))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    // The last of them is free first.
+    for ticket in held.into_iter().rev() {
+        let freed = ticket.session().clone();
+        bench.settle(ticket);
+        waits.retain(|(wait, session)| match bench.claim(*wait) {
+            Claim::Granted(ticket) => {
+                assert_eq!(
+                    (ticket.session().as_str(), freed.as_str()),
+                    (*session, *session)
+                );
+                bench.settle(ticket);
+                false
+            }
+            Claim::Waiting => {
+                assert_ne!(freed.as_str(), *session);
+                true
+            }
+            other @ Claim::Refused(_) => panic!("{other:?}"),
+        });
+    }
+    assert!(waits.is_empty());
+}
+
+#[test]
+fn another_configuration_may_have_what_waits_answered() {
+    let limits = Limits {
+        exchanges: 10,
+        ..Limits::default()
+    };
+    let mut bench = bench(limits, SessionPolicy::default());
+    let link = bench.connect("bridge").unwrap();
+    let registration = crate::link::Registration {
+        agent_id: "narrow".into(),
+        models: vec!["m".into()],
+        max_concurrency: Some(1),
+        ..Default::default()
+    };
+    bench.register(link, registration);
+    bench.agent("n");
+    let held = bench.granted("my-gpt-4o");
+    let Ok(Admission::Queued(wait)) = bench.ask("my-gpt-4o", None) else {
+        panic!("it is busy");
+    };
+    bench.configure(|config| config.aliases[0].model = "n".into());
+    let Claim::Granted(ticket) = bench.claim(wait) else {
+        panic!("another model answers for the alias");
+    };
+    assert_eq!(&*ticket.model, "n");
+    bench.settle(ticket);
+    bench.settle(held);
+}
