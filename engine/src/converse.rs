@@ -52,6 +52,8 @@ pub struct ToWrite {
     pub frames: bool,
     /// The connection is to be closed with this code, at once if the peer does not read, behind the frames otherwise.
     pub close: Option<CloseCode>,
+    /// There may be a deadline earlier than the one that [`Converse::serve_timers`] gave last.
+    pub sooner: bool,
 }
 
 /// One frame to the peer of a WebSocket.

@@ -93,6 +93,7 @@ mod registry_subscribing;
 mod registry_tests;
 mod registry_work;
 pub mod request;
+pub mod run_queue;
 mod running;
 mod signal;
 mod socket_server;

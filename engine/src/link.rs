@@ -7,6 +7,7 @@
 use super::Engine;
 use super::converse::{Converse, Frame, ToWrite, Turn};
 use crate::ranked::{INBOX, LINK, Ranked};
+use crate::run_queue;
 use mcp_local_provider_core::agents::websocket;
 use mcp_local_provider_core::api::status::LinkTotals;
 use mcp_local_provider_core::api::too_many_agents;
@@ -159,6 +160,14 @@ pub(super) struct State {
     /// The deadline that the writer knows of.
     armed: Option<Instant>,
     reading: Reading,
+}
+
+impl State {
+    /// True when there is a deadline earlier than the one that the writer knows of.
+    fn has_sooner(&self) -> bool {
+        let next = self.link.poll_timeout().map(|timeout| timeout.at);
+        next.is_some_and(|next| self.armed.is_none_or(|armed| next < armed))
+    }
 }
 
 /// Most bytes that can have waited in a socket, so that who has read them has read all that had come.
@@ -423,10 +432,8 @@ impl Converse for Connected {
     fn finish(&self, turn: &mut Turn) -> bool {
         let (notices, writes, closed) = {
             let mut state = self.cell.state.lock();
-            let next = state.link.poll_timeout().map(|timeout| timeout.at);
-            let sooner = next.is_some_and(|next| state.armed.is_none_or(|armed| next < armed));
             let notices = std::mem::take(&mut state.out.notices);
-            let writes = sooner || state.out.wants_write();
+            let writes = state.has_sooner() || state.out.wants_write();
             (notices, writes, state.link.is_closed())
         };
         for notice in notices {
@@ -486,12 +493,13 @@ impl Converse for Connected {
         let reading = &state.reading;
         if reading.wanted > reading.until && reading.looks.is_none() && !state.link.is_closed() {
             // Who serves the deadlines was not told yet.
-            waker.wake_by_ref();
+            run_queue::unpark(waker);
         }
         remember(&mut state.writer, waker);
         ToWrite {
             frames: !state.out.messages.is_empty(),
             close: state.out.close,
+            sooner: state.has_sooner(),
         }
     }
 

@@ -614,6 +614,8 @@ impl Converse for Socket {
         ToWrite {
             frames: has_news || !inner.own.is_empty(),
             close: inner.close,
+            // Pings alone have one, and only they move it.
+            sooner: false,
         }
     }
 

@@ -3,16 +3,18 @@
 use crate::link;
 use crate::parker::Woken;
 use crate::peer::Peer;
-use crate::threads::{Open, RentedParker, Threads};
+use crate::served::{Answered, Hold, Served, Sleep};
+use crate::threads::{Open, Threads};
 use crate::websocket::Reader;
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::time;
 use mcp_local_provider_core::wire::http1::IDLE;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
 use mcp_local_provider_engine::listen::receive;
-use mcp_local_provider_engine::{Client, Converse, Engine};
+use mcp_local_provider_engine::{Client, Converse, Engine, run_queue};
 use rustix::event::PollFlags;
 use std::io::{self, ErrorKind, IoSlice};
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Waker;
@@ -39,23 +41,29 @@ fn serve_http(
     from: SocketAddr,
     on: Listener,
 ) -> Option<(Box<dyn Converse>, Vec<u8>)> {
+    let connection = ClientConnection::new(client, from.ip(), on);
+    let served = Served::new(threads, open.peer(), connection);
     let mut thread = Thread {
         threads,
         engine: threads.engine(),
         peer: open.peer(),
+        served: &served,
         idle: Waker::from(open.peer().clone()),
-        parker: None,
+        answer: None,
         patience: None,
+        watches_input: true,
+        is_readable: false,
     };
-    let mut connection = ClientConnection::new(client, from.ip(), on);
-    match thread.run(&mut connection) {
-        Ok(()) => {}
+    let run = thread.run();
+    // Nobody works for it in this thread's place any more.
+    let connection = served.take();
+    match run {
+        Ok(()) => connection?.into_conversation(),
         Err(error) => {
             tracing::debug!(peer = %from, %error, "a connection ended early");
-            return None;
+            None
         }
     }
-    connection.into_conversation()
 }
 
 #[inline(never)]
@@ -69,11 +77,16 @@ struct Thread<'c> {
     threads: &'c Threads,
     engine: &'c Arc<Engine>,
     peer: &'c Arc<Peer>,
+    served: &'c Arc<Served>,
     idle: Waker,
-    /// While a request waits for its answer.
-    parker: Option<(RentedParker, Waker)>,
+    /// From the first answer that is waited for until a wait for a request that holds nothing.
+    answer: Option<(Arc<Answered>, Waker)>,
     /// The socket's own timeout, once it is set.
     patience: Option<Duration>,
+    /// A wait for an answer watches for requests too, as long as none has come before its time.
+    watches_input: bool,
+    /// Something was there to receive when the last wait ended.
+    is_readable: bool,
 }
 
 impl Wakers for Thread<'_> {
@@ -82,21 +95,27 @@ impl Wakers for Thread<'_> {
     }
 
     fn answer(&mut self) -> &Waker {
-        let threads = self.threads;
-        let rented = self.parker.get_or_insert_with(|| {
-            let parker = threads.parker();
-            let waker = parker.waker();
-            (parker, waker)
+        let (threads, served) = (self.threads, self.served);
+        let answer = self.answer.get_or_insert_with(|| {
+            let answered = Answered::new(served, threads.parker());
+            let waker = Waker::from(answered.clone());
+            (answered, waker)
         });
-        &rented.1
+        &answer.1
     }
 }
 
 impl Thread<'_> {
     /// Serves until the connection is over, or has become a WebSocket.
-    fn run(&mut self, connection: &mut ClientConnection) -> io::Result<()> {
+    fn run(&mut self) -> io::Result<()> {
+        let served = self.served;
+        let mut held = served.hold();
         loop {
-            match connection.poll(self) {
+            // It is this thread that takes it.
+            let Some(connection) = held.connection() else {
+                return Ok(());
+            };
+            match run_queue::enter(|| connection.poll(self)) {
                 Next::Write => {
                     let parts = connection.unwritten();
                     let count = parts.iter().map(|part| part.len()).sum();
@@ -104,23 +123,53 @@ impl Thread<'_> {
                     connection.wrote(count);
                 }
                 Next::Receive(until) if connection.is_idle() => {
-                    self.parker = None;
                     self.receive_request(connection, until)?;
                 }
                 Next::Receive(until) => self.receive(connection, until)?,
                 Next::Wait(until) => {
-                    let until = until.map(|until| self.threads.clock().system(until));
-                    let watched = Some((self.peer.socket(), PollFlags::RDHUP));
-                    if let Some((parker, _)) = &self.parker
-                        && parker.wait(watched, until) == Woken::Socket
-                    {
-                        connection.end();
-                    }
+                    let sleep = Sleep::new(self.engine.clock(), until, self.watches_input);
+                    held.sleep(Some(sleep));
+                    drop(held);
+                    let woken = self.wait(sleep);
+                    held = served.hold();
+                    self.go_on(&mut held, woken);
                 }
                 Next::Measure => connection.measured(self.engine.usage()),
                 Next::Finish => self.peer.finish(),
                 Next::Upgraded | Next::Close => return Ok(()),
             }
+        }
+    }
+
+    /// Waits for an answer. Meanwhile whoever has it may write it in this thread's place, and leave this thread to wait for the
+    /// next request.
+    fn wait(&self, sleep: Sleep) -> Woken {
+        let Some((answered, _)) = &self.answer else {
+            return Woken::Unparked;
+        };
+        let mut flags = PollFlags::RDHUP;
+        flags.set(PollFlags::IN, sleep.watches_input());
+        let until = self.threads.clock().system(sleep.until());
+        let watched = Some((self.peer.socket(), flags));
+        answered.parker().wait(watched, Some(until))
+    }
+
+    fn go_on(&mut self, held: &mut Hold<'_>, woken: Woken) {
+        held.sleep(None);
+        self.peer.set_idle(false);
+        let Some(connection) = held.connection() else {
+            return;
+        };
+        if woken != Woken::Socket {
+            return;
+        }
+        if !connection.awaits_answer() {
+            self.is_readable = true;
+        } else if self.peer.has_left() {
+            connection.end();
+        } else {
+            // A request that came before its time stays where it is.
+            self.watches_input = false;
         }
     }
 
@@ -131,6 +180,16 @@ impl Thread<'_> {
         connection: &mut ClientConnection,
         until: Option<time::Instant>,
     ) -> io::Result<()> {
+        let mut first = [0; FIRST];
+        self.watches_input = true;
+        if mem::take(&mut self.is_readable) {
+            match self.peer.read_now(&mut first) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                received => return take(connection, received, &first),
+            }
+        }
+        // A connection that waits for long holds no descriptor but its own.
+        self.answer = None;
         // One call waits and receives. Its timeout is set twice at most: for the first request, and for all others.
         let patience = match (self.patience, until) {
             (Some(_), _) | (None, None) => IDLE,
@@ -140,7 +199,6 @@ impl Thread<'_> {
             self.peer.set_patience(patience)?;
             self.patience = Some(patience);
         }
-        let mut first = [0; FIRST];
         self.peer.set_idle(true);
         // In this order: who begins a shutdown sets its mark before it looks for idle connections.
         let received = if connection.misses_shutdown() {
@@ -163,12 +221,7 @@ impl Thread<'_> {
             connection.late();
             return Ok(());
         };
-        let received = connection.receive(|into| {
-            let count = received?;
-            into.extend_from_slice(first.get(..count).unwrap_or_default());
-            Ok(count)
-        });
-        match received {
+        match take(connection, received, &first) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             received => received,
         }
@@ -199,4 +252,17 @@ impl Thread<'_> {
             waited => waited.map(|()| true),
         }
     }
+}
+
+/// Gives the connection what was received into `first`.
+fn take(
+    connection: &mut ClientConnection,
+    received: io::Result<usize>,
+    first: &[u8; FIRST],
+) -> io::Result<()> {
+    connection.receive(|into| {
+        let count = received?;
+        into.extend_from_slice(first.get(..count).unwrap_or_default());
+        Ok(count)
+    })
 }

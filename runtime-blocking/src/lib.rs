@@ -14,6 +14,7 @@ mod link;
 mod parker;
 mod peer;
 mod provider;
+mod served;
 mod threads;
 #[cfg(feature = "tiny-http")]
 mod tiny;

@@ -1,4 +1,7 @@
 //! The two threads of each WebSocket that was accepted: one reads, the other one writes and serves the deadlines of what is behind it.
+//!
+//! Another thread that has something for the peer writes it itself, as far as the socket has room, and leaves the rest to the one
+//! that writes.
 
 use crate::parker::Parker;
 use crate::peer::Peer;
@@ -7,26 +10,42 @@ use crate::websocket::{Reader, Writer};
 use mcp_local_provider_core::link::CloseCode;
 use mcp_local_provider_engine::Clock;
 use mcp_local_provider_engine::converse::{Converse, Frame, Turn};
+use mcp_local_provider_engine::run_queue::{self, Task};
 use mcp_local_provider_engine::websocket::{CLOSING, Ended, message};
 use rustix::event::PollFlags;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Waker;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Wake, Waker};
+use std::thread;
 use std::time::Instant;
 use tungstenite::Message;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::Utf8Bytes;
 
+/// Passes of another thread over what there is to write, before it leaves the rest to the writer.
+const PASSES: usize = 8;
+
 /// State that both threads share.
 struct Both {
+    threads: Threads,
     link: Box<dyn Converse>,
+    outgoing: Mutex<Outgoing>,
     from_reader: Mutex<FromReader>,
     received: Arc<AtomicU64>,
     /// The reader has taken all that was there, and waits for more.
     reader_waits: AtomicBool,
     /// The writer wants to hear of that.
     asked: AtomicBool,
+}
+
+/// The way to the peer, for one thread at a time.
+struct Outgoing {
+    writer: Writer,
+    /// Taken from the link and not yet given to the socket.
+    frames: VecDeque<Frame>,
+    /// Found by another thread.
+    failed: Option<Ended>,
 }
 
 /// State that the reader leaves for the writer.
@@ -42,40 +61,134 @@ struct FromReader {
 }
 
 impl Both {
+    fn outgoing(&self) -> MutexGuard<'_, Outgoing> {
+        self.outgoing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what there is, a batch with one flush. False when the socket is full.
+    fn write(&self, outgoing: &mut Outgoing) -> Result<bool, Ended> {
+        if let Some(failed) = outgoing.failed.take() {
+            return Err(failed);
+        }
+        let Outgoing { writer, frames, .. } = outgoing;
+        loop {
+            if frames.is_empty() {
+                self.link.take_frames(frames);
+            }
+            let pong = self.reader(|reader| reader.pong.take());
+            let mut fed = pong.is_some();
+            let mut room = match pong {
+                Some(pong) => writer.queue(pong)?,
+                None => true,
+            };
+            while room && let Some(frame) = frames.pop_front() {
+                fed = true;
+                room = writer.queue(message(frame))?;
+            }
+            if !writer.flush()? {
+                return Ok(false);
+            }
+            if !fed {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Writes in the place of the writer. False when that has to go on itself.
+    fn write_for_another(&self, waker: &Waker) -> bool {
+        let Ok(mut outgoing) = self.outgoing.try_lock() else {
+            return false;
+        };
+        if self.threads.are_many_served() {
+            // Threads that are about to have something too go first, so that one write carries it all.
+            thread::yield_now();
+        }
+        for _ in 0..PASSES {
+            match self.write(&mut outgoing) {
+                Ok(true) => {}
+                Ok(false) => return false,
+                Err(failed) => {
+                    outgoing.failed = Some(failed);
+                    return false;
+                }
+            }
+            let more = self.link.wait_to_write(waker, true);
+            if more.close.is_some() || more.sooner {
+                return false;
+            }
+            if !more.frames {
+                return true;
+            }
+        }
+        false
+    }
+
     fn reader<R>(&self, call: impl FnOnce(&mut FromReader) -> R) -> R {
         let from_reader = self.from_reader.lock();
         call(&mut from_reader.unwrap_or_else(PoisonError::into_inner))
     }
 }
 
+/// Who is woken when there is something to write.
+struct Writes {
+    both: Weak<Both>,
+    writer: Arc<Parker>,
+}
+
+impl Wake for Writes {
+    fn wake(self: Arc<Self>) {
+        run_queue::wake(self);
+    }
+}
+
+impl Task for Writes {
+    fn run(self: Arc<Self>) {
+        let waker = Waker::from(self.clone());
+        let both = self.both.upgrade();
+        if both.is_some_and(|both| !both.write_for_another(&waker)) {
+            self.unpark();
+        }
+    }
+
+    fn unpark(&self) {
+        self.writer.unpark();
+    }
+}
+
 /// Serves the connection to its end.
 pub(crate) fn run(threads: &Threads, link: Box<dyn Converse>, peer: &Arc<Peer>, reader: Reader) {
     let _open = threads.engine().open_socket();
-    let mut writer = Writer::new(peer.clone());
     let both = Arc::new(Both {
+        threads: threads.clone(),
         link,
+        outgoing: Mutex::new(Outgoing {
+            writer: Writer::new(peer.clone()),
+            frames: VecDeque::new(),
+            failed: None,
+        }),
         from_reader: Mutex::default(),
         received: reader.received(),
         reader_waits: AtomicBool::new(false),
         asked: AtomicBool::new(false),
     });
     let parker = Parker::new();
-    let waker = parker.waker();
-    let (reading, ringing) = (both.clone(), waker.clone());
+    let (reading, ringing) = (both.clone(), parker.waker());
     let read = threads.spawn("agent-reader", move || read(&reading, reader, &ringing));
     if let Err(error) = read {
         tracing::warn!(%error, "there is no thread for an agent");
         return;
     }
     let id = both.link.number();
-    let mut writing = Writing {
+    let waker = Waker::from(Arc::new(Writes {
+        both: Arc::downgrade(&both),
+        writer: parker.clone(),
+    }));
+    let writing = Writing {
         both: &both,
-        writer: &mut writer,
         peer,
         parker: &parker,
         waker: &waker,
         clock: threads.clock(),
-        frames: VecDeque::new(),
     };
     let end = writing.run();
     both.link.disconnect();
@@ -126,7 +239,7 @@ fn read(both: &Both, mut reader: Reader, writer: &Waker) {
         }
         both.link.begin(&mut turn);
         let read = read_turn(both, &mut reader, &mut turn);
-        let wants_writer = both.link.finish(&mut turn);
+        let wants_writer = run_queue::enter(|| both.link.finish(&mut turn));
         if wants_writer || both.reader(|reader| reader.pong.is_some()) {
             writer.wake_by_ref();
         }
@@ -175,17 +288,14 @@ enum End {
 
 struct Writing<'w> {
     both: &'w Both,
-    writer: &'w mut Writer,
     peer: &'w Arc<Peer>,
     parker: &'w Parker,
     waker: &'w Waker,
     clock: Clock,
-    /// Taken from the link and not yet given to the socket.
-    frames: VecDeque<Frame>,
 }
 
 impl Writing<'_> {
-    fn run(&mut self) -> End {
+    fn run(&self) -> End {
         let mut turn = Turn::default();
         let mut received = 0;
         let (mut next, mut late) = (None::<Instant>, false);
@@ -202,9 +312,12 @@ impl Writing<'_> {
             if let Some(ended) = self.both.reader(|reader| reader.ended.take()) {
                 return End::Ended(ended);
             }
-            let flushed = match self.write() {
-                Ok(flushed) => flushed,
-                Err(ended) => return End::Ended(ended),
+            let (flushed, stalled) = {
+                let mut outgoing = self.both.outgoing();
+                match self.both.write(&mut outgoing) {
+                    Ok(flushed) => (flushed, outgoing.writer.stalled()),
+                    Err(ended) => return End::Ended(ended),
+                }
             };
             let more = self.both.link.wait_to_write(self.waker, flushed);
             if let Some(code) = more.close {
@@ -219,7 +332,7 @@ impl Writing<'_> {
             let mut until = next.filter(|_| !late);
             let mut watched = None;
             if !flushed {
-                let stalled = self.writer.stalled().unwrap_or_else(Instant::now);
+                let stalled = stalled.unwrap_or_else(Instant::now);
                 let stalled = stalled + self.peer.write_timeout();
                 if Instant::now() >= stalled {
                     self.peer.reset_on_close();
@@ -239,51 +352,28 @@ impl Writing<'_> {
         !self.peer.is_readable() && self.both.reader_waits.load(Ordering::SeqCst)
     }
 
-    /// Writes what there is, a batch with one flush. False when the socket is full.
-    fn write(&mut self) -> Result<bool, Ended> {
-        loop {
-            if self.frames.is_empty() {
-                self.both.link.take_frames(&mut self.frames);
-            }
-            let pong = self.both.reader(|reader| reader.pong.take());
-            let mut fed = pong.is_some();
-            let mut room = match pong {
-                Some(pong) => self.writer.queue(pong)?,
-                None => true,
-            };
-            while room && let Some(frame) = self.frames.pop_front() {
-                fed = true;
-                room = self.writer.queue(message(frame))?;
-            }
-            if !self.writer.flush()? {
-                return Ok(false);
-            }
-            if !fed {
-                return Ok(true);
-            }
-        }
-    }
-
     /// Queues the frames that are left to write before the close frame, as far as there is room.
-    fn take_last_frames(&mut self) {
-        self.both.link.take_frames(&mut self.frames);
-        while let Some(frame) = self.frames.pop_front() {
-            if !matches!(self.writer.queue(message(frame)), Ok(true)) {
+    fn take_last_frames(&self) {
+        let mut outgoing = self.both.outgoing();
+        let Outgoing { writer, frames, .. } = &mut *outgoing;
+        self.both.link.take_frames(frames);
+        while let Some(frame) = frames.pop_front() {
+            if !matches!(writer.queue(message(frame)), Ok(true)) {
                 return;
             }
         }
     }
 
     /// Sends the close frame, and gives the peer a moment to read that and to close its side.
-    fn close(&mut self, frame: Option<CloseFrame>) {
+    fn close(&self, frame: Option<CloseFrame>) {
         let until = Instant::now() + CLOSING;
-        let mut written = self.writer.close(frame);
+        let mut written = self.both.outgoing().writer.close(frame);
         while let Ok(false) = written
             && Instant::now() < until
         {
             self.parker
                 .wait(Some((self.peer.socket(), PollFlags::OUT)), Some(until));
-            written = self.writer.flush();
+            written = self.both.outgoing().writer.flush();
         }
         if !matches!(written, Ok(true)) {
             return;

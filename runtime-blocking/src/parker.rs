@@ -1,6 +1,7 @@
 //! Waits of a thread for others, for its socket and for the pipes that it has polled, all at once.
 
 use crate::peer::Peer;
+use mcp_local_provider_engine::run_queue;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use std::cell::RefCell;
@@ -46,12 +47,7 @@ impl Wake for Parker {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.swap(UNPARKED, Ordering::AcqRel) == WAITING
-            && let Some(event) = &self.event
-        {
-            // It holds one at most, so that there is always room.
-            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
-        }
+        self.unpark();
     }
 }
 
@@ -67,6 +63,16 @@ impl Parker {
         Waker::from(self.clone())
     }
 
+    /// Ends the wait of its thread, or the next one.
+    pub fn unpark(&self) {
+        if self.state.swap(UNPARKED, Ordering::AcqRel) == WAITING
+            && let Some(event) = &self.event
+        {
+            // It holds one at most, so that there is always room.
+            let _ = rustix::io::write(event, &1u64.to_ne_bytes());
+        }
+    }
+
     /// Waits until it is unparked, `socket` has what it is watched for (its end always is), a pipe that this thread has polled
     /// is worth polling again, or it is `until`. A pipe's waker is woken; that of this parker counts as unparked.
     pub fn wait(&self, socket: Option<(&TcpStream, PollFlags)>, until: Option<Instant>) -> Woken {
@@ -78,19 +84,22 @@ impl Parker {
             return Woken::Unparked;
         }
         let watches = WATCHES.take();
-        let woken = if watches.is_empty() {
-            self.wait_for_either(socket, until)
+        let (woken, worth) = if watches.is_empty() {
+            (self.wait_for_either(socket, until), Vec::new())
         } else {
             self.wait_with_pipes(socket, until, watches)
         };
-        if self.state.swap(BUSY, Ordering::AcqRel) == UNPARKED {
-            if let Some(event) = &self.event {
-                // Whoever woke it has written or is about to.
-                let _ = rustix::io::read(event, &mut [0; 8]);
-            }
-            return Woken::Unparked;
+        let mut unparked = self.state.swap(BUSY, Ordering::AcqRel) == UNPARKED;
+        if unparked && let Some(event) = &self.event {
+            // Whoever woke it has written or is about to.
+            let _ = rustix::io::read(event, &mut [0; 8]);
         }
-        woken
+        // Its thread is busy again, so that a waker of this parker costs no system call.
+        for watch in worth {
+            watch.waker.wake();
+            unparked |= self.state.swap(BUSY, Ordering::AcqRel) == UNPARKED;
+        }
+        if unparked { Woken::Unparked } else { woken }
     }
 
     fn wait_for_either(
@@ -153,6 +162,11 @@ thread_local! {
 /// Has this thread's waits watch a pipe, until they have woken `waker` or the pipe is gone. The waker is woken at `until`
 /// too. A later call for the same side takes the place of this one.
 pub(crate) fn watch(peer: &Arc<Peer>, interest: Interest, until: Option<Instant>, waker: &Waker) {
+    if run_queue::runs_for_another() {
+        // The watch is for the waits of the thread that it runs for.
+        run_queue::unpark(waker);
+        return;
+    }
     WATCHES.with_borrow_mut(|watches| {
         watches.retain(|watch| {
             watch.peer.strong_count() > 0
@@ -168,13 +182,13 @@ pub(crate) fn watch(peer: &Arc<Peer>, interest: Interest, until: Option<Instant>
 }
 
 impl Parker {
-    /// Waits as [`Parker::wait`] does, and wakes the wakers of pipes.
+    /// Waits as [`Parker::wait`] does, and gives the pipes whose wakers are to be woken.
     fn wait_with_pipes(
         &self,
         socket: Option<(&TcpStream, PollFlags)>,
         until: Option<Instant>,
         mut watches: Vec<Watch>,
-    ) -> Woken {
+    ) -> (Woken, Vec<Watch>) {
         let slice = self.event.is_none().then(|| Instant::now() + SLICE);
         let soonest = watches.iter().filter_map(|watch| watch.until);
         let soonest = soonest.chain(until).chain(slice).min();
@@ -203,16 +217,17 @@ impl Parker {
         } else if until.is_some_and(|until| now >= until) {
             woken = Woken::Late;
         }
+        let mut worth = Vec::new();
         for ((peer, watch), ready) in held.into_iter().zip(ready) {
             drop(peer);
             if ready || watch.until.is_some_and(|until| now >= until) {
-                watch.waker.wake();
+                worth.push(watch);
             } else {
                 watches.push(watch);
             }
         }
         WATCHES.with_borrow_mut(|waiting| waiting.append(&mut watches));
-        woken
+        (woken, worth)
     }
 }
 

@@ -92,6 +92,12 @@ impl Peer {
         self.wait_readable(Some(Instant::now())).is_ok()
     }
 
+    /// True when the other side sends nothing more, or is gone.
+    pub fn has_left(&self) -> bool {
+        let watched = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::RDHUP);
+        wait_for(&mut [watched], Some(Instant::now())).is_some()
+    }
+
     /// Sets the time of [`Peer::read_patiently`].
     ///
     /// # Errors
@@ -145,21 +151,13 @@ impl Peer {
     /// # Errors
     /// [`ErrorKind::TimedOut`] then, and those of the kernel.
     pub fn write_all(&self, mut parts: &mut [IoSlice<'_>]) -> io::Result<()> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         IoSlice::advance_slices(&mut parts, 0);
         while !parts.is_empty() {
-            let sent = sendmsg(
-                &self.socket,
-                parts,
-                &mut SendAncillaryBuffer::default(),
-                flags,
-            );
-            match sent {
+            match self.write_parts_now(parts) {
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
                 Ok(written) => IoSlice::advance_slices(&mut parts, written),
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => self.wait_writable()?,
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_writable()?,
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -182,10 +180,29 @@ impl Peer {
         reset_on_close(&self.socket);
     }
 
-    /// Writes what there is room for.
+    /// Writes what there is room for, in as few packets as possible.
     ///
     /// # Errors
     /// [`ErrorKind::WouldBlock`] when there is none, and those of the kernel.
+    pub fn write_parts_now(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        loop {
+            match sendmsg(
+                &self.socket,
+                parts,
+                &mut SendAncillaryBuffer::default(),
+                flags,
+            ) {
+                Err(error) if error == Errno::INTR => {}
+                done => return Ok(done?),
+            }
+        }
+    }
+
+    /// The same for one part.
+    ///
+    /// # Errors
+    /// As there.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {

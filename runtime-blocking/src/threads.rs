@@ -6,10 +6,11 @@ use crate::peer::Peer;
 use event_listener::Listener;
 use mcp_local_provider_core::time;
 use mcp_local_provider_engine::pipe::{Endpoint, NeverOpen, Pipe};
-use mcp_local_provider_engine::{Background, Clock, Engine, Outside, Usage};
+use mcp_local_provider_engine::{Background, Clock, Engine, Outside, Usage, run_queue};
 use std::collections::HashMap;
 use std::io;
 use std::ops::Deref;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::thread::Builder;
 use std::time::Duration;
@@ -19,6 +20,9 @@ const STACK: usize = if cfg!(debug_assertions) { 512 } else { 128 } << 10;
 
 /// Parkers that are kept for the next exchange.
 const SPARE_PARKERS: usize = 64;
+
+/// Parkers in use beyond which an idle connection gives back its own, because each takes a descriptor.
+const MANY_PARKERS: usize = 256;
 
 /// A cheap handle.
 #[derive(Clone, Debug)]
@@ -31,6 +35,7 @@ struct Inner {
     /// By a number of their own, with the last one given.
     open: Mutex<(HashMap<u64, Arc<Peer>>, u64)>,
     parkers: Mutex<Vec<Arc<Parker>>>,
+    parkers_in_use: AtomicUsize,
     running: Mutex<usize>,
     ended: Condvar,
 }
@@ -46,6 +51,7 @@ impl Threads {
             clock,
             open: Mutex::default(),
             parkers: Mutex::default(),
+            parkers_in_use: AtomicUsize::new(0),
             running: Mutex::default(),
             ended: Condvar::new(),
         }))
@@ -128,8 +134,19 @@ impl Threads {
         }
     }
 
-    /// A place to wait in. Idle connections have none, because each takes a descriptor.
+    /// True while idle connections may keep their parkers for the next request.
+    pub fn has_spare_parkers(&self) -> bool {
+        self.0.parkers_in_use.load(Ordering::Relaxed) <= MANY_PARKERS
+    }
+
+    /// True when more than one client's answer is waited for.
+    pub fn are_many_served(&self) -> bool {
+        self.0.parkers_in_use.load(Ordering::Relaxed) > 1
+    }
+
+    /// A place to wait in.
     pub fn parker(&self) -> RentedParker {
+        self.0.parkers_in_use.fetch_add(1, Ordering::Relaxed);
         let spare = lock(&self.0.parkers).pop();
         RentedParker {
             threads: self.clone(),
@@ -184,7 +201,9 @@ impl Deref for RentedParker {
 
 impl Drop for RentedParker {
     fn drop(&mut self) {
-        let mut parkers = lock(&self.threads.0.parkers);
+        let threads = &self.threads.0;
+        threads.parkers_in_use.fetch_sub(1, Ordering::Relaxed);
+        let mut parkers = lock(&threads.parkers);
         if parkers.len() < SPARE_PARKERS {
             parkers.push(self.parker.clone());
         }
@@ -251,7 +270,7 @@ impl Outside for System {
 fn run(mut work: Box<dyn Background>, clock: Clock) {
     let parker = Parker::new();
     let waker = parker.waker();
-    while work.poll(&waker).is_pending() {
+    while run_queue::enter(|| work.poll(&waker)).is_pending() {
         let until = work.poll_timeout().map(|until| clock.system(until));
         parker.wait(None, until);
     }

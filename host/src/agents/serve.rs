@@ -22,7 +22,7 @@ use mcp_local_provider_engine::converse::{Converse, Turn};
 use mcp_local_provider_engine::link::Connected;
 use mcp_local_provider_engine::listen::reachable;
 use mcp_local_provider_engine::status::{Part, PartStatus};
-use mcp_local_provider_engine::{Engine, Handle, random_seed};
+use mcp_local_provider_engine::{Engine, Handle, random_seed, run_queue};
 use mcp_local_provider_process::{Event, Process, ProcessWaker, names_error};
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -246,7 +246,7 @@ impl Runner {
             self.obey_agent();
             // Only now, because what was done sets deadlines: a start that fails at once is tried again after a pause.
             let until = self.next_deadline();
-            self.connected.finish(&mut self.turn);
+            run_queue::enter(|| self.connected.finish(&mut self.turn));
             let waiting = self.connected.wait_to_write(&self.waker, true);
             if waiting.close.is_some() && !self.closing {
                 self.closing = true;

@@ -5,8 +5,8 @@ use super::error_lines::ErrorLines;
 use mcp_local_provider_core::budget::Share;
 use mcp_local_provider_core::process::Order;
 use mcp_local_provider_core::wire::lines::Line;
-use mcp_local_provider_engine::Engine;
 use mcp_local_provider_engine::gateway::{Child, Exit, Work};
+use mcp_local_provider_engine::{Engine, run_queue};
 use mcp_local_provider_process::{Ending, Event, Process, ProcessWaker};
 use std::ffi::OsString;
 use std::io;
@@ -190,11 +190,13 @@ impl<O: Owner> Runner<O> {
         };
         let mut ending = None;
         let owner = &self.owner;
-        let turn = process.turn(&self.process_waker, until, |event| match event {
-            Event::Line(line) => owner.handle_line(line),
-            // It is cut into lines.
-            Event::Bytes(_) => {}
-            Event::Ended(how) => ending = Some(how),
+        let turn = run_queue::enter(|| {
+            process.turn(&self.process_waker, until, |event| match event {
+                Event::Line(line) => owner.handle_line(line),
+                // It is cut into lines.
+                Event::Bytes(_) => {}
+                Event::Ended(how) => ending = Some(how),
+            })
         });
         self.tell(process.take_error_lines());
         let (exit, why) = match (ending, turn) {
