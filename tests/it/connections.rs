@@ -247,3 +247,76 @@ fn a_client_that_closes_its_sending_side_while_it_waits_for_an_agent_has_left() 
     );
     assert!(is_closed(client));
 }
+
+/// A request to the agent whose connection is kept.
+fn kept(prompt: &str) -> String {
+    let body = json!({ "model": "m", "messages": [{ "role": "user", "content": prompt }] });
+    let body = body.to_string();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {CLIENT}\r\n\
+         content-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+}
+
+#[test]
+fn requests_that_come_before_their_time_are_answered_in_their_order() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    let mut client = program.raw(&kept("first"));
+    for (prompt, early) in [
+        // Some come while the one before them is answered, some with the one before them.
+        ("first", kept("second") + &kept("third")),
+        ("second", String::new()),
+        ("third", kept("fourth")),
+        ("fourth", MODELS.to_owned() + &kept("fifth")),
+        ("fifth", String::new()),
+    ] {
+        let (id, invocation) = agent.invocation();
+        assert!(invocation.to_string().contains(prompt), "{invocation}");
+        client.write_all(early.as_bytes()).unwrap();
+        agent.chunk(&id, 0, &format!("{prompt} answer"));
+        agent.finish(&id, 1);
+        let answer = &answer(&mut client).json()["choices"][0]["message"]["content"];
+        assert_eq!(answer, &format!("{prompt} answer"));
+        if prompt == "fourth" {
+            assert!(self::answer(&mut client).body.contains("\"list\""));
+        }
+    }
+}
+
+#[test]
+fn a_connection_that_an_agent_has_answered_waits_for_its_next_request_as_any_other() {
+    let mut program = Program::start("limits: { connections: 3 }\n");
+    let mut agent = Agent::connect(&program);
+    let mut clients = ["first", "second"].map(|prompt| {
+        let mut client = program.raw(&kept(prompt));
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, prompt);
+        agent.finish(&id, 1);
+        assert_eq!(answer(&mut client).status, 200);
+        client
+    });
+    // It makes room for others.
+    let [_third, _fourth] = [(); 2].map(|()| {
+        let mut client = program.raw(MODELS);
+        assert_eq!(answer(&mut client).status, 200);
+        client
+    });
+    assert!(is_closed(clients[0].try_clone().unwrap()));
+    // It is served again.
+    clients[1].write_all(kept("third").as_bytes()).unwrap();
+    let (id, _) = agent.invocation();
+    agent.chunk(&id, 0, "again");
+    agent.finish(&id, 1);
+    assert_eq!(answer(&mut clients[1]).status, 200);
+    // A stop ends it at once, whatever is still to be answered on others.
+    let mut open = program.raw(&kept("fourth"));
+    let (id, _) = agent.invocation();
+    program.signal("TERM");
+    assert!(is_closed(clients[1].try_clone().unwrap()));
+    agent.chunk(&id, 0, "the last one");
+    agent.finish(&id, 1);
+    assert_eq!(answer(&mut open).status, 200);
+    assert!(program.wait().0.success());
+}
