@@ -112,7 +112,8 @@ pub trait Converse: Send + Sync {
     /// as soon as who reads has looked into the socket, and taken what is there or found nothing.
     fn serve_timers(&self, turn: &mut Turn, alive: bool) -> Option<Instant>;
 
-    /// Moves what is to be written behind what `into` has.
+    /// Moves what is to be written behind what `into` has. Who writes takes more only when all is written that it took before:
+    /// what was taken holds memory until then.
     fn take_frames(&self, into: &mut VecDeque<Frame>);
 
     /// Tells who writes what there is to do beside what it has taken. `waker` is woken when that changes. `written` is true when

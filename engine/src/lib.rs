@@ -115,6 +115,7 @@ pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError, Upstream
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};
 pub use log_lines::LogLines;
+pub use mcp_local_provider_heap::keep_for_next;
 pub use outside::{Clock, Outside, Usage, later, random_seed};
 pub use owner::Owner;
 pub use port_holder::PortHolder;

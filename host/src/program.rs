@@ -21,8 +21,8 @@ use crate::serve::serve;
 use crate::servers::ServerPlan;
 use mcp_local_provider_core::config::HubConfig;
 use mcp_local_provider_core::process::Grace;
-use mcp_local_provider_engine::Driver;
 use mcp_local_provider_engine::proxy::Proxies;
+use mcp_local_provider_engine::{Driver, keep_for_next};
 use mcp_local_provider_process::{Supervision, supervise};
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
@@ -36,6 +36,7 @@ const FIRST_KEYS: &str = "first-keys.txt";
 
 /// Runs a program whose provider is driven by `D`. `program` is the name of the executable.
 pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode {
+    keep_for_next();
     match start(program, version) {
         Start::Done(code) => code,
         Start::Serve(prepared) => {

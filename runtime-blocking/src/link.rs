@@ -72,25 +72,22 @@ impl Both {
         }
         let Outgoing { writer, frames, .. } = outgoing;
         loop {
-            if frames.is_empty() {
-                self.link.take_frames(frames);
+            if let Some(pong) = self.reader(|reader| reader.pong.take()) {
+                writer.queue(pong)?;
             }
-            let pong = self.reader(|reader| reader.pong.take());
-            let mut fed = pong.is_some();
-            let mut room = match pong {
-                Some(pong) => writer.queue(pong)?,
-                None => true,
-            };
-            while room && let Some(frame) = frames.pop_front() {
-                fed = true;
-                room = writer.queue(message(frame))?;
-            }
+            // In this order: nothing is taken before all that was taken is written.
             if !writer.flush()? {
                 return Ok(false);
             }
-            if !fed {
+            if frames.is_empty() {
+                self.link.take_frames(frames);
+            }
+            if frames.is_empty() {
                 return Ok(true);
             }
+            while let Some(frame) = frames.pop_front()
+                && writer.queue(message(frame))?
+            {}
         }
     }
 

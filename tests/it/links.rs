@@ -3,6 +3,7 @@
 use crate::agent::{Agent, dial};
 use crate::program::{Answer, BRIDGE, CLIENT, OPERATOR, Program};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::TcpListener;
 use tungstenite::Message;
@@ -377,4 +378,30 @@ fn of_pings_that_an_agent_does_not_wait_for_only_the_latest_is_answered() {
     }
     // The sockets between us hold some; the program held all.
     assert!(answers < PINGS / 2, "{answers} of {PINGS} were kept");
+}
+
+#[test]
+fn what_an_agent_has_read_takes_no_memory_though_there_is_always_more_for_it() {
+    const PROMPT: usize = 6 << 20;
+    // Enough for three prompts and what is made of them, and not for all.
+    let program = Program::start("limits: { memory: 64MiB, tokens_per_minute: 4000000000 }\n");
+    let mut agent = Agent::connect(&program);
+    let prompt = "x".repeat(PROMPT);
+    let ask = |number: usize| {
+        let messages = json!([{ "role": "user", "content": format!("{number}, {prompt}") }]);
+        let body = json!({ "model": "m", "messages": messages }).to_string();
+        program.open("POST", "/v1/chat/completions", Some(CLIENT), &body)
+    };
+    let mut clients = BTreeMap::from([0, 1].map(|number| (number, ask(number))));
+    for number in 2..12 {
+        // While the agent reads one prompt, the next one waits, and fills the sockets between us once that is read.
+        let (id, invocation) = agent.invocation();
+        clients.insert(number, ask(number));
+        let prompt = invocation["payload"]["messages"][0]["content"].as_str().unwrap();
+        let asked = prompt.split_once(',').unwrap().0;
+        agent.chunk(&id, 0, asked);
+        agent.finish(&id, 1);
+        let client = clients.remove(&asked.parse().unwrap()).unwrap();
+        assert_eq!(content(client), asked);
+    }
 }

@@ -283,7 +283,8 @@ impl Queues {
             }
             2 | 3 => drop(self.lines[which].pop()),
             4 => {
-                self.frames.writing += self.frames.out.queued_bytes;
+                // All that was taken before is written then.
+                self.frames.writing = self.frames.out.queued_bytes;
                 self.frames.out.take_messages(&mut VecDeque::new());
             }
             5 => {

@@ -11,6 +11,7 @@ use crate::mailbox::Push;
 use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::mem;
 use core::time::Duration;
 
 /// Reason of a [`Command::SessionStatus`]: the session has answered as often as it may, and its agent may register another.
@@ -77,15 +78,15 @@ impl LinkOut {
     }
 
     /// Moves all messages to the end of `into`; they no longer count against the budget of the queue. Against the memory that is
-    /// shared they count until they are [written](Self::written).
+    /// shared they count until they are [written](Self::written), or others are taken: who takes messages has written those
+    /// that it took before.
     pub fn take_messages(&mut self, into: &mut VecDeque<ToAgent>) {
         if into.is_empty() {
-            core::mem::swap(&mut self.messages, into);
+            mem::swap(&mut self.messages, into);
         } else {
             into.append(&mut self.messages);
         }
-        self.writing = self.writing.saturating_add(self.queued_bytes);
-        self.queued_bytes = 0;
+        self.writing = mem::take(&mut self.queued_bytes);
         self.hold();
     }
 

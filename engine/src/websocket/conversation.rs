@@ -193,16 +193,7 @@ impl<S: Stream> Open<'_, S> {
     /// Writes what there is, a batch with one flush. The code to close with, once all before it is written.
     fn write(&mut self, cx: &mut Context<'_>) -> Result<Option<CloseCode>, Ended> {
         loop {
-            if self.writing.is_empty() {
-                self.link.take_frames(self.writing);
-            }
-            let mut fed = false;
-            while let Some(frame) = self.writing.pop_front() {
-                fed = true;
-                if !self.socket.queue(message(frame))? {
-                    break;
-                }
-            }
+            // In this order: nothing is taken before all that was taken is written.
             let flushed = match self.socket.poll_flush(cx) {
                 Poll::Ready(flushed) => {
                     flushed?;
@@ -210,12 +201,16 @@ impl<S: Stream> Open<'_, S> {
                 }
                 Poll::Pending => false,
             };
-            if flushed && fed {
+            if flushed && self.writing.is_empty() {
+                self.link.take_frames(self.writing);
+            }
+            if flushed && !self.writing.is_empty() {
+                while let Some(frame) = self.writing.pop_front()
+                    && self.socket.queue(message(frame))?
+                {}
                 continue;
             }
-            let more = self
-                .link
-                .wait_to_write(cx.waker(), flushed && self.writing.is_empty());
+            let more = self.link.wait_to_write(cx.waker(), flushed);
             if flushed && more.frames {
                 continue;
             }
