@@ -1,6 +1,7 @@
 //! Both dialects, every message, every error code.
 
 use super::*;
+use crate::budget::Budget;
 use crate::scope::Scope;
 use crate::supports::{Capabilities, Supports};
 
@@ -224,4 +225,32 @@ fn escapes_in_names_types_and_ids_are_read() {
         r#"{{"\u0074ype":"model\u005fstream_chunk","id":"{escaped}","delta":{{"content":"a\ud83d"}}}}"#
     ));
     assert_eq!(rig.client(client), r"a\ud83d");
+}
+
+#[test]
+fn what_was_taken_counts_until_more_is_taken_though_something_always_waits() {
+    const PROMPT: usize = 100_000;
+    let mut rig = Rig::new();
+    let budget = Budget::new(usize::MAX);
+    rig.out = LinkOut::sharing(budget.share());
+    let prompt = format!("\"{}\"", "x".repeat(PROMPT));
+    let permit = permit("s-1");
+    let ask = |rig: &mut Rig| {
+        let prompt = serde_json::from_str(&prompt).unwrap();
+        let (id, to) = (rig.ids.next(), rig.clients.mailboxes.len());
+        rig.clients.mailboxes.push(Mailbox::new(1 << 20));
+        let invoke = invoke_with(id, &permit, prompt);
+        rig.link.open(rig.now, invoke, to, &mut rig.out).unwrap();
+    };
+    ask(&mut rig);
+    for _ in 0..5 {
+        // Who writes takes what there is, and is never without anything to write.
+        assert_eq!(rig.frames().len(), 1);
+        ask(&mut rig);
+        let taken = budget.taken();
+        assert!((2 * PROMPT..3 * PROMPT).contains(&taken), "{taken}");
+    }
+    assert_eq!(rig.frames().len(), 1);
+    rig.out.written();
+    assert_eq!(budget.taken(), 0);
 }

@@ -50,10 +50,15 @@ fn permit(session: &str) -> Permit {
 
 /// An invocation that asks little.
 fn invoke(id: ExchangeId, permit: &Permit) -> Invoke {
+    invoke_with(id, permit, JsonStr::EMPTY)
+}
+
+/// An invocation with that prompt.
+fn invoke_with(id: ExchangeId, permit: &Permit, prompt: JsonStr<'_>) -> Invoke {
     let invocation = Invocation {
         model: "m".into(),
         task: Task::Completion {
-            prompt: JsonStr::EMPTY,
+            prompt,
             suffix: None,
         },
         stream: true,
