@@ -191,12 +191,6 @@ impl ClientConnection {
         self.http.state() == State::Idle
     }
 
-    /// True while an answer is awaited or on its way, and not produced to its end.
-    #[must_use]
-    pub const fn awaits_answer(&self) -> bool {
-        self.running().is_some()
-    }
-
     /// True when requests, or the beginning of one, have come behind the one at hand.
     #[must_use]
     pub const fn has_early(&self) -> bool {

@@ -280,6 +280,7 @@ impl Converse for Socket {
         ToWrite {
             frames: !inner.own.is_empty(),
             close: inner.close,
+            // A completion may have begun, which has one of its own.
             sooner: true,
         }
     }

@@ -18,7 +18,7 @@ pub trait Task: Send + Sync {
     fn unpark(&self);
 }
 
-/// What this thread does with the tasks that it wakes.
+/// Treatment of the tasks that this thread wakes.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// It wakes their threads.
@@ -158,7 +158,7 @@ mod tests {
             Waker::from(first.clone()).wake();
             unpark(&Waker::from(first.clone()));
             assert!(!runs_for_another());
-            // What is within has no queue of its own.
+            // A call within has no queue of its own.
             enter(|| Waker::from(last.clone()).wake());
             log.lock().unwrap().push("work".into());
             7

@@ -28,7 +28,7 @@ pub fn give_back() {
 mod glibc {
     use core::ffi::c_int;
 
-    // Both take numbers by value and have no preconditions.
+    // Both take numbers by value and lock the heaps that they change, so that no call of them is unsafe.
     #[expect(unsafe_code, reason = "the declaration of functions of the C library")]
     unsafe extern "C" {
         /// Keeps `pad` bytes at the end of the heap. Returns 1 when memory was given back.

@@ -3,7 +3,7 @@
 use crate::link;
 use crate::parker::Woken;
 use crate::peer::Peer;
-use crate::served::{Answered, Hold, Served, Sleep};
+use crate::served::{Answered, Hold, Served, Wait};
 use crate::threads::{Open, Threads};
 use crate::websocket::Reader;
 use mcp_local_provider_core::api::Listener;
@@ -127,10 +127,10 @@ impl Thread<'_> {
                 }
                 Next::Receive(until) => self.receive(connection, until)?,
                 Next::Wait(until) => {
-                    let sleep = Sleep::new(self.engine.clock(), until, self.watches_input);
-                    held.sleep(Some(sleep));
+                    let wait = Wait::new(self.engine.clock(), until, self.watches_input);
+                    held.set_wait(Some(wait));
                     drop(held);
-                    let woken = self.wait(sleep);
+                    let woken = self.wait(wait);
                     held = served.hold();
                     self.go_on(&mut held, woken);
                 }
@@ -143,19 +143,19 @@ impl Thread<'_> {
 
     /// Waits for an answer. Meanwhile whoever has it may write it in this thread's place, and leave this thread to wait for the
     /// next request.
-    fn wait(&self, sleep: Sleep) -> Woken {
+    fn wait(&self, wait: Wait) -> Woken {
         let Some((answered, _)) = &self.answer else {
             return Woken::Unparked;
         };
         let mut flags = PollFlags::RDHUP;
-        flags.set(PollFlags::IN, sleep.watches_input());
-        let until = self.threads.clock().system(sleep.until());
+        flags.set(PollFlags::IN, wait.watches_input());
+        let until = self.threads.clock().system(wait.until());
         let watched = Some((self.peer.socket(), flags));
         answered.parker().wait(watched, Some(until))
     }
 
     fn go_on(&mut self, held: &mut Hold<'_>, woken: Woken) {
-        held.sleep(None);
+        held.set_wait(None);
         self.peer.set_idle(false);
         let Some(connection) = held.connection() else {
             return;
@@ -163,7 +163,7 @@ impl Thread<'_> {
         if woken != Woken::Socket {
             return;
         }
-        if !connection.awaits_answer() {
+        if connection.running().is_none() {
             self.is_readable = true;
         } else if self.peer.has_left() {
             connection.end();

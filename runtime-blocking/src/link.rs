@@ -126,7 +126,7 @@ impl Both {
     }
 }
 
-/// Who is woken when there is something to write.
+/// Wakes the thread that writes, or has another one write in its place.
 struct Writes {
     both: Weak<Both>,
     writer: Arc<Parker>,

@@ -5,7 +5,7 @@ use mcp_local_provider_engine::later;
 use mcp_local_provider_engine::listen::{prepare, reset_on_close};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, send, sendmsg};
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, recv, sendmsg};
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::AsFd;
@@ -80,22 +80,27 @@ impl Peer {
     /// # Errors
     /// [`ErrorKind::TimedOut`] when it is `until`.
     pub fn wait_readable(&self, until: Option<Instant>) -> io::Result<()> {
-        let watched = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::IN);
-        match wait_for(&mut [watched], until) {
-            Some(_) => Ok(()),
-            None => Err(ErrorKind::TimedOut.into()),
+        if self.shows(PollFlags::IN, until) {
+            Ok(())
+        } else {
+            Err(ErrorKind::TimedOut.into())
         }
     }
 
     /// True when something can be read, the end included.
     pub fn is_readable(&self) -> bool {
-        self.wait_readable(Some(Instant::now())).is_ok()
+        self.shows(PollFlags::IN, Some(Instant::now()))
     }
 
     /// True when the other side sends nothing more, or is gone.
     pub fn has_left(&self) -> bool {
-        let watched = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::RDHUP);
-        wait_for(&mut [watched], Some(Instant::now())).is_some()
+        self.shows(PollFlags::RDHUP, Some(Instant::now()))
+    }
+
+    /// Waits for the socket to show one of `flags`. False when it is `until`.
+    fn shows(&self, flags: PollFlags, until: Option<Instant>) -> bool {
+        let watched = PollFd::from_borrowed_fd(self.socket.as_fd(), flags);
+        wait_for(&mut [watched], until).is_some()
     }
 
     /// Sets the time of [`Peer::read_patiently`].
@@ -165,14 +170,11 @@ impl Peer {
 
     fn wait_writable(&self) -> io::Result<()> {
         let until = later(Instant::now(), self.write_timeout);
-        let watched = PollFd::from_borrowed_fd(self.socket.as_fd(), PollFlags::OUT);
-        match wait_for(&mut [watched], Some(until)) {
-            Some(_) => Ok(()),
-            None => {
-                self.reset_on_close();
-                Err(ErrorKind::TimedOut.into())
-            }
+        if self.shows(PollFlags::OUT, Some(until)) {
+            return Ok(());
         }
+        self.reset_on_close();
+        Err(ErrorKind::TimedOut.into())
     }
 
     /// The peer does not read: what it has not taken is forgotten when the socket is closed.
@@ -204,12 +206,6 @@ impl Peer {
     /// # Errors
     /// As there.
     pub fn write_now(&self, bytes: &[u8]) -> io::Result<usize> {
-        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        loop {
-            match send(&self.socket, bytes, flags) {
-                Err(error) if error == Errno::INTR => {}
-                done => return Ok(done?),
-            }
-        }
+        self.write_parts_now(&[IoSlice::new(bytes)])
     }
 }

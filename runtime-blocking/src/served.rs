@@ -27,17 +27,17 @@ struct State {
     /// Until its thread ends.
     connection: Option<ClientConnection>,
     /// While its thread waits for an answer.
-    sleep: Option<Sleep>,
+    wait: Option<Wait>,
 }
 
 /// A thread's wait for an answer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sleep {
+pub(crate) struct Wait {
     until: Instant,
     watches_input: bool,
 }
 
-impl Sleep {
+impl Wait {
     /// It ends at `until`, and in time for a connection that becomes idle meanwhile.
     pub fn new(now: Instant, until: Option<Instant>, watches_input: bool) -> Self {
         let latest = now + IDLE;
@@ -70,8 +70,8 @@ impl Hold<'_> {
     }
 
     /// Notes how the thread will wait, or that it waits no longer.
-    pub fn sleep(&mut self, sleep: Option<Sleep>) {
-        self.0.sleep = sleep;
+    pub fn set_wait(&mut self, wait: Option<Wait>) {
+        self.0.wait = wait;
     }
 }
 
@@ -82,7 +82,7 @@ impl Served {
             peer: peer.clone(),
             state: Mutex::new(State {
                 connection: Some(connection),
-                sleep: None,
+                wait: None,
             }),
         })
     }
@@ -108,14 +108,14 @@ impl Served {
         };
         let State {
             connection: Some(connection),
-            sleep: Some(sleep),
+            wait: Some(wait),
         } = &mut *state
         else {
             return false;
         };
         loop {
             // The next request is begun by its own thread.
-            if !connection.awaits_answer() && connection.has_early() {
+            if connection.running().is_none() && connection.has_early() {
                 return false;
             }
             match connection.poll(wakers) {
@@ -128,11 +128,10 @@ impl Served {
                         return false;
                     }
                 }
-                Next::Wait(until) => return sleep.lasts(until),
+                Next::Wait(until) => return wait.lasts(until),
                 Next::Receive(until) if connection.is_idle() => {
-                    let stays = sleep.watches_input
-                        && sleep.lasts(until)
-                        && self.threads.has_spare_parkers();
+                    let stays =
+                        wait.watches_input && wait.lasts(until) && self.threads.has_spare_parkers();
                     // In this order: who begins a shutdown sets its mark before it looks for idle connections.
                     self.peer.set_idle(stays);
                     return stays && !connection.misses_shutdown();
@@ -161,7 +160,7 @@ impl Wakers for Foreign {
     }
 }
 
-/// Who is woken by an answer.
+/// Wakes a connection that waits for an answer, or has another thread serve it.
 pub(crate) struct Answered {
     served: Weak<Served>,
     parker: RentedParker,

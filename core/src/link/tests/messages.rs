@@ -234,19 +234,12 @@ fn what_was_taken_counts_until_more_is_taken_though_something_always_waits() {
     let budget = Budget::new(usize::MAX);
     rig.out = LinkOut::sharing(budget.share());
     let prompt = format!("\"{}\"", "x".repeat(PROMPT));
-    let permit = permit("s-1");
-    let ask = |rig: &mut Rig| {
-        let prompt = serde_json::from_str(&prompt).unwrap();
-        let (id, to) = (rig.ids.next(), rig.clients.mailboxes.len());
-        rig.clients.mailboxes.push(Mailbox::new(1 << 20));
-        let invoke = invoke_with(id, &permit, prompt);
-        rig.link.open(rig.now, invoke, to, &mut rig.out).unwrap();
-    };
-    ask(&mut rig);
+    let prompt: JsonStr<'_> = serde_json::from_str(&prompt).unwrap();
+    rig.open_with("s-1", 1 << 20, prompt);
     for _ in 0..5 {
-        // Who writes takes what there is, and is never without anything to write.
+        // The writer takes all there is, and is never without anything to write.
         assert_eq!(rig.frames().len(), 1);
-        ask(&mut rig);
+        rig.open_with("s-1", 1 << 20, prompt);
         let taken = budget.taken();
         assert!((2 * PROMPT..3 * PROMPT).contains(&taken), "{taken}");
     }

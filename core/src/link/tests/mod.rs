@@ -93,10 +93,20 @@ impl Rig {
 
     /// Opens an exchange of the session `session`.
     fn open_for(&mut self, session: &str, budget: usize) -> (usize, ExchangeId) {
+        self.open_with(session, budget, JsonStr::EMPTY)
+    }
+
+    /// The same with that prompt.
+    fn open_with(
+        &mut self,
+        session: &str,
+        budget: usize,
+        prompt: JsonStr<'_>,
+    ) -> (usize, ExchangeId) {
         let id = self.ids.next();
         let to = self.clients.mailboxes.len();
         self.clients.mailboxes.push(Mailbox::new(budget));
-        let invoke = invoke(id, &permit(session));
+        let invoke = invoke_with(id, &permit(session), prompt);
         self.link.open(self.now, invoke, to, &mut self.out).unwrap();
         (to, id)
     }
