@@ -43,6 +43,10 @@ const SHORTFALLS: &[(&str, &str)] = &[
         "its sockets have no timeouts",
     ),
     (
+        "connections::a_connection_that_an_agent_has_answered_waits_for_its_next_request_as_any_other",
+        "it keeps its connections to itself, and limits.connections counts requests",
+    ),
+    (
         "connections::a_connection_that_waits_for_a_request_makes_room_for_a_new_one",
         "it keeps its connections to itself, and limits.connections counts requests",
     ),
