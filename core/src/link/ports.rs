@@ -64,10 +64,17 @@ impl LinkOut {
         out
     }
 
+    /// Bytes that count against the memory that is shared: of what is queued, and of what was taken and is being written.
+    #[must_use]
+    pub const fn held_bytes(&self) -> usize {
+        self.queued_bytes.saturating_add(self.writing)
+    }
+
     fn hold(&mut self) {
+        let held = self.held_bytes();
         if let Some(share) = &mut self.share {
             // New work is refused where it comes in.
-            let _ = share.hold(self.queued_bytes.saturating_add(self.writing));
+            let _ = share.hold(held);
         }
     }
 

@@ -186,7 +186,14 @@ impl Driver {
             );
             assert!(out.notices.is_empty(), "the hub was not told");
             assert_eq!(out.close, None, "the writer was not woken");
-            assert!(!wire.reads || out.messages.is_empty(), "messages lie about");
+            let written = wire.writing.is_empty();
+            assert!(!written || out.messages.is_empty(), "messages lie about");
+            let taken = if written { 0 } else { wire.taken_bytes };
+            assert_eq!(
+                out.held_bytes(),
+                out.queued_bytes + taken,
+                "what {id:?} holds of limits.memory"
+            );
             let (next, until) = (link.poll_timeout(), wire.alarm.until);
             assert!(
                 next.is_none_or(|next| until.is_some_and(|until| until <= next.at)),

@@ -25,8 +25,12 @@ pub struct Wire {
     pub inbox: VecDeque<Frame>,
     /// False once the connection is gone.
     pub alive: bool,
-    /// False: the agent does not read, so frames stay at the link.
-    pub reads: bool,
+    /// Frames for which there is room until the agent reads more; `None`: it reads all that comes.
+    pub(super) room: Option<usize>,
+    /// Frames that the writer has taken and for which there was no room.
+    pub(super) writing: VecDeque<Frame>,
+    /// What the frames count that the writer has taken, until all of them are written.
+    pub(super) taken_bytes: usize,
     /// The code it was closed with.
     pub closed: Option<CloseCode>,
     link: Box<dyn Converse>,
@@ -112,7 +116,9 @@ impl Wire {
             alarm: Alarm::new(Who::Link(id), ready),
             cell: engine.link(id).expect("a link that is known"),
             link,
-            reads: true,
+            room: None,
+            writing: VecDeque::new(),
+            taken_bytes: 0,
             turn: Turn::default(),
             arrived: VecDeque::new(),
             socket: Some(engine.open_socket()),
@@ -123,6 +129,12 @@ impl Wire {
 
     pub(super) fn id(&self) -> LinkId {
         self.cell.id()
+    }
+
+    /// True while the agent reads all that comes.
+    #[must_use]
+    pub const fn is_read(&self) -> bool {
+        self.room.is_none()
     }
 
     /// A turn of reading.
@@ -168,29 +180,47 @@ impl Wire {
             self.link.finish(&mut self.turn);
         }
         self.link.finish(&mut self.turn);
+        // What came while it wrote is taken before anybody is told that all is written, as the writers of the drivers do.
+        let mut more = true;
         loop {
-            let waiting = self.link.wait_to_write(&waker, true);
-            self.closed = self.closed.or(waiting.close);
-            if waiting.frames && (self.reads || self.closed.is_some()) {
-                let seen = self.inbox.len();
-                self.link.take_frames(&mut self.inbox);
-                for at in seen..self.inbox.len() {
-                    self.look_at(at);
+            self.pass_on();
+            if self.writing.is_empty() && std::mem::take(&mut more) {
+                self.taken_bytes = self.cell.look(|_, out| out.queued_bytes);
+                self.link.take_frames(&mut self.writing);
+                if !self.writing.is_empty() {
+                    self.look_at_taken();
+                    continue;
                 }
-            } else {
+            }
+            let written = self.writing.is_empty();
+            let waiting = self.link.wait_to_write(&waker, written);
+            if waiting.close.is_some() {
+                self.closed = waiting.close;
+                self.room = None;
+            }
+            more = waiting.frames;
+            if !(more && written || waiting.close.is_some() && !written) {
                 return self.closed.is_some();
             }
         }
     }
 
+    /// The agent's socket takes what it has room for.
+    fn pass_on(&mut self) {
+        let count = self.room.unwrap_or(usize::MAX).min(self.writing.len());
+        self.inbox.extend(self.writing.drain(..count));
+        self.room = self.room.map(|room| room - count);
+    }
+
     /// Checks that frames about exchanges make sense.
-    fn look_at(&mut self, at: usize) {
-        let frame = &self.inbox[at];
-        if let Some(id) = agent::invoked(frame) {
-            assert!(self.asked.insert(id), "{id} was asked twice");
-        } else if let Some(id) = agent::cancelled(frame) {
-            assert!(self.asked.contains(&id), "{id} was never asked");
-            assert!(self.cancelled.insert(id), "{id} cancelled twice");
+    fn look_at_taken(&mut self) {
+        for frame in &self.writing {
+            if let Some(id) = agent::invoked(frame) {
+                assert!(self.asked.insert(id), "{id} was asked twice");
+            } else if let Some(id) = agent::cancelled(frame) {
+                assert!(self.asked.contains(&id), "{id} was never asked");
+                assert!(self.cancelled.insert(id), "{id} cancelled twice");
+            }
         }
     }
 
@@ -202,7 +232,10 @@ impl Wire {
         let frames = self.cell.look(|_, out| out.messages.len());
         self.link.begin(&mut self.turn);
         let until = self.link.serve_timers(&mut self.turn, false);
-        assert!(!self.link.finish(&mut self.turn) || !self.reads, "early");
+        assert!(
+            !self.link.finish(&mut self.turn) || !self.writing.is_empty(),
+            "early"
+        );
         assert!(until >= self.alarm.until, "an early call moved a timer");
         let after = self.cell.look(|_, out| out.messages.len());
         assert_eq!(after, frames, "a link came early");
@@ -212,6 +245,7 @@ impl Wire {
     pub(super) fn lose(&mut self) {
         self.link.disconnect();
         self.alive = false;
+        self.writing.clear();
         self.alarm.until = None;
         self.socket = None;
         self.cell.look(|link, out| {
@@ -236,7 +270,7 @@ impl Wire {
     /// True when everything that is for the agent lies before it.
     #[must_use]
     pub fn is_written(&self) -> bool {
-        self.cell.look(|_, out| out.messages.is_empty())
+        self.writing.is_empty() && self.cell.look(|_, out| out.messages.is_empty())
     }
 
     /// Invocations and cancels that were written.

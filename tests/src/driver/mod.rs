@@ -261,12 +261,19 @@ impl Driver {
         }
     }
 
-    /// The agent of a link reads from now on, or does not.
-    pub fn set_reads(&mut self, id: LinkId, reads: bool) {
+    /// There is room for so many frames until the agent of a link reads more; with `None` it reads all that comes.
+    pub fn set_room(&mut self, id: LinkId, room: Option<usize>) {
         if let Some(wire) = self.wires.get_mut(&id) {
-            wire.reads = reads;
+            wire.room = room;
             // The socket can be written to.
             wire.alarm.ring();
+        }
+    }
+
+    /// An agent that does not read all that comes reads one frame more.
+    pub fn read_piece(&mut self, id: LinkId) {
+        if let Some(room) = self.wires.get(&id).and_then(|wire| wire.room) {
+            self.set_room(id, Some(room + 1));
         }
     }
 

@@ -14,7 +14,7 @@ impl World {
         self.driver.hold_commands(false);
         let links: Vec<_> = self.driver.wires.keys().copied().collect();
         for link in links {
-            self.driver.set_reads(link, true);
+            self.driver.set_room(link, None);
         }
         for at in 0..self.driver.calls.len() {
             if self.driver.calls[at].is_sending() {

@@ -280,6 +280,9 @@ impl World {
         let Some(link) = actor.link else {
             return Ok(());
         };
+        if u.arbitrary()? {
+            self.driver.read_piece(link);
+        }
         let wire = self.driver.wires.get_mut(&link).expect("links stay known");
         actor.read(wire);
         if !actor.jobs.is_empty() {
@@ -445,7 +448,7 @@ impl World {
         }
         // Agents that are there show it.
         for actor in &self.actors {
-            if let Some(link) = actor.link.filter(|link| self.driver.wires[link].reads) {
+            if let Some(link) = actor.link.filter(|link| self.driver.wires[link].is_read()) {
                 self.driver.alive(link);
             }
         }
@@ -468,15 +471,18 @@ impl World {
         stepped
     }
 
-    /// An agent stops reading, or starts again.
+    /// An agent stops reading, reads a piece, or reads all again.
     fn stop_reading(&mut self, u: &mut Unstructured<'_>) -> Result<()> {
         let which = u.choose_index(self.actors.len())?;
-        let reads = u.ratio(3, 4)?;
-        let link = self.actors[which].link;
-        if let Some(link) = link {
-            self.driver.set_reads(link, reads);
+        let room = match u.int_in_range(0..=5)? {
+            0 => Some(0),
+            1 | 2 => Some(1),
+            _ => None,
+        };
+        if let Some(link) = self.actors[which].link {
+            self.driver.set_room(link, room);
         }
-        self.tell(|| format!("agent {which} reads: {reads}"));
+        self.tell(|| format!("agent {which} reads {room:?}"));
         Ok(())
     }
 }
