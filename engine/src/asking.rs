@@ -133,6 +133,15 @@ pub(super) fn wait(
     Running::new(Box::new(Asking::Queued(Box::new(queued))), inbound)
 }
 
+impl Queued {
+    /// It needs no admission any more. One that was granted and not claimed goes to the account, which gives it back.
+    fn leave(&self, account: &mut Account) {
+        if let Some(ticket) = self.engine.leave(self.wait) {
+            account.admit(ticket);
+        }
+    }
+}
+
 impl Asking {
     fn started(
         account: &mut Account,
@@ -204,7 +213,7 @@ impl Asking {
     }
 
     fn fall_back(&mut self, account: &mut Account, admission: Admission) {
-        let (exchange, asked) = match std::mem::replace(self, Self::Over) {
+        let (mut exchange, asked) = match std::mem::replace(self, Self::Over) {
             Self::Upstream(answer) => answer.into_parts(),
             Self::Answering(answering) => answering.into_parts(),
             Self::Queued(queued) => (queued.exchange, queued.asked),
@@ -218,12 +227,15 @@ impl Asking {
         tracing::info!(request_id = %account.id(), "asks a fallback");
         *self = match admission {
             Admission::Granted(ticket) => Self::started(account, exchange, asked, ticket),
-            Admission::Queued(wait) => Self::Queued(Box::new(Queued {
-                engine: account.engine().clone(),
-                wait,
-                exchange,
-                asked,
-            })),
+            Admission::Queued(wait) => {
+                exchange.awaits_others();
+                Self::Queued(Box::new(Queued {
+                    engine: account.engine().clone(),
+                    wait,
+                    exchange,
+                    asked,
+                }))
+            }
         };
     }
 
@@ -264,9 +276,13 @@ impl Respond for Asking {
                         return Polled::Ended(outcome);
                     }
                     Claim::Waiting => {
-                        // Before its admission only the head and signs of life are due.
+                        // The head and signs of life are due, and the end of the whole duration where a fallback is waited for.
                         let flow = queued.exchange.handle_timeout(now, reply);
-                        debug_assert_eq!(flow, Flow::Continue);
+                        if let Flow::Done(outcome) | Flow::Cancel(_, outcome) = flow {
+                            queued.leave(account);
+                            *self = Self::Over;
+                            return Polled::Ended(outcome);
+                        }
                         if reply.head.is_some() || !reply.body.is_empty() {
                             return Polled::Ready;
                         }
@@ -295,10 +311,7 @@ impl Respond for Asking {
     fn client_gone(&mut self, now: Instant, account: &mut Account) -> Outcome {
         match self {
             Self::Queued(queued) => {
-                if let Some(ticket) = queued.engine.leave(queued.wait) {
-                    // It was granted and not claimed; the account gives it back.
-                    account.admit(ticket);
-                }
+                queued.leave(account);
                 match queued.exchange.handle_client_gone(now) {
                     Flow::Done(outcome) | Flow::Cancel(_, outcome) => outcome,
                     Flow::Continue | Flow::Next(_) => Outcome::left(),

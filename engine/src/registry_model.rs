@@ -174,7 +174,7 @@ impl Respond for IntegrationAnswer {
     ) -> Polled {
         loop {
             let now = self.engine.clock();
-            self.exchange.awaits_round();
+            self.exchange.awaits_others();
             let mut flow = self.exchange.handle_timeout(now, reply);
             let mut pending = true;
             if flow == Flow::Continue {

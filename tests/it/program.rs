@@ -240,6 +240,17 @@ impl Program {
     }
 
     /// Sends a request that asks for the connection to be closed after the answer.
+    /// Waits until so many requests stand in the queue.
+    pub fn wait_for_queue(&self, length: usize) {
+        let waiting = || {
+            let health = self.request("GET", "/health/deep", Some(OPERATOR), "");
+            health.json()["requests"]["waiting"].clone()
+        };
+        while waiting() != length {
+            std::thread::yield_now();
+        }
+    }
+
     pub fn open(&self, method: &str, path: &str, key: Option<&str>, body: &str) -> TcpStream {
         let authorization = key.map_or(String::new(), |key| {
             format!("Authorization: Bearer {key}\r\n")

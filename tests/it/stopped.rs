@@ -3,7 +3,7 @@
 
 use crate::agent::Agent;
 use crate::failures::ask;
-use crate::program::{Answer, CLIENT, Folder, OPERATOR, PATIENCE, Program};
+use crate::program::{Answer, CLIENT, Folder, PATIENCE, Program};
 use serde_json::json;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -139,17 +139,6 @@ fn a_client_that_read_meanwhile_is_not_slow() {
     }
 }
 
-/// Waits until so many requests stand in the queue.
-fn wait_for_queue(program: &Program, length: usize) {
-    let waiting = || {
-        let health = program.request("GET", "/health/deep", Some(OPERATOR), "");
-        health.json()["requests"]["waiting"].clone()
-    };
-    while waiting() != length {
-        std::thread::yield_now();
-    }
-}
-
 /// Answers with more than the program reads before others get their turn.
 fn say_much(agent: &mut Agent, ids: &[String]) {
     let text = "x".repeat(32 << 10);
@@ -171,7 +160,7 @@ fn a_place_that_an_agent_gave_up_meanwhile_is_given_to_who_waits() {
     let mut clients: Vec<_> = (0..AT_ONCE).map(|_| ask(&program, false)).collect();
     let first: Vec<_> = clients.iter().map(|_| agent.invocation().0).collect();
     clients.extend((0..AT_ONCE).map(|_| ask(&program, false)));
-    wait_for_queue(&program, AT_ONCE);
+    program.wait_for_queue(AT_ONCE);
     let mut listens = program.connect();
     stopped_for(LONGER, &program, &mut listens, || {
         say_much(&mut agent, &first);
@@ -243,7 +232,7 @@ fn an_agent_that_got_ready_meanwhile_is_not_late() {
         "env": { "ASKED": asked, "GO": go }, "concurrency": AT_ONCE }]);
     let program = Program::start(&format!("agents: {agents}\n"));
     let clients: Vec<_> = (0..AT_ONCE).map(|_| ask(&program, false)).collect();
-    wait_for_queue(&program, AT_ONCE);
+    program.wait_for_queue(AT_ONCE);
     while !asked.exists() {
         std::thread::yield_now();
     }

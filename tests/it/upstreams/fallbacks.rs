@@ -1,6 +1,6 @@
 //! Fallbacks between upstreams, agents and aliases.
 
-use super::ask::{Dialect, EVERY, ask, open, told};
+use super::ask::{Dialect, EVERY, Fails, ask, open, told};
 use super::server::{Api, Reply, Server};
 use super::start;
 use crate::agent::Agent;
@@ -60,6 +60,45 @@ fn an_agent_answers_for_an_upstream() {
         agent.finish(&id, 1);
         told(as_client, client).is("the agent");
     }
+}
+
+#[test]
+fn who_waits_for_a_fallback_waits_for_no_first_chunk() {
+    let server = Server::start(Api::OpenAi, [broken()]);
+    let times = "timeouts: { first_chunk: 400ms }\nlimits: { queue: { wait: 60s } }\n";
+    let program = start(&server.entry("up", ", models: [u], retries: 0, circuit: { failures: 0 }, fallback: [m]"), times);
+    let mut agent = Agent::connect_as(&program, json!({ "agent_id": "busy", "models": ["m"], "max_concurrency": 1 }));
+    let mut silent = Agent::connect_as(&program, json!({ "agent_id": "silent", "models": ["n"] }));
+    for as_client in EVERY {
+        let before = open(&program, as_client, "m");
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "the one before");
+        let client = open(&program, as_client, "up/u");
+        program.wait_for_queue(1);
+        // So much time passes that one who had begun later would have waited too long for its first chunk.
+        let late = open(&program, as_client, "n");
+        silent.invocation();
+        told(as_client, late).fails(Fails::LATE, &["timeouts.first_chunk"]);
+        assert_eq!(silent.receive()["type"], "model_cancel");
+        agent.finish(&id, 1);
+        told(as_client, before).is("the one before");
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "the agent");
+        agent.finish(&id, 1);
+        told(as_client, client).is("the agent");
+    }
+}
+
+#[test]
+fn the_whole_duration_of_an_answer_ends_a_wait_for_a_fallback_too() {
+    let server = Server::start(Api::OpenAi, [broken()]);
+    let more = "timeouts: { total: 400ms }\nagents: [{ name: m, command: [sleep, '600'] }]\n";
+    let program = start(&server.entry("up", ", models: [u], retries: 0, circuit: { failures: 0 }, fallback: [m]"), more);
+    for as_client in EVERY {
+        ask(&program, as_client, "up/u").fails(Fails::LATE, &["timeouts.total"]);
+        program.wait_for_queue(0);
+    }
+    assert_eq!(server.asked().len(), EVERY.len());
 }
 
 #[test]

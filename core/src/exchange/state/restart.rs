@@ -35,8 +35,9 @@ impl Exchange {
             .set(Timer::Total, Some(now + self.timeouts.total));
     }
 
-    /// The round that is open keeps the time of silence itself, and so does a tool that runs between two rounds.
-    pub fn awaits_round(&mut self) {
+    /// Nobody owes a chunk: a fallback is waited for, a round keeps the time of silence itself, or a tool runs between two rounds.
+    /// The clock of the whole duration runs on.
+    pub fn awaits_others(&mut self) {
         self.timers.set(Timer::FirstChunk, None);
         self.timers.set(Timer::Idle, None);
     }
