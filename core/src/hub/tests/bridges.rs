@@ -18,8 +18,17 @@ impl Bench {
         token: Option<&str>,
         registration: &Registration,
     ) -> Result<LinkId, Refusal> {
+        self.dial_named("old", token, registration)
+    }
+
+    fn dial_named(
+        &mut self,
+        name: &str,
+        token: Option<&str>,
+        registration: &Registration,
+    ) -> Result<LinkId, Refusal> {
         let dialled = Dialled {
-            name: "old",
+            name,
             form: InvokeForm::Flat,
             session: Some(registration),
         };
@@ -82,6 +91,23 @@ fn a_configured_bridge_has_its_session_whenever_it_is_connected() {
             bench.settle(ticket);
         }
     }
+}
+
+#[test]
+fn a_configured_session_is_for_no_bridge_of_another_name() {
+    let mut bench = plain();
+    let link = bench.dial_configured(None, &registration()).unwrap();
+    bench.hub.disconnected(bench.now, link, &mut bench.out);
+    let other = Registration {
+        agent_id: "other".into(),
+        models: vec!["o".into()],
+        ..registration()
+    };
+    let link = bench.dial_named("new", None, &other).unwrap();
+    assert_eq!(bench.ask("b", None).unwrap_err().code(), Code::NoAgent);
+    let ticket = bench.granted("o");
+    assert_eq!(ticket.link, link);
+    bench.settle(ticket);
 }
 
 #[test]

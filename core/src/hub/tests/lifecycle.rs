@@ -253,6 +253,9 @@ fn the_oldest_of_many_that_have_ended_are_forgotten_but_for_those_that_still_ans
         (MANY - 1, true),
     ] {
         assert_eq!(known(&mut bench, at), is_known, "{at}");
+        let owners = bench.hub.sessions().owners();
+        let is_remembered = owners.remembers(&alloc::format!("m{at}"));
+        assert_eq!(is_remembered, is_known, "the model of {at}");
     }
     for ticket in tickets {
         bench.settle(ticket);

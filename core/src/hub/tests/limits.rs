@@ -153,6 +153,22 @@ fn a_429_describes_the_bucket_that_refused() {
 }
 
 #[test]
+fn under_other_limits_nobody_waits_for_longer_than_an_empty_bucket_takes() {
+    for key in [Some("editor"), None] {
+        let mut bench = limited(None);
+        for _ in 0..2 {
+            bench.run_from(key, FAR, 1).unwrap();
+        }
+        bench.configure(|config| {
+            config.limits.requests_per_minute = 60;
+            config.limits.burst = 1;
+        });
+        let refusal = bench.run_from(key, FAR, 1).unwrap_err();
+        assert_eq!(refusal.retry_after_seconds(), Some(1), "{key:?}");
+    }
+}
+
+#[test]
 fn tokens_of_a_wait_that_came_to_nothing_come_back() {
     let limits = Limits {
         exchanges: 1,

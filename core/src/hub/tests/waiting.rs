@@ -283,6 +283,43 @@ fn a_key_with_many_requests_keeps_no_other_waiting_for_all_of_them() {
     assert_eq!(granted_in_turn(&all), [0, 4, 1, 5, 2, 6, 3]);
 }
 
+#[test]
+fn requests_that_left_the_queue_cost_their_key_no_turn() {
+    let limits = Limits {
+        exchanges: 1,
+        ..Limits::default()
+    };
+    let mut bench = bench(limits, SessionPolicy::default());
+    bench.agent("a");
+    let mut held = bench.granted("a");
+    let ask = Ask {
+        model: "a",
+        session: None,
+        prompts: 1,
+        tokens: 1,
+        scope: Scope::Inference,
+        needs: Needs::default(),
+    };
+    let wait = |bench: &mut Bench, key| match bench.ask_as(key, &ask) {
+        Ok(Admission::Queued(wait)) => wait,
+        other => panic!("{other:?}"),
+    };
+    let first = wait(&mut bench, "chat");
+    for left in ["editor"; 3].map(|key| wait(&mut bench, key)) {
+        assert!(bench.hub.leave(bench.now, left).is_none());
+    }
+    let others = ["editor", "chat"].map(|key| wait(&mut bench, key));
+    for wait in [first].into_iter().chain(others) {
+        bench.settle(held);
+        assert_eq!(core::mem::take(&mut bench.out.woken), [wait]);
+        held = match bench.claim(wait) {
+            Claim::Granted(ticket) => ticket,
+            other => panic!("{other:?}"),
+        };
+    }
+    bench.settle(held);
+}
+
 proptest! {
     /// First come, first served within a key; and who asks once waits for one request of each other key at most.
     #[test]
