@@ -167,3 +167,39 @@ fn vectors_are_asked_of_those_who_make_them_however_busy() {
     assert_eq!(bench.ask_for("m", None, VECTORS).unwrap_err().status(), 400);
     assert_eq!(bench.ask_for("n", None, VECTORS).unwrap_err().status(), 404);
 }
+
+#[test]
+fn who_wants_another_kind_of_answer_of_the_same_model_is_kept_waiting_by_nobody_before_it() {
+    let mut bench = plain();
+    let embeds = Capabilities {
+        embeddings: true,
+        ..Capabilities::default()
+    };
+    let [_, writer] = [able(embeds), Supports::default()].map(|supports| {
+        let link = bench.connect("bridge").unwrap();
+        let registration = crate::link::Registration {
+            agent_id: "busy".into(),
+            models: vec!["m".into()],
+            max_concurrency: Some(1),
+            supports,
+            ..Default::default()
+        };
+        bench.register(link, registration).0
+    });
+    let held = [VECTORS, Needs::default()].map(|needs| answers(&mut bench, needs));
+    let [_, text] =
+        [VECTORS, Needs::default()].map(|needs| match bench.ask_for("m", None, needs) {
+            Ok(Admission::Queued(wait)) => wait,
+            other => panic!("{other:?}"),
+        });
+    let [(_, vectors), (session, ticket)] = held;
+    assert_eq!(session, writer);
+    bench.settle(ticket);
+    assert_eq!(core::mem::take(&mut bench.out.woken), [text]);
+    let Claim::Granted(ticket) = bench.claim(text) else {
+        panic!("the writer is free");
+    };
+    assert_eq!(*ticket.session(), writer);
+    bench.settle(ticket);
+    bench.settle(vectors);
+}
