@@ -76,6 +76,8 @@ fn each_request_is_a_round_and_a_call_ends_before_clients_give_it_up() {
                 let result = result(&serve(&client, &more));
                 if result["resultType"] == "complete" {
                     assert!(result.to_string().contains("Call `serve` again"), "{result}");
+                    // One that nobody asks any more would be served for ever.
+                    assert_eq!(ended, 0, "a call has eight rounds");
                     (ended, more) = (ended + 1, json!({}));
                     continue;
                 }
