@@ -29,7 +29,7 @@ pub struct Wire {
     pub(super) room: Option<usize>,
     /// Frames that the writer has taken and for which there was no room.
     pub(super) writing: VecDeque<Frame>,
-    /// What the frames count that the writer has taken, until all of them are written.
+    /// Cost of the frames that the writer has taken, until all of them are written.
     pub(super) taken_bytes: usize,
     /// The code it was closed with.
     pub closed: Option<CloseCode>,
@@ -180,7 +180,7 @@ impl Wire {
             self.link.finish(&mut self.turn);
         }
         self.link.finish(&mut self.turn);
-        // What came while it wrote is taken before anybody is told that all is written, as the writers of the drivers do.
+        // As the writers of the drivers do, it takes more before it tells that all is written.
         let mut more = true;
         loop {
             self.pass_on();
@@ -194,12 +194,14 @@ impl Wire {
             }
             let written = self.writing.is_empty();
             let waiting = self.link.wait_to_write(&waker, written);
-            if waiting.close.is_some() {
-                self.closed = waiting.close;
+            self.closed = self.closed.or(waiting.close);
+            if self.closed.is_some() {
+                // All is written before the connection is closed.
                 self.room = None;
             }
             more = waiting.frames;
-            if !(more && written || waiting.close.is_some() && !written) {
+            let goes_on = if written { more } else { self.closed.is_some() };
+            if !goes_on {
                 return self.closed.is_some();
             }
         }
