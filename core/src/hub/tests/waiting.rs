@@ -229,23 +229,46 @@ fn a_free_place_goes_to_the_longest_wait_whatever_it_wants() {
     bench.settle(held);
 }
 
-/// The order in which requests are granted, by their numbers. Of each: how many are granted before it asks, and its key.
-fn granted_in_turn(asking: &[(usize, &str)]) -> Vec<usize> {
+/// A hub with room for one request, and the request that has it.
+fn one_at_a_time() -> (Bench, Ticket) {
     let limits = Limits {
         exchanges: 1,
         ..Limits::default()
     };
     let mut bench = bench(limits, SessionPolicy::default());
     bench.agent("a");
-    let mut held = bench.granted("a");
-    let ask = Ask {
-        model: "a",
-        session: None,
-        prompts: 1,
-        tokens: 1,
-        scope: Scope::Inference,
-        needs: Needs::default(),
-    };
+    let held = bench.granted("a");
+    (bench, held)
+}
+
+impl Bench {
+    /// A request of a key that has to wait.
+    fn queued_as(&mut self, key: &str) -> WaitId {
+        let ask = Ask {
+            model: "a",
+            session: None,
+            prompts: 1,
+            tokens: 1,
+            scope: Scope::Inference,
+            needs: Needs::default(),
+        };
+        match self.ask_as(key, &ask) {
+            Ok(Admission::Queued(wait)) => wait,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn claimed(&mut self, wait: WaitId) -> Ticket {
+        match self.claim(wait) {
+            Claim::Granted(ticket) => ticket,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The order in which requests are granted, by their numbers. Of each: how many are granted before it asks, and its key.
+fn granted_in_turn(asking: &[(usize, &str)]) -> Vec<usize> {
+    let (mut bench, mut held) = one_at_a_time();
     let mut waits = BTreeMap::new();
     let mut order = Vec::new();
     let mut asking = asking.iter().enumerate().peekable();
@@ -253,20 +276,14 @@ fn granted_in_turn(asking: &[(usize, &str)]) -> Vec<usize> {
         // Each asks after so many were granted.
         while let Some((number, (_, key))) = asking.next_if(|(_, (after, _))| *after <= order.len())
         {
-            match bench.ask_as(key, &ask) {
-                Ok(Admission::Queued(wait)) => waits.insert(wait, number),
-                other => panic!("{other:?}"),
-            };
+            waits.insert(bench.queued_as(key), number);
         }
         bench.settle(held);
         let [wait] = core::mem::take(&mut bench.out.woken)[..] else {
             panic!("one place is free");
         };
         order.push(waits[&wait]);
-        held = match bench.claim(wait) {
-            Claim::Granted(ticket) => ticket,
-            other => panic!("{other:?}"),
-        };
+        held = bench.claimed(wait);
     }
     bench.settle(held);
     assert!(bench.hub.queue.is_bare(), "{:?}", bench.hub.queue);
@@ -285,37 +302,16 @@ fn a_key_with_many_requests_keeps_no_other_waiting_for_all_of_them() {
 
 #[test]
 fn requests_that_left_the_queue_cost_their_key_no_turn() {
-    let limits = Limits {
-        exchanges: 1,
-        ..Limits::default()
-    };
-    let mut bench = bench(limits, SessionPolicy::default());
-    bench.agent("a");
-    let mut held = bench.granted("a");
-    let ask = Ask {
-        model: "a",
-        session: None,
-        prompts: 1,
-        tokens: 1,
-        scope: Scope::Inference,
-        needs: Needs::default(),
-    };
-    let wait = |bench: &mut Bench, key| match bench.ask_as(key, &ask) {
-        Ok(Admission::Queued(wait)) => wait,
-        other => panic!("{other:?}"),
-    };
-    let first = wait(&mut bench, "chat");
-    for left in ["editor"; 3].map(|key| wait(&mut bench, key)) {
+    let (mut bench, mut held) = one_at_a_time();
+    let first = bench.queued_as("chat");
+    for left in ["editor"; 3].map(|key| bench.queued_as(key)) {
         assert!(bench.hub.leave(bench.now, left).is_none());
     }
-    let others = ["editor", "chat"].map(|key| wait(&mut bench, key));
+    let others = ["editor", "chat"].map(|key| bench.queued_as(key));
     for wait in [first].into_iter().chain(others) {
         bench.settle(held);
         assert_eq!(core::mem::take(&mut bench.out.woken), [wait]);
-        held = match bench.claim(wait) {
-            Claim::Granted(ticket) => ticket,
-            other => panic!("{other:?}"),
-        };
+        held = bench.claimed(wait);
     }
     bench.settle(held);
 }
