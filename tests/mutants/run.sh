@@ -4,9 +4,9 @@
 # not found is looked for thirty-nine times more. A fault that changes no behaviour is found by a test of core's, which its patch names in
 # a line `Test: NAME`. README.md tells the behaviour that each patch breaks.
 #
-#   tests/mutants/run.sh [--sixth | NAME ...]
+#   tests/mutants/run.sh [--twelfth | NAME ...]
 #
-# All patches when none is named. --sixth: every sixth one, of which the commit says the first, so that each is tried in every few commits;
+# All patches when none is named. --twelfth: every twelfth one, of which the commit says the first, so that each is tried in every few commits;
 # the others must fit still. Two copies are built and searched side by side. They stay below the target directory with their
 # builds, so that the next run is shorter.
 set -Eeuo pipefail
@@ -136,7 +136,7 @@ try() {
 }
 
 # Those in core first: each of the others needs core only once more.
-if [ $# -gt 0 ] && [ "$1" != --sixth ]; then
+if [ $# -gt 0 ] && [ "$1" != --twelfth ]; then
     patches=("${@/#/$here/}")
     patches=("${patches[@]/%/.patch}")
 else
@@ -156,7 +156,7 @@ done
 
 enter first
 fill
-if [ "${1:-}" = --sixth ]; then
+if [ "${1:-}" = --twelfth ]; then
     for patch in "${patches[@]}"; do
         if ! patch --silent --dry-run --directory="$copy" --strip=1 --fuzz=2 <"$patch" >/dev/null; then
             echo "$(basename "$patch" .patch): the patch does not fit any more; make it anew" >&2
@@ -164,13 +164,13 @@ if [ "${1:-}" = --sixth ]; then
         fi
     done
     commit=$(git -C "$root" rev-parse --short=8 HEAD)
-    first=$((16#${commit:0:8} % 6))
-    sixth=()
+    first=$((16#${commit:0:8} % 12))
+    twelfth=()
     for at in "${!patches[@]}"; do
-        [ $((at % 6)) -ne "$first" ] || sixth+=("${patches[at]}")
+        [ $((at % 12)) -ne "$first" ] || twelfth+=("${patches[at]}")
     done
-    echo "${#sixth[@]} of ${#patches[@]} patches, which is every sixth from the one at $first"
-    patches=("${sixth[@]}")
+    echo "${#twelfth[@]} of ${#patches[@]} patches, which is every twelfth from the one at $first"
+    patches=("${twelfth[@]}")
 fi
 check_whole
 # What the sources need is not built once more.
