@@ -349,9 +349,7 @@ fn file(cell: &RegistryCell, path: String) -> Served {
     let most = cell.resource_bytes();
     let done = Box::new(move |read: Result<FileRead, NotRead>| {
         promise.keep(match read {
-            Ok(FileRead::Content { bytes, .. }) => Outcome::File(bytes),
-            // No earlier state is told.
-            Ok(FileRead::Unchanged) => Outcome::File(Vec::new()),
+            Ok(read) => Outcome::File(read.bytes),
             Err(NotRead::TooLarge { .. }) => Outcome::TooLarge,
             Err(
                 error @ (NotRead::Refused(_)
@@ -362,7 +360,7 @@ fn file(cell: &RegistryCell, path: String) -> Served {
             ) => Outcome::Failed(error.to_string()),
         });
     });
-    cell.files.read(PathBuf::from(path), most, None, done);
+    cell.files.read(PathBuf::from(path), most, done);
     Served::Told {
         outcome,
         _command: None,

@@ -5,6 +5,6 @@
 mod outside;
 
 pub use outside::{
-    CommandCall, CommandDone, CommandEnd, CommandHandle, Commands, FileDone, FileRead, FileStamp,
-    Files, NotRead, NotRun,
+    CommandCall, CommandDone, CommandEnd, CommandHandle, Commands, FileDone, FileRead, Files,
+    NotRead, NotRun,
 };

@@ -128,49 +128,26 @@ pub trait Files: Send + Sync + fmt::Debug {
     /// A sentence that says why not, and what to do.
     fn permits(&self, path: &Path) -> Result<(), NotRead>;
 
-    /// Reads a file on a thread. `most` is the most bytes that it may have. With the stamp of an earlier read, a file that has not
-    /// changed since is not read again. `done` is called once, on any thread, or dropped without a call when the system gives none.
-    fn read(&self, path: PathBuf, most: usize, known: Option<FileStamp>, done: FileDone);
+    /// Reads a file on a thread. `most` is the most bytes that it may have. `done` is called once, on any thread, or
+    /// dropped without a call when the system gives none.
+    fn read(&self, path: PathBuf, most: usize, done: FileDone);
 }
 
 /// Told what a file holds.
 pub type FileDone = Box<dyn FnOnce(Result<FileRead, NotRead>) + Send>;
 
-/// State of a file, which another state of it does not have.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct FileStamp {
-    /// Device and inode.
-    pub identity: (u64, u64),
-    /// Size in bytes.
-    pub bytes: u64,
-    /// Seconds and nanoseconds of the last change of content.
-    pub modified: (i64, i64),
-    /// Seconds and nanoseconds of the last change of content or rights.
-    pub changed: (i64, i64),
-}
-
-/// A file that was looked at.
-pub enum FileRead {
-    /// It is as it was.
-    Unchanged,
-    /// It was read.
-    Content {
-        /// All that it holds.
-        bytes: Vec<u8>,
-        /// Its state when it was opened.
-        stamp: FileStamp,
-        /// Memory of `bytes`.
-        share: Option<Share>,
-    },
+/// A file that was read.
+pub struct FileRead {
+    /// All that it holds.
+    pub bytes: Vec<u8>,
+    /// Memory of `bytes`.
+    pub share: Option<Share>,
 }
 
 impl fmt::Debug for FileRead {
     /// Without the content.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unchanged => f.write_str("Unchanged"),
-            Self::Content { bytes, .. } => write!(f, "Content({} bytes)", bytes.len()),
-        }
+        write!(f, "FileRead({} bytes)", self.bytes.len())
     }
 }
 

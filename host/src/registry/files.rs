@@ -4,7 +4,7 @@
 //! link which takes a file's place meanwhile leads nowhere.
 
 use mcp_local_provider_core::budget::Budget;
-use mcp_local_provider_engine::registry::{FileDone, FileRead, FileStamp, Files, NotRead};
+use mcp_local_provider_engine::registry::{FileDone, FileRead, Files, NotRead};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, open, openat, statat};
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -43,7 +43,6 @@ struct Work {
 struct Job {
     path: PathBuf,
     most: usize,
-    known: Option<FileStamp>,
     done: FileDone,
 }
 
@@ -83,14 +82,9 @@ impl Files for HostFiles {
         lock(&self.0.fence).permits(path)
     }
 
-    fn read(&self, path: PathBuf, most: usize, known: Option<FileStamp>, done: FileDone) {
+    fn read(&self, path: PathBuf, most: usize, done: FileDone) {
         let mut work = lock(&self.0.work);
-        let job = Job {
-            path,
-            most,
-            known,
-            done,
-        };
+        let job = Job { path, most, done };
         work.waiting.push_back(job);
         if work.threads == THREADS {
             return;
@@ -141,20 +135,17 @@ impl Shared {
 
     fn read(&self, job: &Job) -> Result<FileRead, NotRead> {
         let fence = lock(&self.fence).clone();
-        let (file, stamp) = fence.open(&job.path)?;
-        if job.known == Some(stamp) {
-            return Ok(FileRead::Unchanged);
-        }
+        let (file, length) = fence.open(&job.path)?;
         let too_large = || NotRead::TooLarge {
             path: job.path.display().to_string(),
             most: job.most,
         };
         let most = job.most as u64;
-        if stamp.bytes > most {
+        if length > most {
             return Err(too_large());
         }
         let mut share = self.budget.as_ref().map(Budget::share);
-        let wanted = usize::try_from(stamp.bytes).unwrap_or(usize::MAX);
+        let wanted = usize::try_from(length).unwrap_or(usize::MAX);
         if let Some(share) = &mut share
             && share.reserve(0, wanted) < wanted
         {
@@ -172,11 +163,7 @@ impl Shared {
             // What is beyond the budget is for those who hold most of it to give back.
             let _within = share.hold(bytes.len());
         }
-        Ok(FileRead::Content {
-            bytes,
-            stamp,
-            share,
-        })
+        Ok(FileRead { bytes, share })
     }
 }
 
@@ -215,8 +202,8 @@ impl Fence {
         Ok(())
     }
 
-    /// Opens a file that may be read.
-    fn open(&self, path: &Path) -> Result<(File, FileStamp), NotRead> {
+    /// Opens a file that may be read, and gives its length in bytes.
+    fn open(&self, path: &Path) -> Result<(File, u64), NotRead> {
         self.permits(path)?;
         let refuse =
             |why: &str| NotRead::Refused(format!("`{}` cannot be read: {why}", path.display()));
@@ -238,19 +225,7 @@ impl Fence {
             return Err(refuse("it is in a file system of the kernel's"));
         }
         let stat = fstat(&opened).map_err(|error| failed(path, &error.into()))?;
-        let stamp = FileStamp {
-            identity: (stat.st_dev, stat.st_ino),
-            bytes: u64::try_from(stat.st_size).unwrap_or_default(),
-            modified: (
-                stat.st_mtime,
-                i64::try_from(stat.st_mtime_nsec).unwrap_or_default(),
-            ),
-            changed: (
-                stat.st_ctime,
-                i64::try_from(stat.st_ctime_nsec).unwrap_or_default(),
-            ),
-        };
-        Ok((opened, stamp))
+        Ok((opened, u64::try_from(stat.st_size).unwrap_or_default()))
     }
 }
 

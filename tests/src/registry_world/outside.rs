@@ -3,8 +3,7 @@
 use crate::memory_pipe::FarEnd;
 use crate::upstream_world::server;
 use mcp_local_provider_engine::registry::{
-    CommandCall, CommandDone, CommandEnd, CommandHandle, Commands, FileDone, FileStamp, Files,
-    NotRead, NotRun,
+    CommandCall, CommandDone, CommandEnd, CommandHandle, Commands, FileDone, Files, NotRead, NotRun,
 };
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -96,7 +95,7 @@ impl Files for NoFiles {
         Ok(())
     }
 
-    fn read(&self, path: PathBuf, _: usize, _: Option<FileStamp>, done: FileDone) {
+    fn read(&self, path: PathBuf, _: usize, done: FileDone) {
         done(Err(NotRead::Missing(path.display().to_string())));
     }
 }

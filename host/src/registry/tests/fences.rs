@@ -2,9 +2,7 @@
 
 use super::*;
 use mcp_local_provider_core::budget::Budget;
-use mcp_local_provider_engine::registry::{
-    CommandCall, Commands, FileRead, FileStamp, Files, NotRead, NotRun,
-};
+use mcp_local_provider_engine::registry::{CommandCall, Commands, Files, NotRead, NotRun};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -35,22 +33,11 @@ impl Place {
     }
 }
 
-fn read_if_changed(
-    files: &HostFiles,
-    path: &Path,
-    known: Option<FileStamp>,
-) -> Result<Option<(String, FileStamp)>, NotRead> {
+fn read(files: &HostFiles, path: &Path) -> Result<String, NotRead> {
     let (tell, told) = channel();
     let done = Box::new(move |read| tell.send(read).unwrap());
-    files.read(path.to_owned(), MOST, known, done);
-    Ok(match told.recv().unwrap()? {
-        FileRead::Unchanged => None,
-        FileRead::Content { bytes, stamp, .. } => Some((String::from_utf8(bytes).unwrap(), stamp)),
-    })
-}
-
-fn read(files: &HostFiles, path: &Path) -> Result<String, NotRead> {
-    Ok(read_if_changed(files, path, None)?.unwrap().0)
+    files.read(path.to_owned(), MOST, done);
+    Ok(String::from_utf8(told.recv().unwrap()?.bytes).unwrap())
 }
 
 #[test]
@@ -207,26 +194,11 @@ fn why_a_file_is_not_read_is_told() {
     poor.read(
         place.path("open/more"),
         MOST * 8,
-        None,
         Box::new(move |read| tell.send(read).unwrap()),
     );
     assert!(matches!(told.recv().unwrap(), Err(NotRead::Memory(_))));
     place.files.take_over(&[]);
     assert!(read(&place.files, &place.path("open/a.txt")).is_err());
-}
-
-#[test]
-fn a_file_that_is_as_it_was_is_not_read_again() {
-    let place = Place::new();
-    let path = place.path("open/a.txt");
-    let (_, stamp) = read_if_changed(&place.files, &path, None).unwrap().unwrap();
-    assert_eq!(read_if_changed(&place.files, &path, Some(stamp)), Ok(None));
-    place.directory.file("open/new", "changed");
-    std::fs::rename(place.path("open/new"), &path).unwrap();
-    let (text, _) = read_if_changed(&place.files, &path, Some(stamp))
-        .unwrap()
-        .unwrap();
-    assert_eq!(text, "changed");
 }
 
 /// A file and a folder take turns with links to the outside while they are read.
@@ -268,7 +240,6 @@ fn many_reads_at_once_are_answered_each_once() {
         place.files.read(
             place.path("open/a.txt"),
             MOST,
-            None,
             Box::new(move |read| tell.send(read.map(drop)).unwrap()),
         );
     }
