@@ -4,6 +4,7 @@ use crate::engine::Engine;
 use crate::pipe::{Endpoint, Fence, Pipe};
 use crate::tls::{self, Tls, TlsError};
 use crate::tunnel::Tunnel;
+use data_encoding::BASE64;
 use mcp_local_provider_core::budget::Budget;
 use std::fmt;
 use std::net::IpAddr;
@@ -121,7 +122,7 @@ impl Proxy {
                 let mut plain = percent_decoded(name);
                 plain.push(b':');
                 plain.extend(percent_decoded(password));
-                format!("Basic {}", base64(&plain))
+                format!("Basic {}", BASE64.encode(&plain))
             }),
         })
     }
@@ -160,27 +161,6 @@ fn percent_decoded(text: &str) -> Vec<u8> {
                 bytes = ahead;
             }
             Some(_) | None => out.push(byte),
-        }
-    }
-    out
-}
-
-/// Base64 with padding (RFC 4648, section 4).
-fn base64(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4 {
-            let digit = bits >> (18 - 6 * place) & 63;
-            let digit = usize::try_from(digit).ok().and_then(|at| DIGITS.get(at));
-            let padding = usize::try_from(place).is_ok_and(|place| place > group.len());
-            out.push(if padding {
-                '='
-            } else {
-                digit.map_or('=', |digit| char::from(*digit))
-            });
         }
     }
     out

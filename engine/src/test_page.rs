@@ -7,10 +7,11 @@
 use super::answer::Answer;
 use super::inbound::Inbound;
 use super::mcp_request::no_servers;
+use data_encoding::BASE64;
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Reply, ReplyHead};
 use mcp_local_provider_core::hub::Verdict;
-use mcp_local_provider_core::hub::keys::{Digest, digest};
+use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_mcp::config::TestPage as Access;
 use std::sync::LazyLock;
 
@@ -40,7 +41,7 @@ static PAGE: LazyLock<TestPage> = LazyLock::new(|| {
         text.replacen(&place, &format!("<{name}>{content}</{name}>"), 1)
     };
     let text = filled(&filled(FRAME, "style", STYLE), "script", SCRIPT);
-    let hash = |content: &str| base64(&digest(content.as_bytes()));
+    let hash = |content: &str| BASE64.encode(&digest(content.as_bytes()));
     let (script, style) = (hash(SCRIPT), hash(STYLE));
     // A WebSocket of this program is `'self'` too. Trusted types forbid the script to read markup.
     let policy = format!(
@@ -73,36 +74,9 @@ pub(super) fn answer(inbound: Inbound, is_local: bool) -> Answer {
     inbound.complete(reply, Verdict::Completed)
 }
 
-/// Base64 (RFC 4648, section 4).
-fn base64(bytes: &Digest) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for group in bytes.chunks(3) {
-        let number = (0..3).fold(0, |number, at| {
-            number << 8 | u32::from(group.get(at).copied().unwrap_or_default())
-        });
-        for place in 0..4 {
-            let letter = LETTERS.get((number >> (18 - 6 * place)) as usize & 63);
-            let letter = letter.filter(|_| place <= group.len());
-            out.push(letter.map_or('=', |letter| char::from(*letter)));
-        }
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_hash_is_written_as_a_policy_has_it() {
-        // The example of Content Security Policy Level 3, section 8.4.
-        let hash = digest(b"alert('Hello, world.');");
-        assert_eq!(
-            base64(&hash),
-            "qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng="
-        );
-    }
 
     #[test]
     fn the_page_has_its_style_and_its_script_and_names_nothing_outside() {

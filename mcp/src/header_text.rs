@@ -2,7 +2,7 @@
 
 use alloc::borrow::Cow;
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
+use data_encoding::BASE64;
 
 const BEGIN: &str = "=?base64?";
 const END: &str = "?=";
@@ -16,18 +16,7 @@ pub(crate) fn encode(text: &str) -> String {
         return text.to_string();
     }
     let mut out = String::from(BEGIN);
-    for group in text.as_bytes().chunks(3) {
-        let byte = |at: usize| u32::from(group.get(at).copied().unwrap_or_default());
-        let bits = byte(0) << 16 | byte(1) << 8 | byte(2);
-        for place in 0..4_usize {
-            let digit = (bits >> (18 - 6 * place)) & 63;
-            out.push(if place > group.len() {
-                '='
-            } else {
-                digit_of_base64(digit)
-            });
-        }
-    }
+    BASE64.encode_append(text.as_bytes(), &mut out);
     out.push_str(END);
     out
 }
@@ -40,49 +29,10 @@ pub(crate) fn decode(value: &str) -> Option<Cow<'_, str>> {
     match encoded {
         None => Some(Cow::Borrowed(value)),
         Some(encoded) => {
-            let bytes = base64(encoded)?;
-            let text = core::str::from_utf8(&bytes).ok()?;
-            Some(Cow::Owned(text.to_string()))
+            let bytes = BASE64.decode(encoded.as_bytes()).ok()?;
+            String::from_utf8(bytes).ok().map(Cow::Owned)
         }
     }
-}
-
-fn digit_of_base64(value: u32) -> char {
-    let (first, base) = match value {
-        0..26 => (b'A', 0),
-        26..52 => (b'a', 26),
-        52..62 => (b'0', 52),
-        62 => (b'+', 62),
-        _ => (b'/', 63),
-    };
-    let offset = u8::try_from(value.saturating_sub(base)).unwrap_or_default();
-    char::from(first.saturating_add(offset))
-}
-
-/// Decodes base64 (RFC 4648, section 4), with its padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
-    let digits = text.trim_end_matches('=');
-    if !text.len().is_multiple_of(4) || text.len() - digits.len() > 2 {
-        return None;
-    }
-    let (mut out, mut bits, mut held) = (Vec::with_capacity(text.len()), 0_u32, 0_u32);
-    for digit in digits.bytes() {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = (bits << 6 | u32::from(value)) & 0xFFFF;
-        held += 6;
-        if held >= 8 {
-            held -= 8;
-            out.push(u8::try_from(bits >> held & 0xFF).unwrap_or_default());
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]

@@ -286,24 +286,10 @@ fn credentials_are_for_the_proxy_alone() {
     ] {
         let proxies = Proxies::of(|name| (name == "http_proxy").then(|| url.to_owned()));
         let proxy = proxies.proxy(&origin).unwrap().unwrap();
-        let expected = format!("Basic {}", base64(plain.as_bytes()));
+        let expected = format!("Basic {}", BASE64.encode(plain.as_bytes()));
         assert_eq!(proxy.authorization(), Some(expected.as_str()));
         assert!(!format!("{proxies:?}").contains("Basic"));
         assert_eq!(format!("{proxy:?}"), "Proxy(p:1080)");
-    }
-}
-
-#[test]
-fn base64_is_that_of_the_standard() {
-    for (plain, encoded) in [
-        ("", ""),
-        ("f", "Zg=="),
-        ("fo", "Zm8="),
-        ("foo", "Zm9v"),
-        ("foob", "Zm9vYg=="),
-        ("\u{ff}>?", "w78+Pw=="),
-    ] {
-        assert_eq!(base64(plain.as_bytes()), encoded);
     }
 }
 
