@@ -2,7 +2,7 @@
 //!
 //! From outside, the program `compare` runs a release build of the provider next to a raw TCP
 //! splice proxy: the same client, the same requests, the same answers, in turns, on one core each.
-//! Ratios between the two carry over to other machines; absolute figures do not.
+//! Ratios between the two carry over to other machines better than times do; where system calls are cheap, they are larger.
 //!
 //! The parts, each a small process of its own so that its CPU time can be told apart:
 //!
