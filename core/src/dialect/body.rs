@@ -20,32 +20,49 @@ pub(crate) trait Take<'a>: Sized {
     fn take(cursor: &mut Cursor<'a>) -> Option<Self>;
 }
 
+/// A value of a field, whose text is known.
+pub(crate) trait Field<'a>: Take<'a> {
+    fn raw(&self) -> JsonValue<'a>;
+}
+
 impl<'a> Take<'a> for JsonValue<'a> {
     fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
         cursor.value().map(Self::skipped)
     }
 }
 
-/// Declares a struct of raw fields and its reader. Null is absent, unknown fields are ignored, the last of equal keys counts.
+impl<'a> Field<'a> for JsonValue<'a> {
+    fn raw(&self) -> Self {
+        *self
+    }
+}
+
+/// The value where a cursor stands, unless that is null; `None` when it is something else.
+pub(crate) fn field<'a, T: Field<'a>>(cursor: &mut Cursor<'a>) -> Option<Option<T>> {
+    let value = T::take(cursor)?;
+    Some((!value.raw().is_null()).then_some(value))
+}
+
+/// Declares a struct of fields and its reader: raw ones, and lists of objects that are read in passing. Null is absent, unknown
+/// fields are ignored, the last of equal keys counts.
 macro_rules! raw_fields {
-    ($(#[$doc:meta])* $name:ident { $($field:ident: $key:literal),* $(,)? }) => {
+    (@field $lifetime:lifetime) => { $crate::text::JsonValue<$lifetime> };
+    (@field $lifetime:lifetime $object:ident) => { $crate::dialect::body::Objects<$lifetime, $object<$lifetime>> };
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $key:literal $(of $object:ident)?),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Copy, Default)]
+        #[derive(Default)]
         pub(crate) struct $name<'a> {
-            $(pub(crate) $field: Option<$crate::text::JsonValue<'a>>,)*
+            $(pub(crate) $field: Option<raw_fields!(@field 'a $($object)?)>,)*
         }
 
         impl<'a> $crate::dialect::body::Take<'a> for $name<'a> {
             fn take(cursor: &mut $crate::text::Cursor<'a>) -> Option<Self> {
                 let mut all = Self::default();
                 cursor.object(|cursor, key| {
-                    let key = key.decode();
-                    let field = match &*key {
-                        $($key => &mut all.$field,)*
-                        _ => return cursor.value().map(drop),
-                    };
-                    let value = $crate::text::JsonValue::skipped(cursor.value()?);
-                    *field = (!value.is_null()).then_some(value);
+                    match &*key.decode() {
+                        $($key => all.$field = $crate::dialect::body::field(cursor)?,)*
+                        _ => drop(cursor.value()?),
+                    }
                     Some(())
                 })?;
                 Some(all)
@@ -193,8 +210,12 @@ impl<'p> Path<'p> {
         raw: Option<JsonValue<'a>>,
         what: &str,
     ) -> Result<Value<'a, 'p>, Refusal> {
-        self.find(raw)
-            .ok_or_else(|| self.wrong(format_args!("missing; expected {what}")))
+        self.find(raw).ok_or_else(|| self.missing(what))
+    }
+
+    /// A refusal of a body that has no value here.
+    pub(crate) fn missing(&self, what: &str) -> Refusal {
+        self.wrong(format_args!("missing; expected {what}"))
     }
 
     /// A refusal of the value here: `messages[2].content: why`.
@@ -321,7 +342,7 @@ impl<'a> Value<'a, '_> {
         if self.first() != b'[' {
             return Err(self.expected("a list"));
         }
-        Elements::read(self.raw, most).ok_or_else(|| self.expected("a list"))
+        Elements::take(&mut self.raw.cursor(), most).ok_or_else(|| self.expected("a list"))
     }
 
     pub(crate) fn object<T: Take<'a>>(&self) -> Result<T, Refusal> {
@@ -342,7 +363,7 @@ impl<'a> Value<'a, '_> {
         most: usize,
         too_many: impl Fn(usize) -> Refusal,
     ) -> Result<Vec<T>, Refusal> {
-        if let Some(objects) = Elements::read(self.raw, most) {
+        if let Some(objects) = Elements::take(&mut self.raw.cursor(), most) {
             return objects.within(too_many);
         }
         self.elements(most)?
@@ -380,6 +401,61 @@ impl<'a> Value<'a, '_> {
     }
 }
 
+/// A list, whose elements are read in passing where each is an object of that kind, so that a long one is read once.
+pub(crate) struct Objects<'a, T> {
+    raw: JsonValue<'a>,
+    read: Option<Elements<T>>,
+}
+
+impl<'a, T: Take<'a>> Take<'a> for Objects<'a, T> {
+    fn take(cursor: &mut Cursor<'a>) -> Option<Self> {
+        let mut ahead = cursor.clone();
+        let mut read = None;
+        let text = ahead.taken(|ahead| {
+            read = Elements::take(ahead, ELEMENTS);
+            read.is_some().then_some(())
+        });
+        let raw = match text {
+            Some(text) => {
+                *cursor = ahead;
+                JsonValue::skipped(text)
+            }
+            None => JsonValue::take(cursor)?,
+        };
+        Some(Self { raw, read })
+    }
+}
+
+impl<'a, T: Take<'a>> Field<'a> for Objects<'a, T> {
+    fn raw(&self) -> JsonValue<'a> {
+        self.raw
+    }
+}
+
+impl<'a, T: Take<'a>> Objects<'a, T> {
+    /// At most `most` of them; `path` is that of the list.
+    ///
+    /// # Errors
+    /// It is no list, an element is no such object, or there are more.
+    pub(crate) fn within(
+        self,
+        most: usize,
+        path: Path<'_>,
+        too_many: impl Fn(usize) -> Refusal,
+    ) -> Result<Vec<T>, Refusal> {
+        match self.read {
+            Some(read) if read.count > most => Err(too_many(read.count)),
+            Some(read) if read.count == read.kept.len() => Ok(read.kept),
+            // What is wrong is told by its path.
+            Some(_) | None => Value {
+                raw: self.raw,
+                path,
+            }
+            .objects_within(most, too_many),
+        }
+    }
+}
+
 /// Most elements of a list that has no limit of its own, so that a body costs little more memory than its size.
 pub(crate) const ELEMENTS: usize = 1024;
 
@@ -391,9 +467,9 @@ struct Elements<T> {
 
 impl<'a, T: Take<'a>> Elements<T> {
     /// Keeps at most `most` elements; `None` when it is no list of these.
-    fn read(list: JsonValue<'a>, most: usize) -> Option<Self> {
+    fn take(cursor: &mut Cursor<'a>, most: usize) -> Option<Self> {
         let (mut kept, mut count) = (Vec::new(), 0);
-        list.cursor().array(|cursor| {
+        cursor.array(|cursor| {
             count += 1;
             if count > most {
                 return cursor.value().map(drop);

@@ -1,7 +1,7 @@
 //! Fields that the requests of all dialects have.
 
 use crate::config::Limits;
-use crate::dialect::body::{Path, Take, Value, raw_fields};
+use crate::dialect::body::{Objects, Path, Take, Value, raw_fields};
 use crate::error::{Code, Refusal};
 use crate::invocation::{Part, Role};
 use crate::text::{JsonStr, JsonValue, RawJson};
@@ -115,11 +115,12 @@ pub(crate) fn dimensions(raw: Option<JsonValue<'_>>) -> Result<Option<u64>, Refu
 
 /// The list of messages, not longer than `limits.messages`.
 pub(crate) fn messages<'a, T: Take<'a>>(
-    list: &Value<'a, '_>,
+    list: Objects<'a, T>,
+    path: Path<'_>,
     limits: &Limits,
 ) -> Result<Vec<T>, Refusal> {
-    list.objects_within(limits.messages, |count| {
-        too_many_messages(count, list.path, limits)
+    list.within(limits.messages, path, |count| {
+        too_many_messages(count, path, limits)
     })
 }
 

@@ -600,3 +600,61 @@ fn what_is_held_back_is_charged() {
     encoder.end(TIMING.now, Finish::Stop, USAGE, &TIMING, &mut out);
     assert_eq!(encoder.held(), 0);
 }
+
+/// A reader keeps so many elements of a list in passing, and reads a longer one anew.
+#[test]
+fn a_list_of_messages_is_as_long_as_it_may_be_and_what_is_odd_in_it_is_named() {
+    let limits = Limits {
+        messages: 2000,
+        ..Limits::default()
+    };
+    let readers: [(&str, Read); 3] = [
+        (r#""model":"m""#, openai::chat_request),
+        (r#""model":"m""#, ollama::chat_request),
+        (r#""model":"m","max_tokens":9"#, anthropic::messages_request),
+    ];
+    for (fields, read) in readers {
+        let body = |count: usize, last: &str| {
+            let message = r#"{"role":"user","content":"a \"line\"\n"},"#;
+            format!(
+                "{{{fields},\"messages\":[{}{last}]}}",
+                message.repeat(count - 1)
+            )
+        };
+        for count in [1, 1024, 1025, 2000] {
+            let body = body(count, r#"{"role":"user","content":"b"}"#);
+            let parsed = read(&body, &limits).unwrap();
+            let crate::invocation::Task::Chat { messages } = &parsed.invocation.task else {
+                panic!("it is a conversation");
+            };
+            assert_eq!(messages.len(), count);
+            assert!(body.contains(parsed.digest_of) && parsed.digest_of.ends_with(r#""b"}]"#));
+        }
+        for (count, last, told) in [
+            (
+                2001,
+                r#"{"role":"user","content":"b"}"#,
+                "messages: 2001 messages",
+            ),
+            (3, "7", "messages[2]: expected an object, found 7"),
+            (
+                1500,
+                "null",
+                "messages[1499]: expected an object, found null",
+            ),
+            (
+                2,
+                r#"{"role":"user","content":7}"#,
+                "messages[1].content: expected",
+            ),
+        ] {
+            let body = body(count, last);
+            let refusal = read(&body, &limits).err().unwrap();
+            assert!(
+                refusal.message().starts_with(told),
+                "{told}: {}",
+                refusal.message()
+            );
+        }
+    }
+}

@@ -10,6 +10,7 @@ use super::JsonStr;
 const DEPTH: u32 = 128;
 
 /// The unread rest of a text.
+#[derive(Clone)]
 pub(crate) struct Cursor<'t> {
     text: &'t str,
     /// The end of `text`.

@@ -6,7 +6,7 @@ use crate::dialect::anthropic::blocks::{
     Block, content, kind, not_by, part, said, tool_result, tool_use,
 };
 use crate::dialect::anthropic::response::MessageEncoder;
-use crate::dialect::body::{self, Path, Value, raw_fields};
+use crate::dialect::body::{self, Field, Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::error::Refusal;
 use crate::invocation::{
@@ -23,7 +23,7 @@ raw_fields! {
     /// The body of a request.
     Request {
         model: "model",
-        messages: "messages",
+        messages: "messages" of Turn,
         system: "system",
         max_tokens: "max_tokens",
         stop_sequences: "stop_sequences",
@@ -99,7 +99,7 @@ pub fn count_tokens_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed
 }
 
 fn parsed<'a>(body: &'a str, limits: &Limits, counts: bool) -> Result<Parsed<'a>, Refusal> {
-    let request: Request<'a> = body::read(body, limits)?;
+    let mut request: Request<'a> = body::read(body, limits)?;
     let model = fields::model(request.model)?;
     let mut reader = Reader {
         limits,
@@ -107,8 +107,10 @@ fn parsed<'a>(body: &'a str, limits: &Limits, counts: bool) -> Result<Parsed<'a>
     };
     reader.system(Path::root("system").find(request.system))?;
     let path = Path::root("messages");
-    let list = path.need(request.messages, "a list of messages")?;
-    let turns: Vec<Turn<'a>> = fields::messages(&list, limits)?;
+    let list = request.messages.take();
+    let list = list.ok_or_else(|| path.missing("a list of messages"))?;
+    let digest_of = list.raw().get();
+    let turns = fields::messages(list, path, limits)?;
     if turns.is_empty() {
         return Err(path.wrong("expected at least one message, found none"));
     }
@@ -143,7 +145,7 @@ fn parsed<'a>(body: &'a str, limits: &Limits, counts: bool) -> Result<Parsed<'a>
             MessageEncoder::new(tokens, thinks, stops)
         }),
         more: Vec::new(),
-        digest_of: list.raw.get(),
+        digest_of,
         load_only: counts,
     })
 }

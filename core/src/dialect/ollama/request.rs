@@ -2,7 +2,7 @@
 
 use crate::config::Limits;
 use crate::dialect::Parsed;
-use crate::dialect::body::{self, Path, Value, raw_fields};
+use crate::dialect::body::{self, Field, Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::dialect::ollama::response::{Form, LineEncoder};
 use crate::error::Refusal;
@@ -22,7 +22,7 @@ raw_fields! {
     /// The body of a chat request.
     Chat {
         model: "model",
-        messages: "messages",
+        messages: "messages" of ChatMessage,
         stream: "stream",
         options: "options",
         tools: "tools",
@@ -98,9 +98,9 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
     let chat: Chat<'a> = body::read(body, limits)?;
     let model = fields::model(chat.model)?;
     let path = Path::root("messages");
-    let list = path.find(chat.messages);
-    let raw_messages: Vec<ChatMessage<'a>> =
-        list.map_or(Ok(Vec::new()), |list| fields::messages(&list, limits))?;
+    let digest_of = chat.messages.as_ref().map_or("", |list| list.raw().get());
+    let list = chat.messages;
+    let raw_messages = list.map_or(Ok(Vec::new()), |list| fields::messages(list, path, limits))?;
     let load_only = raw_messages.is_empty();
     let mut calls = OpenCalls::default();
     let mut messages = Vec::with_capacity(raw_messages.len());
@@ -114,7 +114,7 @@ pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Re
         model,
         Task::Chat { messages },
         parameters,
-        list.map_or("", |list| list.raw.get()),
+        digest_of,
         (chat.stream, chat.think, form),
     )
 }

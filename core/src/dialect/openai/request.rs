@@ -3,7 +3,7 @@
 use crate::config::Limits;
 use crate::dialect::Parsed;
 use crate::dialect::anthropic::blocks::{self, Block};
-use crate::dialect::body::{self, Path, Value, raw_fields};
+use crate::dialect::body::{self, Field, Objects, Path, Value, raw_fields};
 use crate::dialect::fields;
 use crate::dialect::openai::response::ChatEncoder;
 use crate::error::Refusal;
@@ -21,7 +21,7 @@ raw_fields! {
     /// The body of a chat completion request.
     Chat {
         model: "model",
-        messages: "messages",
+        messages: "messages" of ChatMessage,
         stream: "stream",
         stream_options: "stream_options",
         max_tokens: "max_tokens",
@@ -96,9 +96,9 @@ raw_fields! {
 /// What is wrong with the request, with the field's path as `param`; see [`Limits`] for `messages`, `content_bytes` and
 /// `json_depth`.
 pub fn chat_request<'a>(body: &'a str, limits: &Limits) -> Result<Parsed<'a>, Refusal> {
-    let chat: Chat<'a> = body::read(body, limits)?;
+    let mut chat: Chat<'a> = body::read(body, limits)?;
     let model = fields::model(chat.model)?;
-    let (messages, digest_of) = messages(chat.messages, limits)?;
+    let (messages, digest_of) = messages(chat.messages.take(), limits)?;
     let stream = boolean("stream", chat.stream)?.unwrap_or(false);
     let include_usage = include_usage(chat.stream_options)?;
     let parameters = parameters(&chat, STOPS)?;
@@ -137,12 +137,13 @@ pub(super) fn include_usage(raw: Option<JsonValue<'_>>) -> Result<bool, Refusal>
 }
 
 fn messages<'a>(
-    raw: Option<JsonValue<'a>>,
+    list: Option<Objects<'a, ChatMessage<'a>>>,
     limits: &Limits,
 ) -> Result<(Vec<Message<'a>>, &'a str), Refusal> {
     let path = Path::root("messages");
-    let list = path.need(raw, "a list of messages")?;
-    let raw_messages: Vec<ChatMessage<'a>> = fields::messages(&list, limits)?;
+    let list = list.ok_or_else(|| path.missing("a list of messages"))?;
+    let text = list.raw().get();
+    let raw_messages = fields::messages(list, path, limits)?;
     if raw_messages.is_empty() {
         return Err(path.wrong("expected at least one message, found none"));
     }
@@ -153,7 +154,7 @@ fn messages<'a>(
     if messages.len() > limits.messages {
         return Err(fields::too_many_messages(messages.len(), path, limits));
     }
-    Ok((messages, list.raw.get()))
+    Ok((messages, text))
 }
 
 /// Appends a message, and before it the results of tools that are among its parts in Anthropic's form.
