@@ -48,6 +48,7 @@ mod inspect;
 #[doc(hidden)]
 pub mod link;
 pub mod listen;
+mod log_line;
 mod log_lines;
 mod log_request;
 mod mcp_agent_request;
@@ -114,6 +115,7 @@ pub use background::Background;
 pub use config::{Bridge, BridgeTimes, Config, ListenOllama, StartError, Upstream};
 pub use connections::Client;
 pub use engine::{Engine, Handle, OpenSocket, Policy};
+pub use log_line::write_log_line;
 pub use log_lines::LogLines;
 pub use mcp_local_provider_heap::keep_for_next;
 pub use outside::{Clock, Outside, Usage, later, random_seed};

@@ -1,18 +1,14 @@
-//! A line of the log as one JSON object: `timestamp`, `level`, the event's fields, `target`.
-//!
-//! The formatter of `tracing-subscriber` goes through `serde`, and takes 1.8 us for the line of a request.
+//! Lines of the log as JSON, which the engine writes.
 
-use mcp_local_provider_core::text::escape_into;
-use mcp_local_provider_core::time::write_rfc3339;
-use std::fmt::{self, Debug, Write};
+use mcp_local_provider_engine::write_log_line;
+use std::fmt;
 use std::time::{SystemTime, UNIX_EPOCH};
-use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Room for the line of a request.
+/// Room for the line of a request, in bytes.
 const LINE: usize = 512;
 
 /// See the module's documentation.
@@ -27,80 +23,13 @@ where
     fn format_event(
         &self,
         _: &FmtContext<'_, S, N>,
-        mut line: Writer<'_>,
+        mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let about = event.metadata();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
-        let mut members = Members(Vec::with_capacity(LINE));
-        members.0.extend_from_slice(b"{\"timestamp\":\"");
-        write_rfc3339(now.unwrap_or_default(), &mut members.0);
-        members.0.push(b'"');
-        members.text("level", about.level().as_str());
-        event.record(&mut members);
-        members.text("target", about.target());
-        members.0.extend_from_slice(b"}\n");
-        line.write_str(std::str::from_utf8(&members.0).map_err(|_| fmt::Error)?)
-    }
-}
-
-/// The line so far. Each field is a member.
-struct Members(Vec<u8>);
-
-impl Members {
-    /// Names of fields are identifiers.
-    fn name(&mut self, name: &'static str) {
-        self.0.extend_from_slice(b",\"");
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-    }
-
-    fn text(&mut self, name: &'static str, text: &str) {
-        self.name(name);
-        self.0.push(b'"');
-        escape_into(&mut self.0, text);
-        self.0.push(b'"');
-    }
-
-    fn plain(&mut self, field: &Field, json: &str) {
-        self.name(field.name());
-        self.0.extend_from_slice(json.as_bytes());
-    }
-}
-
-impl Visit for Members {
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field.name(), value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field, itoa::Buffer::new().format(value));
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field, itoa::Buffer::new().format(value));
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.plain(field, if value { "true" } else { "false" });
-    }
-
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.name(field.name());
-        self.0.push(b'"');
-        // Nothing that is shown here fails, and what does ends where it failed.
-        let _ = write!(Inside(&mut self.0), "{value:?}");
-        self.0.push(b'"');
-    }
-}
-
-/// The inside of a JSON string (RFC 8259, section 7).
-struct Inside<'l>(&'l mut Vec<u8>);
-
-impl Write for Inside<'_> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        escape_into(self.0, text);
-        Ok(())
+        let mut line = Vec::with_capacity(LINE);
+        write_log_line(event, now.unwrap_or_default(), &mut line);
+        writer.write_str(std::str::from_utf8(&line).map_err(|_| fmt::Error)?)
     }
 }
 
