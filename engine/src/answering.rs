@@ -84,7 +84,7 @@ impl Answering {
             prompt: next,
             ..invoke.clone()
         });
-        let (now, to) = (self.engine.now(), self.mailbox.clone());
+        let (now, to) = (self.engine.clock(), self.mailbox.clone());
         let opened = match &self.link {
             Some(link) => link.open(now, invoke, to),
             None => Err(Unopened::Closed),
@@ -178,7 +178,9 @@ impl Answering {
             let kept = self.exchange.held();
             let drained = self.mailbox.drain(&mut self.batch, kept, waker);
             if drained {
-                reply.body.reserve(ROOM);
+                if !self.exchange.is_whole() {
+                    reply.body.reserve(ROOM);
+                }
                 let mut flow = Flow::Continue;
                 for delivery in &self.batch {
                     if falls_back

@@ -35,8 +35,8 @@ use std::net::IpAddr;
 use std::task::Waker;
 use tungstenite::http;
 
-/// Room for what comes, in bytes.
-const ROOM: usize = 8 << 10;
+/// Bytes of requests that come early, beyond which nothing is received.
+const EARLY: usize = 8 << 10;
 
 /// Room for the head of an answer, in bytes.
 const ANSWER_HEAD: usize = 512;
@@ -344,8 +344,8 @@ impl ClientConnection {
         self.input.is_empty() && self.http.reads_plain_body()
     }
 
-    /// Receives once, by `receive`, which adds to what it is given as much as it has room for and returns the number of
-    /// bytes, 0 at the end of the client. An end while an answer is awaited means that the client has left.
+    /// Receives once, by `receive`, which adds to what it is given at most as much as [`room`](crate::listen::room) says and returns the
+    /// number of bytes, 0 at the end of the client. An end while an answer is awaited means that the client has left.
     ///
     /// # Errors
     /// Those of `receive`; nothing was received then.
@@ -375,7 +375,6 @@ impl ClientConnection {
             }
             return body;
         }
-        self.input.reserve(ROOM);
         &mut self.input
     }
 
@@ -398,7 +397,7 @@ impl ClientConnection {
     /// True while an answer is awaited and there is room for requests that come early.
     #[must_use]
     pub const fn has_early_room(&self) -> bool {
-        self.input.len() < ROOM
+        self.input.len() < EARLY
     }
 
     /// The client sends nothing more, or is gone. Whoever works for its answer is told.

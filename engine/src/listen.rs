@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
@@ -177,14 +178,46 @@ pub fn prepare(socket: &TcpStream, write_timeout: Duration) {
     let _ = socket.set_tcp_user_timeout(Some(time));
 }
 
-/// Receives what is there, as much as `into` has room for, behind what it holds. 0 is the end.
+/// Most bytes that are received at once into what has no room.
+const ROOM: usize = 8 << 10;
+
+/// Returns the number of bytes that [`receive`] adds at most: those that there is room for, or 8 KiB where there is none.
+#[must_use]
+pub const fn room(into: &Vec<u8>) -> usize {
+    match into.capacity() - into.len() {
+        0 => ROOM,
+        room => room,
+    }
+}
+
+/// Receives what is there, [`room`] bytes at most, behind what `into` holds. Where that has no room, it is made for what has come
+/// and no more. 0 is the end.
 ///
 /// # Errors
 /// [`ErrorKind::WouldBlock`] when there is nothing, and those of the kernel.
 pub fn receive(socket: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    if into.len() == into.capacity() {
+        return receive_first(socket, into);
+    }
     loop {
         match recv(socket, spare_capacity(into), RecvFlags::DONTWAIT) {
             Ok((count, _)) => return Ok(count),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+// Apart, so that its room is on the stack no longer than it lasts.
+#[inline(never)]
+fn receive_first(socket: &TcpStream, into: &mut Vec<u8>) -> io::Result<usize> {
+    let mut room = [const { MaybeUninit::uninit() }; ROOM];
+    loop {
+        match recv(socket, &mut room[..], RecvFlags::DONTWAIT) {
+            Ok(((bytes, _), count)) => {
+                into.extend_from_slice(bytes);
+                return Ok(count);
+            }
             Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

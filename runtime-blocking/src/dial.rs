@@ -7,6 +7,7 @@ use mcp_local_provider_engine::later;
 use mcp_local_provider_engine::listen::receive;
 use mcp_local_provider_engine::pipe::{Endpoint, Pipe, receive_behind};
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker, ready};
@@ -19,6 +20,8 @@ pub(crate) struct TcpPipe {
     state: State,
     /// Time since which the socket takes nothing.
     stalled: Option<Instant>,
+    /// Something was written since the last read: a server takes longer to answer than the thread takes to wait.
+    has_asked: bool,
 }
 
 enum State {
@@ -63,6 +66,7 @@ impl TcpPipe {
                 Err(error) => State::Failed(error.kind()),
             },
             stalled: None,
+            has_asked: false,
         }
     }
 
@@ -106,8 +110,13 @@ impl Pipe for TcpPipe {
         into: &mut Vec<u8>,
         most: usize,
     ) -> Poll<io::Result<usize>> {
+        let has_asked = mem::take(&mut self.has_asked);
         let peer = ready!(self.poll_open(waker))?;
-        let read = receive_behind(into, most, |into| Poll::Ready(receive(peer.socket(), into)));
+        let read = if has_asked {
+            Poll::Pending
+        } else {
+            receive_behind(into, most, |into| Poll::Ready(receive(peer.socket(), into)))
+        };
         if read.is_pending() {
             watch(peer, Interest::Read, None, waker);
         }
@@ -129,6 +138,7 @@ impl Pipe for TcpPipe {
             }
             written => {
                 self.stalled = None;
+                self.has_asked = written.is_ok();
                 Poll::Ready(written)
             }
         }

@@ -6,7 +6,7 @@
 
 use crate::reactor::Registered;
 use crate::timer::{Sleep, Timers};
-use mcp_local_provider_engine::listen::{prepare, receive, reset_on_close, wants_more};
+use mcp_local_provider_engine::listen::{prepare, receive, reset_on_close, room, wants_more};
 use mcp_local_provider_engine::websocket::Stream;
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -140,13 +140,13 @@ impl Io {
         }
     }
 
-    /// Receives as much as `into` has room for, behind what it holds. 0 is the end.
+    /// Receives into `into`, as [`receive`] of the engine does. 0 is the end.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::WouldBlock`] when there is nothing, and those of the kernel.
     pub(crate) fn receive(&mut self, into: &mut Vec<u8>) -> io::Result<usize> {
-        let room = into.capacity() - into.len();
+        let room = room(into);
         let read = receive(self.socket.get_ref(), into);
         self.has_read(read, room)
     }

@@ -4,6 +4,7 @@ use crate::response::{Head, Reader};
 use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
+use mcp_local_provider_engine::listen::room;
 use mcp_local_provider_engine::{Engine, Usage};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -138,7 +139,7 @@ impl Exchange {
                 Next::Receive(_) if !self.unsent.is_empty() => {
                     let unsent = &mut self.unsent;
                     let receive = |into: &mut Vec<u8>| {
-                        let count = unsent.len().min(into.capacity() - into.len());
+                        let count = unsent.len().min(room(into));
                         into.extend(unsent.drain(..count));
                         Ok(count)
                     };

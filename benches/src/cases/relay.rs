@@ -18,6 +18,7 @@ use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::background::Background;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
 use mcp_local_provider_engine::gateway::{Child, Children, Work};
+use mcp_local_provider_engine::listen::room;
 use mcp_local_provider_engine::{Audit, Engine, Outside, Usage};
 use mcp_local_provider_mcp::config::{Gateway, Scope, Server};
 
@@ -158,7 +159,7 @@ impl Connection {
         self.poll()?;
         while !rest.is_empty() {
             self.http.receive(|into| {
-                let count = rest.len().min(into.capacity() - into.len());
+                let count = rest.len().min(room(into));
                 let (now, later) = rest.split_at(count);
                 into.extend_from_slice(now);
                 rest = later;

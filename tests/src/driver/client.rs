@@ -8,6 +8,7 @@ use mcp_local_provider_core::api::Listener;
 use mcp_local_provider_core::id::{ExchangeId, LinkId, SessionId};
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_engine::client_connection::{ClientConnection, Next, Wakers};
+use mcp_local_provider_engine::listen::room;
 use mcp_local_provider_engine::{Engine, Usage};
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -112,7 +113,7 @@ impl Wakers for Same<'_> {
 pub(super) fn send(connection: &mut ClientConnection, unsent: &mut Vec<u8>, most: usize) {
     let most = if most == 0 { unsent.len() } else { most };
     let receive = |into: &mut Vec<u8>| {
-        let count = most.min(unsent.len()).min(into.capacity() - into.len());
+        let count = most.min(unsent.len()).min(room(into));
         into.extend(unsent.drain(..count));
         Ok(count)
     };

@@ -17,6 +17,9 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+/// Room round a whole answer, in bytes.
+const FRAME: usize = 512;
+
 impl Exchange {
     /// Adapts the answer to its agent: applies a token limit that the agent does not take, and keeps for the client the
     /// list of parameters that the agent ignores.
@@ -101,6 +104,7 @@ impl Exchange {
                     created: self.started,
                     wall: &self.wall,
                 };
+                reply.body.reserve(answer.held() + FRAME);
                 self.encoder
                     .whole(&opening, &answer, finish, usage, &timing, &mut reply.body);
                 reply.head = Some(self.head(200));

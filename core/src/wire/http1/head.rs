@@ -299,7 +299,7 @@ impl<'b> RequestHead<'b> {
     }
 
     /// All headers in the order they came, names as sent.
-    pub fn headers(&self) -> impl Iterator<Item = (&'b str, &'b [u8])> {
+    pub fn headers(&self) -> impl DoubleEndedIterator<Item = (&'b str, &'b [u8])> {
         fields(&self.headers)
     }
 
@@ -311,11 +311,13 @@ impl<'b> RequestHead<'b> {
     }
 
     /// The value of the last header of that name, in any case.
+    // A request is asked for two dozen of them: copies of the search would crowd out other code.
+    #[inline(never)]
     #[must_use]
     pub fn last_header(&self, name: &str) -> Option<&'b [u8]> {
         self.headers()
-            .filter_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
-            .last()
+            .rev()
+            .find_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
     }
 
     /// The value of the first header of that name as text; `None` if it is not ASCII or UTF-8.
@@ -328,7 +330,7 @@ impl<'b> RequestHead<'b> {
 
 fn fields<'h, 'b>(
     headers: &'h [httparse::Header<'b>],
-) -> impl Iterator<Item = (&'b str, &'b [u8])> + use<'h, 'b> {
+) -> impl DoubleEndedIterator<Item = (&'b str, &'b [u8])> + use<'h, 'b> {
     headers.iter().map(|header| (header.name, header.value))
 }
 
