@@ -25,9 +25,9 @@
 //! | [`arguments`] | the command line that both programs share |
 //! | [`report`] | the bars, the table and the JSON |
 //!
-//! From inside, `cargo bench` runs the machines of the core on the frames of [`cases`]: criterion
-//! gives times for people, gungraun counts instructions for the gate, which holds them against
-//! `benches/baseline.json` and against the [`floor`].
+//! From inside, the machines of the core run on the frames of [`cases`]: `cargo bench` gives times for people (criterion), the
+//! program `instructions` counts instructions (gungraun) for the gate, which holds them against `benches/baseline.json` and against
+//! the [`floor`].
 //!
 //! Comparison and stress are for Linux only: they read `/proc` and use epoll.
 

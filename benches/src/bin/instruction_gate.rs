@@ -3,8 +3,8 @@
 //! Reads what gungraun prints from standard input:
 //!
 //! ```sh
-//! cargo bench -p mcp-local-provider-benches --bench instructions -- --output-format=json |
-//!     cargo run -p mcp-local-provider-benches --bin instruction_gate -- benches/baseline.json
+//! cargo build --release -p mcp-local-provider-benches --bins
+//! target/release/instructions --bench --output-format=json | target/release/instruction_gate benches/baseline.json
 //! ```
 //!
 //! With `--update` it writes the baseline instead. Three rules:

@@ -1,4 +1,6 @@
-//! Instruction counts of the machines, for the gate: `src/bin/instruction_gate.rs`.
+//! Counts the instructions of the machines under valgrind. Without `--bench` it counts nothing, as gungraun has it;
+//! `instruction_gate.rs` says how to hold the counts.
+//!
 //! The id `case` stands for a case without variants.
 #![allow(missing_docs, reason = "the macros make public items")]
 
