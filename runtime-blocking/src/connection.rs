@@ -262,6 +262,8 @@ fn take(
 ) -> io::Result<()> {
     connection.receive(|into| {
         let count = received?;
+        // So much that the allocator takes it back: it keeps smaller pieces for the thread, which may wait for long.
+        into.reserve(FIRST);
         into.extend_from_slice(first.get(..count).unwrap_or_default());
         Ok(count)
     })
