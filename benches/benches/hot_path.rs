@@ -2,26 +2,15 @@
 #![allow(missing_docs, reason = "the macros make public items")]
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use mcp_local_provider_benches::Error;
 use mcp_local_provider_benches::cases::{
     AcpCalls, AcpChunks, AcpPrompts, Admissions, Answers, CHUNKS, Frames, HandOver, PROMPTS,
-    Routing, Stream,
+    Routing, Stream, run,
 };
 
 const FORMS: [(&str, &str); 2] = [
     ("OpenAI", "POST /v1/chat/completions"),
     ("Ollama", "POST /api/chat"),
 ];
-
-/// Runs a case that may fail: a time of a failure would be no time.
-fn run<C>(case: &mut Result<C, Error>, each: impl FnOnce(&mut C) -> Result<(), Error>) {
-    let done = case.as_mut().map(each);
-    assert!(
-        matches!(done, Ok(Ok(()))),
-        "the case did not run: {:?}",
-        done.err()
-    );
-}
 
 fn hot_path(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("chunk");

@@ -8,7 +8,7 @@ use gungraun::prelude::*;
 use mcp_local_provider_benches::Error;
 use mcp_local_provider_benches::cases::{
     AcpCalls, AcpChunks, AcpPrompts, Admissions, Answers, CHUNKS, Crowd, Frames, HandOver, PROMPT,
-    PROMPTS, Relay, RelayFloor, Routing, Scan, Stream,
+    PROMPTS, Relay, RelayFloor, Routing, Scan, Stream, run,
 };
 
 // What a case worked on is its result, so that taking it down is not counted.
@@ -135,16 +135,6 @@ fn mcp_relay(
 ) -> Result<Relay, Error> {
     run(&mut relay, each);
     relay
-}
-
-/// Runs a case that may fail: a count of a failure would be no count.
-fn run<C>(case: &mut Result<C, Error>, each: impl FnOnce(&mut C) -> Result<(), Error>) {
-    let done = case.as_mut().map(each);
-    assert!(
-        matches!(done, Ok(Ok(()))),
-        "the case did not run: {:?}",
-        done.err()
-    );
 }
 
 library_benchmark_group!(

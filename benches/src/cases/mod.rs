@@ -8,6 +8,7 @@ use mcp_local_provider_core::invocation::Delivery;
 use mcp_local_provider_core::link::Deliver;
 use mcp_local_provider_core::mailbox::{Mailbox, Push};
 
+use crate::Error;
 use crate::script::CONTENT;
 
 mod acp;
@@ -29,6 +30,19 @@ pub const CHUNKS: usize = 256;
 
 /// `limits.mailbox_bytes` by default.
 const BUDGET: usize = 256 << 10;
+
+/// Runs a case that may fail: a measurement of a failure would be none.
+///
+/// # Panics
+/// Panics when the case could not be made or fails.
+pub fn run<C>(case: &mut Result<C, Error>, each: impl FnOnce(&mut C) -> Result<(), Error>) {
+    let done = case.as_mut().map(each);
+    assert!(
+        matches!(done, Ok(Ok(()))),
+        "the case did not run: {:?}",
+        done.err()
+    );
+}
 
 /// The one mailbox that is in use.
 #[derive(Debug)]

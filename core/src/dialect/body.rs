@@ -446,7 +446,7 @@ impl<'a, T: Take<'a>> Objects<'a, T> {
         match self.read {
             Some(read) if read.count > most => Err(too_many(read.count)),
             Some(read) if read.count == read.kept.len() => Ok(read.kept),
-            // What is wrong is told by its path.
+            // A second reading names the element that is wrong.
             Some(_) | None => Value {
                 raw: self.raw,
                 path,
