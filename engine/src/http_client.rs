@@ -97,7 +97,8 @@ pub enum CallError {
     Failed,
 }
 
-/// Request to a server.
+/// Request to a server. A copy shares the body.
+#[derive(Clone)]
 pub struct HttpRequest {
     /// Method, such as `POST`.
     pub method: &'static str,

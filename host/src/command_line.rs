@@ -37,7 +37,7 @@ const SERVING: &[&str] = &[
 
 /// Options that each command takes and its help shows. A command of a command that is not here takes those of the first one;
 /// any other takes none.
-const OPTIONS: [(&str, &[&str]); 19] = [
+const OPTIONS: [(&str, &[&str]); 21] = [
     ("serve", SERVING),
     ("run", ADDRESS),
     ("list", ADDRESS),
@@ -52,6 +52,8 @@ const OPTIONS: [(&str, &[&str]); 19] = [
     ("mcp serve", &["listen", "log"]),
     ("mcp list", ADDRESS),
     ("mcp call", ADDRESS),
+    ("mcp login", PLACES),
+    ("mcp logout", PLACES),
     ("mcp add", PLACES),
     ("registry", ADDRESS),
     ("check-config", SETTINGS),
@@ -410,7 +412,11 @@ impl CommandLine {
             | Command::Revoke { .. }
             | Command::Keys(_)
             | Command::Mcp(
-                McpCommand::List { .. } | McpCommand::Call { .. } | McpCommand::Add { .. },
+                McpCommand::List { .. }
+                | McpCommand::Call { .. }
+                | McpCommand::Login { .. }
+                | McpCommand::Logout { .. }
+                | McpCommand::Add { .. },
             )
             | Command::Registry(_)
             | Command::CheckConfig

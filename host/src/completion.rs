@@ -168,7 +168,10 @@ mod tests {
     fn commands_options_and_values_are_completed() {
         assert_eq!(found("mlp st"), ["status", "stop"]);
         assert_eq!(found("mlp keys "), ["add", "list", "remove", "help"]);
-        assert_eq!(found("mlp mcp "), ["serve", "list", "call", "add", "help"]);
+        assert_eq!(
+            found("mlp mcp "),
+            ["serve", "list", "call", "login", "logout", "add", "help"]
+        );
         assert_eq!(found("mlp mcp serve --no"), ["--no-auth"]);
         assert_eq!(found("mlp keys add a --role b"), ["bridge"]);
         assert_eq!(found("mlp keys add a --role = b"), ["bridge"]);

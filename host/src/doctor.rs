@@ -21,14 +21,12 @@ use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Open files that the program needs beside its connections.
 const OTHER_FILES: u64 = 64;
 /// Free bytes on the disk below which an audit file draws a warning.
 const AUDIT_ROOM: u64 = 100 << 20;
-/// Time that a bridge or another server may take to accept a connection.
-const CONNECT: Duration = Duration::from_secs(2);
 /// Seconds from 1970 to the beginning of 2026 and of 2100. A clock outside of them is wrong.
 const CLOCK: std::ops::Range<u64> = 1_767_225_600..4_102_444_800;
 
@@ -406,6 +404,7 @@ mod tests {
     use crate::config::{Environment, Listener, Overrides, load};
     use crate::test_directory::Directory;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::Duration;
 
     fn loaded(directory: &Directory) -> Loaded {
         let environment = Environment::new([("HOME".to_owned(), "/nowhere".to_owned())]);

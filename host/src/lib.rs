@@ -7,12 +7,14 @@
 
 pub mod agents;
 pub mod audit;
+mod authorization;
 pub mod banner;
 mod browser;
 pub mod command_line;
 pub mod commands;
 mod completion;
 pub mod config;
+mod connected;
 pub mod control;
 pub mod credentials;
 pub mod demo;

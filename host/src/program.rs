@@ -176,7 +176,11 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         | Command::Revoke { .. }
         | Command::Keys(_)
         | Command::Mcp(
-            McpCommand::Serve { .. } | McpCommand::List { .. } | McpCommand::Call { .. },
+            McpCommand::Serve { .. }
+            | McpCommand::List { .. }
+            | McpCommand::Call { .. }
+            | McpCommand::Login { .. }
+            | McpCommand::Logout { .. },
         )
         | Command::Registry(_)
         | Command::CheckConfig

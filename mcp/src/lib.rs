@@ -56,6 +56,7 @@
 
 extern crate alloc;
 
+pub mod authorization;
 pub mod catalogue;
 pub mod config;
 mod envelope;

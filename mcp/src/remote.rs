@@ -11,9 +11,10 @@ mod receiving;
 #[cfg(test)]
 mod tests;
 
+use crate::authorization::{Challenge, Headers};
 use crate::mirrored::Tools;
 use crate::refusal::{Exit, Reason, Refusal};
-use alloc::borrow::{Cow, ToOwned};
+use alloc::borrow::ToOwned;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::String;
@@ -44,9 +45,6 @@ pub enum Form {
 /// Number of an HTTP request of one connection. It is never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct ExchangeId(u64);
-
-/// Names in lower case, and values.
-pub type Headers = Vec<(Cow<'static, str>, String)>;
 
 /// An HTTP request to the server.
 #[derive(Debug)]
@@ -105,6 +103,8 @@ pub struct Head<'h> {
     pub content_type: Option<&'h str>,
     /// `Mcp-Session-Id`.
     pub session: Option<&'h str>,
+    /// What `WWW-Authenticate` says of Bearer tokens.
+    pub challenge: Option<&'h Challenge>,
 }
 
 /// Faults of an HTTP request.
@@ -125,6 +125,8 @@ pub struct Bounds {
     pub retry: Duration,
     /// True where nobody has said the form: a server that refuses the greeting as those of HTTP+SSE do is asked in that form.
     pub falls_back: bool,
+    /// True where a login may give tokens for the server, because the configuration has none.
+    pub takes_logins: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,5 +1,6 @@
 //! The MCP gateway over sockets: sessions, calls, questions and streams. Its errors and the life of its servers stand below.
 
+mod authorization;
 pub mod client;
 mod crowd;
 mod deaths;
@@ -10,6 +11,7 @@ mod keys;
 mod life;
 mod lists;
 mod page;
+mod protected;
 mod remote;
 mod remote_stateless;
 mod rest;

@@ -37,6 +37,22 @@ pub enum McpCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Log in at an MCP server that is reached over HTTP, with a browser; its tokens are kept, and renewed while the program serves
+    Login {
+        /// The server, as `mcp list` shows it
+        server: String,
+        /// Scopes beside those that the server names, with blanks between them
+        #[arg(long, value_name = "SCOPES")]
+        scope: Option<String>,
+        /// Open no browser: show the address alone
+        #[arg(long)]
+        no_browser: bool,
+    },
+    /// Forget the login at an MCP server, and give its tokens back
+    Logout {
+        /// The server, as `mcp list` shows it
+        server: String,
+    },
     /// Write an MCP server into the configuration file, which keeps its comments; it is made where there is none
     Add {
         /// Its name: a letter, then letters, digits, `-` and `_`, at most 32
@@ -116,7 +132,17 @@ mod tests {
             help.contains("--config") && !help.contains("--log"),
             "{help}"
         );
+        let login = parse("mlp mcp login far --scope x --no-browser --config c").unwrap();
+        let expected = McpCommand::Login {
+            server: "far".to_owned(),
+            scope: Some("x".to_owned()),
+            no_browser: true,
+        };
+        assert_eq!(login.command, Command::Mcp(expected));
         for line in [
+            "mlp mcp login",
+            "mlp mcp login far --listen a",
+            "mlp mcp logout",
             "mlp mcp serve",
             "mlp mcp serve x",
             "mlp mcp serve --",

@@ -5,6 +5,7 @@ mod keys;
 mod mcp;
 mod mcp_add;
 mod mcp_call;
+mod mcp_login;
 mod registry;
 mod running;
 mod table;
@@ -118,6 +119,12 @@ pub fn run(
             arguments,
             json,
         }) => mcp_call::call(program, loaded, server, tool, arguments, *json, out),
+        Command::Mcp(McpCommand::Login {
+            server,
+            scope,
+            no_browser,
+        }) => mcp_login::login(loaded, server, scope.as_deref(), !no_browser, out),
+        Command::Mcp(McpCommand::Logout { server }) => mcp_login::logout(loaded, server, out),
         Command::Registry(command) => registry::run(command, program, loaded, out),
         Command::CheckConfig => check_config(loaded, out),
         Command::Keys(command) => keys::run(command, program, loaded, out),

@@ -6,6 +6,7 @@ use super::environment::Environment;
 use super::error::{Problem, nearest};
 use super::gateway::{Interactive, Scope};
 use super::mcp_address::McpTransport;
+use super::mcp_oauth::{self, McpOauth};
 use super::paths::Folders;
 use super::secret::Secret;
 use super::shorthand;
@@ -25,7 +26,7 @@ const SECTION: &str = "mcpServers";
 /// Longest name of a server, in bytes.
 const MAX_NAME_BYTES: usize = 32;
 /// Keys of a server. All others are keys of other programs.
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "command",
     "args",
     "env",
@@ -39,6 +40,7 @@ const KEYS: [&str; 13] = [
     "url",
     "headers",
     "transport",
+    "oauth",
 ];
 
 /// One MCP server: a program that speaks MCP over its standard input and output, or one that is reached over HTTP.
@@ -61,6 +63,8 @@ pub struct McpServer {
     pub headers: BTreeMap<String, Secret>,
     /// The way to it; Streamable HTTP with a `url` when absent, else its standard input and output.
     pub transport: Option<McpTransport>,
+    /// How this program is known to its authorization server; `mcp login` gets the tokens.
+    pub oauth: Option<McpOauth>,
     /// Text before the names of its tools and prompts at `/mcp`, and before its URIs; its name when absent.
     pub prefix: Option<String>,
     /// The tools that clients know of.
@@ -187,6 +191,7 @@ pub(super) fn expand(root: &mut Node, problems: &mut Vec<Problem>) {
     };
     for Entry { key, node, .. } in servers {
         mcp_address::expand(&format!("{SECTION}.{key}"), node, problems);
+        mcp_oauth::expand(node);
         shorthand::expand_section(node, "command", |_| true);
         if let Err(message) = expand_command(node)
             && let Some(command) = node.get_mut("command")
@@ -310,10 +315,17 @@ pub(super) fn secrets(
     report: &mut Report<'_>,
 ) {
     for (name, server) in servers.iter_mut().filter(|(_, server)| !server.disabled) {
-        let variables = server.env.iter_mut().map(|value| ("env", value));
-        let headers = server.headers.iter_mut().map(|value| ("headers", value));
-        for (key, (of, secret)) in variables.chain(headers) {
-            let path = format!("{SECTION}.{name}.{key}.{of}");
+        let named = |key, (of, secret)| (format!("{SECTION}.{name}.{key}.{of}"), secret);
+        let variables = server.env.iter_mut().map(|value| named("env", value));
+        let headers = server
+            .headers
+            .iter_mut()
+            .map(|value| named("headers", value));
+        let oauth = server.oauth.as_mut();
+        let secret = oauth.and_then(|oauth| oauth.client_secret.as_mut());
+        let path = format!("{SECTION}.{name}.oauth.client_secret");
+        let secret = secret.map(|secret| (path, secret));
+        for (path, secret) in variables.chain(headers).chain(secret) {
             // It may be empty, and most are no secrets.
             if secret.is_literal() {
                 continue;
@@ -359,6 +371,7 @@ pub(super) fn check(servers: &McpServers, report: &mut Report<'_>) {
             );
         }
         mcp_address::check(&path, server, report);
+        mcp_oauth::check(&path, server, report);
         let arguments = server.args.iter().enumerate();
         let arguments = arguments.map(|(index, text)| (format!("{path}.args[{index}]"), text));
         let command = (format!("{path}.command"), &server.command);

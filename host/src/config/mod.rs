@@ -22,6 +22,7 @@ mod gateway;
 mod into_core;
 mod keyring;
 mod mcp_address;
+mod mcp_oauth;
 mod mcp_server;
 mod parse;
 mod paths;
@@ -48,6 +49,7 @@ pub use gateway::{
 };
 pub(crate) use into_core::areas;
 pub use mcp_address::McpTransport;
+pub use mcp_oauth::McpOauth;
 pub use mcp_server::{McpServer, McpServers, is_server_name};
 pub use registry::{IS_BUILT_IN as REGISTRY_IS_BUILT_IN, Registry, RegistryCache, RegistrySecret};
 pub(crate) use secret::parse_hex;

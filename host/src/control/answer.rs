@@ -50,6 +50,13 @@ impl Answer {
         std::str::from_utf8(value).ok()
     }
 
+    /// Returns the values of a header that are text, in their order.
+    pub(crate) fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        let headers = self.head.iter().flat_map(ResponseHead::headers);
+        let named = headers.filter(move |(own, _)| own.eq_ignore_ascii_case(name));
+        named.filter_map(|(_, value)| std::str::from_utf8(value).ok())
+    }
+
     fn part(&mut self) -> io::Result<Part> {
         let now = self.clock.now();
         match self.call.poll(now, Waker::noop(), &mut self.body) {

@@ -1,10 +1,11 @@
 //! Checks of the agents that the program starts: their programs, the addresses of their models, and a start.
 
 use super::trial::try_agent;
-use super::{CONNECT, Findings, Health, Surroundings};
+use super::{Findings, Health, Surroundings};
 use crate::agents::presets::{self, Preset};
 use crate::agents::{AGENT_VARIABLE, AgentDirectory, Plan, loops};
 use crate::config::{self, Config};
+use crate::connected::CONNECT;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::{TcpStream, ToSocketAddrs};

@@ -1,7 +1,8 @@
 //! Checks of upstreams: each is connected to as a request would, and asked for its list of models with its key.
 
-use super::{Findings, Health, bridges};
+use super::{Findings, Health};
 use crate::config::{Loaded, Secret, Upstream, UpstreamKind};
+use crate::connected;
 use crate::control::Answer;
 use crate::printable::printable;
 use mcp_local_provider_core::agents::upstream::{ModelList, authorization};
@@ -59,7 +60,7 @@ fn ask(upstream: &Upstream, proxies: &Proxies, trust: &Trust) -> Result<String, 
         // A request would give the proxy the whole URL; a tunnel to this port may not be allowed.
         return Ok("is asked by a proxy without TLS; its list of models was not read".to_owned());
     }
-    let connected = bridges::open(url, proxies, trust, AFTER, ANSWER)?;
+    let connected = connected::open(url, proxies, trust, AFTER, ANSWER)?;
     let text = connected.text;
     let list = ModelList::new(upstream.kind.api());
     let path = format!("{}{}", path_of(url), list.path());

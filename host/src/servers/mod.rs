@@ -8,16 +8,19 @@ mod error_lines;
 mod plan;
 mod process;
 mod remote;
+mod target;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use plan::ServerPlan;
 pub(crate) use process::exit;
 
+use crate::authorization::{Asking, Authorization, KeptLogin};
 use crate::config::{Config, Gateway};
 use crate::process::own_program;
 use mcp_local_provider_core::config::REGISTRY_SERVER;
 use mcp_local_provider_engine::gateway::{Child, Children};
+use mcp_local_provider_engine::proxy::Proxies;
 use mcp_local_provider_engine::{Engine, RegistryServer};
 use process::{Runner, Surroundings};
 use std::collections::BTreeMap;
@@ -70,6 +73,10 @@ pub(crate) struct Servers {
     surroundings: Arc<Surroundings>,
     /// The section `gateway`, for the times of connections.
     config: Mutex<Gateway>,
+    /// Logins at servers by their names.
+    authorizations: Mutex<BTreeMap<String, Arc<Authorization>>>,
+    /// Proxies of the environment, for those who give tokens.
+    proxies: Proxies,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -94,6 +101,8 @@ impl Servers {
                 supervisor: Some(own_program()?),
             }),
             config: Mutex::default(),
+            authorizations: Mutex::default(),
+            proxies: engine.proxies().clone(),
             threads: Mutex::default(),
         });
         servers.take_over(config);
@@ -104,6 +113,7 @@ impl Servers {
     pub(crate) fn take_over(self: &Arc<Self>, config: &Config) {
         // The gateway may ask for a process at once.
         lock(&self.config).clone_from(&config.gateway);
+        self.replace_authorizations(config);
         let changed = self.surroundings.plans.replace(config);
         let Some(engine) = self.engine.upgrade() else {
             return;
@@ -118,8 +128,30 @@ impl Servers {
         }
     }
 
-    /// Waits until all processes have ended, which they do when the provider has stopped.
+    /// Knows the logins of these servers from now on. One at the same address stays as it is, with what others wait for.
+    fn replace_authorizations(&self, config: &Config) {
+        let mut authorizations = lock(&self.authorizations);
+        let mut before = std::mem::take(&mut *authorizations);
+        for (name, server) in config.mcp_servers.offered() {
+            let Some(url) = server.url.as_deref().filter(|_| server.takes_logins()) else {
+                continue;
+            };
+            let known = before.remove(name).filter(|known| known.url() == url);
+            let authorization = known.unwrap_or_else(|| {
+                let kept = KeptLogin::new(&config.data_dir, name);
+                let asking = Asking::new(self.proxies.clone(), config.tls.ca_file.clone());
+                Arc::new(Authorization::new(name, url, kept, asking))
+            });
+            authorizations.insert(name.to_owned(), authorization);
+        }
+    }
+
+    /// Waits until all processes and renewals have ended, which they do when the provider has stopped.
     pub(crate) fn join(&self) {
+        let authorizations = lock(&self.authorizations).clone();
+        for authorization in authorizations.values() {
+            authorization.join();
+        }
         loop {
             let Some(thread) = lock(&self.threads).pop() else {
                 return;
@@ -148,7 +180,8 @@ impl Children for Servers {
         let engine = engine.ok_or_else(|| io::Error::other("the provider has stopped"))?;
         let name = child.server().clone();
         let plan = self.surroundings.plans.get(&name);
-        if let Some(server) = plan.and_then(|plan| plan.remote()) {
+        let authorization = lock(&self.authorizations).get(&*name).cloned();
+        if let Some(server) = plan.and_then(|plan| plan.remote(authorization)) {
             let config = lock(&self.config).clone();
             engine.spawn(server.task(child, &engine, &config));
             return Ok(());

@@ -1,6 +1,7 @@
 //! Turns an entry of `mcpServers` into the command and environment that start the server, or into the address that it has.
 
 use super::remote::{RemoteServer, Way};
+use crate::authorization::Authorization;
 use crate::config::McpServer;
 use crate::installed::{NotInstalled, find_program};
 use mcp_local_provider_core::budget::Budget;
@@ -11,6 +12,7 @@ use mcp_local_provider_process::{Framing, Launch, Supervision, clean_environment
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Bytes that are given to a process at once. The rest waits on its thread.
 const INPUT_BYTES: usize = 64 << 10;
@@ -40,14 +42,15 @@ impl ServerPlan {
         self.server == other.server
     }
 
-    /// Returns the address of a server that is not started here; `None` for one that is.
-    pub(crate) fn remote(&self) -> Option<RemoteServer> {
+    /// Returns the address of a server that is not started here, with the login there; `None` for one that is.
+    pub(super) fn remote(&self, authorization: Option<Arc<Authorization>>) -> Option<RemoteServer> {
         let headers = self.server.headers.iter();
         let headers =
             headers.filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())));
         Some(RemoteServer {
             url: self.server.url.clone()?,
             headers: headers.collect(),
+            authorization,
             way: match (self.server.wire(), self.server.transport) {
                 (Wire::WebSocket, _) => Way::Socket,
                 (Wire::Sse, _) => Way::Http(Form::Events),

@@ -1,6 +1,8 @@
 //! A server that is not started here: by a WebSocket, or over HTTP, where its machine with the calls that it makes is one piece of
 //! background work.
 
+use super::target::Target;
+use crate::authorization::{Authorization, Renewal};
 use crate::config::Gateway;
 use event_listener::EventListener;
 use mcp_local_provider_core::budget::Share;
@@ -12,8 +14,8 @@ use mcp_local_provider_engine::gateway::{Child, Exit, Work};
 use mcp_local_provider_engine::http_client::{
     Call, CallError, CallTimes, HttpClient, HttpRequest, Part, Wait,
 };
-use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
 use mcp_local_provider_engine::{Background, Engine, SocketServer};
+use mcp_local_provider_mcp::authorization::Challenge;
 use mcp_local_provider_mcp::remote::{
     Act, Bounds, ExchangeId, Fault, Form, Head, Heard, Remote, Request,
 };
@@ -23,7 +25,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
-use tungstenite::http::Uri;
 
 /// Lines that wait in the machine. The others stay where they are counted and bounded.
 const LINES: usize = 16;
@@ -40,6 +41,8 @@ pub(crate) struct RemoteServer {
     pub(crate) headers: Vec<(String, String)>,
     /// The way to it.
     pub(crate) way: Way,
+    /// The login there, which the headers have no place for.
+    pub(crate) authorization: Option<Arc<Authorization>>,
 }
 
 /// Ways to a server that is not started here.
@@ -88,49 +91,6 @@ impl fmt::Debug for RemoteServer {
     }
 }
 
-/// Address of a server, and the way to it.
-struct Target {
-    route: Route,
-    /// Path and query.
-    path: String,
-}
-
-impl Target {
-    fn of(url: &str, proxies: &Proxies) -> Result<Self, String> {
-        let wrong = "it has an address that is none";
-        let uri: Uri = url.parse().map_err(|_| wrong.to_owned())?;
-        let origin = Origin::of(&uri).ok_or(wrong)?;
-        let route = Route::to(origin, proxies);
-        let path = uri.path_and_query().map_or("/", |path| path.as_str());
-        Ok(Self {
-            route: route.map_err(|error| format!("it cannot be reached: {error}"))?,
-            path: path.to_owned(),
-        })
-    }
-
-    /// The path and query of a place that the server has named: a URL of its own, a path, or a name beside that of the address.
-    fn path_of(&self, place: &str) -> Option<String> {
-        let folder = match place.chars().next()? {
-            '/' if place.starts_with("//") => return None,
-            '/' => "",
-            _ if place.contains("://") => {
-                let uri: Uri = place.parse().ok()?;
-                let is_own = Origin::of(&uri)? == self.route.origin;
-                return Some(uri.path_and_query()?.as_str().to_owned()).filter(|_| is_own);
-            }
-            '?' => self.path.split('?').next()?,
-            _ => self.path.split('?').next()?.rsplit_once('/')?.0,
-        };
-        let between = if place.starts_with(['/', '?']) {
-            ""
-        } else {
-            "/"
-        };
-        let uri: Uri = format!("{folder}{between}{place}").parse().ok()?;
-        Some(uri.path_and_query()?.as_str().to_owned())
-    }
-}
-
 /// One connection to a remote server, with all that follow on it.
 struct RemoteTask {
     child: Child,
@@ -145,6 +105,8 @@ struct RemoteTask {
     longest: Duration,
     acts: Vec<Act>,
     calls: BTreeMap<ExchangeId, Open>,
+    /// Requests whose token was refused.
+    held: BTreeMap<ExchangeId, Held>,
     work: Work,
     /// Memory of what waits and of what has come.
     share: Share,
@@ -157,6 +119,42 @@ struct RemoteTask {
 struct Open {
     call: Call,
     is_sent: bool,
+    /// The same request, for another token; `None` where that was sent already, or there is no login.
+    again: Option<Sent>,
+}
+
+/// A request and the token that it was sent with.
+struct Sent {
+    /// Without the token.
+    request: HttpRequest,
+    token: Option<String>,
+    times: CallTimes,
+}
+
+impl Sent {
+    /// The bytes of memory that it takes.
+    fn memory(&self) -> usize {
+        self.request.body.as_ref().map_or(0, |body| body.len())
+    }
+}
+
+impl Open {
+    const fn new(call: Call, again: Option<Sent>) -> Self {
+        let is_sent = false;
+        Self {
+            call,
+            is_sent,
+            again,
+        }
+    }
+}
+
+/// A request that waits for another token.
+struct Held {
+    sent: Sent,
+    /// The head of the answer that refused it.
+    head: ResponseHead,
+    renewal: EventListener,
 }
 
 impl fmt::Debug for RemoteTask {
@@ -177,6 +175,7 @@ impl Background for RemoteTask {
         loop {
             let mut moves = self.take(waker);
             moves |= self.carry_out();
+            moves |= self.take_renewed(waker);
             moves |= self.read(waker);
             let now = self.now();
             if self.machine.poll_timeout().is_some_and(|at| at <= now) {
@@ -187,8 +186,11 @@ impl Background for RemoteTask {
                 return Poll::Ready(());
             }
             let lines = self.work.lines.iter().map(String::len).sum::<usize>();
+            let open = self.calls.values().filter_map(|open| open.again.as_ref());
+            let again = open.chain(self.held.values().map(|held| &held.sent));
+            let again = again.map(Sent::memory).sum::<usize>();
             // What is beyond the budget is for those who hold most of it to give back.
-            let _within = self.share.hold(lines + self.machine.memory());
+            let _within = self.share.hold(lines + again + self.machine.memory());
             if !moves {
                 return Poll::Pending;
             }
@@ -216,6 +218,7 @@ impl RemoteTask {
             message_bytes: config.message_bytes,
             retry: config.timeouts.retry,
             falls_back: server.way == Way::Unsaid,
+            takes_logins: server.authorization.is_some(),
         };
         Self {
             client: engine.http_client(),
@@ -227,6 +230,7 @@ impl RemoteTask {
             child,
             acts: Vec::new(),
             calls: BTreeMap::new(),
+            held: BTreeMap::new(),
             work: Work::default(),
             share: engine.budget().share(),
             ending: false,
@@ -292,6 +296,10 @@ impl RemoteTask {
         match order {
             Order::Spawn => match &self.target {
                 Ok(_) => {
+                    if let Some(authorization) = &self.server.authorization {
+                        // A person may have logged in since the connection before.
+                        authorization.reload();
+                    }
                     tracing::debug!(server = &**self.child.server(), "connects to a server");
                     self.machine.open(&mut self.acts);
                     self.child.handle_started(None);
@@ -312,21 +320,22 @@ impl RemoteTask {
         for act in acts {
             match act {
                 Act::Send(id, request) => match self.begin(request) {
-                    Ok(call) => {
-                        let is_sent = false;
-                        self.calls.insert(id, Open { call, is_sent });
+                    Ok(open) => {
+                        self.calls.insert(id, open);
                     }
                     Err((fault, why)) => self.fail(id, fault, &why),
                 },
                 Act::Drop(id) => {
                     self.calls.remove(&id);
+                    self.held.remove(&id);
                 }
             }
         }
         moves
     }
 
-    fn begin(&self, request: Request) -> Result<Call, (Fault, String)> {
+    /// Begins a request of the machine.
+    fn begin(&self, request: Request) -> Result<Open, (Fault, String)> {
         let unreachable = |why: String| (Fault::Unreachable, why);
         let target = self
             .target
@@ -341,6 +350,7 @@ impl RemoteTask {
         let own = self.server.headers.iter();
         let own = own.map(|(name, value)| (name.clone().into(), value.clone()));
         let agent = ("user-agent".into(), USER_AGENT.to_owned());
+        let headers = [agent].into_iter().chain(request.headers).chain(own);
         let times = CallTimes {
             connect: self.connect,
             // The machine of the server knows when an answer is late.
@@ -354,17 +364,88 @@ impl RemoteTask {
         let request = HttpRequest {
             method: request.method,
             path,
-            headers: [agent]
-                .into_iter()
-                .chain(request.headers)
-                .chain(own)
-                .collect(),
+            headers: headers.collect(),
             body: request.body.map(|body| body.into_bytes().into()),
         };
+        let Some(authorization) = &self.server.authorization else {
+            let call = self.call_with(target, request, None, times)?;
+            return Ok(Open::new(call, None));
+        };
+        let token = authorization.token();
+        let call = self.call_with(target, request.clone(), token.as_deref(), times)?;
+        let sent = Sent {
+            request,
+            token,
+            times,
+        };
+        Ok(Open::new(call, Some(sent)))
+    }
+
+    /// Sends a request, with a token where there is one.
+    fn call_with(
+        &self,
+        target: &Target,
+        mut request: HttpRequest,
+        token: Option<&str>,
+        times: CallTimes,
+    ) -> Result<Call, (Fault, String)> {
+        let header = token.map(|token| ("authorization".into(), token.to_owned()));
+        request.headers.extend(header);
         let call = self
             .client
             .call(self.now(), target.route.clone(), request, times);
         call.map_err(|error| told(&error))
+    }
+
+    /// Goes on with requests whose token was refused, and for which there is another one now, or none. True when there were any.
+    fn take_renewed(&mut self, waker: &Waker) -> bool {
+        let mut context = Context::from_waker(waker);
+        let mut is_over =
+            |held: &mut Held| Pin::new(&mut held.renewal).poll(&mut context).is_ready();
+        let held = self.held.iter_mut();
+        let over = held.filter_map(|(id, held)| is_over(held).then_some(*id));
+        let over: Vec<ExchangeId> = over.collect();
+        let moves = !over.is_empty();
+        for id in over {
+            let login = self.server.authorization.clone();
+            let (Some(held), Some(login)) = (self.held.remove(&id), login) else {
+                continue;
+            };
+            let renewal = login.renewed(held.sent.token.as_deref());
+            self.renew(id, renewal, held.sent, held.head);
+        }
+        moves
+    }
+
+    /// Goes on with a request whose token was refused with this head.
+    fn renew(&mut self, id: ExchangeId, renewal: Renewal, sent: Sent, head: ResponseHead) {
+        match renewal {
+            Renewal::Token(token) => self.send_again(id, sent, &token),
+            Renewal::Wait(renewal) => {
+                let held = Held {
+                    sent,
+                    head,
+                    renewal,
+                };
+                self.held.insert(id, held);
+            }
+            Renewal::None => {
+                self.pass_head(id, &head);
+                let now = self.now();
+                self.call(|machine, acts, hear| machine.handle_end(now, id, acts, hear));
+            }
+        }
+    }
+
+    /// Sends a request for the second and last time.
+    fn send_again(&mut self, id: ExchangeId, sent: Sent, token: &str) {
+        let Ok(target) = &self.target else { return };
+        match self.call_with(target, sent.request, Some(token), sent.times) {
+            Ok(call) => {
+                self.calls.insert(id, Open::new(call, None));
+            }
+            Err((fault, why)) => self.fail(id, fault, &why),
+        }
     }
 
     /// Reads what has come. True when there was anything.
@@ -396,9 +477,7 @@ impl RemoteTask {
             };
             moves = true;
             match part {
-                Ok(Part::Head(head)) => self.call(|machine, acts, hear| {
-                    machine.handle_head(now, id, &head_of(&head), acts, hear);
-                }),
+                Ok(Part::Head(head)) => self.handle_head(id, head),
                 Ok(Part::Body) => {
                     self.call(|machine, acts, hear| {
                         machine.handle_body(now, id, &body, acts, hear);
@@ -418,6 +497,30 @@ impl RemoteTask {
         moves
     }
 
+    /// The head of an answer has come. A request whose token was refused may be sent once more.
+    fn handle_head(&mut self, id: ExchangeId, head: ResponseHead) {
+        let open = self.calls.get_mut(&id).filter(|_| head.status() == 401);
+        let again = open.and_then(|open| open.again.take());
+        match (again, self.server.authorization.clone()) {
+            (Some(sent), Some(login)) => {
+                self.calls.remove(&id);
+                let renewal = login.renew(sent.token.as_deref());
+                self.renew(id, renewal, sent, head);
+            }
+            (Some(_) | None, _) => self.pass_head(id, &head),
+        }
+    }
+
+    /// Tells the machine of the head of an answer.
+    fn pass_head(&mut self, id: ExchangeId, head: &ResponseHead) {
+        let named = head.headers();
+        let named = named.filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
+        let texts = named.filter_map(|(_, value)| std::str::from_utf8(value).ok());
+        let challenge = Challenge::read(texts);
+        let (now, head) = (self.now(), head_of(head, challenge.as_ref()));
+        self.call(|machine, acts, hear| machine.handle_head(now, id, &head, acts, hear));
+    }
+
     fn fail(&mut self, id: ExchangeId, fault: Fault, why: &str) {
         self.calls.remove(&id);
         let now = self.now();
@@ -425,12 +528,13 @@ impl RemoteTask {
     }
 }
 
-fn head_of(head: &ResponseHead) -> Head<'_> {
+fn head_of<'h>(head: &'h ResponseHead, challenge: Option<&'h Challenge>) -> Head<'h> {
     let text = |name| std::str::from_utf8(head.header(name)?).ok();
     Head {
         status: head.status(),
         content_type: text("content-type"),
         session: text("mcp-session-id"),
+        challenge,
     }
 }
 
@@ -449,34 +553,5 @@ fn told(error: &CallError) -> (Fault, String) {
         CallError::Broken(_) | CallError::Answer(_) | CallError::Failed => {
             (Fault::Broken, format!("it cannot be used: {error}"))
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn messages_are_posted_to_the_server_itself_alone() {
-        let target = |url: &str| Target::of(url, &Proxies::default()).unwrap();
-        let far = target("https://far.example/api/sse?key=1");
-        for (place, path) in [
-            ("/messages?id=7", Some("/messages?id=7")),
-            ("messages?id=7", Some("/api/messages?id=7")),
-            ("?id=7", Some("/api/sse?id=7")),
-            ("https://far.example/m?x=1", Some("/m?x=1")),
-            ("https://FAR.example:443/m", Some("/m")),
-            ("https://far.example:8443/m", None),
-            ("http://far.example/m", None),
-            ("https://evil.example/m", None),
-            ("//evil.example/m", None),
-            ("https://far.example@evil.example/m", None),
-            ("/a b", None),
-            ("", None),
-        ] {
-            assert_eq!(far.path_of(place).as_deref(), path, "{place}");
-        }
-        assert_eq!(target("http://a/").path_of("m").as_deref(), Some("/m"));
     }
 }

@@ -1,6 +1,7 @@
 //! An HTTP request to a remote server, and what has come of its answer.
 
 use super::posted::{Asked, Told};
+use crate::authorization::Challenge;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -48,8 +49,8 @@ pub(super) enum Answer {
     Json(Vec<u8>),
     /// It is a stream of events.
     Events(Reader),
-    /// It refuses the request with a status.
-    Refused(u16, Vec<u8>),
+    /// It refuses the request with a status, and may say what it wants.
+    Refused(u16, Option<Challenge>, Vec<u8>),
     /// Nothing in it counts.
     Ignored,
 }
@@ -141,7 +142,7 @@ impl Exchange {
                 }
                 fits
             }
-            Answer::Refused(_, body) => {
+            Answer::Refused(_, _, body) => {
                 let room = REFUSAL_BYTES.saturating_sub(body.len());
                 body.extend_from_slice(bytes.get(..room).unwrap_or(bytes));
                 true
@@ -157,7 +158,7 @@ impl Exchange {
             Purpose::Listen | Purpose::End => 0,
         };
         let answer = match &self.answer {
-            Answer::Json(body) | Answer::Refused(_, body) => body.capacity(),
+            Answer::Json(body) | Answer::Refused(_, _, body) => body.capacity(),
             Answer::Events(reader) => reader.held(),
             Answer::Awaited | Answer::Ignored => 0,
         };

@@ -1,6 +1,6 @@
 //! Lines for a remote server: what each of them is, and the headers that its revision wants.
 
-use super::Headers;
+use crate::authorization::Headers;
 use crate::envelope::VERSION;
 use crate::header_text;
 use crate::mirrored::Tools;

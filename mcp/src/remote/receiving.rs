@@ -4,6 +4,7 @@ use super::exchange::{Answer, Exchange, Purpose, answers, error_in};
 use super::learning::Mismatched;
 use super::posted::{Asked, Posted, Role};
 use super::{Act, ExchangeId, Fault, Form, Head, Hear, Heard, LINGER, Pause, Remote};
+use crate::authorization::Challenge;
 use crate::refusal::Reason;
 use alloc::borrow::ToOwned;
 use alloc::format;
@@ -20,6 +21,8 @@ use mcp_local_provider_core::wire::sse::{Piece, Reader};
 const SESSION_BYTES: usize = 1024;
 /// Faults in a row after which the stream of what belongs to no request is not asked for again.
 const FAULTS: u32 = 3;
+/// Characters of the scopes that a server asks for which are told.
+const SCOPE_CHARACTERS: usize = 200;
 /// Longest pause after such a fault.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
@@ -115,7 +118,9 @@ impl Remote {
                     }
                 };
             }
-            Purpose::Ask { .. } => open.answer = Answer::Refused(head.status, Vec::new()),
+            Purpose::Ask { .. } => {
+                open.answer = Answer::Refused(head.status, head.challenge.cloned(), Vec::new());
+            }
         }
         self.flush(out);
         self.weigh_session(out, hear);
@@ -351,17 +356,18 @@ impl Remote {
                 let asked = asked.clone();
                 match mem::replace(&mut open.answer, Answer::Ignored) {
                     Answer::Json(body) => self.handle_json(&asked, &body, out, hear),
-                    Answer::Refused(status, body)
+                    Answer::Refused(status, _, body)
                         if self.falls_back(&asked, status, error_in(&body)) =>
                     {
                         self.fall_back(&open, out);
                     }
-                    Answer::Refused(_, body) if Self::is_mismatch(&asked, error_in(&body)) => {
+                    Answer::Refused(_, _, body) if Self::is_mismatch(&asked, error_in(&body)) => {
                         let error = error_in(&body).unwrap_or_default();
                         self.learn_for(asked, line, error, out);
                     }
-                    Answer::Refused(status, body) => {
-                        self.handle_refused(&asked, status, &body, out, hear);
+                    Answer::Refused(status, challenge, body) => {
+                        let why = self.refusal(status, challenge.as_ref());
+                        self.handle_refused(&asked, (status, &why), &body, out, hear);
                     }
                     Answer::Events(_) | Answer::Awaited | Answer::Ignored => {
                         self.handle_cut(now, open, &asked, hear);
@@ -418,19 +424,38 @@ impl Remote {
         self.pass(&text, hear);
     }
 
-    /// The server refuses a request with a status.
+    /// A status that refuses a request, and what a person can do about it.
+    fn refusal(&self, status: u16, challenge: Option<&Challenge>) -> String {
+        let name = &self.name;
+        let challenge = challenge.filter(|_| self.bounds.takes_logins);
+        match (status, challenge) {
+            (300..=399, _) => {
+                format!("HTTP status {status}, a redirection, which is not followed")
+            }
+            (401, Some(_)) => format!("HTTP status 401; `mcp login {name}` gets a token for it"),
+            (403, Some(challenge)) if challenge.wants_scope() => {
+                let scope = challenge.scope.as_deref().unwrap_or_default();
+                // It is to stand in a command.
+                let is_plain = |c: &char| c.is_ascii_alphanumeric() || " -._~:/*+".contains(*c);
+                let scope = scope.chars().filter(is_plain);
+                let scope: String = scope.take(SCOPE_CHARACTERS).collect();
+                format!(
+                    "HTTP status 403, as the token permits too little; `mcp login {name} --scope '{scope}'` asks for more"
+                )
+            }
+            _ => format!("HTTP status {status}"),
+        }
+    }
+
+    /// The server refuses a request with a status: the number, and what is told of it.
     fn handle_refused(
         &mut self,
         asked: &Asked,
-        status: u16,
+        (status, why): (u16, &str),
         body: &[u8],
         out: &mut Vec<Act>,
         hear: &mut Hear<'_>,
     ) {
-        let why = match status {
-            300..=399 => format!("HTTP status {status}, a redirection, which is not followed"),
-            _ => format!("HTTP status {status}"),
-        };
         let is_closed = matches!(status, 300..=399 | 401 | 403 | 407 | 429 | 500..);
         let greets = matches!(asked.role, Role::Greeting { .. });
         if greets && is_closed {
@@ -443,7 +468,7 @@ impl Remote {
             // It may know another greeting.
             let mut number = itoa::Buffer::new();
             if let Some(id) = JsonValue::read(number.format(asked.number)) {
-                self.pass(&Json::error(id, INVALID_REQUEST, &why), hear);
+                self.pass(&Json::error(id, INVALID_REQUEST, why), hear);
             }
             return;
         }

@@ -43,6 +43,7 @@ impl Bench {
             message_bytes: 200,
             retry: Duration::from_secs(1),
             falls_back,
+            takes_logins: true,
         };
         let mut remote = Remote::new("far".into(), form, bounds);
         let mut acts = Vec::new();
@@ -109,11 +110,18 @@ impl Bench {
     }
 
     fn head(&mut self, id: ExchangeId, status: u16, kind: Option<&str>, session: Option<&str>) {
-        let head = Head {
-            status,
-            content_type: kind,
-            session,
-        };
+        self.handle_head(
+            id,
+            Head {
+                status,
+                content_type: kind,
+                session,
+                challenge: None,
+            },
+        );
+    }
+
+    fn handle_head(&mut self, id: ExchangeId, head: Head<'_>) {
         let heard = &mut self.heard;
         let hear = &mut |said: Heard<'_>| heard.push(told(&said));
         self.remote
@@ -387,6 +395,44 @@ fn a_server_that_does_not_let_in_is_not_there() {
                 .to_string()
         ]
     );
+}
+
+#[test]
+fn a_server_that_wants_a_token_is_told_with_the_way_to_one() {
+    let challenge = |text: &str| Challenge::read([text]).unwrap();
+    let scope = challenge(r#"Bearer error="insufficient_scope", scope="write it's:all; $(x)""#);
+    let bare = challenge("Bearer");
+    for (status, challenge, takes_logins, expected) in [
+        (
+            401,
+            &bare,
+            true,
+            "HTTP status 401; `mcp login far` gets a token for it",
+        ),
+        (401, &bare, false, "HTTP status 401"),
+        (403, &bare, true, "HTTP status 403"),
+        (
+            403,
+            &scope,
+            true,
+            "HTTP status 403, as the token permits too little; `mcp login far --scope 'write its:all x'` asks for more",
+        ),
+    ] {
+        let mut bench = Bench::new(Form::Streamable);
+        bench.remote.bounds.takes_logins = takes_logins;
+        bench.line(OPENING);
+        let (opening, _) = bench.sent();
+        let head = Head {
+            status,
+            content_type: None,
+            session: None,
+            challenge: Some(challenge),
+        };
+        bench.handle_head(opening, head);
+        bench.end(opening);
+        let expected = format!("NotStarted: it refused the connection: {expected}");
+        assert_eq!(bench.heard(), [expected]);
+    }
 }
 
 #[test]

@@ -5,13 +5,14 @@ use super::super::parse;
 use super::*;
 use serde_json::{Value as Json, json};
 
-const VARIABLES: [(&str, &str); 6] = [
+const VARIABLES: [(&str, &str); 7] = [
     ("EDITOR_KEY", "editor-key-0123456789"),
     ("BRIDGE_TOKEN", "bridge-token-0123456789"),
     ("SESSION_TOKEN", "session-token-0123456789"),
     ("FILES_TOKEN", "files-token-0123456789"),
     ("OPENAI_API_KEY", "openai-key-0123456789"),
-    ("FAR_KEY", "Bearer far-key-0123456789"),
+    ("FAR_KEY", "far-key-0123456789"),
+    ("FAR_SECRET", "far-secret-0123456789"),
 ];
 
 fn object(value: &Json) -> Vec<(String, Json)> {

@@ -46,6 +46,30 @@ fn an_address_is_known_by_every_name_that_programs_have_for_it() {
 }
 
 #[test]
+fn a_login_is_described_by_every_name_that_programs_have_for_it() {
+    let all = servers(
+        "mcpServers:
+  own: { url: 'https://a.example/mcp', oauth: { client_id: me, client_secret: 'env:K', scope: 'a b', callback_port: 8901 } }
+  other: { url: 'https://a.example/mcp', oauth: { clientId: me, clientSecret: 'env:K', scopes: 'a b', callbackPort: 8901 } }
+  sse: { type: sse, url: 'https://a.example/sse' }
+  key: { url: 'https://a.example/mcp', headers: { AUTHORIZATION: 'env:K' } }
+  socket: 'wss://a.example/ws'
+",
+    );
+    assert_eq!(all[0].oauth, all[1].oauth);
+    let secret = all[0]
+        .oauth
+        .as_ref()
+        .unwrap()
+        .client_secret
+        .as_ref()
+        .unwrap();
+    assert_eq!(secret.text(), Some("Bearer 0123456789"));
+    let take: Vec<bool> = all.iter().map(McpServer::takes_logins).collect();
+    assert_eq!(take, [true, true, true, false, false]);
+}
+
+#[test]
 fn an_address_that_cannot_be_used_is_refused_with_place_and_remedy() {
     for (text, expected) in [
         (
@@ -79,6 +103,20 @@ c.yaml:3: mcpServers.b.url: expected an address that begins with `ws://` or `wss
         (
             "  a: { command: x, headers: { A: b } }",
             "c.yaml:2: mcpServers.a.headers: only a server with a `url` is sent headers",
+        ),
+        (
+            "  a: { command: x, oauth: {} }\n  b: { url: 'wss://x/y', oauth: {} }\n  c: { url: 'https://x/', headers: { authorization: b }, oauth: {} }",
+            "c.yaml:2: mcpServers.a.oauth: only a server that is reached over HTTP takes logins
+c.yaml:3: mcpServers.b.oauth: only a server that is reached over HTTP takes logins
+c.yaml:4: mcpServers.c.oauth: the header `Authorization` of this server is sent instead; remove one of them",
+        ),
+        (
+            "  a: { url: 'https://x/', oauth: { client_secret: s, client_metadata_url: 'http://y/', scope: 'a\\\"b', callback_port: 0 } }\n  b: { url: 'https://x/', prefix: bb, oauth: { client_id: '' } }",
+            "c.yaml:2: mcpServers.a.oauth.callback_port: 0 is no port; leave it out for a free one
+c.yaml:2: mcpServers.a.oauth.client_metadata_url: expected an address that begins with `https://`, found `http://y/`
+c.yaml:2: mcpServers.a.oauth.client_secret: give `client_id` with it
+c.yaml:2: mcpServers.a.oauth.scope: scopes are words of visible ASCII without `\"` and `\\`, with blanks between them
+c.yaml:3: mcpServers.b.oauth.client_id: it is empty; leave it out where the authorization server registers programs by itself",
         ),
         (
             "  a: { url: 'http://x/', headers: { 'A B': c, Host: d, E: \"f\\n\", G: 'env:NOT_THERE' } }",
