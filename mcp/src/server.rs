@@ -394,7 +394,9 @@ impl<T: Clone> Server<T> {
         let by_itself = !matches!(self.life.state(), State::Stopping { .. });
         let is_replaced = self.life.state() == State::Stopping { then: Then::Start };
         if by_itself || self.trouble.is_none() {
-            self.trouble = Some(refused.unwrap_or_else(|| why.into()));
+            let method = self.handshake.method();
+            let asked = |refused: String| format!("{refused}; asked by `{method}`, {why}");
+            self.trouble = Some(refused.map_or_else(|| why.into(), asked));
         }
         out.lines.clear();
         self.handshake.finish();

@@ -1,13 +1,16 @@
-"""The official conformance suite against one address: which scenarios of a revision pass."""
+"""The official conformance suite: which scenarios of a revision pass, of servers at one address, and of clients that log in."""
 
 import json
 import subprocess
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 # Scenarios that each revision scores. A suite that has fewer is not the one that was asked for.
 SCORED = {"2025-11-25": 30, "2026-07-28": 37}
+# Those of clients that log in, by OAuth.
+LOGINS = {"2026-07-28": 25}
 
 
 @dataclass
@@ -18,13 +21,13 @@ class Score:
     failed: dict
 
 
-def scored(suite, revision):
-    """The names of the server's scenarios that count, in the suite's own list."""
+def scored(suite, revision, side="server"):
+    """The names of the scenarios of that side that count, in the suite's own list."""
     names, section = [], None
     for line in (suite / "requirements" / f"{revision}.yaml").read_text().splitlines():
         if line and not line.startswith((" ", "#")):
             section = line.rstrip(":")
-        elif section == "server" and line.startswith("  - "):
+        elif section == side and line.startswith("  - "):
             names.append(line.removeprefix("  - ").strip())
     return names
 
@@ -63,3 +66,20 @@ def run(installed, environment, url, revision, hopeless=frozenset()):
         if faults:
             failed[name] = faults
     return Score(len(names), failed)
+
+
+def logins(installed, environment, command, revision):
+    """Runs the suite's scenarios of OAuth against a client, which is a command; a few side by side."""
+    suite = installed / "node_modules/@modelcontextprotocol/conformance"
+    names = [name for name in scored(suite, revision, "client") if name.startswith("auth/")]
+
+    def ask(name):
+        with tempfile.TemporaryDirectory(prefix="mlp-suite-") as results:
+            words = ["node", suite / "dist/index.js", "client", "--command", command, "--scenario", name]
+            words = [str(word) for word in [*words, "--spec-version", revision, "-o", results]]
+            done = subprocess.run(words, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+        return None if done.returncode == 0 else (done.stdout + done.stderr)[-3000:]
+
+    with ThreadPoolExecutor(4) as pool:
+        seen = dict(zip(names, pool.map(ask, names)))
+    return Score(len(names), {name: [fault] for name, fault in seen.items() if fault})

@@ -175,6 +175,17 @@ def suite(report, what, folder, url, revision, hopeless=frozenset()):
     report.add(whole and not set(score.failed) - hopeless, f"{what}, conformance {revision}: {passed} of {score.total}")
 
 
+def logins(report, program, folder, revision):
+    """Runs the suite's scenarios of OAuth, in which the program is the client of the suite's server."""
+    command = f"{sys.executable} -B {HERE / 'login.py'} {program}"
+    score = conformance.logins(folder, node_environment(), command, revision)
+    for name, faults in score.failed.items():
+        print(f"    {name}", *faults, sep="\n        ", flush=True)
+    whole = score.total == conformance.LOGINS[revision]
+    passed = score.total - len(score.failed)
+    report.add(whole and not score.failed, f"logins at servers that want OAuth, conformance {revision}: {passed} of {score.total}")
+
+
 @contextmanager
 def program(report, given, folder, keyless):
     """The running program, whose servers have to be gone after it."""
@@ -203,6 +214,7 @@ def through(report, given, folder):
     if not given.skip_sdk:
         sampling.run(report, given.program, folder, node_environment())
         registry.run(report, given.program, folder, node_environment())
+        logins(report, given.program, folder, "2026-07-28")
         with program(report, given.program, folder, keyless=False) as (running, mark):
             for name in given.server:
                 sdks(report, name, folder, f"{running.base}/servers/{name}/mcp", "--gateway", *(["--only2026"] if name == "only2026" else []))

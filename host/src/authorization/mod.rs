@@ -9,5 +9,5 @@ mod tests;
 
 pub(crate) use callback::Callback;
 pub(crate) use kept::KeptLogin;
-pub(crate) use renewal::{Authorization, Renewal};
+pub(crate) use renewal::{Authorization, Renewal, Used};
 pub(crate) use sent::Asking;

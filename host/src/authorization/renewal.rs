@@ -8,7 +8,16 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// What is to be done with a request whose token was refused.
+/// The end of a request that was sent with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Used {
+    /// The token is none, or none any more.
+    Refused,
+    /// It is right, and another login may give one that permits more.
+    PermitsTooLittle,
+}
+
+/// What is to be done with a request whose token did not do.
 #[derive(Debug)]
 pub(crate) enum Renewal {
     /// Send it with this value of `Authorization`, which is a secret.
@@ -101,8 +110,8 @@ impl Authorization {
         self.state().authorization()
     }
 
-    /// Says what is to be done with a request that was refused with this token. The first one that asks has it renewed.
-    pub(crate) fn renew(self: &Arc<Self>, used: Option<&str>) -> Renewal {
+    /// Says what is to be done with a request for which this token did not do. The first one that asks has a refused one renewed.
+    pub(crate) fn renew(self: &Arc<Self>, used: Option<&str>, end: Used) -> Renewal {
         // A person may have logged in meanwhile.
         self.reload();
         let mut state = self.state();
@@ -110,8 +119,8 @@ impl Authorization {
             return other;
         }
         let credentials = state.credentials.clone();
-        let is_refused = used.is_some() && state.refused.as_deref() == used;
-        let Some(credentials) = credentials.filter(|_| !is_refused) else {
+        let is_gone = used.is_some() && state.refused.as_deref() == used;
+        let Some(credentials) = credentials.filter(|_| end == Used::Refused && !is_gone) else {
             return Renewal::None;
         };
         if credentials.renewal().is_none() {

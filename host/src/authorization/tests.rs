@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use super::{Asking, Authorization, Callback, KeptLogin, Renewal};
+use super::{Asking, Authorization, Callback, KeptLogin, Renewal, Used};
 use crate::test_directory::Directory;
 use event_listener::Listener;
 use mcp_local_provider_engine::proxy::Proxies;
@@ -95,7 +95,7 @@ fn login(directory: &Directory) -> (KeptLogin, Arc<Authorization>) {
 
 /// What becomes of a request with this token, in the end.
 fn ended(authorization: &Arc<Authorization>, used: &str) -> Option<String> {
-    let mut renewal = authorization.renew(Some(used));
+    let mut renewal = authorization.renew(Some(used), Used::Refused);
     loop {
         match renewal {
             Renewal::Token(token) => return Some(token),
@@ -156,7 +156,7 @@ fn a_token_that_many_have_lost_is_renewed_once() {
     kept.write(&credentials(&url, "a1")).unwrap();
     authorization.reload();
     assert!(matches!(
-        authorization.renew(Some("Bearer a1")),
+        authorization.renew(Some("Bearer a1"), Used::Refused),
         Renewal::Wait(_)
     ));
     let waiting: Vec<_> = (0..8)
@@ -210,7 +210,7 @@ fn a_token_that_is_gone_for_good_is_not_asked_for_again_until_a_person_logs_in()
     }
     // Nobody is asked any more: the server above is gone.
     assert!(matches!(
-        authorization.renew(Some("Bearer a1")),
+        authorization.renew(Some("Bearer a1"), Used::Refused),
         Renewal::None
     ));
     kept.write(&credentials(&url, "a9")).unwrap();
@@ -218,12 +218,16 @@ fn a_token_that_is_gone_for_good_is_not_asked_for_again_until_a_person_logs_in()
         ended(&authorization, "Bearer a1").as_deref(),
         Some("Bearer a9")
     );
+    // One that permits too little is not renewed: a login gives another one.
+    let more = |used| authorization.renew(Some(used), Used::PermitsTooLittle);
+    assert!(matches!(more("Bearer a9"), Renewal::None));
+    assert!(matches!(more("Bearer a1"), Renewal::Token(token) if token == "Bearer a9"));
     // One without a token for others has none.
     let mut short = credentials(&url, "a9");
     short.tokens.refresh = None;
     kept.write(&short).unwrap();
     assert!(matches!(
-        authorization.renew(Some("Bearer a9")),
+        authorization.renew(Some("Bearer a9"), Used::Refused),
         Renewal::None
     ));
 }

@@ -2,7 +2,7 @@
 //! background work.
 
 use super::target::Target;
-use crate::authorization::{Authorization, Renewal};
+use crate::authorization::{Authorization, Renewal, Used};
 use crate::config::Gateway;
 use event_listener::EventListener;
 use mcp_local_provider_core::budget::Share;
@@ -499,12 +499,18 @@ impl RemoteTask {
 
     /// The head of an answer has come. A request whose token was refused may be sent once more.
     fn handle_head(&mut self, id: ExchangeId, head: ResponseHead) {
-        let open = self.calls.get_mut(&id).filter(|_| head.status() == 401);
-        let again = open.and_then(|open| open.again.take());
+        let used = match head.status() {
+            401 => Used::Refused,
+            403 if challenge_in(&head).is_some_and(|challenge| challenge.wants_scope()) => {
+                Used::PermitsTooLittle
+            }
+            _ => return self.pass_head(id, &head),
+        };
+        let again = self.calls.get_mut(&id).and_then(|open| open.again.take());
         match (again, self.server.authorization.clone()) {
             (Some(sent), Some(login)) => {
                 self.calls.remove(&id);
-                let renewal = login.renew(sent.token.as_deref());
+                let renewal = login.renew(sent.token.as_deref(), used);
                 self.renew(id, renewal, sent, head);
             }
             (Some(_) | None, _) => self.pass_head(id, &head),
@@ -513,10 +519,7 @@ impl RemoteTask {
 
     /// Tells the machine of the head of an answer.
     fn pass_head(&mut self, id: ExchangeId, head: &ResponseHead) {
-        let named = head.headers();
-        let named = named.filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
-        let texts = named.filter_map(|(_, value)| std::str::from_utf8(value).ok());
-        let challenge = Challenge::read(texts);
+        let challenge = challenge_in(head);
         let (now, head) = (self.now(), head_of(head, challenge.as_ref()));
         self.call(|machine, acts, hear| machine.handle_head(now, id, &head, acts, hear));
     }
@@ -526,6 +529,12 @@ impl RemoteTask {
         let now = self.now();
         self.call(|machine, acts, hear| machine.handle_fault(now, id, fault, why, acts, hear));
     }
+}
+
+fn challenge_in(head: &ResponseHead) -> Option<Challenge> {
+    let named = head.headers();
+    let named = named.filter(|(name, _)| name.eq_ignore_ascii_case("www-authenticate"));
+    Challenge::read(named.filter_map(|(_, value)| std::str::from_utf8(value).ok()))
 }
 
 fn head_of<'h>(head: &'h ResponseHead, challenge: Option<&'h Challenge>) -> Head<'h> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::thread;
 
 /// Times of both gateways, so that nothing is waited for long.
@@ -26,17 +26,44 @@ fn start() -> (Program, Protected, Program) {
     (behind, protected, near)
 }
 
-/// Begins `mcp login far` with these arguments, and reads the address for the browser.
-fn begin_login(near: &Program, arguments: &[&str]) -> (Child, String) {
-    let mut command = Command::new(program());
-    command.args(["mcp", "login", "far", "--no-browser", "--config"]).arg(&near.config);
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().map_while(Result::ok);
-    let url = lines.find(|line| line.starts_with("http://"));
-    match url {
-        Some(url) => (child, url),
-        None => panic!("no address: {:?}", child.wait_with_output()),
+/// `mcp login far` on its way.
+struct Login {
+    child: Child,
+    lines: BufReader<ChildStdout>,
+    /// The address for the browser.
+    url: String,
+}
+
+impl Login {
+    /// Begins one with these arguments.
+    fn begin(near: &Program, arguments: &[&str]) -> Self {
+        let mut command = Command::new(program());
+        command.args(["mcp", "login", "far", "--no-browser", "--config"]).arg(&near.config);
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap());
+        let mut login = Self { child, lines, url: String::new() };
+        login.url = login.wait_for("http://");
+        login
+    }
+
+    /// The next line with this text.
+    fn wait_for(&mut self, text: &str) -> String {
+        loop {
+            let mut line = String::new();
+            assert_ne!(self.lines.read_line(&mut line).unwrap(), 0, "it has ended without {text}");
+            if line.contains(text) {
+                return line.trim().to_owned();
+            }
+        }
+    }
+
+    /// The end of it: its exit status, and what it wrote since.
+    fn end(mut self) -> (bool, String) {
+        let mut text = String::new();
+        self.lines.read_to_string(&mut text).unwrap();
+        let output = self.child.wait_with_output().unwrap();
+        (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
     }
 }
 
@@ -51,18 +78,11 @@ fn visit(url: &str) -> Option<String> {
     location.map(str::to_owned)
 }
 
-/// The end of a login: its exit status, and all that it wrote after the address.
-fn end_login(child: Child) -> (bool, String) {
-    let output = child.wait_with_output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    (output.status.success(), text + &String::from_utf8_lossy(&output.stderr))
-}
-
 /// Logs in.
-fn login(near: &Program, arguments: &[&str]) -> String {
-    let (child, url) = begin_login(near, arguments);
-    visit(&visit(&url).unwrap());
-    let (is_in, text) = end_login(child);
+fn log_in(near: &Program, arguments: &[&str]) -> String {
+    let login = Login::begin(near, arguments);
+    visit(&visit(&login.url).unwrap());
+    let (is_in, text) = login.end();
     assert!(is_in, "{text}");
     text
 }
@@ -88,7 +108,7 @@ fn a_person_logs_in_and_the_token_is_renewed_once_for_all_who_lost_it() {
     let error = refused.json()["error"].clone();
     assert_eq!(error["data"]["reason"], "server_unavailable", "{refused:?}");
     assert!(error["message"].as_str().unwrap().contains("`mcp login far` gets a token"), "{error}");
-    let text = login(&near, &[]);
+    let text = log_in(&near, &[]);
     assert!(text.contains(&format!("`far` is logged in at http://{}, for tools", protected.address)), "{text}");
     let kept = near.folder.0.join("data/authorization/far.json");
     let mode = kept.metadata().unwrap().permissions().mode() & 0o777;
@@ -123,7 +143,7 @@ fn a_person_logs_in_and_the_token_is_renewed_once_for_all_who_lost_it() {
     near.wait_for_log("invalid_grant; `mcp login far` gets others");
     // The session goes on after another login.
     protected.state().refuses = false;
-    login(&near, &[]);
+    log_in(&near, &[]);
     assert_eq!(echo(&client, "back"), "back");
     // The program registered once.
     assert_eq!(protected.state().heard("/register").len(), 1);
@@ -141,39 +161,41 @@ fn a_person_logs_in_and_the_token_is_renewed_once_for_all_who_lost_it() {
 #[test]
 fn a_server_that_wants_more_names_the_login_that_asks_for_it() {
     let (_behind, protected, near) = start();
-    login(&near, &[]);
+    log_in(&near, &[]);
     let client = open(&near);
-    protected.state().wants_scope = Some("files:write");
+    protected.state().too_little = 1;
     let failed = client.call("echo", &json!({ "text": "x" }));
     let message = failed["error"]["message"].as_str().unwrap();
     assert!(message.contains("`mcp login far --scope 'files:write'` asks for more"), "{failed}");
-    let (child, url) = begin_login(&near, &["--scope", "files:write"]);
-    assert!(url.contains("&scope=tools%20files%3Awrite"), "{url}");
-    protected.state().wants_scope = None;
-    visit(&visit(&url).unwrap());
-    assert!(end_login(child).0);
+    let login = Login::begin(&near, &["--scope", "files:write"]);
+    assert!(login.url.contains("&scope=tools%20files%3Awrite"), "{}", login.url);
+    visit(&visit(&login.url).unwrap());
+    assert!(login.end().0);
+    // The token before is still right, and still permits too little.
     assert_eq!(echo(&client, "more"), "more");
+    assert_eq!(protected.state().heard("/token").len(), 2);
 }
 
 #[test]
 fn a_browser_on_another_machine_is_pasted_from_and_a_strange_visit_changes_nothing() {
     let (_behind, protected, near) = start();
-    let (mut child, url) = begin_login(&near, &[]);
-    let back = visit(&url).unwrap();
+    let mut login = Login::begin(&near, &[]);
+    let back = visit(&login.url).unwrap();
     // Another page of the browser knocks with a code of its own.
     let (stranger, _) = back.split_once('?').unwrap();
     visit(&format!("{stranger}?code=stolen&state=guessed"));
-    let mut input = child.stdin.take().unwrap();
+    login.wait_for("does not belong to this login");
+    let mut input = login.child.stdin.take().unwrap();
     writeln!(input, "{back}").unwrap();
-    let (is_in, text) = end_login(child);
-    assert!(is_in && text.contains("does not belong to this login"), "{text}");
+    let (is_in, text) = login.end();
+    assert!(is_in, "{text}");
     assert!(protected.state().heard("/token")[0].contains("code=the-code&"));
     assert_eq!(echo(&open(&near), "here"), "here");
     // One that comes from another authorization server ends it, and no code goes anywhere.
-    let (child, url) = begin_login(&near, &[]);
-    let back = visit(&url).unwrap();
+    let login = Login::begin(&near, &[]);
+    let back = visit(&login.url).unwrap();
     visit(&back.replace("&iss=http", "&iss=https"));
-    let (is_in, text) = end_login(child);
+    let (is_in, text) = login.end();
     assert!(!is_in && text.contains("its answer was not used"), "{text}");
     assert_eq!(protected.state().heard("/token").len(), 1);
 }

@@ -17,8 +17,8 @@ pub struct State {
     pub access: String,
     /// The token that gets another one.
     pub refresh: String,
-    /// The scope without which requests are refused.
-    pub wants_scope: Option<&'static str>,
+    /// Tokens up to this one permit too little, for want of a scope.
+    pub too_little: u32,
     /// It gives no token for another one any more.
     pub refuses: bool,
     /// Requests of each path, and their bodies.
@@ -109,15 +109,20 @@ fn serve(socket: &TcpStream, own: SocketAddr, behind: SocketAddr, state: &Mutex<
     locked.heard.push((path.to_owned(), text.clone()));
     let (status, more, answer) = match path {
         "/mcp" => {
-            let is_right = header("authorization") == Some(format!("Bearer {}", locked.access));
-            let wanted = locked.wants_scope;
-            let has_token = is_right && !locked.access.is_empty();
+            let token = header("authorization").unwrap_or_default();
+            let number = token.strip_prefix("Bearer access-secret-").and_then(|number| number.parse().ok());
+            let is_right = number.is_some_and(|number: u32| number <= locked.issued) && !locked.access.is_empty();
+            let is_newest = number == Some(locked.issued);
+            let permits = number > Some(locked.too_little);
+            // Where a test looks at what tokens permit, they stay right when others are given.
+            let has_token = is_right && (is_newest || locked.too_little > 0);
             drop(locked);
             let about = format!("resource_metadata=\"{base}/.well-known/oauth-protected-resource/mcp\"");
-            match (has_token, wanted) {
-                (true, None) => return forward(socket, behind, &head, &text).ok(),
-                (true, Some(scope)) => {
-                    let challenge = format!("WWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"{scope}\", {about}\r\n");
+            match (has_token, permits) {
+                (true, true) => return forward(socket, behind, &head, &text).ok(),
+                (true, false) => {
+                    let challenge =
+                        format!("WWW-Authenticate: Bearer error=\"insufficient_scope\", scope=\"files:write\", {about}\r\n");
                     ("403 Forbidden", challenge, String::new())
                 }
                 (false, _) => {

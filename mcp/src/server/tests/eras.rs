@@ -141,6 +141,19 @@ fn a_process_that_refuses_both_forms_cannot_be_used_and_tells_its_first_reason()
 }
 
 #[test]
+fn a_process_that_ends_when_it_is_asked_for_the_other_form_is_told_with_both_reasons() {
+    let mut bench = Bench::for_callers(Era::Sessions, Known::default());
+    bench.spawn();
+    bench.line(r#"{"jsonrpc":"2.0","id":1,"error":{"code":-32020,"message":"no header"}}"#);
+    bench.exit(Exit::Code(1));
+    let why = bench.server.trouble().unwrap();
+    assert_eq!(
+        why,
+        "it refused `initialize`: no header; asked by `server/discover`, it ended"
+    );
+}
+
+#[test]
 fn a_process_that_does_not_take_the_first_discover_is_thrown_away_whatever_it_does() {
     let silence = |bench: &mut Bench| {
         bench.wait(Duration::from_secs(5));
