@@ -41,19 +41,16 @@ pub use super::upgrade::{Upgrade, Upgraded};
 
 /// The header fields of a request.
 pub trait Fields: Sync {
-    /// Returns the last value of a name, which is in lower case: of several the last is the one that the nearest proxy wrote.
-    fn last(&self, name: &str) -> Option<&[u8]>;
-
     /// Returns all names, in any case, and values.
     fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_>;
+
+    /// Gives each name, in any case, and value.
+    fn each<'f>(&'f self, take: &mut dyn FnMut(&'f str, &'f [u8])) {
+        self.all().for_each(|(name, value)| take(name, value));
+    }
 }
 
 impl Fields for http::HeaderMap {
-    fn last(&self, name: &str) -> Option<&[u8]> {
-        let value = self.get_all(name).iter().next_back();
-        value.map(http::HeaderValue::as_bytes)
-    }
-
     fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_> {
         Box::new(
             self.iter()
@@ -63,13 +60,62 @@ impl Fields for http::HeaderMap {
 }
 
 impl Fields for RequestHead<'_> {
-    fn last(&self, name: &str) -> Option<&[u8]> {
-        self.last_header(name)
-    }
-
     fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_> {
         Box::new(self.headers())
     }
+
+    fn each<'f>(&'f self, take: &mut dyn FnMut(&'f str, &'f [u8])) {
+        self.headers().for_each(|(name, value)| take(name, value));
+    }
+}
+
+/// Makes a structure with the values of these names, which are in lower case.
+macro_rules! named {
+    ($($field:ident: $name:expr),* $(,)?) => {
+        /// The values of the fields that decide something. Of several with one name it is the last, which the nearest proxy wrote.
+        #[derive(Default)]
+        struct Named<'h> {
+            $($field: Option<&'h [u8]>,)*
+        }
+
+        impl<'h> Named<'h> {
+            fn take(&mut self, name: &str, value: &'h [u8]) {
+                // Lengths tell most names apart without a comparison.
+                $(if name.len() == $name.len() && name.eq_ignore_ascii_case($name) {
+                    self.$field = Some(value);
+                    return;
+                })*
+            }
+        }
+    };
+}
+
+named! {
+    host: "host",
+    authorization: "authorization",
+    content_type: "content-type",
+    accept: "accept",
+    user_agent: "user-agent",
+    mcp_session_id: "mcp-session-id",
+    mcp_protocol_version: "mcp-protocol-version",
+    origin: "origin",
+    x_api_key: "x-api-key",
+    api_key: "api-key",
+    fetch_site: "sec-fetch-site",
+    agent: api::AGENT_HEADER,
+    x_forwarded_for: "x-forwarded-for",
+    forwarded: "forwarded",
+    x_real_ip: "x-real-ip",
+    session: "x-mcp-session",
+    last_event_id: "last-event-id",
+    mcp_method: "mcp-method",
+    mcp_name: "mcp-name",
+    asked_headers: "access-control-request-headers",
+    if_none_match: "if-none-match",
+    anthropic_version: "anthropic-version",
+    anthropic_beta: "anthropic-beta",
+    openai_beta: "openai-beta",
+    via: VIA,
 }
 
 /// The parts of a request's head that decide what happens.
@@ -94,52 +140,55 @@ impl<'h> Request<'h> {
 
     /// `address` is the peer's. `target` is path and query.
     pub fn new(method: &'h str, target: &'h str, address: IpAddr, fields: &'h impl Fields) -> Self {
-        let value = |name: &str| fields.last(name);
-        let text = |name| std::str::from_utf8(value(name)?).ok();
+        let mut named = Named::default();
+        fields.each(&mut |name, value| named.take(name, value));
+        let text = |value: Option<&'h [u8]>| std::str::from_utf8(value?).ok();
+        let proxies = [named.x_forwarded_for, named.forwarded, named.x_real_ip];
+        let accept = text(named.accept);
         Self {
             head: api::Head {
                 method,
                 target,
-                host: text("host"),
+                host: text(named.host),
                 // An origin that is not text is nobody's.
-                origin: value("origin").map(|_| text("origin").unwrap_or("unreadable")),
-                authorization: text("authorization"),
-                api_key: text("x-api-key").or_else(|| text("api-key")),
-                user_agent: text("user-agent"),
-                fetch_site: text("sec-fetch-site"),
-                accept: text("accept"),
-                agent: text(api::AGENT_HEADER),
+                origin: named
+                    .origin
+                    .map(|origin| text(Some(origin)).unwrap_or("unreadable")),
+                authorization: text(named.authorization),
+                api_key: text(named.x_api_key).or_else(|| text(named.api_key)),
+                user_agent: text(named.user_agent),
+                fetch_site: text(named.fetch_site),
+                accept,
+                agent: text(named.agent),
                 address,
                 forwarding: api::Forwarding {
-                    x_forwarded_for: text("x-forwarded-for"),
-                    forwarded: text("forwarded"),
-                    is_there: ["x-forwarded-for", "forwarded", "x-real-ip"]
-                        .into_iter()
-                        .any(|name| value(name).is_some()),
+                    x_forwarded_for: text(named.x_forwarded_for),
+                    forwarded: text(named.forwarded),
+                    is_there: proxies.iter().any(Option::is_some),
                 },
             },
-            session: text("x-mcp-session"),
+            session: text(named.session),
             mcp: mcp_request::Asked {
                 method,
                 target,
-                session: text("mcp-session-id"),
-                version: text("mcp-protocol-version"),
-                last_event: text("last-event-id"),
-                content_type: text("content-type"),
-                accept: text("accept"),
-                called: text("mcp-method"),
-                name: text("mcp-name"),
+                session: text(named.mcp_session_id),
+                version: text(named.mcp_protocol_version),
+                last_event: text(named.last_event_id),
+                content_type: text(named.content_type),
+                accept,
+                called: text(named.mcp_method),
+                name: text(named.mcp_name),
                 fields: Some(fields),
             },
-            asked_headers: text("access-control-request-headers"),
-            if_none_match: text("if-none-match"),
+            asked_headers: text(named.asked_headers),
+            if_none_match: text(named.if_none_match),
             carried: CarriedHeaders {
                 own: ClientHeaders {
-                    anthropic_version: text("anthropic-version"),
-                    anthropic_beta: text("anthropic-beta"),
-                    openai_beta: text("openai-beta"),
+                    anthropic_version: text(named.anthropic_version),
+                    anthropic_beta: text(named.anthropic_beta),
+                    openai_beta: text(named.openai_beta),
                 },
-                via: text(VIA),
+                via: text(named.via),
             },
         }
     }

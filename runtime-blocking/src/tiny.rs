@@ -194,12 +194,6 @@ fn answer(threads: &Threads, mut request: tiny_http::Request) -> io::Result<()> 
 struct TinyFields<'r>(&'r [tiny_http::Header]);
 
 impl Fields for TinyFields<'_> {
-    fn last(&self, name: &str) -> Option<&[u8]> {
-        let mut all = self.all().filter(|(own, _)| own.eq_ignore_ascii_case(name));
-        let first = all.next();
-        all.last().or(first).map(|(_, value)| value)
-    }
-
     fn all(&self) -> Box<dyn Iterator<Item = (&str, &[u8])> + '_> {
         Box::new(self.0.iter().map(|header| {
             let name = header.field.as_str().as_str();

@@ -56,7 +56,7 @@ use core::fmt;
 use core::net::IpAddr;
 
 /// Every route.
-pub const ROUTES: Routes = Routes::with(&[
+pub static ROUTES: Routes = Routes::with(&[
     exchanges::ROUTES,
     models::ROUTES,
     ollama::ROUTES,

@@ -13,21 +13,21 @@ const LONGEST: usize = 64;
 const MISTAKES: u8 = 2;
 
 /// The route that is near to a path, and the path of it that is.
-pub(super) fn meant(routes: Routes, path: &str) -> Option<(&'static Route, &'static str)> {
+pub(super) fn meant(routes: &Routes, path: &str) -> Option<(&'static Route, &'static str)> {
     prefix_too_many(routes, path)
         .or_else(|| prefix_missing(routes, path))
         .or_else(|| mistaken(routes, bare(path)))
 }
 
 /// Every path of every route.
-fn paths(routes: Routes) -> impl Iterator<Item = (&'static Route, &'static str)> {
+fn paths(routes: &Routes) -> impl Iterator<Item = (&'static Route, &'static str)> + use<> {
     routes
         .iter()
         .flat_map(|route| route.paths.iter().map(move |path| (route, *path)))
 }
 
 /// `/v1/v1/models`, `/openai/v1/models`, `/api/v1/models`.
-fn prefix_too_many(routes: Routes, path: &str) -> Option<(&'static Route, &'static str)> {
+fn prefix_too_many(routes: &Routes, path: &str) -> Option<(&'static Route, &'static str)> {
     // One that is it letter by letter goes before one whose end may be anything.
     [false, true].into_iter().find_map(|has_parameters| {
         let mut rest = path;
@@ -53,12 +53,12 @@ fn prefix_too_many(routes: Routes, path: &str) -> Option<(&'static Route, &'stat
 }
 
 /// `/tags`.
-fn prefix_missing(routes: Routes, path: &str) -> Option<(&'static Route, &'static str)> {
+fn prefix_missing(routes: &Routes, path: &str) -> Option<(&'static Route, &'static str)> {
     paths(routes).find(|(_, known)| known.strip_prefix("/api") == Some(path))
 }
 
 /// `/chat/completion`, `/v1/mesages`.
-fn mistaken(routes: Routes, path: &str) -> Option<(&'static Route, &'static str)> {
+fn mistaken(routes: &Routes, path: &str) -> Option<(&'static Route, &'static str)> {
     if path.len() > LONGEST {
         return None;
     }
@@ -74,7 +74,7 @@ fn mistaken(routes: Routes, path: &str) -> Option<(&'static Route, &'static str)
 }
 
 /// The route that has most of its first segments in common with a path; among several the shortest.
-pub(super) fn neighbour(routes: Routes, path: &str) -> Option<&'static Route> {
+pub(super) fn neighbour(routes: &Routes, path: &str) -> Option<&'static Route> {
     let segments = |path: &'static str| bare(path).split('/').skip(1);
     let shared = |known: &'static str| {
         let both = segments(known).zip(path.split('/').skip(1));

@@ -370,11 +370,14 @@ pub(super) fn bare(path: &str) -> &str {
     }
 }
 
-/// First segments of paths, without `/v1`, each as one of 64 bits: where two sets have none in common, their paths differ.
+/// First segments of paths, without `/v1`, each in one of 64 sets: where two are in different sets, their paths differ.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Segments(u64);
 
 impl Segments {
+    /// Number of sets.
+    pub(super) const SETS: usize = 64;
+
     /// That of a path, with or without `/v1`.
     pub(super) const fn of(path: &str) -> Self {
         let mut rest = match path.as_bytes() {
@@ -386,6 +389,7 @@ impl Segments {
         while let [byte, more @ ..] = rest {
             match *byte {
                 b'/' => break,
+                // It may be any segment.
                 b'{' => return Self(u64::MAX),
                 byte => hash = (hash ^ byte as u32).wrapping_mul(0x0100_0193),
             }
@@ -403,9 +407,14 @@ impl Segments {
         Self(all)
     }
 
-    /// True when one may be in both.
-    pub(super) const fn meet(self, other: Self) -> bool {
-        self.0 & other.0 != 0
+    /// True when one may be in this set.
+    pub(super) const fn has(self, set: usize) -> bool {
+        self.0 >> set & 1 == 1
+    }
+
+    /// The first set with one of them.
+    pub(super) const fn first(self) -> usize {
+        self.0.trailing_zeros() as usize
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checks of the MCP servers of the configuration: their programs, and a start; a connection to those that are reached over HTTP.
 
 use super::{Findings, Health, Surroundings, bridges};
+use crate::authorization::KeptLogin;
 use crate::config::{Config, GatewaySwitch, Loaded};
 use crate::mcp_client::{NoResult, StartedServer, tools};
 use crate::printable::printable;
@@ -29,6 +30,11 @@ pub(super) fn examine(loaded: &Loaded, surroundings: &Surroundings, findings: &m
                 Err(text) => (Health::Warn, text),
             };
             findings.add(health, SUBJECT, format!("{name} {text}"));
+            if server.takes_logins()
+                && let Some((health, text)) = login(&config.data_dir, name, url)
+            {
+                findings.add(health, SUBJECT, format!("{name} {text}"));
+            }
             continue;
         }
         let plan = ServerPlan::new(name, server, config.gateway.message_bytes);
@@ -44,6 +50,33 @@ pub(super) fn examine(loaded: &Loaded, surroundings: &Surroundings, findings: &m
             }
         }
     }
+}
+
+/// Tells of the login that is kept for a server; `None` without one.
+fn login(data_dir: &Path, name: &str, url: &str) -> Option<(Health, String)> {
+    let kept = KeptLogin::new(data_dir, name);
+    let path = kept.path().display();
+    let again = format!("`mcp login {name}` makes another one");
+    Some(match kept.read() {
+        Ok(kept) => {
+            let kept = kept?;
+            if kept.server != url {
+                let server = printable(&kept.server);
+                let text = format!("has a login for another address, {server}; {again}");
+                return Some((Health::Warn, text));
+            }
+            let issuer = printable(&kept.issuer);
+            let end = match kept.tokens.refresh {
+                Some(_) => "its tokens renew themselves".to_owned(),
+                None => format!("its token cannot be renewed; when it has ended, {again}"),
+            };
+            (Health::Ok, format!("is logged in at {issuer}; {end}"))
+        }
+        Err(error) => {
+            let text = format!("has a login in {path} that cannot be read: {error}; {again}");
+            (Health::Warn, text)
+        }
+    })
 }
 
 /// Starts a server, and ends it again.

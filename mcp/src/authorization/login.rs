@@ -349,7 +349,8 @@ impl Plan {
         self.issuer.clone_from(&issuer.name);
         let settings = &self.settings;
         let known = settings.known.as_ref();
-        let before = known.and_then(|known| known.tokens.scope.as_deref());
+        let before = known.filter(|known| known.issuer == issuer.name);
+        let before = before.and_then(|known| known.tokens.scope.as_deref());
         let more = settings.more_scope.as_deref();
         // Without a set of its own the authorization server gives what it thinks right.
         if !self.scope.is_empty() || more.is_some() {
@@ -377,7 +378,7 @@ impl Plan {
                 && known.issuer != issuer.name
             {
                 let why = format!(
-                    "its authorization server is `{}` now, and the client of the configuration belongs to `{}`",
+                    "its authorization server is `{}` now, and the client of the configuration belongs to `{}`; `mcp logout` first, if that is right",
                     issuer.name, known.issuer
                 );
                 return Err(NotAuthorized(why));

@@ -115,6 +115,9 @@ fn a_person_logs_in_and_the_token_is_renewed_once_for_all_who_lost_it() {
     assert_eq!(mode, 0o600);
     let client = open(&near);
     assert_eq!(echo(&client, "one"), "one");
+    let found = near.command(&["doctor"]);
+    let found = String::from_utf8_lossy(&found.stdout).into_owned();
+    assert!(found.contains("far is logged in at http://") && found.contains("its tokens renew themselves"), "{found}");
     // It ends in the midst of many calls.
     protected.expire();
     thread::scope(|scope| {
@@ -153,7 +156,7 @@ fn a_person_logs_in_and_the_token_is_renewed_once_for_all_who_lost_it() {
     assert!(text.contains("is logged out") && text.contains("has taken the tokens back"), "{text}");
     assert!(!kept.exists());
     assert!(protected.state().heard("/revoke")[0].starts_with("token=refresh-secret-3&"));
-    for place in [near.log(), behind.log(), text] {
+    for place in [near.log(), behind.log(), text, found] {
         assert!(!place.contains("-secret-"), "{place}");
     }
 }

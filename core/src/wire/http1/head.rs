@@ -113,13 +113,21 @@ impl HeadReader {
             if index >= self.limits.head {
                 return Err(RequestError::new(431, "the request head is too long"));
             }
-            if self.at == At::Line {
-                let end = buffer.len().min(self.limits.head);
-                let plain = plain(buffer.get(index..end).unwrap_or_default());
-                if plain > 0 {
-                    index += plain;
-                    continue;
+            let plain = match self.at {
+                At::Line => {
+                    let end = buffer.len().min(self.limits.head);
+                    plain(buffer.get(index..end).unwrap_or_default())
                 }
+                At::Target(from) => {
+                    let most = from.saturating_add(self.limits.target);
+                    let end = buffer.len().min(self.limits.head).min(most);
+                    visible(buffer.get(index..end).unwrap_or_default())
+                }
+                At::Start | At::Method(_) | At::Version(_) | At::LineStart | At::Cr(_) => 0,
+            };
+            if plain > 0 {
+                index += plain;
+                continue;
             }
             self.at = match (self.at, byte) {
                 (At::Cr(Break::Leading), b'\n') => {
@@ -196,6 +204,14 @@ fn plain(line: &[u8]) -> usize {
     }
     let forbidden = line.iter().position(|byte| is_forbidden(*byte));
     forbidden.unwrap_or(end)
+}
+
+/// Number of bytes at the start of a piece of a target that are neither blanks nor control characters.
+fn visible(target: &[u8]) -> usize {
+    let end = target
+        .iter()
+        .position(|byte| *byte <= b' ' || *byte == 0x7f);
+    end.unwrap_or(target.len())
 }
 
 /// The head of a request, borrowed from the buffer it was read from.
@@ -307,16 +323,6 @@ impl<'b> RequestHead<'b> {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'b [u8]> {
         self.headers()
-            .find_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
-    }
-
-    /// The value of the last header of that name, in any case.
-    // A request is asked for two dozen of them: copies of the search would crowd out other code.
-    #[inline(never)]
-    #[must_use]
-    pub fn last_header(&self, name: &str) -> Option<&'b [u8]> {
-        self.headers()
-            .rev()
             .find_map(|(n, value)| n.eq_ignore_ascii_case(name).then_some(value))
     }
 
