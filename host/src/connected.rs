@@ -1,8 +1,10 @@
 //! A connection to a server, for a thread that has nothing else to do than to wait for it: by the proxy that the environment names,
 //! and with TLS where the address wants it.
 
+use crate::control::Answer;
 use crate::waiting_pipe::WaitingPipe;
 use mcp_local_provider_core::budget::Budget;
+use mcp_local_provider_engine::http_client::{Call, CallTimes, HttpRequest};
 use mcp_local_provider_engine::pipe::Pipe;
 use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
 use mcp_local_provider_engine::tls::{Tls, Trust};
@@ -18,10 +20,28 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(2);
 
 /// Connection to a server, by a proxy and with TLS where its address and the environment want them.
 pub(crate) struct Connected {
-    pub(crate) pipe: Box<dyn Pipe>,
-    pub(crate) origin: Origin,
+    pipe: Box<dyn Pipe>,
+    origin: Origin,
     /// What was found on the way, as a sentence without the server's name.
     pub(crate) text: String,
+}
+
+impl Connected {
+    /// Makes one request, and reads the head of its answer.
+    ///
+    /// # Errors
+    /// When the request cannot be sent, and as [`Answer::read`].
+    pub(crate) fn ask(self, request: HttpRequest) -> io::Result<Answer> {
+        // The pipe waits itself.
+        let times = CallTimes {
+            connect: Duration::MAX,
+            answer: Duration::MAX,
+            progress: Duration::MAX,
+        };
+        let budget = Budget::new(usize::MAX);
+        let call = Call::once(self.pipe, &self.origin, request, times, &budget);
+        call.map_err(io::Error::other).and_then(Answer::read)
+    }
 }
 
 /// Connects to a server. Reads of the connection wait for `patience`. An error is a sentence without the server's name; `after` says

@@ -33,7 +33,7 @@ const YARDSTICKS: [(&str, &str, u64); 9] = [
     ("acp_chunk/chunk_32", "acp_scan/chunk_32", 130),
     ("acp_chunk/chunk_4096", "acp_scan/chunk_4096", 130),
     ("acp_prompt", "acp_scan/prompt", 300),
-    ("mcp_relay/request", "mcp_floor/request", 560),
+    ("mcp_relay/request", "mcp_floor/request", 490),
     ("mcp_relay/answer", "mcp_floor/answer", 410),
     ("mcp_relay/progress", "mcp_floor/progress", 285),
     ("mcp_relay/last_event", "mcp_floor/last_event", 380),

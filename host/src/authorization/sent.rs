@@ -1,13 +1,11 @@
 //! Requests of a login, one after the other, on the thread that waits for them.
 
 use crate::connected::open;
-use crate::control::Answer;
-use mcp_local_provider_core::budget::Budget;
-use mcp_local_provider_engine::http_client::{Call, CallTimes, HttpRequest};
+use mcp_local_provider_engine::http_client::HttpRequest;
 use mcp_local_provider_engine::proxy::Proxies;
 use mcp_local_provider_engine::tls::Trust;
-use mcp_local_provider_mcp::authorization::{Answer as Told, Challenge, Request};
-use std::io::{self, Read};
+use mcp_local_provider_mcp::authorization::{Answer, Challenge, Request};
+use std::io::Read;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,7 +14,7 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// Size in bytes above which an answer is not read further. No document of a login comes near it.
 const MAX_BYTES: u64 = 256 << 10;
 /// What is left to do where a server cannot be reached.
-const AFTER: &str = "then try again";
+const AFTER: &str = "a login needs it";
 
 /// The ways to servers.
 #[derive(Debug)]
@@ -35,8 +33,8 @@ pub(crate) struct Received {
 
 impl Received {
     /// The answer for the machine.
-    pub(crate) fn told(&self) -> Told<'_> {
-        Told {
+    pub(crate) fn told(&self) -> Answer<'_> {
+        Answer {
             status: self.status,
             challenge: self.challenge.as_ref(),
             body: &self.body,
@@ -80,16 +78,7 @@ impl Asking {
             headers,
             body: request.body.map(|body| body.into_bytes().into()),
         };
-        // The pipe waits itself.
-        let times = CallTimes {
-            connect: Duration::MAX,
-            answer: Duration::MAX,
-            progress: Duration::MAX,
-        };
-        let budget = Budget::new(usize::MAX);
-        let call = Call::once(connected.pipe, &connected.origin, request, times, &budget);
-        let read = call.map_err(io::Error::other).and_then(|call| {
-            let mut answer = Answer::read(call)?;
+        let read = connected.ask(request).and_then(|mut answer| {
             let challenge = Challenge::read(answer.headers("www-authenticate"));
             let mut body = Vec::new();
             let kind = answer.header("content-type").unwrap_or_default();

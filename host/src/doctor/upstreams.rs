@@ -3,15 +3,13 @@
 use super::{Findings, Health};
 use crate::config::{Loaded, Secret, Upstream, UpstreamKind};
 use crate::connected;
-use crate::control::Answer;
 use crate::printable::printable;
 use mcp_local_provider_core::agents::upstream::{ModelList, authorization};
-use mcp_local_provider_core::budget::Budget;
-use mcp_local_provider_engine::http_client::{Call, CallTimes, HttpRequest};
+use mcp_local_provider_engine::http_client::HttpRequest;
 use mcp_local_provider_engine::proxy::{Origin, Proxies, Route};
 use mcp_local_provider_engine::tls::Trust;
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::io::Read;
 use std::time::Duration;
 
 /// Subject of the findings.
@@ -61,34 +59,23 @@ fn ask(upstream: &Upstream, proxies: &Proxies, trust: &Trust) -> Result<String, 
         return Ok("is asked by a proxy without TLS; its list of models was not read".to_owned());
     }
     let connected = connected::open(url, proxies, trust, AFTER, ANSWER)?;
-    let text = connected.text;
+    let text = connected.text.clone();
     let list = ModelList::new(upstream.kind.api());
     let path = format!("{}{}", path_of(url), list.path());
-    let budget = Budget::new(usize::MAX);
-    // The pipe waits itself.
-    let times = CallTimes {
-        connect: Duration::MAX,
-        answer: Duration::MAX,
-        progress: Duration::MAX,
-    };
     let request = HttpRequest {
         method: "GET",
         path: path.clone(),
         headers: headers(upstream),
         body: None,
     };
-    let call = Call::once(connected.pipe, &connected.origin, request, times, &budget);
-    let read = call
-        .map_err(io::Error::other)
-        .and_then(Answer::read)
-        .and_then(|mut answer| {
-            let mut body = Vec::new();
-            answer
-                .by_ref()
-                .take(MAX_LIST_BYTES)
-                .read_to_end(&mut body)?;
-            Ok((answer.status, body))
-        });
+    let read = connected.ask(request).and_then(|mut answer| {
+        let mut body = Vec::new();
+        answer
+            .by_ref()
+            .take(MAX_LIST_BYTES)
+            .read_to_end(&mut body)?;
+        Ok((answer.status, body))
+    });
     let (status, body) = read.map_err(|error| {
         format!("{text}, but its list of models at {path} cannot be read: {error}; {AFTER}")
     })?;
