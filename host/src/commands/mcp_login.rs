@@ -6,6 +6,7 @@ use crate::browser;
 use crate::config::{Loaded, McpOauth, McpServer, Secret};
 use crate::printable::printable;
 use crate::process::own_program;
+use mcp_local_provider_engine::tls::{IS_BUILT_IN, TlsError};
 use mcp_local_provider_mcp::authorization::{
     Credentials, Login, NotAuthorized, Preset, Returned, Settings, Step,
 };
@@ -82,6 +83,9 @@ pub(super) fn login(
     opens_browser: bool,
     out: &mut dyn Write,
 ) -> Result<(), Failure> {
+    if !IS_BUILT_IN {
+        return Err(TlsError::NotBuiltIn.into());
+    }
     let place = Place::find(loaded, name)?;
     let known = place.known();
     let oauth = place.server.oauth.clone().unwrap_or_default();
@@ -239,6 +243,9 @@ fn tell(place: &Place<'_>, credentials: &Credentials, out: &mut dyn Write) -> io
 
 /// Gives the tokens back, where the authorization server takes them, and removes the login.
 pub(super) fn logout(loaded: &Loaded, name: &str, out: &mut dyn Write) -> Result<(), Failure> {
+    if !IS_BUILT_IN {
+        return Err(TlsError::NotBuiltIn.into());
+    }
     let place = Place::find(loaded, name)?;
     let name = place.name;
     let kept = place.kept.read().ok().flatten();

@@ -4,6 +4,7 @@ use super::check::Report;
 use super::mcp_server::McpServer;
 use super::secret::Secret;
 use super::tree::{Node, Value};
+use mcp_local_provider_engine::tls::{IS_BUILT_IN, TlsError};
 use mcp_local_provider_mcp::config::Wire;
 use serde::{Deserialize, Serialize};
 
@@ -49,8 +50,12 @@ pub(super) fn expand(server: &mut Node) {
 }
 
 impl McpServer {
-    /// True for a server whose tokens come from logins: it is reached over HTTP, and the configuration sends it none.
+    /// True for a server whose tokens come from logins: it is reached over HTTP, and the configuration sends it none. No token is
+    /// sent by a program without TLS.
     pub(crate) fn takes_logins(&self) -> bool {
+        if !IS_BUILT_IN {
+            return false;
+        }
         let is_own = |name: &String| name.eq_ignore_ascii_case("authorization");
         matches!(self.wire(), Wire::Http | Wire::Sse) && !self.headers.keys().any(is_own)
     }
@@ -60,6 +65,9 @@ impl McpServer {
 pub(super) fn check(path: &str, server: &McpServer, report: &mut Report<'_>) {
     let Some(oauth) = &server.oauth else { return };
     let path = format!("{path}.oauth");
+    if !IS_BUILT_IN {
+        return report.problem(&path, TlsError::NotBuiltIn.to_string());
+    }
     if !matches!(server.wire(), Wire::Http | Wire::Sse) {
         report.problem(
             &path,

@@ -21,6 +21,7 @@ use crate::process::own_program;
 use mcp_local_provider_core::config::REGISTRY_SERVER;
 use mcp_local_provider_engine::gateway::{Child, Children};
 use mcp_local_provider_engine::proxy::Proxies;
+use mcp_local_provider_engine::tls::IS_BUILT_IN;
 use mcp_local_provider_engine::{Engine, RegistryServer};
 use process::{Runner, Surroundings};
 use std::collections::BTreeMap;
@@ -130,6 +131,9 @@ impl Servers {
 
     /// Knows the logins of these servers from now on. One at the same address stays as it is, with what others wait for.
     fn replace_authorizations(&self, config: &Config) {
+        if !IS_BUILT_IN {
+            return;
+        }
         let mut authorizations = lock(&self.authorizations);
         let mut before = std::mem::take(&mut *authorizations);
         for (name, server) in config.mcp_servers.offered() {

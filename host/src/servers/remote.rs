@@ -14,6 +14,7 @@ use mcp_local_provider_engine::gateway::{Child, Exit, Work};
 use mcp_local_provider_engine::http_client::{
     Call, CallError, CallTimes, HttpClient, HttpRequest, Part, Wait,
 };
+use mcp_local_provider_engine::tls::IS_BUILT_IN;
 use mcp_local_provider_engine::{Background, Engine, SocketServer};
 use mcp_local_provider_mcp::authorization::Challenge;
 use mcp_local_provider_mcp::remote::{
@@ -57,6 +58,11 @@ pub(crate) enum Way {
 }
 
 impl RemoteServer {
+    /// The login there. A program without TLS has none, and nothing of what follows from one.
+    fn login(&self) -> Option<Arc<Authorization>> {
+        self.authorization.clone().filter(|_| IS_BUILT_IN)
+    }
+
     /// The work that keeps the connection of `child` to it.
     pub(super) fn task(
         self,
@@ -218,7 +224,7 @@ impl RemoteTask {
             message_bytes: config.message_bytes,
             retry: config.timeouts.retry,
             falls_back: server.way == Way::Unsaid,
-            takes_logins: server.authorization.is_some(),
+            takes_logins: server.login().is_some(),
         };
         Self {
             client: engine.http_client(),
@@ -296,7 +302,7 @@ impl RemoteTask {
         match order {
             Order::Spawn => match &self.target {
                 Ok(_) => {
-                    if let Some(authorization) = &self.server.authorization {
+                    if let Some(authorization) = self.server.login() {
                         // A person may have logged in since the connection before.
                         authorization.reload();
                     }
@@ -367,7 +373,7 @@ impl RemoteTask {
             headers: headers.collect(),
             body: request.body.map(|body| body.into_bytes().into()),
         };
-        let Some(authorization) = &self.server.authorization else {
+        let Some(authorization) = self.server.login() else {
             let call = self.call_with(target, request, None, times)?;
             return Ok(Open::new(call, None));
         };
@@ -407,7 +413,7 @@ impl RemoteTask {
         let over: Vec<ExchangeId> = over.collect();
         let moves = !over.is_empty();
         for id in over {
-            let login = self.server.authorization.clone();
+            let login = self.server.login();
             let (Some(held), Some(login)) = (self.held.remove(&id), login) else {
                 continue;
             };
@@ -507,7 +513,7 @@ impl RemoteTask {
             _ => return self.pass_head(id, &head),
         };
         let again = self.calls.get_mut(&id).and_then(|open| open.again.take());
-        match (again, self.server.authorization.clone()) {
+        match (again, self.server.login()) {
             (Some(sent), Some(login)) => {
                 self.calls.remove(&id);
                 let renewal = login.renew(sent.token.as_deref(), used);
