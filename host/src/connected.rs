@@ -22,7 +22,7 @@ pub(crate) const CONNECT: Duration = Duration::from_secs(2);
 pub(crate) struct Connected {
     pipe: Box<dyn Pipe>,
     origin: Origin,
-    /// What was found on the way, as a sentence without the server's name.
+    /// Findings on the way, as a sentence without the server's name.
     pub(crate) text: String,
 }
 

@@ -103,7 +103,7 @@ pub struct Head<'h> {
     pub content_type: Option<&'h str>,
     /// `Mcp-Session-Id`.
     pub session: Option<&'h str>,
-    /// What `WWW-Authenticate` says of Bearer tokens.
+    /// Bearer tokens, as `WWW-Authenticate` speaks of them.
     pub challenge: Option<&'h Challenge>,
 }
 

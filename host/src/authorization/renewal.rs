@@ -17,7 +17,7 @@ pub(crate) enum Used {
     PermitsTooLittle,
 }
 
-/// What is to be done with a request whose token did not do.
+/// The way on for a request whose token did not do.
 #[derive(Debug)]
 pub(crate) enum Renewal {
     /// Send it with this value of `Authorization`, which is a secret.
@@ -99,7 +99,7 @@ impl Authorization {
             }
         };
         let mut state = self.state();
-        // What a renewal gave meanwhile is newer.
+        // Tokens that a renewal gave meanwhile are newer.
         if !state.is_renewing && state.credentials == before {
             state.credentials = kept;
         }

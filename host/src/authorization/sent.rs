@@ -13,7 +13,7 @@ use std::time::Duration;
 const ANSWER: Duration = Duration::from_secs(10);
 /// Size in bytes above which an answer is not read further. No document of a login comes near it.
 const MAX_BYTES: u64 = 256 << 10;
-/// What is left to do where a server cannot be reached.
+/// Need for a server that cannot be reached.
 const AFTER: &str = "a login needs it";
 
 /// The ways to servers.

@@ -93,7 +93,7 @@ fn login(directory: &Directory) -> (KeptLogin, Arc<Authorization>) {
     (kept, Arc::new(authorization))
 }
 
-/// What becomes of a request with this token, in the end.
+/// The end of a request with this token.
 fn ended(authorization: &Arc<Authorization>, used: &str) -> Option<String> {
     let mut renewal = authorization.renew(Some(used), Used::Refused);
     loop {

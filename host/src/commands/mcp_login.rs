@@ -110,10 +110,7 @@ pub(super) fn login(
         more_scope: more_scope.map(str::to_owned),
         known,
     };
-    let headers = place.server.headers.iter();
-    let headers =
-        headers.filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())));
-    let headers: Vec<(String, String)> = headers.collect();
+    let headers = place.server.sent_headers();
     let wrong = |NotAuthorized(why): NotAuthorized| place.failure(&why);
     let mut login = Login::new(settings, &random).map_err(wrong)?;
     let mut callback = Some(callback);

@@ -87,6 +87,14 @@ pub(super) fn expand(path: &str, server: &mut Node, problems: &mut Vec<Problem>)
 }
 
 impl McpServer {
+    /// The headers that it is sent, which may be secrets: names and values.
+    pub(crate) fn sent_headers(&self) -> Vec<(String, String)> {
+        let headers = self.headers.iter();
+        let headers =
+            headers.filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())));
+        headers.collect()
+    }
+
     /// The wire to it.
     pub(crate) fn wire(&self) -> Wire {
         match (&self.url, self.transport) {

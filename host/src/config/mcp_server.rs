@@ -63,7 +63,7 @@ pub struct McpServer {
     pub headers: BTreeMap<String, Secret>,
     /// The way to it; Streamable HTTP with a `url` when absent, else its standard input and output.
     pub transport: Option<McpTransport>,
-    /// How this program is known to its authorization server; `mcp login` gets the tokens.
+    /// This program as its authorization server knows it; `mcp login` gets the tokens.
     pub oauth: Option<McpOauth>,
     /// Text before the names of its tools and prompts at `/mcp`, and before its URIs; its name when absent.
     pub prefix: Option<String>,

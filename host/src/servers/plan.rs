@@ -44,12 +44,9 @@ impl ServerPlan {
 
     /// Returns the address of a server that is not started here, with the login there; `None` for one that is.
     pub(super) fn remote(&self, authorization: Option<Arc<Authorization>>) -> Option<RemoteServer> {
-        let headers = self.server.headers.iter();
-        let headers =
-            headers.filter_map(|(name, value)| Some((name.clone(), value.text()?.to_owned())));
         Some(RemoteServer {
             url: self.server.url.clone()?,
-            headers: headers.collect(),
+            headers: self.server.sent_headers(),
             authorization,
             way: match (self.server.wire(), self.server.transport) {
                 (Wire::WebSocket, _) => Way::Socket,

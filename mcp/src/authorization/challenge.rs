@@ -3,7 +3,7 @@
 use alloc::borrow::ToOwned;
 use alloc::string::String;
 
-/// What a server says when it refuses a request without a token, or with one that does not do.
+/// A server's words when it refuses a request without a token, or with one that does not do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Challenge {
     /// Address of the document that says who gives tokens.
@@ -57,7 +57,7 @@ impl Challenge {
     }
 }
 
-/// What is left of a header.
+/// The rest of a header.
 struct Scan<'h>(&'h str);
 
 impl<'h> Scan<'h> {

@@ -26,11 +26,7 @@ pub enum ClientAuthentication {
 }
 
 impl ClientAuthentication {
-    const ALL: [(Self, &'static str); 3] = [
-        (Self::None, "none"),
-        (Self::Basic, "client_secret_basic"),
-        (Self::Post, "client_secret_post"),
-    ];
+    const ALL: [Self; 3] = [Self::None, Self::Basic, Self::Post];
 
     const fn name(self) -> &'static str {
         match self {
@@ -42,8 +38,7 @@ impl ClientAuthentication {
 
     /// The way of this name.
     pub(super) fn named(name: &str) -> Option<Self> {
-        let mut all = Self::ALL.into_iter();
-        all.find_map(|(way, own)| (own == name).then_some(way))
+        Self::ALL.into_iter().find(|way| way.name() == name)
     }
 }
 
@@ -56,7 +51,7 @@ pub struct Client {
     pub secret: Option<String>,
     /// Its way to prove that it has that.
     pub authentication: ClientAuthentication,
-    /// Where a browser comes back to.
+    /// The address that a browser comes back to.
     pub redirect_uri: String,
     /// True where it registered itself.
     pub is_registered: bool,
@@ -110,9 +105,9 @@ impl Client {
 /// Tokens (RFC 6749, section 5.1).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Tokens {
-    /// What each request to the server has.
+    /// The token of each request to the server.
     pub access: String,
-    /// What gets others when that has ended.
+    /// The token that gets others when that has ended.
     pub refresh: Option<String>,
     /// The end of `access`, in seconds since 1970; `None` when nobody says.
     pub ends_at: Option<u64>,
@@ -180,9 +175,9 @@ pub struct Credentials {
     pub resource: String,
     /// The name of the authorization server, to which alone the client is known.
     pub issuer: String,
-    /// Where tokens are asked for.
+    /// The address at which tokens are asked for.
     pub token_endpoint: String,
-    /// Where they are given back.
+    /// The address at which they are given back.
     pub revocation_endpoint: Option<String>,
     /// This program there.
     pub client: Client,

@@ -61,7 +61,7 @@ pub(super) fn error_code(body: &[u8]) -> Option<String> {
     Document::read(body)?.text("error")
 }
 
-/// What an answer says that refuses: its code and description, or its status alone.
+/// The words of an answer that refuses: its code and description, or its status alone.
 pub(super) fn refusal(status: u16, body: &[u8]) -> String {
     let document = Document::read(body);
     let text = |name| document.and_then(|document| document.text(name));

@@ -39,7 +39,7 @@ impl fmt::Debug for Preset {
     }
 }
 
-/// What is known before a login.
+/// Knowledge before a login.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The address of the server.
@@ -52,13 +52,13 @@ pub struct Settings {
     pub scope: Option<String>,
     /// Further scopes.
     pub more_scope: Option<String>,
-    /// Where the browser comes back to.
+    /// The address that the browser comes back to.
     pub redirect_uri: String,
-    /// What an earlier login gave.
+    /// Credentials of an earlier login.
     pub known: Option<Credentials>,
 }
 
-/// What is to be done next.
+/// The next thing to be done.
 #[derive(Debug)]
 pub enum Step {
     /// Make a request, and give its answer to [`Login::handle_answer`].
@@ -70,7 +70,7 @@ pub enum Step {
     Done(Box<Credentials>),
 }
 
-/// What a browser's return means.
+/// Meanings of a browser's return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Returned {
     /// It belongs to this login, which goes on.
@@ -79,7 +79,7 @@ pub enum Returned {
     Foreign,
 }
 
-/// Where a login is.
+/// Stages of a login.
 enum Stage {
     /// The server is asked without a token.
     Probe,
@@ -255,7 +255,7 @@ fn post(url: &str, accept: &str, body: String) -> Request {
     }
 }
 
-/// What a login knows and has found.
+/// Knowledge of a login, and what it has found.
 struct Plan {
     settings: Settings,
     /// Name of the server at its authorization server.

@@ -1,4 +1,4 @@
-//! What a server and its authorization server say of themselves (RFC 9728, RFC 8414, OpenID Connect Discovery).
+//! Documents of a server and its authorization server about themselves (RFC 9728, RFC 8414, OpenID Connect Discovery).
 
 use super::NotAuthorized;
 use super::credentials::ClientAuthentication;

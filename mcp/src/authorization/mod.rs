@@ -53,7 +53,7 @@ impl fmt::Debug for Request {
 pub struct Answer<'a> {
     /// HTTP status.
     pub status: u16,
-    /// What `WWW-Authenticate` says of Bearer tokens.
+    /// Bearer tokens, as `WWW-Authenticate` speaks of them.
     pub challenge: Option<&'a Challenge>,
     /// The body.
     pub body: &'a [u8],

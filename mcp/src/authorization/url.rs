@@ -3,6 +3,7 @@
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt::Write as _;
+use core::net::Ipv4Addr;
 
 /// A URL with the scheme `http` or `https`, without user, fragment, blanks and characters beyond ASCII.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +59,9 @@ impl<'u> Url<'u> {
     /// True for a host that is this machine by its name (RFC 8252, section 7.3).
     pub(super) fn is_loopback(&self) -> bool {
         let host = self.host();
-        let is_address = |host: &str| {
-            let parts = host.split('.');
-            parts.clone().count() == 4 && parts.clone().all(|part| part.parse::<u8>().is_ok())
-        };
         host.eq_ignore_ascii_case("localhost")
             || host == "[::1]"
-            || (host.starts_with("127.") && is_address(host))
+            || host.parse().is_ok_and(|host: Ipv4Addr| host.is_loopback())
     }
 
     /// True where nobody on the way reads what is sent.

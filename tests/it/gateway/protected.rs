@@ -8,7 +8,7 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
-/// What it knows, and what a test changes.
+/// State of the server, which a test changes.
 #[derive(Default)]
 pub struct State {
     /// Tokens that were given.
@@ -114,7 +114,7 @@ fn serve(socket: &TcpStream, own: SocketAddr, behind: SocketAddr, state: &Mutex<
             let is_right = number.is_some_and(|number: u32| number <= locked.issued) && !locked.access.is_empty();
             let is_newest = number == Some(locked.issued);
             let permits = number > Some(locked.too_little);
-            // Where a test looks at what tokens permit, they stay right when others are given.
+            // For a test that looks at what tokens permit they stay right when others are given.
             let has_token = is_right && (is_newest || locked.too_little > 0);
             drop(locked);
             let about = format!("resource_metadata=\"{base}/.well-known/oauth-protected-resource/mcp\"");
