@@ -7,6 +7,7 @@
 mod cursor;
 #[cfg(test)]
 pub(crate) mod damage;
+mod scan;
 mod value;
 
 use alloc::borrow::Cow;
@@ -14,6 +15,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 pub(crate) use cursor::Cursor;
+pub(crate) use scan::{has_none, split_once};
 use serde::de::{Deserialize, Deserializer, Error, Unexpected};
 use serde_json::value::RawValue;
 pub use value::JsonValue;
@@ -235,15 +237,11 @@ pub fn escape_into(out: &mut Vec<u8>, plain: &str) {
     out.extend_from_slice(bytes.get(done..).unwrap_or_default());
 }
 
-/// True when no byte needs an escape or can begin a separator. Whole vectors of them are looked at by a loop that the compiler
-/// makes vectors of, and what is left is looked up.
+/// True when no byte needs an escape or can begin a separator.
 fn looks_plain(bytes: &[u8]) -> bool {
-    const fn is_odd(byte: u8) -> bool {
+    has_none::<32>(bytes, |byte| {
         (byte == b'"') | (byte == b'\\') | (byte < 0x20) | (byte == 0xE2) | (byte == 0xC2)
-    }
-    let (vectors, rest) = bytes.as_chunks::<16>();
-    let is_plain = |vector: &[u8; 16]| !vector.iter().fold(false, |odd, byte| odd | is_odd(*byte));
-    vectors.iter().all(is_plain) && !rest.iter().any(|byte| is_odd(*byte))
+    })
 }
 
 /// True when no byte can begin a separator and no backslash precedes the letter of another escape than the shortest ones. It

@@ -88,19 +88,19 @@ async fn answer(engine: Arc<Engine>, from: IpAddr, mut request: Request<Incoming
             }
             Step::Report(report) => report.answer(engine.usage()).into(),
             Step::Answer(it) => return Ok(it.head.response(Full::from(it.body).boxed_unsync())),
-            Step::Running(it) => return Ok(run(it).await.unwrap_or_default()),
+            Step::Running(it) => return Ok(run(engine, it).await.unwrap_or_default()),
         };
     }
 }
 
-async fn run(mut running: Box<Running>) -> Option<Response<Body>> {
+async fn run(engine: Arc<Engine>, mut running: Box<Running>) -> Option<Response<Body>> {
     let mut due = Due::new();
     let mut next = move |cx: &mut Context<'_>| loop {
         let (head, bytes) = (running.take_head(), mem::take(running.body()));
         if head.is_some() || !bytes.is_empty() || running.has_ended() {
             return Poll::Ready((head, Bytes::from(bytes)));
         }
-        if let Progress::Until(at) = running.poll(cx.waker()) {
+        if let Progress::Until(at) = running.poll(engine.clock(), cx.waker()) {
             ready!(due.poll(at, cx));
         }
     };

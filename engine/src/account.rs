@@ -113,12 +113,12 @@ impl Account {
         self.ticket.as_ref()
     }
 
-    /// Records the end of the request.
-    pub fn close(mut self, outcome: &Outcome) {
-        self.record(outcome);
+    /// Records the end of the request, at `now`.
+    pub fn close(mut self, now: Instant, outcome: &Outcome) {
+        self.record(now, outcome);
     }
 
-    fn record(&mut self, outcome: &Outcome) {
+    fn record(&mut self, now: Instant, outcome: &Outcome) {
         let info = self.info.take();
         debug_assert!(info.is_some(), "request {} has ended twice", self.id);
         let Some(info) = info else {
@@ -126,13 +126,7 @@ impl Account {
         };
         let ticket = self.ticket.take();
         let prompts = self.payer.is_some();
-        log(
-            &info,
-            prompts,
-            self.engine.clock(),
-            ticket.as_ref(),
-            outcome,
-        );
+        log(&info, prompts, now, ticket.as_ref(), outcome);
         self.engine
             .hub(|hub, now, out| hub.conclude(now, info, ticket, outcome, out));
     }
@@ -141,7 +135,7 @@ impl Account {
 impl Drop for Account {
     fn drop(&mut self) {
         if self.info.is_some() {
-            self.record(&Outcome::left());
+            self.record(self.engine.clock(), &Outcome::left());
         }
     }
 }
@@ -163,12 +157,12 @@ fn log(
     match (outcome.verdict, kind) {
         (Verdict::Misframed(why), _) => {
             let address = info.address;
-            tracing::warn!(%request_id, endpoint, status, %address, "refused for its framing: {why}");
+            tracing::warn!(request_id, endpoint, status, %address, "refused for its framing: {why}");
             return;
         }
         (Verdict::Failed(_), RequestKind::AuthenticationFailed | RequestKind::Violation) => {
             let (address, what) = (info.address, kind.title());
-            tracing::warn!(%request_id, endpoint, status, %address, code, "{what}");
+            tracing::warn!(request_id, endpoint, status, %address, code, "{what}");
             return;
         }
         (Verdict::Completed | Verdict::ClientGone | Verdict::Failed(_), _) => {}
@@ -180,7 +174,7 @@ fn log(
             Verdict::ClientGone => "the client went away",
             Verdict::Failed(_) | Verdict::Misframed(_) => "refused",
         };
-        tracing::debug!(%request_id, endpoint, status, bytes, code, "{what}");
+        tracing::debug!(request_id, endpoint, status, bytes, code, "{what}");
         return;
     }
     let model = info.model.as_deref();
@@ -212,7 +206,7 @@ fn log(
                 key,
                 code,
                 session,
-                %request_id,
+                request_id,
                 $message
             )
         };

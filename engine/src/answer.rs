@@ -60,13 +60,13 @@ impl Head {
         response
     }
 
-    /// Adds the head to `out` as HTTP/1.1 has it, with the headers that frame it. `date` is the time as a `Date` header has it.
+    /// Adds the head to `out` as HTTP/1.1 has it, with the headers that frame it. `date` is the time in seconds since 1970.
     pub fn write(
         &self,
         out: &mut Vec<u8>,
         length: ResponseLength,
         connection: Connection,
-        date: Option<&str>,
+        date: Option<i64>,
     ) {
         let mut writer = HeadWriter::new(out, self.status(), length, connection, date);
         self.headers(|name, value| writer.header(name, value));

@@ -129,6 +129,7 @@ pub struct ClientConnection {
     client: Client,
     address: IpAddr,
     on: Listener,
+    now: Instant,
     /// Received and not used yet: the start of a head, or requests that came early. Without an allocation while it is empty.
     input: Vec<u8>,
     work: Work,
@@ -164,8 +165,10 @@ impl ClientConnection {
             head: timeouts.head,
             body: timeouts.body,
         };
+        let now = engine.now();
         Self {
-            http: ServerConnection::new(engine.now(), limits, engine.is_draining()),
+            http: ServerConnection::new(now, limits, engine.is_draining()),
+            now,
             client,
             address,
             on,
@@ -181,8 +184,10 @@ impl ClientConnection {
         }
     }
 
-    fn now(&self) -> Instant {
-        self.client.engine().clock()
+    /// Begins a turn, in which nothing waits.
+    fn turn(&mut self) -> Instant {
+        self.now = self.client.engine().clock();
+        self.now
     }
 
     /// True while nothing of a request is there.
@@ -215,15 +220,14 @@ impl ClientConnection {
 
     /// Goes on, and says what is next.
     pub fn poll(&mut self, wakers: &mut dyn Wakers) -> Next {
-        // Nothing in here waits.
-        let now = self.now();
+        let mut now = self.turn();
         loop {
             if self.output.length() > 0 {
                 return Next::Write;
             }
             match &mut self.work {
                 Work::Running(running) => {
-                    if let Progress::Until(until) = running.poll(wakers.answer()) {
+                    if let Progress::Until(until) = running.poll(now, wakers.answer()) {
                         self.give_room_back();
                         return Next::Wait(until);
                     }
@@ -246,6 +250,10 @@ impl ClientConnection {
                 State::Idle | State::Head | State::Body | State::Draining | State::Lingering => {
                     if let Some(next) = self.read(now, wakers) {
                         return next;
+                    }
+                    // To read a request takes its time.
+                    if let Work::Running(_) = self.work {
+                        now = self.turn();
                     }
                 }
             }
@@ -382,7 +390,7 @@ impl ClientConnection {
         if !self.receives_body() {
             return;
         }
-        let now = self.now();
+        let now = self.turn();
         if let Work::Receiving(_, body) = &mut self.work {
             let from = body.len().saturating_sub(count);
             let mut input = body.get(from..).unwrap_or_default();
@@ -402,7 +410,7 @@ impl ClientConnection {
 
     /// The client sends nothing more, or is gone. Whoever works for its answer is told.
     pub fn end(&mut self) {
-        let now = self.now();
+        let now = self.turn();
         if let Work::Running(_) = &self.work {
             self.work = Work::Nothing;
         }
@@ -413,7 +421,7 @@ impl ClientConnection {
 
     /// The time of [`Next::Receive`] has come, and the kernel has nothing from the client.
     pub fn late(&mut self) {
-        let now = self.now();
+        let now = self.turn();
         if let Event::Late = self.http.handle_timeout(now) {
             self.refuse_body(Expecting::too_slow);
         }
@@ -436,6 +444,8 @@ impl ClientConnection {
     /// Takes the figures that [`Next::Measure`] asks for.
     #[inline(never)]
     pub fn measured(&mut self, usage: Usage) {
+        // It was measured meanwhile.
+        self.turn();
         if let Work::Measuring(report) = mem::take(&mut self.work) {
             self.answer(report.answer(usage));
         }
@@ -496,10 +506,10 @@ impl ClientConnection {
     #[inline(never)]
     fn upgrade(&mut self, (response, link): Upgraded) {
         self.http.upgrade();
-        let date = self.client.engine().date();
+        let date = self.client.engine().date(self.now);
         let (length, upgrade) = (ResponseLength::Absent, Connection::Upgrade);
         let out = &mut self.output.start;
-        let mut writer = HeadWriter::new(out, SWITCHING, length, upgrade, date.as_deref());
+        let mut writer = HeadWriter::new(out, SWITCHING, length, upgrade, date);
         for (name, value) in response.headers() {
             if name != http::header::CONNECTION {
                 writer.header(name.as_str(), value.as_bytes());
@@ -515,7 +525,7 @@ impl ClientConnection {
     fn begin_answer(&mut self, head: &Head, length: Option<usize>) {
         let engine = self.client.engine();
         if engine.is_draining() {
-            self.http.handle_shutdown(engine.now());
+            self.http.handle_shutdown(self.now);
         }
         let length = length.map(|length| u64::try_from(length).unwrap_or(u64::MAX));
         self.framing = self.http.answer(head.status(), length, head.closes());
@@ -524,7 +534,7 @@ impl ClientConnection {
         } = self.framing;
         let start = &mut self.output.start;
         start.reserve(ANSWER_HEAD);
-        head.write(start, length, connection, engine.date().as_deref());
+        head.write(start, length, connection, engine.date(self.now));
     }
 
     fn answer(&mut self, answer: Answer) {

@@ -32,7 +32,6 @@ use mcp_local_provider_core::hub::{Claim, Hub, HubOut, Ticket};
 use mcp_local_provider_core::id::{ExchangeId, Ids, LinkId, WaitId};
 use mcp_local_provider_core::link::{Command, LinkConfig, LinkCounters};
 use mcp_local_provider_core::time::{Instant, WallClock};
-use mcp_local_provider_core::wire::http1::date;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -280,11 +279,10 @@ impl Engine {
         self.wall.clone()
     }
 
-    /// The value of a `Date` header now.
+    /// The calendar's time at `now` in seconds since 1970, for a `Date` header.
     #[must_use]
-    pub fn date(&self) -> Option<String> {
-        let unix = self.wall.unix(self.now()).as_secs();
-        date(i64::try_from(unix).ok()?)
+    pub fn date(&self, now: Instant) -> Option<i64> {
+        i64::try_from(self.wall.unix(now).as_secs()).ok()
     }
 
     /// A name for the next request.

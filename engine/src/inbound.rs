@@ -151,7 +151,8 @@ impl Inbound {
         let sent = if self.is_head { 0 } else { answer.body.len() };
         let bytes_out = u64::try_from(sent).unwrap_or(u64::MAX);
         let outcome = Outcome::new(verdict, answer.head.status(), bytes_out);
-        self.account.close(&outcome);
+        let now = self.account.engine().clock();
+        self.account.close(now, &outcome);
         answer
     }
 }

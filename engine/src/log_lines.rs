@@ -27,7 +27,7 @@ impl LogLines {
     pub fn push(&self, lines: &str) {
         let followers = {
             let mut kept = self.kept();
-            lines.lines().for_each(|line| kept.history.push(line));
+            kept.history.push(lines);
             mem::take(&mut kept.followers)
         };
         followers.into_iter().for_each(Waker::wake);

@@ -87,7 +87,12 @@ impl Inner {
     }
 
     /// The whole answer with its status.
-    fn poll(&mut self, waker: &Waker, until: &mut Option<Instant>) -> Option<(u16, Vec<u8>)> {
+    fn poll(
+        &mut self,
+        now: Instant,
+        waker: &Waker,
+        until: &mut Option<Instant>,
+    ) -> Option<(u16, Vec<u8>)> {
         match self {
             Self::Whole(status, body) => Some((*status, std::mem::take(body))),
             Self::Running(running, status) => loop {
@@ -97,7 +102,7 @@ impl Inner {
                 if running.has_ended() {
                     return Some((*status, std::mem::take(running.body())));
                 }
-                match running.poll(waker) {
+                match running.poll(now, waker) {
                     Progress::Ready => {}
                     Progress::Until(at) => {
                         *until = at;
@@ -187,10 +192,10 @@ impl Served {
                 Poll::Ready(outcome) => Some(outcome.unwrap_or_else(no_thread)),
             },
             Self::Model(inner) => inner
-                .poll(waker, &mut until)
+                .poll(now, waker, &mut until)
                 .map(|(status, body)| said(status, &body)),
             Self::Tool(inner) => inner
-                .poll(waker, &mut until)
+                .poll(now, waker, &mut until)
                 .map(|(status, body)| called(status, &body)),
             Self::Read(reader) => {
                 let end = reader.cell.poll_read(reader.id, waker);

@@ -75,7 +75,7 @@ impl Question {
         deliver: &mut dyn FnMut(&Delivery<'_>),
     ) -> Looked {
         match self {
-            Self::Here(here) => here.look(waker, deliver),
+            Self::Here(here) => here.look(now, waker, deliver),
             Self::There(there) => there.look(now, waker, deliver),
         }
     }
@@ -161,11 +161,16 @@ impl Here {
         }
     }
 
-    fn look(&mut self, waker: &Waker, deliver: &mut dyn FnMut(&Delivery<'_>)) -> Looked {
+    fn look(
+        &mut self,
+        now: Instant,
+        waker: &Waker,
+        deliver: &mut dyn FnMut(&Delivery<'_>),
+    ) -> Looked {
         let Some(running) = &mut self.running else {
             return self.over(deliver);
         };
-        let progress = running.poll(waker);
+        let progress = running.poll(now, waker);
         let (head, has_ended) = (running.take_head(), running.has_ended());
         self.body.append(running.body());
         if let Some(head) = head {

@@ -103,27 +103,27 @@ impl Running {
         !self.reply.body.is_empty()
     }
 
-    /// Goes on with the answer and with its deadlines. `waker` is woken when there is more.
-    pub fn poll(&mut self, waker: &Waker) -> Progress {
+    /// Goes on with the answer and with its deadlines. `now` is that of [`Engine::clock`](crate::Engine::clock); `waker` is woken
+    /// when there is more.
+    pub fn poll(&mut self, now: Instant, waker: &Waker) -> Progress {
         let Some(account) = &mut self.account else {
             return Progress::Ready;
         };
-        let now = account.engine().clock();
         let polled = self.respond.poll(now, waker, account, &mut self.reply);
         account.tell_limits(&mut self.reply);
         match polled {
             Polled::Ready => Progress::Ready,
             Polled::Until(at) => Progress::Until(at),
             Polled::Ended(outcome) => {
-                self.end(&outcome);
+                self.end(now, &outcome);
                 Progress::Ready
             }
         }
     }
 
-    fn end(&mut self, outcome: &Outcome) {
+    fn end(&mut self, now: Instant, outcome: &Outcome) {
         if let Some(account) = self.account.take() {
-            account.close(outcome);
+            account.close(now, outcome);
         }
     }
 }
@@ -133,7 +133,7 @@ impl Drop for Running {
         if let Some(account) = &mut self.account {
             let now = account.engine().clock();
             let outcome = self.respond.client_gone(now, account);
-            self.end(&outcome);
+            self.end(now, &outcome);
         }
     }
 }

@@ -106,7 +106,8 @@ impl Upgrade {
         match accepted {
             Ok(accepted) => {
                 let outcome = Outcome::new(Verdict::Completed, SWITCHING, 0);
-                self.inbound.account.close(&outcome);
+                let now = self.inbound.account.engine().clock();
+                self.inbound.account.close(now, &outcome);
                 Ok(accepted)
             }
             Err(refusal) => Err(Box::new(self.inbound.refuse(&refusal))),

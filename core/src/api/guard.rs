@@ -5,6 +5,7 @@ use super::Head;
 use super::route::{Handler, Responder, Route};
 use crate::config::HubConfig;
 use crate::error::{Code, Refusal};
+use crate::text::split_once;
 use core::net::{IpAddr, Ipv6Addr};
 
 /// Schemes of pages that desktop programs bring along; no web site can have them.
@@ -91,7 +92,7 @@ fn host_name(host: &str) -> &str {
     if let Some(rest) = host.strip_prefix('[') {
         return rest.split_once(']').map_or(rest, |(name, _)| name);
     }
-    host.split_once(':').map_or(host, |(name, _)| name)
+    split_once(host, b':').map_or(host, |(name, _)| name)
 }
 
 fn is_loopback(name: &str) -> bool {

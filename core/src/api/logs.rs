@@ -178,8 +178,21 @@ fn read_since(text: &str) -> Result<Since, Refusal> {
 }
 
 impl LogHistory {
-    /// Takes a line of the log, a JSON object with `timestamp`, `level`, `target`, `message` and fields. The oldest lines make room.
-    pub fn push(&mut self, line: &str) {
+    /// Takes lines of the log, each a JSON object with `timestamp`, `level`, `target`, `message` and fields. The oldest lines make
+    /// room.
+    pub fn push(&mut self, lines: &str) {
+        let mut rest = lines;
+        while let Some(end) = memchr::memchr(b'\n', rest.as_bytes()) {
+            let (line, after) = rest.split_at(end);
+            self.keep(line);
+            rest = after.get(1..).unwrap_or_default();
+        }
+        if !rest.is_empty() {
+            self.keep(rest);
+        }
+    }
+
+    fn keep(&mut self, line: &str) {
         self.lines.push_back(line.into());
         self.bytes += line.len();
         while self.lines.len() > LINES || self.bytes > BYTES {

@@ -4,6 +4,7 @@ use super::near;
 use super::route::{Handler, Route, Segments, bare};
 use crate::dialect::Dialect;
 use crate::error::{Code, Refusal};
+use crate::text::split_once;
 use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -88,7 +89,7 @@ impl Routes {
     /// 404 for an unknown path, which names the route that was meant where one is near; 405 with `Allow` for a known one with
     /// another method; in the dialect that the path belongs to.
     pub fn find<'h>(&self, method: &str, target: &'h str) -> Result<Found<'h>, (Dialect, Refusal)> {
-        let path = target.split_once('?').map_or(target, |(path, _)| path);
+        let path = split_once(target, b'?').map_or(target, |(path, _)| path);
         let asks = |name: &&str| query_value(target, name).is_some();
         let (path_key, path) = match path.strip_prefix("/k/") {
             Some(rest) => {
@@ -281,7 +282,7 @@ fn walk<'a>(
 /// there is none of that name. Of several the first counts.
 #[must_use]
 pub fn query_value<'h>(target: &'h str, name: &str) -> Option<Cow<'h, str>> {
-    let (_, query) = target.split_once('?')?;
+    let (_, query) = split_once(target, b'?')?;
     let mut pairs = query
         .split('&')
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")));

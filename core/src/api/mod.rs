@@ -50,6 +50,7 @@ use crate::config::{Area, HubConfig, Role};
 use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::hub::keys::{Caller, Keys};
+use crate::text::split_once;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
@@ -205,7 +206,7 @@ impl<'h> Head<'h> {
     /// The token that the request carries: in `Authorization: Bearer`, in `x-api-key`, or in the path.
     fn token(&self, path_key: Option<&'h str>) -> Option<&'h str> {
         let bearer = self.authorization.and_then(|value| {
-            let (scheme, token) = value.split_once(' ')?;
+            let (scheme, token) = split_once(value, b' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         // Programs without a field for a key send a dummy one; the key in the path is then the one that was meant.

@@ -129,11 +129,14 @@ impl ReplyHead {
             ] {
                 each(name, number.format(value).as_bytes());
             }
+            let mut text = String::with_capacity(16);
             for (name, after) in [
                 (header::RESET_REQUESTS, standing.reset_requests),
                 (header::RESET_TOKENS, standing.reset_tokens),
             ] {
-                each(name, reset(after).as_bytes());
+                text.clear();
+                write_reset(&mut text, after);
+                each(name, text.as_bytes());
             }
         }
         if !self.ignored.is_empty() {
@@ -178,25 +181,32 @@ impl Reply {
     }
 }
 
-/// A duration as OpenAI writes it: `20ms`, `1s`, `1.5s`, `6m0s`, `1h0m0s`; rounded up to milliseconds.
-fn reset(after: Duration) -> String {
-    let millis = after.as_nanos().div_ceil(1_000_000);
-    let (seconds, rest) = (millis / 1000, millis % 1000);
-    if seconds == 0 && rest > 0 {
-        return alloc::format!("{rest}ms");
-    }
-    let mut text = match (seconds / 3600, seconds / 60 % 60) {
-        (0, 0) => String::new(),
-        (0, minutes) => alloc::format!("{minutes}m"),
-        (hours, minutes) => alloc::format!("{hours}h{minutes}m"),
+/// Writes a duration as OpenAI does: `20ms`, `1s`, `1.5s`, `6m0s`, `1h0m0s`; rounded up to milliseconds.
+fn write_reset(text: &mut String, after: Duration) {
+    let (seconds, rest) = match after.subsec_nanos().div_ceil(1_000_000) {
+        1000 => (after.as_secs().saturating_add(1), 0),
+        begun => (after.as_secs(), begun),
     };
-    text.push_str(itoa::Buffer::new().format(seconds % 60));
+    let mut part = |number: u64, unit: &str| {
+        text.push_str(itoa::Buffer::new().format(number));
+        text.push_str(unit);
+    };
+    if seconds == 0 && rest > 0 {
+        return part(rest.into(), "ms");
+    }
+    let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+    if hours > 0 {
+        part(hours, "h");
+    }
+    if hours > 0 || minutes > 0 {
+        part(minutes, "m");
+    }
+    part(seconds % 60, "");
     if rest > 0 {
         let fraction = alloc::format!(".{rest:03}");
         text.push_str(fraction.trim_end_matches('0'));
     }
     text.push('s');
-    text
 }
 
 #[cfg(test)]
@@ -213,13 +223,17 @@ mod tests {
             (1, "1ms"),
             (20_000, "20ms"),
             (999_001, "1s"),
+            (999_000, "999ms"),
+            (1_999_001, "2s"),
             (1_500_000, "1.5s"),
             (59_050_000, "59.05s"),
             (360_000_000, "6m0s"),
             (86_400_000, "1m26.4s"),
             (3_600_000_000, "1h0m0s"),
         ] {
-            assert_eq!(reset(Duration::from_micros(micros)), text);
+            let mut written = String::new();
+            write_reset(&mut written, Duration::from_micros(micros));
+            assert_eq!(written, text);
         }
     }
 

@@ -4,7 +4,7 @@ use super::keys::Digest;
 use crate::error::{Code, Exceeded, Refusal};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::Usage;
-use crate::text::{escape_into, hex};
+use crate::text::{escape_into, hex, split_once};
 use crate::time::{Instant, WallClock};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -96,7 +96,7 @@ impl RequestInfo {
 
     /// Some routes answer to several methods, and what is no route has none.
     fn method_and_endpoint(&self) -> (Option<&'static str>, &'static str) {
-        match self.endpoint.split_once(' ') {
+        match split_once(self.endpoint, b' ') {
             Some((method, path)) if path.starts_with('/') => (Some(method), path),
             _ => (None, self.endpoint),
         }

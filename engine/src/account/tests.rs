@@ -240,7 +240,7 @@ fn a_client_that_leaves_while_it_waits_is_written_down_once() {
     let agent = bench.agent();
     let first = bench.running();
     let mut queued = bench.queued();
-    assert_ne!(queued.poll(Waker::noop()), Progress::Ready);
+    assert_ne!(queued.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     drop(queued);
     let records = bench.records();
     let left = (
@@ -267,7 +267,7 @@ fn a_client_that_leaves_before_its_answer_begins_is_written_down_once() {
     let mut bench = Bench::new();
     let agent = bench.agent();
     let mut running = bench.running();
-    assert_ne!(running.poll(Waker::noop()), Progress::Ready);
+    assert_ne!(running.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     agent.invoked();
     drop(running);
     assert!(agent.frames().contains("model_cancel"));
@@ -284,7 +284,7 @@ fn a_client_that_leaves_within_its_answer_has_seen_the_status_and_some_bytes() {
     let mut running = bench.running();
     let id = agent.invoked();
     agent.chunk(&id, 0, r#"{"content":"Hi"}"#, "null");
-    assert_eq!(running.poll(Waker::noop()), Progress::Ready);
+    assert_eq!(running.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     assert!(running.take_head().is_some());
     let bytes = running.body().len() as u64;
     drop(running);
@@ -301,7 +301,7 @@ fn an_answer_that_ends_is_written_down_once_and_its_drop_adds_nothing() {
     let id = agent.invoked();
     agent.chunk(&id, 0, r#"{"content":"Hi"}"#, r#""stop""#);
     while !running.has_ended() {
-        assert_eq!(running.poll(Waker::noop()), Progress::Ready);
+        assert_eq!(running.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     }
     let bytes = running.body().len() as u64;
     let record = ("request", "POST /v1/chat/completions", 200, "ok", bytes);
@@ -427,9 +427,9 @@ fn who_hears_that_an_agent_is_lost_is_not_sent_to_it_again() {
             statuses: Mutex::default(),
         });
         let waker = Waker::from(client.clone());
-        assert_ne!(running.poll(&waker), Progress::Ready);
+        assert_ne!(running.poll(Instant::ZERO, &waker), Progress::Ready);
         lose(&mut agent);
-        assert_eq!(running.poll(Waker::noop()), Progress::Ready);
+        assert_eq!(running.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
         assert_eq!(running.take_head().unwrap().status(), 502);
         assert_eq!(*client.statuses.lock().unwrap(), [Some(503)]);
     }
@@ -456,7 +456,7 @@ fn requests_for_the_tools_of_a_caller_are_written_down_once() {
         (event, status, outcome, bytes)
     };
     let end = |running: &mut Running| {
-        assert_eq!(running.poll(Waker::noop()), Progress::Ready);
+        assert_eq!(running.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
         assert!(running.has_ended());
     };
 
@@ -496,7 +496,7 @@ fn requests_for_the_tools_of_a_caller_are_written_down_once() {
         body: b": alive\n\n".to_vec(),
         last: false,
     });
-    assert_eq!(parked.poll(Waker::noop()), Progress::Ready);
+    assert_eq!(parked.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     assert!(parked.take_head().unwrap().is_streamed() && !parked.has_ended());
     assert_eq!(
         only(&mut bench, parked),
@@ -521,14 +521,14 @@ fn a_ticket_that_is_claimed_late_still_ends_once() {
     let mut agent = bench.agent();
     let first = bench.running();
     let mut queued = bench.queued();
-    assert_ne!(queued.poll(Waker::noop()), Progress::Ready);
+    assert_ne!(queued.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     drop(first);
     agent.invoked();
     let mut second = queued;
-    assert_ne!(second.poll(Waker::noop()), Progress::Ready);
+    assert_ne!(second.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     let id = agent.invoked();
     agent.chunk(&id, 0, r#"{"content":"Hi"}"#, r#""stop""#);
-    assert_eq!(second.poll(Waker::noop()), Progress::Ready);
+    assert_eq!(second.poll(Instant::ZERO, Waker::noop()), Progress::Ready);
     drop(second);
     let outcomes: Vec<_> = bench.records().iter().map(|record| record.3).collect();
     assert_eq!(outcomes, ["client_disconnected", "ok"]);

@@ -8,6 +8,9 @@ use crate::text::{JsonStr, RawJson};
 use crate::time::{Instant, WallClock};
 use alloc::string::String;
 
+/// Bytes of `model_invoke` without its text, as a rule.
+const FRAME: usize = 640;
+
 /// Writes a message as the text of one frame. `None` for a ping, which is a WebSocket's own (RFC 6455, section 5.5.2).
 #[must_use]
 pub fn encode(message: &ToAgent, wall: &WallClock) -> Option<String> {
@@ -28,7 +31,7 @@ pub fn encode(message: &ToAgent, wall: &WallClock) -> Option<String> {
 /// Writes `model_invoke`. Parameters that the caller did not give are absent.
 fn invoke(to: &Invoke, now: Instant, wall: &WallClock) -> String {
     let invocation = to.request.invocation_of(to.prompt);
-    let mut json = Writer::with_capacity(text_len(&invocation.task) + 1024);
+    let mut json = Writer::with_capacity(text_len(&invocation.task) + FRAME);
     json.raw("{\"type\":\"model_invoke\",\"id\":\"");
     to.id.write(&mut json.out);
     json.raw("\",\"session_id\":");

@@ -1,6 +1,7 @@
 //! Writing of messages: heads of responses and requests, and chunks.
 
-use super::{Version, is_forbidden, is_token};
+use super::{Version, has_no_forbidden, is_token};
+use crate::text::has_none;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -82,19 +83,19 @@ pub struct HeadWriter<'o> {
     start: usize,
     length: ResponseLength,
     connection: Connection,
-    date: Option<&'o str>,
+    date: Option<i64>,
     invalid: Option<InvalidHeader>,
 }
 
 impl<'o> HeadWriter<'o> {
-    /// Starts a head at the end of `out`. `status` is 100 to 999; `date` is the time as [`date()`] writes it, if the time is known; it is not checked.
+    /// Starts a head at the end of `out`. `status` is 100 to 999; `date` is the time in seconds since 1970, if it is known.
     #[inline]
     pub fn new(
         out: &'o mut Vec<u8>,
         status: u16,
         length: ResponseLength,
         connection: Connection,
-        date: Option<&'o str>,
+        date: Option<i64>,
     ) -> Self {
         debug_assert!((100..=999).contains(&status));
         let start = out.len();
@@ -146,15 +147,15 @@ impl<'o> HeadWriter<'o> {
     /// Writes one header. An error is kept until [`HeadWriter::finish`].
     #[inline]
     pub fn header(&mut self, name: &str, value: &[u8]) {
-        let own = ["content-length", "transfer-encoding", "connection", "host"]
-            .iter()
-            .any(|own| own.eq_ignore_ascii_case(name));
-        if own
-            || name.is_empty()
-            || !name.bytes().all(is_token)
-            // Every byte is looked at, so that the compiler can make vectors of them.
-            || value.iter().fold(false, |odd, byte| odd | is_forbidden(*byte))
-        {
+        // Lengths tell most names apart without a comparison.
+        let own = match name.len() {
+            4 => "host",
+            10 => "connection",
+            14 => "content-length",
+            17 => "transfer-encoding",
+            _ => "",
+        };
+        if own.eq_ignore_ascii_case(name) || !is_name(name) || !has_no_forbidden(value) {
             if self.invalid.is_none() {
                 self.invalid = Some(InvalidHeader { name: name.into() });
             }
@@ -198,11 +199,17 @@ impl<'o> HeadWriter<'o> {
             ResponseLength::UntilClose | ResponseLength::Absent => {}
         }
         if let Some(date) = self.date {
-            line("date: ", date.as_bytes());
+            write_date(self.out, date);
         }
-        line("", b"");
+        self.out.extend_from_slice(b"\r\n");
         Ok(())
     }
+}
+
+/// True for a token, as a header's name has to be. Those in use hold letters of one case, digits and hyphens.
+fn is_name(name: &str) -> bool {
+    let is_usual = |byte: u8| byte.is_ascii_lowercase() | byte.is_ascii_digit() | (byte == b'-');
+    has_none::<32>(name.as_bytes(), |byte| !is_usual(byte)) || name.bytes().all(is_token)
 }
 
 /// Writes the interim response that a client with `Expect: 100-continue` waits for.
@@ -244,13 +251,17 @@ pub fn write_last_chunk(out: &mut Vec<u8>) {
     out.extend_from_slice(LAST_CHUNK);
 }
 
-/// The value of a `Date` header (RFC 9110, 5.6.7), from seconds since 1970; `None` outside the years -9999 to 9999.
-#[must_use]
-pub fn date(unix_seconds: i64) -> Option<String> {
-    let timestamp = jiff::Timestamp::from_second(unix_seconds).ok()?;
-    jiff::fmt::rfc2822::DateTimePrinter::new()
-        .timestamp_to_rfc9110_string(&timestamp)
-        .ok()
+/// Writes a `Date` header (RFC 9110, 5.6.7), or none outside the years that it can tell, 0 to 9999.
+fn write_date(out: &mut Vec<u8>, unix_seconds: i64) {
+    let start = out.len();
+    out.extend_from_slice(b"date: ");
+    let printer = jiff::fmt::rfc2822::DateTimePrinter::new();
+    let written = jiff::Timestamp::from_second(unix_seconds)
+        .and_then(|at| printer.print_timestamp_rfc9110(&at, &mut *out));
+    match written {
+        Ok(()) => out.extend_from_slice(b"\r\n"),
+        Err(_) => out.truncate(start),
+    }
 }
 
 /// The reason phrase of a status (RFC 9110, 15); empty if it has none.

@@ -1,6 +1,7 @@
 //! The rules that decide where a request ends and whom it is for.
 
 use super::{RequestError, elements, is_token, trim};
+use crate::text::{has_none, split_once};
 
 /// The version of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -193,13 +194,12 @@ fn parse_host(value: &[u8]) -> Result<&str, RequestError> {
         };
         (address.parse::<core::net::Ipv6Addr>().is_ok(), port)
     } else {
-        let (name, port) = text
-            .split_once(':')
-            .map_or((text, None), |(name, port)| (name, Some(port)));
+        let (name, port) =
+            split_once(text, b':').map_or((text, None), |(name, port)| (name, Some(port)));
         let right = !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+            && has_none::<32>(name.as_bytes(), |b| {
+                !b.is_ascii_alphanumeric() & !matches!(b, b'-' | b'.' | b'_' | b'~')
+            });
         (right, port)
     };
     let port_is_right = port.is_none_or(|port| {
@@ -228,9 +228,16 @@ pub fn check_target<'t>(
     }
     // Below '!' are white space and control characters; a fragment is the client's own affair and never sent. Of what else
     // RFC 3986 wants percent-encoded, parsers agree in refusing these.
-    if !target.bytes().all(|byte| {
-        matches!(byte, b'!'..=b'~') && !matches!(byte, b'#' | b'"' | b'<' | b'>' | b'`')
-    }) {
+    let is_wrong = |byte: u8| {
+        (byte <= b' ')
+            | (byte >= 0x7F)
+            | (byte == b'#')
+            | (byte == b'"')
+            | (byte == b'<')
+            | (byte == b'>')
+            | (byte == b'`')
+    };
+    if !has_none::<32>(target.as_bytes(), is_wrong) {
         return Err(RequestError::bad(
             "the request target holds a character that must be percent-encoded",
         ));

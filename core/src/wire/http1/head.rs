@@ -1,8 +1,10 @@
 //! Reading of request heads.
 
 use super::{
-    RequestError, RequestFraming, Version, check_framing, check_target, is_forbidden, is_token,
+    RequestError, RequestFraming, Version, check_framing, check_target, has_no_forbidden,
+    is_forbidden, is_token,
 };
+use crate::text::has_none;
 use alloc::vec;
 use alloc::vec::Vec;
 
@@ -116,12 +118,35 @@ impl HeadReader {
             let plain = match self.at {
                 At::Line => {
                     let end = buffer.len().min(self.limits.head);
-                    plain(buffer.get(index..end).unwrap_or_default())
+                    let line = plain(buffer.get(index..end).unwrap_or_default());
+                    line + next_line(buffer.get(index + line..).unwrap_or_default())
                 }
                 At::Target(from) => {
                     let most = from.saturating_add(self.limits.target);
                     let end = buffer.len().min(self.limits.head).min(most);
                     visible(buffer.get(index..end).unwrap_or_default())
+                }
+                At::Start if index == 0 => match buffer {
+                    // The methods of nearly all requests.
+                    [b'P', b'O', b'S', b'T', b' ', ..] => {
+                        self.at = At::Target(5);
+                        5
+                    }
+                    [b'G', b'E', b'T', b' ', ..] => {
+                        self.at = At::Target(4);
+                        4
+                    }
+                    _ => 0,
+                },
+                At::Version(from) if from == index => {
+                    let version = buffer.get(index..).unwrap_or_default();
+                    match version.strip_prefix(b"HTTP/1.1") {
+                        Some(rest) if next_line(rest) > 0 => {
+                            self.at = At::Line;
+                            VERSION + next_line(rest)
+                        }
+                        Some(_) | None => 0,
+                    }
                 }
                 At::Start | At::Method(_) | At::Version(_) | At::LineStart | At::Cr(_) => 0,
             };
@@ -197,21 +222,32 @@ impl HeadReader {
 fn plain(line: &[u8]) -> usize {
     let end = memchr::memchr2(b'\r', b'\n', line).unwrap_or(line.len());
     let line = line.get(..end).unwrap_or_default();
-    // Without an early end, so that many bytes are looked at together.
-    let is_plain = !line.iter().fold(false, |is, byte| is | is_forbidden(*byte));
-    if is_plain {
+    if has_no_forbidden(line) {
         return end;
     }
     let forbidden = line.iter().position(|byte| is_forbidden(*byte));
     forbidden.unwrap_or(end)
 }
 
+/// Two, where a line ends and a header line begins as it should. All else is looked at byte by byte.
+fn next_line(rest: &[u8]) -> usize {
+    match rest {
+        [b'\r', b'\n', first, ..] if is_token(*first) => 2,
+        _ => 0,
+    }
+}
+
 /// Number of bytes at the start of a piece of a target that are neither blanks nor control characters.
 fn visible(target: &[u8]) -> usize {
-    let end = target
+    let end = memchr::memchr2(b' ', b'\r', target).unwrap_or(target.len());
+    let target = target.get(..end).unwrap_or_default();
+    if has_none::<64>(target, |byte| (byte <= b' ') | (byte == 0x7F)) {
+        return end;
+    }
+    let first = target
         .iter()
-        .position(|byte| *byte <= b' ' || *byte == 0x7f);
-    end.unwrap_or(target.len())
+        .position(|byte| *byte <= b' ' || *byte == 0x7F);
+    first.unwrap_or(end)
 }
 
 /// The head of a request, borrowed from the buffer it was read from.

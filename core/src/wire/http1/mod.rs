@@ -40,11 +40,12 @@ mod framing;
 mod head;
 mod response;
 
+use crate::text::has_none;
 pub use body::{BodyPart, BodyReader};
 pub use connection::{AnswerFraming, ConnectionLimits, Event, STATES, ServerConnection, State};
 pub use encode::{
     CHUNK_END, CHUNK_END_AND_LAST, Connection, HeadWriter, InvalidHeader, LAST_CHUNK,
-    ResponseLength, date, reason, write_chunk, write_chunk_size, write_continue, write_last_chunk,
+    ResponseLength, reason, write_chunk, write_chunk_size, write_continue, write_last_chunk,
 };
 pub use ending::{
     DISCARD, Disposition, Ending, FIRST_REQUEST, FIRST_ROOM, HEAD, IDLE, LINGER, Rest, SMALL_REST,
@@ -97,7 +98,12 @@ fn is_token(byte: u8) -> bool {
 
 /// A byte that neither a line of a head nor a header's value may hold: a control character other than TAB.
 const fn is_forbidden(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') || byte == 0x7F
+    (byte < b' ') & (byte != b'\t') | (byte == 0x7F)
+}
+
+/// True when none of the bytes is forbidden.
+fn has_no_forbidden(bytes: &[u8]) -> bool {
+    has_none::<64>(bytes, is_forbidden)
 }
 
 /// Removes optional white space (RFC 9110, 5.6.3) from both ends.
