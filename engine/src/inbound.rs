@@ -79,7 +79,7 @@ impl Inbound {
             now: self.account.engine().now(),
             caller: accepted.caller.as_ref(),
             local: accepted.local,
-            page_at: accepted.page_at,
+            page_at: accepted.page_at(),
             links: if accepted.route.monitors {
                 status::links(self.account.engine())
             } else {

@@ -63,7 +63,6 @@ impl Asked<'_> {
     /// Refuses a request that does not accept each of these media types.
     pub(super) fn accepts_all(&self, forms: &[&str]) -> Result<(), Refusal> {
         let accepts = |form: &str| {
-            let kind = form.split_inclusive('/').next().unwrap_or_default();
             self.accept.is_none_or(|accept| {
                 let mut ranges = accept
                     .as_bytes()
@@ -72,7 +71,7 @@ impl Asked<'_> {
                 ranges.any(|range| {
                     range == b"*/*"
                         || range.eq_ignore_ascii_case(form.as_bytes())
-                        || range.strip_suffix(b"*") == Some(kind.as_bytes())
+                        || is_kind_of(range, form)
                 })
             })
         };
@@ -102,6 +101,13 @@ impl Asked<'_> {
             "the body must be JSON: Content-Type application/json",
         ))
     }
+}
+
+/// True for a range such as `text/*` and a form such as `text/plain`.
+fn is_kind_of(range: &[u8], form: &str) -> bool {
+    range
+        .strip_suffix(b"*")
+        .is_some_and(|kind| kind.ends_with(b"/") && form.as_bytes().starts_with(kind))
 }
 
 /// A media type without its parameters.

@@ -264,15 +264,11 @@ fn walk<'a>(
         let Some(rest) = rest.strip_prefix('{') else {
             return rest.is_empty() && at.is_empty();
         };
-        let Some((name, rest)) = rest.split_once('}') else {
+        let Some((name, rest)) = split_once(rest, b'}') else {
             return false;
         };
-        let length = if rest.is_empty() {
-            at.len()
-        } else {
-            at.find('/').unwrap_or(at.len())
-        };
-        let (value, after) = at.split_at(length);
+        let end = memchr::memchr(b'/', at.as_bytes()).filter(|_| !rest.is_empty());
+        let (value, after) = at.split_at(end.unwrap_or(at.len()));
         each(name, value);
         (pattern, path) = (rest, after);
     }

@@ -247,8 +247,10 @@ pub struct Accepted<'h> {
     pub caller: Option<Caller>,
     /// True for a program on this machine.
     pub local: bool,
-    /// `Host` of a browser that prefers a page to text.
-    pub page_at: Option<&'h str>,
+    /// `Host`.
+    host: Option<&'h str>,
+    /// `Accept`.
+    accept: Option<&'h str>,
 }
 
 impl fmt::Debug for Accepted<'_> {
@@ -260,12 +262,18 @@ impl fmt::Debug for Accepted<'_> {
             .field("token", &self.token.is_some())
             .field("caller", &self.caller)
             .field("local", &self.local)
-            .field("page_at", &self.page_at)
+            .field("page_at", &self.page_at())
             .finish()
     }
 }
 
 impl Accepted<'_> {
+    /// `Host` of a browser that prefers a page to text.
+    #[must_use]
+    pub fn page_at(&self) -> Option<&str> {
+        self.host.filter(|_| page::is_preferred(self.accept))
+    }
+
     /// The same without the request's head, and so without the token.
     #[must_use]
     pub fn into_owned(self) -> Accepted<'static> {
@@ -275,7 +283,8 @@ impl Accepted<'_> {
             token: None,
             caller: self.caller,
             local: self.local,
-            page_at: None,
+            host: None,
+            accept: None,
         }
     }
 }
@@ -370,6 +379,7 @@ pub fn accept<'h>(
         token,
         caller,
         local,
-        page_at: head.host.filter(|_| page::is_preferred(head.accept)),
+        host: head.host,
+        accept: head.accept,
     })
 }

@@ -103,9 +103,7 @@ impl<'s> Setup<'s> {
 
 /// True for an `Accept` header that names a page before other forms, as browsers do.
 pub(super) fn is_preferred(accept: Option<&str>) -> bool {
-    let Some(accept) = accept else {
-        return false;
-    };
+    let accept = accept.unwrap_or_default();
     let others = ["text/plain", "application/json"];
     let others = others.iter().filter_map(|form| accept.find(form));
     accept
