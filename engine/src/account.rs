@@ -157,12 +157,12 @@ fn log(
     match (outcome.verdict, kind) {
         (Verdict::Misframed(why), _) => {
             let address = info.address;
-            tracing::warn!(request_id, endpoint, status, %address, "refused for its framing: {why}");
+            tracing::warn!(%request_id, endpoint, status, %address, "refused for its framing: {why}");
             return;
         }
         (Verdict::Failed(_), RequestKind::AuthenticationFailed | RequestKind::Violation) => {
             let (address, what) = (info.address, kind.title());
-            tracing::warn!(request_id, endpoint, status, %address, code, "{what}");
+            tracing::warn!(%request_id, endpoint, status, %address, code, "{what}");
             return;
         }
         (Verdict::Completed | Verdict::ClientGone | Verdict::Failed(_), _) => {}
@@ -174,7 +174,7 @@ fn log(
             Verdict::ClientGone => "the client went away",
             Verdict::Failed(_) | Verdict::Misframed(_) => "refused",
         };
-        tracing::debug!(request_id, endpoint, status, bytes, code, "{what}");
+        tracing::debug!(%request_id, endpoint, status, bytes, code, "{what}");
         return;
     }
     let model = info.model.as_deref();
@@ -206,7 +206,7 @@ fn log(
                 key,
                 code,
                 session,
-                request_id,
+                %request_id,
                 $message
             )
         };

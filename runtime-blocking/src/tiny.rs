@@ -108,7 +108,7 @@ impl Client {
         let (length, keep) = ResponseLength::answer(length, self.version, !head.closes());
         let connection = Connection::after(self.version, keep);
         let mut out = Vec::new();
-        head.write(&mut out, length, connection, engine.date().as_deref());
+        head.write(&mut out, length, connection, engine.date(engine.clock()));
         out
     }
 
@@ -124,7 +124,7 @@ impl Client {
         let parker = threads.parker();
         let waker = parker.waker();
         loop {
-            if let Progress::Until(until) = running.poll(&waker) {
+            if let Progress::Until(until) = running.poll(clock.now(), &waker) {
                 // Nobody tells when the client goes.
                 let _: Woken = parker.wait(None, until.map(|until| clock.system(until)));
                 continue;

@@ -1,7 +1,7 @@
 //! A look at the bytes of a text, many at a time.
 
 /// True when no byte of `bytes` is `odd`, which is to be made of comparisons without a branch. `N` bytes are looked at together: 32,
-/// or 64 for an `odd` of up to three comparisons. A loop of so few steps the compiler would unroll, and make no vectors of it.
+/// or 64 for an `odd` of up to three comparisons, as the compiler would unroll a shorter loop of these and make no vectors of it.
 #[inline]
 pub(crate) fn has_none<const N: usize>(bytes: &[u8], odd: impl Fn(u8) -> bool + Copy) -> bool {
     if let Some(last) = bytes.last_chunk::<N>() {
@@ -24,7 +24,7 @@ fn is_even<const N: usize>(bytes: &[u8; N], odd: impl Fn(u8) -> bool) -> bool {
     !bytes.iter().fold(false, |is, byte| is | odd(*byte))
 }
 
-/// The same for bytes that were put together: inlined, they would be looked at in the parts that they were put together from.
+/// The same for bytes that [`ends`] has put together: inlined, the compiler would look at each of their parts.
 #[inline(never)]
 fn are_even<const N: usize>(bytes: &[u8; N], odd: impl Fn(u8) -> bool) -> bool {
     is_even(bytes, odd)

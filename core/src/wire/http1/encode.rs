@@ -149,13 +149,14 @@ impl<'o> HeadWriter<'o> {
     pub fn header(&mut self, name: &str, value: &[u8]) {
         // Lengths tell most names apart without a comparison.
         let own = match name.len() {
-            4 => "host",
-            10 => "connection",
-            14 => "content-length",
-            17 => "transfer-encoding",
-            _ => "",
+            4 => Some("host"),
+            10 => Some("connection"),
+            14 => Some("content-length"),
+            17 => Some("transfer-encoding"),
+            _ => None,
         };
-        if own.eq_ignore_ascii_case(name) || !is_name(name) || !has_no_forbidden(value) {
+        let is_own = own.is_some_and(|own| own.eq_ignore_ascii_case(name));
+        if is_own || !is_name(name) || !has_no_forbidden(value) {
             if self.invalid.is_none() {
                 self.invalid = Some(InvalidHeader { name: name.into() });
             }
@@ -209,7 +210,8 @@ impl<'o> HeadWriter<'o> {
 /// True for a token, as a header's name has to be. Those in use hold letters of one case, digits and hyphens.
 fn is_name(name: &str) -> bool {
     let is_usual = |byte: u8| byte.is_ascii_lowercase() | byte.is_ascii_digit() | (byte == b'-');
-    has_none::<32>(name.as_bytes(), |byte| !is_usual(byte)) || name.bytes().all(is_token)
+    let all_usual = has_none::<32>(name.as_bytes(), |byte| !is_usual(byte));
+    !name.is_empty() && (all_usual || name.bytes().all(is_token))
 }
 
 /// Writes the interim response that a client with `Expect: 100-continue` waits for.
