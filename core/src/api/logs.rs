@@ -6,7 +6,7 @@ use crate::config::Role;
 use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::rpc::Json;
-use crate::text::JsonValue;
+use crate::text::{JsonValue, split_once};
 use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -182,10 +182,9 @@ impl LogHistory {
     /// room.
     pub fn push(&mut self, lines: &str) {
         let mut rest = lines;
-        while let Some(end) = memchr::memchr(b'\n', rest.as_bytes()) {
-            let (line, after) = rest.split_at(end);
+        while let Some((line, after)) = split_once(rest, b'\n') {
             self.keep(line);
-            rest = after.get(1..).unwrap_or_default();
+            rest = after;
         }
         if !rest.is_empty() {
             self.keep(rest);

@@ -65,13 +65,13 @@ mod tests {
     #[test]
     fn an_odd_byte_is_found_at_every_place_of_every_length() {
         let odd = |byte| byte == b'!';
-        let neither = |bytes: &[u8]| !has_none::<32>(bytes, odd) && !has_none::<64>(bytes, odd);
+        let is_seen = |bytes: &[u8]| !has_none::<32>(bytes, odd) && !has_none::<64>(bytes, odd);
         for length in 0..140 {
             let mut bytes = alloc::vec![b'a'; length];
             assert!(has_none::<32>(&bytes, odd) && has_none::<64>(&bytes, odd));
             for at in 0..length {
                 bytes[at] = b'!';
-                assert!(neither(&bytes), "{at} of {length} was not seen");
+                assert!(is_seen(&bytes), "{at} of {length} was not seen");
                 bytes[at] = b'a';
             }
         }

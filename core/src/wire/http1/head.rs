@@ -140,12 +140,12 @@ impl HeadReader {
                 },
                 At::Version(from) if from == index => {
                     let version = buffer.get(index..).unwrap_or_default();
-                    match version.strip_prefix(b"HTTP/1.1") {
-                        Some(rest) if next_line(rest) > 0 => {
+                    match version.strip_prefix(b"HTTP/1.1").map_or(0, next_line) {
+                        0 => 0,
+                        line => {
                             self.at = At::Line;
-                            VERSION + next_line(rest)
+                            VERSION + line
                         }
-                        Some(_) | None => 0,
                     }
                 }
                 At::Start | At::Method(_) | At::Version(_) | At::LineStart | At::Cr(_) => 0,
