@@ -8,6 +8,7 @@
 //! - A body that is announced far too long and not read ends the whole process.
 //! - When descriptors run out it stops listening for good.
 //! - Connections that come at once may be given to one thread, where each waits for the one before it to end.
+//! - Requests that come before their time on one connection reach agents side by side, in any order; their answers keep theirs.
 //! - Requests that are framed in two ways are mended, but for what their headers still show.
 //! - A client that goes away is noticed by the next write only.
 //! - Agents cannot dial in, because it gives a connection out as one thing that cannot be read and written at once.
