@@ -2,7 +2,8 @@
 //!
 //! An allocator keeps what was freed for the next request. glibc's keeps nearly all of a burst for ever, because few
 //! allocations at the end of its arenas are enough to hold the whole. This crate says how much it is to keep, and asks it for
-//! the rest, which takes the two foreign functions of this project: every other crate forbids `unsafe`.
+//! the rest, which takes the two foreign functions of this project: every other crate forbids `unsafe`. Neither does anything
+//! to a program with an allocator of its own.
 #![no_std]
 
 /// Has the allocator keep up to 8 MiB of what is free at the end of its heaps for the next request, and have two heaps at most,

@@ -37,6 +37,7 @@ pub(crate) async fn serve(
         connection: ClientConnection::new(client, from.ip(), on),
         sleep: tasks.timers.after(Duration::MAX),
         measuring: None,
+        has_given_way: false,
     };
     let mut drains = false;
     let ended = poll_fn(|cx| {
@@ -75,6 +76,8 @@ struct Serving {
     sleep: Sleep,
     /// The listing of open files is as long as there are connections, so nobody else waits for it.
     measuring: Option<Task<Usage>>,
+    /// The other tasks had their turn since the answer was whole.
+    has_given_way: bool,
 }
 
 /// The one waker of a task.
@@ -98,9 +101,17 @@ impl Serving {
         loop {
             match self.connection.poll(&mut Same(cx.waker())) {
                 Next::Write => {
+                    // A client that asks several things at once is woken once for the answers of a turn. Pieces of a stream are
+                    // too small to be worth another poll each.
+                    if !self.has_given_way && self.connection.running().is_none() {
+                        self.has_given_way = true;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
                     let parts = self.connection.unwritten().map(IoSlice::new);
                     let count = ready!(self.io.poll_write_vectored(cx, &parts))?;
                     self.connection.wrote(count);
+                    self.has_given_way = false;
                 }
                 Next::Receive(until) => {
                     if reads == TURN {
