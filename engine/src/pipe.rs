@@ -79,6 +79,10 @@ pub trait Pipe: Send {
     /// # Errors
     /// When the connection is broken, or made no progress for the time that its driver allows ([`io::ErrorKind::TimedOut`]).
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>>;
+
+    /// Says that all of a request was written and no deadline of its answer has passed. The answer takes its time, so that the next
+    /// read may only wait for it, and ask the system for nothing.
+    fn expect_answer(&mut self) {}
 }
 
 impl<P: Pipe + ?Sized> Pipe for Box<P> {
@@ -93,6 +97,10 @@ impl<P: Pipe + ?Sized> Pipe for Box<P> {
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
         (**self).poll_write(waker, bytes)
+    }
+
+    fn expect_answer(&mut self) {
+        (**self).expect_answer();
     }
 }
 

@@ -189,4 +189,8 @@ impl Pipe for Tunnel {
         ready!(self.poll_open(waker))?;
         self.pipe.poll_write(waker, bytes)
     }
+
+    fn expect_answer(&mut self) {
+        self.pipe.expect_answer();
+    }
 }

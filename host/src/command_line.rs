@@ -13,8 +13,6 @@ use crate::shell::Shell;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use mcp_local_provider_process::COMMAND;
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// Exit code of success.
@@ -204,22 +202,6 @@ pub enum Command {
     OpenPage {
         /// The page's address
         url: String,
-    },
-    /// Run a child process, and end it when nobody writes to standard input any more
-    #[command(hide = true, name = COMMAND)]
-    ChildProcess {
-        /// Milliseconds from the end of standard input to SIGTERM
-        #[arg(long, value_name = "MS")]
-        before_terminate: u64,
-        /// Milliseconds from SIGTERM to SIGKILL
-        #[arg(long, value_name = "MS")]
-        before_kill: u64,
-        /// A private directory to remove at the end
-        #[arg(long, value_name = "DIRECTORY")]
-        remove: Option<PathBuf>,
-        /// The child's command
-        #[arg(last = true, required = true, value_name = "COMMAND")]
-        command: Vec<OsString>,
     },
 }
 
@@ -425,8 +407,7 @@ impl CommandLine {
             | Command::Audit(_)
             | Command::Completions { .. }
             | Command::Complete { .. }
-            | Command::OpenPage { .. }
-            | Command::ChildProcess { .. } => None,
+            | Command::OpenPage { .. } => None,
         }
     }
 

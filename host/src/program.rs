@@ -20,22 +20,23 @@ use crate::process;
 use crate::serve::serve;
 use crate::servers::ServerPlan;
 use mcp_local_provider_core::config::HubConfig;
-use mcp_local_provider_core::process::Grace;
 use mcp_local_provider_engine::proxy::Proxies;
 use mcp_local_provider_engine::{Driver, keep_for_next};
-use mcp_local_provider_process::{Supervision, supervise};
+use mcp_local_provider_process::run_as_supervisor;
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Name of the file, in `data_dir`, with the keys of a first start that no terminal showed.
 const FIRST_KEYS: &str = "first-keys.txt";
 
 /// Runs a program whose provider is driven by `D`. `program` is the name of the executable.
 pub fn main<D: Driver>(program: &'static str, version: &'static str) -> ExitCode {
+    if let Some(code) = run_as_supervisor(std::env::args_os()) {
+        return code;
+    }
     keep_for_next();
     match start(program, version) {
         Start::Done(code) => code,
@@ -119,22 +120,6 @@ pub fn start(program: &'static str, version: &'static str) -> Start {
         }
     };
     match &line.command {
-        // The supervisor needs no configuration, and must run at once.
-        Command::ChildProcess {
-            before_terminate,
-            before_kill,
-            remove,
-            command,
-        } => {
-            let supervision = Supervision {
-                grace: Grace {
-                    before_terminate: Duration::from_millis(*before_terminate),
-                    before_kill: Duration::from_millis(*before_kill),
-                },
-                remove: remove.clone(),
-            };
-            return Start::Done(supervise(command, &supervision));
-        }
         Command::OpenPage { url } => return Start::Done(browser::show(url)),
         Command::Completions { shell } => return print(&shell.script(program)),
         Command::Config(ConfigCommand::Example) => return print(EXAMPLE),

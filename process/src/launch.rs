@@ -4,10 +4,15 @@ use mcp_local_provider_core::budget::Budget;
 use mcp_local_provider_core::process::Grace;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// The subcommand with which a program runs itself again as a supervisor: `PROGRAM child-process OPTIONS -- COMMAND…`. The
-/// options are those of [`Supervision::arguments`]; the program calls [`supervise`](crate::supervise) with them.
+/// options are those of [`Supervision::arguments`]; [`run_as_supervisor`](crate::run_as_supervisor) reads them.
 pub const COMMAND: &str = "child-process";
+
+const BEFORE_TERMINATE: &str = "--before-terminate";
+const BEFORE_KILL: &str = "--before-kill";
+const REMOVE: &str = "--remove";
 
 /// Command, environment and limits of a process to start.
 #[derive(Debug, Clone)]
@@ -60,16 +65,81 @@ impl Supervision {
     /// Writes it as options of the command line: `--before-terminate MS --before-kill MS [--remove DIRECTORY]`.
     #[must_use]
     pub fn arguments(&self) -> Vec<OsString> {
-        let milliseconds = |time: std::time::Duration| time.as_millis().to_string().into();
+        let milliseconds = |time: Duration| time.as_millis().to_string().into();
         let mut arguments = vec![
-            "--before-terminate".into(),
+            BEFORE_TERMINATE.into(),
             milliseconds(self.grace.before_terminate),
-            "--before-kill".into(),
+            BEFORE_KILL.into(),
             milliseconds(self.grace.before_kill),
         ];
         if let Some(directory) = &self.remove {
-            arguments.extend(["--remove".into(), directory.into()]);
+            arguments.extend([REMOVE.into(), directory.into()]);
         }
         arguments
+    }
+
+    /// Reads what [`Supervision::arguments`] has written, and the child's command behind `--`. `None` where it is anything else.
+    pub(crate) fn read(
+        mut arguments: impl Iterator<Item = OsString>,
+    ) -> Option<(Self, Vec<OsString>)> {
+        let (mut terminate, mut kill, mut remove) = (None, None, None);
+        loop {
+            let option = arguments.next()?;
+            if option == "--" {
+                break;
+            }
+            let value = arguments.next()?;
+            let milliseconds = || value.to_str()?.parse().ok().map(Duration::from_millis);
+            match option.to_str()? {
+                BEFORE_TERMINATE => terminate = Some(milliseconds()?),
+                BEFORE_KILL => kill = Some(milliseconds()?),
+                REMOVE => remove = Some(value.into()),
+                _ => return None,
+            }
+        }
+        let grace = Grace {
+            before_terminate: terminate?,
+            before_kill: kill?,
+        };
+        let command: Vec<OsString> = arguments.collect();
+        (!command.is_empty()).then_some((Self { grace, remove }, command))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn orders_are_read_as_they_were_written_and_nothing_else_is() {
+        let command = ["--remove", "--", "", "-x"].map(OsString::from).to_vec();
+        let written = |orders: &Supervision| {
+            let mut arguments = orders.arguments();
+            arguments.push("--".into());
+            arguments.extend(command.clone());
+            arguments
+        };
+        for remove in [None, Some("/a directory".into()), Some("--".into())] {
+            let grace = Grace {
+                before_terminate: Duration::from_millis(1500),
+                before_kill: Duration::ZERO,
+            };
+            let orders = Supervision { grace, remove };
+            let read = Supervision::read(written(&orders).into_iter());
+            assert_eq!(read, Some((orders, command.clone())));
+        }
+        let whole = written(&Supervision::default());
+        for end in 0..=whole.len() - command.len() {
+            let part = whole.iter().take(end).cloned();
+            assert_eq!(Supervision::read(part), None, "{end} words");
+        }
+        for (at, word) in [(0, "--before"), (1, "-1"), (1, "1s"), (3, "")] {
+            let other = |(place, had): (usize, &OsString)| match place == at {
+                true => word.into(),
+                false => had.clone(),
+            };
+            let words = whole.iter().enumerate().map(other);
+            assert_eq!(Supervision::read(words), None, "{word}");
+        }
     }
 }

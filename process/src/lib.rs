@@ -5,8 +5,8 @@
 //! [`Process::turn`] for whatever happens first. When it is started, and how long its grace is, decides the machine
 //! [`Life`](mcp_local_provider_core::process::Life), whose orders are calls of the process: start, close the input, terminate, kill.
 //!
-//! The program runs itself again as the supervisor of each child ([`supervise`]), so that no child outlives the program, whatever
-//! ends it.
+//! The program runs itself again as the supervisor of each child ([`run_as_supervisor`]), so that no child outlives the program,
+//! whatever ends it.
 //!
 //! Each family of systems has a folder, and Unix is the one that exists. In it `linux.rs` has what only Linux gives, and
 //! `portable.rs` says what other Unix systems go without. Another family needs the same names as `unix/mod.rs`; until it has them
@@ -30,4 +30,6 @@ pub use event::{Ending, Event};
 pub use last_words::{LastWords, names_error};
 pub use launch::{COMMAND, Framing, Launch, Supervision};
 #[cfg(unix)]
-pub use unix::{KnownChild, PrivateDirectory, Process, ProcessWaker, adopt_orphans, supervise};
+pub use unix::{
+    KnownChild, PrivateDirectory, Process, ProcessWaker, adopt_orphans, run_as_supervisor,
+};

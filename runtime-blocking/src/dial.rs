@@ -20,8 +20,8 @@ pub(crate) struct TcpPipe {
     state: State,
     /// Time since which the socket takes nothing.
     stalled: Option<Instant>,
-    /// Something was written since the last read: a server takes longer to answer than the thread takes to wait.
-    has_asked: bool,
+    /// A server takes longer to answer than the thread takes to wait.
+    expects_answer: bool,
 }
 
 enum State {
@@ -66,7 +66,7 @@ impl TcpPipe {
                 Err(error) => State::Failed(error.kind()),
             },
             stalled: None,
-            has_asked: false,
+            expects_answer: false,
         }
     }
 
@@ -110,9 +110,9 @@ impl Pipe for TcpPipe {
         into: &mut Vec<u8>,
         most: usize,
     ) -> Poll<io::Result<usize>> {
-        let has_asked = mem::take(&mut self.has_asked);
+        let expects_answer = mem::take(&mut self.expects_answer);
         let peer = ready!(self.poll_open(waker))?;
-        let read = if has_asked {
+        let read = if expects_answer {
             Poll::Pending
         } else {
             receive_behind(into, most, |into| Poll::Ready(receive(peer.socket(), into)))
@@ -138,10 +138,13 @@ impl Pipe for TcpPipe {
             }
             written => {
                 self.stalled = None;
-                self.has_asked = written.is_ok();
                 Poll::Ready(written)
             }
         }
+    }
+
+    fn expect_answer(&mut self) {
+        self.expects_answer = true;
     }
 }
 

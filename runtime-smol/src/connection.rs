@@ -1,5 +1,6 @@
 //! One client connection as a task: bytes and waits, as `ClientConnection` of the engine asks for them.
 
+use crate::give_way::GiveWay;
 use crate::io::Io;
 use crate::reactor::Registered;
 use crate::tasks::{self, Tasks};
@@ -37,7 +38,7 @@ pub(crate) async fn serve(
         connection: ClientConnection::new(client, from.ip(), on),
         sleep: tasks.timers.after(Duration::MAX),
         measuring: None,
-        has_given_way: false,
+        give_way: GiveWay::default(),
     };
     let mut drains = false;
     let ended = poll_fn(|cx| {
@@ -76,8 +77,7 @@ struct Serving {
     sleep: Sleep,
     /// The listing of open files is as long as there are connections, so nobody else waits for it.
     measuring: Option<Task<Usage>>,
-    /// The other tasks had their turn since the answer was whole.
-    has_given_way: bool,
+    give_way: GiveWay,
 }
 
 /// The one waker of a task.
@@ -101,17 +101,14 @@ impl Serving {
         loop {
             match self.connection.poll(&mut Same(cx.waker())) {
                 Next::Write => {
-                    // A client that asks several things at once is woken once for the answers of a turn. Pieces of a stream are
-                    // too small to be worth another poll each.
-                    if !self.has_given_way && self.connection.running().is_none() {
-                        self.has_given_way = true;
-                        cx.waker().wake_by_ref();
-                        return Poll::Pending;
+                    // A piece of a stream is too small to be worth another poll.
+                    if self.connection.running().is_none() {
+                        ready!(self.give_way.poll(cx.waker()));
                     }
                     let parts = self.connection.unwritten().map(IoSlice::new);
                     let count = ready!(self.io.poll_write_vectored(cx, &parts))?;
                     self.connection.wrote(count);
-                    self.has_given_way = false;
+                    self.give_way.again();
                 }
                 Next::Receive(until) => {
                     if reads == TURN {

@@ -1,5 +1,6 @@
 //! Pipes over TCP: a name is resolved by a thread of the reactor's, the rest is done by the task that polls the pipe.
 
+use crate::give_way::GiveWay;
 use crate::io::Io;
 use crate::reactor::{Reactor, Registered};
 use blocking::unblock;
@@ -10,12 +11,19 @@ use socket2::{Domain, Protocol, Socket, Type};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Write};
+use std::mem;
 use std::net::{SocketAddr, TcpStream};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
 /// A TCP connection that the program opened, or opens while it is polled.
-pub(crate) struct TcpPipe(State);
+pub(crate) struct TcpPipe {
+    state: State,
+    /// The reactor tells of an answer.
+    expects_answer: bool,
+    /// Before each request.
+    give_way: GiveWay,
+}
 
 enum State {
     Connecting(Pin<Box<dyn Future<Output = io::Result<Io>> + Send>>),
@@ -26,7 +34,7 @@ enum State {
 
 impl fmt::Debug for TcpPipe {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.0 {
+        match &self.state {
             State::Connecting(_) => f.write_str("TcpPipe(connecting)"),
             State::Open(io) => write!(f, "TcpPipe({io:?})"),
             State::Failed(kind) => write!(f, "TcpPipe({kind})"),
@@ -38,7 +46,7 @@ impl TcpPipe {
     /// A pipe to a server. Nothing happens before it is polled.
     pub(crate) fn new(endpoint: &Endpoint, reactor: &Reactor) -> Self {
         let (endpoint, reactor) = (endpoint.clone(), reactor.clone());
-        Self(State::Connecting(Box::pin(async move {
+        let connecting = Box::pin(async move {
             let patience = async {
                 reactor.timers().after(endpoint.connect_timeout).await;
                 Err(ErrorKind::TimedOut.into())
@@ -46,20 +54,25 @@ impl TcpPipe {
             let socket = or(connect(&endpoint, &reactor), patience).await?;
             let timers = reactor.timers().clone();
             Ok(Io::new(socket, timers, endpoint.write_timeout))
-        })))
+        });
+        Self {
+            state: State::Connecting(connecting),
+            expects_answer: false,
+            give_way: GiveWay::default(),
+        }
     }
 
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&mut Io>> {
-        if let State::Connecting(connecting) = &mut self.0 {
+        if let State::Connecting(connecting) = &mut self.state {
             match ready!(connecting.as_mut().poll(cx)) {
-                Ok(io) => self.0 = State::Open(io),
+                Ok(io) => self.state = State::Open(io),
                 Err(error) => {
-                    self.0 = State::Failed(error.kind());
+                    self.state = State::Failed(error.kind());
                     return Poll::Ready(Err(error));
                 }
             }
         }
-        match &mut self.0 {
+        match &mut self.state {
             State::Open(io) => Poll::Ready(Ok(io)),
             State::Failed(kind) => Poll::Ready(Err((*kind).into())),
             State::Connecting(_) => Poll::Pending,
@@ -75,16 +88,26 @@ impl Pipe for TcpPipe {
         most: usize,
     ) -> Poll<io::Result<usize>> {
         let cx = &mut Context::from_waker(waker);
+        let expects_answer = mem::take(&mut self.expects_answer);
         let io = ready!(self.poll_open(cx))?;
-        // The reactor may not have heard of what came while the program was stopped.
-        io.look();
-        receive_behind(into, most, |into| io.poll_receive(cx, into))
+        if io.poll_readable(cx).is_pending() && !expects_answer {
+            // The reactor may not have heard of what came while the program was stopped.
+            io.look();
+        }
+        let read = ready!(receive_behind(into, most, |into| io.poll_receive(cx, into)));
+        self.give_way.again();
+        Poll::Ready(read)
     }
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let cx = &mut Context::from_waker(waker);
+        ready!(self.give_way.poll(waker));
         let io = ready!(self.poll_open(cx))?;
         io.poll_write(cx, |io| io.write(bytes))
+    }
+
+    fn expect_answer(&mut self) {
+        self.expects_answer = true;
     }
 }
 

@@ -8,6 +8,7 @@
 
 mod connection;
 mod dial;
+mod give_way;
 pub mod io;
 pub mod listen;
 mod provider;

@@ -69,14 +69,3 @@ impl CommandLine {
         }
     }
 }
-
-/// Runs a command as its supervisor.
-#[derive(Debug, Parser)]
-pub(crate) struct ChildProcess {
-    #[arg(long)]
-    pub(crate) before_terminate: u64,
-    #[arg(long)]
-    pub(crate) before_kill: u64,
-    #[arg(last = true, required = true)]
-    pub(crate) command: Vec<OsString>,
-}

@@ -6,15 +6,13 @@ mod output;
 
 use clap::Parser;
 use command::Runner;
-use command_line::{ChildProcess, CommandLine};
+use command_line::CommandLine;
 use mcp_local_provider_agent::{Agent, Error, Stopper, Token};
-use mcp_local_provider_core::process::Grace;
-use mcp_local_provider_process::{COMMAND, Supervision, supervise};
+use mcp_local_provider_process::run_as_supervisor;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 const PROGRAM: &str = "mcp-local-agent";
 /// Exit code of a wrong command line, of a token that is not there, and of a URL that cannot be used.
@@ -22,21 +20,8 @@ const EXIT_USAGE: u8 = 2;
 
 /// Runs the program.
 pub(crate) fn main() -> ExitCode {
-    // It runs itself again as the supervisor of each command.
-    if std::env::args_os()
-        .nth(1)
-        .is_some_and(|word| word == COMMAND)
-    {
-        let child = ChildProcess::parse_from(std::env::args_os().skip(1));
-        let grace = Grace {
-            before_terminate: Duration::from_millis(child.before_terminate),
-            before_kill: Duration::from_millis(child.before_kill),
-        };
-        let supervision = Supervision {
-            grace,
-            remove: None,
-        };
-        return supervise(&child.command, &supervision);
+    if let Some(code) = run_as_supervisor(std::env::args_os()) {
+        return code;
     }
     match serve(&CommandLine::parse()) {
         Ok(()) => ExitCode::SUCCESS,

@@ -335,6 +335,9 @@ impl Call {
                 Poll::Pending => return Ok(()),
                 Poll::Ready(Ok(0)) => self.send_error = Some(ErrorKind::WriteZero.into()),
                 Poll::Ready(Ok(count)) => {
+                    if count >= rest.len() {
+                        pipe.expect_answer();
+                    }
                     self.sent = self.sent.saturating_add(count);
                     self.pending = None;
                     if self.state == State::Opening {

@@ -201,6 +201,10 @@ impl<P: Pipe> Pipe for Tls<P> {
         }
         Poll::Ready(Ok(count))
     }
+
+    fn expect_answer(&mut self) {
+        self.below.expect_answer();
+    }
 }
 
 impl<P: Pipe> Drop for Tls<P> {

@@ -47,7 +47,6 @@ pub fn run(
     match command {
         Command::Serve
         | Command::Mcp(McpCommand::Serve { .. } | McpCommand::Add { .. })
-        | Command::ChildProcess { .. }
         | Command::OpenPage { .. }
         | Command::Complete { .. }
         | Command::Config(_)

@@ -20,5 +20,5 @@ use portable as system;
 pub use directory::PrivateDirectory;
 pub use orphans::{KnownChild, adopt_orphans};
 pub use process::Process;
-pub use supervisor::supervise;
+pub use supervisor::run_as_supervisor;
 pub use waker::ProcessWaker;

@@ -1,6 +1,6 @@
 //! The supervisor: a small process between this program and a child, so that no child outlives the program.
 //!
-//! The program runs itself again as [`COMMAND`](crate::COMMAND) and calls [`supervise`]. That process starts the child in a
+//! The program runs itself again as [`COMMAND`] and calls [`run_as_supervisor`]. That process starts the child in a
 //! process group of its own and lets it inherit standard input, output and error, so that no byte passes through the
 //! supervisor. While the program lives it decides how the child is ended, and tells the supervisor by signals. The supervisor decides
 //! once the program has ended, by whatever signal: nobody holds the reading end of its standard error then. The child has its
@@ -8,7 +8,7 @@
 //! the child started and detached (with `setsid`, say) are killed too, on Linux, where they become children of the supervisor.
 
 use super::{directory, system};
-use crate::Supervision;
+use crate::{COMMAND, Supervision};
 use mcp_local_provider_core::process::Grace;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -27,6 +27,8 @@ use std::time::Duration;
 
 /// Signal to a supervisor: it is to send SIGTERM to its child now.
 pub(super) const TERMINATE: Signal = Signal::USR1;
+/// Exit code for wrong orders.
+const EXIT_USAGE: u8 = 2;
 /// Exit code for a command that does not exist, as in a POSIX shell.
 const EXIT_NOT_FOUND: u8 = 127;
 /// Exit code for a command that cannot be run, as in a POSIX shell.
@@ -34,11 +36,28 @@ const EXIT_NOT_RUNNABLE: u8 = 126;
 /// Exit codes above this one are this number plus the signal that ended the child, as in a POSIX shell.
 pub(super) const EXIT_SIGNAL: u8 = 128;
 
+/// Runs a supervisor, where the process was started as one, to its end, and returns its exit code: that of the child, or 2 where
+/// the orders are wrong. `None` where it was started as anything else. `arguments` are those of the process, its own name first.
+///
+/// Call it before all else: whoever asks for a child waits for its supervisor.
+pub fn run_as_supervisor(mut arguments: impl Iterator<Item = OsString>) -> Option<ExitCode> {
+    arguments.nth(1).filter(|word| word == COMMAND)?;
+    let Some((supervision, command)) = Supervision::read(arguments) else {
+        // When standard error is closed nobody can be told.
+        let _ = writeln!(
+            io::stderr(),
+            "`{COMMAND}` is for the program itself, which starts its child processes by it: the options, `--` or the command is wrong"
+        );
+        return Some(ExitCode::from(EXIT_USAGE));
+    };
+    Some(supervise(&command, &supervision))
+}
+
 /// Runs `command` to its end, and returns its exit code. Then it removes the private directory of `supervision`, unless
 /// somebody still holds the writing end of standard input: that program may use the directory again.
 ///
 /// It ends early when nobody reads its standard error any more (within the grace), or when it is sent SIGTERM (at once).
-pub fn supervise(command: &[OsString], supervision: &Supervision) -> ExitCode {
+fn supervise(command: &[OsString], supervision: &Supervision) -> ExitCode {
     let code = run(command, supervision.grace).unwrap_or_else(|error| {
         let name = command.first().cloned().unwrap_or_default();
         // When standard error is closed nobody can be told.
