@@ -9,5 +9,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // The allocator's memory is one piece, of which huge pages would make the most resident. An error: the kernel has none.
+    #[cfg(all(feature = "mimalloc", target_os = "linux"))]
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     program::main::<Provider>("mcp-local-provider", env!("CARGO_PKG_VERSION"))
 }

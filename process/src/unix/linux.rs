@@ -8,6 +8,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, getpid, pidfd_open, set_child_subreaper,
     set_parent_process_death_signal,
 };
+use rustix::thread::disable_transparent_huge_pages;
 use std::io;
 use std::process::Child;
 use std::time::{Duration, Instant};
@@ -61,6 +62,14 @@ pub(super) fn adopt() -> io::Result<()> {
 /// Fails when the kernel refuses it.
 pub(super) fn continue_without_parent() -> io::Result<()> {
     Ok(set_parent_process_death_signal(Some(Signal::CONT))?)
+}
+
+/// Has this process and its children get huge pages where the system gives them: a program may do without them for itself.
+///
+/// # Errors
+/// Fails when the kernel has none.
+pub(super) fn allow_huge_pages() -> io::Result<()> {
+    Ok(disable_transparent_huge_pages(false)?)
 }
 
 /// Reads all processes in `/proc`.

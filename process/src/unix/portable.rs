@@ -60,6 +60,14 @@ pub(super) fn continue_without_parent() -> io::Result<()> {
     Ok(())
 }
 
+/// Does nothing: no program of ours does without huge pages here.
+///
+/// # Errors
+/// None here.
+pub(super) fn allow_huge_pages() -> io::Result<()> {
+    Ok(())
+}
+
 /// Returns no processes.
 pub(super) fn processes() -> Vec<Stat> {
     Vec::new()

@@ -99,6 +99,7 @@ fn run(command: &[OsString], grace: Grace) -> io::Result<u8> {
     // An error leaves this process without what only some systems give.
     let _ = system::adopt();
     let _ = system::continue_without_parent();
+    let _ = system::allow_huge_pages();
     let asked = Asked::new()?;
     let child = Command::new(program)
         .args(arguments)
