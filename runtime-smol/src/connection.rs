@@ -1,6 +1,5 @@
 //! One client connection as a task: bytes and waits, as `ClientConnection` of the engine asks for them.
 
-use crate::give_way::GiveWay;
 use crate::io::Io;
 use crate::reactor::Registered;
 use crate::tasks::{self, Tasks};
@@ -38,7 +37,7 @@ pub(crate) async fn serve(
         connection: ClientConnection::new(client, from.ip(), on),
         sleep: tasks.timers.after(Duration::MAX),
         measuring: None,
-        give_way: GiveWay::default(),
+        has_given_way: false,
     };
     let mut drains = false;
     let ended = poll_fn(|cx| {
@@ -77,7 +76,8 @@ struct Serving {
     sleep: Sleep,
     /// The listing of open files is as long as there are connections, so nobody else waits for it.
     measuring: Option<Task<Usage>>,
-    give_way: GiveWay,
+    /// The other tasks had their turn since the answer was whole.
+    has_given_way: bool,
 }
 
 /// The one waker of a task.
@@ -101,14 +101,17 @@ impl Serving {
         loop {
             match self.connection.poll(&mut Same(cx.waker())) {
                 Next::Write => {
-                    // A piece of a stream is too small to be worth another poll.
-                    if self.connection.running().is_none() {
-                        ready!(self.give_way.poll(cx.waker()));
+                    // Answers of one turn go out in a row then, and a process that waits for several is woken once. A piece of
+                    // a stream is too small to be worth another poll.
+                    if !self.has_given_way && self.connection.running().is_none() {
+                        self.has_given_way = true;
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
                     }
                     let parts = self.connection.unwritten().map(IoSlice::new);
                     let count = ready!(self.io.poll_write_vectored(cx, &parts))?;
                     self.connection.wrote(count);
-                    self.give_way.again();
+                    self.has_given_way = false;
                 }
                 Next::Receive(until) => {
                     if reads == TURN {

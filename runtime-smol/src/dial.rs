@@ -1,6 +1,5 @@
 //! Pipes over TCP: a name is resolved by a thread of the reactor's, the rest is done by the task that polls the pipe.
 
-use crate::give_way::GiveWay;
 use crate::io::Io;
 use crate::reactor::{Reactor, Registered};
 use blocking::unblock;
@@ -21,8 +20,6 @@ pub(crate) struct TcpPipe {
     state: State,
     /// The reactor tells of an answer.
     expects_answer: bool,
-    /// Before each request.
-    give_way: GiveWay,
 }
 
 enum State {
@@ -58,7 +55,6 @@ impl TcpPipe {
         Self {
             state: State::Connecting(connecting),
             expects_answer: false,
-            give_way: GiveWay::default(),
         }
     }
 
@@ -94,14 +90,11 @@ impl Pipe for TcpPipe {
             // The reactor may not have heard of what came while the program was stopped.
             io.look();
         }
-        let read = ready!(receive_behind(into, most, |into| io.poll_receive(cx, into)));
-        self.give_way.again();
-        Poll::Ready(read)
+        receive_behind(into, most, |into| io.poll_receive(cx, into))
     }
 
     fn poll_write(&mut self, waker: &Waker, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let cx = &mut Context::from_waker(waker);
-        ready!(self.give_way.poll(waker));
         let io = ready!(self.poll_open(cx))?;
         io.poll_write(cx, |io| io.write(bytes))
     }
@@ -145,5 +138,47 @@ async fn connect_to(address: SocketAddr, reactor: &Reactor) -> io::Result<Regist
     match socket.get_ref().take_error()? {
         Some(error) => Err(error),
         None => Ok(socket),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::timer::Timers;
+    use mcp_local_provider_engine::Clock;
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    #[test]
+    fn a_write_that_is_tried_once_behind_an_answer_is_made() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let reactor = Reactor::new(Timers::new(Clock::start())).unwrap();
+        let endpoint = Endpoint {
+            host: "127.0.0.1".into(),
+            port: listener.local_addr().unwrap().port(),
+            connect_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(5),
+            fence: None,
+        };
+        let mut pipe = TcpPipe::new(&endpoint, &reactor);
+        let mut server = reactor.block_on(async {
+            let asked = poll_fn(|cx| pipe.poll_write(cx.waker(), b"ask")).await;
+            assert_eq!(asked.unwrap(), 3);
+            pipe.expect_answer();
+            let mut server = listener.accept().unwrap().0;
+            server.write_all(b"answer").unwrap();
+            let mut answer = Vec::new();
+            let read = poll_fn(|cx| pipe.poll_read(cx.waker(), &mut answer, 64)).await;
+            assert_eq!((read.unwrap(), &*answer), (6, &b"answer"[..]));
+            server
+        });
+        // As TLS says at its end that nothing follows.
+        assert!(pipe.poll_write(Waker::noop(), b"last").is_ready());
+        drop(pipe);
+        let mut heard = String::new();
+        server.read_to_string(&mut heard).unwrap();
+        assert_eq!(heard, "asklast");
     }
 }

@@ -8,7 +8,6 @@
 
 mod connection;
 mod dial;
-mod give_way;
 pub mod io;
 pub mod listen;
 mod provider;
