@@ -8,6 +8,7 @@ use super::running::{Polled, Respond};
 use mcp_local_provider_core::budget::STEP;
 use mcp_local_provider_core::error::Code;
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
+use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::{Outcome, Ticket};
 use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::invocation::{CancelReason, Delivery, Failure};
@@ -32,7 +33,10 @@ pub(super) struct Answering {
     /// The next invocation, while a prompt is left to be asked.
     next: Option<Invoke>,
     exchange: Exchange,
-    asked: Asked,
+    /// Digest of the key that asks, for the conversation that is kept.
+    owner: Option<Digest>,
+    /// The request, while somebody else may have to be asked.
+    asked: Option<Asked>,
     link: Option<Arc<LinkCell>>,
     mailbox: Arc<Inbox>,
     batch: Batch,
@@ -58,7 +62,8 @@ impl Answering {
             invocation: id,
             next: None,
             exchange,
-            asked,
+            owner: asked.owner,
+            asked: ticket.has_fallback().then_some(asked),
             batch: Batch::new(),
             late_since: None,
         });
@@ -119,7 +124,7 @@ impl Answering {
             }
         };
         if let Some(conversation) = self.exchange.conversation() {
-            self.engine.keep(self.asked.owner, conversation);
+            self.engine.keep(self.owner, conversation);
         }
         Some(outcome)
     }
@@ -201,6 +206,10 @@ impl Answering {
                 if let Some(outcome) = self.follow(now, flow) {
                     return Ok(Polled::Ended(outcome));
                 }
+                if self.exchange.has_begun() {
+                    // A large prompt takes no memory while its answer runs.
+                    self.asked = None;
+                }
             }
             if lateness == Lateness::Late {
                 if drained {
@@ -262,14 +271,14 @@ impl Answering {
         self.follow(now, flow).unwrap_or(Outcome::left())
     }
 
-    /// The request that is asked.
-    pub(super) const fn asked(&self) -> &Asked {
-        &self.asked
+    /// The request, while somebody else may have to be asked.
+    pub(super) const fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
     }
 
     /// The exchange and the request, for another to answer.
-    pub(super) fn into_parts(self) -> (Exchange, Asked) {
-        (self.exchange, self.asked)
+    pub(super) fn into_parts(self) -> Option<(Exchange, Asked)> {
+        Some((self.exchange, self.asked?))
     }
 }
 

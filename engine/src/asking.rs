@@ -205,24 +205,25 @@ impl Asking {
 
     fn asked(&self) -> Option<&Asked> {
         match self {
-            Self::Upstream(answer) => Some(answer.asked()),
-            Self::Answering(answering) => Some(answering.asked()),
+            Self::Upstream(answer) => answer.asked(),
+            Self::Answering(answering) => answering.asked(),
             Self::Queued(queued) => Some(&queued.asked),
             Self::Over => None,
         }
     }
 
     fn fall_back(&mut self, account: &mut Account, admission: Admission) {
-        let (mut exchange, asked) = match std::mem::replace(self, Self::Over) {
+        let parts = match std::mem::replace(self, Self::Over) {
             Self::Upstream(answer) => answer.into_parts(),
             Self::Answering(answering) => answering.into_parts(),
-            Self::Queued(queued) => (queued.exchange, queued.asked),
-            Self::Over => {
-                if let Admission::Granted(ticket) = admission {
-                    account.admit(ticket);
-                }
-                return;
+            Self::Queued(queued) => Some((queued.exchange, queued.asked)),
+            Self::Over => None,
+        };
+        let Some((mut exchange, asked)) = parts else {
+            if let Admission::Granted(ticket) = admission {
+                account.admit(ticket);
             }
+            return;
         };
         tracing::info!(request_id = %account.id(), "asks a fallback");
         *self = match admission {

@@ -128,7 +128,7 @@ struct Outgoing {
     /// True for a method that may be sent twice (RFC 9110, 9.2.2).
     repeatable: bool,
     /// Memory of `start` and `rest`.
-    _share: Share,
+    share: Share,
 }
 
 impl Outgoing {
@@ -170,7 +170,7 @@ impl Outgoing {
             return Err(MemoryUsedUp.into());
         }
         Ok(Self {
-            _share: share,
+            share,
             start,
             rest,
             asked: Asked::of(method),
@@ -179,6 +179,12 @@ impl Outgoing {
                 "GET" | "HEAD" | "PUT" | "DELETE" | "OPTIONS" | "TRACE"
             ),
         })
+    }
+
+    /// Lets the bytes go, which were sent and are not sent again.
+    fn release(&mut self) {
+        (self.start, self.rest) = (Vec::new(), Bytes::new());
+        self.share.hold(0);
     }
 
     /// The bytes from a place on, those that lie together.

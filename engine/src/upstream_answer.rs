@@ -14,6 +14,7 @@ use mcp_local_provider_core::agents::upstream::{self, Fault, Reading, ResponseHe
 use mcp_local_provider_core::budget::{STEP, Share};
 use mcp_local_provider_core::error::{Code, Refusal};
 use mcp_local_provider_core::exchange::{Exchange, Flow, Reply};
+use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::upstreams::own_name;
 use mcp_local_provider_core::hub::{Outcome, Ticket};
 use mcp_local_provider_core::invocation::{Delivery, Failure};
@@ -36,7 +37,10 @@ pub(super) struct UpstreamAnswer {
     engine: Arc<Engine>,
     upstream: Arc<Upstream>,
     exchange: Exchange,
-    asked: Asked,
+    /// Digest of the key that asks, for the conversation that is kept.
+    owner: Option<Digest>,
+    /// The request, while the upstream or somebody else may have to be asked.
+    asked: Option<Asked>,
     /// The upstream's own name for the model.
     model: String,
     prompt: PromptIndex,
@@ -96,18 +100,19 @@ impl UpstreamAnswer {
             engine,
             upstream,
             exchange,
-            asked,
+            owner: asked.owner,
+            asked: Some(asked),
         })
     }
 
     /// The exchange and the request, for another to answer.
-    pub(super) fn into_parts(self) -> (Exchange, Asked) {
-        (self.exchange, self.asked)
+    pub(super) fn into_parts(self) -> Option<(Exchange, Asked)> {
+        Some((self.exchange, self.asked?))
     }
 
-    /// The request that is asked.
-    pub(super) const fn asked(&self) -> &Asked {
-        &self.asked
+    /// The request, while the upstream or somebody else may have to be asked.
+    pub(super) const fn asked(&self) -> Option<&Asked> {
+        self.asked.as_ref()
     }
 
     /// The failure of the attempt before, if others have found meanwhile that the upstream is to be left alone.
@@ -122,7 +127,11 @@ impl UpstreamAnswer {
 
     /// Asks for the prompt of now.
     fn call(&mut self) -> Result<(), Failed> {
-        let (upstream, asked) = (&self.upstream, &self.asked);
+        let (upstream, Some(asked)) = (&self.upstream, &self.asked) else {
+            // It has answered, so that nothing is left to be asked.
+            self.attempt = Attempt::Over;
+            return Ok(());
+        };
         let carried = asked.carried.as_deref();
         let headers = carried.map_or_else(Default::default, |carried| carried.headers());
         let written = upstream::call(
@@ -206,7 +215,7 @@ impl UpstreamAnswer {
                 }
             }
             match flow {
-                Flow::Continue => {}
+                Flow::Continue => self.let_go(),
                 Flow::Next(_) => {
                     self.prompt = PromptIndex(self.prompt.0 + 1);
                     self.attempt = Attempt::Pausing(now);
@@ -225,6 +234,14 @@ impl UpstreamAnswer {
             if pending {
                 return Ok(Polled::Until(self.poll_timeout()));
             }
+        }
+    }
+
+    /// A large prompt takes no memory while its answer runs: nobody is asked again once that has begun, but for a next prompt.
+    fn let_go(&mut self) {
+        let is_last = |asked: &mut Asked| self.prompt.0 + 1 >= asked.request.prompts();
+        if self.exchange.has_begun() && matches!(self.attempt, Attempt::Calling(_)) {
+            self.asked.take_if(is_last);
         }
     }
 
@@ -387,7 +404,7 @@ impl UpstreamAnswer {
         }
         self.attempt = Attempt::Over;
         if let Some(conversation) = self.exchange.conversation() {
-            self.engine.keep(self.asked.owner, conversation);
+            self.engine.keep(self.owner, conversation);
         }
         outcome
     }

@@ -8,6 +8,7 @@ mod fallbacks;
 mod faults;
 mod loops;
 mod names;
+mod prompts;
 mod rates;
 mod secrets;
 pub mod server;

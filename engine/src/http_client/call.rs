@@ -329,6 +329,10 @@ impl Call {
                 if self.state == State::Sending {
                     self.to(State::Waiting);
                 }
+                if self.is_answered {
+                    // A large request takes no memory while its answer runs.
+                    self.outgoing.release();
+                }
                 return Ok(());
             };
             match pipe.poll_write(waker, rest) {
