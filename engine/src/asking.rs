@@ -123,7 +123,8 @@ pub(super) fn wait(
     asked: Asked,
 ) -> Box<Running> {
     let engine = inbound.account.engine().clone();
-    exchange.wait(engine.now());
+    let model = engine.hub(|hub, _, _| hub.model_awaited(wait).map(str::to_owned));
+    exchange.wait(engine.now(), &model.unwrap_or_default());
     let queued = Queued {
         engine,
         wait,

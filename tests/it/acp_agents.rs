@@ -10,7 +10,7 @@ use std::process::Command;
 use std::time::Instant;
 
 /// An agent that speaks the Agent Client Protocol and does what a word of the prompt says.
-const AGENT: &str = r#"
+pub const AGENT: &str = r#"
 [ -z "$ALIVE" ] || exec 9>"$ALIVE"
 number=0
 while read -r line; do

@@ -257,6 +257,92 @@ fn a_request_that_names_no_model_is_answered_in_every_dialect_by_one_that_it_nam
 }
 
 #[test]
+fn a_stream_that_begins_while_its_request_waits_names_the_model_and_nothing_ignored() {
+    let program = Program::start("timeouts: { first_event: 50ms }\nlimits: { queue: { wait: 60s } }\n");
+    let registration = json!({ "agent_id": "it", "models": ["m"], "max_concurrency": 1, "capabilities": { "tools": true } });
+    let mut agent = Agent::connect_as(&program, registration);
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    for (path, body) in [
+        ("/v1/chat/completions", json!({ "messages": messages })),
+        ("/v1/responses", json!({ "input": "hi" })),
+        ("/v1/messages", json!({ "messages": messages, "max_tokens": 9 })),
+        ("/api/chat", json!({ "messages": messages })),
+    ] {
+        for model in [None, Some("default")] {
+            let mut body = body.clone();
+            body["stream"] = true.into();
+            body["temperature"] = 1.into();
+            if let Some(model) = model {
+                body["model"] = model.into();
+            }
+            let before = program.open("POST", "/v1/chat/completions", Some(CLIENT), &chat(true).to_string());
+            let (first, _) = agent.invocation();
+            let mut client = program.open("POST", path, Some(CLIENT), &body.to_string());
+            let mut seen = vec![0; 16];
+            // The head is there before the agent is asked.
+            client.read_exact(&mut seen).unwrap();
+            agent.finish(&first, 0);
+            let (id, invocation) = agent.invocation();
+            assert_eq!(invocation["payload"]["model"], "m", "{path} {body}");
+            agent.chunk(&id, 0, "hello");
+            agent.finish(&id, 1);
+            client.read_to_end(&mut seen).unwrap();
+            let answer = Answer::parse(&seen);
+            assert_eq!(answer.header("x-ignored-parameters"), None, "{path} {body}");
+            let named = answer.body.matches("\"model\":").count();
+            assert!(named > 0, "{}", answer.body);
+            assert_eq!(named, answer.body.matches("\"model\":\"m\"").count(), "{}", answer.body);
+            drop(before);
+        }
+    }
+    let counted = json!({ "model": "m", "max_tokens": 9, "temperature": 1, "messages": messages });
+    let loaded = json!({ "model": "m", "options": { "temperature": 0.4 } });
+    for (path, body) in [("/v1/messages/count_tokens", counted), ("/api/chat", loaded)] {
+        let answer = program.post(path, &body);
+        assert_eq!((answer.status, answer.header("x-ignored-parameters")), (200, None), "{path}");
+    }
+}
+
+#[test]
+fn what_may_have_been_a_stop_sequence_comes_before_what_follows_it() {
+    let program = Program::start("");
+    let mut agent = Agent::connect(&program);
+    let messages = json!([{ "role": "user", "content": "hi" }]);
+    let told = |agent: &mut Agent, stream: bool| {
+        let thinking = json!({ "type": "enabled", "budget_tokens": 1024 });
+        let body = json!({ "model": "m", "max_tokens": 2048, "thinking": thinking, "stream": stream, "messages": messages, "stop_sequences": ["\n\n"] });
+        let mut client = program.open("POST", "/v1/messages", Some(CLIENT), &body.to_string());
+        let (id, _) = agent.invocation();
+        let call = json!({ "index": 0, "id": "c", "type": "function", "function": { "name": "look", "arguments": "{}" } });
+        for (index, delta) in [
+            json!({ "content": "Hm.\n" }),
+            json!({ "reasoning_content": "why" }),
+            json!({ "content": "\nLook.\n" }),
+            json!({ "tool_calls": [call] }),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            agent.send(&json!({ "type": "model_stream_chunk", "id": id, "chunk_index": index, "delta": delta, "finish_reason": null }));
+        }
+        let index = 4;
+        agent.send(&json!({ "type": "model_stream_chunk", "id": id, "chunk_index": index, "delta": {}, "finish_reason": "tool_calls" }));
+        let mut seen = Vec::new();
+        client.read_to_end(&mut seen).unwrap();
+        Answer::parse(&seen)
+    };
+    let whole = told(&mut agent, false).json();
+    let text = |block: &&Value| block["type"] == "text";
+    let blocks = whole["content"].as_array().unwrap();
+    assert_eq!(blocks.iter().find(text).unwrap()["text"], "Hm.\n\nLook.\n");
+    let streamed = told(&mut agent, true).body;
+    let place = |part: &str| streamed.find(part).unwrap_or_else(|| panic!("no {part} in {streamed}"));
+    assert!(place("Hm.") < place("why") && place("why") < place("Look."), "{streamed}");
+    let last_text = streamed.rfind("text_delta").unwrap();
+    assert!(last_text < place("tool_use"), "{streamed}");
+}
+
+#[test]
 fn a_model_that_is_loaded_or_counted_for_must_exist() {
     let program = Program::start("models: { aliases: { other: m } }\n");
     let _agent = Agent::connect(&program);

@@ -14,6 +14,9 @@ use core::ops::RangeInclusive;
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
+/// Bytes of the longest stop sequence. Those in use are a line or a token of a template.
+const LONGEST_STOP: usize = 4096;
+
 /// A value that is read where a cursor stands.
 pub(crate) trait Take<'a>: Sized {
     /// `None` when it is something else there.
@@ -377,8 +380,8 @@ impl<'a> Value<'a, '_> {
             .collect()
     }
 
-    /// A string or a list of strings, decoded; empty ones are left out.
-    pub(crate) fn strings(&self, most: usize) -> Result<Vec<String>, Refusal> {
+    /// Stop sequences: a string or a list of strings, decoded; empty ones are left out.
+    pub(crate) fn stop_sequences(&self, most: usize) -> Result<Vec<String>, Refusal> {
         let expected =
             || self.expected(format_args!("a string or a list of at most {most} strings"));
         let all = match self.first() {
@@ -393,6 +396,12 @@ impl<'a> Value<'a, '_> {
         for (index, raw) in all.into_iter().enumerate() {
             let path = self.path.index(index);
             let text = Value { raw, path }.string()?.decode();
+            if text.len() > LONGEST_STOP {
+                return Err(path.wrong(format_args!(
+                    "a stop sequence of {} bytes; at most {LONGEST_STOP} are allowed",
+                    text.len()
+                )));
+            }
             if !text.is_empty() {
                 strings.push(text.into_owned());
             }

@@ -148,6 +148,8 @@ pub struct Exchange {
     bytes_out: u64,
     session: Option<SessionId>,
     standing: Option<Standing>,
+    /// The model that is waited for, while nobody answers.
+    awaited: Box<str>,
     scratch: Vec<u8>,
 }
 
@@ -231,7 +233,7 @@ impl Exchange {
         let read = request::Read::new(&body, invocation, &parsed.more, parsed.digest_of);
         let (model, stream) = (Box::from(&*invocation.model), parsed.stream);
         // The provider applies a token limit itself.
-        let ignored = invocation
+        let given = invocation
             .parameters
             .given()
             .without(ParameterSet::MAX_TOKENS);
@@ -247,8 +249,8 @@ impl Exchange {
             fold: (!stream).then(Box::default),
             stop,
             max_tokens,
-            given: ignored,
-            ignored,
+            given,
+            ignored: ParameterSet::EMPTY,
             vectors,
             state: State::Waiting,
             timers: Timers::new(),
@@ -268,6 +270,7 @@ impl Exchange {
             bytes_out: 0,
             session: None,
             standing: None,
+            awaited: Box::default(),
             scratch: Vec::new(),
         };
         let intent = Intent {
@@ -279,9 +282,14 @@ impl Exchange {
         Ok((exchange, intent))
     }
 
-    /// The exchange waits for its admission: a stream is opened in time, and kept alive, so that its client waits too.
-    pub fn wait(&mut self, now: Instant) {
+    /// The exchange waits for its admission to `model`: a stream is opened in time, and kept alive, so that its client waits too.
+    pub fn wait(&mut self, now: Instant, model: &str) {
+        self.awaited = model.into();
         let now = self.latest.clamp(now);
+        self.open_in_time(now);
+    }
+
+    fn open_in_time(&mut self, now: Instant) {
         if self.state == State::Waiting && self.fold.is_none() {
             self.timers
                 .set(Timer::Head, Some(now + self.timeouts.first_event));
@@ -299,7 +307,7 @@ impl Exchange {
         self.name(&ticket.model);
         self.suit(ticket);
         if self.timers.get(Timer::Head).is_none() {
-            self.wait(now);
+            self.open_in_time(now);
         }
         self.timers
             .set(Timer::FirstChunk, Some(now + self.timeouts.first_chunk));
@@ -371,6 +379,10 @@ impl Exchange {
     fn open_stream(&mut self, now: Instant, reply: &mut Reply) {
         self.go(State::Streaming);
         self.timers.set(Timer::Head, None);
+        if !self.awaited.is_empty() {
+            let awaited = core::mem::take(&mut self.awaited);
+            self.name(&awaited);
+        }
         let framing = self.framing();
         let mut head = self.head(200);
         head.streamed = true;
@@ -429,6 +441,9 @@ impl Exchange {
         self.open(now, reply);
         let before = reply.body.len();
         if !delta.reasoning.is_empty() {
+            if let Some(cut) = self.pass_held(now, reply) {
+                return self.cut(now, cut, reply);
+            }
             let mut scratch = core::mem::take(&mut self.scratch);
             let text = self.reasoning.mend(delta.reasoning, &mut scratch);
             self.text_bytes += text.len();
@@ -444,6 +459,11 @@ impl Exchange {
             if let Some(cut) = met {
                 return self.cut(now, cut, reply);
             }
+        }
+        if !(delta.refusal.is_empty() && delta.tool_calls.is_empty())
+            && let Some(cut) = self.pass_held(now, reply)
+        {
+            return self.cut(now, cut, reply);
         }
         if !delta.refusal.is_empty() {
             let mut scratch = core::mem::take(&mut self.scratch);
@@ -479,6 +499,19 @@ impl Exchange {
         let met = stop.push(&plain, &mut passed);
         self.emit_plain(now, &passed, reply);
         met
+    }
+
+    /// Passes on what is held of the content, a half of a pair and what may have been the start of a stop sequence: something
+    /// else follows it, and stays behind it.
+    fn pass_held(&mut self, now: Instant, reply: &mut Reply) -> Option<Cut> {
+        let half = self.content.finish();
+        if let Some(cut) = self.emit_content(now, half, reply) {
+            return Some(cut);
+        }
+        let mut held = String::new();
+        let cut = self.stop.as_mut()?.finish(&mut held);
+        self.emit_plain(now, &held, reply);
+        cut
     }
 
     fn emit_plain(&mut self, now: Instant, plain: &str, reply: &mut Reply) {

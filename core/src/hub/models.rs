@@ -4,6 +4,7 @@ use super::keys::Caller;
 use super::routing::Slot;
 use super::{Ask, Hub};
 use crate::error::{Code, Refusal};
+use crate::id::WaitId;
 use crate::text::within;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -23,6 +24,11 @@ const MISTAKES: u8 = 3;
 /// Longest name that is compared letter by letter.
 const LONGEST: usize = 64;
 
+/// True for a name by which a client leaves the choice to the provider.
+pub(super) fn leaves_choice(name: &str) -> bool {
+    matches!(name, ANY | DEFAULT)
+}
+
 impl Hub {
     /// Returns the model that a client means: that of an alias, one that an agent answers for, with or without `:latest`; for no
     /// name or `default` that of `models.default`, else `""` for any; for a name that nobody knows that of the alias `*`.
@@ -41,7 +47,7 @@ impl Hub {
         if self.integrations.knows(name) {
             return name;
         }
-        if matches!(name, ANY | DEFAULT) {
+        if leaves_choice(name) {
             let default = self.config.default_model.as_deref();
             return default.map_or(ANY, |default| {
                 self.in_full(self.alias(default).unwrap_or(default))
@@ -88,7 +94,7 @@ impl Hub {
         if caller.may_ask(&[asked, name, self.resolve(asked)]) {
             return Ok(None);
         }
-        if !matches!(name, ANY | DEFAULT) {
+        if !leaves_choice(name) {
             let models = models.iter().map(String::as_str);
             return Err(unknown_model(asked, models.collect(), false));
         }
@@ -126,6 +132,24 @@ impl Hub {
             Some(first) if model == ANY => first.clone(),
             Some(_) | None => model.into(),
         }
+    }
+
+    /// Returns the model that a request waits for, as an answer that begins before its admission names it: as the client did; where
+    /// it left the choice to the provider, that of the configuration, else the first one that may answer. `None` where none is known.
+    #[must_use]
+    pub fn model_awaited(&self, wait: WaitId) -> Option<&str> {
+        let (_, ask) = self.queue.waiter(wait)?;
+        if !leaves_choice(ask.model) {
+            return Some(ask.model);
+        }
+        if let Some(session) = ask.session {
+            let session = self.sessions.get(self.sessions.find(session)?)?;
+            return session.models.first().map(|model| &**model);
+        }
+        let chosen = Some(self.resolve(ask.model)).filter(|model| *model != ANY);
+        let starting = || self.expected.starting().map(|(name, _)| name).next();
+        let first = || self.pools.keys().min().or_else(starting);
+        chosen.or_else(|| first().map(|model| &**model))
     }
 
     /// Returns the refusal of a model that nobody knows.

@@ -3,6 +3,7 @@
 use super::ask::{Dialect, EVERY, Fails, ask, open, told};
 use super::server::{Api, Reply, Server};
 use super::start;
+use crate::acp_agents::AGENT;
 use crate::agent::Agent;
 use serde_json::json;
 use std::net::TcpListener;
@@ -60,6 +61,27 @@ fn an_agent_answers_for_an_upstream() {
         agent.finish(&id, 1);
         told(as_client, client).is("the agent");
     }
+}
+
+#[test]
+fn the_token_limit_of_an_agent_that_takes_none_is_not_that_of_its_fallback() {
+    let (dead, good) = (Server::start(Api::OpenAi, [broken()]), Server::start(Api::OpenAi, [Reply::Text("abcdefghijklmnop")]));
+    let entries = dead.entry("dead", ", models: [m], retries: 0, circuit: { failures: 0 }, fallback: [stub, good/m]")
+        + &good.entry("good", ", models: [m]");
+    // An agent that the program starts takes no token limit, which the program applies in its place. This one ends when it is asked.
+    let agents = json!([{ "name": "stub", "command": ["/bin/sh", "-c", AGENT] }]);
+    let program = start(&entries, &format!("agents: {agents}\n"));
+    let ask = |model: &str| {
+        let messages = json!([{ "role": "user", "content": "EXIT" }]);
+        let told = program.post("/v1/chat/completions", &json!({ "model": model, "max_tokens": 2, "messages": messages })).json();
+        (told["choices"].clone(), told["usage"].clone())
+    };
+    let direct = ask("good/m");
+    assert_eq!(direct.0[0]["message"]["content"], "abcdefghijklmnop");
+    assert_eq!(ask("dead/m"), direct);
+    assert_eq!(good.asked().len(), 2);
+    let metrics = program.get("/metrics").body;
+    assert!(metrics.contains("mcp_local_provider_fallbacks_total 2"), "{metrics}");
 }
 
 #[test]

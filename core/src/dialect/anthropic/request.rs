@@ -277,7 +277,7 @@ fn parameters<'a>(request: &Request<'a>) -> Result<(Parameters<'a>, bool), Refus
         temperature: fraction("temperature", request.temperature)?,
         top_p: fraction("top_p", request.top_p)?,
         top_k: count("top_k", request.top_k, 0)?,
-        stop: stops.map_or(Ok(Vec::new()), |value| value.strings(STOPS))?,
+        stop: stops.map_or(Ok(Vec::new()), |value| value.stop_sequences(STOPS))?,
         user: user.map(|value| value.string()).transpose()?,
         tools: tools(request.tools)?,
         tool_choice,

@@ -435,7 +435,7 @@ pub(super) fn parameters<'a>(
         frequency_penalty: number("frequency_penalty", options.frequency_penalty, -2.0..=2.0)?,
         seed: seed.map(|value| value.integer()).transpose()?,
         num_ctx: positive("num_ctx", options.num_ctx)?,
-        stop: stop.map_or(Ok(Vec::new()), |value| value.strings(STOPS))?,
+        stop: stop.map_or(Ok(Vec::new()), |value| value.stop_sequences(STOPS))?,
         response_format: response_format(format)?,
         reasoning_effort: reasoning_effort(think)?,
         ..Parameters::default()

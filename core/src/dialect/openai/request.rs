@@ -372,7 +372,7 @@ pub(super) fn parameters<'a>(chat: &Chat<'a>, stops: usize) -> Result<Parameters
         presence_penalty: number("presence_penalty", chat.presence_penalty, -2.0..=2.0)?,
         frequency_penalty: number("frequency_penalty", chat.frequency_penalty, -2.0..=2.0)?,
         seed: integer.map(|value| value.integer()).transpose()?,
-        stop: stop.map_or(Ok(Vec::new()), |value| value.strings(stops))?,
+        stop: stop.map_or(Ok(Vec::new()), |value| value.stop_sequences(stops))?,
         user: user.map(|value| value.string()).transpose()?,
         metadata: object("metadata", chat.metadata)?,
         tools: fields::tools(chat.tools)?,

@@ -25,10 +25,15 @@ impl Exchange {
     /// list of parameters that the agent ignores.
     pub(super) fn suit(&mut self, ticket: &Ticket) {
         self.ignored = self.given.without(ticket.parameters);
-        if let Some(tokens) = self.max_tokens
-            && !ticket.parameters.contains(ParameterSet::MAX_TOKENS)
-        {
-            let bytes = usize::try_from(tokens.saturating_mul(4)).unwrap_or(usize::MAX);
+        let takes = ticket.parameters.contains(ParameterSet::MAX_TOKENS);
+        let bytes = self.max_tokens.filter(|_| !takes).map(|tokens| {
+            let bytes = tokens.saturating_mul(4);
+            usize::try_from(bytes).unwrap_or(usize::MAX)
+        });
+        if let Some(stop) = &mut self.stop {
+            // The agent before may have had a limit.
+            stop.limit(bytes);
+        } else if bytes.is_some() {
             self.stop.get_or_insert_default().limit(bytes);
         }
     }
@@ -44,20 +49,11 @@ impl Exchange {
         }
         self.first_chunk.get_or_insert(now);
         self.open(now, reply);
-        // A half of a pair that stayed alone, then what the stop scanner held back.
+        // A half of a pair that stayed alone.
         let reasoning = self.reasoning.finish();
         self.emit(now, Channel::Reasoning, reasoning, reply);
-        let content = self.content.finish();
-        if let Some(cut) = self.emit_content(now, content, reply) {
+        if let Some(cut) = self.pass_held(now, reply) {
             return self.finish(now, cut.finish(), end.usage, reply);
-        }
-        if let Some(stop) = &mut self.stop {
-            let mut held = String::new();
-            let cut = stop.finish(&mut held);
-            self.emit_plain(now, &held, reply);
-            if let Some(cut) = cut {
-                return self.finish(now, cut.finish(), end.usage, reply);
-            }
         }
         let refusal = self.refusal.finish();
         self.emit(now, Channel::Refusal, refusal, reply);
@@ -141,7 +137,7 @@ impl Exchange {
             .into_iter()
             .for_each(|joiner| *joiner = Joiner::default());
         if let Some(stop) = &mut self.stop {
-            **stop = stop.again();
+            stop.begin_again();
         }
         self.timers.set(Timer::Idle, None);
         self.timers

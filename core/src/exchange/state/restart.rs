@@ -28,9 +28,8 @@ impl Exchange {
     pub fn start_rounds(&mut self, now: Instant, model: &str) {
         let now = self.latest.clamp(now);
         self.name(model);
-        self.ignored = ParameterSet::EMPTY;
         self.max_tokens = None;
-        self.wait(now);
+        self.open_in_time(now);
         self.timers
             .set(Timer::Total, Some(now + self.timeouts.total));
     }
