@@ -70,7 +70,7 @@ pub(super) fn trouble(error: &CallError, answered: bool) -> Trouble {
         CallError::Answer(_) if !answered => Fault::Connection,
         CallError::Answer(_) | CallError::Request(_) | CallError::Failed => Fault::Protocol,
         CallError::Timeout(_) => Fault::Timeout,
-        CallError::Memory(_) => Fault::Limited,
+        CallError::Memory(_) => Fault::Memory,
     };
     Trouble::new(fault, error.to_string())
 }

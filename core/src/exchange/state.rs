@@ -2,11 +2,12 @@
 
 mod embedding;
 mod ending;
+mod pieces;
 mod restart;
 
 use super::lifecycle::{STATES, State, Timer};
 use super::reply::{EVENT_STREAM, JSON, NDJSON, Reply, ReplyHead};
-use super::stop::{Cut, StopScanner};
+use super::stop::StopScanner;
 use crate::config::{HubConfig, Timeouts};
 use crate::dialect::{Answer, Dialect, Encoder, Form, Opening, Parsed, ReadForm};
 use crate::error::{Code, Refusal, Standing};
@@ -15,12 +16,11 @@ use crate::hub::responses::Conversation;
 use crate::hub::{Outcome, Ticket};
 use crate::id::{ExchangeId, SessionId};
 use crate::invocation::{
-    CancelReason, Delivery, Delta, Finish, Needs, ParameterSet, Task, ToolCallDelta, Usage,
-    estimate_tokens,
+    CancelReason, Delivery, Finish, Needs, ParameterSet, Task, Usage, estimate_tokens,
 };
 use crate::machine::OUTSIDE;
 use crate::request::{self, Request};
-use crate::text::{Joiner, JsonStr, decode_into, escape_into};
+use crate::text::{Joiner, JsonStr};
 use crate::time::{Instant, Latest, Timeout, Timers, WallClock};
 use crate::wire::{Framing, Records};
 use alloc::borrow::Cow;
@@ -427,154 +427,6 @@ impl Exchange {
         flow.with_bytes(self.bytes_out)
     }
 
-    #[inline]
-    fn delta(&mut self, now: Instant, delta: &Delta<'_>, reply: &mut Reply) -> Flow {
-        self.first_chunk.get_or_insert(now);
-        self.timers.set(Timer::FirstChunk, None);
-        self.timers.set(Timer::Idle, Some(now + self.timeouts.idle));
-        if delta.is_empty() {
-            return Flow::Continue;
-        }
-        if let Some(before) = self.last_chunk.replace(now) {
-            self.gaps.observe(now.since(before));
-        }
-        self.open(now, reply);
-        let before = reply.body.len();
-        if !delta.reasoning.is_empty() {
-            if let Some(cut) = self.pass_held(now, reply) {
-                return self.cut(now, cut, reply);
-            }
-            let mut scratch = core::mem::take(&mut self.scratch);
-            let text = self.reasoning.mend(delta.reasoning, &mut scratch);
-            self.text_bytes += text.len();
-            self.emit(now, Channel::Reasoning, text, reply);
-            self.scratch = scratch;
-        }
-        if !delta.content.is_empty() {
-            let mut scratch = core::mem::take(&mut self.scratch);
-            let text = self.content.mend(delta.content, &mut scratch);
-            self.text_bytes += text.len();
-            let met = self.emit_content(now, text, reply);
-            self.scratch = scratch;
-            if let Some(cut) = met {
-                return self.cut(now, cut, reply);
-            }
-        }
-        if !(delta.refusal.is_empty() && delta.tool_calls.is_empty())
-            && let Some(cut) = self.pass_held(now, reply)
-        {
-            return self.cut(now, cut, reply);
-        }
-        if !delta.refusal.is_empty() {
-            let mut scratch = core::mem::take(&mut self.scratch);
-            let text = self.refusal.mend(delta.refusal, &mut scratch);
-            self.text_bytes += text.len();
-            self.emit(now, Channel::Refusal, text, reply);
-            self.scratch = scratch;
-        }
-        for call in &delta.tool_calls {
-            self.tool_call(now, call, reply);
-        }
-        if self.is_too_large() {
-            return self.too_large(now, reply);
-        }
-        // What a dialect leaves out or holds back is silence to its client.
-        if reply.body.len() > before {
-            self.timers
-                .set(Timer::KeepAlive, Some(now + self.timeouts.keep_alive));
-        }
-        Flow::Continue
-    }
-
-    /// Passes content on through the stop sequences; why it is cut.
-    #[inline]
-    fn emit_content(&mut self, now: Instant, text: &[u8], reply: &mut Reply) -> Option<Cut> {
-        let Some(stop) = &mut self.stop else {
-            self.emit(now, Channel::Content, text, reply);
-            return None;
-        };
-        let mut plain = String::new();
-        decode_into(core::str::from_utf8(text).unwrap_or_default(), &mut plain);
-        let mut passed = String::new();
-        let met = stop.push(&plain, &mut passed);
-        self.emit_plain(now, &passed, reply);
-        met
-    }
-
-    /// Passes on what is held of the content, a half of a pair and what may have been the start of a stop sequence: something
-    /// else follows it, and stays behind it.
-    fn pass_held(&mut self, now: Instant, reply: &mut Reply) -> Option<Cut> {
-        let half = self.content.finish();
-        if let Some(cut) = self.emit_content(now, half, reply) {
-            return Some(cut);
-        }
-        let mut held = String::new();
-        let cut = self.stop.as_mut()?.finish(&mut held);
-        self.emit_plain(now, &held, reply);
-        cut
-    }
-
-    fn emit_plain(&mut self, now: Instant, plain: &str, reply: &mut Reply) {
-        let mut escaped = Vec::with_capacity(plain.len() + 8);
-        escape_into(&mut escaped, plain);
-        self.emit(now, Channel::Content, &escaped, reply);
-    }
-
-    /// Writes clean text to the client, or keeps it for a whole answer.
-    #[inline]
-    fn emit(&mut self, now: Instant, channel: Channel, text: &[u8], reply: &mut Reply) {
-        if text.is_empty() {
-            return;
-        }
-        if let Some(fold) = &mut self.fold {
-            match channel {
-                Channel::Content => &mut fold.content,
-                Channel::Reasoning => &mut fold.reasoning,
-                Channel::Refusal => &mut fold.refusal,
-            }
-            .extend_from_slice(text);
-            return;
-        }
-        let framing = self.framing();
-        let mut records = Records::new(&mut reply.body, framing);
-        match channel {
-            Channel::Content => self.encoder.content(now, text, &mut records),
-            Channel::Reasoning => self.encoder.reasoning(now, text, &mut records),
-            Channel::Refusal => self.encoder.refusal(now, text, &mut records),
-        }
-    }
-
-    fn tool_call(&mut self, now: Instant, piece: &ToolCallDelta<'_>, reply: &mut Reply) {
-        let framing = self.framing();
-        let (mut id, mut name) = (Vec::new(), Vec::new());
-        let id = Joiner::default().mend(piece.id, &mut id);
-        let name = Joiner::default().mend(piece.name, &mut name);
-        let at = self
-            .calls
-            .iter()
-            .position(|(index, _)| *index == piece.index);
-        let at = at.unwrap_or_else(|| {
-            self.calls.push((piece.index, Joiner::default()));
-            self.calls.len() - 1
-        });
-        let Some((_, joiner)) = self.calls.get_mut(at) else {
-            return;
-        };
-        let arguments = joiner.mend(piece.arguments, &mut self.scratch);
-        self.text_bytes += name.len() + arguments.len();
-        match &mut self.fold {
-            Some(fold) => fold.tool_call(piece.index, id, name, arguments),
-            None => self.encoder.tool_call(
-                now,
-                piece.index,
-                id,
-                name,
-                arguments,
-                &mut Records::new(&mut reply.body, framing),
-            ),
-        }
-    }
-
     /// Once the answer has ended well: the conversation up to and with it, for later requests to continue from. Given once,
     /// and only where the client wants it kept.
     pub fn conversation(&mut self) -> Option<Conversation> {
@@ -640,13 +492,6 @@ impl Exchange {
             reply,
         )
     }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Channel {
-    Content,
-    Reasoning,
-    Refusal,
 }
 
 impl Flow {

@@ -1,6 +1,6 @@
 //! Large prompts: they take no memory while their answers run.
 
-use super::ask::{Dialect, open_with};
+use super::ask::{Dialect, EVERY, Fails, ask, open_with, told};
 use super::server::{Api, Reply, Server, Then};
 use super::start;
 use crate::agent::Agent;
@@ -76,4 +76,17 @@ fn nor_do_those_of_streams_that_an_upstream_answers() {
         let open: Vec<TcpStream> = (0..STREAMS).map(|_| begun(ask(&program, "up/m"))).collect();
         assert_eq!(open.len(), server.asked().len());
     }
+}
+
+#[test]
+fn a_prompt_for_which_there_is_no_memory_is_refused_as_everywhere() {
+    let server = Server::start(Api::OpenAi, [Reply::Text("fine")]);
+    // The body fits, and what is made of it for the server does not.
+    let program = start(&server.entry("up", ", models: [m], retries: 0"), "limits: { memory: 9MiB, tokens_per_minute: 4000000000 }\n");
+    for as_client in EVERY {
+        let client = open_with(&program, as_client, "up/m", &"x".repeat(PROMPT));
+        told(as_client, client).fails(Fails::OVERLOADED, &["up was not asked", "limits.memory"]);
+        ask(&program, as_client, "up/m").is("fine");
+    }
+    assert_eq!(server.asked().len(), EVERY.len());
 }

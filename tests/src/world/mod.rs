@@ -251,7 +251,7 @@ impl World {
             return;
         };
         let asked = &self.asked[&call.id];
-        let content = words::cut(said.content(), &asked.stops);
+        let content = said.content(&asked.stops);
         // The legacy API has no field for it.
         let reasoning = if asked.route == "POST /v1/completions" {
             String::new()

@@ -34,18 +34,46 @@ const WORDS: [&[u16]; 20] = [
 #[derive(Clone, Debug, Default)]
 pub(super) struct Said {
     content: Vec<u16>,
+    /// Places in the content at which reasoning came between.
+    breaks: Vec<usize>,
     reasoning: Vec<u16>,
     /// True when the agent has said that this is all.
     pub(super) ended: bool,
 }
 
 impl Said {
-    pub(super) fn content(&self) -> String {
-        String::from_utf16_lossy(&self.content)
+    /// The content up to the stop sequence that is complete first. None goes on behind reasoning that comes between.
+    pub(super) fn content(&self, stops: &[String]) -> String {
+        let (mut text, mut from) = (String::new(), 0);
+        for to in self.breaks.iter().copied().chain([self.content.len()]) {
+            let part = String::from_utf16_lossy(&self.content[from..to]);
+            let found = stops
+                .iter()
+                .filter_map(|stop| Some((part.find(stop.as_str())?, stop.len())));
+            if let Some((_, at)) = found.map(|(at, length)| (at + length, at)).min() {
+                text.push_str(&part[..at]);
+                return text;
+            }
+            text.push_str(&part);
+            from = to;
+        }
+        text
     }
 
     pub(super) fn reasoning(&self) -> String {
         String::from_utf16_lossy(&self.reasoning)
+    }
+
+    fn reason(&mut self, word: &[u16]) {
+        self.reasoning.extend_from_slice(word);
+        if !word.is_empty() {
+            // The first half of a pair waits for the second one, which may come behind the reasoning.
+            let half = self
+                .content
+                .last()
+                .is_some_and(|unit| (0xd800..0xdc00).contains(unit));
+            self.breaks.push(self.content.len() - usize::from(half));
+        }
     }
 
     /// Says something more; the members of the delta that says it, as JSON.
@@ -60,12 +88,12 @@ impl Said {
         let text = json(word, escaped);
         Ok(match u.int_in_range(0..=7u8)? {
             0 => {
-                self.reasoning.extend_from_slice(word);
+                self.reason(word);
                 format!("\"reasoning_content\":{text}")
             }
             1 => {
+                self.reason(&[0x3f]);
                 self.content.extend_from_slice(word);
-                self.reasoning.extend_from_slice(&[0x3f]);
                 format!("\"role\":\"assistant\",\"reasoning_content\":\"?\",\"content\":{text}")
             }
             2 => String::new(),
@@ -94,17 +122,5 @@ fn json(units: &[u16], escaped: bool) -> String {
         }
     }
     text.push('"');
-    text
-}
-
-/// `text` up to the stop sequence that is complete first.
-pub(super) fn cut(mut text: String, stops: &[String]) -> String {
-    let first = stops
-        .iter()
-        .filter_map(|stop| text.find(stop.as_str()).map(|at| (at + stop.len(), at)))
-        .min();
-    if let Some((_, at)) = first {
-        text.truncate(at);
-    }
     text
 }

@@ -21,6 +21,8 @@ pub enum Fault {
     Overloaded,
     /// 429.
     Limited,
+    /// This program has no memory left for the call (`limits.memory`).
+    Memory,
     /// 401, 402, 403: the server refuses the key of this program, not the client's.
     Key,
     /// 404: the server does not know the model, or the address is wrong.
@@ -85,7 +87,8 @@ impl Trouble {
             | Fault::Timeout
             | Fault::Server
             | Fault::Overloaded
-            | Fault::Limited => true,
+            | Fault::Limited
+            | Fault::Memory => true,
             Fault::Key
             | Fault::Model
             | Fault::Loop
@@ -99,7 +102,7 @@ impl Trouble {
     /// True when the server is to blame for not working, which opens its circuit (connection errors, time-outs, 5xx, 529).
     #[must_use]
     pub const fn is_outage(&self) -> bool {
-        self.is_transient() && !matches!(self.fault, Fault::Limited)
+        self.is_transient() && !matches!(self.fault, Fault::Limited | Fault::Memory)
     }
 
     /// True when the client's request is at fault: no other server is asked.
@@ -118,7 +121,7 @@ impl Trouble {
             Fault::Connection => Code::AgentLost,
             Fault::Timeout => Code::AgentTimeout,
             Fault::Server | Fault::Key => Code::AgentError,
-            Fault::Overloaded => Code::Overloaded,
+            Fault::Overloaded | Fault::Memory => Code::Overloaded,
             Fault::Limited => Code::RateLimited,
             Fault::Model => Code::ModelNotFound,
             Fault::Loop => Code::LoopDetected,
@@ -248,6 +251,7 @@ impl Trouble {
         let message = &self.message;
         match self.fault {
             Fault::Key => format!("upstream {upstream} refuses its key: {message}"),
+            Fault::Memory => format!("upstream {upstream} was not asked: {message}"),
             Fault::Connection
             | Fault::Timeout
             | Fault::Server

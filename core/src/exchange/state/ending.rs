@@ -1,6 +1,7 @@
 //! The ends of an exchange: complete, stopped, failed, refused.
 
-use super::{Channel, Exchange, Flow};
+use super::pieces::Channel;
+use super::{Exchange, Flow};
 use crate::dialect::{Opening, Timing};
 use crate::error::{Code, Refusal};
 use crate::exchange::Reply;
@@ -49,9 +50,13 @@ impl Exchange {
         }
         self.first_chunk.get_or_insert(now);
         self.open(now, reply);
-        // A half of a pair that stayed alone.
+        // A half of a pair that stayed alone, then what the stop scanner held back.
         let reasoning = self.reasoning.finish();
         self.emit(now, Channel::Reasoning, reasoning, reply);
+        let content = self.content.finish();
+        if let Some(cut) = self.emit_content(now, content, reply) {
+            return self.finish(now, cut.finish(), end.usage, reply);
+        }
         if let Some(cut) = self.pass_held(now, reply) {
             return self.finish(now, cut.finish(), end.usage, reply);
         }
