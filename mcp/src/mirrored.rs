@@ -186,6 +186,9 @@ impl Tools {
                 let message = format!("the header {PREFIX}{name} {what}");
                 Err(Refusal::new(Reason::HeaderMismatch, message))
             };
+            if argument.is_ambiguous(call) {
+                return mismatch("says what its argument says, which is there twice");
+            }
             let mut own = given.headers().iter().filter(|(other, _)| other == name);
             let Some(value) = argument.value(call) else {
                 match own.next() {
@@ -219,6 +222,17 @@ struct Value<'c> {
 }
 
 impl Argument {
+    /// True where a name on its way stands twice in a call: programs differ in the one that they take.
+    fn is_ambiguous(&self, call: &Call<'_>) -> bool {
+        let mut value = call.params.and_then(|params| params.member("arguments"));
+        self.path.iter().any(|name| {
+            let members = value.map(JsonValue::members).unwrap_or_default();
+            let mut named = members.iter().filter(|(other, _)| other.is(name));
+            value = named.next().map(|(_, value)| *value);
+            named.next().is_some()
+        })
+    }
+
     /// Its value in a call; `None` where it has none that can be repeated.
     fn value<'c>(&self, call: &Call<'c>) -> Option<Value<'c>> {
         let mut value = call.params?.member("arguments")?;

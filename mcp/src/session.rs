@@ -564,14 +564,16 @@ impl Session {
         let requests = requests.map(|request| (request.id, request.stream));
         for (id, stream) in self.opening.take().into_iter().chain(requests) {
             let answer = refusal.answer(&id);
-            // Nothing is kept any more, so an overflow is none. All readers are woken below.
-            let _ = self
+            let told = self
                 .streams
                 .push(self.last_request, stream, Weight::Answer, answer);
+            // Nothing is kept any more, so an overflow is none.
+            wake.extend(told.ok().flatten());
         }
         self.by_id.clear();
         self.questions.clear();
         self.several.clear();
+        // Those who read a stream without a request.
         wake.extend(self.streams.wake_all());
     }
 

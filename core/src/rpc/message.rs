@@ -2,6 +2,7 @@
 
 use crate::text::{Cursor, JsonStr, JsonValue};
 use alloc::borrow::Cow;
+use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
 
@@ -150,17 +151,61 @@ fn put<'t>(place: &mut Option<JsonValue<'t>>, value: JsonValue<'t>) -> Option<()
     place.replace(value).is_none().then_some(())
 }
 
-/// The parameters, and `_meta` in them.
+/// The names of an object's members, each of which may stand there once: of two with one name, programs that read the same text
+/// differ in the one that they take.
+#[derive(Default)]
+struct Names<'t> {
+    few: [Option<Cow<'t, str>>; 6],
+    more: BTreeSet<Cow<'t, str>>,
+}
+
+impl<'t> Names<'t> {
+    fn take(&mut self, name: JsonStr<'t>) -> Option<()> {
+        let name = name.decode();
+        for place in &mut self.few {
+            match place {
+                Some(known) if *known == name => return None,
+                Some(_) => {}
+                None => {
+                    *place = Some(name);
+                    return Some(());
+                }
+            }
+        }
+        self.more.insert(name).then_some(())
+    }
+
+    /// Looks at the names of an object in another.
+    fn of(value: JsonValue<'t>) -> Option<()> {
+        if !value.get().starts_with('{') {
+            return Some(());
+        }
+        let mut names = Self::default();
+        value.cursor().object(|cursor, name| {
+            cursor.value()?;
+            names.take(name)
+        })
+    }
+}
+
+/// The parameters, and `_meta` in them. `None` too where they name a member twice, or what tells their receiver does: `_meta`, and
+/// `ref` of a completion.
 fn params<'t>(cursor: &mut Cursor<'t>) -> Option<(JsonValue<'t>, Option<JsonValue<'t>>)> {
     if cursor.next() != Some(&b'{') {
         return Some((JsonValue::skipped(cursor.value()?), None));
     }
     let mut meta = None;
+    let mut names = Names::default();
     let text = cursor.taken(|cursor| {
         cursor.object(|cursor, name| {
             let value = JsonValue::skipped(cursor.value()?);
+            names.take(name)?;
             if name.is("_meta") {
                 meta = Some(value);
+                return Names::of(value);
+            }
+            if name.is("ref") {
+                return Names::of(value);
             }
             Some(())
         })
@@ -318,6 +363,26 @@ mod tests {
             (r#"{"\u0069d":1,"\u006dethod":"a"}"#, "request 1 a - -"),
             (r#"{"jsonrpc":"2.0","id":null,"error":{}}"#, "Damaged"),
             (r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"a"}"#, "Damaged"),
+            (
+                r#"{"jsonrpc":"2.0","method":"a","params":{"b":1,"\u0062":2}}"#,
+                "Damaged",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"a","params":{"_meta":{"b":1,"b":2}}}"#,
+                "Damaged",
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"a","params":{"ref":{"b":1,"b":2}}}"#,
+                "Damaged",
+            ),
+            (
+                r#"{"method":"a","params":{"a":{"b":1,"b":2},"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1}}"#,
+                r#"notification a {"a":{"b":1,"b":2},"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1}"#,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"a","params":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"g":2}}"#,
+                "Damaged",
+            ),
             (r#"{"jsonrpc":"2.0","method":"a"}{"#, "Damaged"),
             (r#"Listening on {"port":1}"#, "Noise"),
             ("[]", "Noise"),

@@ -20,7 +20,8 @@ const RESOURCE_NOT_FOUND: i64 = -32002;
 const SERVERS: &str = "server_error";
 
 /// Reasons of errors that the gateway gives in the place of a server's answer.
-const IN_ANSWERS: [Reason; 10] = [
+const IN_ANSWERS: [Reason; 11] = [
+    Reason::SessionNotFound,
     Reason::ToolNotFound,
     Reason::PromptNotFound,
     Reason::ResourceNotFound,

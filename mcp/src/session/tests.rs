@@ -4,6 +4,7 @@
 use super::*;
 use crate::streams::Taken;
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec;
 
 const NOW: Instant = Instant::ZERO;
@@ -330,6 +331,29 @@ fn a_question_that_names_its_request_goes_to_the_stream_of_that() {
         .unwrap();
     assert_eq!(take(&mut session, stream).0.len(), 1);
     assert!(take(&mut session, other).0.is_empty());
+}
+
+#[test]
+fn whoever_reads_a_stream_is_woken_when_the_session_ends() {
+    struct Count(core::sync::atomic::AtomicUsize);
+    impl alloc::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        }
+    }
+    let mut session = open();
+    let (_, asked) = ask(&mut session, r#"{"id":"7","method":"tools/call"}"#);
+    let woken = Arc::new(Count(0.into()));
+    for stream in [asked, StreamId::SESSION] {
+        let (reader, _) = session.streams_mut().read(stream).unwrap();
+        let waker = Waker::from(woken.clone());
+        let listening = session.streams_mut().listen(stream, reader, &waker);
+        assert_eq!(listening, Taken::Waiting);
+    }
+    let mut wake = Vec::new();
+    session.end(&mut wake);
+    wake.into_iter().for_each(Waker::wake);
+    assert_eq!(woken.0.load(core::sync::atomic::Ordering::Relaxed), 2);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::client::{
     Client, KEY, NEWEST, OTHER, assert_refused, call, configure, request, server, start,
-    start_one, whole,
+    start_one, until, whole,
 };
 use crate::child_process::ends;
 use crate::program::Folder;
@@ -254,4 +254,26 @@ fn metrics_tell_of_sessions_processes_requests_and_restarts() {
     ] {
         assert!(metrics.lines().any(|other| other == line), "{line} is not in {metrics}");
     }
+}
+
+#[test]
+fn whoever_waits_for_an_answer_hears_at_once_that_the_session_has_ended() {
+    // No heartbeat looks after them.
+    let program = start_one("gateway: { timeouts: { heartbeat: 10m } }\n");
+    let client = Client::open(&program);
+    let id = client.session.clone().unwrap();
+    let hold = json!({ "name": "hold", "arguments": { "text": "this" } });
+    let stream = client.send(&request("mine", "tools/call", &hold).to_string());
+    let by_rest = json!({ "session_id": id, "tool": "hold", "params": { "text": "that" } }).to_string();
+    let rest = program.open("POST", "/tools/call", Some(KEY), &by_rest);
+    until(|| {
+        let shown = program.request("GET", &format!("/sessions/{id}"), Some(KEY), "").json();
+        (shown["in_flight"] == 2).then_some(())
+    });
+    assert_eq!(client.delete().status, 204);
+    let told = whole(stream).json();
+    assert_eq!((&told["id"], &told["error"]["code"]), (&json!("mine"), &json!(-31404)), "{told}");
+    let told = whole(rest);
+    assert_eq!(told.status, 404, "{told:?}");
+    assert_eq!(told.json()["error"]["code"], "session_not_found");
 }

@@ -1,6 +1,6 @@
 //! Several servers under one address: names, URIs, lists and errors, and servers that are not there.
 
-use super::client::{Client, KEY, NEWEST, assert_refused, call, hello, request, start};
+use super::client::{Client, KEY, NEWEST, assert_refused, call, hello, request, start, whole};
 use crate::child_process::ends;
 use crate::program::{Answer, Folder, Program};
 use serde_json::{Value, json};
@@ -203,6 +203,31 @@ fn names_can_be_chosen_and_tools_be_left_out() {
     assert_eq!(error(&own, "tools/call", &json!({ "name": "write" })).1, "tool_not_found");
     let read = own.call("read", &json!({}));
     assert_eq!(read["result"]["content"][0]["uri"], "file:///files");
+}
+
+#[test]
+fn parameters_that_name_something_twice_reach_no_server() {
+    let servers = [shelf("files", "", ", tools: { deny: [write] }"), shelf("web", "", "")];
+    let program = start("gateway: { prefix: always }\n", &servers);
+    let client = Client::open(&program);
+    let mut own = Client::new(&program, KEY);
+    own.path = "/servers/files/mcp".to_owned();
+    own.initialize(NEWEST, "suite");
+    for (client, params) in [
+        (&own, r#"{"name":"read","name":"write","arguments":{"text":"x"}}"#),
+        (&own, r#"{"name":"read","na\u006de":"write","arguments":{"text":"x"}}"#),
+        (&client, r#"{"name":"files__read","name":"files__write"}"#),
+        (&client, r#"{"name":"web__read","_meta":{"progressToken":"x","progressToken":2}}"#),
+        (&client, r#"{"name":"web__read","_meta":{},"_meta":{"progressToken":2}}"#),
+    ] {
+        let body = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{params}}}"#);
+        let answer = whole(client.send(&body));
+        assert_eq!(answer.status, 400, "{params}: {answer:?}");
+        assert_eq!(answer.json()["error"]["code"], -32600, "{params}: {answer:?}");
+    }
+    // The same name may stand in different places.
+    let answer = own.post(&request(1, "tools/call", &json!({ "name": "read", "arguments": { "name": "x", "_meta": {} } })));
+    assert_eq!(message(&answer)["result"]["content"][0]["uri"], "file:///files", "{answer:?}");
 }
 
 #[test]

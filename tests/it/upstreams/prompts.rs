@@ -15,7 +15,7 @@ const MEMORY: &str = "limits: { memory: 64MiB, tokens_per_minute: 4000000000 }\n
 const STREAMS: usize = 12;
 
 /// Opens a stream with a large prompt.
-fn ask(program: &Program, model: &str) -> TcpStream {
+fn open_large(program: &Program, model: &str) -> TcpStream {
     open_with(program, (Dialect::OpenAi, true), model, &"x".repeat(PROMPT))
 }
 
@@ -37,7 +37,7 @@ fn the_prompts_of_streams_that_an_agent_answers_take_no_memory() {
     let mut agent = Agent::connect(&program);
     let open: Vec<TcpStream> = (0..STREAMS)
         .map(|_| {
-            let client = ask(&program, "m");
+            let client = open_large(&program, "m");
             let (id, _) = agent.invocation();
             agent.chunk(&id, 0, "so far");
             begun(client)
@@ -58,7 +58,7 @@ fn nor_do_they_where_another_model_would_have_answered_before_the_first_byte() {
     assert_eq!(agent.receive()["type"], "registered");
     let open: Vec<TcpStream> = (0..STREAMS)
         .map(|_| {
-            let client = ask(&program, "m");
+            let client = open_large(&program, "m");
             let (id, _) = agent.invocation();
             agent.chunk(&id, 0, "so far");
             begun(client)
@@ -73,7 +73,7 @@ fn nor_do_those_of_streams_that_an_upstream_answers() {
     for api in Api::EVERY {
         let server = Server::start(api, [Reply::Begun("so far", Then::Silence)]);
         let program = start(&server.entry("up", ", models: [m]"), MEMORY);
-        let open: Vec<TcpStream> = (0..STREAMS).map(|_| begun(ask(&program, "up/m"))).collect();
+        let open: Vec<TcpStream> = (0..STREAMS).map(|_| begun(open_large(&program, "up/m"))).collect();
         assert_eq!(open.len(), server.asked().len());
     }
 }
@@ -82,7 +82,8 @@ fn nor_do_those_of_streams_that_an_upstream_answers() {
 fn a_prompt_for_which_there_is_no_memory_is_refused_as_everywhere() {
     let server = Server::start(Api::OpenAi, [Reply::Text("fine")]);
     // The body fits, and what is made of it for the server does not.
-    let program = start(&server.entry("up", ", models: [m], retries: 0"), "limits: { memory: 9MiB, tokens_per_minute: 4000000000 }\n");
+    let limits = "limits: { memory: 10MiB, body_bytes: 8MiB, content_bytes: 8MiB, answer_bytes: 1MiB, tokens_per_minute: 4000000000 }\n";
+    let program = start(&server.entry("up", ", models: [m], retries: 0"), limits);
     for as_client in EVERY {
         let client = open_with(&program, as_client, "up/m", &"x".repeat(PROMPT));
         told(as_client, client).fails(Fails::OVERLOADED, &["up was not asked", "limits.memory"]);
