@@ -108,7 +108,7 @@ pub(crate) fn begin(inbound: Inbound, accepted: &Accepted<'_>, asked: &Asked<'_>
     if asked.method == "POST" {
         let post = Post {
             caller,
-            token: accepted.token.map(str::to_owned),
+            token: accepted.token.as_deref().map(str::to_owned),
             session: asked.session.map(str::to_owned),
             version: asked.version.map(str::to_owned),
             called: asked.called.map(str::to_owned),

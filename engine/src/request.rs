@@ -281,7 +281,7 @@ pub fn begin(engine: &Arc<Engine>, listener: Listener, request: &Request<'_>) ->
     );
     Begun::Step(match route.handler {
         Handler::Upgrade(Socket::Agent) => {
-            let peer = Peer::Agent(accepted.token.map(str::to_owned));
+            let peer = Peer::Agent(accepted.token.as_deref().map(str::to_owned));
             return Begun::Upgrade(Upgrade::new(inbound, peer));
         }
         Handler::Upgrade(Socket::Completion) => {

@@ -182,8 +182,9 @@ fn lists_and_health_answer_without_an_agent_and_chat_says_what_to_do() {
         &program,
         json!({ "agent_id": "f", "models": ["f"], "capabilities": { "insert": true, "context_length": 32_000 } }),
     );
+    // Ollama's own client sends both names, and one of them empty.
     let show = program
-        .post("/api/show", &json!({ "name": "f:latest" }))
+        .post("/api/show", &json!({ "model": "", "name": "f:latest" }))
         .json();
     assert!(
         show["capabilities"]

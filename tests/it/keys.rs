@@ -1,7 +1,7 @@
 //! Keys that may use a part of the program only.
 
 use crate::agent::Agent;
-use crate::program::{BRIDGE, CLIENT, Folder, OPERATOR, Program, program, write_config};
+use crate::program::{Answer, BRIDGE, CLIENT, Folder, OPERATOR, Program, program, write_config};
 use serde_json::{Value, json};
 use std::io::Read;
 use std::process::Command;
@@ -11,13 +11,18 @@ const TOOLS: &str = "tools-key-for-tests";
 
 /// A program with a key for the models `a` and `nobody`, and one that is for no model at all.
 fn start() -> Program {
+    start_with(&format!(
+        "    - {{ name: narrow, key: \"{NARROW}\", models: [nobody, a] }}\n    - {{ name: tools, key: \"{TOOLS}\", allow: [mcp] }}\n"
+    ))
+}
+
+/// A program with further keys.
+fn start_with(keys: &str) -> Program {
     let folder = Folder::new();
     let aliases = "models: { aliases: { other: b, mine: a } }\n";
     let config = write_config(&folder.0, "127.0.0.1:0", aliases);
     let text = std::fs::read_to_string(&config).unwrap();
-    let keys = format!(
-        "  keys:\n    - {{ name: narrow, key: \"{NARROW}\", models: [nobody, a] }}\n    - {{ name: tools, key: \"{TOOLS}\", allow: [mcp] }}\n"
-    );
+    let keys = format!("  keys:\n{keys}");
     std::fs::write(&config, text.replacen("  keys:\n", &keys, 1)).unwrap();
     let mut command = Command::new(program());
     command.arg("--config").arg(&config);
@@ -107,4 +112,45 @@ fn a_key_that_is_not_for_models_is_refused_by_that_name() {
         let answer = program.request("GET", path, Some(key), "");
         assert_eq!(answer.status, 200, "{key} {path}: {}", answer.body);
     }
+}
+
+#[test]
+fn an_answer_names_the_model_that_its_key_may_ask_for() {
+    let program = start_with(&format!("    - {{ name: narrow, key: \"{NARROW}\", models: [mine] }}\n"));
+    let mut agent = Agent::connect_as(&program, json!({ "agent_id": "x", "models": ["a"] }));
+    let messages = json!([{ "role": "user", "content": "x" }]);
+    for (path, mut body) in [
+        ("/v1/chat/completions", json!({ "messages": messages })),
+        ("/v1/responses", json!({ "input": "x" })),
+        ("/v1/messages", json!({ "messages": messages, "max_tokens": 9 })),
+        ("/api/chat", json!({ "messages": messages, "stream": false })),
+    ] {
+        for model in [json!(null), json!("default"), json!("mine")] {
+            body["model"] = model;
+            let mut client = program.open("POST", path, Some(NARROW), &body.to_string());
+            let (id, invocation) = agent.invocation();
+            assert_eq!(invocation["payload"]["model"], "a", "{path} {body}");
+            agent.chunk(&id, 0, "hello");
+            agent.finish(&id, 1);
+            let mut bytes = Vec::new();
+            client.read_to_end(&mut bytes).unwrap();
+            assert_eq!(Answer::parse(&bytes).json()["model"], "mine", "{path} {body}");
+        }
+    }
+}
+
+#[test]
+fn a_key_that_a_path_cannot_hold_as_it_is_is_percent_encoded_there() {
+    let key = "Zm9v/YmFy+YmF6==";
+    let program = start_with(&format!("    - {{ name: odd, key: \"{key}\" }}\n"));
+    let _agent = Agent::connect(&program);
+    let get = |path: &str| program.request("GET", path, None, "");
+    for path in ["/k/Zm9v%2FYmFy+YmF6==/v1/models", "/k/Zm9v%2fYmFy%2BYmF6%3D%3D/v1/models"] {
+        assert_eq!(get(path).status, 200, "{path}");
+    }
+    assert_eq!(get("/k/Zm9v%2FYmFy/v1/models").status, 401);
+    let unknown = get("/k/Zm9v/YmFy+YmF6==/v1/models");
+    assert_eq!(unknown.status, 404);
+    assert!(!unknown.body.contains("YmF") && unknown.body.contains("%2F"), "{}", unknown.body);
+    assert!(!program.log().contains("YmFy"), "{}", program.log());
 }

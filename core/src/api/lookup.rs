@@ -5,7 +5,7 @@ use super::route::{Handler, Route, Segments, bare};
 use crate::dialect::Dialect;
 use crate::error::{Code, Refusal};
 use crate::text::split_once;
-use alloc::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned};
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
@@ -94,7 +94,8 @@ impl Routes {
         let (path_key, path) = match path.strip_prefix("/k/") {
             Some(rest) => {
                 let (key, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-                (Some(key), if path.is_empty() { "/" } else { path })
+                let path = if path.is_empty() { "/" } else { path };
+                (Some(percent_decode(key)), path)
             }
             None => (None, path),
         };
@@ -132,7 +133,7 @@ impl Routes {
                 path_key,
                 parameters: Parameters::new(pattern, bare),
             }),
-            (None, None) => Err(self.unknown(path, trimmed)),
+            (None, None) => Err(self.unknown(path, trimmed, path_key.is_some())),
             (None, Some(_)) if method == "OPTIONS" => Ok(Found {
                 route: &PREFLIGHT,
                 path_key,
@@ -142,8 +143,12 @@ impl Routes {
         }
     }
 
-    fn unknown(&self, path: &str, trimmed: &str) -> (Dialect, Refusal) {
-        let mut message = alloc::format!("there is no route `{}`", printable(path));
+    fn unknown(&self, path: &str, trimmed: &str, has_key: bool) -> (Dialect, Refusal) {
+        // The rest of a key with a slash that was not encoded looks like a path, and is not repeated.
+        let mut message = match has_key {
+            true => "there is no such route below `/k/KEY`, where `/` and `%` of a key are `%2F` and `%25`".to_owned(),
+            false => alloc::format!("there is no route `{}`", printable(path)),
+        };
         let meant = near::meant(self, trimmed);
         if let Some((route, path)) = meant {
             let method = route.methods.first().unwrap_or(&"GET");
@@ -177,8 +182,8 @@ impl Routes {
 pub struct Found<'h> {
     /// The route.
     pub route: &'static Route,
-    /// The key of `/k/KEY/…`.
-    pub path_key: Option<&'h str>,
+    /// The key of `/k/KEY/…`, percent-decoded.
+    pub path_key: Option<Cow<'h, str>>,
     /// Text in the places of the path's parameters.
     pub parameters: Parameters<'h>,
 }

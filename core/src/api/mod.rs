@@ -51,6 +51,7 @@ use crate::dialect::Dialect;
 use crate::error::Refusal;
 use crate::hub::keys::{Caller, Keys};
 use crate::text::split_once;
+use alloc::borrow::Cow;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::fmt;
@@ -204,15 +205,14 @@ pub struct Head<'h> {
 
 impl<'h> Head<'h> {
     /// The token that the request carries: in `Authorization: Bearer`, in `x-api-key`, or in the path.
-    fn token(&self, path_key: Option<&'h str>) -> Option<&'h str> {
+    fn token(&self, path_key: Option<Cow<'h, str>>) -> Option<Cow<'h, str>> {
         let bearer = self.authorization.and_then(|value| {
             let (scheme, token) = split_once(value, b' ')?;
             scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
         });
         // Programs without a field for a key send a dummy one; the key in the path is then the one that was meant.
         path_key
-            .or(self.api_key)
-            .or(bearer)
+            .or_else(|| self.api_key.or(bearer).map(Cow::Borrowed))
             .filter(|token| !token.is_empty())
     }
 
@@ -242,7 +242,7 @@ pub struct Accepted<'h> {
     /// Parameters of its path.
     pub parameters: Parameters<'h>,
     /// Its token, as [`crate::hub::Hello`] wants it.
-    pub token: Option<&'h str>,
+    pub token: Option<Cow<'h, str>>,
     /// The sender. `None` where the route asks for no key.
     pub caller: Option<Caller>,
     /// True for a program on this machine.
@@ -351,7 +351,7 @@ pub fn accept<'h>(
         Some(roles) => {
             let keyless = listener == Listener::Ollama && local && !guard::is_web(head);
             let caller = keys
-                .authenticate(token, address)
+                .authenticate(token.as_deref(), address)
                 .or_else(|refusal| match keys.local(address) {
                     Some(caller) if keyless => Ok(caller),
                     Some(_) if listener == Listener::Ollama => Err(refusal.noting(NOT_LOCAL)),

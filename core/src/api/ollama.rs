@@ -10,6 +10,7 @@ use crate::dialect::body::{Path, raw_fields};
 use crate::error::{Code, Refusal};
 use crate::hub::keys::digest;
 use crate::hub::lists::{Lists, Model};
+use crate::text::JsonValue;
 use crate::time::Instant;
 use alloc::format;
 use alloc::string::String;
@@ -145,9 +146,12 @@ impl ModelFields<'_> {
     /// The model's name, and whether the answer is a stream.
     fn read(input: &Input<'_>) -> Result<(String, bool), Refusal> {
         let fields: ModelFields<'_> = read(input)?;
-        let named = match fields.model {
-            Some(_) => Path::root("model").find(fields.model),
-            None => Path::root("name").find(fields.name),
+        let says_nothing = |model: JsonValue<'_>| model.is_null() || model.get() == "\"\"";
+        let named = match (fields.model, fields.name) {
+            // Clients that know both names send both, and one of them empty.
+            (Some(model), Some(_)) if says_nothing(model) => Path::root("name").find(fields.name),
+            (Some(_), _) => Path::root("model").find(fields.model),
+            (None, _) => Path::root("name").find(fields.name),
         };
         let name = named
             .ok_or_else(|| Refusal::invalid("model: the request names no model").at("model"))?

@@ -304,7 +304,7 @@ impl Exchange {
         }
         self.session = Some(ticket.session().clone());
         self.standing = Some(ticket.standing);
-        self.name(&ticket.model);
+        self.name(ticket.model_named());
         self.suit(ticket);
         if self.timers.get(Timer::Head).is_none() {
             self.open_in_time(now);

@@ -3,6 +3,7 @@
 use super::fallback::{Fallbacks, Way};
 use super::keys::{self, Keys};
 use super::limiter::{Limited, Payer};
+use super::models::leaves_choice;
 use super::queue::LineId;
 use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut, SWEEP};
@@ -74,6 +75,8 @@ pub struct Ticket {
     pub label: Arc<str>,
     /// The model as the agent names it.
     pub model: Arc<str>,
+    /// Another name for it, by which it was asked for.
+    pub(super) asked: Option<Arc<str>>,
     /// The form in which its agent is asked.
     pub form: InvokeForm,
     /// The caller's remaining limits.
@@ -96,6 +99,12 @@ impl Ticket {
     #[must_use]
     pub const fn session(&self) -> &SessionId {
         self.permit.session()
+    }
+
+    /// The model as its caller knows it who has left the choice to the provider: by an alias where the key may ask for that alone.
+    #[must_use]
+    pub fn model_named(&self) -> &str {
+        self.asked.as_ref().unwrap_or(&self.model)
     }
 
     /// True when another model may be asked where this one fails before the first byte of its answer, see [`Hub::fall_back`].
@@ -391,7 +400,9 @@ impl Hub {
         let form = session.form.or(of_link).unwrap_or_default();
         session.activity.begin(now, costs.prompts);
         let spent = session.is_spent();
+        let is_other = !leaves_choice(asked) && asked != &*model;
         let ticket = Ticket {
+            asked: is_other.then(|| asked.into()),
             link,
             permit: session.permits.issue(session.id.clone(), payer.authority()),
             label: session.label.clone(),
