@@ -28,7 +28,7 @@ pub(super) struct Answering {
     engine: Arc<Engine>,
     /// The request's.
     id: ExchangeId,
-    /// That of the invocation that is being answered; the first has the request's.
+    /// That of the invocation that is being answered; the first has the request's, unless another agent was asked before.
     invocation: ExchangeId,
     /// The next invocation, while a prompt is left to be asked.
     next: Option<Invoke>,
@@ -51,15 +51,15 @@ impl Answering {
         id: ExchangeId,
         exchange: Exchange,
         ticket: &Ticket,
+        invoke: Invoke,
         asked: Asked,
     ) -> Box<Self> {
-        let invoke = ticket.invoke(id, asked.request.clone(), PromptIndex::default());
         let mut answering = Box::new(Self {
             link: engine.link(ticket.link),
             mailbox: inbox(&engine, &exchange),
             engine,
             id,
-            invocation: id,
+            invocation: invoke.id,
             next: None,
             exchange,
             owner: asked.owner,

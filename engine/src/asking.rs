@@ -15,7 +15,7 @@ use mcp_local_provider_core::hub::keys::Digest;
 use mcp_local_provider_core::hub::{Admission, Ask, Claim, Outcome, Ticket, falls_back};
 use mcp_local_provider_core::id::WaitId;
 use mcp_local_provider_core::invocation::{Failure, Needs};
-use mcp_local_provider_core::request::Request;
+use mcp_local_provider_core::request::{PromptIndex, Request};
 use mcp_local_provider_core::scope::Scope;
 use mcp_local_provider_core::time::Instant;
 use std::sync::Arc;
@@ -159,16 +159,29 @@ impl Asking {
         );
         let engine = account.engine().clone();
         let now = engine.clock();
-        match exchange.is_started() {
-            false => exchange.start(now, &ticket),
-            true => exchange.restart(now, &ticket),
-        }
+        // An agent that has answered an invocation takes no other one of the same id.
+        let invocation = match exchange.is_started() {
+            false => {
+                exchange.start(now, &ticket);
+                id
+            }
+            true => {
+                exchange.restart(now, &ticket);
+                engine.next_id()
+            }
+        };
         let started = match engine.upstreams().get(ticket.link).cloned() {
             Some(upstream) => {
                 let answer = UpstreamAnswer::start(engine, upstream, exchange, &ticket, asked);
                 Self::Upstream(answer)
             }
-            None => Self::Answering(Answering::start(engine, id, exchange, &ticket, asked)),
+            None => {
+                let invoke =
+                    ticket.invoke(invocation, asked.request.clone(), PromptIndex::default());
+                Self::Answering(Answering::start(
+                    engine, id, exchange, &ticket, invoke, asked,
+                ))
+            }
         };
         account.admit(ticket);
         started

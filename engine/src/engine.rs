@@ -353,6 +353,9 @@ impl Engine {
     pub(super) fn command(&self, id: LinkId, command: Command) {
         if let Some(link) = self.link(id) {
             link.command(self.now(), command);
+        } else if let Some(upstream) = self.upstreams().get(id) {
+            // Whoever waits for it sees by its permit what has become of the session.
+            upstream.news.notify(usize::MAX);
         }
     }
 

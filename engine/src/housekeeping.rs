@@ -235,6 +235,7 @@ impl Housekeeper {
                 }
                 self.engine.farewell.raise();
                 self.engine.farewell.tell();
+                self.engine.upstreams().tell();
                 Phase::Farewell(now + FAREWELL)
             }
             Phase::Farewell(_) | Phase::Stopped => {

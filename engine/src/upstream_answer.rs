@@ -54,8 +54,8 @@ pub(super) struct UpstreamAnswer {
     bytes: Vec<u8>,
     /// Memory of what the reading holds.
     share: Share,
-    /// Hears of the end of a drain, and who is woken then.
-    farewell: Option<(EventListener, Waker)>,
+    /// Hears of the end of a drain or of its session, and who is woken then.
+    news: Option<(EventListener, Waker)>,
 }
 
 enum Attempt {
@@ -96,7 +96,7 @@ impl UpstreamAnswer {
             attempt: Attempt::Pausing(engine.clock()),
             bytes: Vec::new(),
             share: engine.budget().share(),
-            farewell: None,
+            news: None,
             engine,
             upstream,
             exchange,
@@ -191,6 +191,10 @@ impl UpstreamAnswer {
             }
             if self.exchange.is_late(now) {
                 self.attempt = Attempt::Over;
+                // The server has said why it is not asked: it owes nothing while it is left alone.
+                if let Some(trouble) = self.before.take() {
+                    return Err(Failed::Trouble(trouble));
+                }
                 let trouble = Trouble::new(
                     Fault::Timeout,
                     "it sent nothing in time (timeouts.first_chunk)",
@@ -203,10 +207,16 @@ impl UpstreamAnswer {
             if flow == Flow::Continue {
                 match self.look(now, waker, reply) {
                     // All that has come in time was read.
-                    Looked::Pending if self.hears_farewell(waker) => {
-                        flow = self.end_late(now, reply);
+                    Looked::Pending => {
+                        if let Some(failure) = self.hears(waker, account) {
+                            self.attempt = Attempt::Over;
+                            flow = self.exchange.handle_delivery(
+                                now,
+                                &Delivery::Failed(failure),
+                                reply,
+                            );
+                        }
                     }
-                    Looked::Pending => {}
                     Looked::Again(next) => (flow, pending) = (next, false),
                     Looked::Failed(trouble) => {
                         self.failed(now, account, trouble)?;
@@ -245,30 +255,43 @@ impl UpstreamAnswer {
         }
     }
 
-    /// True when the time of a drain is over. Else `waker` is woken then.
-    fn hears_farewell(&mut self, waker: &Waker) -> bool {
-        let is_heard = |(_, known): &(EventListener, Waker)| known.will_wake(waker);
-        if !self.farewell.as_ref().is_some_and(is_heard) {
-            let mut farewell = self.engine.farewell.listen();
-            // It hears nothing yet: a signal that is up already is found below.
-            let _ = Pin::new(&mut farewell).poll(&mut Context::from_waker(waker));
-            self.farewell = Some((farewell, waker.clone()));
+    /// Why the answer ends now, though the upstream has said nothing. Else `waker` is woken when there is news.
+    fn hears(&mut self, waker: &Waker, account: &Account) -> Option<Failure<'static>> {
+        loop {
+            match &mut self.news {
+                Some((news, known)) if known.will_wake(waker) => {
+                    if Pin::new(news)
+                        .poll(&mut Context::from_waker(waker))
+                        .is_pending()
+                    {
+                        // What has happened before is found below.
+                        break;
+                    }
+                    self.news = None;
+                }
+                Some(_) | None => self.news = Some((self.upstream.news.listen(), waker.clone())),
+            }
         }
-        self.engine.farewell.is_up()
-    }
-
-    /// The answer has not ended within the time of a drain.
-    fn end_late(&mut self, now: Instant, reply: &mut Reply) -> Flow {
-        self.attempt = Attempt::Over;
-        let failure = Failure {
-            code: Code::Draining,
-            message:
-                "the provider is shutting down, and the answer did not end in time (timeouts.drain)"
-                    .into(),
-            retry_after: None,
+        let fails = |code, message: &'static str| {
+            Some(Failure {
+                code,
+                message: message.into(),
+                retry_after: None,
+            })
         };
-        self.exchange
-            .handle_delivery(now, &Delivery::Failed(failure), reply)
+        if self.engine.farewell.is_up() {
+            return fails(
+                Code::Draining,
+                "the provider is shutting down, and the answer did not end in time (timeouts.drain)",
+            );
+        }
+        if account
+            .ticket()
+            .is_some_and(|ticket| !ticket.permit.holds())
+        {
+            return fails(Code::SessionEnded, "the session of the upstream has ended");
+        }
+        None
     }
 
     fn poll_timeout(&self) -> Option<Instant> {

@@ -2,6 +2,7 @@
 
 use crate::config::Upstream as Settings;
 use crate::proxy::{Origin, Proxies, Route};
+use event_listener::Event;
 use mcp_local_provider_core::agents::upstream::{Api, ClientHeaders, Trouble};
 use mcp_local_provider_core::hub::keys::digest;
 use mcp_local_provider_core::id::LinkId;
@@ -52,6 +53,13 @@ impl Upstreams {
 
     pub(super) fn is_empty(&self) -> bool {
         self.by_link.is_empty()
+    }
+
+    /// Has all open answers look what has happened.
+    pub(super) fn tell(&self) {
+        for upstream in self.by_link.values() {
+            upstream.news.notify(usize::MAX);
+        }
     }
 
     /// True for a request that has come through this instance before, or through too many.
@@ -118,6 +126,8 @@ pub(super) struct Upstream {
     /// Path of the base address, without a slash at its end.
     pub(super) base: String,
     pub(super) key: Option<String>,
+    /// Tells its open answers that its session has changed, or that the time of a drain is over.
+    pub(super) news: Event,
 }
 
 impl fmt::Debug for Upstream {
@@ -149,6 +159,7 @@ impl Upstream {
             route: route.map_err(|error| error.to_string())?,
             base: uri.path().trim_end_matches('/').to_owned(),
             key: settings.key.clone(),
+            news: Event::new(),
         })
     }
 
@@ -171,6 +182,7 @@ impl Upstream {
             route,
             base: base.trim_end_matches('/').to_owned(),
             key,
+            news: Event::new(),
         }
     }
 

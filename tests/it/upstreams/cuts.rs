@@ -3,7 +3,7 @@
 use super::ask::{Dialect, EVERY, Fails, ask, open};
 use super::server::{Api, Reply, Server, Then};
 use super::{QUICK, start};
-use crate::program::Answer;
+use crate::program::{Answer, OPERATOR};
 use std::io::Read;
 use std::net::{Shutdown, TcpStream};
 use std::thread;
@@ -139,6 +139,25 @@ fn a_client_that_leaves_between_two_attempts_is_asked_for_no_more() {
     // The second request is that of the next client, who waits as long as the first one would have.
     ask(&program, as_client, "up/m").is("fine");
     assert_eq!(server.asked().len(), 3);
+}
+
+#[test]
+fn an_answer_ends_with_the_session_of_its_upstream() {
+    let server = Server::start(Api::OpenAi, [Reply::Begun("so far", Then::Silence)]);
+    for word in ["suspend", "revoke"] {
+        let program = start(&server.entry("up", ", models: [m]"), "");
+        let sessions = program.request("GET", "/control/sessions", Some(OPERATOR), "").json();
+        let session = sessions["sessions"][0]["session_id"].clone();
+        let mut client = open(&program, (Dialect::OpenAi, true), "up/m");
+        read_until(&mut client, "so far");
+        let body = serde_json::json!({ "session_id": session }).to_string();
+        let done = program.request("POST", &format!("/control/{word}"), Some(OPERATOR), &body);
+        assert_eq!(done.status, 200, "{done:?}");
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).unwrap();
+        assert!(rest.contains("session_ended"), "{rest}");
+        server.wait_closed();
+    }
 }
 
 #[test]

@@ -64,6 +64,25 @@ fn an_agent_answers_for_an_upstream() {
 }
 
 #[test]
+fn an_agent_answers_with_another_model_for_itself() {
+    let program = start("  []\n", "models: { aliases: { smart: { model: opus, fallback: [haiku] } } }\n");
+    let mut agent = Agent::connect_as(&program, json!({ "agent_id": "it", "models": ["opus", "haiku"] }));
+    for as_client in EVERY {
+        let client = open(&program, as_client, "smart");
+        let (first, invocation) = agent.invocation();
+        assert_eq!(invocation["payload"]["model"], "opus", "{invocation}");
+        let error = json!({ "code": "rate_limited", "message": "slow down", "retry_after": 30 });
+        agent.send(&json!({ "type": "model_result", "id": first, "status": "error", "error": error }));
+        let (id, invocation) = agent.invocation();
+        assert_ne!(id, first);
+        assert_eq!(invocation["payload"]["model"], "haiku", "{invocation}");
+        agent.chunk(&id, 0, "the small one");
+        agent.finish(&id, 1);
+        told(as_client, client).is("the small one");
+    }
+}
+
+#[test]
 fn the_token_limit_of_an_agent_that_takes_none_is_not_that_of_its_fallback() {
     let (dead, good) = (Server::start(Api::OpenAi, [broken()]), Server::start(Api::OpenAi, [Reply::Text("abcdefghijklmnop")]));
     let entries = dead.entry("dead", ", models: [m], retries: 0, circuit: { failures: 0 }, fallback: [stub, good/m]")

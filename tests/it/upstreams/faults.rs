@@ -238,6 +238,17 @@ fn a_server_that_asks_for_patience_is_asked_again_when_it_is_over() {
 }
 
 #[test]
+fn a_server_that_asks_for_patience_for_too_long_is_told_of_and_its_circuit_stays() {
+    let body = json!({ "error": { "message": "slow down" } });
+    let server = Server::start(Api::OpenAi, [Reply::status(429, "Retry-After: 1\r\n", &body)]);
+    let entry = server.entry("up", ", models: [m], retries: 10, circuit: { failures: 1 }");
+    let program = start(&entry, "timeouts: { first_chunk: 1500ms }\n");
+    for _ in 0..2 {
+        ask(&program, (Dialect::OpenAi, true), "up/m").fails(Fails::LIMITED, &["up", "slow down"]);
+    }
+}
+
+#[test]
 fn every_fault_that_passes_is_tried_again_and_never_more_often_than_configured() {
     let body = json!({ "error": { "message": "later" } });
     for failing in [
