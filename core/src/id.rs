@@ -10,7 +10,11 @@ use core::sync::atomic::{AtomicU64, Ordering};
 pub struct Ids {
     process: u32,
     next: AtomicU64,
+    further: AtomicU64,
 }
+
+/// First serial number of invocations that have not the id of their request. No run has so many requests.
+const FURTHER: u64 = 1 << 47;
 
 impl Ids {
     /// `process` tells the ids of one run from those of another; take it from the seed.
@@ -19,6 +23,17 @@ impl Ids {
         Self {
             process,
             next: AtomicU64::new(1),
+            further: AtomicU64::new(FURTHER),
+        }
+    }
+
+    /// The next id of an invocation that is not the first of its request: a sequence of its own, so that requests are counted
+    /// without a gap.
+    #[must_use]
+    pub fn further(&self) -> ExchangeId {
+        ExchangeId {
+            process: self.process,
+            serial: self.further.fetch_add(1, Ordering::Relaxed),
         }
     }
 

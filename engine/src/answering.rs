@@ -85,7 +85,7 @@ impl Answering {
     fn open(&mut self, invoke: Invoke) {
         let next = PromptIndex(invoke.prompt.0 + 1);
         self.next = (next.0 < invoke.request.prompts()).then(|| Invoke {
-            id: self.engine.next_id(),
+            id: self.engine.further_id(),
             prompt: next,
             ..invoke.clone()
         });

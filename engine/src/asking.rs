@@ -167,7 +167,7 @@ impl Asking {
             }
             true => {
                 exchange.restart(now, &ticket);
-                engine.next_id()
+                engine.further_id()
             }
         };
         let started = match engine.upstreams().get(ticket.link).cloned() {

@@ -290,6 +290,11 @@ impl Engine {
         self.ids.next()
     }
 
+    /// Hands out an id of an invocation that is not the first of its request.
+    pub(super) fn further_id(&self) -> ExchangeId {
+        self.ids.further()
+    }
+
     /// The memory that all queues share.
     pub const fn budget(&self) -> &Budget {
         &self.budget
