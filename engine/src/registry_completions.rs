@@ -156,6 +156,7 @@ impl Post {
             tools: None,
             parameters: request.parameters.as_deref(),
             model: None,
+            cuts: false,
         };
         let owner = owner_of(&self.caller);
         let origin = Origin {

@@ -91,6 +91,7 @@ fn rounding(
         tools: member("tools"),
         parameters: Some(body),
         model: None,
+        cuts: true,
     };
     let origin = Origin {
         engine: engine.clone(),

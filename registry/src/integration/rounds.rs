@@ -31,6 +31,22 @@ pub struct IntegrationSet {
     tools: BTreeMap<String, ToolSet>,
 }
 
+impl IntegrationSet {
+    /// True for a `tool_choice` by which a model must call a tool that runs here.
+    fn forces(&self, choice: &str) -> bool {
+        let Some(choice) = JsonValue::read(choice) else {
+            return false;
+        };
+        match choice.text() {
+            Some(word) => word == "required",
+            None => choice
+                .path(&["function", "name"])
+                .and_then(JsonValue::text)
+                .is_some_and(|name| self.tools.contains_key(&*name)),
+        }
+    }
+}
+
 /// Request of the caller.
 #[derive(Clone, Copy)]
 pub struct AskedWith<'a> {
@@ -42,6 +58,8 @@ pub struct AskedWith<'a> {
     pub parameters: Option<&'a str>,
     /// The name by which the program knows the model; that of the definition where there is none.
     pub model: Option<&'a str>,
+    /// True for one that cuts the answer at the stop sequences of `parameters` itself, to know which one was met.
+    pub cuts: bool,
 }
 
 impl fmt::Debug for AskedWith<'_> {
@@ -269,6 +287,12 @@ impl Rounds {
         for name in ["model", "messages", "tools", "stream", "stream_options"] {
             parameters.remove(name);
         }
+        let stop = asked
+            .parameters
+            .and_then(|json| JsonValue::read(json)?.member("stop"));
+        if asked.cuts && stop.is_some() {
+            parameters.remove("stop");
+        }
         let resources = set.integration.shown_resources().len();
         Ok(Self {
             messages: list(asked.messages, "messages")?,
@@ -382,6 +406,9 @@ impl Rounds {
             let said = Said { calls, ..said };
             return Turn::Deliver { said, finish };
         }
+        // The call that was asked for is made, and the model may answer.
+        self.parameters
+            .retain(|name, value| name != "tool_choice" || !self.set.forces(value));
         let calls = own.iter().map(|call| {
             let mut function = ObjectWriter::new();
             function.text("name", &call.name);

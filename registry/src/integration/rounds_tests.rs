@@ -38,11 +38,16 @@ fn registry(kind: &str) -> Registry {
 }
 
 fn rounds(kind: &str) -> Rounds {
+    rounds_with(kind, r#"{"temperature":1,"stream":false}"#, false)
+}
+
+fn rounds_with(kind: &str, parameters: &str, cuts: bool) -> Rounds {
     let asked = AskedWith {
         messages: r#"[{"role":"user","content":"hi"}]"#,
         tools: Some(r#"[{"type":"function","function":{"name":"mine"}}]"#),
-        parameters: Some(r#"{"temperature":1,"stream":false}"#),
+        parameters: Some(parameters),
         model: None,
+        cuts,
     };
     Rounds::new(registry(kind).integration_set("h").unwrap(), asked, 0).unwrap()
 }
@@ -147,6 +152,39 @@ fn its_tools_run_here_and_the_callers_go_to_the_caller() {
     };
     assert_eq!(said.calls.len(), 1);
     assert_eq!(said.calls[0].name, "mine");
+}
+
+#[test]
+fn a_call_that_must_be_made_is_made_once() {
+    let of = |name: &str| json!({"type": "function", "function": {"name": name}});
+    for (choice, stays) in [
+        (json!("required"), false),
+        (of("find_it"), false),
+        (of("mine"), true),
+        (json!("auto"), true),
+        (json!("none"), true),
+    ] {
+        let parameters = json!({"tool_choice": choice}).to_string();
+        let mut rounds = rounds_with("tool", &parameters, false);
+        let mut out = RoundsOut::default();
+        let first = asked(rounds.start(&mut out));
+        assert_eq!(first["tool_choice"], choice);
+        let turn = rounds.handle_said(NOW, calls(&["find_it"]), &mut out);
+        assert_eq!(turn, Turn::Working);
+        let (id, _) = out.needs.start.pop().unwrap();
+        let next = asked(rounds.handle_outcome(NOW, id, printed("B"), &mut out));
+        assert_eq!(next.get("tool_choice").is_some(), stays, "{choice}");
+    }
+}
+
+#[test]
+fn stop_sequences_are_left_to_whom_looks_for_them() {
+    for (cuts, stop) in [(true, json!(null)), (false, json!(["END"]))] {
+        let mut rounds = rounds_with("tool", r#"{"stop":["END"],"top_p":0.5}"#, cuts);
+        let mut out = RoundsOut::default();
+        let first = asked(rounds.start(&mut out));
+        assert_eq!((&first["stop"], &first["top_p"]), (&stop, &json!(0.5)));
+    }
 }
 
 #[test]

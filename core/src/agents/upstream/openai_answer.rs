@@ -273,7 +273,10 @@ fn usage(value: JsonValue<'_>) -> Option<Usage> {
     (prompt.is_some() || completion.is_some()).then(|| Usage {
         prompt_tokens: prompt.unwrap_or_default(),
         completion_tokens: completion.unwrap_or_default(),
-        estimated: false,
+        // This program says so itself.
+        estimated: value
+            .member("estimated")
+            .is_some_and(|estimated| estimated.get() == "true"),
     })
 }
 
