@@ -210,7 +210,7 @@ impl Gateway {
         self.end_suspended(engine, |_, since| since + keep <= now);
     }
 
-    /// Ends the processes of these servers.
+    /// Ends the processes of these servers, with all that waits for them.
     pub(super) fn end_pools(&self, engine: &Arc<Engine>, is_over: impl Fn(&str) -> bool) {
         self.end_suspended(engine, |cell, _| is_over(&cell.server.name));
         let mut pools = self.pools.lock();
@@ -232,7 +232,9 @@ impl Gateway {
         drop(pools);
         for cell in over {
             cell.end_listeners();
-            cell.call(engine, |server, now, out, _| server.stop(now, out));
+            cell.call(engine, |server, now, out, deliver| {
+                server.end(now, out, deliver);
+            });
         }
     }
 

@@ -1,6 +1,6 @@
 //! Several servers under one address, for clients of revision 2026-07-28: the names, lists and URIs that sessions have there.
 
-use super::client::{Events, KEY, OTHER, server, start, until};
+use super::client::{Events, KEY, OTHER, configure, server, start, until, whole};
 use super::several::shelf;
 use super::stateless::{Client, META, messages};
 use crate::program::{Answer, Program};
@@ -200,4 +200,39 @@ fn a_client_that_closes_its_answer_takes_the_request_back_from_its_server() {
     until(|| client.text("heard", &json!({})).contains("held").then_some(()));
     drop(stream);
     until(|| client.text("heard", &json!({})).contains("notifications/cancelled").then_some(()));
+}
+
+#[test]
+fn a_request_at_a_process_that_a_reload_ends_is_told_so() {
+    let before = [server("one", ""), server("two", "")];
+    let changed = vec![server("one", "other"), server("two", "")];
+    let removed = vec![server("two", ""), server("three", "")];
+    for after in [changed, removed] {
+        let program = start("", &before);
+        let at = |path| {
+            let mut client = Client::new(&program, KEY, json!({}));
+            client.path = path;
+            client
+        };
+        let stays = at("/mcp").text("two__pid", &json!({}));
+        let open: Vec<_> = [("/mcp", "one__hold", "this"), ("/servers/one/mcp", "hold", "that")]
+            .into_iter()
+            .map(|(path, tool, text)| {
+                let client = at(path);
+                let params = json!({ "name": tool, "arguments": { "text": text } });
+                let stream = client.send(&client.body("tools/call", params, &json!({})));
+                program.wait_for_log(&format!("holds {text}"));
+                stream
+            })
+            .collect();
+        configure(&program.folder, "", &after);
+        program.signal("HUP");
+        for stream in open {
+            let answer = whole(stream);
+            let error = said(&answer)["error"].clone();
+            assert_eq!((&error["code"], &error["data"]["reason"]), (&json!(-31502), &json!("server_exited")), "{answer:?}");
+            assert_eq!(error["data"]["server"], "one");
+        }
+        assert_eq!(at("/mcp").text("two__pid", &json!({})), stays);
+    }
 }
