@@ -60,6 +60,8 @@ struct Lease {
 pub(super) struct Pools {
     shared: HashMap<Arc<str>, Arc<ServerCell>>,
     idle: Vec<Lease>,
+    /// Processes that are one request's each, by its number. One that a reload has struck out is not kept for the next request.
+    leased: HashMap<u64, Arc<ServerCell>>,
     suspended: HashMap<Box<str>, (Arc<RequestCell>, Instant)>,
     made: u64,
 }
@@ -69,7 +71,8 @@ impl Pools {
     pub(super) fn cells(&self) -> Vec<Arc<ServerCell>> {
         let suspended = self.suspended.values().map(|(cell, _)| &cell.server);
         let idle = self.idle.iter().map(|lease| &lease.cell);
-        let all = self.shared.values().chain(idle).chain(suspended);
+        let leased = self.leased.values().chain(idle);
+        let all = self.shared.values().chain(leased).chain(suspended);
         all.cloned().collect()
     }
 
@@ -106,8 +109,11 @@ impl Gateway {
                 };
                 let idle = pools.idle.iter().position(fits);
                 let idle = idle.map(|at| pools.idle.swap_remove(at).cell);
+                let made = || self.process(engine, server, told, (false, Era::Stateless));
+                let process = idle.unwrap_or_else(made);
+                pools.leased.insert(number, process.clone());
                 drop(pools);
-                idle.unwrap_or_else(|| self.process(engine, server, told, (false, Era::Stateless)))
+                process
             }
         };
         let cell = Arc::new(RequestCell {
@@ -180,7 +186,8 @@ impl Gateway {
         cell.call(|exchange, _| exchange.suspend(&state))
     }
 
-    /// Ends a request. A process that was its own waits for the next one of the client where all was said, and else ends.
+    /// Ends a request. A process that was its own waits for the next one of the client where all was said and no reload has changed
+    /// its server, and else ends.
     pub(crate) fn finish(&self, engine: &Arc<Engine>, cell: &Arc<RequestCell>) {
         let Some(end) = cell.call(|exchange, _| exchange.end()) else {
             return;
@@ -191,17 +198,22 @@ impl Gateway {
             });
         }
         cell.server.detach_request(engine, cell);
-        match &cell.lease {
-            Some(told) if end.is_clean => self.pools.lock().idle.push(Lease {
+        let Some(told) = &cell.lease else {
+            return;
+        };
+        let mut pools = self.pools.lock();
+        let is_current = pools.leased.remove(&cell.number).is_some();
+        if end.is_clean && is_current {
+            pools.idle.push(Lease {
                 client: cell.client.clone(),
                 told: told.clone(),
                 cell: cell.server.clone(),
-            }),
-            Some(_) => cell
-                .server
-                .call(engine, |server, now, out, _| server.stop(now, out)),
-            None => {}
+            });
+            return;
         }
+        drop(pools);
+        cell.server
+            .call(engine, |server, now, out, _| server.stop(now, out));
     }
 
     /// Ends requests whose clients have not answered for too long.
@@ -210,7 +222,7 @@ impl Gateway {
         self.end_suspended(engine, |_, since| since + keep <= now);
     }
 
-    /// Ends the processes of these servers, with all that waits for them.
+    /// Ends the processes of these servers, with all that waits for them. A process that is one request's ends with that.
     pub(super) fn end_pools(&self, engine: &Arc<Engine>, is_over: impl Fn(&str) -> bool) {
         self.end_suspended(engine, |cell, _| is_over(&cell.server.name));
         let mut pools = self.pools.lock();
@@ -229,6 +241,7 @@ impl Gateway {
             }
             stays
         });
+        pools.leased.retain(|_, cell| !is_over(&cell.name));
         drop(pools);
         for cell in over {
             cell.end_listeners();
