@@ -278,7 +278,7 @@ pub(super) fn unknown_session() -> Refusal {
     )
 }
 
-fn unknown_server() -> Refusal {
+pub(super) fn unknown_server() -> Refusal {
     Refusal::new(
         Reason::ServerNotFound,
         "there is no MCP server of this name",

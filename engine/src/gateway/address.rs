@@ -5,6 +5,7 @@ use mcp_local_provider_mcp::config::{Gateway as Config, Prefix, Server};
 use std::fmt;
 
 /// Servers under one path, in the order of the configuration. There is at least one.
+#[derive(Clone)]
 pub(crate) struct Address {
     servers: Vec<Server>,
     prefix: Prefix,

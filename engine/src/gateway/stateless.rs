@@ -4,8 +4,9 @@
 use super::cell::{Client, ServerCell};
 use super::{Gateway, hex_id};
 use crate::Engine;
+use crate::mcp_request::unknown_server;
 use crate::ranked::{Ranked, SESSION};
-use mcp_local_provider_core::hub::keys::{Caller, digest};
+use mcp_local_provider_core::hub::keys::{Caller, Keys, digest};
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Interactive;
@@ -15,6 +16,7 @@ use mcp_local_provider_mcp::revision::Era;
 use mcp_local_provider_mcp::stateless::{Exchange, Wanted};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 /// Capabilities that the gateway declares to a process that several clients share, and that is not the only one of its server. A server that asks for one of them fails the
@@ -37,6 +39,19 @@ impl RequestCell {
     /// Number of the request, which tells it from all others.
     pub(super) const fn number(&self) -> u64 {
         self.number
+    }
+
+    /// Ends the answer to one that listens.
+    pub(crate) fn end_listening(&self) {
+        self.call(|exchange, wake| exchange.handle_over(wake));
+    }
+
+    /// Fails it where these keys do not permit its caller to use the server.
+    pub(crate) fn uphold(&self, keys: &Keys) {
+        if !keys.uphold_server(self.caller.authority, &self.server.name) {
+            let refusal = unknown_server();
+            self.call(|exchange, wake| exchange.handle_failed(&refusal, wake));
+        }
     }
 
     /// Calls the machine, and wakes whom that wakes.
@@ -261,6 +276,19 @@ impl Gateway {
             stays
         });
         over.iter().for_each(|cell| self.finish(engine, cell));
+    }
+
+    /// Has all requests look again at what their callers may use, which a reload may have changed.
+    pub(super) fn look_again(&self) {
+        self.reloads.fetch_add(1, Ordering::AcqRel);
+        for cell in self.cells().iter().flat_map(|cell| cell.requests()) {
+            cell.call(Exchange::wake);
+        }
+    }
+
+    /// The number of reloads until now.
+    pub(crate) fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Acquire)
     }
 
     /// Ends the answers to all listeners: the program drains.
