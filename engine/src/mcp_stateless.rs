@@ -4,7 +4,7 @@
 use super::Engine;
 use super::account::Account;
 use super::gateway::{Address, Client, Gateway, RequestCell};
-use super::mcp_request::uphold;
+use super::mcp_request::is_current;
 use super::mcp_several::Joined;
 use super::running::{Polled, Respond};
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
@@ -141,7 +141,7 @@ pub(super) struct Responding {
     caller: Caller,
     /// The servers that it listens to, where it does.
     listens: Option<Address>,
-    /// The number of reloads when the caller's rights were looked at.
+    /// The number of reloads when its servers and the caller's rights were looked at.
     reloads: Option<u64>,
     /// Until then it may still be one JSON message.
     until: Instant,
@@ -162,14 +162,14 @@ impl Responding {
         }
     }
 
-    /// Ends a listener that may not hear a server any more, and what asks such a server.
+    /// Ends a listener whose path leads to other servers since a reload, and what asks a server that its caller may not use any more.
     fn look_again(&mut self) {
         let reloads = self.engine.gateway().map(Gateway::reloads);
         if std::mem::replace(&mut self.reloads, reloads) == reloads {
             return;
         }
         let listens = self.listens.as_ref();
-        let is_over = listens.is_some_and(|to| uphold(&self.engine, &self.caller, to).is_err());
+        let is_over = listens.is_some_and(|to| !is_current(&self.engine, &self.caller, to));
         let keys = self.engine.policy().keys;
         match &mut self.source {
             Source::One(cell) if is_over => cell.end_listening(),

@@ -128,7 +128,7 @@ impl Engine {
     }
 
     /// Takes another configuration of the gateway over. Sessions of servers that are gone end, and those of the servers in
-    /// `changed`, whose processes are started in another way from now on.
+    /// `changed`, whose processes are started in another way from now on. Requests without a session that listen look at theirs.
     pub fn reload_gateway(self: &Arc<Self>, config: Config, changed: &[String]) {
         let Some(gateway) = self.gateway() else {
             return;
@@ -143,6 +143,7 @@ impl Engine {
             servers.any(is_over)
         });
         gateway.end_pools(self, is_over);
+        gateway.look_again();
     }
 
     /// The gateway, where there is one.

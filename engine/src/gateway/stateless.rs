@@ -278,7 +278,7 @@ impl Gateway {
         over.iter().for_each(|cell| self.finish(engine, cell));
     }
 
-    /// Has all requests look again at what their callers may use, which a reload may have changed.
+    /// Has all requests look again at their servers and at what their callers may use, which a reload may have changed.
     pub(super) fn look_again(&self) {
         self.reloads.fetch_add(1, Ordering::AcqRel);
         for cell in self.cells().iter().flat_map(|cell| cell.requests()) {
