@@ -278,7 +278,7 @@ pub(super) fn unknown_session() -> Refusal {
     )
 }
 
-fn unknown_server() -> Refusal {
+pub(super) fn unknown_server() -> Refusal {
     Refusal::new(
         Reason::ServerNotFound,
         "there is no MCP server of this name",
@@ -373,6 +373,16 @@ pub(super) fn uphold(engine: &Engine, caller: &Caller, address: &Address) -> Res
         return Ok(());
     }
     Err(unknown_server())
+}
+
+/// True when the path that has led the caller to these servers leads there now, and nowhere else.
+pub(super) fn is_current(engine: &Engine, caller: &Caller, address: &Address) -> bool {
+    let caller = engine.policy().keys.renewed(caller);
+    let now = caller.zip(engine.gateway()).and_then(|(caller, gateway)| {
+        uphold(engine, &caller, address).ok()?;
+        address_of(gateway, &caller, address.named()).ok()
+    });
+    now.is_some_and(|now| now == *address)
 }
 
 impl Post {

@@ -2,8 +2,9 @@
 
 use super::Engine;
 use super::gateway::{Client, RequestCell};
+use super::mcp_request::unknown_server;
 use super::mcp_stateless::begin;
-use mcp_local_provider_core::hub::keys::Caller;
+use mcp_local_provider_core::hub::keys::{Caller, Keys};
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::mirrored::Given;
@@ -42,6 +43,16 @@ impl Joined {
             machine,
             parts: BTreeMap::new(),
         }
+    }
+
+    /// Ends the answer to a request that listens.
+    pub(super) fn end_listening(&mut self) {
+        self.machine.handle_over();
+    }
+
+    /// Fails the parts for servers that the caller may not use by these keys.
+    pub(super) fn uphold(&self, keys: &Keys) {
+        self.parts.values().for_each(|cell| cell.uphold(keys));
     }
 
     /// Takes what there is for the client. `waker` is woken when there is more.
@@ -116,6 +127,11 @@ impl Joined {
             let message = "the request has no form that a server takes";
             return Err(Refusal::new(Reason::BadRequest, message));
         };
+        // The request may be older than a reload of the keys.
+        let keys = self.engine.policy().keys;
+        if !keys.uphold_server(self.caller.authority, server) {
+            return Err(unknown_server());
+        }
         let mut wanted = Wanted::read_part(id, &call)?;
         wanted.given.clone_from(&self.given);
         begin(

@@ -4,12 +4,13 @@
 use super::Engine;
 use super::account::Account;
 use super::gateway::{Address, Client, Gateway, RequestCell};
+use super::mcp_request::is_current;
 use super::mcp_several::Joined;
 use super::running::{Polled, Respond};
 use mcp_local_provider_core::exchange::{EVENT_STREAM, JSON, Reply, ReplyHead};
 use mcp_local_provider_core::hub::keys::Caller;
 use mcp_local_provider_core::hub::{CLIENT_GONE, Outcome, Verdict};
-use mcp_local_provider_core::id::{Authority, ExchangeId};
+use mcp_local_provider_core::id::ExchangeId;
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::text::JsonValue;
 use mcp_local_provider_core::time::Instant;
@@ -76,11 +77,14 @@ impl Asking<'_> {
             }
         };
         let heartbeat = self.gateway.config().timeouts.heartbeat;
+        let listens = wanted.call.method == "subscriptions/listen";
         Ok(Some(Box::new(Responding {
             engine: self.engine.clone(),
             source,
             id: self.id,
-            authority: self.caller.authority,
+            caller: self.caller.clone(),
+            listens: listens.then(|| self.address.clone()),
+            reloads: None,
             until: now + PATIENCE,
             has_begun: false,
             every: heartbeat,
@@ -134,7 +138,11 @@ pub(super) struct Responding {
     engine: Arc<Engine>,
     source: Source,
     id: ExchangeId,
-    authority: Authority,
+    caller: Caller,
+    /// The servers that it listens to, where it does.
+    listens: Option<Address>,
+    /// The number of reloads when its servers and the caller's rights were looked at.
+    reloads: Option<u64>,
     /// Until then it may still be one JSON message.
     until: Instant,
     has_begun: bool,
@@ -151,6 +159,24 @@ impl Responding {
             let mut head = ReplyHead::new(200, EVENT_STREAM, self.id);
             head.streamed = true;
             reply.head = Some(head);
+        }
+    }
+
+    /// Ends a listener whose path leads to other servers since a reload, and what asks a server that its caller may not use any more.
+    fn look_again(&mut self) {
+        let reloads = self.engine.gateway().map(Gateway::reloads);
+        if std::mem::replace(&mut self.reloads, reloads) == reloads {
+            return;
+        }
+        let listens = self.listens.as_ref();
+        let is_over = listens.is_some_and(|to| !is_current(&self.engine, &self.caller, to));
+        let keys = self.engine.policy().keys;
+        match &mut self.source {
+            Source::One(cell) if is_over => cell.end_listening(),
+            Source::One(cell) => cell.uphold(&keys),
+            Source::Several(joined) if is_over => joined.end_listening(),
+            Source::Several(joined) => joined.uphold(&keys),
+            Source::Nobody => {}
         }
     }
 
@@ -184,6 +210,7 @@ impl Respond for Responding {
         _account: &mut Account,
         reply: &mut Reply,
     ) -> Polled {
+        self.look_again();
         let step = match &mut self.source {
             Source::One(cell) => cell.machine.lock().take(now, waker),
             Source::Several(joined) => joined.take(now, waker),
@@ -225,10 +252,6 @@ impl Respond for Responding {
         if reply.body.len() > before {
             self.heartbeat = now + self.every;
         } else if now >= self.heartbeat {
-            // The key may be gone, and a listener would listen for ever.
-            if !self.engine.policy().keys.uphold(self.authority) {
-                return Polled::Ended(Outcome::new(Verdict::Completed, 200, self.bytes_out));
-            }
             sse::write_comment(&mut reply.body, "keep-alive");
             self.heartbeat = now + self.every;
         }

@@ -51,6 +51,9 @@ pub const GRACE: Grace = Grace {
 /// From the end of a process that failed too often to the next start on demand.
 const RETRY: Duration = Duration::from_secs(60);
 
+/// The reason of the end of a process that the gateway has ended.
+const TOLD_TO_END: &str = "it was told to end";
+
 /// Number of a request at a process. It is never used twice.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct CallId(pub(crate) u64);
@@ -212,6 +215,8 @@ pub struct Server<T> {
     subscriptions: BTreeMap<Box<str>, Box<str>>,
     /// Somebody listens to a session of this process.
     is_attended: bool,
+    /// It was told to end for good.
+    is_over: bool,
     /// Since when nobody needs the process.
     idle_since: Option<Instant>,
     garbage: u64,
@@ -265,6 +270,7 @@ impl<T: Clone> Server<T> {
             level: None,
             subscriptions: BTreeMap::new(),
             is_attended: true,
+            is_over: false,
             idle_since: None,
             garbage: 0,
         }
@@ -301,6 +307,7 @@ impl<T: Clone> Server<T> {
     #[must_use]
     pub fn refusal(&self, now: Instant) -> Option<Refusal> {
         match self.life.state() {
+            State::Stopped | State::Stopping { .. } if self.is_over => Some(self.unavailable(now)),
             State::Failing { .. } => Some(self.unavailable(now)),
             State::Stopped
             | State::Starting
@@ -332,12 +339,28 @@ impl<T: Clone> Server<T> {
 
     /// Starts a process, if none runs.
     pub fn start(&mut self, now: Instant, out: &mut Out) {
-        self.life.demand(now, &mut out.orders);
+        self.demand(now, out);
         self.weigh(now);
     }
 
-    /// Ends the process within its grace. What waits for answers gets none.
+    fn demand(&mut self, now: Instant, out: &mut Out) {
+        if !self.is_over {
+            self.life.demand(now, &mut out.orders);
+        }
+    }
+
+    /// Ends the process within its grace and for good, as [`Server::stop`] does, and fails what waits for it.
+    pub fn end(&mut self, now: Instant, out: &mut Out, deliver: &mut dyn FnMut(Delivery<'_, T>)) {
+        let refusal = |server: &Self| server.exited(TOLD_TO_END, None);
+        self.fail(|_| true, deliver, &refusal);
+        deliver(Delivery::NotReady(refusal(self)));
+        self.stop(now, out);
+    }
+
+    /// Ends the process within its grace, and for good: none is started any more. What waits for answers gets none.
     pub fn stop(&mut self, now: Instant, out: &mut Out) {
+        self.is_over = true;
+        self.trouble = Some(TOLD_TO_END.into());
         self.peer.clear();
         self.withdrawn = 0;
         self.early.clear();
@@ -412,17 +435,10 @@ impl<T: Clone> Server<T> {
         deliver(Delivery::Gone {
             failure: self.trouble.as_deref().filter(|_| has_failed),
         });
-        let message = format!(
-            "the MCP server `{}` ended while it worked for this request: {why}",
-            self.name
-        );
         self.fail(
             |waiting| waiting.line.is_none(),
             deliver,
-            &|server: &Self| Refusal {
-                exit: Some(exit),
-                ..Refusal::new(Reason::ServerExited, message.clone()).about(&server.name)
-            },
+            &|server: &Self| server.exited(why, Some(exit)),
         );
         let is_failing = matches!(self.life.state(), State::Failing { .. });
         if is_failing || (!self.was_ready && !is_replaced) {
@@ -547,6 +563,18 @@ impl<T: Clone> Server<T> {
             None => Some(now),
             since @ Some(_) => since,
         };
+    }
+
+    /// The error for those who wait for a process that has ended; `why` is a sentence that begins with "it".
+    fn exited(&self, why: &str, exit: Option<Exit>) -> Refusal {
+        let message = format!(
+            "the MCP server `{}` ended while it worked for this request: {why}",
+            self.name
+        );
+        Refusal {
+            exit,
+            ..Refusal::new(Reason::ServerExited, message).about(&self.name)
+        }
     }
 
     /// The error for those who want a process that cannot be had.

@@ -5,9 +5,12 @@ use mcp_local_provider_mcp::config::{Gateway as Config, Prefix, Server};
 use std::fmt;
 
 /// Servers under one path, in the order of the configuration. There is at least one.
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Address {
     servers: Vec<Server>,
     prefix: Prefix,
+    /// The path names its server.
+    is_named: bool,
 }
 
 impl fmt::Debug for Address {
@@ -33,6 +36,7 @@ impl Address {
         Self {
             servers: vec![server.clone()],
             prefix: Prefix::Never,
+            is_named: true,
         }
     }
 
@@ -41,6 +45,7 @@ impl Address {
         let address = Self {
             servers: servers.iter().copied().cloned().collect(),
             prefix: config.prefix,
+            is_named: false,
         };
         (!servers.is_empty()).then_some(address)
     }
@@ -48,6 +53,13 @@ impl Address {
     /// The servers.
     pub(crate) fn servers(&self) -> &[Server] {
         &self.servers
+    }
+
+    /// The name in the path.
+    pub(crate) fn named(&self) -> Option<&str> {
+        let servers = self.servers.first();
+        let named = servers.filter(|_| self.is_named);
+        named.map(|server| &*server.name)
     }
 
     /// What clients are to know of the servers.

@@ -406,12 +406,14 @@ impl ServerCell {
 
     /// Ends the answers to those that listen.
     pub(super) fn end_listeners(&self) {
-        let state = self.state.lock();
-        let all = state.audience.requests();
-        drop(state);
-        for cell in all {
-            cell.call(|exchange, wake| exchange.handle_over(wake));
+        for cell in self.requests() {
+            cell.end_listening();
         }
+    }
+
+    /// The requests without a session that the process serves.
+    pub(super) fn requests(&self) -> Vec<Arc<RequestCell>> {
+        self.state.lock().audience.requests()
     }
 
     pub(crate) fn serve_timers(&self, engine: &Arc<Engine>) {

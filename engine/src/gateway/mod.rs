@@ -44,6 +44,7 @@ use stateless::Pools;
 pub(crate) use stateless::RequestCell;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::task::{Poll, Waker};
 use std::time::Duration;
@@ -61,6 +62,8 @@ pub(crate) struct Gateway {
     known: Ranked<HashMap<Arc<str>, Known>, LEAF>,
     table: Ranked<Table, TABLE>,
     pools: Ranked<Pools, TABLE>,
+    /// Reloads of the keys and the configuration.
+    reloads: AtomicU64,
     /// Sessions that are still to be opened, by their ids.
     reservations: Ranked<HashMap<Box<str>, Arc<Reservation>>, TABLE>,
     /// Who writes to each WebSocket, by its number.
@@ -111,6 +114,7 @@ impl Engine {
             known: Ranked::default(),
             table: Ranked::default(),
             pools: Ranked::default(),
+            reloads: AtomicU64::new(0),
             reservations: Ranked::default(),
             sockets: Ranked::default(),
             seed,
@@ -124,7 +128,7 @@ impl Engine {
     }
 
     /// Takes another configuration of the gateway over. Sessions of servers that are gone end, and those of the servers in
-    /// `changed`, whose processes are started in another way from now on.
+    /// `changed`, whose processes are started in another way from now on. Requests without a session that listen look at theirs.
     pub fn reload_gateway(self: &Arc<Self>, config: Config, changed: &[String]) {
         let Some(gateway) = self.gateway() else {
             return;
@@ -139,6 +143,7 @@ impl Engine {
             servers.any(is_over)
         });
         gateway.end_pools(self, is_over);
+        gateway.look_again();
     }
 
     /// The gateway, where there is one.
@@ -147,7 +152,7 @@ impl Engine {
     }
 
     /// Ends the sessions of keys that are gone, and of those that may not use a server of the session any more. Runs of the registry
-    /// look at theirs.
+    /// and requests without a session look at theirs.
     pub(super) fn reload_keys_of_gateway(self: &Arc<Self>) {
         let keys = self.policy().keys;
         if let Some(registry) = self.registry.get() {
@@ -158,6 +163,7 @@ impl Engine {
                 let mut servers = cell.servers().iter();
                 servers.any(|server| !keys.uphold_server(cell.caller.authority, &server.name))
             });
+            gateway.look_again();
         }
     }
 

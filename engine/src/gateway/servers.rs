@@ -26,7 +26,7 @@ pub(super) struct Look {
 
 impl Gateway {
     /// All processes, whether they run or not, each once.
-    fn cells(&self) -> Vec<Arc<ServerCell>> {
+    pub(super) fn cells(&self) -> Vec<Arc<ServerCell>> {
         let sessions = self.sessions();
         let of_sessions = sessions.iter().flat_map(|session| session.servers());
         let mut cells: Vec<Arc<ServerCell>> = of_sessions.cloned().collect();

@@ -4,8 +4,9 @@
 use super::cell::{Client, ServerCell};
 use super::{Gateway, hex_id};
 use crate::Engine;
+use crate::mcp_request::unknown_server;
 use crate::ranked::{Ranked, SESSION};
-use mcp_local_provider_core::hub::keys::{Caller, digest};
+use mcp_local_provider_core::hub::keys::{Caller, Keys, digest};
 use mcp_local_provider_core::rpc::Message;
 use mcp_local_provider_core::time::Instant;
 use mcp_local_provider_mcp::config::Interactive;
@@ -15,6 +16,7 @@ use mcp_local_provider_mcp::revision::Era;
 use mcp_local_provider_mcp::stateless::{Exchange, Wanted};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::task::Waker;
 
 /// Capabilities that the gateway declares to a process that several clients share, and that is not the only one of its server. A server that asks for one of them fails the
@@ -39,6 +41,19 @@ impl RequestCell {
         self.number
     }
 
+    /// Ends the answer to one that listens.
+    pub(crate) fn end_listening(&self) {
+        self.call(|exchange, wake| exchange.handle_over(wake));
+    }
+
+    /// Fails it where these keys do not permit its caller to use the server.
+    pub(crate) fn uphold(&self, keys: &Keys) {
+        if !keys.uphold_server(self.caller.authority, &self.server.name) {
+            let refusal = unknown_server();
+            self.call(|exchange, wake| exchange.handle_failed(&refusal, wake));
+        }
+    }
+
     /// Calls the machine, and wakes whom that wakes.
     pub(super) fn call<R>(&self, call: impl FnOnce(&mut Exchange, &mut Vec<Waker>) -> R) -> R {
         let mut wake = Vec::new();
@@ -60,6 +75,8 @@ struct Lease {
 pub(super) struct Pools {
     shared: HashMap<Arc<str>, Arc<ServerCell>>,
     idle: Vec<Lease>,
+    /// Processes that are one request's each, by its number. One that a reload has struck out is not kept for the next request.
+    leased: HashMap<u64, Arc<ServerCell>>,
     suspended: HashMap<Box<str>, (Arc<RequestCell>, Instant)>,
     made: u64,
 }
@@ -69,7 +86,8 @@ impl Pools {
     pub(super) fn cells(&self) -> Vec<Arc<ServerCell>> {
         let suspended = self.suspended.values().map(|(cell, _)| &cell.server);
         let idle = self.idle.iter().map(|lease| &lease.cell);
-        let all = self.shared.values().chain(idle).chain(suspended);
+        let leased = self.leased.values().chain(idle);
+        let all = self.shared.values().chain(leased).chain(suspended);
         all.cloned().collect()
     }
 
@@ -106,8 +124,11 @@ impl Gateway {
                 };
                 let idle = pools.idle.iter().position(fits);
                 let idle = idle.map(|at| pools.idle.swap_remove(at).cell);
+                let made = || self.process(engine, server, told, (false, Era::Stateless));
+                let process = idle.unwrap_or_else(made);
+                pools.leased.insert(number, process.clone());
                 drop(pools);
-                idle.unwrap_or_else(|| self.process(engine, server, told, (false, Era::Stateless)))
+                process
             }
         };
         let cell = Arc::new(RequestCell {
@@ -180,7 +201,8 @@ impl Gateway {
         cell.call(|exchange, _| exchange.suspend(&state))
     }
 
-    /// Ends a request. A process that was its own waits for the next one of the client where all was said, and else ends.
+    /// Ends a request. A process that was its own waits for the next one of the client where all was said and no reload has changed
+    /// its server, and else ends.
     pub(crate) fn finish(&self, engine: &Arc<Engine>, cell: &Arc<RequestCell>) {
         let Some(end) = cell.call(|exchange, _| exchange.end()) else {
             return;
@@ -191,17 +213,22 @@ impl Gateway {
             });
         }
         cell.server.detach_request(engine, cell);
-        match &cell.lease {
-            Some(told) if end.is_clean => self.pools.lock().idle.push(Lease {
+        let Some(told) = &cell.lease else {
+            return;
+        };
+        let mut pools = self.pools.lock();
+        let is_current = pools.leased.remove(&cell.number).is_some();
+        if end.is_clean && is_current {
+            pools.idle.push(Lease {
                 client: cell.client.clone(),
                 told: told.clone(),
                 cell: cell.server.clone(),
-            }),
-            Some(_) => cell
-                .server
-                .call(engine, |server, now, out, _| server.stop(now, out)),
-            None => {}
+            });
+            return;
         }
+        drop(pools);
+        cell.server
+            .call(engine, |server, now, out, _| server.stop(now, out));
     }
 
     /// Ends requests whose clients have not answered for too long.
@@ -210,7 +237,7 @@ impl Gateway {
         self.end_suspended(engine, |_, since| since + keep <= now);
     }
 
-    /// Ends the processes of these servers.
+    /// Ends the processes of these servers, with all that waits for them. A process that is one request's ends with that.
     pub(super) fn end_pools(&self, engine: &Arc<Engine>, is_over: impl Fn(&str) -> bool) {
         self.end_suspended(engine, |cell, _| is_over(&cell.server.name));
         let mut pools = self.pools.lock();
@@ -229,10 +256,13 @@ impl Gateway {
             }
             stays
         });
+        pools.leased.retain(|_, cell| !is_over(&cell.name));
         drop(pools);
         for cell in over {
             cell.end_listeners();
-            cell.call(engine, |server, now, out, _| server.stop(now, out));
+            cell.call(engine, |server, now, out, deliver| {
+                server.end(now, out, deliver);
+            });
         }
     }
 
@@ -246,6 +276,19 @@ impl Gateway {
             stays
         });
         over.iter().for_each(|cell| self.finish(engine, cell));
+    }
+
+    /// Has all requests look again at their servers and at what their callers may use, which a reload may have changed.
+    pub(super) fn look_again(&self) {
+        self.reloads.fetch_add(1, Ordering::AcqRel);
+        for cell in self.cells().iter().flat_map(|cell| cell.requests()) {
+            cell.call(Exchange::wake);
+        }
+    }
+
+    /// The number of reloads until now.
+    pub(crate) fn reloads(&self) -> u64 {
+        self.reloads.load(Ordering::Acquire)
     }
 
     /// Ends the answers to all listeners: the program drains.

@@ -55,7 +55,7 @@ impl<T: Clone> Server<T> {
         to: T,
         out: &mut Out,
     ) -> Result<CallId, (Refusal, T)> {
-        self.life.demand(now, &mut out.orders);
+        self.demand(now, out);
         if let Some(refusal) = self.refusal(now) {
             return Err((refusal, to));
         }

@@ -335,6 +335,35 @@ fn a_process_that_nobody_needs_is_stopped_and_the_next_request_starts_one() {
 }
 
 #[test]
+fn a_process_that_is_ended_for_good_fails_what_waits_and_is_not_started_again() {
+    let mut waiting = Bench::new(&Gateway::default());
+    let mut working = Bench::ready();
+    for bench in [&mut waiting, &mut working] {
+        bench.ask(r#"{"id":1,"method":"x"}"#, "ann").unwrap();
+        bench.said();
+        bench.out.orders.clear();
+        let now = bench.at();
+        let said = &mut bench.said;
+        bench.server.end(now, &mut bench.out, &mut |delivery| {
+            said.push(told(delivery));
+        });
+        let why = "not ready: the MCP server `files` ended while it worked for this request: it was told to end";
+        assert_eq!(bench.said(), ["ann: ServerExited", why]);
+        // Nobody gets it back, by whatever way.
+        let refusal = bench.ask(r#"{"id":2,"method":"x"}"#, "bob").unwrap_err();
+        assert_eq!(refusal.reason, Reason::ServerUnavailable);
+        bench.server.restart(now, &mut bench.out);
+        bench.server.start(now, &mut bench.out);
+        bench.exit(Exit::Code(0));
+        bench.server.start(now, &mut bench.out);
+        bench.wait(Duration::from_secs(3600));
+        assert_eq!(bench.server.refusal(now), Some(refusal));
+        assert!(!bench.out.orders.contains(&Order::Spawn));
+        assert_eq!(bench.server.state(), State::Stopped);
+    }
+}
+
+#[test]
 fn a_line_that_is_too_long_fails_the_only_request_that_it_can_belong_to() {
     let mut bench = Bench::ready();
     bench.ask(r#"{"id":1,"method":"x"}"#, "ann").unwrap();

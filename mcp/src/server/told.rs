@@ -23,10 +23,11 @@ impl<T: Clone> Server<T> {
     }
 
     /// Ends the process within its grace and starts it again, or at once where it waits for that or has failed too often. One that
-    /// nobody has asked for stays stopped. Requests that it has not answered fail when it ends.
+    /// nobody has asked for stays stopped, and so does one that was told to end for good. Requests that it has not answered fail when it ends.
     pub fn restart(&mut self, now: Instant, out: &mut Out) {
         match self.life.state() {
             State::Stopped => {}
+            State::Stopping { .. } if self.is_over => {}
             State::Starting
             | State::Running { .. }
             | State::Stopping { .. }

@@ -488,7 +488,8 @@ impl Exchange {
         }
     }
 
-    fn wake(&mut self, wake: &mut Vec<Waker>) {
+    /// Wakes the reader.
+    pub fn wake(&mut self, wake: &mut Vec<Waker>) {
         wake.extend(self.waker.take());
     }
 }

@@ -203,18 +203,22 @@ impl Several {
     /// A server tells nothing any more: by the will of this program where `is_over`, and else since it is gone.
     pub(super) fn handle_silent(&mut self, now: Instant, at: usize, is_over: bool) {
         if is_over {
-            self.ending = Some(Ending::Answer {
-                status: 200,
-                text: raise::listened(&self.id, Some(OWN)),
-                retry_after: None,
-            });
-            return;
+            return self.handle_over();
         }
         if let Some(listeners) = &mut self.listeners {
             listeners.awaited.remove(&at);
         }
         self.put_off(now, at);
         self.acknowledge();
+    }
+
+    /// The client is told nothing any more, by the will of this program.
+    pub fn handle_over(&mut self) {
+        self.ending = Some(Ending::Answer {
+            status: 200,
+            text: raise::listened(&self.id, Some(OWN)),
+            retry_after: None,
+        });
     }
 
     fn put_off(&mut self, now: Instant, at: usize) {

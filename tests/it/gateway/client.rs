@@ -35,6 +35,14 @@ pub fn configure(folder: &Folder, extra: &str, servers: &[String]) -> std::path:
     config
 }
 
+/// Has the program take its configuration over, and waits until it has.
+pub fn take_over(program: &Program) {
+    let taken = || program.log().matches("took the configuration over").count();
+    let before = taken();
+    program.signal("HUP");
+    until(|| (taken() > before).then_some(()));
+}
+
 /// Lets clients ask as often as they like, where the configuration says nothing of it: a test may ask again until something is so.
 fn unlimited(extra: &str) -> String {
     let all = "rate: { requests: 0 }";

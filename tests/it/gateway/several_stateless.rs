@@ -1,6 +1,6 @@
 //! Several servers under one address, for clients of revision 2026-07-28: the names, lists and URIs that sessions have there.
 
-use super::client::{Events, KEY, OTHER, server, start, until};
+use super::client::{Events, KEY, OTHER, configure, server, start, take_over, until, whole};
 use super::several::shelf;
 use super::stateless::{Client, META, messages};
 use crate::program::{Answer, Program};
@@ -200,4 +200,70 @@ fn a_client_that_closes_its_answer_takes_the_request_back_from_its_server() {
     until(|| client.text("heard", &json!({})).contains("held").then_some(()));
     drop(stream);
     until(|| client.text("heard", &json!({})).contains("notifications/cancelled").then_some(()));
+}
+
+#[test]
+fn a_request_at_a_process_that_a_reload_ends_is_told_so() {
+    let before = [server("one", ""), server("two", "")];
+    let changed = vec![server("one", "other"), server("two", "")];
+    let removed = vec![server("two", ""), server("three", "")];
+    for after in [changed, removed] {
+        let program = start("", &before);
+        let at = |path| {
+            let mut client = Client::new(&program, KEY, json!({}));
+            client.path = path;
+            client
+        };
+        let stays = at("/mcp").text("two__pid", &json!({}));
+        let open: Vec<_> = [("/mcp", "one__hold", "this"), ("/servers/one/mcp", "hold", "that")]
+            .into_iter()
+            .map(|(path, tool, text)| {
+                let client = at(path);
+                let params = json!({ "name": tool, "arguments": { "text": text } });
+                let stream = client.send(&client.body("tools/call", params, &json!({})));
+                program.wait_for_log(&format!("holds {text}"));
+                stream
+            })
+            .collect();
+        configure(&program.folder, "", &after);
+        program.signal("HUP");
+        for stream in open {
+            let answer = whole(stream);
+            let error = said(&answer)["error"].clone();
+            assert_eq!((&error["code"], &error["data"]["reason"]), (&json!(-31502), &json!("server_exited")), "{answer:?}");
+            assert_eq!(error["data"]["server"], "one");
+        }
+        assert_eq!(at("/mcp").text("two__pid", &json!({})), stays);
+    }
+}
+
+#[test]
+fn a_listener_ends_when_a_reload_changes_which_servers_it_hears() {
+    let program = start("", &[server("one", "")]);
+    let listen = |path| {
+        let mut client = Client::new(&program, KEY, json!({}));
+        client.path = path;
+        let wanted = json!({ "notifications": { "toolsListChanged": true } });
+        let mut events = Events::read(client.send(&client.body("subscriptions/listen", wanted, &json!({}))));
+        assert_eq!(events.untagged()["method"], "notifications/subscriptions/acknowledged");
+        events
+    };
+    let mut stays = listen("/servers/one/mcp");
+    // From one server, whose names are its own, to two, to three, and back to two.
+    let all = ["one", "two", "three"].map(|name| server(name, ""));
+    for others in [&all[1..2], &all[1..], &all[2..]] {
+        let mut events = listen("/mcp");
+        configure(&program.folder, "", &[&all[..1], others].concat());
+        take_over(&program);
+        let end = events.untagged();
+        assert_eq!((&end["id"], &end["result"]["resultType"]), (&json!("own"), &json!("complete")), "{end}");
+    }
+    // What changes nothing for a listener does not end it.
+    let mut events = listen("/mcp");
+    take_over(&program);
+    let client = Client::new(&program, KEY, json!({}));
+    client.text("one__change", &json!({ "text": "x" }));
+    for events in [&mut stays, &mut events] {
+        assert_eq!(events.untagged()["method"], "notifications/tools/list_changed");
+    }
 }

@@ -1,6 +1,9 @@
 //! Clients of revision 2026-07-28 before a server with sessions: each request says all that it needs.
 
-use super::client::{Events, KEY, OTHER, server, start, start_one, until, whole};
+use super::client::{
+    Events, KEY, OTHER, configure, server, start, start_one, take_over, until, whole,
+};
+use crate::child_process::ends;
 use crate::program::{Answer, Program};
 use serde_json::{Value, json};
 use std::net::TcpStream;
@@ -209,6 +212,41 @@ fn a_question_of_the_server_is_a_round_of_the_clients() {
     let answer = Client::new(&program, KEY, json!({})).ask("tools/call", ask);
     assert_eq!((answer.status, &answer.json()["error"]["code"]), (400, &json!(-32021)));
     assert_eq!(answer.json()["error"]["data"]["requiredCapabilities"], json!({ "sampling": {} }));
+}
+
+#[test]
+fn a_process_of_a_clients_own_is_not_kept_when_a_reload_changes_or_removes_its_server() {
+    let with = |habits: &str| [server("suite", habits), server("stays", "")];
+    let program = start("", &with(""));
+    let mut client = Client::new(&program, KEY, json!({ "sampling": {} }));
+    client.path = "/servers/suite/mcp";
+    let reload = |servers: &[String]| {
+        configure(&program.folder, "", servers);
+        take_over(&program);
+    };
+    // A call during which these servers are taken over. It has its answer from the process that it began with.
+    let during = |servers: &[String], mark: &str| {
+        let path = program.folder.0.join(mark);
+        let params = json!({ "name": "await", "arguments": { "path": path } });
+        let stream = client.send(&client.body("tools/call", params, &json!({})));
+        program.wait_for_log(&format!("awaits {}", path.display()));
+        reload(servers);
+        std::fs::write(path, "").unwrap();
+        let answer = whole(stream);
+        let last = answer.body.rsplit("data: ").next().unwrap();
+        let last: Value = serde_json::from_str(last.trim()).unwrap();
+        let pid = last["result"]["content"][0]["text"].as_str();
+        pid.unwrap_or_else(|| panic!("{answer:?}")).to_owned()
+    };
+    let first = client.text("pid", &json!({}));
+    assert_eq!(during(&with("other"), "changed"), first);
+    assert!(ends(&first), "the process lives on");
+    let second = client.text("pid", &json!({}));
+    assert_ne!(second, first);
+    assert_eq!(during(&[server("stays", "")], "removed"), second);
+    assert!(ends(&second), "the process lives on");
+    reload(&with(""));
+    assert_ne!(client.text("pid", &json!({})), second);
 }
 
 #[test]

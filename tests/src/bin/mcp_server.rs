@@ -9,7 +9,7 @@
 //! `hold`, `release`, `flood` do the same.
 //!
 //! Tools, with their arguments: `echo {text}`; `pid {}`; `heard {}` tells what came before; `hold {text}` answers when `release {log}` is
-//! called, and says so on standard error; `progress {steps, hold}` tells steps under the token of the call, then answers or holds; `log {text}`; `change {text}` tells
+//! called, and says so on standard error; `await {path}` says so too, and answers with the id of the process once that file is there; `progress {steps, hold}` tells steps under the token of the call, then answers or holds; `log {text}`; `change {text}` tells
 //! that its tools have changed; `update {uri}`
 //! tells that a resource has; `ask {id, text, method}`
 //! asks the client under that id, its model where no method is given, and answers with the client's answer; `spew {method}` writes that
@@ -297,6 +297,14 @@ impl Server {
             "hold" => {
                 eprintln!("holds {given}");
                 self.held.push((id.clone(), given.to_owned()));
+            }
+            "await" => {
+                let path = arguments["path"].as_str().unwrap();
+                eprintln!("awaits {path}");
+                while !std::path::Path::new(path).exists() {
+                    std::thread::yield_now();
+                }
+                text(id, &std::process::id().to_string());
             }
             "release" => {
                 for (held, given) in self.held.drain(..) {
