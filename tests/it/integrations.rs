@@ -196,6 +196,39 @@ fn every_api_asks_it() {
 }
 
 #[test]
+fn a_stop_sequence_and_an_estimate_are_told_as_of_a_model_that_is_asked_itself() {
+    let program = with_helper();
+    let mut agent = Agent::connect(&program);
+    let messages = json!([{ "role": "user", "content": "hello" }]);
+    let stop = json!({ "max_tokens": 99, "stop_sequences": ["STOP"], "messages": messages });
+    for (model, stream) in [("m", false), ("integration/helper", false), ("integration/helper", true)] {
+        let mut body = stop.clone();
+        (body["model"], body["stream"]) = (model.into(), stream.into());
+        let answer = thread::scope(|scope| {
+            let asked = scope.spawn(|| program.post("/v1/messages", &body));
+            let (id, _) = agent.invocation();
+            agent.chunk(&id, 0, "aST");
+            agent.chunk(&id, 1, "OPc");
+            let cancelled = agent.receive();
+            assert_eq!((&cancelled["type"], &cancelled["id"]), (&json!("model_cancel"), &json!(id)), "{cancelled}");
+            asked.join().unwrap()
+        });
+        for part in ["\"stop_reason\":\"stop_sequence\"", "\"stop_sequence\":\"STOP\""] {
+            assert!(answer.body.contains(part), "{model}: {answer:?}");
+        }
+        assert!(!answer.body.contains("STOPc") && !answer.body.contains("aST"), "{model}: {answer:?}");
+    }
+    let answer = thread::scope(|scope| {
+        let asked = scope.spawn(|| program.post("/v1/chat/completions", &chat("hello", &json!({}))));
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "hi");
+        agent.send(&json!({ "type": "model_stream_chunk", "id": id, "chunk_index": 1, "delta": {}, "finish_reason": "stop" }));
+        asked.join().unwrap()
+    });
+    assert_eq!(answer.json()["usage"]["estimated"], true, "{answer:?}");
+}
+
+#[test]
 fn ten_rounds_are_enough() {
     let program = with_helper();
     let mut agent = Agent::connect(&program);
