@@ -252,7 +252,7 @@ fn models(named: &Named<'_>, config: &HubConfig) -> (Vec<Model>, Option<Model>) 
         integrations,
     } = named;
     let mut models: BTreeMap<Arc<str>, Model> = BTreeMap::new();
-    for session in sessions.iter().filter(|session| session.can_answer()) {
+    for session in sessions.iter().filter(|session| session.is_there()) {
         for name in session.models.iter() {
             models
                 .entry(name.clone())

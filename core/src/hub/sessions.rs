@@ -196,10 +196,13 @@ impl Session {
     /// True when a new exchange may go to it.
     #[must_use]
     pub fn can_answer(&self) -> bool {
-        self.status == Status::Active
-            && self.link.is_some()
-            && !self.is_spent()
-            && self.at_once() > 0
+        self.is_there() && self.at_once() > 0
+    }
+
+    /// True when its models are there for clients, though it may be left alone for a while.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        self.status == Status::Active && self.link.is_some() && !self.is_spent()
     }
 
     /// True when it has answered as often as it may.

@@ -6,11 +6,11 @@ use super::circuit::Circuit;
 use super::keys::Authority;
 use super::links::Registrar;
 use super::routing::Slot;
-use super::sessions::{Registration, Status};
+use super::sessions::{Registration, Session, Status};
 use super::{Hub, HubOut, Ticket};
 use crate::config::CircuitLimits;
-use crate::error::Refusal;
-use crate::id::LinkId;
+use crate::error::{Code, Refusal};
+use crate::id::{LinkId, SessionId};
 use crate::link::MAX_MODELS;
 use crate::supports::Supports;
 use crate::time::Instant;
@@ -69,6 +69,8 @@ pub struct UpstreamStatus {
 pub(super) struct Upstream {
     name: Arc<str>,
     slot: Slot,
+    /// Its session: once that has ended and is forgotten, the slot is another's.
+    session: SessionId,
     failed: u64,
     /// True once its models are known.
     is_listed: bool,
@@ -181,16 +183,19 @@ impl Hub {
         let (slot, _) = self.register(now, registration, registrar, Status::Active, out)?;
         self.last_link += 1;
         let link = LinkId(self.last_link);
-        if let Some(session) = self.sessions.get_mut(slot) {
-            session.carrier = Some(name.clone());
-            session.circuit = Some(Circuit::new(terms.circuit));
-            session.tokens_per_minute = terms.tokens_per_minute;
-        }
+        let Some(session) = self.sessions.get_mut(slot) else {
+            return Err(Refusal::new(Code::Internal, "the upstream has no session"));
+        };
+        session.carrier = Some(name.clone());
+        session.circuit = Some(Circuit::new(terms.circuit));
+        session.tokens_per_minute = terms.tokens_per_minute;
+        let session = session.id.clone();
         self.upstreams.by_link.insert(
             link,
             Upstream {
                 name: name.clone(),
                 slot,
+                session,
                 failed: 0,
                 is_listed: !terms.models.is_empty(),
                 unlisted: None,
@@ -222,13 +227,14 @@ impl Hub {
         upstream.is_listed = true;
         upstream.unlisted = None;
         let (name, slot) = (upstream.name.clone(), upstream.slot);
+        let is_there = self.session_of(link).is_some();
         let models = models.get(..MAX_MODELS).unwrap_or(models);
         let models: Arc<[Arc<str>]> = full_names(&name, models)
             .into_iter()
             .map(Arc::from)
             .collect();
         let same = |session: &super::sessions::Session| session.models == models;
-        if !self.sessions.get(slot).is_some_and(same) {
+        if is_there && !self.sessions.get(slot).is_some_and(same) {
             self.unroute(slot);
             self.session_changed(slot);
             self.set_models(slot, models);
@@ -283,6 +289,16 @@ impl Hub {
         }
     }
 
+    /// The session of an upstream that has not ended.
+    fn session_of(&self, link: LinkId) -> Option<&Session> {
+        self.session_in(self.upstreams.by_link.get(&link)?)
+    }
+
+    fn session_in(&self, upstream: &Upstream) -> Option<&Session> {
+        let session = self.sessions.get(upstream.slot)?;
+        (session.id == upstream.session && !session.status.is_final()).then_some(session)
+    }
+
     fn change_circuit(&mut self, slot: Slot, change: impl FnOnce(&mut Circuit) -> bool) -> bool {
         let session = self.sessions.get_mut(slot);
         let changed = session
@@ -296,7 +312,7 @@ impl Hub {
     /// The end of the next pause.
     pub(super) fn next_probe(&self) -> Option<Instant> {
         let upstreams = self.upstreams.by_link.values();
-        let sessions = upstreams.filter_map(|upstream| self.sessions.get(upstream.slot));
+        let sessions = upstreams.filter_map(|upstream| self.session_in(upstream));
         sessions
             .filter_map(|session| session.circuit?.open_until())
             .min()
@@ -305,7 +321,8 @@ impl Hub {
     /// Pauses have come to their end.
     pub(super) fn probe_upstreams(&mut self, now: Instant, out: &mut HubOut) {
         let upstreams = self.upstreams.by_link.values();
-        let slots: Vec<Slot> = upstreams.map(|upstream| upstream.slot).collect();
+        let there = upstreams.filter(|upstream| self.session_in(upstream).is_some());
+        let slots: Vec<Slot> = there.map(|upstream| upstream.slot).collect();
         for slot in slots {
             self.change_circuit(slot, |circuit| circuit.handle_timeout(now));
         }
@@ -318,18 +335,21 @@ impl Hub {
 
     /// Models have come or gone: bare names and the lines of those that wait mean others.
     fn upstreams_changed(&mut self, slot: Slot) {
-        self.upstreams.bare.clear();
+        let mut names = Vec::new();
         for upstream in self.upstreams.by_link.values() {
-            let Some(session) = self.sessions.get(upstream.slot) else {
+            let Some(session) = self.session_in(upstream) else {
                 continue;
             };
             for model in session.models.iter() {
                 let Some(bare) = model.get(upstream.name.len() + 1..) else {
                     continue;
                 };
-                let models = self.upstreams.bare.entry_ref(bare).or_default();
-                models.push(model.clone());
+                names.push((String::from(bare), model.clone()));
             }
+        }
+        self.upstreams.bare.clear();
+        for (bare, model) in names {
+            self.upstreams.bare.entry(bare).or_default().push(model);
         }
         self.lists = None;
         self.reroute(slot);
@@ -342,7 +362,7 @@ impl Hub {
         let upstreams = self.upstreams.by_link.values();
         upstreams
             .filter_map(|upstream| {
-                let session = self.sessions.get(upstream.slot)?;
+                let session = self.session_in(upstream)?;
                 let circuit = session.circuit?;
                 Some(UpstreamStatus {
                     name: upstream.name.clone(),

@@ -275,7 +275,8 @@ fn an_upstream_that_fails_again_and_again_is_left_alone_and_then_asked_once() {
     bench.settle(open);
     let timeout = bench.hub.poll_timeout().unwrap();
     assert!(timeout.at <= until, "{timeout:?}");
-    assert!(bench.hub.lists().model("a/m").is_none());
+    // It is in the lists all the same: clients that see it go take it out of their own.
+    assert!(bench.hub.lists().model("a/m").is_some());
     let refusal = bench.ask("a/m", None).unwrap_err();
     assert_eq!(refusal.code(), Code::NoAgent);
     let why = "the upstream `a` has failed several times in a row";
@@ -361,4 +362,32 @@ fn an_upstream_has_rates_and_room_of_its_own() {
     };
     let refusal = bench.ask_for("single/m", None, insertion).unwrap_err();
     assert_eq!((refusal.status(), refusal.param()), (400, Some("suffix")));
+}
+
+#[test]
+fn a_session_that_takes_the_place_of_a_revoked_upstream_gets_nothing_of_it() {
+    let mut bench = plain();
+    let upstream = bench.upstream(&terms("a", &["m"]));
+    let ticket = bench.granted("a/m");
+    let session = ticket.session().clone();
+    bench.settle(ticket);
+    let end = |bench: &mut Bench, session: &SessionId| {
+        bench.control("operator", session, Action::Revoke).unwrap();
+    };
+    end(&mut bench, &session);
+    // Sessions that have ended are remembered, so many at most.
+    for _ in 0..300 {
+        let (_, session, _) = bench.agent("other");
+        end(&mut bench, &session);
+    }
+    let (link, _, _) = bench.agent("mine");
+    bench.learns(upstream, &["m", "n"]);
+    bench.hub.handle_timeout(bench.now, &mut bench.out);
+    let ticket = bench.granted("mine");
+    assert_eq!(ticket.link, link);
+    bench.settle(ticket);
+    for model in ["a/m", "a/n", "n"] {
+        assert!(bench.ask(model, None).is_err(), "{model}");
+    }
+    assert!(bench.hub.upstreams().is_empty());
 }
