@@ -6,6 +6,7 @@ use super::limiter::{Limited, Payer};
 use super::models::leaves_choice;
 use super::queue::LineId;
 use super::routing::{Busy, Slot, Unrouted};
+use super::sessions::Session;
 use super::{Hub, HubOut, SWEEP};
 use crate::error::{Code, Exceeded, Refusal, Standing};
 use crate::id::{ExchangeId, LinkId, SessionId, WaitId};
@@ -155,6 +156,24 @@ pub enum Claim {
     Waiting,
     /// Capacity did not come in time, or the session went.
     Refused(Refusal),
+}
+
+/// Looks whether a session may answer as many prompts as these are.
+///
+/// # Errors
+/// 503 that names the number of requests that it may answer still.
+pub(super) fn enough_left(session: &Session, costs: Costs) -> Result<(), Refusal> {
+    match session.requests_left() {
+        Some(left) if left < u64::from(costs.prompts) => Err(Refusal::new(
+            Code::NoAgent,
+            alloc::format!(
+                "the session `{}` may answer {left} requests more, and these are {} prompts; send fewer at once",
+                session.id,
+                costs.prompts
+            ),
+        )),
+        Some(_) | None => Ok(()),
+    }
 }
 
 impl Hub {
@@ -380,18 +399,7 @@ impl Hub {
                 "the agent's connection was lost",
             ));
         };
-        if let Some(left) = session.requests_left()
-            && left < u64::from(costs.prompts)
-        {
-            let id = &session.id;
-            return Err(Refusal::new(
-                Code::NoAgent,
-                alloc::format!(
-                    "the session `{id}` may answer {left} requests more, and these are {} prompts; send fewer at once",
-                    costs.prompts
-                ),
-            ));
-        }
+        enough_left(session, costs)?;
         if let Err(refusal) = self.take_of_session(now, slot, costs) {
             self.metrics.limited_requests += 1;
             return Err(refusal);

@@ -1,6 +1,6 @@
 //! Fallbacks: the models that are asked in the place of whoever cannot answer, before the first byte of an answer.
 
-use super::admission::{Admission, Ask, Costs, Ticket};
+use super::admission::{Admission, Ask, Costs, Ticket, enough_left};
 use super::routing::{Busy, Slot, Unrouted};
 use super::{Hub, HubOut};
 use crate::error::{Code, Refusal};
@@ -134,9 +134,12 @@ impl Hub {
         None
     }
 
-    /// As [`Hub::route`]; refused where the session has used its own rates up.
+    /// As [`Hub::route`]; refused where the session has used its own rates up, or may answer fewer requests than these are.
     fn route_within_rate(&self, now: Instant, ask: &Ask<'_>) -> Result<Slot, Unrouted> {
         let slot = self.route(ask)?;
+        if let Some(session) = self.sessions.get(slot) {
+            enough_left(session, Costs::of(ask)).map_err(Unrouted::Refused)?;
+        }
         self.is_within_rate(now, slot, Costs::of(ask))
             .map_err(Unrouted::Refused)?;
         Ok(slot)
@@ -224,7 +227,7 @@ impl Hub {
                 let rest = way.rest.clone();
                 match self.grant(now, slot, ask.model, payer, Costs::of(ask), rest) {
                     Ok(granted) => Admission::Granted(granted),
-                    // It may answer fewer requests than these are prompts. The queue says so.
+                    // It was lost meanwhile, and may come back.
                     Err(_) => self.wait_for(now, Busy::Session(slot), payer, ask, way.rest),
                 }
             }

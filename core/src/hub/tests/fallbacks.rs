@@ -273,3 +273,39 @@ fn who_is_not_there_is_known_by_its_name_or_by_the_models_that_it_had() {
     bench.answered_by("another", "b/m");
     bench.answered_by("other", "b/m");
 }
+
+#[test]
+fn one_that_may_answer_fewer_prompts_than_there_are_is_passed_over() {
+    let mut bench = plain_three();
+    bench.configure(|config| config.aliases[0].fallback = vec!["few".into(), "c/m".into()]);
+    let link = bench.connect("bridge").unwrap();
+    let registration = crate::link::Registration {
+        agent_id: "few".into(),
+        models: vec!["few".into()],
+        max_requests: Some(1),
+        ..Default::default()
+    };
+    bench.register(link, registration);
+    let several = Ask {
+        prompts: 2,
+        ..of_model("my-gpt-4o")
+    };
+    bench.configure(|config| config.aliases[0].model = "a/m".into());
+    let Ok(Admission::Granted(ticket)) = bench.ask_as("editor", &several) else {
+        panic!("it answers");
+    };
+    assert_eq!(&*ticket.model, "a/m");
+    let now = bench.now;
+    let fallen = bench.hub.fall_back(now, ticket, &several, &mut bench.out);
+    let Ok(Admission::Granted(ticket)) = fallen else {
+        panic!("{fallen:?}");
+    };
+    assert_eq!(&*ticket.model, "c/m");
+    bench.settle(ticket);
+    let alone = Ask {
+        model: "few",
+        ..several
+    };
+    let refusal = bench.ask_as("editor", &alone).unwrap_err();
+    assert!(refusal.message().contains("1 requests more"), "{refusal}");
+}
