@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::answer::Answer;
-use super::gateway::{Address, Client, Gateway, SessionCell};
+use super::gateway::{Address, Client, Gateway, SessionCell, unknown_server};
 use super::inbound::Inbound;
 use super::mcp_answering::Responding;
 use super::mcp_body::read;
@@ -275,13 +275,6 @@ pub(super) fn unknown_session() -> Refusal {
     Refusal::new(
         Reason::SessionNotFound,
         "Session not found: it has ended, or was opened with another key or for another server; send `initialize` again",
-    )
-}
-
-pub(super) fn unknown_server() -> Refusal {
-    Refusal::new(
-        Reason::ServerNotFound,
-        "there is no MCP server of this name",
     )
 }
 

@@ -1,8 +1,7 @@
 //! A request without a session for servers under one address: its parts, each of which one server has.
 
 use super::Engine;
-use super::gateway::{Client, RequestCell};
-use super::mcp_request::unknown_server;
+use super::gateway::{Client, RequestCell, unknown_server};
 use super::mcp_stateless::begin;
 use mcp_local_provider_core::hub::keys::{Caller, Keys};
 use mcp_local_provider_core::rpc::Message;

@@ -41,7 +41,7 @@ use mcp_local_provider_mcp::streams::StreamId;
 pub(crate) use reservation::Reservation;
 use starts::Starts;
 use stateless::Pools;
-pub(crate) use stateless::RequestCell;
+pub(crate) use stateless::{RequestCell, unknown_server};
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::AtomicU64;

@@ -4,7 +4,6 @@
 use super::cell::{Client, ServerCell};
 use super::{Gateway, hex_id};
 use crate::Engine;
-use crate::mcp_request::unknown_server;
 use crate::ranked::{Ranked, SESSION};
 use mcp_local_provider_core::hub::keys::{Caller, Keys, digest};
 use mcp_local_provider_core::rpc::Message;
@@ -18,6 +17,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
+
+/// The refusal of a server that does not exist, or not for the caller.
+pub(crate) fn unknown_server() -> Refusal {
+    Refusal::new(
+        Reason::ServerNotFound,
+        "there is no MCP server of this name",
+    )
+}
 
 /// Capabilities that the gateway declares to a process that several clients share, and that is not the only one of its server. A server that asks for one of them fails the
 /// request of a client that does not have it, which the client learns by an error of its own.

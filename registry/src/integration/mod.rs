@@ -5,6 +5,7 @@ mod completions;
 mod hearing;
 mod request;
 mod rounds;
+mod set;
 
 pub use answering::Answering;
 pub use completions::{
@@ -12,6 +13,5 @@ pub use completions::{
 };
 pub use hearing::{Heard, Hearing};
 pub use request::{CompletionRequest, is_registrys};
-pub use rounds::{
-    AskedWith, IntegrationSet, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus, Turn,
-};
+pub use rounds::{AskedWith, Rounds, RoundsOut, Said, ToolCall, ToolEvent, ToolStatus, Turn};
+pub use set::IntegrationSet;

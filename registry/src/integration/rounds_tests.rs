@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use super::*;
+use crate::Registry;
 use crate::limits::Limits;
 use crate::need::Exit;
 use crate::permits::Anything;

@@ -204,9 +204,10 @@ fn a_client_that_closes_its_answer_takes_the_request_back_from_its_server() {
 
 #[test]
 fn a_request_at_a_process_that_a_reload_ends_is_told_so() {
-    let before = [server("one", ""), server("two", "")];
-    let changed = vec![server("one", "other"), server("two", "")];
-    let removed = vec![server("two", ""), server("three", "")];
+    let two = shelf("two", "", "");
+    let before = [server("one", ""), two.clone()];
+    let changed = vec![server("one", "other"), two.clone()];
+    let removed = vec![two, server("three", "")];
     for after in [changed, removed] {
         let program = start("", &before);
         let at = |path| {
@@ -215,11 +216,11 @@ fn a_request_at_a_process_that_a_reload_ends_is_told_so() {
             client
         };
         let stays = at("/mcp").text("two__pid", &json!({}));
-        let open: Vec<_> = [("/mcp", "one__hold", "this"), ("/servers/one/mcp", "hold", "that")]
+        let open: Vec<_> = ["this", "that"]
             .into_iter()
-            .map(|(path, tool, text)| {
-                let client = at(path);
-                let params = json!({ "name": tool, "arguments": { "text": text } });
+            .map(|text| {
+                let client = at("/servers/one/mcp");
+                let params = json!({ "name": "hold", "arguments": { "text": text } });
                 let stream = client.send(&client.body("tools/call", params, &json!({})));
                 program.wait_for_log(&format!("holds {text}"));
                 stream
@@ -239,7 +240,8 @@ fn a_request_at_a_process_that_a_reload_ends_is_told_so() {
 
 #[test]
 fn a_listener_ends_when_a_reload_changes_which_servers_it_hears() {
-    let program = start("", &[server("one", "")]);
+    let all = ["one", "two", "three"].map(|name| shelf(name, "", ""));
+    let program = start("", &all[..1]);
     let listen = |path| {
         let mut client = Client::new(&program, KEY, json!({}));
         client.path = path;
@@ -250,7 +252,6 @@ fn a_listener_ends_when_a_reload_changes_which_servers_it_hears() {
     };
     let mut stays = listen("/servers/one/mcp");
     // From one server, whose names are its own, to two, to three, and back to two.
-    let all = ["one", "two", "three"].map(|name| server(name, ""));
     for others in [&all[1..2], &all[1..], &all[2..]] {
         let mut events = listen("/mcp");
         configure(&program.folder, "", &[&all[..1], others].concat());
@@ -262,7 +263,7 @@ fn a_listener_ends_when_a_reload_changes_which_servers_it_hears() {
     let mut events = listen("/mcp");
     take_over(&program);
     let client = Client::new(&program, KEY, json!({}));
-    client.text("one__change", &json!({ "text": "x" }));
+    client.text("one__grow", &json!({}));
     for events in [&mut stays, &mut events] {
         assert_eq!(events.untagged()["method"], "notifications/tools/list_changed");
     }

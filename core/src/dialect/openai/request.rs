@@ -52,6 +52,7 @@ raw_fields! {
     ChatMessage {
         role: "role",
         content: "content",
+        refusal: "refusal",
         name: "name",
         tool_calls: "tool_calls",
         tool_call_id: "tool_call_id",
@@ -166,8 +167,15 @@ fn message<'a>(
 ) -> Result<(), Refusal> {
     let role = fields::role(raw.role, path.key("role"))?;
     let before = messages.len();
-    let (content, mut tool_calls) =
+    let (mut content, mut tool_calls) =
         content(raw.content, role, path.key("content"), limits, messages)?;
+    if role == Role::Assistant
+        && matches!(content, Content::None)
+        && let Some(refusal) = path.key("refusal").find(raw.refusal)
+    {
+        // So our own refusals look, and clients send them back.
+        content = Content::Text(refusal.string()?);
+    }
     let name = path.key("name").find(raw.name);
     if role == Role::Function && name.is_none() {
         return Err(path

@@ -328,6 +328,39 @@ fn blocks_of_anthropics_messages_mean_what_they_mean_there() {
 }
 
 #[test]
+fn a_refusal_in_the_history_is_what_the_assistant_said() {
+    let said = |message: &str| {
+        let body = format!(r#"{{"messages":[{{"role":"user","content":"x"}},{message}]}}"#);
+        let parsed = chat_request(&body, &Limits::default()).unwrap();
+        let Task::Chat { messages } = &parsed.invocation.task else {
+            panic!("no chat");
+        };
+        match &messages[1].content {
+            Content::None => None,
+            Content::Text(text) => Some(text.decode().into_owned()),
+            Content::Parts(_) => panic!("parts"),
+        }
+    };
+    for (message, text) in [
+        (
+            r#"{"role":"assistant","content":null,"refusal":"no\nway"}"#,
+            Some("no\nway"),
+        ),
+        (r#"{"role":"assistant","refusal":"no"}"#, Some("no")),
+        (
+            r#"{"role":"assistant","content":"yes","refusal":"no"}"#,
+            Some("yes"),
+        ),
+        (
+            r#"{"role":"assistant","content":null,"refusal":null}"#,
+            None,
+        ),
+    ] {
+        assert_eq!(said(message).as_deref(), text, "{message}");
+    }
+}
+
+#[test]
 fn results_among_parts_count_as_messages_and_only_their_role_says_them() {
     let limits = Limits {
         messages: 2,
