@@ -140,6 +140,7 @@ impl Drop for Ticket {
 
 /// The answer to [`Hub::admit`].
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are granted")]
 pub enum Admission {
     /// Go ahead.
     Granted(Ticket),
@@ -149,6 +150,7 @@ pub enum Admission {
 
 /// The answer to [`Hub::claim`].
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are granted")]
 pub enum Claim {
     /// Go ahead.
     Granted(Ticket),
@@ -158,10 +160,7 @@ pub enum Claim {
     Refused(Refusal),
 }
 
-/// Looks whether a session may answer as many prompts as these are.
-///
-/// # Errors
-/// 503 that names the number of requests that it may answer still.
+/// Refuses a session that may answer fewer prompts than these are, with 503 that names how many.
 pub(super) fn enough_left(session: &Session, costs: Costs) -> Result<(), Refusal> {
     match session.requests_left() {
         Some(left) if left < u64::from(costs.prompts) => Err(Refusal::new(
