@@ -359,7 +359,7 @@ impl Engine {
         if let Some(link) = self.link(id) {
             link.command(self.now(), command);
         } else if let Some(upstream) = self.upstreams().get(id) {
-            // Whoever waits for it sees by its permit what has become of the session.
+            // Its answers see by their permits that the session has ended.
             upstream.news.notify(usize::MAX);
         }
     }

@@ -234,7 +234,6 @@ impl Housekeeper {
                     link.command(now, Command::Close(CloseCode::GoingAway));
                 }
                 self.engine.farewell.raise();
-                self.engine.farewell.tell();
                 self.engine.upstreams().tell();
                 Phase::Farewell(now + FAREWELL)
             }

@@ -96,7 +96,7 @@ impl Stop {
 #[derive(Clone, Debug, Default)]
 pub struct StopScanner {
     stops: Vec<Stop>,
-    /// What has passed still, up to `passed`, and what is held back.
+    /// Text that has passed still, up to `passed`, and text that is held back.
     held: String,
     passed: usize,
     /// Bytes that may still pass.

@@ -227,14 +227,13 @@ impl Hub {
         upstream.is_listed = true;
         upstream.unlisted = None;
         let (name, slot) = (upstream.name.clone(), upstream.slot);
-        let is_there = self.session_of(link).is_some();
         let models = models.get(..MAX_MODELS).unwrap_or(models);
         let models: Arc<[Arc<str>]> = full_names(&name, models)
             .into_iter()
             .map(Arc::from)
             .collect();
-        let same = |session: &super::sessions::Session| session.models == models;
-        if is_there && !self.sessions.get(slot).is_some_and(same) {
+        let has_others = |session: &Session| session.models != models;
+        if self.session_of(link).is_some_and(has_others) {
             self.unroute(slot);
             self.session_changed(slot);
             self.set_models(slot, models);
@@ -335,7 +334,8 @@ impl Hub {
 
     /// Models have come or gone: bare names and the lines of those that wait mean others.
     fn upstreams_changed(&mut self, slot: Slot) {
-        let mut names = Vec::new();
+        let mut names = core::mem::take(&mut self.upstreams.bare);
+        names.clear();
         for upstream in self.upstreams.by_link.values() {
             let Some(session) = self.session_in(upstream) else {
                 continue;
@@ -344,13 +344,10 @@ impl Hub {
                 let Some(bare) = model.get(upstream.name.len() + 1..) else {
                     continue;
                 };
-                names.push((String::from(bare), model.clone()));
+                names.entry_ref(bare).or_default().push(model.clone());
             }
         }
-        self.upstreams.bare.clear();
-        for (bare, model) in names {
-            self.upstreams.bare.entry(bare).or_default().push(model);
-        }
+        self.upstreams.bare = names;
         self.lists = None;
         self.reroute(slot);
         self.requeue();

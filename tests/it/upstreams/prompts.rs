@@ -31,18 +31,22 @@ fn begun(mut client: TcpStream) -> TcpStream {
     client
 }
 
+/// Opens all streams, each of which the agent begins to answer.
+fn all_begin(program: &Program, agent: &mut Agent<TcpStream>) -> Vec<TcpStream> {
+    let one = |_| {
+        let client = open_large(program, "m");
+        let (id, _) = agent.invocation();
+        agent.chunk(&id, 0, "so far");
+        begun(client)
+    };
+    (0..STREAMS).map(one).collect()
+}
+
 #[test]
 fn the_prompts_of_streams_that_an_agent_answers_take_no_memory() {
     let program = start("", MEMORY);
     let mut agent = Agent::connect(&program);
-    let open: Vec<TcpStream> = (0..STREAMS)
-        .map(|_| {
-            let client = open_large(&program, "m");
-            let (id, _) = agent.invocation();
-            agent.chunk(&id, 0, "so far");
-            begun(client)
-        })
-        .collect();
+    let open = all_begin(&program, &mut agent);
     assert_eq!(open.len(), STREAMS);
 }
 
@@ -56,14 +60,7 @@ fn nor_do_they_where_another_model_would_have_answered_before_the_first_byte() {
     let mut agent = Agent::taken(bridge.accept().unwrap().0);
     agent.send(&json!({ "type": "register", "agent_id": "it", "models": ["m"] }));
     assert_eq!(agent.receive()["type"], "registered");
-    let open: Vec<TcpStream> = (0..STREAMS)
-        .map(|_| {
-            let client = open_large(&program, "m");
-            let (id, _) = agent.invocation();
-            agent.chunk(&id, 0, "so far");
-            begun(client)
-        })
-        .collect();
+    let open = all_begin(&program, &mut agent);
     assert_eq!(open.len(), STREAMS);
     assert_eq!(server.asked().len(), 0, "the fallback was asked");
 }
