@@ -137,7 +137,7 @@ pub struct ToolEvent {
 pub struct RoundsOut {
     /// Needs to end and to begin.
     pub needs: Out,
-    /// Tools that began or ended. Each that ended counts as a run, by [`Registry::ran`].
+    /// Tools that began or ended. Each that ended counts as a run, by [`Registry::ran`](crate::Registry::ran).
     pub tools: Vec<ToolEvent>,
 }
 
